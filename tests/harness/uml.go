@@ -147,7 +147,7 @@ func (h *host) runUML(uml, bin string, limit time.Duration) (console string, err
 		return "", err
 	}
 	cmd.Env = append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var log ring
 	cmd.Stdout, cmd.Stderr = &log, &log
 	lifeline, err := cmd.StdinPipe()
@@ -210,7 +210,7 @@ func (r *ring) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.b = append(r.b, p...)
-	if n := len(r.b) - 16<<10; n > 0 {
+	if n := len(r.b) - 3<<10; n > 0 {
 		r.b = append([]byte(nil), r.b[n:]...)
 	}
 	return len(p), nil
