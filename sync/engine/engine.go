@@ -20,7 +20,6 @@ import (
 	"net/netip"
 	"time"
 
-	"sasyncd/sync/peer"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -92,18 +91,6 @@ type Engine struct {
 	beat       time.Time
 	localTerms map[string]uint64
 }
-
-// Session is one authenticated connection to a member, as peer.Session is.
-type Session interface {
-	// Send queues a message; false means that the queue is full.
-	Send(m wire.Message) bool
-	// Close ends the session, telling the peer why.
-	Close(code wire.ByeCode, reason string)
-	// Addr is the peer's address, for logs.
-	Addr() netip.AddrPort
-}
-
-var _ Session = (*peer.Session)(nil)
 
 type dumpResult struct {
 	snap *sadb.Snapshot

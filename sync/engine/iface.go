@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 
-	"sasyncd/sync/peer"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -26,9 +25,38 @@ type Kernel interface {
 type Peers interface {
 	// Events delivers sessions that come up and go down, and what they
 	// received, in order.
-	Events() <-chan peer.Event
+	Events() <-chan PeerEvent
 	// Kick makes every disconnected peer redial at once.
 	Kick()
+}
+
+// Session is one authenticated connection to a member.
+type Session interface {
+	// Send queues a message; false means that the queue is full.
+	Send(m wire.Message) bool
+	// Close ends the session, telling the peer why.
+	Close(code wire.ByeCode, reason string)
+	// Addr is the peer's address, for logs.
+	Addr() netip.AddrPort
+}
+
+// PeerEventKind says what happened to a session.
+type PeerEventKind uint8
+
+// Events of a session. Up comes first, Down last.
+const (
+	PeerUp PeerEventKind = iota + 1
+	PeerMessage
+	PeerDown
+)
+
+// PeerEvent is one event of a session.
+type PeerEvent struct {
+	Kind    PeerEventKind
+	Session Session
+	Hello   *wire.Hello  // Up
+	Message wire.Message // Message
+	Reason  string       // Down
 }
 
 // Elector tells who is master: carpd, or one of the other trackers.

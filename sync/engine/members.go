@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"sasyncd/sync/peer"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -93,9 +92,9 @@ func (e *Engine) refuse(m *member, why string) {
 	m.session.Close(wire.ByeProtocol, why)
 }
 
-func (e *Engine) peerEvent(ctx context.Context, ev peer.Event) {
+func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 	switch ev.Kind {
-	case peer.Up:
+	case PeerUp:
 		m := &member{session: ev.Session, hello: ev.Hello, groups: make(map[string]*membership),
 			streams: make(map[uint32]*group), since: time.Now()}
 		e.members[ev.Session] = m
@@ -106,7 +105,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev peer.Event) {
 		for _, g := range e.order {
 			e.send(m, &wire.State{GroupState: g.state()})
 		}
-	case peer.Down:
+	case PeerDown:
 		m := e.members[ev.Session]
 		if m == nil {
 			return
@@ -119,7 +118,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev peer.Event) {
 			}
 			e.tellReadiness(g, time.Now())
 		}
-	case peer.Message:
+	case PeerMessage:
 		if m := e.members[ev.Session]; m != nil {
 			e.message(ctx, m, ev.Message)
 		}

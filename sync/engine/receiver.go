@@ -199,7 +199,7 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 		delete(r.handles, w.handle)
 	}
 	w.sa, w.limits, w.handle, w.gen, w.at, w.failed = rec.SA, standbyLimits(rec.SA.Limits), rec.Handle, r.gen, now, nil
-	w.rate.Report(rec.SA.OSeq, mono)
+	w.rate.Report(rec.SA.Packets, mono)
 	r.handles[rec.Handle] = w
 	return r.wantSAOps(now, w)
 }
@@ -367,7 +367,7 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, 
 		c.OSeq, c.Seq = max(c.OSeq, e.OSeq), max(c.Seq, e.Seq)
 		c.Bytes, c.Packets, c.Bitmap = e.Bytes, e.Packets, nil
 		w.sa, w.at = &c, now
-		w.rate.Report(c.OSeq, mono)
+		w.rate.Report(c.Packets, mono)
 		ops = append(ops, r.counterOps(now, w, 0)...)
 	}
 	return ops
@@ -467,7 +467,7 @@ func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	r.counters = now
 	for k, e := range p.sas {
 		w := &wantSA{sa: e.sa, core: coreDigest(e.sa), limits: standbyLimits(e.sa.Limits), handle: e.handle, at: now}
-		w.rate.Report(e.sa.OSeq, mono)
+		w.rate.Report(e.sa.Packets, mono)
 		r.want[k] = w
 	}
 	for k, e := range p.policies {

@@ -78,31 +78,32 @@ func Ahead(esn bool, oseq, lead uint64) (value uint64, covered bool) {
 	return oseq + lead, true
 }
 
-// Rate follows the highest send rate of one SA. It is small because a standby
-// holds one for every SA.
+// Rate follows the highest packet rate of one SA. It is fed with the SA's count
+// of packets and not with its sequence number, which jumps at every takeover.
+// It is small because a standby holds one for every SA.
 type Rate struct {
-	oseq uint64
-	at   time.Duration // of the last report, on the caller's monotonic clock
-	peak float32
-	seen bool
+	packets uint64
+	at      time.Duration // of the last report, on the caller's monotonic clock
+	peak    float32
+	seen    bool
 }
 
 // peakHalfLife is how long a burst keeps half of its weight. It is long
 // because an SA that burst once may burst again.
 const peakHalfLife = 10 * time.Minute
 
-// Report notes that the counter stood at oseq at the given monotonic time. A
-// counter that went back (another SA instance, a new master's stream) starts
-// over without forgetting the peak.
-func (r *Rate) Report(oseq uint64, at time.Duration) {
-	if r.seen && oseq >= r.oseq && at > r.at {
+// Report notes that the count of packets stood at n at the given monotonic
+// time. A count that went back (a new master that had heard less) starts over
+// without forgetting the peak.
+func (r *Rate) Report(n uint64, at time.Duration) {
+	if r.seen && n >= r.packets && at > r.at {
 		dt := (at - r.at).Seconds()
 		r.peak *= float32(halfLife(dt))
-		if pps := float32(float64(oseq-r.oseq) / dt); pps > r.peak {
+		if pps := float32(float64(n-r.packets) / dt); pps > r.peak {
 			r.peak = pps
 		}
 	}
-	r.oseq, r.at, r.seen = oseq, at, true
+	r.packets, r.at, r.seen = n, at, true
 }
 
 // Peak returns the highest rate seen, in packets per second, decayed.
