@@ -163,3 +163,158 @@ func TestFailoversNeverRepeatANumber(t *testing.T) {
 		}
 	})
 }
+
+// TestShortCutResumes cuts the session of a pair, changes things meanwhile and
+// expects the journal, not a second snapshot, to carry them over.
+func TestShortCutResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := pair(t, 20)
+		defer w.stop()
+		sent := w.counts(0).SnapshotsSent
+		w.cut(0, 1)
+		extra := tunnel(r, 100, false)
+		w.nodes[0].kernel.foreign(extra...)
+		next := *extra[0].SA
+		next.Key.SPI++
+		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA, SA: extra[0].SA})
+		time.Sleep(3 * time.Second)
+		ops := w.nodes[1].kernel.ops
+		w.connect(0, 1)
+		time.Sleep(50 * time.Millisecond)
+		w.equal("after the cut")
+		if c := w.counts(0); c.Resumes != 1 || c.SnapshotsSent != sent {
+			t.Errorf("resumed %d times with %d more snapshots, want 1 and 0", c.Resumes, c.SnapshotsSent-sent)
+		}
+		if n := w.nodes[1].kernel.ops - ops; n > 10 {
+			t.Errorf("%d kernel operations for 7 changes", n)
+		}
+	})
+}
+
+func (w *world) counts(i int) Counts {
+	s, err := w.nodes[i].engine.Status(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s.Counts
+}
+
+// TestPrepareIsConstantWork checks that nothing is done to the kernel between
+// the election's question and the answer, however many tunnels there are, and
+// that what the standby withheld is restored afterwards.
+func TestPrepareIsConstantWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 200)
+		defer w.stop()
+		w.nodes[0].kill()
+		n := w.nodes[1]
+		ops := n.kernel.ops
+		n.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}
+		synctest.Wait()
+		n.elector.mu.Lock()
+		prepared := len(n.elector.prepared)
+		n.elector.mu.Unlock()
+		if prepared != 1 || n.kernel.ops != ops {
+			t.Errorf("prepared %d times with %d kernel operations, want 1 and 0", prepared, n.kernel.ops-ops)
+		}
+		n.role(wire.RoleMaster, 2)
+		time.Sleep(2 * time.Second)
+		snap, _ := n.kernel.Dump(t.Context())
+		for _, sa := range snap.SAs {
+			if sa.Limits.SoftAdd != 3000 || sa.Limits.HardAdd != 3600 {
+				t.Fatalf("limits of %s not restored: %+v", sa.Key, sa.Limits)
+			}
+		}
+		w.nodes[0].boot(7)
+	})
+}
+
+// TestColdBootOfAPair: two nodes with nothing are fit at once when they hear
+// each other, and not while they do not.
+func TestColdBootOfAPair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		defer w.stop()
+		for i, n := range w.nodes {
+			n.boot(uint64(i))
+			n.role(wire.RoleBackup, 0)
+		}
+		time.Sleep(5 * time.Second)
+		for _, n := range w.nodes {
+			if s := n.status(); s.InSync {
+				t.Errorf("node %d is in sync without having heard the other: %s", n.i, s.Why)
+			}
+		}
+		w.connect(0, 1)
+		time.Sleep(time.Second)
+		for _, n := range w.nodes {
+			if s := n.status(); !s.InSync {
+				t.Errorf("node %d is not in sync although nobody holds more: %s", n.i, s.Why)
+			}
+		}
+	})
+}
+
+// TestThirdNodeThatMissedAMaster: a standby that never heard the stream of the
+// second master must not send what that one may have sent.
+func TestThirdNodeThatMissedAMaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		defer w.stop()
+		r := rand.New(rand.NewPCG(3, 3))
+		for i := range 4 {
+			w.nodes[0].kernel.foreign(tunnel(r, i, false)...)
+		}
+		for i, n := range w.nodes {
+			n.boot(uint64(10 + i))
+		}
+		w.nodes[0].role(wire.RoleMaster, 1)
+		w.nodes[1].role(wire.RoleBackup, 1)
+		w.nodes[2].role(wire.RoleBackup, 1)
+		w.connect(0, 1)
+		w.connect(0, 2)
+		w.connect(1, 2)
+		time.Sleep(1500 * time.Millisecond)
+		w.nodes[0].kernel.traffic(1000)
+		time.Sleep(1500 * time.Millisecond)
+		// Node 0 dies; node 1 becomes master, but its link to node 2 is cut
+		// before its stream is there. Node 2 knows the term from the election.
+		w.nodes[0].kill()
+		w.cut(1, 2)
+		w.nodes[1].role(wire.RoleMaster, 2)
+		w.nodes[2].role(wire.RoleBackup, 2)
+		used := w.nodes[1].kernel.traffic(500_000)
+		time.Sleep(4 * time.Second)
+		w.nodes[1].kill()
+		w.nodes[2].role(wire.RoleMaster, 3)
+		for k, span := range w.nodes[2].kernel.traffic(1) {
+			if span[0] <= used[k][1] {
+				t.Errorf("%s: node 2 sends %d, node 1 sent up to %d", k, span[0], used[k][1])
+			}
+		}
+		w.nodes[0].boot(20)
+		w.nodes[1].boot(21)
+	})
+}
+
+// TestTwoMastersOneYields: of two masters that meet, exactly the lower gives up.
+func TestTwoMastersOneYields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 5)
+		defer w.stop()
+		w.cut(0, 1)
+		w.nodes[1].role(wire.RoleMaster, 2)
+		time.Sleep(time.Second)
+		w.connect(0, 1)
+		time.Sleep(100 * time.Millisecond)
+		if a, b := w.nodes[0].elector.resignations(), w.nodes[1].elector.resignations(); a == 0 || b != 0 {
+			t.Errorf("node 0 (term 1) resigned %d times, node 1 (term 2) %d times; want the lower term to yield", a, b)
+		}
+		if w.counts(0).SplitsSeen == 0 || w.counts(1).SplitsSeen == 0 {
+			t.Error("the split was not counted on both sides")
+		}
+		w.nodes[0].role(wire.RoleBackup, 2)
+		time.Sleep(time.Second)
+		w.equal("after the split")
+	})
+}

@@ -147,8 +147,8 @@ func (r *receiver) begin(id wire.StreamID, seq uint64) {
 	if r.pos.StreamID != id {
 		// Handles belong to a stream.
 		r.handles = make(map[uint32]*wantSA)
-		r.applied = 0
 	}
+	r.applied = 0
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq}
 	r.gen++
 	r.inSnap = true
@@ -156,7 +156,7 @@ func (r *receiver) begin(id wire.StreamID, seq uint64) {
 }
 
 // resume continues a stream from where it stood.
-func (r *receiver) resume(seq uint64) { r.inSnap = false; r.pos.Seq = seq }
+func (r *receiver) resume(seq uint64) { r.inSnap, r.pos.Seq, r.applied = false, seq, 0 }
 
 // apply turns one record into operations.
 func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {

@@ -140,6 +140,13 @@ func (e *simElector) takeovers() []uint64 {
 	return t
 }
 
+// resignations returns how often this node was asked to give up.
+func (e *simElector) resignations() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.resigned)
+}
+
 func (e *simElector) Resign(_, why string) {
 	e.mu.Lock()
 	e.resigned = append(e.resigned, why)
