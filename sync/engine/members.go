@@ -438,7 +438,15 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 	}
 	e.stats.RecordsReceived += uint64(len(b.Records))
 	var ops []sadb.Op
+	pending := newTouched()
 	for _, rec := range b.Records {
+		// What to do for a record depends on what the kernel has, so a second
+		// record for one item waits for the first.
+		if pending.has(rec) {
+			e.exec(ctx, g, ops)
+			ops, pending = nil, newTouched()
+		}
+		pending.add(rec)
 		ops = append(ops, g.rcv.apply(now, mono, rec)...)
 	}
 	e.exec(ctx, g, ops)

@@ -163,6 +163,33 @@ func newTouched() *touched {
 	return &touched{make(map[sadb.SAKey]bool), make(map[sadb.PolicyKey]bool)}
 }
 
+func (t *touched) has(r wire.Record) bool {
+	switch r.Kind {
+	case wire.PutSA:
+		return t.sas[r.SA.Key]
+	case wire.DelSA:
+		return t.sas[r.SAKey]
+	case wire.PutPolicy:
+		return t.policies[r.Policy.Key]
+	case wire.DelPolicy:
+		return t.policies[r.PolicyKey]
+	}
+	return false
+}
+
+func (t *touched) add(r wire.Record) {
+	switch r.Kind {
+	case wire.PutSA:
+		t.sas[r.SA.Key] = true
+	case wire.DelSA:
+		t.sas[r.SAKey] = true
+	case wire.PutPolicy:
+		t.policies[r.Policy.Key] = true
+	case wire.DelPolicy:
+		t.policies[r.PolicyKey] = true
+	}
+}
+
 // missing are published items that a dump did not find.
 type missing struct {
 	sas      []sadb.SAKey
