@@ -44,7 +44,9 @@ type Config struct {
 	// Bypass returns policies that keep this node's own addresses reachable
 	// while it is BACKUP; nil for none.
 	Bypass func(ctx context.Context, vips []netip.Addr) ([]*sadb.Policy, error)
-	Log    *slog.Logger
+	// Wall reads the wall clock, to notice its steps; nil for time.Now.
+	Wall func() time.Time
+	Log  *slog.Logger
 }
 
 // GroupConfig names a group.
@@ -88,8 +90,7 @@ type Engine struct {
 	ready      chan struct{}
 	lastTag    uint32
 	stats      Counts
-	beat       time.Time
-	localTerms map[string]uint64
+	wallOffset time.Duration // of the wall clock against the monotonic one
 }
 
 type dumpResult struct {
@@ -108,8 +109,11 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 		dumps:      make(chan dumpResult, 1),
 		calls:      make(chan func()),
 		ready:      make(chan struct{}),
-		localTerms: make(map[string]uint64),
 	}
+	if e.cfg.Wall == nil {
+		e.cfg.Wall = time.Now
+	}
+	e.wallOffset = e.offset()
 	for _, gc := range cfg.Groups {
 		g := newGroup(gc, cfg)
 		e.groups[g.name] = g
@@ -236,7 +240,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 }
 
 func (e *Engine) tick(ctx context.Context, now time.Time) {
-	e.beat = now
+	e.clockStep(ctx, now)
 	every := e.cfg.Audit
 	for _, g := range e.order {
 		if g.role == wire.RoleMaster {
@@ -248,6 +252,31 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 	}
 	for _, g := range e.order {
 		e.groupTick(ctx, g, now)
+	}
+}
+
+// clockStepLimit is far above what slewing does within one tick.
+const clockStepLimit = time.Second
+
+func (e *Engine) offset() time.Duration {
+	// Round strips the monotonic reading, so that the difference is of dates.
+	return e.cfg.Wall().Round(0).Sub(e.start.Round(0)) - e.mono()
+}
+
+// clockStep looks for a step of the wall clock and corrects the dates that
+// standbys' kernels compute lifetimes from.
+func (e *Engine) clockStep(ctx context.Context, now time.Time) {
+	off := e.offset()
+	step := off - e.wallOffset
+	if step.Abs() < clockStepLimit {
+		return
+	}
+	e.wallOffset = off
+	e.log.Warn("the wall clock was stepped", "by", step)
+	for _, g := range e.order {
+		if g.role != wire.RoleMaster {
+			e.exec(ctx, g, g.rcv.rebase(now))
+		}
 	}
 }
 

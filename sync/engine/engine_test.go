@@ -318,3 +318,122 @@ func TestTwoMastersOneYields(t *testing.T) {
 		w.equal("after the split")
 	})
 }
+
+// TestRestartsTouchNothing restarts sasyncd in either role: kernels that are
+// equal already stay as they are.
+func TestRestartsTouchNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 50)
+		defer w.stop()
+		time.Sleep(3 * time.Second)
+		for i, role := range []wire.Role{wire.RoleMaster, wire.RoleBackup} {
+			ops := [2]int{w.nodes[0].kernel.ops, w.nodes[1].kernel.ops}
+			n := w.nodes[i]
+			n.kill()
+			n.boot(uint64(500 + i))
+			n.role(role, 1)
+			w.connect(0, 1)
+			time.Sleep(5 * time.Second)
+			w.equal("after a restart")
+			for j, before := range ops {
+				if d := w.nodes[j].kernel.ops - before; d != 0 {
+					t.Errorf("restart of node %d: %d kernel operations on node %d, want none", i, d, j)
+				}
+			}
+			if s := w.nodes[1].status(); !s.InSync {
+				t.Errorf("restart of node %d: standby is not in sync: %s", i, s.Why)
+			}
+		}
+	})
+}
+
+// TestSnapshotCutShortDeletesNothing: a standby that holds other SAs than the
+// master keeps them all until a whole snapshot is there.
+func TestSnapshotCutShortDeletesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		defer w.stop()
+		r := rand.New(rand.NewPCG(5, 5))
+		for i := range 240 {
+			w.nodes[0].kernel.foreign(tunnel(r, i, false)...)
+		}
+		old := tunnel(r, 250, false) // an ex-master's own, which the master lacks
+		w.nodes[1].kernel.foreign(old...)
+		w.nodes[0].boot(1)
+		w.nodes[1].boot(2)
+		w.nodes[0].role(wire.RoleMaster, 5)
+		w.nodes[1].role(wire.RoleBackup, 5)
+		time.Sleep(100 * time.Millisecond)
+		for cuts := 0; cuts < 5; cuts++ {
+			w.connect(0, 1)
+			time.Sleep(400 * time.Microsecond) // in the middle of the snapshot
+			w.cut(0, 1)
+			if s := w.nodes[1].status(); s.InSync {
+				break
+			}
+			for _, op := range old {
+				if op.SA != nil && w.nodes[1].kernel.sas[op.SA.Key] == nil {
+					t.Fatalf("%s was deleted before the snapshot was complete", op.SA.Key)
+				}
+			}
+		}
+		w.connect(0, 1)
+		time.Sleep(time.Second)
+		w.equal("after a whole snapshot")
+	})
+}
+
+// TestOlderNeverOverrides: a master of an older term that comes back is not
+// followed.
+func TestOlderNeverOverrides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		defer w.stop()
+		r := rand.New(rand.NewPCG(6, 6))
+		w.nodes[0].kernel.foreign(tunnel(r, 1, false)...)
+		w.nodes[2].kernel.foreign(tunnel(r, 2, false)...)
+		for i, n := range w.nodes {
+			n.boot(uint64(i + 1))
+		}
+		w.nodes[0].role(wire.RoleMaster, 5)
+		w.nodes[1].role(wire.RoleBackup, 5)
+		w.connect(0, 1)
+		time.Sleep(time.Second)
+		want := w.nodes[1].kernel.text()
+		w.nodes[2].role(wire.RoleMaster, 3)
+		w.connect(1, 2)
+		time.Sleep(3 * time.Second)
+		w.cut(0, 1)
+		time.Sleep(3 * time.Second)
+		if w.nodes[1].kernel.text() != want {
+			t.Error("a master of term 3 overrode what the master of term 5 had published")
+		}
+	})
+}
+
+// TestClockStep steps both wall clocks. The master's kernel then reports wrong
+// ages and the standby's computes with wrong dates; neither may shorten a
+// lifetime on the standby.
+func TestClockStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 2)
+		defer w.stop()
+		time.Sleep(10 * time.Second)
+		for _, step := range []time.Duration{time.Hour, -time.Hour, 24 * time.Hour, -24 * time.Hour} {
+			for _, n := range w.nodes {
+				n.kernel.step(step)
+				n.wall.Add(int64(step))
+			}
+			time.Sleep(3 * time.Second)
+			w.nodes[0].kernel.traffic(10)
+			time.Sleep(3 * time.Second)
+			elapsed := uint64(time.Since(w.nodes[0].kernel.born) / time.Second)
+			snap, _ := w.nodes[1].kernel.Dump(t.Context())
+			for _, sa := range snap.SAs {
+				if sa.Age+2 < elapsed || sa.Age > elapsed+2 {
+					t.Errorf("step %v: age of %s on the standby is %d s, want %d", step, sa.Key, int64(sa.Age), elapsed)
+				}
+			}
+		}
+	})
+}

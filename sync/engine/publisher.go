@@ -28,6 +28,21 @@ type pubSA struct {
 	digest wire.Sum
 	handle uint32
 	moved  uint64 // epoch in which its counters moved last
+
+	// When it was added and first used, on the monotonic clock: the kernel
+	// keeps dates, and after a step of the wall clock its ages are wrong.
+	born, used time.Time
+}
+
+// age sets the ages of e.sa to what the monotonic clock says.
+func (e *pubSA) age(now time.Time) {
+	e.sa.Age = uint64(now.Sub(e.born) / time.Second)
+	if e.sa.Used {
+		if e.used.IsZero() {
+			e.used = now.Add(-time.Duration(min(e.sa.UseAge, e.sa.Age)) * time.Second)
+		}
+		e.sa.UseAge = uint64(now.Sub(e.used) / time.Second)
+	}
 }
 
 type pubPolicy struct {
@@ -70,12 +85,12 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	d := wire.SADigest(sa)
 	old := p.sas[sa.Key]
 	if old != nil && old.digest == d {
-		p.noteCounters(old, sa)
+		p.noteCounters(now, old, sa)
 		return wire.Record{}, false
 	}
 	if old == nil {
 		p.lastHandle++
-		old = &pubSA{handle: p.lastHandle}
+		old = &pubSA{handle: p.lastHandle, born: now.Add(-time.Duration(sa.Age) * time.Second)}
 		p.sas[sa.Key] = old
 	} else {
 		p.uncover(old.sa)
@@ -140,7 +155,7 @@ func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 // noteCounters takes over the counters and ages of a fresh reading. Counters
 // never go back: a dump is read without the SA's lock, so the two words of a
 // 64-bit counter may be torn once every 2^32 packets.
-func (p *publisher) noteCounters(e *pubSA, sa *sadb.SA) {
+func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
 	c := sa.Counters
 	c.OSeq, c.Seq = max(c.OSeq, e.sa.OSeq), max(c.Seq, e.sa.Seq)
 	old := &e.sa.Counters
@@ -150,6 +165,7 @@ func (p *publisher) noteCounters(e *pubSA, sa *sadb.SA) {
 	fresh := *sa
 	fresh.Counters = c
 	e.sa = &fresh
+	e.age(now)
 }
 
 // touched names what events changed while a dump was being read; for those the

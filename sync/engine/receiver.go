@@ -493,3 +493,19 @@ func (r *receiver) retire(now time.Time) []sadb.Op {
 	}
 	return ops
 }
+
+// rebase writes all ages anew after a step of this node's wall clock, from
+// which the kernel computes when a lifetime ends.
+func (r *receiver) rebase(now time.Time) []sadb.Op {
+	var ops []sadb.Op
+	for k, w := range r.want {
+		h, ok := r.have[k]
+		if !ok || h.core != w.core {
+			continue
+		}
+		c := r.installed(now, w, h)
+		c.OSeq, c.Seq, c.Bitmap = max(c.OSeq, h.oseq), max(c.Seq, h.seq), nil
+		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
+	}
+	return ops
+}

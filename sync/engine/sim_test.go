@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +47,7 @@ type simNode struct {
 	elector *simElector
 	peers   *simPeers
 	engine  *Engine
+	wall    atomic.Int64 // how far the wall clock is off, in nanoseconds
 	cancel  context.CancelFunc
 	done    chan struct{}
 }
@@ -76,6 +78,7 @@ func (n *simNode) boot(nonce uint64) {
 	n.engine = New(Config{
 		Node: n.id, Nonce: nonce, Peers: len(n.w.nodes) - 1, Groups: []GroupConfig{{Name: simGroup}},
 		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, Log: log,
+		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan struct{})
@@ -252,10 +255,27 @@ type simKernel struct {
 	watchers []chan sadb.Event
 	ops      int
 	lowered  []string
+	born     time.Time
+	dates    map[sadb.SAKey]time.Duration // add_time, on this kernel's wall clock since born
+	wall     time.Duration
 }
 
 func newSimKernel() *simKernel {
-	return &simKernel{sas: make(map[sadb.SAKey]*sadb.SA), policies: make(map[sadb.PolicyKey]*sadb.Policy)}
+	return &simKernel{sas: make(map[sadb.SAKey]*sadb.SA), policies: make(map[sadb.PolicyKey]*sadb.Policy),
+		dates: make(map[sadb.SAKey]time.Duration), born: time.Now()}
+}
+
+// step moves the kernel's wall clock.
+func (k *simKernel) step(d time.Duration) { k.mu.Lock(); k.wall += d; k.mu.Unlock() }
+
+// date notes when an SA of this age was added; ageOf computes the age again,
+// both by the wall clock as the kernel does.
+func (k *simKernel) date(sa *sadb.SA) {
+	k.dates[sa.Key] = time.Since(k.born) + k.wall - time.Duration(sa.Age)*time.Second
+}
+
+func (k *simKernel) ageOf(key sadb.SAKey) uint64 {
+	return uint64(max(time.Since(k.born)+k.wall-k.dates[key], 0) / time.Second)
 }
 
 func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
@@ -265,6 +285,7 @@ func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
 	s := &sadb.Snapshot{}
 	for _, key := range slices.Backward(k.order) {
 		c := *k.sas[key]
+		c.Age = k.ageOf(key)
 		s.SAs = append(s.SAs, &c)
 	}
 	for _, p := range k.policies {
@@ -304,6 +325,7 @@ func (k *simKernel) apply(op sadb.Op, own bool) error {
 		c.Dir = sadb.DirUnknown
 		k.sas[c.Key] = &c
 		k.order = append(k.order, c.Key)
+		k.date(&c)
 		ev = sadb.Event{Kind: sadb.EventPutSA, SA: &c}
 	case sadb.OpUpdateSA:
 		old := k.sas[op.SA.Key]
@@ -332,6 +354,7 @@ func (k *simKernel) apply(op sadb.Op, own bool) error {
 		}
 		c := *old
 		c.Counters = op.SA.Counters
+		k.date(op.SA)
 		k.sas[c.Key] = &c
 		return nil
 	case sadb.OpAddPolicy, sadb.OpUpdatePolicy:
