@@ -103,12 +103,12 @@ type dumpResult struct {
 func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 	e := &Engine{
 		cfg: cfg, kernel: k, peers: p, elector: el, log: cfg.Log,
-		start:      time.Now(),
-		groups:     make(map[string]*group),
-		members:    make(map[Session]*member),
-		dumps:      make(chan dumpResult, 1),
-		calls:      make(chan func()),
-		ready:      make(chan struct{}),
+		start:   time.Now(),
+		groups:  make(map[string]*group),
+		members: make(map[Session]*member),
+		dumps:   make(chan dumpResult, 1),
+		calls:   make(chan func()),
+		ready:   make(chan struct{}),
 	}
 	if e.cfg.Wall == nil {
 		e.cfg.Wall = time.Now

@@ -563,10 +563,6 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term}
-	if g.role == wire.RoleMaster {
-		r.InSync, r.Reason = true, "master"
-		return r
-	}
 	reachable := 0
 	for _, m := range e.members {
 		ms := m.groups[g.name]
@@ -575,11 +571,14 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		}
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
+		r.PeerReady = r.PeerReady || ms.state.InSync
 		if ms.state.Role == wire.RoleMaster || ahead(ms.state.Have, g.rcv.pos) {
 			r.Behind = true
 		}
 	}
 	switch {
+	case g.role == wire.RoleMaster:
+		r.InSync, r.Behind, r.Reason = true, false, "master"
 	case !g.rcv.adopted:
 		r.Reason = "kernel not read yet"
 	case g.rcv.pos.Complete && g.from != nil:

@@ -81,6 +81,8 @@ type Readiness struct {
 	InSync bool
 	// Behind: a reachable member is master or holds more than this node.
 	Behind bool
+	// PeerReady: a reachable member is in sync and could take over.
+	PeerReady bool
 	// Term is the highest term seen anywhere.
 	Term   uint64
 	Reason string
