@@ -324,6 +324,6 @@ type Counts struct {
 	Dumps, DumpErrors, KernelErrors, Resyncs, Repairs     uint64
 	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
 	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
-	SplitsSeen, HeldDeletes, DroppedDeletes               uint64
+	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
 	DumpTime                                              time.Duration
 }

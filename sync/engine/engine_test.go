@@ -437,3 +437,39 @@ func TestClockStep(t *testing.T) {
 		}
 	})
 }
+
+// TestSurvivorOfASplitJumpsAboveBoth: the node with the lower counters wins a
+// split; what it sends afterwards must be above everything that the other one
+// has sent.
+func TestSurvivorOfASplitJumpsAboveBoth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 5)
+		defer w.stop()
+		w.nodes[0].kernel.traffic(1000)
+		time.Sleep(2 * time.Second)
+		w.cut(0, 1)
+		w.nodes[1].role(wire.RoleMaster, 2)
+		time.Sleep(100 * time.Millisecond)
+		used := w.nodes[1].kernel.traffic(50_000) // ahead by the margin
+		w.nodes[0].kernel.traffic(50_000)
+		w.nodes[0].role(wire.RoleMaster, 9) // confirmed under a new term on its side of the split
+		time.Sleep(1500 * time.Millisecond)
+		w.connect(0, 1)
+		time.Sleep(10 * time.Millisecond)
+		if w.nodes[1].elector.resignations() != 1 || w.nodes[0].elector.resignations() != 0 {
+			t.Fatal("the lower term did not yield")
+		}
+		w.nodes[1].role(wire.RoleBackup, 2)
+		time.Sleep(2 * time.Second)
+		if w.counts(0).SplitJumps == 0 {
+			t.Error("no jump was counted")
+		}
+		for k, span := range w.nodes[0].kernel.traffic(1) {
+			if span[0] <= used[k][1] {
+				t.Errorf("%s: the survivor sends %d, the other sent up to %d", k, span[0], used[k][1])
+			}
+		}
+		time.Sleep(2 * time.Second)
+		w.equal("after the split")
+	})
+}

@@ -43,6 +43,10 @@ type group struct {
 	told     Readiness
 	toldOnce bool
 	trail    []sadb.Op // work of a promotion that may come after the VIPs
+
+	sent    map[sadb.SAKey]uint64 // what this node sent as master, until it has told
+	sentAs  wire.StreamID
+	yielded time.Time // when it was last told to yield to another master
 }
 
 // handover is a planned loss of mastership that waits for the successor's
@@ -287,7 +291,9 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.log.Error("reading the kernel's tables failed", "group", g.name, "err", err)
 		return
 	}
-	r.observe(g.select_(snap), newTouched())
+	own := g.select_(snap)
+	g.noteSent(pub, own)
+	r.observe(own, newTouched())
 	e.exec(ctx, g, r.retire(now))
 }
 

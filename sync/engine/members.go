@@ -168,7 +168,9 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.acked(m, msg)
 	case *wire.Handover:
 		e.handoverTo(m, msg)
-	case *wire.Gossip, *wire.Unknown, *wire.Digest, *wire.BucketRequest, *wire.BucketItems, *wire.Maxima:
+	case *wire.Maxima:
+		e.maxima(ctx, m, msg)
+	case *wire.Gossip, *wire.Unknown, *wire.Digest, *wire.BucketRequest, *wire.BucketItems:
 	default:
 		e.refuse(m, "unexpected "+msg.Type().String()+" message")
 	}
@@ -206,14 +208,16 @@ func (e *Engine) memberState(m *member, gs wire.GroupState) {
 	e.tellReadiness(g, time.Now())
 }
 
-// twoMasters resolves a split by the order of (term, node id): the lower
-// yields. Both see the same two pairs, so exactly one of them does.
+// twoMasters resolves a split.
 func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
-	e.stats.SplitsSeen++
-	stays := gs.Term < g.term || gs.Term == g.term && bytes.Compare(m.hello.Node[:], e.cfg.Node[:]) < 0
-	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Addr(), "peer_term", gs.Term, "yields", !stays)
-	if !stays {
-		e.elector.Resign(g.name, "another master with a higher term")
+	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
+	if now := time.Now(); now.Sub(g.yielded) >= yieldPause {
+		g.yielded = now
+		e.stats.SplitsSeen++
+		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Addr(), "peer_term", gs.Term, "yields", yield)
+		if yield {
+			e.elector.Resign(g.name, "another master with a higher term")
+		}
 	}
 }
 
@@ -245,6 +249,7 @@ func (e *Engine) follow(g *group, again bool) {
 		return
 	}
 	ms.requested = ms.state.Have.StreamID
+	e.tellMaxima(g, best)
 	e.send(best, &wire.Request{Group: g.name, Have: g.rcv.pos})
 }
 

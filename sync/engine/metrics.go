@@ -61,6 +61,7 @@ func descs() metricDescs {
 			"counters":   t("counter_updates_sent_total", "Counter updates sent."),
 			"takeovers":  t("takeovers_total", "Times at which this node became MASTER."),
 			"splits":     t("two_masters_total", "Times at which another master was met."),
+			"jumps":      t("split_jumps_total", "Outbound counters raised above those of another master after a split."),
 			"heldtotal":  t("held_deletes_total", "Deletions that were held back."),
 			"droppedtot": t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER."),
 		},
@@ -119,7 +120,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		"resyncs": s.Counts.Resyncs, "repairs": s.Counts.Repairs, "snapsent": s.Counts.SnapshotsSent,
 		"snaprecv": s.Counts.SnapshotsReceived, "resumes": s.Counts.Resumes, "cutoffs": s.Counts.CutOffs,
 		"recsent": s.Counts.RecordsSent, "recrecv": s.Counts.RecordsReceived, "counters": s.Counts.CountersSent,
-		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "heldtotal": s.Counts.HeldDeletes,
+		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "jumps": s.Counts.SplitJumps, "heldtotal": s.Counts.HeldDeletes,
 		"droppedtot": s.Counts.DroppedDeletes,
 	} {
 		ch <- prometheus.MustNewConstMetric(d.totals[name], prometheus.CounterValue, float64(v))

@@ -63,6 +63,8 @@ type haveSA struct {
 	keys   uint64 // of the key material; counters are tied to it
 	oseq   uint64
 	seq    uint64
+	// inbound: the SA ends here, so its oseq says nothing.
+	inbound bool
 }
 
 func newReceiver(m sadb.Margin, sweeps bool) *receiver {
@@ -92,7 +94,7 @@ func policyDigest(p *sadb.Policy) wire.Sum {
 }
 
 func asHave(sa *sadb.SA) haveSA {
-	return haveSA{coreDigest(sa), sa.Limits, keysOf(sa), sa.OSeq, sa.Seq}
+	return haveSA{coreDigest(sa), sa.Limits, keysOf(sa), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn}
 }
 
 // keySeed makes keysOf worthless outside this process.
