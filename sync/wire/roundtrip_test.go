@@ -23,7 +23,7 @@ func same() cmp.Option {
 }
 
 func TestSAsSurviveTheWire(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(500) {
 		r := sadbtest.NewRand(seed)
 		for _, want := range []*sadb.SA{sadbtest.SA(r), sadbtest.AnySA(r)} {
 			b := AppendSA(nil, want)
@@ -46,7 +46,7 @@ func TestSAsSurviveTheWire(t *testing.T) {
 }
 
 func TestPoliciesSurviveTheWire(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(500) {
 		r := sadbtest.NewRand(seed)
 		for _, want := range []*sadb.Policy{sadbtest.Policy(r), sadbtest.AnyPolicy(r)} {
 			b := AppendPolicy(nil, want)
@@ -138,7 +138,7 @@ func randomMessages(r *rand.Rand) []Message {
 }
 
 func TestMessagesSurviveTheWire(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		for _, want := range randomMessages(sadbtest.NewRand(seed)) {
 			b, err := AppendFrame(nil, want)
 			if err != nil {

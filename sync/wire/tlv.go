@@ -61,6 +61,7 @@ type field struct {
 // that repeat are allowed for those that repeats says.
 func fields(b []byte, repeats func(tlv) bool, f func(*field) bool) error {
 	r := reader{b: b}
+	e := new(field) // one for all: it escapes to f
 	last := tlv(0)
 	for len(r.b) > 0 {
 		t := tlv(r.u8("field type"))
@@ -75,8 +76,8 @@ func fields(b []byte, repeats func(tlv) bool, f func(*field) bool) error {
 		if t >= skippable {
 			continue
 		}
-		e := field{reader{b: v}, t}
-		if !f(&e) {
+		*e = field{reader{b: v}, t}
+		if !f(e) {
 			return fmt.Errorf("field %d of %d bytes is unknown and must be understood", t, len(v))
 		}
 		if e.end("value"); e.err != nil {
