@@ -77,13 +77,15 @@ func (p *parser) secretWord(keyword, what string) (token, bool) {
 	return t, true
 }
 
+const passRemedy = `put it between quotes ("...") if it contains blanks`
+
 // secretEnd refuses further words on the line of a secret, without repeating
 // them: they are probably the rest of it.
-func (p *parser) secretEnd(keyword string) bool {
+func (p *parser) secretEnd(keyword, remedy string) bool {
 	t := p.cur()
 	if t.kind != tokWord || t.first || p.keyword(t) {
 		return true
 	}
-	p.errorf(t.pos, `put it between quotes ("...") if it contains blanks`, "%s has more than one word", keyword)
+	p.errorf(t.pos, remedy, "%s has more than one word", keyword)
 	return false
 }
