@@ -195,7 +195,7 @@ func (c *carpdParser) pass() (sadb.Secret, bool) {
 		return sadb.Secret{}, false
 	}
 	c.noteSecret(t.pos)
-	return sadb.NewSecret([]byte(t.text)), c.secretEnd("pass")
+	return sadb.NewSecret([]byte(t.text)), c.secretEnd("pass", passRemedy)
 }
 
 func (c *carpdParser) noteSecret(pos Pos) {
@@ -229,7 +229,7 @@ func (c *carpdParser) authKey(in *Instance, t token) bool {
 			c.errorf(w.pos, remedy, "%s", problem)
 			return false
 		}
-		k.Secret, ok = secret, c.secretEnd("key")
+		k.Secret, ok = secret, c.secretEnd("key", passRemedy)
 	}
 	if ok {
 		in.Keys = append(in.Keys, k)

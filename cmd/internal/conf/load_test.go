@@ -29,13 +29,13 @@ const hexKey = "0x349fec85c11f6b658d5c457d4668e035f11dfdccb849d5053a8763787b74db
 
 func TestLoadSasyncdReadsKeyFiles(t *testing.T) {
 	key := write(t, "key", hexKey+"\n", 0o600)
-	old := write(t, "old", "sixteen letters!", 0o600)
+	old := write(t, "old", "sixteen-letters!", 0o600)
 	path := write(t, "sasyncd.conf", fmt.Sprintf("interface carp1\npeer 10.0.0.2\nsharedkey file %q\nsharedkey file %q\n", key, old), 0o640)
 	c, err := LoadSasyncd(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Keys) != 2 || c.Keys[0].Secret.Len() != 32 || c.Keys[0].Text || string(c.Keys[1].Secret.Bytes()) != "sixteen letters!" || !c.Keys[1].Text {
+	if len(c.Keys) != 2 || c.Keys[0].Secret.Len() != 32 || c.Keys[0].Text || string(c.Keys[1].Secret.Bytes()) != "sixteen-letters!" || !c.Keys[1].Text {
 		t.Errorf("keys are %+v", c.Keys)
 	}
 	var b strings.Builder

@@ -95,6 +95,9 @@ func (s *sasyncdParser) check() {
 			}
 		}
 	}
+	if len(c.Keys) > MaxKeys {
+		s.errorf(c.Keys[MaxKeys].Pos, "remove the oldest", "there are more than %d keys", MaxKeys)
+	}
 	if len(c.Peers) == 0 {
 		s.warnf(Pos{File: c.File}, "write peer and the address of the other gateway", "there is no peer")
 	}

@@ -96,5 +96,5 @@ func (s *sasyncdParser) sharedkey(t token) bool {
 		s.c.inlineSecret = w.pos
 	}
 	s.c.Keys = append(s.c.Keys, k)
-	return s.secretEnd("sharedkey")
+	return s.secretEnd("sharedkey", hexRemedy)
 }

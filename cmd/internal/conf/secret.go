@@ -36,8 +36,8 @@ func sharedKey(s string) (k Key, problem, remedy string) {
 	switch len(s) {
 	case 16, 24, 32:
 		for _, c := range []byte(s) {
-			if c < ' ' || c == 0x7f {
-				return k, "the key contains a control character", hexRemedy
+			if c <= ' ' || c >= 0x7f {
+				return k, "the key contains a character that is not printable ASCII, or a blank", hexRemedy
 			}
 		}
 		return Key{Secret: sadb.NewSecret([]byte(s)), Text: true}, "", ""
@@ -49,6 +49,10 @@ func sharedKey(s string) (k Key, problem, remedy string) {
 	return k, fmt.Sprintf("a key of %d characters is too short or too long", len(s)),
 		"write exactly 16, 24 or 32 characters, or 0x and 32, 48 or 64 hexadecimal digits"
 }
+
+// MaxKeys is how many shared keys may be accepted at a time: every stranger
+// that connects costs a check of each.
+const MaxKeys = 8
 
 const hexRemedy = "write 0x and 32, 48 or 64 hexadecimal digits (128, 192 or 256 bits)"
 
@@ -73,13 +77,15 @@ func (p *parser) secretWord(keyword, what string) (token, bool) {
 	return t, true
 }
 
+const passRemedy = `put it between quotes ("...") if it contains blanks`
+
 // secretEnd refuses further words on the line of a secret, without repeating
 // them: they are probably the rest of it.
-func (p *parser) secretEnd(keyword string) bool {
+func (p *parser) secretEnd(keyword, remedy string) bool {
 	t := p.cur()
 	if t.kind != tokWord || t.first || p.keyword(t) {
 		return true
 	}
-	p.errorf(t.pos, `put it between quotes ("...") if it contains blanks`, "%s has more than one word", keyword)
+	p.errorf(t.pos, remedy, "%s has more than one word", keyword)
 	return false
 }
