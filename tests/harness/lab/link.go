@@ -74,7 +74,7 @@ func (nd *Node) plug(sw *Switch, inner string) (*Port, error) {
 	if err := fabric.nl.LinkAdd(veth); err != nil {
 		return nil, err
 	}
-	p.outer = veth
+	p.outer = veth // LinkAdd filled in its index
 	if err := fabric.nl.LinkSetMaster(veth, sw.link); err != nil {
 		return nil, err
 	}
@@ -107,6 +107,9 @@ func (nd *Node) addAddress(dev, addr string) error {
 	}
 	return nd.nl.AddrAdd(l, a)
 }
+
+// OuterIndex is the interface index of the bridge port in the fabric namespace.
+func (p *Port) OuterIndex() int { return p.outer.Attrs().Index }
 
 // Ports returns the node's cables in the order of plugging.
 func (nd *Node) Ports() []*Port { return nd.ports }

@@ -64,6 +64,9 @@ func (n *Net) Node(name string) *Node {
 	return nd
 }
 
+// Fabric is the namespace that holds the switches.
+func (n *Net) Fabric() *Node { return n.fabric }
+
 // Nodes returns the machines in the order in which they were added.
 func (n *Net) Nodes() []*Node { return n.nodes }
 
@@ -178,3 +181,6 @@ func (nd *Node) Forward() {
 
 // Netlink returns a handle for rtnetlink and xfrm inside the node.
 func (nd *Node) Netlink() *netlink.Handle { return nd.nl }
+
+// Net returns the network that the node is part of.
+func (nd *Node) Net() *Net { return nd.net }

@@ -109,6 +109,18 @@ func (s *Standard) newGateway(n int) *Gateway {
 	return g
 }
 
+// WANPorts returns all cables of the WAN: of the gateways, then of rgw.
+func (s *Standard) WANPorts() []*Port {
+	var ps []*Port
+	for _, g := range s.Gateways {
+		ps = append(ps, g.WAN)
+	}
+	return append(ps, s.RGWPort)
+}
+
+// Inner returns the protected networks, whose addresses must not show on the WAN.
+func Inner() []netip.Prefix { return []netip.Prefix{LANNet, LANNet6, RemNet, RemNet6} }
+
 // SetVIPs gives the gateway all four VIPs by hand, as carpd does for a master.
 func (g *Gateway) SetVIPs() {
 	g.t.Helper()
