@@ -171,7 +171,7 @@ func (h *host) runUML(uml, bin string, limit time.Duration) (console string, err
 	sigs := make(chan os.Signal, 1)
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(sigs)
-	if err := cmd.Start(); err != nil {
+	if err := startPinned(cmd); err != nil {
 		return "", err
 	}
 	for _, w := range cmd.ExtraFiles {
