@@ -23,31 +23,25 @@ func tunnelled(t *testing.T) (*lab.Standard, *lab.Gateway) {
 }
 
 // flows starts traffic between h1 and h2, both ways and both families.
-func flows(t *testing.T, s *lab.Standard, rate int) []*meter.Flow {
+func flows(t *testing.T, s *lab.Standard, rate int) *meter.Meter {
 	t.Helper()
-	fs := meter.Both(t, meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate})
-	return append(fs, meter.Both(t, meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr6, Dst: lab.H2Addr6, Port: 7002, Rate: rate})...)
+	cfgs := meter.Both(meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate})
+	cfgs = append(cfgs, meter.Both(meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr6, Dst: lab.H2Addr6, Port: 7002, Rate: rate})...)
+	return meter.Start(t, cfgs...)
 }
 
 func TestTrafficGoesThroughESP(t *testing.T) {
 	s, gw := tunnelled(t)
 	c := capture.Start(t, capture.Config{Ports: s.WANPorts(), Inner: lab.Inner()})
-	fs := flows(t, s, 1000)
+	m := flows(t, s, 1000)
 	x := meter.StartTransfer(t, s.H1, s.H2, lab.H1Addr, lab.H2Addr, 8000)
-	lab.Eventually(t, 20*time.Second, "3000 packets on every flow", func() bool {
-		for _, f := range fs {
-			if f.Received() < 3000 {
-				return false
-			}
-		}
-		return true
-	})
+	lab.Eventually(t, 20*time.Second, "3000 packets on every flow", func() bool { return m.Received() >= 3000 })
 	if err := x.Finish(10 * time.Second); err != nil {
 		t.Error(err)
 	}
 	sent := 0
-	for _, f := range fs {
-		f.Stop()
+	m.Stop()
+	for _, f := range m.Flows {
 		r := f.Total()
 		t.Log(r)
 		sent += r.Sent

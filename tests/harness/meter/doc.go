@@ -2,6 +2,6 @@
 // became of it: what was lost, what came twice or out of order, and the longest
 // silence with its moment.
 //
-// [Flow] is UDP at a fixed rate in one direction, [Transfer] one TCP
-// connection that must survive whatever the test does to the network.
+// [Meter] runs flows of UDP at a fixed rate, [Transfer] one TCP connection that
+// must survive whatever the test does to the network.
 package meter

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,67 +20,78 @@ type Config struct {
 	Src, Dst netip.Addr // of the two nodes; the family of the flow
 	Port     uint16     // destination; each flow into a node needs its own
 	Rate     int        // packets a second, 1 to 10,000
-	Size     int        // bytes of UDP payload, at least 64, which is the default
+	Size     int        // bytes of UDP payload, 64 (the default) to 1400
 }
 
-const minSize = 64
+const (
+	minSize = 64
+	maxSize = 1400
+	seqAt   = len(capture.Marker) // where a packet has its number
+)
 
-// Flow is UDP traffic in one direction, packet n being due n/Rate seconds after
-// the start. A sender that was held up catches up, so the rate holds.
+// Both returns cfg, and the same in the opposite direction on the next port.
+func Both(cfg Config) []Config {
+	back := cfg
+	back.From, back.To, back.Src, back.Dst, back.Port = cfg.To, cfg.From, cfg.Dst, cfg.Src, cfg.Port+1
+	return []Config{cfg, back}
+}
+
+// Flow is UDP traffic in one direction. Packet n is due n/Rate seconds after
+// the start; a sender that was held up catches up, so the rate holds.
 type Flow struct {
 	Name string
 
-	t       lab.T
-	cfg     Config
-	send    int // sockets
-	recv    int
-	start   time.Time
-	stop    chan struct{}
-	senders sync.WaitGroup
-	reader  sync.WaitGroup
-	once    sync.Once
-	ending  atomic.Bool
+	cfg   Config
+	start time.Time
+	tx    int // sockets
+	rx    int
+	out   *mmsg
+	in    *mmsg
 
 	mu       sync.Mutex
-	sent     []int64 // by sequence number: nanoseconds since start
-	received []int64 // by sequence number: the same of the first arrival, 0 when none
+	sent     []int64 // by number: nanoseconds since start
+	received []int64 // by number: the same of the first arrival, 0 when none
 	arrivals []int64 // in order of arrival, duplicates included
 	dups     []int64
 	reorder  []int64
 	highest  int
+	open     bool      // a probe arrived
+	end      time.Time // when sending stopped
+	err      error
 }
 
-// Start starts a flow; it stops when the test ends.
-func Start(t lab.T, cfg Config) *Flow {
-	t.Helper()
-	cfg.Size = max(cfg.Size, minSize)
+func newFlow(cfg Config) (*Flow, error) {
+	cfg.Size = min(max(cfg.Size, minSize), maxSize)
 	family := "IPv4"
 	if cfg.Dst.Is6() {
 		family = "IPv6"
 	}
 	f := &Flow{
 		Name: fmt.Sprintf("%s>%s %s", cfg.From.Name, cfg.To.Name, family),
-		t:    t, cfg: cfg, stop: make(chan struct{}), highest: -1,
+		cfg:  cfg, highest: -1,
+		in: newMmsg(maxSize, netip.AddrPort{}), out: newMmsg(cfg.Size, netip.AddrPortFrom(cfg.Dst, cfg.Port)),
+	}
+	for _, b := range f.out.bufs {
+		copy(b, capture.Marker)
 	}
 	var err error
-	if f.recv, err = f.socket(cfg.To, cfg.Dst, cfg.Port); err == nil {
-		f.send, err = f.socket(cfg.From, cfg.Src, 0)
+	if f.rx, err = openSocket(cfg.To, cfg.Dst, cfg.Port); err != nil {
+		return nil, fmt.Errorf("open flow %s: %w", f.Name, err)
 	}
-	if err != nil {
-		t.Fatalf("start flow %s: %v", f.Name, err)
+	if f.tx, err = openSocket(cfg.From, cfg.Src, 0); err != nil {
+		unix.Close(f.rx)
+		return nil, fmt.Errorf("open flow %s: %w", f.Name, err)
 	}
-	f.start = time.Now()
-	f.reader.Go(f.readAll)
-	f.senders.Go(f.sendAll)
-	t.Cleanup(f.Stop)
-	return f
+	return f, nil
 }
 
-// socket opens a bound socket inside a node.
-func (f *Flow) socket(nd *lab.Node, addr netip.Addr, port uint16) (fd int, err error) {
-	domain := unix.AF_INET
+// openSocket opens a bound socket inside a node.
+func openSocket(nd *lab.Node, addr netip.Addr, port uint16) (fd int, err error) {
+	domain, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(port)})
 	if addr.Is6() {
-		domain = unix.AF_INET6
+		domain, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: addr.As16(), Port: int(port)}
+	} else {
+		sa.(*unix.SockaddrInet4).Addr = addr.As4()
 	}
 	err = nd.Do(func() error {
 		fd, err = unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -93,8 +102,7 @@ func (f *Flow) socket(nd *lab.Node, addr netip.Addr, port uint16) (fd int, err e
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 4<<20),
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
-			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}),
-			unix.Bind(fd, sockaddr(addr, port)),
+			unix.Bind(fd, sa),
 		)
 		if err != nil {
 			unix.Close(fd)
@@ -104,90 +112,67 @@ func (f *Flow) socket(nd *lab.Node, addr netip.Addr, port uint16) (fd int, err e
 	return fd, err
 }
 
-func sockaddr(a netip.Addr, port uint16) unix.Sockaddr {
-	if a.Is4() {
-		return &unix.SockaddrInet4{Addr: a.As4(), Port: int(port)}
-	}
-	return &unix.SockaddrInet6{Addr: a.As16(), Port: int(port)}
-}
-
-// sendAll sends what is due, then sleeps until the next packet is.
-func (f *Flow) sendAll() {
-	pkt := make([]byte, f.cfg.Size)
-	copy(pkt, capture.Marker)
-	to := sockaddr(f.cfg.Dst, f.cfg.Port)
-	every := time.Second / time.Duration(f.cfg.Rate)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for seq := 0; ; {
-		select {
-		case <-f.stop:
-			return
-		case <-timer.C:
-		}
-		for due := int(time.Since(f.start) / every); seq <= due; seq++ {
-			binary.BigEndian.PutUint64(pkt[len(capture.Marker):], uint64(seq))
-			f.mu.Lock()
-			f.sent = append(f.sent, int64(time.Since(f.start)))
-			f.received = append(f.received, 0)
-			f.mu.Unlock()
-			// A packet that cannot be sent (no route, no neighbour, no
-			// buffer) is one that the application lost: it counts as sent.
-			_ = unix.Sendto(f.send, pkt, 0, to)
-		}
-		timer.Reset(time.Until(f.start.Add(time.Duration(seq) * every)))
-	}
-}
-
-// readAll reads on a thread of its own, with plain system calls: in a guest they
-// are what costs. Times of arrival are the kernel's.
-func (f *Flow) readAll() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	buf, oob := make([]byte, 2048), make([]byte, 128)
-	wall := f.start.Round(0).UnixNano()
-	for {
-		n, oobn, _, _, err := unix.Recvmsg(f.recv, buf, oob, 0)
-		switch {
-		case errors.Is(err, unix.EAGAIN):
-			if f.ending.Load() {
-				return // nothing for the length of the receive timeout
-			}
-			continue
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			f.t.Errorf("receive flow %s: %v", f.Name, err)
-			return
-		}
-		if n < minSize || string(buf[:len(capture.Marker)]) != capture.Marker {
-			continue
-		}
-		f.arrived(int(binary.BigEndian.Uint64(buf[len(capture.Marker):])), arrival(oob[:oobn])-wall)
-	}
-}
-
-// arrival is the SCM_TIMESTAMPNS of a message, or now.
-func arrival(oob []byte) int64 {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err == nil {
-		for _, m := range msgs {
-			if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
-				return int64(binary.NativeEndian.Uint64(m.Data))*1e9 + int64(binary.NativeEndian.Uint64(m.Data[8:]))
-			}
-		}
-	}
-	return time.Now().UnixNano()
-}
-
-func (f *Flow) arrived(seq int, at int64) {
+// sendDue sends the packets that are due at now.
+func (f *Flow) sendDue(now time.Time) {
+	at := int64(now.Sub(f.start))
+	due := int(at*int64(f.cfg.Rate)/int64(time.Second)) + 1
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if seq < 0 || seq >= len(f.received) {
-		f.t.Errorf("flow %s: packet %d arrived, which was never sent", f.Name, seq)
+	next := len(f.sent)
+	for range due - next {
+		f.sent = append(f.sent, at)
+		f.received = append(f.received, 0)
+	}
+	f.mu.Unlock()
+	for next < due {
+		n := min(due-next, batch)
+		for i := range n {
+			binary.BigEndian.PutUint64(f.out.bufs[i][seqAt:], uint64(next+i))
+		}
+		f.out.send(f.tx, n)
+		next += n
+	}
+}
+
+// receiveAll takes all packets that have arrived, and reports whether there were any.
+func (f *Flow) receiveAll() bool {
+	for any := false; ; any = true {
+		n, err := f.in.receive(f.rx)
+		f.mu.Lock()
+		if err != nil && f.err == nil {
+			f.err = fmt.Errorf("receive flow %s: %w", f.Name, err)
+		}
+		for i := range n {
+			b, at := f.in.packet(i)
+			if len(b) >= minSize && string(b[:seqAt]) == capture.Marker {
+				f.arrived(int(binary.BigEndian.Uint64(b[seqAt:])), at)
+			}
+		}
+		f.mu.Unlock()
+		if n == 0 {
+			return any
+		}
+	}
+}
+
+// probe is the number of packets that do not count.
+const probe = -1
+
+func (f *Flow) sendProbe() {
+	n := probe
+	binary.BigEndian.PutUint64(f.out.bufs[0][seqAt:], uint64(n))
+	f.out.send(f.tx, 1)
+}
+
+func (f *Flow) arrived(seq int, when time.Time) {
+	if seq == probe {
+		f.open = true
 		return
 	}
-	at = max(at, 1) // 0 stands for none
+	if seq < 0 || seq >= len(f.received) {
+		f.err = fmt.Errorf("flow %s: packet %d arrived, which was never sent", f.Name, seq)
+		return
+	}
+	at := max(int64(when.Sub(f.start)), 1) // 0 stands for none
 	f.arrivals = append(f.arrivals, at)
 	switch {
 	case f.received[seq] != 0:
@@ -200,22 +185,14 @@ func (f *Flow) arrived(seq int, at int64) {
 	f.highest = max(f.highest, seq)
 }
 
-// Stop stops sending, and returns when all has arrived that will.
-func (f *Flow) Stop() {
-	f.once.Do(func() {
-		close(f.stop)
-		f.senders.Wait()
-		f.ending.Store(true)
-		f.reader.Wait()
-		unix.Close(f.send)
-		unix.Close(f.recv)
-	})
+// ended notes that no more will be sent.
+func (f *Flow) ended() {
+	f.mu.Lock()
+	f.end = time.Now()
+	f.mu.Unlock()
 }
 
-// Both starts flows in both directions between two nodes, on ports port and port+1.
-func Both(t lab.T, cfg Config) []*Flow {
-	t.Helper()
-	back := cfg
-	back.From, back.To, back.Src, back.Dst, back.Port = cfg.To, cfg.From, cfg.Dst, cfg.Src, cfg.Port+1
-	return []*Flow{Start(t, cfg), Start(t, back)}
+func (f *Flow) close() {
+	unix.Close(f.tx)
+	unix.Close(f.rx)
 }

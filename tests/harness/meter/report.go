@@ -27,17 +27,33 @@ func (r Report) String() string {
 		r.Name, r.Sent, r.Lost, r.Duplicate, r.Reordered, ms(r.Gap), r.GapAt.Format("15:04:05.000"), ms(r.Stall))
 }
 
+// add sums up two reports of the same period.
+func (r *Report) add(o Report) {
+	r.Sent += o.Sent
+	r.Lost += o.Lost
+	r.Duplicate += o.Duplicate
+	r.Reordered += o.Reordered
+	if o.Gap > r.Gap {
+		r.Gap, r.GapAt = o.Gap, o.GapAt
+	}
+	r.Stall = max(r.Stall, o.Stall)
+}
+
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 
-// Total reports on all that was sent. While the flow runs, packets under way count as lost.
+// Total reports on the whole time. While the flow runs, packets under way count as lost.
 func (f *Flow) Total() Report {
 	return f.Between(f.start, time.Now())
 }
 
-// Between reports on the period from one time to another.
+// Between reports on the period from one time to another, or to the last send
+// of a flow that was stopped earlier.
 func (f *Flow) Between(from, to time.Time) Report {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.end.IsZero() && f.end.Before(to) {
+		to = f.end
+	}
 	a, b := int64(from.Sub(f.start)), int64(to.Sub(f.start))
 	within := func(at int64) bool { return at >= a && at < b }
 	r := Report{Name: f.Name, Duplicate: count(f.dups, within), Reordered: count(f.reorder, within)}
