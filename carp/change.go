@@ -1,0 +1,265 @@
+package carp
+
+import "time"
+
+// Reasons for which a group may not take over.
+const (
+	whyHold  = "listening after start"
+	whyPause = "pausing after a resignation or a failure"
+)
+
+// settle takes over if the time has come, and tells INIT from BACKUP.
+func (g *Group) settle(now time.Duration) {
+	why := g.obstacle(now)
+	if why == "" && g.blocked != "" && g.phase == phaseIdle {
+		// Nodes that waited for the same thing get it at the same moment: let
+		// their priorities decide who goes first.
+		for i := range g.routers {
+			g.router(now, i, RouterEvent{Kind: RouterRearm})
+		}
+	}
+	g.blocked = why
+	if g.phase == phaseIdle && !g.stopping && why == "" && g.allExpired() {
+		g.win(now)
+	}
+	if g.public == Master || g.phase == phaseStopped {
+		return
+	}
+	state, reason := Backup, "interfaces up"
+	for _, r := range g.routers {
+		if r.State() == Init {
+			state, reason = Init, "interface down"
+		}
+	}
+	if state != g.public {
+		g.tell(now, state, reason)
+	}
+}
+
+// obstacle says why the group may not take over, "" if it may.
+func (g *Group) obstacle(now time.Duration) string {
+	switch {
+	case now < g.holdUntil:
+		return whyHold
+	case now < g.notBefore:
+		return whyPause
+	}
+	return g.ineligible(now)
+}
+
+func (g *Group) allExpired() bool {
+	for _, r := range g.routers {
+		if !r.Expired() {
+			return false
+		}
+	}
+	return len(g.routers) > 0
+}
+
+// win begins a mastership: advertise first, so that others stay away.
+func (g *Group) win(now time.Duration) {
+	if g.why == "" {
+		g.why = "no master heard"
+		for _, r := range g.routers {
+			switch {
+			case r.bowed:
+				g.why = "master resigned"
+			case r.from.IsValid() && g.why != "master resigned":
+				g.why = "master timed out"
+			}
+		}
+	}
+	for i := range g.routers {
+		g.sentAt[i] = now
+		g.router(now, i, RouterEvent{Kind: RouterWin})
+	}
+	g.seen++
+	g.term, g.yielded, g.contest = g.seen, false, contest{}
+	g.act(Action{Kind: ActTerm, Term: g.term})
+	g.phase = phasePreparing
+	g.ask(now, Master, g.cfg.PrepareTimeout)
+	g.advance(now)
+}
+
+// ask sends the clients a prepare.
+func (g *Group) ask(now time.Duration, to State, limit time.Duration) {
+	clear(g.waiting)
+	for id, c := range g.clients {
+		if c.prepare {
+			g.waiting[id] = true
+		}
+	}
+	g.waitUntil = now + limit
+	if len(g.waiting) > 0 {
+		g.act(Action{Kind: ActPrepare, To: to, Term: g.term, For: limit, Reason: g.why})
+	}
+}
+
+// advance goes on when no client is waited for any more.
+func (g *Group) advance(now time.Duration) {
+	if len(g.waiting) > 0 {
+		return
+	}
+	switch g.phase {
+	case phasePreparing:
+		g.phase = phaseAcquiring
+		g.operate(ActAcquire)
+	case phaseHanding:
+		g.lose(now, g.why)
+	}
+}
+
+// operate starts a kernel operation; earlier ones do not count any more.
+func (g *Group) operate(kind ActionKind) {
+	g.op++
+	g.act(Action{Kind: kind, Op: g.op, Term: g.term})
+}
+
+// done takes note of the end of a kernel operation.
+func (g *Group) done(now time.Duration, ev Event) {
+	if ev.Op != g.op {
+		return
+	}
+	switch g.phase {
+	case phaseAcquiring:
+		if ev.Err != nil {
+			g.notBefore = now + failPause
+			g.lose(now, "addresses: "+ev.Err.Error())
+			return
+		}
+		g.phase = phaseMaster
+		g.renewAt, g.announced, g.announceAt = now+leasePeriod/2, 0, now+time.Second
+		g.dropDemotion(startDemotion)
+		g.tell(now, Master, g.why)
+		g.why = ""
+	case phaseFencing:
+		// Should setting the fence have failed, the addresses go all the same.
+		g.phase = phaseHanding
+		g.ask(now, Backup, g.handLimit())
+		g.advance(now)
+	case phaseReleasing:
+		g.lost(now)
+	}
+}
+
+// handLimit keeps the silence of a hand-over below the time after which peers
+// would hold an election.
+func (g *Group) handLimit() time.Duration {
+	limit := handTime
+	for _, r := range g.routers {
+		limit = min(limit, 2*r.cfg.Interval)
+	}
+	return limit
+}
+
+// lose ends a mastership, or the attempt at one.
+func (g *Group) lose(now time.Duration, why string) {
+	switch g.phase {
+	case phaseIdle, phaseReleasing, phaseStopped:
+		return
+	}
+	for i, r := range g.routers {
+		g.bow[i] = r.State() == Master
+		g.router(now, i, RouterEvent{Kind: RouterDrop})
+	}
+	g.bowSince, g.why = now, why
+	if (g.phase == phasePreparing || g.phase == phaseAcquiring) && g.anyPrepares() {
+		g.act(Action{Kind: ActCancel, Term: g.term, Reason: why})
+	}
+	if g.phase == phasePreparing {
+		g.lost(now) // no address was taken and the fence never left
+		return
+	}
+	g.phase = phaseReleasing
+	g.operate(ActRelease)
+}
+
+// anyPrepares reports whether any client takes part in changes.
+func (g *Group) anyPrepares() bool {
+	for _, c := range g.clients {
+		if c.prepare {
+			return true
+		}
+	}
+	return false
+}
+
+// lost follows when fence and addresses are as a BACKUP's should be. Only now
+// are the peers told: from here on nothing leaves from the addresses.
+func (g *Group) lost(now time.Duration) {
+	for i, r := range g.routers {
+		if g.bow[i] && r.heardAt < g.bowSince {
+			g.router(now, i, RouterEvent{Kind: RouterBow})
+		}
+		g.bow[i] = false
+	}
+	g.phase = phaseIdle
+	if g.public == Master {
+		g.tell(now, Backup, g.why)
+	}
+	g.endContest(now)
+	g.why, g.lostAt = "", 0
+	if g.stopping {
+		g.stop()
+	}
+}
+
+func (g *Group) stop() {
+	g.phase = phaseStopped
+	g.act(Action{Kind: ActStopped})
+}
+
+// tell publishes a state.
+func (g *Group) tell(now time.Duration, to State, why string) {
+	old := g.public
+	g.public, g.reason, g.since = to, why, now
+	g.act(Action{Kind: ActState, To: to, Old: old, Term: g.term, Reason: why})
+}
+
+// resign begins a planned change: fence first, so that the counters which the
+// clients then bring over are exact.
+func (g *Group) resign(now time.Duration, why string, hold time.Duration) error {
+	if why == "" {
+		why = "resign"
+	}
+	// At least a down interval for the successor, and no way back by preemption.
+	until := now + g.down() + hold
+	switch g.phase {
+	case phaseMaster:
+		g.phase, g.why = phaseFencing, why
+		g.operate(ActFence)
+	case phasePreparing, phaseAcquiring:
+		g.lose(now, why)
+	default:
+		return ErrNotMaster
+	}
+	g.notBefore, g.yielded = until, true
+	return nil
+}
+
+// takeover follows the word of the master's client: it has fenced itself, we
+// need not wait for any timer.
+func (g *Group) takeover(now time.Duration, term uint64) error {
+	switch {
+	case g.stopping:
+		return ErrStopping
+	case g.phase != phaseIdle:
+		return ErrIsMaster
+	case term < g.seen:
+		return ErrOldTerm
+	case g.ineligible(now) != "":
+		return ErrNotEligible
+	}
+	for _, r := range g.routers {
+		if r.State() == Init {
+			return ErrRouterDown
+		}
+	}
+	g.seen = term
+	g.holdUntil, g.notBefore, g.blocked = 0, 0, ""
+	for i := range g.routers {
+		g.router(now, i, RouterEvent{Kind: RouterExpire})
+	}
+	g.why = "takeover"
+	return nil
+}

@@ -1,0 +1,164 @@
+package carp
+
+import (
+	"slices"
+	"time"
+)
+
+// startDemotion is the id of the demotion by demote-at-start.
+const startDemotion = "start"
+
+// client is a connected client of a group.
+type client struct {
+	name     string
+	prepare  bool // takes part in changes
+	reported bool
+	ready    Ready
+}
+
+// client handles the events of clients.
+func (g *Group) client(now time.Duration, ev Event) {
+	switch ev.Kind {
+	case EvClient:
+		g.clients[ev.Client] = &client{name: ev.Name, prepare: ev.Prepare}
+		g.seen = max(g.seen, ev.Term)
+	case EvGone:
+		delete(g.clients, ev.Client)
+		delete(g.waiting, ev.Client)
+		g.demotions.drop(func(d Demotion) bool { return d.Client != 0 && d.Client == ev.Client })
+		g.demote()
+		if g.phase == phasePreparing && g.missing() != "" {
+			g.lose(now, "required client lost")
+		}
+		g.advance(now)
+	case EvReady:
+		c := g.clients[ev.Client]
+		if c == nil {
+			return
+		}
+		g.seen = max(g.seen, ev.Term)
+		fresh := !c.reported || c.ready.Ahead || c.ready.InSync
+		c.reported, c.ready = true, ev.Ready
+		g.peerReady = ev.Ready.PeerReady
+		if fresh && !ev.Ready.Ahead && !ev.Ready.InSync {
+			g.aloneFrom = now
+		}
+		if ev.Ready.InSync {
+			g.dropDemotion(startDemotion)
+		}
+		g.reply(ev, nil)
+	case EvPrepared:
+		if ev.Term == g.term {
+			delete(g.waiting, ev.Client)
+			g.advance(now)
+		}
+	}
+	switch {
+	case g.missing() == "":
+		g.lostAt = 0
+	case g.phase == phaseMaster && g.lostAt == 0:
+		g.lostAt = now
+	}
+}
+
+// missing names a required client that is not there.
+func (g *Group) missing() string {
+	for _, name := range g.cfg.Require {
+		if g.live(name) == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+func (g *Group) live(name string) *client {
+	for _, c := range g.clients {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// ineligible says why the group may not take an address because of its
+// clients, "" if it may.
+func (g *Group) ineligible(now time.Duration) string {
+	if name := g.missing(); name != "" {
+		return "waiting for " + name
+	}
+	if g.inSync() {
+		return ""
+	}
+	if now >= g.aloneAt() {
+		return ""
+	}
+	return "not in sync"
+}
+
+func (g *Group) inSync() bool {
+	for _, name := range g.cfg.Require {
+		if c := g.live(name); c == nil || !c.ready.InSync {
+			return false
+		}
+	}
+	return true
+}
+
+// aloneAt is the time at which a group that is not in sync may take over,
+// because nobody better has been seen on the wire or by its clients.
+func (g *Group) aloneAt() time.Duration {
+	if g.cfg.AloneAfter < 0 || g.inSync() {
+		return Never
+	}
+	from := g.aloneFrom
+	for _, name := range g.cfg.Require {
+		c := g.live(name)
+		if c == nil || !c.reported || c.ready.Ahead {
+			return Never
+		}
+	}
+	for _, r := range g.routers {
+		from = max(from, r.heardAt)
+	}
+	return from + g.cfg.AloneAfter
+}
+
+// lostDeadline is the time at which a MASTER that lost a required client hands
+// over, which it does only if a peer was ready.
+func (g *Group) lostDeadline() time.Duration {
+	if g.lostAt == 0 || !g.peerReady || g.cfg.AloneAfter < 0 {
+		return Never
+	}
+	return g.lostAt + g.cfg.AloneAfter
+}
+
+func (g *Group) changeDemotion(ev Event) error {
+	if ev.Kind == EvDemote {
+		if ev.Demotion.By < 1 || ev.Demotion.By > maxDemotion {
+			return ErrDemotion
+		}
+		g.demotions.set(ev.Demotion)
+		g.demote()
+		return nil
+	}
+	id := ev.Demotion.ID
+	if id != "" && !slices.ContainsFunc(g.demotions, func(d Demotion) bool { return d.ID == id }) {
+		return ErrUnknown
+	}
+	g.demotions.drop(func(d Demotion) bool { return d.ID == id || id == "" && d.ID != startDemotion })
+	g.demote()
+	return nil
+}
+
+func (g *Group) dropDemotion(id string) {
+	g.demotions.drop(func(d Demotion) bool { return d.ID == id })
+	g.demote()
+}
+
+// demote passes the sum of the demotions on to the routers.
+func (g *Group) demote() {
+	n := g.demotions.sum()
+	for _, r := range g.routers {
+		r.demotion = n
+	}
+}

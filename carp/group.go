@@ -1,0 +1,322 @@
+package carp
+
+import "time"
+
+// Times that are not configurable.
+const (
+	handTime     = 100 * time.Millisecond // for clients to bring counters to the successor
+	failPause    = 5 * time.Second        // before trying again what did not work
+	announceEach = time.Minute            // refresh neighbours that missed everything else
+	leasePeriod  = time.Second            // between renewals of leases
+)
+
+// GroupConfig describes a group.
+type GroupConfig struct {
+	Name           string
+	Preempt        bool          // replace a master of lower priority
+	DemoteAtStart  int           // demotion until in sync, 0 none
+	StartHold      time.Duration // listen at least so long before the first election
+	Require        []string      // names of clients without which no address is taken
+	AloneAfter     time.Duration // not in sync: take over after this time alone; negative: never
+	PrepareTimeout time.Duration // clients must have prepared after it
+	Routers        []RouterConfig
+}
+
+// phase is where a group is on its way. Only in phaseMaster is the fence off.
+type phase uint8
+
+const (
+	phaseIdle      phase = iota // INIT or BACKUP
+	phasePreparing              // advertising, clients prepare
+	phaseAcquiring              // advertising, addresses are being added
+	phaseMaster
+	phaseFencing   // planned change: fence is being set
+	phaseHanding   // planned change: clients bring counters over
+	phaseReleasing // addresses are being removed
+	phaseStopped
+)
+
+// Group moves its routers as one. Not for concurrent use.
+type Group struct {
+	cfg     GroupConfig
+	routers []*Router
+	acts    []Action
+	ticked  time.Duration // time of the last EvTick
+
+	phase phase
+	op    uint64 // latest kernel operation
+	why   string // reason of the change that is under way
+
+	public State // as told to clients
+	reason string
+	since  time.Duration
+	term   uint64 // of our latest mastership
+	seen   uint64 // highest known
+
+	holdUntil time.Duration // start-hold
+	notBefore time.Duration // after a resignation or a failure
+	pause     time.Duration // asked for by the operator, added to notBefore
+	waitUntil time.Duration // phasePreparing, phaseHanding
+	waiting   map[uint64]bool
+	blocked   string // why the group may not take over; "" it may
+	yielded   bool   // handed over: do not preempt the successor
+	stopping  bool
+
+	bow      []bool // router has to tell its peers
+	bowSince time.Duration
+	sentAt   []time.Duration // last advertisement that really left
+	renewAt  time.Duration
+
+	announceAt time.Duration
+	announced  int
+	contest    contest
+
+	clients   map[uint64]*client
+	aloneFrom time.Duration // since when the clients know of nobody better
+	lostAt    time.Duration // MASTER: a required client is missing
+	peerReady bool          // latest report
+	demotions ledger
+}
+
+// NewGroup makes a group at time now, with the highest term known from before.
+func NewGroup(cfg GroupConfig, now time.Duration, term uint64) *Group {
+	g := &Group{
+		cfg: cfg, seen: term, since: now, reason: "start",
+		bow:     make([]bool, len(cfg.Routers)),
+		sentAt:  make([]time.Duration, len(cfg.Routers)),
+		acts:    make([]Action, 0, 8+2*len(cfg.Routers)),
+		clients: make(map[uint64]*client),
+		waiting: make(map[uint64]bool),
+	}
+	for _, rc := range cfg.Routers {
+		g.routers = append(g.routers, NewRouter(rc))
+	}
+	if cfg.StartHold > 0 {
+		g.holdUntil, g.blocked = now+cfg.StartHold, whyHold
+	}
+	if cfg.DemoteAtStart > 0 {
+		g.demotions.set(Demotion{ID: startDemotion, By: cfg.DemoteAtStart, Reason: "start"})
+		g.demote()
+	}
+	return g
+}
+
+// Name returns the name of the group.
+func (g *Group) Name() string { return g.cfg.Name }
+
+// Term returns the highest term the group knows.
+func (g *Group) Term() uint64 { return g.seen }
+
+// Deadline is the time at which the group wants an EvTick, or Never.
+func (g *Group) Deadline() time.Duration {
+	at := g.demotions.deadline()
+	if g.phase != phaseFencing && g.phase != phaseHanding && g.phase != phaseStopped {
+		for _, r := range g.routers {
+			at = min(at, r.Deadline())
+		}
+	}
+	later := func(t time.Duration) {
+		if t > g.ticked {
+			at = min(at, t)
+		}
+	}
+	switch g.phase {
+	case phaseIdle:
+		later(g.holdUntil)
+		later(g.notBefore)
+		later(g.aloneAt())
+	case phasePreparing, phaseHanding:
+		later(g.waitUntil)
+	case phaseMaster:
+		later(g.announceAt)
+		later(g.lostDeadline())
+		later(g.contest.deadline())
+	}
+	return at
+}
+
+// Step advances the machine. The result is valid until the next call.
+func (g *Group) Step(now time.Duration, ev Event) []Action {
+	g.acts = g.acts[:0]
+	if g.phase == phaseStopped {
+		return g.acts
+	}
+	g.stall(now)
+	switch ev.Kind {
+	case EvTick:
+		g.tick(now)
+	case EvUp:
+		g.router(now, ev.Router, RouterEvent{Kind: RouterUp, Src: ev.Src})
+	case EvDown:
+		was := g.routers[ev.Router].State()
+		g.router(now, ev.Router, RouterEvent{Kind: RouterDown})
+		if was == Master {
+			g.lose(now, "interface down")
+		}
+	case EvAdvert:
+		g.advert(now, ev)
+	case EvSent:
+		if ev.Err == nil {
+			g.sentAt[ev.Router] = now
+			g.renew(now)
+		}
+	case EvDone:
+		g.done(now, ev)
+	case EvClient, EvGone, EvReady, EvPrepared:
+		g.client(now, ev)
+	case EvTerm:
+		g.seen = max(g.seen, ev.Term)
+	case EvResign:
+		g.reply(ev, g.resign(now, ev.Reason, ev.Hold))
+	case EvTakeover:
+		g.reply(ev, g.takeover(now, ev.Term))
+	case EvDemote, EvUndemote:
+		g.reply(ev, g.changeDemotion(ev))
+	case EvAnnounce:
+		if g.phase != phaseMaster {
+			g.reply(ev, ErrNotMaster)
+			break
+		}
+		g.act(Action{Kind: ActAnnounce})
+		g.reply(ev, nil)
+	case EvStop:
+		g.stopping = true
+		switch {
+		case g.phase == phaseIdle:
+			g.stop()
+		case g.phase == phaseMaster:
+			_ = g.resign(now, "stopping", 0)
+		case g.phase != phaseFencing && g.phase != phaseHanding:
+			g.lose(now, "stopping")
+		}
+	}
+	g.settle(now)
+	return g.acts
+}
+
+// tick handles everything that is due.
+func (g *Group) tick(now time.Duration) {
+	g.ticked = now
+	before := len(g.demotions)
+	g.demotions.drop(func(d Demotion) bool { return d.Expires != 0 && now >= d.Expires })
+	if len(g.demotions) != before {
+		g.demote()
+	}
+	if g.phase != phaseFencing && g.phase != phaseHanding {
+		for i, r := range g.routers {
+			if now >= r.Deadline() {
+				g.router(now, i, RouterEvent{Kind: RouterTick})
+			}
+		}
+	}
+	switch g.phase {
+	case phasePreparing:
+		if now >= g.waitUntil {
+			g.notBefore = now + failPause
+			g.lose(now, "clients did not prepare in time")
+		}
+	case phaseHanding:
+		if now >= g.waitUntil {
+			g.lose(now, g.why)
+		}
+	case phaseMaster:
+		if now >= g.announceAt {
+			g.announce(now)
+		}
+		if now >= g.contest.deadline() {
+			g.endContest(now)
+		}
+		if now >= g.lostDeadline() {
+			_ = g.resign(now, "required client lost, a peer is ready", 0)
+		}
+	}
+}
+
+// advert hands an advertisement to its router.
+func (g *Group) advert(now time.Duration, ev Event) {
+	if (g.phase == phaseFencing || g.phase == phaseHanding) && ev.Advert.Priority > 0 {
+		// The successor is there. Whatever its priority, we are leaving.
+		g.lose(now, g.why)
+	}
+	r := g.routers[ev.Router]
+	r.preempt = g.cfg.Preempt && !g.yielded && g.blocked == ""
+	g.router(now, ev.Router, RouterEvent{Kind: RouterAdvert, Advert: ev.Advert})
+}
+
+// router steps router i and takes over its actions.
+func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
+	for _, a := range g.routers[i].Step(now, ev) {
+		switch a.Kind {
+		case RouterSend:
+			g.act(Action{Kind: ActAdvert, Router: i, Priority: a.Priority})
+		case RouterYielded:
+			g.contested(now, a.Advert)
+			g.lose(now, "better master")
+		case RouterContested:
+			g.contested(now, a.Advert)
+			g.insist(now)
+		}
+	}
+}
+
+// stall steps down when no advertisement has left for so long that a peer may
+// have taken over: the process was stopped, starved, or cannot send.
+func (g *Group) stall(now time.Duration) {
+	if g.phase != phasePreparing && g.phase != phaseAcquiring && g.phase != phaseMaster {
+		return
+	}
+	for i, r := range g.routers {
+		late := now - g.sentAt[i]
+		if r.State() == Master && late > r.stale() {
+			g.act(Action{Kind: ActStall, Router: i, For: late})
+			g.lose(now, "stall")
+			return
+		}
+	}
+}
+
+// renew keeps the leases alive, as long as the peers really hear us.
+func (g *Group) renew(now time.Duration) {
+	if g.phase != phaseMaster || now < g.renewAt {
+		return
+	}
+	shortest := Never
+	for i, r := range g.routers {
+		if now-g.sentAt[i] > r.cfg.Interval*3/2 {
+			return
+		}
+		shortest = min(shortest, r.cfg.Interval)
+	}
+	g.act(Action{Kind: ActRenew})
+	// Half an interval early, so that the advertisement nearest to the period
+	// renews, not the one after it.
+	g.renewAt = now + max(leasePeriod/2, leasePeriod-shortest/2)
+}
+
+// announce tells the neighbours, and again 1 s and 5 s after the takeover.
+func (g *Group) announce(now time.Duration) {
+	g.act(Action{Kind: ActAnnounce})
+	switch g.announced++; g.announced {
+	case 1:
+		g.announceAt = now + 4*time.Second
+	default:
+		g.announceAt = now + announceEach
+	}
+}
+
+func (g *Group) act(a Action) { g.acts = append(g.acts, a) }
+
+func (g *Group) reply(ev Event, err error) {
+	if ev.Request != 0 {
+		g.act(Action{Kind: ActReply, Request: ev.Request, Err: err})
+	}
+}
+
+// down is the longest down interval of the routers.
+func (g *Group) down() time.Duration {
+	var d time.Duration
+	for _, r := range g.routers {
+		d = max(d, r.Down())
+	}
+	return d
+}

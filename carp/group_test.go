@@ -1,0 +1,576 @@
+package carp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// script drives one group and its kernel and records what it does.
+type script struct {
+	t   *testing.T
+	g   *Group
+	now time.Duration
+	op  uint64
+	log []string
+}
+
+func twoRouters() GroupConfig {
+	rc := RouterConfig{Proto: VRRP3, ID: 1, Priority: 100, Interval: 250 * ms}
+	return GroupConfig{Name: "ipsec", Routers: []RouterConfig{rc, rc}, PrepareTimeout: 2 * time.Second, AloneAfter: 10 * time.Second}
+}
+
+// start brings a group to Backup with both interfaces up.
+func start(t *testing.T, cfg GroupConfig) *script {
+	t.Helper()
+	s := &script{t: t, g: NewGroup(cfg, 0, 0)}
+	for i := range cfg.Routers {
+		s.do(Event{Kind: EvUp, Router: i, Src: ownAddr})
+	}
+	s.expect("state init>backup (interfaces up)")
+	return s
+}
+
+func (s *script) do(ev Event) {
+	s.t.Helper()
+	for _, a := range slices.Clone(s.g.Step(s.now, ev)) {
+		var line string
+		switch a.Kind {
+		case ActAdvert:
+			line = fmt.Sprintf("advert %d prio %d", a.Router, a.Priority)
+		case ActFence:
+			line, s.op = "fence", a.Op
+		case ActAcquire:
+			line, s.op = "acquire", a.Op
+		case ActRelease:
+			line, s.op = "release", a.Op
+		case ActRenew:
+			line = "renew"
+		case ActAnnounce:
+			line = "announce"
+		case ActTerm:
+			line = fmt.Sprintf("term %d", a.Term)
+		case ActPrepare:
+			line = fmt.Sprintf("prepare %v", a.To)
+		case ActCancel:
+			line = fmt.Sprintf("cancel (%s)", a.Reason)
+		case ActState:
+			line = fmt.Sprintf("state %v>%v (%s)", a.Old, a.To, a.Reason)
+		case ActContested:
+			line = fmt.Sprintf("contested by %v", a.Peer)
+			if a.For > 0 {
+				line = "contest over"
+			}
+		case ActStall:
+			line = "stall"
+		case ActReply:
+			line = fmt.Sprintf("reply %v", a.Err)
+		case ActStopped:
+			line = "stopped"
+		}
+		s.log = append(s.log, line)
+		if a.Kind == ActAdvert {
+			s.do(Event{Kind: EvSent, Router: a.Router})
+		}
+	}
+}
+
+// done ends the running kernel operation.
+func (s *script) done() { s.t.Helper(); s.do(Event{Kind: EvDone, Op: s.op}) }
+
+// to lets time pass until at, waking the group as it asks for.
+func (s *script) to(at time.Duration) {
+	s.t.Helper()
+	for n := 0; ; n++ {
+		d := s.g.Deadline()
+		if d > at {
+			break
+		}
+		if n > 100000 {
+			s.t.Fatal("deadline does not advance")
+		}
+		s.now = max(s.now, d)
+		s.do(Event{Kind: EvTick})
+	}
+	s.now = at
+}
+
+func (s *script) heard(router int, prio uint8) {
+	s.t.Helper()
+	s.do(Event{Kind: EvAdvert, Router: router, Advert: Advert{From: highAddr, Priority: prio, Interval: 250 * ms}})
+}
+
+// expect compares what happened since the last call, leases and adverts in
+// their rhythm left out.
+func (s *script) expect(want ...string) {
+	s.t.Helper()
+	got := slices.DeleteFunc(s.log, func(l string) bool { return l == "renew" || l == "advert 0 prio 100" || l == "advert 1 prio 100" })
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		s.t.Fatalf("at %v\n got %q\nwant %q", s.now, got, want)
+	}
+	s.log = nil
+}
+
+func (s *script) master() {
+	s.t.Helper()
+	s.to(s.now + time.Second)
+	s.expect("term 1", "acquire")
+	s.done()
+	s.expect("state backup>master (no master heard)")
+}
+
+func TestGroupTakesOverInOrder(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.to(902 * ms)
+	s.expect()
+	s.to(903 * ms)
+	// The first advertisements must be out before anything else is asked for.
+	if got := strings.Join(s.log[:4], ","); got != "advert 0 prio 100,advert 1 prio 100,term 1,prepare master" {
+		t.Fatal(got)
+	}
+	s.log = nil
+	s.to(1200 * ms)
+	s.expect()
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 99})
+	s.expect()
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
+	s.expect("acquire")
+	s.done()
+	s.expect("state backup>master (no master heard)")
+	s.to(9 * time.Second)
+	s.expect("announce", "announce")
+}
+
+func TestGroupWaitsForAllRouters(t *testing.T) {
+	s := start(t, twoRouters())
+	// Router 1 keeps hearing a master, router 0 does not: a fault in one
+	// direction must not make half a master.
+	for range 20 {
+		s.heard(1, 200)
+		s.to(s.now + 250*ms)
+	}
+	s.expect()
+	if !s.g.routers[0].Expired() {
+		t.Error("router 0 still waits")
+	}
+	s.to(s.now + time.Second)
+	s.expect("term 1", "acquire")
+}
+
+func TestGroupYieldsAsOne(t *testing.T) {
+	s := start(t, twoRouters())
+	s.master()
+	s.heard(1, 200)
+	s.expect("contested by 10.0.0.3", "release")
+	s.to(s.now + 10*ms)
+	s.expect()
+	s.done()
+	// Only the router that did not hear the better master bows out, and only
+	// after the addresses are gone.
+	s.expect("advert 0 prio 0", "state master>backup (better master)", "contest over")
+}
+
+func TestGroupCancelsWhenABetterOneComes(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.to(time.Second)
+	s.expect("term 1", "prepare master")
+	s.heard(0, 200)
+	s.expect("contested by 10.0.0.3", "cancel (better master)", "advert 1 prio 0", "contest over")
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
+	s.expect()
+}
+
+func TestGroupResignsWhenClientsDoNotPrepare(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.to(time.Second)
+	s.expect("term 1", "prepare master")
+	s.to(3 * time.Second)
+	s.expect("cancel (clients did not prepare in time)", "advert 0 prio 0", "advert 1 prio 0")
+	s.to(7800 * ms)
+	s.expect()
+}
+
+func TestGroupAddressFailure(t *testing.T) {
+	s := start(t, twoRouters())
+	s.to(time.Second)
+	s.expect("term 1", "acquire")
+	s.do(Event{Kind: EvDone, Op: s.op, Err: errors.New("no room")})
+	s.expect("release")
+	s.done()
+	s.expect("advert 0 prio 0", "advert 1 prio 0")
+	s.to(5500 * ms)
+	s.expect()
+	s.to(7 * time.Second)
+	s.expect("term 2", "acquire")
+}
+
+func TestGroupLostDuringAcquireReleases(t *testing.T) {
+	s := start(t, twoRouters())
+	s.to(time.Second)
+	acquire := s.op
+	s.expect("term 1", "acquire")
+	s.heard(0, 200)
+	s.heard(1, 200)
+	s.expect("contested by 10.0.0.3", "release")
+	// The end of the acquisition comes late and must not count.
+	s.do(Event{Kind: EvDone, Op: acquire})
+	s.expect()
+	s.done()
+	s.expect("contest over")
+}
+
+func TestGroupHandOver(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.to(time.Second)
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
+	s.done()
+	s.expect("term 1", "prepare master", "acquire", "state backup>master (no master heard)")
+
+	s.do(Event{Kind: EvResign, Reason: "upgrade", Request: 5})
+	s.expect("fence", "reply <nil>")
+	s.done()
+	s.expect("prepare backup")
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
+	s.expect("release")
+	s.done()
+	s.expect("advert 0 prio 0", "advert 1 prio 0", "state master>backup (upgrade)")
+	end := s.now
+	// The successor has a whole down interval to itself.
+	s.to(end + 900*ms)
+	s.expect()
+	// Nobody came: serve again rather than not at all.
+	s.to(end + 2*time.Second)
+	s.expect("term 2", "prepare master")
+}
+
+func TestGroupHandOverIsSilentAndBounded(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.to(time.Second)
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
+	s.done()
+	s.log = nil
+	s.do(Event{Kind: EvResign})
+	s.done()
+	s.log = nil
+	s.to(s.now + 99*ms)
+	if len(s.log) != 0 {
+		t.Fatalf("while handing over: %q", s.log)
+	}
+	s.to(s.now + ms)
+	s.expect("release")
+}
+
+func TestGroupHandOverEndsWithTheSuccessor(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.to(time.Second)
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
+	s.done()
+	s.do(Event{Kind: EvResign})
+	s.done()
+	s.log = nil
+	s.heard(0, 1) // of lower priority, but ordered to take over
+	s.heard(1, 1)
+	s.expect("release")
+	s.done()
+	s.expect("state master>backup (resign)")
+}
+
+func TestGroupTakeover(t *testing.T) {
+	cfg := twoRouters()
+	cfg.StartHold = time.Hour
+	s := start(t, cfg)
+	s.heard(0, 200)
+	s.heard(1, 200)
+	s.do(Event{Kind: EvTakeover, Term: 41, Request: 1})
+	// No waiting for timers: the old master is silent.
+	s.expect("reply <nil>", "term 42", "acquire")
+	s.do(Event{Kind: EvTakeover, Term: 42, Request: 2})
+	s.expect("reply " + ErrIsMaster.Error())
+}
+
+func TestGroupTakeoverRefused(t *testing.T) {
+	cfg := twoRouters()
+	cfg.Require = []string{"sasyncd"}
+	s := start(t, cfg)
+	s.do(Event{Kind: EvTakeover, Term: 1, Request: 1})
+	s.expect("reply " + ErrNotEligible.Error())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true, Term: 9})
+	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true}})
+	s.do(Event{Kind: EvTakeover, Term: 8, Request: 2})
+	s.expect("reply " + ErrOldTerm.Error())
+	s.do(Event{Kind: EvDown, Router: 1})
+	s.do(Event{Kind: EvTakeover, Term: 9, Request: 3})
+	s.expect("state backup>init (interface down)", "reply "+ErrRouterDown.Error())
+}
+
+func TestGroupRequire(t *testing.T) {
+	cfg := twoRouters()
+	cfg.Require = []string{"sasyncd"}
+	s := start(t, cfg)
+	s.to(time.Minute)
+	s.expect() // alone, but without its client
+
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.to(s.now + time.Minute)
+	s.expect() // a client that has not reported may know somebody better
+	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{Ahead: true}})
+	s.to(s.now + time.Minute)
+	s.expect()
+	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{}})
+	s.to(s.now + 9900*ms)
+	s.expect()
+	s.to(s.now + 300*ms)
+	s.expect("term 1", "prepare master") // alone after 10 s, plus the skew
+}
+
+func TestGroupRequireInSync(t *testing.T) {
+	cfg := twoRouters()
+	cfg.Require = []string{"sasyncd"}
+	cfg.AloneAfter = -1
+	s := start(t, cfg)
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{}})
+	s.to(time.Hour)
+	s.expect()
+	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true}})
+	s.to(s.now + time.Second)
+	s.expect("term 1", "prepare master")
+	// The client dies before the address is taken.
+	s.do(Event{Kind: EvGone, Client: 7})
+	s.expect("advert 0 prio 0", "advert 1 prio 0")
+	s.to(s.now + time.Hour)
+	s.expect()
+}
+
+func TestGroupMasterLosesItsClient(t *testing.T) {
+	for _, ready := range []bool{false, true} {
+		cfg := twoRouters()
+		cfg.Require = []string{"sasyncd"}
+		s := start(t, cfg)
+		s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+		s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true, PeerReady: ready}})
+		s.to(2 * time.Second)
+		s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
+		s.done()
+		s.do(Event{Kind: EvGone, Client: 7})
+		s.log = nil
+		s.to(s.now + 9900*ms)
+		s.expect("announce", "announce")
+		s.to(s.now + time.Minute/2)
+		if ready {
+			s.expect("fence")
+		} else {
+			s.expect() // a healthy master survives
+		}
+	}
+}
+
+func TestGroupInterfaceLoss(t *testing.T) {
+	s := start(t, twoRouters())
+	s.master()
+	s.do(Event{Kind: EvDown, Router: 0})
+	s.expect("release")
+	s.done()
+	s.expect("advert 1 prio 0", "state master>backup (interface down)", "state backup>init (interface down)")
+	s.to(s.now + time.Minute)
+	s.expect()
+	s.do(Event{Kind: EvUp, Router: 0, Src: ownAddr})
+	s.expect("state init>backup (interfaces up)")
+	s.to(s.now + time.Second)
+	s.expect("term 2", "acquire")
+}
+
+func TestGroupStall(t *testing.T) {
+	s := start(t, twoRouters())
+	s.master()
+	s.now += 700 * ms // nobody called us
+	s.do(Event{Kind: EvTick})
+	s.expect("stall", "release")
+	s.done()
+	s.expect("advert 0 prio 0", "advert 1 prio 0", "state master>backup (stall)")
+}
+
+func TestGroupStallOfBackupIsHarmless(t *testing.T) {
+	s := start(t, twoRouters())
+	s.heard(0, 200)
+	s.heard(1, 200)
+	s.now += time.Hour
+	// The adverts that waited in the socket are delivered before the tick.
+	s.heard(0, 200)
+	s.heard(1, 200)
+	s.do(Event{Kind: EvTick})
+	s.expect()
+}
+
+func TestGroupSendErrors(t *testing.T) {
+	s := start(t, twoRouters())
+	s.master()
+	stop := s.now + 800*ms
+	for s.now < stop { // nothing leaves on router 1
+		s.now = s.g.Deadline()
+		for _, a := range slices.Clone(s.g.Step(s.now, Event{Kind: EvTick})) {
+			if a.Kind == ActAdvert {
+				var err error
+				if a.Router == 1 {
+					err = errors.New("network is down")
+				}
+				s.g.Step(s.now, Event{Kind: EvSent, Router: a.Router, Err: err})
+			}
+			if a.Kind == ActRenew {
+				t.Error("lease renewed although nobody hears us")
+			}
+			if a.Kind == ActRelease {
+				return
+			}
+		}
+	}
+	t.Error("still master although nothing leaves")
+}
+
+func TestGroupLeaseRenewal(t *testing.T) {
+	s := start(t, twoRouters())
+	s.master()
+	s.log = nil
+	s.to(s.now + 20*time.Second)
+	n := 0
+	for _, l := range s.log {
+		if l == "renew" {
+			n++
+		}
+	}
+	if n < 19 || n > 21 {
+		t.Errorf("%d renewals in 20 s", n)
+	}
+}
+
+func TestGroupPreempt(t *testing.T) {
+	for _, preempt := range []bool{false, true} {
+		cfg := twoRouters()
+		cfg.Preempt = preempt
+		s := start(t, cfg)
+		for range 8 {
+			s.heard(0, 50)
+			s.heard(1, 50)
+			s.to(s.now + 250*ms)
+		}
+		if preempt {
+			s.expect("term 1", "acquire", "contested by 10.0.0.3")
+		} else {
+			s.expect()
+		}
+	}
+}
+
+func TestGroupDoesNotPreemptAfterHandOver(t *testing.T) {
+	cfg := twoRouters()
+	cfg.Preempt = true
+	s := start(t, cfg)
+	s.master()
+	s.do(Event{Kind: EvResign})
+	s.done()
+	s.done()
+	s.log = nil
+	for range 40 {
+		s.heard(0, 50)
+		s.heard(1, 50)
+		s.to(s.now + 250*ms)
+	}
+	s.expect()
+}
+
+func TestGroupStartHold(t *testing.T) {
+	cfg := twoRouters()
+	cfg.StartHold = 5 * time.Second
+	s := start(t, cfg)
+	s.to(5 * time.Second)
+	s.expect()
+	s.to(5200 * ms)
+	s.expect("term 1", "acquire")
+}
+
+func TestGroupStop(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvStop})
+	s.expect("stopped")
+	s = start(t, twoRouters())
+	s.master()
+	s.do(Event{Kind: EvStop})
+	s.expect("fence")
+	s.done()
+	s.expect("release")
+	s.done()
+	s.expect("advert 0 prio 0", "advert 1 prio 0", "state master>backup (stopping)", "stopped")
+}
+
+func TestGroupContested(t *testing.T) {
+	s := start(t, twoRouters())
+	s.master()
+	for range 8 {
+		s.heard(0, 50)
+		s.to(s.now + 250*ms)
+	}
+	s.to(s.now + 20*time.Second)
+	if s.log[0] != "advert 0 prio 100" {
+		t.Errorf("not answered at once: %q", s.log[0])
+	}
+	// Announced at once and each second while it lasts, and 1 s and 5 s after.
+	s.expect("contested by 10.0.0.3", "announce", "announce", "announce", "announce", "contest over", "announce")
+}
+
+func TestGroupDemotion(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "a", By: 20, Client: 7}, Request: 1})
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "b", By: 5, Expires: time.Second}, Request: 2})
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "c", By: 0}, Request: 3})
+	s.expect("reply <nil>", "reply <nil>", "reply "+ErrDemotion.Error())
+	prio := func(want uint8) {
+		t.Helper()
+		if got := s.g.Snapshot(s.now).Routers[0].Priority; got != want {
+			t.Errorf("priority %d, want %d", got, want)
+		}
+	}
+	prio(75)
+	s.heard(0, 200)
+	s.heard(1, 200)
+	s.to(time.Second)
+	prio(80)
+	s.do(Event{Kind: EvGone, Client: 7})
+	prio(100)
+	s.log = nil
+	s.do(Event{Kind: EvUndemote, Demotion: Demotion{ID: "a"}, Request: 4})
+	s.expect("reply " + ErrUnknown.Error())
+}
+
+func TestGroupTermsOnlyGrow(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvTerm, Term: 10})
+	s.do(Event{Kind: EvTerm, Term: 3})
+	s.to(time.Second)
+	s.expect("term 11", "acquire")
+}
+
+func TestStepDoesNotAllocatePerAdvert(t *testing.T) {
+	s := start(t, twoRouters())
+	now := time.Duration(0)
+	from := netip.MustParseAddr("10.0.0.9")
+	n := testing.AllocsPerRun(100, func() {
+		now += 250 * ms
+		s.g.Step(now, Event{Kind: EvAdvert, Router: 0, Advert: Advert{From: from, Priority: 200, Interval: 250 * ms}})
+		s.g.Step(now, Event{Kind: EvAdvert, Router: 1, Advert: Advert{From: from, Priority: 200, Interval: 250 * ms}})
+		s.g.Step(now, Event{Kind: EvTick})
+	})
+	if n != 0 {
+		t.Errorf("%v allocations per round", n)
+	}
+}

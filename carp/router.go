@@ -1,0 +1,251 @@
+package carp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// RouterConfig describes one virtual router: an instance in one family.
+type RouterConfig struct {
+	Proto    Proto
+	ID       uint8         // 1..255
+	Priority uint8         // 1..255; 255 is never lowered by demotion
+	Interval time.Duration // between advertisements
+}
+
+// Advert is what the machine needs to know of an advertisement.
+type Advert struct {
+	From     netip.Addr
+	Priority uint8 // 0: the sender resigns
+	Interval time.Duration
+}
+
+// RouterEventKind says what happened to a router.
+type RouterEventKind uint8
+
+// The events of a router.
+const (
+	RouterUp     RouterEventKind = iota // interface and source address are there
+	RouterDown                          // they are gone
+	RouterAdvert                        // a valid advertisement of another node
+	RouterTick                          // time has passed
+	RouterWin                           // the group takes over
+	RouterExpire                        // the master is known to be gone: do not wait for the timer
+	RouterDrop                          // the group steps down: be silent
+	RouterBow                           // tell the peers not to wait for their timers
+	RouterRearm                         // wait again, for the skew time only
+)
+
+// RouterEvent is an event of a router. Src is set with RouterUp, Advert with
+// RouterAdvert.
+type RouterEvent struct {
+	Kind   RouterEventKind
+	Src    netip.Addr
+	Advert Advert
+}
+
+// RouterActionKind says what a router wants done, or tells the group.
+type RouterActionKind uint8
+
+// The actions of a router.
+const (
+	RouterSend      RouterActionKind = iota // send an advertisement with Priority
+	RouterExpired                           // the down timer ran out
+	RouterYielded                           // a better master exists; was Master, is Backup
+	RouterContested                         // another master exists that is not better
+)
+
+// RouterAction is an action of a router.
+type RouterAction struct {
+	Kind     RouterActionKind
+	Priority uint8
+	Advert   Advert
+}
+
+// Router is the election machine of one virtual router. A router does not
+// become Master by itself: when its down timer runs out it says so and waits
+// for RouterWin, because the group moves as one. Not for concurrent use.
+type Router struct {
+	cfg      RouterConfig
+	preempt  bool // set by the group before each advertisement
+	demotion int
+
+	state    State
+	expired  bool          // Backup: the down timer ran out
+	src      netip.Addr    // own source address
+	learned  time.Duration // interval of the master (VRRPv3)
+	downAt   time.Duration // Backup, not expired
+	advertAt time.Duration // Master
+	heardAt  time.Duration // last advertisement of a master; 0 none yet
+	from     netip.Addr    // who sent it
+	prio     uint8         // with which priority
+	bowed    bool          // it resigned
+
+	acts [3]RouterAction
+}
+
+// NewRouter makes a router in Init.
+func NewRouter(cfg RouterConfig) *Router {
+	return &Router{cfg: cfg, learned: cfg.Interval}
+}
+
+// State returns the state.
+func (r *Router) State() State { return r.state }
+
+// Expired reports whether the router would take over.
+func (r *Router) Expired() bool { return r.state == Backup && r.expired }
+
+// Priority is the priority that the router advertises: demotion lowers it, but
+// not below 1, as 0 would mean to resign.
+func (r *Router) Priority() uint8 {
+	if r.cfg.Priority == 255 {
+		return 255
+	}
+	return uint8(max(1, int(r.cfg.Priority)-r.demotion))
+}
+
+// Skew delays a takeover the more, the lower the priority. VRRPv3 scales it by
+// the interval (RFC 9568 6.1), VRRPv2 does not (RFC 3768 6.1). Divided last, so
+// that short intervals keep it.
+func (r *Router) Skew() time.Duration {
+	unit := r.learned
+	if r.cfg.Proto == VRRP2 {
+		unit = time.Second
+	}
+	return time.Duration(256-int(r.Priority())) * unit / 256
+}
+
+// Down is the time without advertisements after which the master is gone.
+func (r *Router) Down() time.Duration { return 3*r.learned + r.Skew() }
+
+// stale is the time since the last own advertisement after which a peer may
+// have taken over: the shortest down interval that any peer can have, less half
+// an interval for the way there.
+func (r *Router) stale() time.Duration { return r.cfg.Interval * 5 / 2 }
+
+// Deadline is the time at which the router wants a RouterTick, or Never.
+func (r *Router) Deadline() time.Duration {
+	switch {
+	case r.state == Backup && !r.expired:
+		return r.downAt
+	case r.state == Master:
+		return r.advertAt
+	}
+	return Never
+}
+
+// Step advances the machine. The result is valid until the next call.
+func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
+	out := r.acts[:0]
+	switch ev.Kind {
+	case RouterUp:
+		r.src = ev.Src
+		if r.state == Init {
+			r.rest(now)
+		}
+	case RouterDown:
+		r.state, r.expired = Init, false
+	case RouterAdvert:
+		return r.advert(now, ev.Advert, out)
+	case RouterTick:
+		return r.tick(now, out)
+	case RouterWin:
+		if r.state == Backup {
+			r.state, r.expired = Master, false
+			r.learned = r.cfg.Interval
+			r.advertAt = now + r.cfg.Interval
+			out = append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
+		}
+	case RouterExpire:
+		if r.state == Backup {
+			r.expired = true
+		}
+	case RouterDrop:
+		if r.state == Master {
+			r.rest(now)
+		}
+	case RouterBow:
+		if r.state == Backup {
+			out = append(out, RouterAction{Kind: RouterSend})
+		}
+	case RouterRearm:
+		if r.state == Backup && r.expired {
+			r.expired, r.downAt = false, now+r.Skew()
+		}
+	}
+	return out
+}
+
+// rest enters Backup with a full down interval ahead.
+func (r *Router) rest(now time.Duration) {
+	r.state, r.expired = Backup, false
+	r.downAt = now + r.Down()
+}
+
+func (r *Router) tick(now time.Duration, out []RouterAction) []RouterAction {
+	switch {
+	case r.state == Backup && !r.expired && now >= r.downAt:
+		r.expired = true
+		out = append(out, RouterAction{Kind: RouterExpired})
+	case r.state == Master && now >= r.advertAt:
+		// Keep the rhythm, but do not catch up on what was missed.
+		if r.advertAt += r.cfg.Interval; r.advertAt <= now {
+			r.advertAt = now + r.cfg.Interval
+		}
+		out = append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
+	}
+	return out
+}
+
+func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []RouterAction {
+	if a.From == r.src {
+		return out // our own, from a loop in the network
+	}
+	switch r.state {
+	case Backup:
+		switch {
+		case a.Priority == 0:
+			// Only the node we follow can resign. The parting words of one
+			// that lost against it must not start an election.
+			if !r.expired && (!r.from.IsValid() || a.From == r.from) {
+				r.downAt, r.bowed = min(r.downAt, now+r.Skew()), true
+			}
+		case !r.preempt || a.Priority >= r.Priority():
+			r.follow(now, a)
+		default:
+			// A lesser master that we mean to replace: the timer runs on.
+			r.heardAt = now
+		}
+	case Master:
+		switch {
+		case a.Priority == 0:
+			out = r.now(now, out)
+		case a.Priority > r.Priority() || a.Priority == r.Priority() && r.src.Less(a.From):
+			r.state = Backup
+			r.follow(now, a)
+			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})
+		default:
+			// RFC 9568 6.4.3: answer at once, so that the other one yields
+			// and bridges learn the right port again.
+			out = r.now(now, out)
+			out = append(out, RouterAction{Kind: RouterContested, Advert: a})
+		}
+	}
+	return out
+}
+
+// follow accepts a as the advertisement of the master.
+func (r *Router) follow(now time.Duration, a Advert) {
+	r.from, r.prio, r.heardAt = a.From, a.Priority, now
+	r.expired, r.bowed = false, false
+	if r.cfg.Proto == VRRP3 && a.Interval > 0 {
+		r.learned = a.Interval
+	}
+	r.downAt = now + r.Down()
+}
+
+// now advertises out of turn.
+func (r *Router) now(now time.Duration, out []RouterAction) []RouterAction {
+	r.advertAt = now + r.cfg.Interval
+	return append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
+}

@@ -1,0 +1,53 @@
+package carp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Snapshot is the state of a group at one moment, for people and clients.
+type Snapshot struct {
+	Group     string
+	State     State
+	Reason    string        // of the latest change of State
+	Age       time.Duration // since then
+	Term      uint64        // of the latest own mastership
+	Seen      uint64        // highest term known
+	Fenced    bool          // the fence is set
+	Blocked   string        // why the group would not take over now; "" it would
+	Demotion  int
+	Demotions []Demotion
+	Routers   []RouterSnapshot
+}
+
+// RouterSnapshot is the state of a router at one moment.
+type RouterSnapshot struct {
+	State    State
+	Expired  bool // it would take over, the group does not (yet)
+	Priority uint8
+	Down     time.Duration
+	Master   netip.Addr // last master heard
+	Heard    time.Duration
+}
+
+// Snapshot describes the group at time now. Heard is negative where no other
+// master was ever heard.
+func (g *Group) Snapshot(now time.Duration) Snapshot {
+	s := Snapshot{
+		Group: g.cfg.Name, State: g.public, Reason: g.reason, Age: now - g.since,
+		Term: g.term, Seen: g.seen, Fenced: g.phase != phaseMaster, Blocked: g.blocked,
+		Demotion:  g.demotions.sum(),
+		Demotions: append([]Demotion(nil), g.demotions...),
+	}
+	for _, r := range g.routers {
+		rs := RouterSnapshot{
+			State: r.state, Expired: r.Expired(), Priority: r.Priority(), Down: r.Down(),
+			Master: r.from, Heard: -1,
+		}
+		if r.from.IsValid() {
+			rs.Heard = now - r.heardAt
+		}
+		s.Routers = append(s.Routers, rs)
+	}
+	return s
+}
