@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
@@ -139,4 +140,50 @@ func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus 
 		st.Lag = now.Sub(out.ackAt).Seconds()
 	}
 	return st
+}
+
+// Show returns what the kernel holds of all groups at this moment.
+func (e *Engine) Show(ctx context.Context) (*sadb.Snapshot, error) {
+	var scopes []scope
+	if err := e.do(ctx, func() {
+		for _, g := range e.order {
+			scopes = append(scopes, g.scope)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	snap, err := e.kernel.Dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &sadb.Snapshot{}
+	for _, sa := range snap.SAs {
+		for _, s := range scopes {
+			if _, ok := s.sa(sa); ok {
+				out.SAs = append(out.SAs, sa)
+				break
+			}
+		}
+	}
+	for _, p := range snap.Policies {
+		for _, s := range scopes {
+			if s.policy(p) {
+				out.Policies = append(out.Policies, p)
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// Resync makes this node ask for whole snapshots of the groups that it follows.
+func (e *Engine) Resync(ctx context.Context) error {
+	return e.do(ctx, func() {
+		for _, g := range e.order {
+			if g.role != wire.RoleMaster {
+				g.rcv.pos.Complete = false
+				e.follow(g, true)
+			}
+		}
+	})
 }
