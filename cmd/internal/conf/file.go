@@ -1,0 +1,170 @@
+package conf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// maxFile is more than any configuration needs; a larger file is a mistake.
+const maxFile = 1 << 20
+
+// LoadSasyncd reads sasyncd.conf and the key files that it names. Each must be
+// a regular file that belongs to root or to the running user and that others
+// can neither read nor write; one that holds a key must not be open to its
+// group either. What is wrong is reported as Errors.
+func LoadSasyncd(path string) (*Sasyncd, error) {
+	src, mode, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseSasyncd(path, src)
+	if err != nil {
+		return nil, err
+	}
+	var d diagnostics
+	d.checkSecretMode(path, mode, c.inlineSecret)
+	for i := range c.Keys {
+		k := &c.Keys[i]
+		if k.File == "" {
+			continue
+		}
+		if text, ok := d.readKey(k.File, k.Pos); ok {
+			read, problem, remedy := sharedKey(text)
+			if problem != "" {
+				d.errorf(Pos{File: k.File}, remedy, "%s", problem)
+			}
+			k.Secret, k.Text = read.Secret, read.Text
+		}
+	}
+	for i, k := range c.Keys {
+		for _, o := range c.Keys[:i] {
+			if k.Secret.Len() > 0 && k.Secret.Equal(o.Secret) {
+				d.errorf(k.Pos, "remove one of them", "the key is the same as that of line %d", o.Pos.Line)
+			}
+		}
+	}
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// LoadCarpd reads carpd.conf and the key files that it names, under the rules
+// of LoadSasyncd.
+func LoadCarpd(path string) (*Carpd, error) {
+	src, mode, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseCarpd(path, src)
+	if err != nil {
+		return nil, err
+	}
+	var d diagnostics
+	d.checkSecretMode(path, mode, c.inlineSecret)
+	for i := range c.Instances {
+		for j := range c.Instances[i].Keys {
+			k := &c.Instances[i].Keys[j]
+			if k.File == "" {
+				continue
+			}
+			if text, ok := d.readKey(k.File, k.Pos); ok {
+				secret, problem, remedy := authSecret(text)
+				if problem != "" {
+					d.errorf(Pos{File: k.File}, remedy, "%s", problem)
+				}
+				k.Secret = secret
+			}
+		}
+	}
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// readKey reads a file with one key in its only line.
+func (d *diagnostics) readKey(path string, at Pos) (string, bool) {
+	src, mode, err := readFile(path)
+	if err != nil {
+		if es, ok := err.(Errors); ok {
+			d.errs = append(d.errs, es...)
+		} else {
+			d.errorf(at, "write the key to it or name another file", "the key file cannot be read: %v", err)
+		}
+		return "", false
+	}
+	d.checkSecretMode(path, mode, Pos{File: path})
+	src = bytes.TrimSuffix(bytes.TrimSuffix(src, []byte("\n")), []byte("\r"))
+	if bytes.ContainsAny(src, "\r\n\x00") {
+		d.errorf(Pos{File: path}, "write one key in characters on one line, for example 0x and 64 hexadecimal digits", "the key file is not a line of text")
+		return "", false
+	}
+	return string(src), true
+}
+
+// readFile opens path, checks what it has opened (not the name, which may mean
+// another file a moment later), and reads it.
+func readFile(path string) ([]byte, fs.FileMode, error) {
+	// O_NONBLOCK: opening a FIFO must not wait for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, Errors{{Pos{File: path}, "it does not exist", "write it or name another file"}}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, 0, Errors{{Pos{File: path}, "it may not be read", "give it to root or to the user that runs the daemon"}}
+	case err != nil:
+		return nil, 0, fmt.Errorf("open configuration: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("stat configuration: %w", err)
+	}
+	owner := -1
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		owner = int(sys.Uid)
+	}
+	if problem, remedy := fileProblem(st.Mode(), owner, os.Geteuid()); problem != "" {
+		return nil, 0, Errors{{Pos{File: path}, problem, remedy}}
+	}
+	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read configuration: %w", err)
+	}
+	if len(src) > maxFile {
+		return nil, 0, Errors{{Pos{File: path}, "the file is larger than 1 MiB", "name a configuration file"}}
+	}
+	return src, st.Mode(), nil
+}
+
+// fileProblem says what is wrong with a file as far as that can be said without
+// its content, "" if nothing.
+func fileProblem(mode fs.FileMode, owner, self int) (problem, remedy string) {
+	switch {
+	case !mode.IsRegular():
+		return "it is not a regular file", "name a regular file"
+	case owner != 0 && owner != self:
+		return fmt.Sprintf("it belongs to user %d", owner), "give it to root or to the user that runs the daemon"
+	case mode.Perm()&0o027 != 0:
+		return fmt.Sprintf("its mode %04o gives access to others", mode.Perm()), "set it with chmod 600"
+	}
+	return "", ""
+}
+
+// checkSecretMode refuses a file with a secret in it, at, that its group can
+// read. A file without secrets has a zero at.
+func (d *diagnostics) checkSecretMode(path string, mode fs.FileMode, at Pos) {
+	if at.IsZero() || mode.Perm()&0o077 == 0 {
+		return
+	}
+	if at.Line == 0 {
+		at = Pos{File: path}
+	}
+	d.errorf(at, "set it with chmod 600", "a key stands in a file whose mode %04o lets its group read it", mode.Perm())
+}

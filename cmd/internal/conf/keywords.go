@@ -1,0 +1,193 @@
+package conf
+
+import "strings"
+
+// Keyword is one keyword or one value of a keyword. Path is its words from the
+// outermost in: "flushmode", "flushmode sync", "vrrp mac virtual".
+type Keyword struct {
+	Path string
+	// Supported is false for what is parsed but has no effect in this version.
+	// Using it is an error.
+	Supported bool
+}
+
+// Words of the table below: have for what works, later for what does not yet.
+const (
+	have  = true
+	later = false
+)
+
+// sasyncdKeywords is every keyword of sasyncd.conf. Values are listed where
+// they differ in being supported.
+var sasyncdKeywords = []Keyword{
+	{"interface", have},
+	{"peer", have},
+	{"listen", have},
+	{"sharedkey", have},
+	{"flushmode", have},
+	{"flushmode startup", have},
+	{"flushmode sync", later},
+	{"flushmode never", later},
+	{"mode", have},
+	{"mode master", have},
+	{"mode slave", have},
+	{"mode skipslave", have},
+	{"group", have},
+	{"control", have},
+	{"control auto", have},
+	{"control none", have},
+	{"control isakmpd", later},
+	{"control iked", later},
+	{"control all", later},
+	{"control strongswan", later},
+	{"control strongswan-ha", later},
+	{"control libreswan", later},
+	{"control exec", later},
+	{"tracker", have},
+	{"tracker carpd", have},
+	{"tracker link", later},
+	{"tracker address", later},
+	{"tracker keepalived", later},
+	{"vip", have},
+	{"replay", have},
+	{"replay interval", have},
+	{"replay margin", have},
+	{"replay inbound", have},
+	{"replay inbound accept", have},
+	{"replay inbound advance", later},
+	{"fence", later},
+	{"socket", have},
+	{"carpd", have},
+	{"carpd socket", have},
+	{"metrics", have},
+	{"statedir", have},
+}
+
+// carpdKeywords is every keyword of carpd.conf.
+var carpdKeywords = []Keyword{
+	{"group", have},
+	{"group preempt", have},
+	{"group preempt in-sync", later},
+	{"group preempt-delay", later},
+	{"group demote-at-start", have},
+	{"group start-hold", have},
+	{"group require", have},
+	{"group alone", have},
+	{"group prepare-timeout", have},
+	{"group when-split", have},
+	{"group when-split continue", have},
+	{"group when-split prefer-traffic", have},
+	{"group when-split witness", have},
+	{"carp", later},
+	{"carp carpdev", later},
+	{"carp vhid", later},
+	{"carp pass", later},
+	{"carp advbase", later},
+	{"carp advskew", later},
+	{"carp address", later},
+	{"carp group", later},
+	{"carp carppeer", later},
+	{"carp carp-dialect", later},
+	{"carp mac", later},
+	{"carp mac plain", later},
+	{"carp mac virtual", later},
+	{"carp lease", later},
+	{"carp lease auto", later},
+	{"carp lease nftables", later},
+	{"carp preempt", later},
+	{"carp key", later},
+	{"carp auth", later},
+	{"vrrp", have},
+	{"vrrp carpdev", have},
+	{"vrrp version", have},
+	{"vrrp version 2", later},
+	{"vrrp version 3", have},
+	{"vrrp vrid", have},
+	{"vrrp priority", have},
+	{"vrrp interval", have},
+	{"vrrp address", have},
+	{"vrrp group", have},
+	{"vrrp mac", have},
+	{"vrrp mac plain", have},
+	{"vrrp mac virtual", later},
+	{"vrrp lease", have},
+	{"vrrp lease auto", have},
+	{"vrrp lease nftables", later},
+	{"vrrp unicast", have},
+	{"vrrp pass", later},
+	{"vrrp checksum", have},
+	{"vrrp checksum auto", have},
+	{"vrrp checksum pseudo", later},
+	{"vrrp checksum message", later},
+	{"vrrp accept", have},
+	{"vrrp accept yes", have},
+	{"vrrp accept no", later},
+	{"vrrp preempt", later},
+	{"vrrp key", later},
+	{"vrrp auth", later},
+	{"track", have},
+	{"track link", later},
+	{"track file", later},
+	{"track exec", later},
+	{"track address", later},
+	{"socket", have},
+	{"metrics", have},
+	{"statedir", have},
+}
+
+// SasyncdKeywords returns the table of sasyncd.conf's keywords.
+func SasyncdKeywords() []Keyword { return append([]Keyword(nil), sasyncdKeywords...) }
+
+// CarpdKeywords returns the table of carpd.conf's keywords.
+func CarpdKeywords() []Keyword { return append([]Keyword(nil), carpdKeywords...) }
+
+// below returns the words that may follow context ("" for the top level).
+func below(table []Keyword, context string) []string {
+	var out []string
+	for _, k := range table {
+		rest, ok := k.Path, true
+		if context != "" {
+			rest, ok = strings.CutPrefix(k.Path, context+" ")
+		}
+		if ok && !strings.Contains(rest, " ") {
+			out = append(out, rest)
+		}
+	}
+	return out
+}
+
+// nearest returns the candidate that word is most likely a misspelling of, or
+// "": at most one edit for each three letters.
+func nearest(word string, candidates []string) string {
+	best, dist := "", len(word)/3+1
+	for _, c := range candidates {
+		if d := distance(strings.ToLower(word), c); d < dist {
+			best, dist = c, d
+		}
+	}
+	return best
+}
+
+// distance counts insertions, deletions, substitutions and swaps of neighbours
+// (restricted Damerau-Levenshtein).
+func distance(a, b string) int {
+	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
+	for j := range rows[1] {
+		rows[1][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		prev2, prev, cur := rows[(i+2)%3], rows[i%3], rows[(i+1)%3]
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], prev2[j-2]+1)
+			}
+		}
+	}
+	return rows[(len(a)+1)%3][len(b)]
+}

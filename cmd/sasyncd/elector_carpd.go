@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"sasyncd/carp/api"
+	"sasyncd/sync/engine"
+	"sasyncd/sync/wire"
+)
+
+// carpdElector follows carpd. A group of the engine bears the name of the
+// instance that sasyncd.conf follows; carpd speaks of the group that moves the
+// instance.
+type carpdElector struct {
+	client *api.Client
+	log    *slog.Logger
+	names  []string // instances followed
+	events chan engine.ElectorEvent
+
+	mu     sync.Mutex
+	groups map[string]string // instance -> group of carpd
+	ready  map[string]engine.Readiness
+	wake   chan struct{}
+	calls  []func(context.Context) error
+}
+
+// Names that the two daemons know each other by.
+const clientName = "sasyncd"
+
+func newCarpdElector(socket string, instances []string, version string, log *slog.Logger) *carpdElector {
+	return &carpdElector{
+		client: api.NewClient(api.ClientConfig{Socket: socket, Name: clientName, Version: version,
+			Instances: instances, Prepare: true, Log: log}),
+		log: log, names: instances,
+		events: make(chan engine.ElectorEvent, 64),
+		groups: make(map[string]string),
+		ready:  make(map[string]engine.Readiness),
+		wake:   make(chan struct{}, 1),
+	}
+}
+
+// Events implements engine.Elector.
+func (e *carpdElector) Events() <-chan engine.ElectorEvent { return e.events }
+
+// Run follows carpd until ctx ends.
+func (e *carpdElector) Run(ctx context.Context) error {
+	go e.speak(ctx)
+	go func() { _ = e.client.Run(ctx) }()
+	for m := range e.client.Events() {
+		e.message(ctx, m)
+	}
+	return ctx.Err()
+}
+
+func (e *carpdElector) message(ctx context.Context, m api.Message) {
+	switch m.Event {
+	case api.EventDisconnected:
+		for _, name := range e.names {
+			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorLost, Group: name, Reason: m.Reason})
+		}
+	case api.EventState:
+		for _, name := range e.names {
+			if !m.State.HasInstance(name) {
+				continue
+			}
+			e.mu.Lock()
+			e.groups[name] = m.State.Group
+			if r, ok := e.ready[name]; ok && m.Snapshot {
+				e.later(e.report(name, m.State.Group, r)) // reports end with their connection
+			}
+			e.mu.Unlock()
+			term := m.State.Seen
+			if m.State.State == api.StateMaster {
+				term = m.State.Term
+			}
+			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorState, Group: name, Role: roleOf(m.State.State),
+				Term: term, VIPs: m.State.Addresses(), Reason: m.State.Reason})
+		}
+	case api.EventPrepare, api.EventCancel:
+		kind := engine.ElectorPrepare
+		if m.Event == api.EventCancel {
+			kind = engine.ElectorCancel
+		}
+		for _, name := range e.of(m.Group) {
+			e.deliver(ctx, engine.ElectorEvent{Kind: kind, Group: name, To: roleOf(m.To), Term: m.Term, Reason: m.Reason})
+		}
+	case api.EventContested:
+		e.log.Error("mastership is contested on the wire", "group", m.Group, "peer", m.Peer, "for", m.For())
+	case api.EventStall:
+		e.log.Error("carpd was stalled", "group", m.Group, "for", m.For())
+	}
+}
+
+// of returns the instances that a group of carpd moves.
+func (e *carpdElector) of(group string) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []string
+	for _, name := range e.names {
+		if e.groups[name] == group {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func roleOf(s string) wire.Role {
+	switch s {
+	case api.StateMaster:
+		return wire.RoleMaster
+	case api.StateBackup:
+		return wire.RoleBackup
+	}
+	return wire.RoleInit
+}
+
+func (e *carpdElector) deliver(ctx context.Context, ev engine.ElectorEvent) {
+	select {
+	case e.events <- ev:
+	case <-ctx.Done():
+	}
+}
+
+// Prepared implements engine.Elector.
+func (e *carpdElector) Prepared(name string, term uint64) {
+	e.ask(name, func(ctx context.Context, group string) error { return e.client.Prepared(ctx, group, term) })
+}
+
+// Takeover implements engine.Elector.
+func (e *carpdElector) Takeover(name string, term uint64) {
+	e.ask(name, func(ctx context.Context, group string) error { return e.client.Takeover(ctx, group, term) })
+}
+
+// Resign implements engine.Elector.
+func (e *carpdElector) Resign(name, reason string) {
+	e.ask(name, func(ctx context.Context, group string) error { return e.client.Resign(ctx, group, reason, splitHold) })
+}
+
+// splitHold is how long a node that yielded in a split does not contend.
+const splitHold = 5 * time.Second
+
+// Ready implements engine.Elector.
+func (e *carpdElector) Ready(name string, r engine.Readiness) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ready[name] = r
+	if group := e.groups[name]; group != "" {
+		e.later(e.report(name, group, r))
+	}
+}
+
+func (e *carpdElector) report(name, group string, r engine.Readiness) func(context.Context) error {
+	return func(ctx context.Context) error {
+		e.mu.Lock()
+		now := e.ready[name]
+		e.mu.Unlock()
+		if now != r {
+			return nil // a later report follows
+		}
+		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady}, r.Term)
+	}
+}
+
+func (e *carpdElector) ask(name string, f func(context.Context, string) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	group := e.groups[name]
+	if group == "" {
+		return
+	}
+	e.later(func(ctx context.Context) error { return f(ctx, group) })
+}
+
+// later queues a request; the engine never waits for carpd. The caller holds mu.
+func (e *carpdElector) later(f func(context.Context) error) {
+	e.calls = append(e.calls, f)
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (e *carpdElector) speak(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.wake:
+		}
+		e.mu.Lock()
+		calls := slices.Clone(e.calls)
+		e.calls = nil
+		e.mu.Unlock()
+		for _, f := range calls {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				e.log.Warn("request to carpd failed", "err", err)
+			}
+		}
+	}
+}

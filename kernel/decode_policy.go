@@ -1,0 +1,124 @@
+package kernel
+
+import "sasyncd/sync/sadb"
+
+// policy decodes the payload of NEWPOLICY or UPDPOLICY. now is the wall clock
+// in Unix seconds.
+func (d *decoder) policy(b []byte, now int64) (*sadb.Policy, error) {
+	if len(b) < sizePolicy {
+		return nil, errShort("policy", len(b), sizePolicy)
+	}
+	p := d.policyHead(b, now)
+	d.policyAttrs(p, b[sizePolicy:])
+	return p, nil
+}
+
+// deletedPolicy decodes the payload of DELPOLICY: the identity, then the whole
+// policy as an attribute.
+func (d *decoder) deletedPolicy(b []byte, now int64) (*sadb.Policy, error) {
+	if len(b) < sizePolicyID {
+		return nil, errShort("deleted policy", len(b), sizePolicyID)
+	}
+	p := &sadb.Policy{Index: native.Uint32(b[56:])}
+	p.Key.Selector = d.selector(b)
+	p.Key.Dir, p.Socket = direction(b[60])
+	for rest := attrs(b[sizePolicyID:]); ; {
+		typ, data, ok := rest.next()
+		if !ok {
+			break
+		}
+		if typ == attrPolicy && len(data) >= sizePolicy {
+			p = d.policyHead(data, now)
+			break
+		}
+	}
+	d.policyAttrs(p, b[sizePolicyID:])
+	return p, nil
+}
+
+// expiredPolicy decodes the payload of POLEXPIRE.
+func (d *decoder) expiredPolicy(b []byte, now int64) (p *sadb.Policy, hard bool, err error) {
+	if len(b) < sizePolExpire {
+		return nil, false, errShort("expired policy", len(b), sizePolExpire)
+	}
+	p = d.policyHead(b, now)
+	d.policyAttrs(p, b[sizePolExpire:])
+	return p, b[sizePolicy] != 0, nil
+}
+
+// direction maps XFRM_POLICY_IN, OUT, FWD and their per-socket twins.
+func direction(dir byte) (d sadb.Direction, socket bool) {
+	socket = dir >= polSocket
+	switch dir % polSocket {
+	case 0:
+		d = sadb.DirIn
+	case 1:
+		d = sadb.DirOut
+	case 2:
+		d = sadb.DirFwd
+	}
+	return d, socket
+}
+
+// policyHead decodes struct xfrm_userpolicy_info.
+func (d *decoder) policyHead(b []byte, now int64) *sadb.Policy {
+	p := &sadb.Policy{
+		Priority: native.Uint32(b[polPriority:]),
+		Index:    native.Uint32(b[polIndex:]),
+		Action:   sadb.Action(b[polAction]),
+		Flags:    b[polFlags],
+		Share:    b[polShare],
+		Limits:   limits(b[polLimits:]),
+		Use:      use(b[polCurrent:], now),
+	}
+	p.Key.Selector = d.selector(b)
+	p.Key.Dir, p.Socket = direction(b[polDir])
+	return p
+}
+
+func (d *decoder) policyAttrs(p *sadb.Policy, rest attrs) {
+	for {
+		typ, data, ok := rest.next()
+		if !ok {
+			return
+		}
+		good := true
+		switch typ {
+		case attrPad, attrPolicy:
+		case attrTemplates:
+			if good = len(data)%sizeTemplate == 0; good && len(data) > 0 {
+				p.Templates = make([]sadb.Template, len(data)/sizeTemplate)
+				for i := range p.Templates {
+					template(&p.Templates[i], data[i*sizeTemplate:])
+				}
+			}
+		case attrSecCtx:
+			p.Key.SecCtx = string(data)
+		case attrMark:
+			p.Key.Mark, good = mark(data)
+		case attrIfID:
+			p.Key.IfID, good = u32(data)
+		case attrPolicyType:
+			if good = len(data) >= 1 && data[0] <= polTypeSub; good {
+				p.Key.Sub = data[0] == polTypeSub
+			}
+		default:
+			good = false
+		}
+		if !good {
+			p.Unknown = unknown(p.Unknown, typ, data)
+		}
+	}
+}
+
+// template decodes struct xfrm_user_tmpl.
+func template(t *sadb.Template, b []byte) {
+	f := sadb.Family(native.Uint16(b[24:]))
+	*t = sadb.Template{
+		Dst: addr16(b[:16], f), Src: addr16(b[28:44], f),
+		SPI: network.Uint32(b[16:]), Proto: b[20], Family: f,
+		Reqid: native.Uint32(b[44:]), Mode: sadb.Mode(b[48]), Share: b[49],
+		Optional: b[50] != 0,
+		AuthAlgs: native.Uint32(b[52:]), EncAlgs: native.Uint32(b[56:]), CompAl: native.Uint32(b[60:]),
+	}
+}

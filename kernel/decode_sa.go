@@ -1,0 +1,265 @@
+package kernel
+
+import (
+	"fmt"
+
+	"sasyncd/sync/sadb"
+)
+
+// saBlock is an SA with what nearly every SA points to, in one allocation.
+type saBlock struct {
+	sa     sadb.SA
+	algs   [2]sadb.Algorithm
+	nalgs  int
+	bitmap [4]uint32
+}
+
+func (s *saBlock) alg() *sadb.Algorithm {
+	if s.nalgs == len(s.algs) {
+		return new(sadb.Algorithm)
+	}
+	s.nalgs++
+	return &s.algs[s.nalgs-1]
+}
+
+// sa decodes the payload of NEWSA or UPDSA. now is the wall clock in Unix
+// seconds.
+func (d *decoder) sa(b []byte, now int64) (*sadb.SA, error) {
+	if len(b) < sizeSA {
+		return nil, errShort("sa", len(b), sizeSA)
+	}
+	s, err := d.saHead(b, now)
+	if err != nil {
+		return nil, err
+	}
+	d.saAttrs(s, b[sizeSA:])
+	return &s.sa, nil
+}
+
+// deletedSA decodes the payload of DELSA: the identity, then the whole SA as
+// an attribute.
+func (d *decoder) deletedSA(b []byte, now int64) (*sadb.SA, error) {
+	if len(b) < sizeSAID {
+		return nil, errShort("deleted sa", len(b), sizeSAID)
+	}
+	for rest := attrs(b[sizeSAID:]); ; {
+		typ, data, ok := rest.next()
+		if !ok {
+			break
+		}
+		if typ == attrSA && len(data) >= sizeSA {
+			s, err := d.saHead(data, now)
+			if err != nil {
+				return nil, err
+			}
+			d.saAttrs(s, b[sizeSAID:])
+			return &s.sa, nil
+		}
+	}
+	key, err := saKey(b)
+	if err != nil {
+		return nil, err
+	}
+	for rest := attrs(b[sizeSAID:]); ; {
+		typ, data, ok := rest.next()
+		if !ok {
+			return &sadb.SA{Key: key}, nil
+		}
+		if typ == attrMark {
+			key.Mark, _ = mark(data)
+		}
+	}
+}
+
+// expiredSA decodes the payload of EXPIRE.
+func (d *decoder) expiredSA(b []byte, now int64) (sa *sadb.SA, hard bool, err error) {
+	if len(b) < sizeExpire {
+		return nil, false, errShort("expired sa", len(b), sizeExpire)
+	}
+	s, err := d.saHead(b, now)
+	if err != nil {
+		return nil, false, err
+	}
+	d.saAttrs(s, b[sizeExpire:])
+	return &s.sa, b[sizeSA] != 0, nil
+}
+
+// mapping decodes the payload of MAPPING. The message carries no mark.
+func (d *decoder) mapping(b []byte) (*sadb.SA, *sadb.Encap, error) {
+	if len(b) < sizeMapping {
+		return nil, nil, errShort("mapping", len(b), sizeMapping)
+	}
+	key, err := saKey(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	sa := &sadb.SA{Key: key, Reqid: native.Uint32(b[24:]), Src: addr16(b[44:60], key.Family())}
+	return sa, &sadb.Encap{SrcPort: network.Uint16(b[62:])}, nil
+}
+
+// saKey decodes struct xfrm_usersa_id.
+func saKey(b []byte) (sadb.SAKey, error) {
+	f := sadb.Family(native.Uint16(b[20:]))
+	dst, ok := sadb.Bytes16(b[:16]).Addr(f)
+	if !ok {
+		return sadb.SAKey{}, fmt.Errorf("decode sa identity: address family %d, want 2 or 10", f)
+	}
+	return sadb.SAKey{Dst: dst, SPI: network.Uint32(b[16:]), Proto: b[22]}, nil
+}
+
+// saHead decodes struct xfrm_usersa_info.
+func (d *decoder) saHead(b []byte, now int64) (*saBlock, error) {
+	f := sadb.Family(native.Uint16(b[saFamily:]))
+	dst, ok := sadb.Bytes16(b[saID : saID+16]).Addr(f)
+	if !ok {
+		return nil, fmt.Errorf("decode sa: address family %d, want 2 or 10", f)
+	}
+	src, _ := sadb.Bytes16(b[saSrc : saSrc+16]).Addr(f)
+	u := use(b[saCurrent:], now)
+	s := new(saBlock)
+	s.sa = sadb.SA{
+		Key:      sadb.SAKey{Dst: dst, SPI: network.Uint32(b[saSPI:]), Proto: b[saProto]},
+		Src:      src,
+		Selector: d.selector(b),
+		Mode:     sadb.Mode(b[saMode]),
+		Reqid:    native.Uint32(b[saReqid:]),
+		Flags:    b[saFlags],
+		Window:   uint32(b[saWindow]),
+		Limits:   limits(b[saLimits:]),
+		Counters: sadb.Counters{Bytes: u.Bytes, Packets: u.Packets},
+		Age:      u.Age, Used: u.Used, UseAge: u.UseAge,
+		Tag: native.Uint32(b[saSeq:]),
+	}
+	return s, nil
+}
+
+// saAttrs decodes the attributes of an SA. One that is known but malformed is
+// kept like an unknown one: a dump must not fail over a single SA.
+func (d *decoder) saAttrs(s *saBlock, rest attrs) {
+	sa := &s.sa
+	for {
+		typ, data, ok := rest.next()
+		if !ok {
+			return
+		}
+		good := true
+		switch typ {
+		case attrPad, attrLastUsed, attrSA, attrLifetime:
+		case attrAuth:
+			// The kernel dumps authentication in both forms; the one with
+			// the truncation follows and is complete.
+			if sa.Auth == nil {
+				good = d.setAlgorithm(s, &sa.Auth, data, false)
+			}
+		case attrAuthTrunc:
+			good = d.setAlgorithm(s, &sa.Auth, data, true)
+		case attrCrypt:
+			good = d.setAlgorithm(s, &sa.Crypt, data, false)
+		case attrAEAD:
+			good = d.setAlgorithm(s, &sa.AEAD, data, true)
+		case attrComp:
+			good = d.setAlgorithm(s, &sa.Comp, data, false)
+		case attrEncap:
+			if good = len(data) >= sizeEncap; good {
+				sa.Encap = &sadb.Encap{
+					Type:    native.Uint16(data),
+					SrcPort: network.Uint16(data[2:]), DstPort: network.Uint16(data[4:]),
+					OA: addr16(data[8:24], sa.Key.Family()),
+				}
+			}
+		case attrMark:
+			sa.Key.Mark, good = mark(data)
+		case attrSetMark:
+			good = setOutputMark(sa, data, false)
+		case attrSetMarkMask:
+			good = setOutputMark(sa, data, true)
+		case attrIfID:
+			sa.IfID, good = u32(data)
+		case attrTFCPad:
+			sa.TFCPad, good = u32(data)
+		case attrExtraFlags:
+			sa.Extra, good = u32(data)
+		case attrMappingTimer:
+			sa.MappingTimer, good = u32(data)
+		case attrKeepalive:
+			sa.Keepalive, good = u32(data)
+		case attrPCPU:
+			if v, ok := u32(data); ok {
+				sa.PCPU = &v
+			} else {
+				good = false
+			}
+		case attrDirection:
+			if good = len(data) >= 1 && (data[0] == 1 || data[0] == 2); good {
+				sa.KernelDir = sadb.Direction(data[0])
+			}
+		case attrOffload:
+			sa.Offloaded = true
+		case attrReplay:
+			if good = len(data) >= sizeReplay; good {
+				sa.OSeq, sa.Seq = uint64(native.Uint32(data)), uint64(native.Uint32(data[4:]))
+				s.bitmap[0] = native.Uint32(data[8:])
+				sa.Bitmap = s.bitmap[:1:1]
+			}
+		case attrReplayESN:
+			good = s.replayESN(data)
+		default:
+			good = false
+		}
+		if !good {
+			sa.Unknown = unknown(sa.Unknown, typ, data)
+		}
+	}
+}
+
+func (d *decoder) setAlgorithm(s *saBlock, into **sadb.Algorithm, data []byte, trunc bool) bool {
+	a := *into
+	if a == nil {
+		a = s.alg()
+	}
+	if !d.algorithm(a, data, trunc) {
+		return false
+	}
+	*into = a
+	return true
+}
+
+func setOutputMark(sa *sadb.SA, data []byte, mask bool) bool {
+	v, ok := u32(data)
+	if !ok {
+		return false
+	}
+	if sa.OutputMark == nil {
+		sa.OutputMark = &sadb.Mark{Mask: ^uint32(0)}
+	}
+	if mask {
+		sa.OutputMark.Mask = v
+	} else {
+		sa.OutputMark.Value = v
+	}
+	return true
+}
+
+// replayESN decodes struct xfrm_replay_state_esn.
+func (s *saBlock) replayESN(b []byte) bool {
+	if len(b) < sizeReplayESN {
+		return false
+	}
+	n := native.Uint32(b)
+	if n > maxESNBits/32 || len(b) < sizeReplayESN+4*int(n) {
+		return false
+	}
+	sa := &s.sa
+	sa.OSeq = uint64(native.Uint32(b[12:]))<<32 | uint64(native.Uint32(b[4:]))
+	sa.Seq = uint64(native.Uint32(b[16:]))<<32 | uint64(native.Uint32(b[8:]))
+	sa.Window, sa.BitmapLen = native.Uint32(b[20:]), n
+	if n <= uint32(len(s.bitmap)) {
+		sa.Bitmap = s.bitmap[:n:n]
+	} else {
+		sa.Bitmap = make([]uint32, n)
+	}
+	for i := range sa.Bitmap {
+		sa.Bitmap[i] = native.Uint32(b[sizeReplayESN+4*i:])
+	}
+	return true
+}

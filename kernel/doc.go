@@ -1,0 +1,3 @@
+// Package kernel is the XFRM subsystem of Linux and the routing rules that keep
+// a standby silent, over netlink.
+package kernel

@@ -1,0 +1,159 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/sync/sadb"
+)
+
+const (
+	requestRecvBuffer = 8 << 20
+	requestSendBuffer = 4 << 20
+	eventRecvBuffer   = 64 << 20
+)
+
+// Options configures a Kernel. The zero value is fine.
+type Options struct {
+	// Logger gets what cannot be returned. Default: discard.
+	Logger *slog.Logger
+	// Now is the wall clock that SA dates are relative to. Default: time.Now.
+	Now func() time.Time
+}
+
+// Kernel is the XFRM subsystem of one network namespace. Its methods are safe
+// for concurrent use; Apply and Dump do not wait for each other.
+type Kernel struct {
+	log *slog.Logger
+	now func() time.Time
+	ns  *namespace
+
+	// pid is the nlmsg_pid of all our requests.
+	pid uint32
+	// write carries changes, read dumps: a long dump must not hold back a
+	// change of role.
+	write, read *requester
+	links       *links
+	encoder     encoder
+	tags        tags
+	resyncs     atomic.Uint64
+}
+
+// New opens the network namespace of the calling thread. Everything the Kernel
+// does later happens there, on whatever thread.
+//
+// It dumps the policies once: to learn the indexes in use, and to find out
+// whether it may. Without CAP_NET_ADMIN the error is fs.ErrPermission.
+func New(opt Options) (*Kernel, error) {
+	k := &Kernel{log: opt.Logger, now: opt.Now}
+	if k.log == nil {
+		k.log = slog.New(slog.DiscardHandler)
+	}
+	if k.now == nil {
+		k.now = time.Now
+	}
+	// Port numbers, which other programs use here, are process ids or
+	// negative; 0 is the kernel itself.
+	k.pid = 0x70000000 | rand.Uint32()>>8
+	if err := k.open(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	if err := k.learnTags(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open kernel: %w", err), k.Close())
+	}
+	return k, nil
+}
+
+func (k *Kernel) open() (err error) {
+	if k.ns, err = currentNamespace(); err != nil {
+		return err
+	}
+	open := func() (sock *socket, err error) {
+		err = k.ns.do(func() error {
+			sock, err = openSocket(unix.NETLINK_XFRM, requestRecvBuffer, requestSendBuffer)
+			return err
+		})
+		return sock, err
+	}
+	if k.write, err = newRequester(open, k.pid); err != nil {
+		return err
+	}
+	if k.read, err = newRequester(open, k.pid); err != nil {
+		return err
+	}
+	if err := k.ns.do(func() (err error) { k.links, err = openLinks(); return err }); err != nil {
+		return err
+	}
+	k.encoder.ifindex = k.links.index
+	return nil
+}
+
+// Close releases the sockets. Nothing in the kernel changes. Watches go on
+// until their context ends.
+func (k *Kernel) Close() error {
+	var errs []error
+	for _, r := range []*requester{k.write, k.read} {
+		if r != nil {
+			errs = append(errs, r.close())
+		}
+	}
+	if k.links != nil {
+		errs = append(errs, k.links.close())
+	}
+	if k.ns != nil {
+		k.ns.close()
+	}
+	return errors.Join(errs...)
+}
+
+// Dump returns all SAs and policies, in the kernel's order: SAs newest first.
+// Policies of sockets, larval SAs and the kernel's own helper SAs are
+// included; sadb tells them apart.
+//
+// SAs come before policies, so that a key manager that replaces an SA and its
+// policy while the dump runs is seen with the policy's newer half.
+func (k *Kernel) Dump(ctx context.Context) (*sadb.Snapshot, error) {
+	snap := new(sadb.Snapshot)
+	d, now := newDecoder(k.links.name), k.now().Unix()
+	err := k.read.request(ctx, msgGetSA, unix.NLM_F_DUMP, nil, func(m message) error {
+		if m.typ != msgNewSA {
+			return nil
+		}
+		sa, err := d.sa(m.payload, now)
+		if err == nil {
+			snap.SAs = append(snap.SAs, sa)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dump sas: %w", err)
+	}
+	if snap.Policies, err = k.dumpPolicies(ctx, d, now); err != nil {
+		return nil, err
+	}
+	return snap, nil
+}
+
+func (k *Kernel) dumpPolicies(ctx context.Context, d *decoder, now int64) (list []*sadb.Policy, err error) {
+	err = k.read.request(ctx, msgGetPolicy, unix.NLM_F_DUMP, nil, func(m message) error {
+		if m.typ != msgNewPolicy {
+			return nil
+		}
+		p, err := d.policy(m.payload, now)
+		if err == nil {
+			list = append(list, p)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dump policies: %w", err)
+	}
+	return list, nil
+}

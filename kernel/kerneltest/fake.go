@@ -1,0 +1,149 @@
+package kerneltest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel"
+	"sasyncd/sync/sadb"
+)
+
+// Kernel is one process's view of a fake kernel. Its methods are safe for
+// concurrent use.
+type Kernel struct {
+	*tables
+	process int
+}
+
+// tables is what all processes share.
+type tables struct {
+	now func() time.Time
+
+	mu        sync.Mutex
+	processes int
+	sas       []*sa     // newest first
+	policies  []*policy // newest first
+	watchers  map[*watcher]struct{}
+	fault     func(sadb.Op) error
+	saTag     uint32
+	polTag    uint32
+	resyncs   uint64
+	applied   map[sadb.OpKind]int
+}
+
+// New returns a fake kernel with empty tables. now is its wall clock, by which
+// time limits are judged; limits are looked at when timers of package time say
+// so, as the real kernel does with its own.
+func New(now func() time.Time) *Kernel {
+	t := &tables{now: now, watchers: make(map[*watcher]struct{}), applied: make(map[sadb.OpKind]int)}
+	return t.join()
+}
+
+func (t *tables) join() *Kernel {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.processes++
+	return &Kernel{tables: t, process: t.processes}
+}
+
+// Other returns the view of another process on the same tables: what it does is
+// not Own to this one. The IKE daemon of a test is one.
+func (k *Kernel) Other() *Kernel { return k.join() }
+
+// SetFault lets f refuse operations before they happen. nil ends that.
+func (k *Kernel) SetFault(f func(sadb.Op) error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fault = f
+}
+
+// Applied returns how many operations of a kind have been asked for, of all
+// processes.
+func (k *Kernel) Applied(kind sadb.OpKind) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.applied[kind]
+}
+
+// Dump returns a copy of the tables, SAs and policies newest first.
+func (k *Kernel) Dump(ctx context.Context) (*sadb.Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	snap := new(sadb.Snapshot)
+	now := k.now().Unix()
+	for _, s := range k.sas {
+		snap.SAs = append(snap.SAs, s.view(now))
+	}
+	for _, p := range k.policies {
+		snap.Policies = append(snap.Policies, p.view(now))
+	}
+	return snap, nil
+}
+
+// Apply executes ops in order, as the real one does.
+func (k *Kernel) Apply(ctx context.Context, ops []sadb.Op) []error {
+	errs := make([]error, len(ops))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, op := range ops {
+		if err := ctx.Err(); err != nil {
+			errs[i] = err
+			continue
+		}
+		k.applied[op.Kind]++
+		if k.fault != nil {
+			if errs[i] = k.fault(op); errs[i] != nil {
+				continue
+			}
+		}
+		errs[i] = k.apply(op)
+	}
+	return errs
+}
+
+func (k *Kernel) apply(op sadb.Op) error {
+	switch op.Kind {
+	case sadb.OpAddSA, sadb.OpUpdateSA, sadb.OpDeleteSA, sadb.OpSetCounters:
+		if op.SA == nil {
+			return refuse(op, unix.EINVAL)
+		}
+	default:
+		if op.Policy == nil {
+			return refuse(op, unix.EINVAL)
+		}
+	}
+	switch op.Kind {
+	case sadb.OpAddSA:
+		return k.addSA(op)
+	case sadb.OpUpdateSA:
+		return k.updateSA(op)
+	case sadb.OpDeleteSA:
+		k.deleteSA(op.SA.Key)
+		return nil
+	case sadb.OpSetCounters:
+		return k.setCounters(op)
+	case sadb.OpAddPolicy, sadb.OpUpdatePolicy:
+		return k.putPolicy(op)
+	case sadb.OpDeletePolicy:
+		k.deletePolicy(op.Policy.Key)
+		return nil
+	}
+	return refuse(op, unix.EINVAL)
+}
+
+func refuse(op sadb.Op, errno unix.Errno) error {
+	e := &kernel.OpError{Kind: op.Kind, Errno: errno}
+	switch {
+	case op.SA != nil:
+		e.Item = op.SA.Key.String()
+	case op.Policy != nil:
+		e.Item = op.Policy.Key.String()
+	}
+	return e
+}

@@ -1,0 +1,142 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// answerTime bounds the wait for an answer. The kernel answers before the
+// system call that asks returns, so this is reached only by a bug.
+const answerTime = 10 * time.Second
+
+// requester sends requests and matches answers to them. It is safe for
+// concurrent use; requests run one after the other and are not interrupted:
+// their time is bounded by the kernel, and half an answer would have to be
+// thrown away.
+type requester struct {
+	mu   sync.Mutex
+	open func() (*socket, error)
+	sock *socket
+	seq  uint32
+	// pid is written into every request. The kernel copies it into the events
+	// that the request causes, which is how we know our own.
+	pid uint32
+	out []byte
+}
+
+func newRequester(open func() (*socket, error), pid uint32) (*requester, error) {
+	sock, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return &requester{open: open, sock: sock, pid: pid}, nil
+}
+
+func (r *requester) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sock.close()
+}
+
+// request sends one request and calls f, which may be nil, for each message of
+// the answer. f's payload is valid during the call only. After an error of f
+// or the end of ctx the rest of the answer is read and dropped.
+func (r *requester) request(ctx context.Context, typ, flags uint16, payload []byte, f func(m message) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.seq++
+	b, at := beginMessage(r.out[:0], typ, flags, r.seq, r.pid)
+	b = append(b, payload...)
+	endMessage(b, at)
+	r.out = b
+	if err := r.sock.send(b); err != nil {
+		return err
+	}
+	var failed error
+	var verdict result
+	err := r.answers(func(m message) (done bool) {
+		switch {
+		case m.seq != r.seq:
+			return false // the tail of a request that was given up
+		case m.typ == unix.NLMSG_DONE || m.typ == unix.NLMSG_ERROR:
+			verdict.errno, verdict.text = ack(m)
+			return true
+		case failed == nil && f != nil:
+			if failed = ctx.Err(); failed == nil {
+				failed = f(m)
+			}
+		}
+		return false
+	})
+	if err == nil && verdict.errno != 0 {
+		err = verdict.error()
+	}
+	return errors.Join(failed, err)
+}
+
+// batch sends n messages, which hold consecutive numbers from first on, and
+// calls fail for each that the kernel refused. Only the last of them asks for
+// an acknowledgement; the kernel reports failures of the others by itself, and
+// goes on after a failure. The caller holds the lock.
+func (r *requester) batch(b []byte, first uint32, n int, fail func(i int, res result)) error {
+	if err := r.sock.send(b); err != nil {
+		return err
+	}
+	return r.answers(func(m message) (done bool) {
+		i := m.seq - first
+		if m.typ != unix.NLMSG_ERROR || i >= uint32(n) {
+			return false
+		}
+		if errno, text := ack(m); errno != 0 {
+			fail(int(i), result{errno, text})
+		}
+		return i == uint32(n)-1
+	})
+}
+
+// answers reads until f is done. A socket that fails is replaced: it may hold
+// the rest of an answer.
+func (r *requester) answers(f func(m message) (done bool)) error {
+	r.sock.limit(answerTime)
+	for {
+		datagram, err := r.sock.recv(true)
+		if err != nil {
+			if fresh, oerr := r.open(); oerr == nil {
+				_ = r.sock.close()
+				r.sock = fresh
+			}
+			return err
+		}
+		for rest := messages(datagram); ; {
+			m, ok := rest.next()
+			if !ok {
+				break
+			}
+			if f(m) {
+				return nil
+			}
+		}
+	}
+}
+
+// result is the kernel's verdict on one request.
+type result struct {
+	errno syscall.Errno
+	text  string
+}
+
+func (r result) error() error {
+	if r.text == "" {
+		return r.errno
+	}
+	return fmt.Errorf("%w (%s)", r.errno, r.text)
+}

@@ -1,0 +1,211 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	nlHeader = 16
+	// recvBuffer holds the largest message the kernel builds for a dump.
+	recvBuffer = 64 << 10
+)
+
+// socket is one netlink socket. It is used by one goroutine at a time.
+type socket struct {
+	file *os.File
+	raw  syscall.RawConn
+	buf  []byte
+}
+
+// openSocket opens a netlink socket on the calling thread's namespace and
+// joins the groups. rcvbuf and sndbuf are bytes; without privilege to force
+// them they are what the system allows.
+func openSocket(protocol, rcvbuf, sndbuf int, groups ...int) (*socket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	if err := setUpSocket(fd, rcvbuf, sndbuf, groups); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "netlink")
+	raw, err := file.SyscallConn()
+	if err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	return &socket{file: file, raw: raw, buf: make([]byte, recvBuffer)}, nil
+}
+
+func setUpSocket(fd, rcvbuf, sndbuf int, groups []int) error {
+	force := func(opt, plain, size int) error {
+		if size == 0 {
+			return nil
+		}
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, size) == nil {
+			return nil
+		}
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, size)
+	}
+	if err := force(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, rcvbuf); err != nil {
+		return fmt.Errorf("set netlink receive buffer: %w", err)
+	}
+	if err := force(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sndbuf); err != nil {
+		return fmt.Errorf("set netlink send buffer: %w", err)
+	}
+	// Words in errors, and errors without a copy of the request: a request
+	// holds keys. Kernels too old for either send plain errors.
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("bind netlink socket: %w", err)
+	}
+	for _, g := range groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
+			return fmt.Errorf("join netlink group %d: %w", g, err)
+		}
+	}
+	return nil
+}
+
+func (s *socket) close() error { return s.file.Close() }
+
+// send sends b, which may hold several messages, to the kernel. The kernel
+// executes all of them before it returns.
+func (s *socket) send(b []byte) error {
+	var err error
+	to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	werr := s.raw.Write(func(fd uintptr) bool {
+		for {
+			err = unix.Sendto(int(fd), b, 0, to)
+			if err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
+	})
+	if err = errors.Join(werr, err); err != nil {
+		return fmt.Errorf("send to netlink: %w", err)
+	}
+	return nil
+}
+
+// interrupt makes a pending read, and every later one, fail.
+func (s *socket) interrupt() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// limit lets reads fail that take longer than d.
+func (s *socket) limit(d time.Duration) { _ = s.file.SetReadDeadline(time.Now().Add(d)) }
+
+// recv returns the next datagram, valid until the next call. With wait false
+// it returns EAGAIN when there is none.
+func (s *socket) recv(wait bool) ([]byte, error) {
+	var n int
+	var from unix.Sockaddr
+	var err error
+	rerr := s.raw.Read(func(fd uintptr) bool {
+		for {
+			n, from, err = unix.Recvfrom(int(fd), s.buf, unix.MSG_TRUNC)
+			if err == unix.EINTR {
+				continue
+			}
+			return err != unix.EAGAIN || !wait
+		}
+	})
+	if rerr != nil {
+		return nil, fmt.Errorf("receive from netlink: %w", rerr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("receive from netlink: %w", err)
+	}
+	if nl, ok := from.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 {
+		return nil, nil // not from the kernel
+	}
+	if n > len(s.buf) {
+		return nil, fmt.Errorf("receive from netlink: message of %d bytes, buffer of %d", n, len(s.buf))
+	}
+	return s.buf[:n], nil
+}
+
+// message is one netlink message inside a datagram.
+type message struct {
+	typ, flags uint16
+	seq, pid   uint32
+	payload    []byte
+}
+
+// messages walks the messages of a datagram.
+type messages []byte
+
+func (m *messages) next() (msg message, ok bool) {
+	b := *m
+	if len(b) < nlHeader {
+		return msg, false
+	}
+	n := int(native.Uint32(b))
+	if n < nlHeader || n > len(b) {
+		return msg, false
+	}
+	*m = b[min(align4(n), len(b)):]
+	return message{
+		typ: native.Uint16(b[4:]), flags: native.Uint16(b[6:]),
+		seq: native.Uint32(b[8:]), pid: native.Uint32(b[12:]),
+		payload: b[nlHeader:n:n],
+	}, true
+}
+
+// beginMessage appends a header; endMessage fixes its length.
+func beginMessage(b []byte, typ, flags uint16, seq, pid uint32) ([]byte, int) {
+	at := len(b)
+	b = native.AppendUint32(b, 0)
+	b = native.AppendUint16(b, typ)
+	b = native.AppendUint16(b, flags|unix.NLM_F_REQUEST)
+	b = native.AppendUint32(b, seq)
+	return native.AppendUint32(b, pid), at
+}
+
+func endMessage(b []byte, at int) {
+	native.PutUint32(b[at:], uint32(len(b)-at))
+}
+
+// ack reads an NLMSG_ERROR or NLMSG_DONE payload: the error, 0 for success,
+// and the kernel's words for it.
+func ack(m message) (errno syscall.Errno, text string) {
+	if len(m.payload) < 4 {
+		return unix.EBADMSG, ""
+	}
+	errno = syscall.Errno(-int32(native.Uint32(m.payload)))
+	if m.flags&unix.NLM_F_ACK_TLVS == 0 {
+		return errno, ""
+	}
+	rest := attrs(nil)
+	switch {
+	case m.typ == unix.NLMSG_DONE:
+		rest = m.payload[4:]
+	case len(m.payload) >= 4+nlHeader:
+		skip := 4 + nlHeader
+		if m.flags&unix.NLM_F_CAPPED == 0 {
+			skip = 4 + align4(int(native.Uint32(m.payload[4:])))
+		}
+		if skip >= 4 && skip <= len(m.payload) {
+			rest = m.payload[skip:]
+		}
+	}
+	for {
+		typ, data, ok := rest.next()
+		if !ok {
+			return errno, text
+		}
+		if typ == unix.NLMSGERR_ATTR_MSG {
+			for len(data) > 0 && data[len(data)-1] == 0 {
+				data = data[:len(data)-1]
+			}
+			text = string(data)
+		}
+	}
+}

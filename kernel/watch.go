@@ -1,0 +1,127 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/sync/sadb"
+)
+
+// eventQueue is how many decoded events wait for a slow consumer before they
+// wait in the socket.
+const eventQueue = 1024
+
+// Watch reports changes of the tables in the order in which the kernel made
+// them, until ctx ends; then it closes the channel. When it returns, the
+// socket has joined its groups: a Dump that begins afterwards misses nothing
+// that is not announced.
+//
+// Where events are lost or a change is not announced item by item, the channel
+// carries an EventResync. What was queued at that moment is dropped: it is
+// older than the dump that has to follow. A channel closed before ctx ends
+// means that the socket failed; watch and dump again.
+//
+// Socket policies, larval SAs and per-packet counters are not announced.
+func (k *Kernel) Watch(ctx context.Context) (<-chan sadb.Event, error) {
+	var sock *socket
+	err := k.ns.do(func() (err error) {
+		sock, err = openSocket(unix.NETLINK_XFRM, eventRecvBuffer, 0,
+			groupSA, groupPolicy, groupExpire, groupMigrate, groupMapping)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch kernel: %w", err)
+	}
+	w := &watcher{
+		k: k, sock: sock, decoder: newDecoder(k.links.name),
+		events: make(chan sadb.Event, eventQueue),
+	}
+	go w.run(ctx)
+	return w.events, nil
+}
+
+// Resyncs returns how often events were lost or not itemised since New.
+func (k *Kernel) Resyncs() uint64 { return k.resyncs.Load() }
+
+type watcher struct {
+	k       *Kernel
+	sock    *socket
+	decoder *decoder
+	events  chan sadb.Event
+}
+
+func (w *watcher) run(ctx context.Context) {
+	defer close(w.events)
+	defer w.sock.close()
+	defer context.AfterFunc(ctx, w.sock.interrupt)()
+	for {
+		datagram, err := w.sock.recv(true)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, unix.ENOBUFS):
+			if !w.overrun(ctx) {
+				return
+			}
+			continue
+		case err != nil:
+			w.k.log.Error("kernel events end", "error", err)
+			return
+		}
+		now := w.k.now().Unix()
+		for rest := messages(datagram); ; {
+			m, ok := rest.next()
+			if !ok {
+				break
+			}
+			ev, ok, err := w.decoder.event(m, w.k.pid, now)
+			if err != nil {
+				w.k.log.Warn("kernel event not understood", "type", m.typ, "error", err)
+				ev, ok = sadb.Event{Kind: sadb.EventResync, Reason: "event not understood"}, true
+			}
+			if ok && !w.emit(ctx, ev) {
+				return
+			}
+		}
+	}
+}
+
+// overrun empties the socket, which until then gets nothing new, and asks for
+// a dump.
+func (w *watcher) overrun(ctx context.Context) bool {
+	dropped := 0
+	for {
+		_, err := w.sock.recv(false)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			dropped++
+			continue
+		}
+		if errors.Is(err, unix.ENOBUFS) {
+			continue
+		}
+		if !errors.Is(err, unix.EAGAIN) {
+			w.k.log.Error("kernel events end", "error", err)
+			return false
+		}
+		w.k.log.Warn("kernel events lost", "dropped", dropped)
+		return w.emit(ctx, sadb.Event{Kind: sadb.EventResync, Reason: "events lost"})
+	}
+}
+
+func (w *watcher) emit(ctx context.Context, ev sadb.Event) bool {
+	if ev.Kind == sadb.EventResync {
+		w.k.resyncs.Add(1)
+	}
+	select {
+	case w.events <- ev:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,180 @@
+package channel
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sasyncd/sync/wire"
+)
+
+const (
+	// WriteTimeout is how long the other side may take to accept a piece of
+	// at most writeChunk bytes.
+	WriteTimeout = 5 * time.Second
+
+	// helloTimeout bounds the wait for the first frame.
+	helloTimeout = 5 * time.Second
+
+	writeChunk = 64 << 10
+	recordSize = 16 << 10 // most of a TLS record
+	keepBuffer = 128 << 10
+)
+
+// Conn is a connection to a node that holds the shared key. One goroutine may
+// read while another writes; Close may be called by any.
+type Conn struct {
+	tls     *tls.Conn
+	raw     *meter
+	key     KeyID
+	dialled bool
+	remote  netip.AddrPort
+
+	read    []byte // reused between frames
+	write   []byte
+	records atomic.Uint64
+
+	up      atomic.Bool
+	settled sync.Once
+	settle  func(up bool) // tells the listener that it no longer waits
+}
+
+func newConn(t *tls.Conn, raw *meter, k *key, dialled bool, settle func(bool)) *Conn {
+	c := &Conn{tls: t, raw: raw, key: k.id, dialled: dialled, settle: settle}
+	c.remote, _ = addrPort(raw.RemoteAddr())
+	_ = raw.SetReadDeadline(time.Now().Add(helloTimeout))
+	return c
+}
+
+// Key tells under which key the connection was made.
+func (c *Conn) Key() KeyID { return c.key }
+
+// Dialled reports whether this side dialled.
+func (c *Conn) Dialled() bool { return c.dialled }
+
+// Remote returns the address of the other end, without a zone; it is invalid
+// for connections in memory without addresses.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Bytes returns how many bytes were received and sent, encryption included.
+func (c *Conn) Bytes() (in, out uint64) { return c.raw.in.Load(), c.raw.out.Load() }
+
+// Records returns about how many TLS records were sent: AES-GCM should not
+// protect more than 2^24.5 with a key, and the standard library changes keys on
+// demand of the other side only, so the connection has to be replaced before.
+func (c *Conn) Records() uint64 { return c.records.Load() }
+
+// Up reports whether a frame of the other side was read, which alone proves
+// that it accepted this side.
+func (c *Conn) Up() bool { return c.up.Load() }
+
+// ReadFrame reads the next message. The first must come within 5 s; later ones
+// have no deadline but that of SetReadDeadline. Any error is final.
+func (c *Conn) ReadFrame() (wire.Message, error) {
+	m, buf, err := wire.Read(c.tls, c.read)
+	if c.read = buf; cap(buf) > keepBuffer {
+		c.read = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !c.up.Load() {
+		c.up.Store(true)
+		c.settledAs(true)
+		if err := c.raw.SetReadDeadline(time.Time{}); err != nil {
+			return nil, fmt.Errorf("clear deadline: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// WriteFrames writes encoded frames (wire.AppendFrame), small ones joined so
+// that they fill TLS records. Every piece must be accepted within
+// WriteTimeout. Any error is final: a part may have been sent.
+func (c *Conn) WriteFrames(frames ...[]byte) error {
+	buf := c.write[:0]
+	for _, f := range frames {
+		for len(f) > 0 {
+			if len(buf) == 0 && len(f) >= writeChunk {
+				if err := c.writeChunk(f[:writeChunk]); err != nil {
+					return err
+				}
+				f = f[writeChunk:]
+				continue
+			}
+			n := min(writeChunk-len(buf), len(f))
+			buf, f = append(buf, f[:n]...), f[n:]
+			if len(buf) == writeChunk {
+				if err := c.writeChunk(buf); err != nil {
+					return err
+				}
+				buf = buf[:0]
+			}
+		}
+	}
+	if c.write = buf; len(buf) == 0 {
+		return nil
+	}
+	return c.writeChunk(buf)
+}
+
+func (c *Conn) writeChunk(b []byte) error {
+	if err := c.raw.SetWriteDeadline(time.Now().Add(WriteTimeout)); err != nil {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	c.records.Add(uint64((len(b) + recordSize - 1) / recordSize))
+	if _, err := c.tls.Write(b); err != nil {
+		return fmt.Errorf("write %d bytes: %w", len(b), err)
+	}
+	return nil
+}
+
+// WriteMessage encodes and writes one message.
+func (c *Conn) WriteMessage(m wire.Message) error {
+	b, err := wire.AppendFrame(nil, m)
+	if err != nil {
+		return err
+	}
+	return c.WriteFrames(b)
+}
+
+// SetReadDeadline makes reads fail at t, which is final.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
+
+// Close closes the connection at once, without a word: a Bye written before
+// says why, and inside TLS.
+func (c *Conn) Close() error {
+	err := c.raw.Close()
+	c.settledAs(false)
+	return err
+}
+
+func (c *Conn) settledAs(up bool) {
+	c.settled.Do(func() {
+		if c.settle != nil {
+			c.settle(up)
+		}
+	})
+}
+
+// meter counts the bytes of a connection.
+type meter struct {
+	net.Conn
+	in, out atomic.Uint64
+}
+
+func (m *meter) Read(b []byte) (int, error) {
+	n, err := m.Conn.Read(b)
+	m.in.Add(uint64(n))
+	return n, err
+}
+
+func (m *meter) Write(b []byte) (int, error) {
+	n, err := m.Conn.Write(b)
+	m.out.Add(uint64(n))
+	return n, err
+}

@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+
+	"sasyncd/sync/sadb"
+)
+
+// scope decides what belongs to a group. An SA belongs to the group whose
+// virtual IP is its local tunnel end, a policy through its template; a
+// wildcard transport template through its selector. Everything else in the
+// kernel is node-local and never touched (DESIGN section 5).
+type scope struct {
+	vips map[netip.Addr]bool
+	// whole takes in the whole kernel: one group without an interface in
+	// `mode master` or `mode slave`.
+	whole bool
+	// skip holds the peers' own addresses in `mode skipslave`.
+	skip map[netip.Addr]bool
+}
+
+func newScope(vips []netip.Addr, whole bool, skip []netip.Addr) scope {
+	s := scope{vips: make(map[netip.Addr]bool), whole: whole, skip: make(map[netip.Addr]bool)}
+	for _, a := range vips {
+		s.vips[a] = true
+	}
+	for _, a := range skip {
+		s.skip[a] = true
+	}
+	return s
+}
+
+// sa reports whether sa belongs to the group, and its direction as seen from
+// the group's virtual IPs. Without virtual IPs the kernel's own word counts.
+func (s scope) sa(sa *sadb.SA) (sadb.Direction, bool) {
+	if !sa.Replicable() || s.skip[sa.Src] || s.skip[sa.Key.Dst] {
+		return sadb.DirUnknown, false
+	}
+	switch {
+	case s.vips[sa.Key.Dst]:
+		return sadb.DirIn, true
+	case s.vips[sa.Src]:
+		return sadb.DirOut, true
+	}
+	return sa.KernelDir, s.whole
+}
+
+// policy reports whether p belongs to the group.
+func (s scope) policy(p *sadb.Policy) bool {
+	if p.Socket {
+		return false
+	}
+	for _, t := range p.Templates {
+		if s.skip[t.Src] || s.skip[t.Dst] {
+			return false
+		}
+	}
+	if s.whole {
+		return true
+	}
+	for _, t := range p.Templates {
+		if s.vips[t.Src] || s.vips[t.Dst] {
+			return true
+		}
+		if t.Mode != sadb.ModeTunnel && t.Mode != sadb.ModeBEET && unspecified(t) && s.ownsSelector(p.Key.Selector) {
+			return true
+		}
+	}
+	return false
+}
+
+func unspecified(t sadb.Template) bool {
+	return (!t.Src.IsValid() || t.Src.IsUnspecified()) && (!t.Dst.IsValid() || t.Dst.IsUnspecified())
+}
+
+// ownsSelector reports whether one end of a transport selector is exactly one
+// of the virtual IPs.
+func (s scope) ownsSelector(sel sadb.Selector) bool {
+	for _, f := range []func() (netip.Prefix, bool){sel.SrcPrefix, sel.DstPrefix} {
+		if p, ok := f(); ok && p.IsSingleIP() && s.vips[p.Addr()] {
+			return true
+		}
+	}
+	return false
+}
+
+// standbySA returns sa as a standby installs it: without soft limits, which
+// only the master's IKE daemon may answer, and with grace on hard limits, so
+// that the master's own expiry comes first.
+func standbySA(sa *sadb.SA) *sadb.SA {
+	c := *sa
+	c.Limits = standbyLimits(sa.Limits)
+	return &c
+}
+
+// hardGrace is added to time limits on a standby, in seconds. It must exceed
+// the delay of a delta and the one second to which the kernel rounds ages.
+const hardGrace = 5
+
+func standbyLimits(l sadb.Limits) sadb.Limits {
+	l = l.WithoutSoft()
+	if l.HardAdd != 0 {
+		l.HardAdd += hardGrace
+	}
+	if l.HardUse != 0 {
+		l.HardUse += hardGrace
+	}
+	return l
+}
+
+// oldestFirst orders SAs for installation. With templates that carry no SPI
+// the kernel sends on the SA that was installed last, so the newest must come
+// last. A dump lists the newest first; equal ages keep that order reversed.
+func oldestFirst(sas []*sadb.SA) []*sadb.SA {
+	out := slices.Clone(sas)
+	slices.Reverse(out)
+	slices.SortStableFunc(out, func(a, b *sadb.SA) int {
+		switch {
+		case a.Age > b.Age:
+			return -1
+		case a.Age < b.Age:
+			return 1
+		}
+		return 0
+	})
+	return out
+}

@@ -1,0 +1,329 @@
+// Package engine is the one owner of a node's replication: it joins what the
+// election says (the role), what the kernel holds, and what the peers tell.
+//
+// As MASTER it publishes the group's SAs, policies and counters; as BACKUP it
+// makes the kernel what the master published, with outbound counters already
+// ahead by a margin, so that a takeover is constant work. One goroutine owns
+// all state; it is fed by channels and calls the kernel in short batches, so
+// that a message of the election is never kept waiting longer than one batch.
+//
+// The parts are pure and tested alone: scope (what belongs to a group),
+// publisher and journal (the master's ordered sequence), receiver (the
+// standby's desired and actual state), holdback (deletions that wait). This
+// file and group.go join them; members.go speaks with the peers.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// Config is what the engine must know. It is not changed after New.
+type Config struct {
+	Node  wire.NodeID
+	Nonce uint64 // of this process
+	// Peers is how many members the configuration names; without hearing all
+	// of them a node cannot know that nobody holds more than it does.
+	Peers  int
+	Groups []GroupConfig
+	Margin sadb.Margin
+	// Interval is how often the master reads counters, Audit how often a
+	// standby checks its kernel against what was published.
+	Interval, Audit time.Duration
+	// Sweep says whether the end of a snapshot deletes what it did not name
+	// (`flushmode startup`).
+	Sweep bool
+	// Skip are the peers' own addresses in `mode skipslave`.
+	Skip []netip.Addr
+	// Bypass returns policies that keep this node's own addresses reachable
+	// while it is BACKUP; nil for none.
+	Bypass func(ctx context.Context, vips []netip.Addr) ([]*sadb.Policy, error)
+	// Wall reads the wall clock, to notice its steps; nil for time.Now.
+	Wall func() time.Time
+	Log  *slog.Logger
+}
+
+// GroupConfig names a group.
+type GroupConfig struct {
+	Name string
+	// Whole takes in the whole kernel instead of what ends on a virtual IP.
+	Whole bool
+}
+
+// Fixed times of the engine.
+const (
+	holdTime      = 2 * time.Second        // DESIGN section 6: deletions that leave a selector uncovered
+	housekeeping  = 100 * time.Millisecond // resolution of holds, audits and readiness
+	contactGrace  = 10 * time.Second       // how long a complete standby stays in sync without contact
+	handoverLimit = 80 * time.Millisecond  // how long a hand-over waits for the successor's acknowledgement
+	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
+	applyChunk    = 100                    // operations between two looks at the election
+	foreignDelay  = 200 * time.Millisecond // how soon a standby looks after a foreign change
+)
+
+// Engine owns a node's replication. Its methods are safe for concurrent use;
+// all of them are served by Run's goroutine.
+type Engine struct {
+	cfg     Config
+	kernel  Kernel
+	peers   Peers
+	elector Elector
+	log     *slog.Logger
+	start   time.Time
+
+	groups  map[string]*group
+	order   []*group
+	members map[Session]*member
+
+	dumping    bool
+	dumpAgain  bool // read again when the reading under way is done
+	dumpStale  bool // the reading under way is older than what is known
+	lastDump   time.Time
+	dumps      chan dumpResult
+	calls      chan func()
+	ready      chan struct{}
+	lastTag    uint32
+	stats      Counts
+	wallOffset time.Duration // of the wall clock against the monotonic one
+}
+
+type dumpResult struct {
+	snap *sadb.Snapshot
+	err  error
+	took time.Duration
+}
+
+// New returns an engine that does nothing until Run.
+func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
+	e := &Engine{
+		cfg: cfg, kernel: k, peers: p, elector: el, log: cfg.Log,
+		start:   time.Now(),
+		groups:  make(map[string]*group),
+		members: make(map[Session]*member),
+		dumps:   make(chan dumpResult, 1),
+		calls:   make(chan func()),
+		ready:   make(chan struct{}),
+	}
+	if e.cfg.Wall == nil {
+		e.cfg.Wall = time.Now
+	}
+	e.wallOffset = e.offset()
+	for _, gc := range cfg.Groups {
+		g := newGroup(gc, cfg)
+		e.groups[g.name] = g
+		e.order = append(e.order, g)
+	}
+	return e
+}
+
+// String names the task.
+func (e *Engine) String() string { return "engine" }
+
+// Ready is closed once the kernel's tables have been read for the first time.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Run serves until ctx ends. It leaves the kernel as it is.
+func (e *Engine) Run(ctx context.Context) error {
+	events, err := e.kernel.Watch(ctx)
+	if err != nil {
+		return fmt.Errorf("watch the kernel's tables: %w", err)
+	}
+	e.requestDump(ctx)
+	tick := time.NewTicker(housekeeping)
+	defer tick.Stop()
+	for {
+		// The election goes first: nothing may delay a change of role.
+		select {
+		case ev := <-e.elector.Events():
+			e.electorEvent(ctx, ev)
+			continue
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev := <-e.elector.Events():
+			e.electorEvent(ctx, ev)
+		case ev, ok := <-events:
+			if !ok {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("watch the kernel's tables: closed")
+			}
+			e.kernelEvent(ctx, ev)
+		case ev := <-e.peers.Events():
+			e.peerEvent(ctx, ev)
+		case r := <-e.dumps:
+			e.dumped(ctx, r)
+		case f := <-e.calls:
+			f()
+		case now := <-tick.C:
+			e.tick(ctx, now)
+		}
+	}
+}
+
+// do runs f on the engine's goroutine and waits for it.
+func (e *Engine) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case e.calls <- func() { f(); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// mono is the monotonic time since the engine was made.
+func (e *Engine) mono() time.Duration { return time.Since(e.start) }
+
+// requestDump starts reading the kernel's tables, or has it done again after
+// the reading that is under way.
+func (e *Engine) requestDump(ctx context.Context) {
+	if e.dumping {
+		e.dumpAgain = true
+		return
+	}
+	e.dumping, e.dumpAgain, e.dumpStale, e.lastDump = true, false, false, time.Now()
+	for _, g := range e.order {
+		g.touched = newTouched()
+	}
+	go func() {
+		began := time.Now()
+		snap, err := e.kernel.Dump(ctx)
+		e.dumps <- dumpResult{snap, err, time.Since(began)}
+	}()
+}
+
+// dumpNow reads the kernel's tables while everything else waits, for the few
+// moments at which nothing may come between. A reading under way is older then
+// and is thrown away.
+func (e *Engine) dumpNow(ctx context.Context) (*sadb.Snapshot, error) {
+	e.dumpStale = e.dumping
+	return e.kernel.Dump(ctx)
+}
+
+func (e *Engine) dumped(ctx context.Context, r dumpResult) {
+	e.dumping = false
+	e.stats.Dumps++
+	e.stats.DumpTime = r.took
+	if r.err != nil {
+		e.stats.DumpErrors++
+		if ctx.Err() == nil {
+			e.log.Error("reading the kernel's tables failed", "err", r.err)
+		}
+		return
+	}
+	if e.dumpStale {
+		e.requestDump(ctx)
+		return
+	}
+	for _, g := range e.order {
+		e.groupDumped(ctx, g, g.select_(r.snap))
+	}
+	select {
+	case <-e.ready:
+	default:
+		close(e.ready)
+	}
+	if e.dumpAgain {
+		e.requestDump(ctx)
+	}
+}
+
+func (e *Engine) tick(ctx context.Context, now time.Time) {
+	e.clockStep(ctx, now)
+	every := e.cfg.Audit
+	for _, g := range e.order {
+		if g.role == wire.RoleMaster {
+			every = e.cfg.Interval
+		}
+	}
+	if now.Sub(e.lastDump) >= every && !e.dumping {
+		e.requestDump(ctx)
+	}
+	for _, g := range e.order {
+		e.groupTick(ctx, g, now)
+	}
+}
+
+// clockStepLimit is far above what slewing does within one tick.
+const clockStepLimit = time.Second
+
+func (e *Engine) offset() time.Duration {
+	// Round strips the monotonic reading, so that the difference is of dates.
+	return e.cfg.Wall().Round(0).Sub(e.start.Round(0)) - e.mono()
+}
+
+// clockStep looks for a step of the wall clock and corrects the dates that
+// standbys' kernels compute lifetimes from.
+func (e *Engine) clockStep(ctx context.Context, now time.Time) {
+	off := e.offset()
+	step := off - e.wallOffset
+	if step.Abs() < clockStepLimit {
+		return
+	}
+	e.wallOffset = off
+	e.log.Warn("the wall clock was stepped", "by", step)
+	for _, g := range e.order {
+		if g.role != wire.RoleMaster {
+			e.exec(ctx, g, g.rcv.rebase(now))
+		}
+	}
+}
+
+// exec carries out operations for a standby group, in chunks, retrying what
+// the receiver wants retried, and returns how many were carried out.
+func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
+	n := 0
+	for round := 0; len(ops) > 0 && round < 3; round++ {
+		var again []sadb.Op
+		for len(ops) > 0 {
+			chunk := ops[:min(applyChunk, len(ops))]
+			ops = ops[len(chunk):]
+			for i, err := range e.kernel.Apply(ctx, chunk) {
+				op := chunk[i]
+				g.touch(op)
+				n++
+				retry, unknown := g.rcv.result(op, err)
+				again = append(again, retry...)
+				switch {
+				case unknown:
+					e.requestDump(ctx)
+				case err != nil && retry == nil:
+					e.kernelError(g, op, err)
+				}
+			}
+		}
+		ops = again
+	}
+	return n
+}
+
+func (e *Engine) kernelError(g *group, op sadb.Op, err error) {
+	e.stats.KernelErrors++
+	what := ""
+	if op.SA != nil {
+		what = op.SA.Key.String()
+	} else if op.Policy != nil {
+		what = op.Policy.Key.String()
+	}
+	e.log.Error("kernel refused", "group", g.name, "op", op.Kind.String(), "item", what, "err", err)
+}
+
+// Counts are totals since the start, for metrics and status.
+type Counts struct {
+	Dumps, DumpErrors, KernelErrors, Resyncs, Repairs     uint64
+	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
+	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
+	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
+	DumpTime                                              time.Duration
+}

@@ -1,0 +1,119 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// Kernel is what the engine needs of the machine's IPsec tables.
+type Kernel interface {
+	// Dump reads all SAs and policies.
+	Dump(ctx context.Context) (*sadb.Snapshot, error)
+	// Apply carries out ops in order, pipelined, and returns one error for
+	// each. Deleting what is absent succeeds; adding what exists fails with
+	// an error that is fs.ErrExist.
+	Apply(ctx context.Context, ops []sadb.Op) []error
+	// Watch delivers the changes of the tables from now on, in the order in
+	// which the kernel made them.
+	Watch(ctx context.Context) (<-chan sadb.Event, error)
+}
+
+// Peers is what the engine needs of the sessions with the other members.
+type Peers interface {
+	// Events delivers sessions that come up and go down, and what they
+	// received, in order.
+	Events() <-chan PeerEvent
+	// Kick makes every disconnected peer redial at once.
+	Kick()
+}
+
+// Session is one authenticated connection to a member.
+type Session interface {
+	// Send queues a message; false means that the queue is full.
+	Send(m wire.Message) bool
+	// Close ends the session, telling the peer why.
+	Close(code wire.ByeCode, reason string)
+	// Addr is the peer's address, for logs.
+	Addr() netip.AddrPort
+}
+
+// PeerEventKind says what happened to a session.
+type PeerEventKind uint8
+
+// Events of a session. Up comes first, Down last.
+const (
+	PeerUp PeerEventKind = iota + 1
+	PeerMessage
+	PeerDown
+)
+
+// PeerEvent is one event of a session.
+type PeerEvent struct {
+	Kind    PeerEventKind
+	Session Session
+	Hello   *wire.Hello  // Up
+	Message wire.Message // Message
+	Reason  string       // Down
+}
+
+// Elector tells who is master: carpd, or one of the other trackers.
+type Elector interface {
+	Events() <-chan ElectorEvent
+	// Prepared answers EventPrepare once the kernel is ready (to master) or
+	// the exact counters have been sent (to backup).
+	Prepared(group string, term uint64)
+	// Ready reports how fit this node is to take over.
+	Ready(group string, r Readiness)
+	// Takeover says that the master has fenced itself in our favour, so the
+	// election need not wait for its timer.
+	Takeover(group string, term uint64)
+	// Resign asks to give mastership away.
+	Resign(group, reason string)
+}
+
+// Readiness is what the election must know before it lets this node win.
+type Readiness struct {
+	// InSync: the kernel holds everything up to the moment contact with the
+	// master was lost.
+	InSync bool
+	// Behind: a reachable member is master or holds more than this node.
+	Behind bool
+	// PeerReady: a reachable member is in sync and could take over.
+	PeerReady bool
+	// Term is the highest term seen anywhere.
+	Term   uint64
+	Reason string
+}
+
+// Role of this node in a group.
+type Role = wire.Role
+
+// ElectorEventKind says what the election wants.
+type ElectorEventKind uint8
+
+// Events of an Elector.
+const (
+	// ElectorState: the role has changed, or is told again after a
+	// reconnection. VIPs are all virtual IPs of the group.
+	ElectorState ElectorEventKind = iota + 1
+	// ElectorPrepare: about to become To; answer with Prepared.
+	ElectorPrepare
+	// ElectorCancel: the preparation is void, the old role stands.
+	ElectorCancel
+	// ElectorLost: the elector cannot be reached; roles are unknown.
+	ElectorLost
+)
+
+// ElectorEvent is one message of the election.
+type ElectorEvent struct {
+	Kind   ElectorEventKind
+	Group  string
+	Role   Role // State
+	To     Role // Prepare
+	Term   uint64
+	VIPs   []netip.Addr
+	Reason string
+}

@@ -1,0 +1,475 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// member is a connected peer.
+type member struct {
+	session Session
+	hello   *wire.Hello
+	groups  map[string]*membership
+	streams map[uint32]*group // streams we receive from it, by handle
+	since   time.Time
+	nextOut uint32 // handle of the last stream that we send to it
+}
+
+// membership is what is known of one group on one member.
+type membership struct {
+	state     wire.GroupState
+	out       *outStream    // our stream to it, as MASTER
+	requested wire.StreamID // the stream that we asked it for
+	in        uint32        // handle of its stream to us
+}
+
+// outStream is a stream to one member.
+type outStream struct {
+	handle            uint32
+	cursor            *cursor // non-nil during the snapshot
+	snapDone          bool    // acknowledged
+	sas, policies     uint32  // snapshot records sent
+	sent, acked       uint32  // records
+	ackSeq            uint64
+	sentEpoch         uint64
+	ackEpoch          uint64
+	began             time.Time
+	ackAt             time.Time
+	finishedAt        time.Time
+	snapshot          bool
+	snapSAs, snapPols uint32
+}
+
+// snapWindow is how many records of a snapshot may be unacknowledged, so that
+// a snapshot never fills the queue that the deltas need; snapBatch is how many
+// travel in one message.
+const (
+	snapWindow = 2048
+	snapBatch  = 128
+)
+
+// sorted returns the members by node id, so that choices do not depend on the
+// order of a map.
+func (e *Engine) sorted() []*member {
+	out := make([]*member, 0, len(e.members))
+	for _, m := range e.members {
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(a, b *member) int { return bytes.Compare(a.hello.Node[:], b.hello.Node[:]) })
+	return out
+}
+
+// broadcast sends one message to every member.
+func (e *Engine) broadcast(m wire.Message) {
+	for _, mb := range e.sorted() {
+		e.send(mb, m)
+	}
+}
+
+// send queues a message; a member that does not keep up is cut off and
+// resynchronised when it comes back, never allowed to stall the master.
+func (e *Engine) send(m *member, msg wire.Message) bool {
+	if m.session.Send(msg) {
+		return true
+	}
+	e.stats.CutOffs++
+	e.log.Warn("cut off a peer that does not keep up", "peer", m.session.Addr())
+	m.session.Close(wire.ByeSlow, "queue is full, resynchronise")
+	for _, ms := range m.groups {
+		ms.out = nil
+	}
+	return false
+}
+
+// refuse ends a session whose peer sent what makes no sense.
+func (e *Engine) refuse(m *member, why string) {
+	e.log.Warn("closing a session", "peer", m.session.Addr(), "reason", why)
+	m.session.Close(wire.ByeProtocol, why)
+}
+
+func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
+	switch ev.Kind {
+	case PeerUp:
+		m := &member{session: ev.Session, hello: ev.Hello, groups: make(map[string]*membership),
+			streams: make(map[uint32]*group), since: time.Now()}
+		e.members[ev.Session] = m
+		for _, gs := range ev.Hello.Groups {
+			e.memberState(m, gs)
+		}
+		// The hello was written when the connection was made; say what is true now.
+		for _, g := range e.order {
+			e.send(m, &wire.State{GroupState: g.state()})
+		}
+	case PeerDown:
+		m := e.members[ev.Session]
+		if m == nil {
+			return
+		}
+		delete(e.members, ev.Session)
+		for _, g := range e.order {
+			if g.from == m {
+				g.from, g.contactLost = nil, time.Now()
+				e.follow(g, false)
+			}
+			e.tellReadiness(g, time.Now())
+		}
+	case PeerMessage:
+		if m := e.members[ev.Session]; m != nil {
+			e.message(ctx, m, ev.Message)
+		}
+	}
+}
+
+func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
+	switch msg := msg.(type) {
+	case *wire.State:
+		e.memberState(m, msg.GroupState)
+	case *wire.Request:
+		e.request(m, msg)
+	case *wire.Resume:
+		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
+			if g.rcv.pos.StreamID != msg.ID || g.rcv.pos.Seq != msg.Seq || !g.rcv.pos.Complete {
+				e.refuse(m, "resumed a stream that was not asked for")
+				return false
+			}
+			g.rcv.resume(msg.Seq)
+			return true
+		})
+	case *wire.SnapBegin:
+		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
+			g.rcv.begin(msg.ID, msg.Seq)
+			return true
+		})
+	case *wire.Batch:
+		if g := e.receiving(m, msg.Stream); g != nil {
+			e.batch(ctx, m, g, msg)
+		}
+	case *wire.SnapEnd:
+		if g := e.receiving(m, msg.Stream); g != nil {
+			e.exec(ctx, g, g.rcv.end(msg.Seq))
+			e.stats.SnapshotsReceived++
+			sas, policies, refused, _ := g.rcv.counts()
+			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Addr(), "term", g.rcv.pos.Term,
+				"sas", sas, "policies", policies, "refused", refused)
+			e.ack(m, g, msg.Stream)
+			e.tellReadiness(g, time.Now())
+		}
+	case *wire.Counters:
+		if g := e.receiving(m, msg.Stream); g != nil {
+			e.exec(ctx, g, g.rcv.setCounters(time.Now(), e.mono(), msg.Epoch, msg.Entries))
+			e.ack(m, g, msg.Stream)
+		}
+	case *wire.Ack:
+		e.acked(m, msg)
+	case *wire.Handover:
+		e.handoverTo(m, msg)
+	case *wire.Maxima:
+		e.maxima(ctx, m, msg)
+	case *wire.Gossip, *wire.Unknown, *wire.Digest, *wire.BucketRequest, *wire.BucketItems:
+	default:
+		e.refuse(m, "unexpected "+msg.Type().String()+" message")
+	}
+}
+
+// memberState notes what a member says of a group and decides whether to
+// follow it.
+func (e *Engine) memberState(m *member, gs wire.GroupState) {
+	g := e.groups[gs.Name]
+	if g == nil {
+		return
+	}
+	ms := m.groups[gs.Name]
+	if ms == nil {
+		ms = &membership{}
+		m.groups[gs.Name] = ms
+	}
+	ms.state = gs
+	if gs.Term > g.term && g.role != wire.RoleMaster {
+		g.term = gs.Term
+	}
+	if gs.Role == wire.RoleMaster && g.role == wire.RoleMaster {
+		e.twoMasters(m, g, gs)
+		return
+	}
+	if g.role == wire.RoleMaster {
+		return
+	}
+	if g.from == m && gs.Role != wire.RoleMaster {
+		// The master we followed has stepped down; all it said has arrived.
+		g.from, g.contactLost = nil, time.Now()
+		ms.requested = wire.StreamID{}
+	}
+	e.follow(g, false)
+	e.tellReadiness(g, time.Now())
+}
+
+// twoMasters resolves a split.
+func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
+	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
+	if now := time.Now(); now.Sub(g.yielded) >= yieldPause {
+		g.yielded = now
+		e.stats.SplitsSeen++
+		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Addr(), "peer_term", gs.Term, "yields", yield)
+		if yield {
+			e.elector.Resign(g.name, "another master with a higher term")
+		}
+	}
+}
+
+// follow asks the member that is master, with the highest term, for its
+// stream, unless it is followed already.
+func (e *Engine) follow(g *group, again bool) {
+	if g.role == wire.RoleMaster || g.preparing || !g.rcv.adopted {
+		return
+	}
+	var best *member
+	for _, m := range e.sorted() {
+		ms := m.groups[g.name]
+		if ms == nil || ms.state.Role != wire.RoleMaster || ms.state.Term < g.rcv.pos.Term {
+			continue
+		}
+		// A master that has not filled its stream yet says so again when it has.
+		if ms.state.Have.Node != m.hello.Node || ms.state.Have.Term != ms.state.Term {
+			continue
+		}
+		if best == nil || ms.state.Term > best.groups[g.name].state.Term {
+			best = m
+		}
+	}
+	if best == nil {
+		return
+	}
+	ms := best.groups[g.name]
+	if ms.requested == ms.state.Have.StreamID && !again {
+		return
+	}
+	ms.requested = ms.state.Have.StreamID
+	e.tellMaxima(g, best)
+	e.send(best, &wire.Request{Group: g.name, Have: g.rcv.pos})
+}
+
+// request answers a standby: the journal behind what it has, else a snapshot.
+func (e *Engine) request(m *member, req *wire.Request) {
+	g := e.groups[req.Group]
+	ms := m.groups[req.Group]
+	if g == nil || ms == nil {
+		return
+	}
+	if g.pub == nil {
+		e.send(m, &wire.State{GroupState: g.state()})
+		return
+	}
+	m.nextOut++
+	out := &outStream{handle: m.nextOut, began: time.Now(), ackAt: time.Now()}
+	ms.out = out
+	if req.Have.Complete && req.Have.StreamID == g.pub.stream {
+		if tail, ok := g.pub.journal.since(req.Have.Seq, g.pub.seq); ok {
+			e.stats.Resumes++
+			out.snapDone, out.ackSeq = true, req.Have.Seq
+			e.send(m, &wire.Resume{Stream: out.handle, ID: g.pub.stream, Seq: req.Have.Seq})
+			now := time.Now()
+			for chunk := range slices.Chunk(tail, snapBatch) {
+				recs := make([]wire.Record, len(chunk))
+				for i, je := range chunk {
+					recs[i] = je.rec
+					recs[i].SentAge = uint64(now.Sub(je.at).Microseconds())
+				}
+				first := req.Have.Seq + 1
+				req.Have.Seq += uint64(len(recs))
+				out.sent += uint32(len(recs))
+				if !e.send(m, &wire.Batch{Stream: out.handle, First: first, Records: recs}) {
+					return
+				}
+			}
+			e.sendCountersTo(g, m, out, now)
+			return
+		}
+	}
+	e.stats.SnapshotsSent++
+	out.snapshot = true
+	out.cursor = g.pub.snapshot()
+	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
+	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Addr(), "sas", out.snapSAs, "policies", out.snapPols)
+	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
+	e.pump(g, m, out)
+}
+
+// pump sends as much of a snapshot as the window allows.
+func (e *Engine) pump(g *group, m *member, out *outStream) {
+	for out.cursor != nil && out.sent-out.acked < snapWindow {
+		recs := g.pub.next(out.cursor, snapBatch)
+		for _, r := range recs {
+			if r.Kind == wire.PutSA {
+				out.sas++
+			} else {
+				out.policies++
+			}
+		}
+		out.sent += uint32(len(recs))
+		if len(recs) > 0 && !e.send(m, &wire.Batch{Stream: out.handle, First: g.pub.seq + 1, Records: recs}) {
+			return
+		}
+		if out.cursor.done() {
+			out.cursor = nil
+			out.sentEpoch = g.pub.epoch
+			e.send(m, &wire.SnapEnd{Stream: out.handle, Seq: g.pub.seq, SAs: out.sas, Policies: out.policies})
+		}
+	}
+}
+
+// publish sends deltas to every standby that follows.
+func (e *Engine) publish(g *group, recs []wire.Record) {
+	if len(recs) == 0 {
+		return
+	}
+	e.stats.RecordsSent += uint64(len(recs))
+	first := g.pub.seq + 1 - uint64(len(recs))
+	for _, m := range e.sorted() {
+		ms := m.groups[g.name]
+		if ms == nil || ms.out == nil {
+			continue
+		}
+		n := first
+		for chunk := range slices.Chunk(recs, snapBatch) {
+			if ms.out == nil || !e.send(m, &wire.Batch{Stream: ms.out.handle, First: n, Records: chunk}) {
+				break
+			}
+			ms.out.sent += uint32(len(chunk))
+			n += uint64(len(chunk))
+		}
+	}
+}
+
+// sendCounters sends the counters that moved to every standby that follows.
+func (e *Engine) sendCounters(g *group, now time.Time) {
+	for _, m := range e.sorted() {
+		if ms := m.groups[g.name]; ms != nil && ms.out != nil {
+			e.sendCountersTo(g, m, ms.out, now)
+		}
+	}
+}
+
+// counterBatch is how many counters travel in one message: at most 20 bytes
+// each, far below a frame's limit, and one short batch for the standby's
+// kernel.
+const counterBatch = 1000
+
+func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Time) {
+	if out.cursor != nil {
+		return // the snapshot carries them
+	}
+	entries := g.pub.countersSince(out.sentEpoch)
+	slices.SortFunc(entries, func(a, b wire.CounterEntry) int { return int(int64(a.Handle) - int64(b.Handle)) })
+	out.sentEpoch = g.pub.epoch
+	e.stats.CountersSent += uint64(len(entries))
+	// An empty message still says that the master is alive and idle.
+	for first := true; first || len(entries) > 0; first = false {
+		n := min(len(entries), counterBatch)
+		if !e.send(m, &wire.Counters{Stream: out.handle, Epoch: g.pub.epoch, Entries: entries[:n]}) {
+			return
+		}
+		entries = entries[n:]
+	}
+}
+
+// acked notes what a standby's kernel holds.
+func (e *Engine) acked(m *member, a *wire.Ack) {
+	for name, ms := range m.groups {
+		if ms.out == nil || ms.out.handle != a.Stream {
+			continue
+		}
+		out, g := ms.out, e.groups[name]
+		if g.pub == nil || a.Seq > g.pub.seq || a.Epoch > g.pub.epoch || a.Installed-out.acked > out.sent-out.acked {
+			e.refuse(m, "acknowledged what was never sent")
+			return
+		}
+		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, time.Now()
+		if a.SnapDone && !out.snapDone {
+			out.snapDone, out.finishedAt = true, time.Now()
+			e.log.Info("standby is complete", "group", name, "peer", m.session.Addr(), "took", out.finishedAt.Sub(out.began))
+		}
+		e.pump(g, m, out)
+		e.advanceHandover(g, time.Now())
+		return
+	}
+}
+
+// streamBegins accepts a stream of a member that is master of the group.
+func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id wire.StreamID, begin func(*group) bool) {
+	g := e.groups[id.Group]
+	if g == nil {
+		e.refuse(m, "stream of an unknown group")
+		return
+	}
+	ms := m.groups[g.name]
+	if ms == nil || ms.requested != id || id.Node != m.hello.Node {
+		e.refuse(m, "stream that was not asked for")
+		return
+	}
+	if g.role == wire.RoleMaster || g.preparing || id.Term < g.rcv.pos.Term {
+		return // too late: older never overrides newer
+	}
+	if !begin(g) {
+		return
+	}
+	delete(m.streams, ms.in)
+	ms.in = handle
+	m.streams[handle] = g
+	g.from = m
+	g.term = max(g.term, id.Term)
+}
+
+// receiving returns the group whose stream from m has this handle, if it may
+// be taken now. What a former master still says is dropped without an answer.
+func (e *Engine) receiving(m *member, handle uint32) *group {
+	g := m.streams[handle]
+	if g == nil || g.role == wire.RoleMaster || g.preparing || g.from != m {
+		return nil
+	}
+	return g
+}
+
+func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) {
+	now, mono := time.Now(), e.mono()
+	next := g.rcv.pos.Seq + 1
+	if b.First != next {
+		e.refuse(m, "numbers of the stream are not in order")
+		return
+	}
+	e.stats.RecordsReceived += uint64(len(b.Records))
+	var ops []sadb.Op
+	pending := newTouched()
+	for _, rec := range b.Records {
+		// What to do for a record depends on what the kernel has, so a second
+		// record for one item waits for the first.
+		if pending.has(rec) {
+			e.exec(ctx, g, ops)
+			ops, pending = nil, newTouched()
+		}
+		pending.add(rec)
+		ops = append(ops, g.rcv.apply(now, mono, rec)...)
+	}
+	e.exec(ctx, g, ops)
+	e.ack(m, g, b.Stream)
+}
+
+func (e *Engine) ack(m *member, g *group, handle uint32) {
+	p := g.rcv.pos
+	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete, Installed: uint32(g.rcv.applied)})
+}
+
+// handoverTo is the master's word that it is fenced and that we hold its final
+// counters.
+func (e *Engine) handoverTo(m *member, h *wire.Handover) {
+	g := e.groups[h.Group]
+	if g == nil || g.role == wire.RoleMaster || g.from != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
+		return
+	}
+	e.log.Info("master hands over", "group", g.name, "peer", m.session.Addr(), "term", h.Term)
+	e.elector.Takeover(g.name, h.Term)
+}

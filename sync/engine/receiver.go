@@ -1,0 +1,513 @@
+package engine
+
+import (
+	"errors"
+	"hash/maphash"
+	"io/fs"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// receiver is a standby's side of one group. It knows what the master wants
+// here (from the stream) and what the kernel has (from dumps and from the
+// operations it ordered), and turns the difference into operations. It is
+// pure: the engine carries the operations out and hands back the errors.
+//
+// Everything of the group in this kernel belongs to the receiver, whoever
+// installed it: a returning ex-master's own SAs are adopted when they are what
+// the new master published, and replaced or swept when they are not.
+type receiver struct {
+	margin sadb.Margin
+	sweeps bool // flushmode startup: sweep at the end of a snapshot
+
+	pos      wire.StreamPos // what is installed, of which stream
+	inSnap   bool
+	gen      uint64 // number of the current snapshot
+	adopted  bool   // the kernel's content is known
+	counters time.Time
+	epoch    uint64
+	applied  uint64 // records of this stream applied
+
+	want       map[sadb.SAKey]*wantSA
+	wantPolicy map[sadb.PolicyKey]*wantPolicy
+	handles    map[uint32]*wantSA
+	have       map[sadb.SAKey]haveSA
+	havePolicy map[sadb.PolicyKey]wire.Sum
+}
+
+type wantSA struct {
+	sa     *sadb.SA // as published, with the master's last counters
+	core   wire.Sum // digest of the configuration without limits
+	limits sadb.Limits
+	handle uint32
+	gen    uint64
+	at     time.Time // when sa was received: its ages count from here
+	rate   sadb.Rate
+	short  bool // the margin could not be kept: uncovered
+	failed error
+}
+
+type wantPolicy struct {
+	policy *sadb.Policy
+	digest wire.Sum
+	gen    uint64
+	failed error
+}
+
+// haveSA is what is known of an SA in this kernel.
+type haveSA struct {
+	core   wire.Sum
+	limits sadb.Limits
+	keys   uint64 // of the key material; counters are tied to it
+	oseq   uint64
+	seq    uint64
+	// inbound: the SA ends here, so its oseq says nothing.
+	inbound bool
+}
+
+func newReceiver(m sadb.Margin, sweeps bool) *receiver {
+	return &receiver{
+		margin: m, sweeps: sweeps,
+		want:       make(map[sadb.SAKey]*wantSA),
+		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
+		handles:    make(map[uint32]*wantSA),
+		have:       make(map[sadb.SAKey]haveSA),
+		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
+	}
+}
+
+// coreDigest is the digest of an SA's configuration without its limits, which
+// a standby changes on purpose and which the kernel can update in place, and
+// without its direction, which the kernel need not know.
+func coreDigest(sa *sadb.SA) wire.Sum {
+	c := *sa
+	c.Limits, c.Dir = sadb.Limits{}, sadb.DirUnknown
+	return wire.SADigest(&c)
+}
+
+func policyDigest(p *sadb.Policy) wire.Sum {
+	c := *p
+	c.Limits = sadb.Limits{}
+	return wire.PolicyDigest(&c)
+}
+
+func asHave(sa *sadb.SA) haveSA {
+	return haveSA{coreDigest(sa), sa.Limits, keysOf(sa), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn}
+}
+
+// keySeed makes keysOf worthless outside this process.
+var keySeed = maphash.MakeSeed()
+
+// keysOf tells SAs with different key material apart. Two of one identity with
+// the same keys share one space of sequence numbers.
+func keysOf(sa *sadb.SA) uint64 {
+	var h maphash.Hash
+	h.SetSeed(keySeed)
+	for _, a := range []*sadb.Algorithm{sa.Auth, sa.Crypt, sa.AEAD, sa.Comp} {
+		if a != nil {
+			h.WriteString(a.Name)
+			h.Write(a.Key.Bytes())
+		}
+		h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+// observe takes a dump of the group's items as what the kernel has. Items
+// named in t changed while the dump was read, so what is known of them stays.
+func (r *receiver) observe(snap *sadb.Snapshot, t *touched) {
+	have := make(map[sadb.SAKey]haveSA, len(snap.SAs))
+	for _, sa := range snap.SAs {
+		if !t.sas[sa.Key] {
+			have[sa.Key] = asHave(sa)
+		}
+	}
+	policies := make(map[sadb.PolicyKey]wire.Sum, len(snap.Policies))
+	for _, p := range snap.Policies {
+		if !t.policies[p.Key] {
+			policies[p.Key] = policyDigest(p)
+		}
+	}
+	for k := range t.sas {
+		if h, ok := r.have[k]; ok {
+			have[k] = h
+		}
+	}
+	for k := range t.policies {
+		if d, ok := r.havePolicy[k]; ok {
+			policies[k] = d
+		}
+	}
+	r.have, r.havePolicy, r.adopted = have, policies, true
+}
+
+// begin starts a snapshot of a stream. What is installed stays until the
+// snapshot is complete.
+func (r *receiver) begin(id wire.StreamID, seq uint64) {
+	if r.pos.StreamID != id {
+		// Handles belong to a stream.
+		r.handles = make(map[uint32]*wantSA)
+	}
+	r.applied = 0
+	r.pos = wire.StreamPos{StreamID: id, Seq: seq}
+	r.gen++
+	r.inSnap = true
+	r.epoch = 0
+}
+
+// resume continues a stream from where it stood.
+func (r *receiver) resume(seq uint64) { r.inSnap, r.pos.Seq, r.applied = false, seq, 0 }
+
+// apply turns one record into operations.
+func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
+	r.applied++
+	if rec.Numbered {
+		r.pos.Seq++
+	}
+	switch rec.Kind {
+	case wire.PutSA:
+		return r.putSA(now, mono, rec)
+	case wire.DelSA:
+		w := r.want[rec.SAKey]
+		if w != nil {
+			delete(r.want, rec.SAKey)
+			delete(r.handles, w.handle)
+		}
+		if _, ok := r.have[rec.SAKey]; ok {
+			return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: rec.SAKey}}}
+		}
+	case wire.PutPolicy:
+		w := &wantPolicy{policy: rec.Policy, digest: policyDigest(rec.Policy), gen: r.gen}
+		r.wantPolicy[rec.Policy.Key] = w
+		return r.wantPolicyOps(w)
+	case wire.DelPolicy:
+		delete(r.wantPolicy, rec.PolicyKey)
+		if _, ok := r.havePolicy[rec.PolicyKey]; ok {
+			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: rec.PolicyKey}}}
+		}
+	}
+	return nil
+}
+
+func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
+	w := r.want[rec.SA.Key]
+	core := coreDigest(rec.SA)
+	if w == nil || w.core != core {
+		w = &wantSA{core: core}
+		r.want[rec.SA.Key] = w
+	} else if w.handle != rec.Handle {
+		delete(r.handles, w.handle)
+	}
+	w.sa, w.limits, w.handle, w.gen, w.at, w.failed = rec.SA, standbyLimits(rec.SA.Limits), rec.Handle, r.gen, now, nil
+	w.rate.Report(rec.SA.Packets, mono)
+	r.handles[rec.Handle] = w
+	return r.wantSAOps(now, w)
+}
+
+// wantSAOps returns what it takes to make the kernel's SA what w wants.
+func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
+	h, ok := r.have[w.sa.Key]
+	if ok && h.core == w.core {
+		var ops []sadb.Op
+		if h.limits != w.limits {
+			ops = append(ops, sadb.Op{Kind: sadb.OpUpdateSA, SA: r.installed(now, w, h)})
+		}
+		return append(ops, r.counterOps(now, w, 0)...)
+	}
+	if ok && h.keys != keysOf(w.sa) {
+		h = haveSA{} // other keys, other numbers
+	}
+	add := sadb.Op{Kind: sadb.OpAddSA, SA: r.installed(now, w, h)}
+	if !ok {
+		return []sadb.Op{add}
+	}
+	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}, add}
+}
+
+// installed returns the SA as this standby's kernel shall hold it: the
+// outbound counter ahead by the margin and never below h, ages counted on.
+func (r *receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
+	c := *w.sa
+	c.Limits = w.limits
+	c.OSeq = r.ahead(w, 0, h.oseq)
+	passed := uint64(max(now.Sub(w.at), 0) / time.Second)
+	c.Age += passed
+	if c.Used {
+		c.UseAge += passed
+	}
+	return &c
+}
+
+// ahead returns the outbound counter for w and notes whether it is covered.
+func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
+	if w.sa.Dir == sadb.DirIn {
+		return w.sa.OSeq
+	}
+	lead, covered := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), stale)
+	v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)
+	w.short = !covered || !fits
+	return max(v, floor)
+}
+
+// counterOps raises the kernel's counters to what w needs; none if they are
+// there already.
+func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
+	h, ok := r.have[w.sa.Key]
+	if !ok || h.core != w.core {
+		return nil
+	}
+	v := r.ahead(w, stale, h.oseq)
+	if v == h.oseq && w.sa.Seq <= h.seq {
+		return nil
+	}
+	c := r.installed(now, w, h)
+	c.OSeq = v
+	if w.sa.Seq <= h.seq {
+		c.Seq = h.seq
+	}
+	c.Bitmap = nil // the whole window counts as seen
+	return []sadb.Op{{Kind: sadb.OpSetCounters, SA: c}}
+}
+
+func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
+	d, ok := r.havePolicy[w.policy.Key]
+	switch {
+	case !ok:
+		return []sadb.Op{{Kind: sadb.OpAddPolicy, Policy: w.policy}}
+	case d != w.digest:
+		return []sadb.Op{{Kind: sadb.OpUpdatePolicy, Policy: w.policy}}
+	}
+	return nil
+}
+
+// end finishes a snapshot and returns the sweep: everything of the group that
+// the snapshot did not name.
+func (r *receiver) end(seq uint64) []sadb.Op {
+	if !r.inSnap {
+		return nil
+	}
+	r.inSnap = false
+	r.pos.Seq, r.pos.Complete = seq, true
+	for k, w := range r.want {
+		if w.gen != r.gen && r.sweeps {
+			delete(r.want, k)
+			delete(r.handles, w.handle)
+		}
+	}
+	for k, w := range r.wantPolicy {
+		if w.gen != r.gen && r.sweeps {
+			delete(r.wantPolicy, k)
+		}
+	}
+	if !r.sweeps {
+		return nil
+	}
+	return r.sweep()
+}
+
+// sweep deletes what the kernel has and the stream does not name, SAs first.
+func (r *receiver) sweep() []sadb.Op {
+	var ops []sadb.Op
+	for k := range r.have {
+		if r.want[k] == nil {
+			ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
+		}
+	}
+	for k := range r.havePolicy {
+		if r.wantPolicy[k] == nil {
+			ops = append(ops, sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
+		}
+	}
+	return ops
+}
+
+// repair returns what it takes to make the kernel what the stream says, after
+// a dump. Only a complete stream may delete.
+func (r *receiver) repair(now time.Time) []sadb.Op {
+	var ops []sadb.Op
+	for _, w := range r.wantPolicy {
+		ops = append(ops, r.wantPolicyOps(w)...)
+	}
+	for _, w := range r.oldestWanted() {
+		ops = append(ops, r.wantSAOps(now, w)...)
+	}
+	if r.pos.Complete && !r.inSnap && r.sweeps {
+		ops = append(ops, r.sweep()...)
+	}
+	return ops
+}
+
+func (r *receiver) oldestWanted() []*wantSA {
+	byKey := make([]*sadb.SA, 0, len(r.want))
+	for _, w := range r.want {
+		byKey = append(byKey, w.sa)
+	}
+	sortByHandle(byKey, func(k sadb.SAKey) uint32 { return r.want[k].handle })
+	out := make([]*wantSA, 0, len(byKey))
+	for _, sa := range oldestFirst(byKey) {
+		out = append(out, r.want[sa.Key])
+	}
+	return out
+}
+
+// setCounters takes a message of the counter stream.
+func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, entries []wire.CounterEntry) []sadb.Op {
+	r.counters, r.epoch = now, max(r.epoch, epoch)
+	var ops []sadb.Op
+	for _, e := range entries {
+		w := r.handles[e.Handle]
+		if w == nil {
+			continue
+		}
+		c := *w.sa
+		passed := uint64(max(now.Sub(w.at), 0) / time.Second)
+		c.Age += passed
+		c.Used = true
+		c.UseAge += passed
+		c.OSeq, c.Seq = max(c.OSeq, e.OSeq), max(c.Seq, e.Seq)
+		c.Bytes, c.Packets, c.Bitmap = e.Bytes, e.Packets, nil
+		w.sa, w.at = &c, now
+		w.rate.Report(c.Packets, mono)
+		ops = append(ops, r.counterOps(now, w, 0)...)
+	}
+	return ops
+}
+
+// raise widens the margins while no update arrives.
+func (r *receiver) raise(now time.Time) []sadb.Op {
+	stale := now.Sub(r.counters)
+	if r.counters.IsZero() || stale < 2*r.margin.Interval {
+		return nil
+	}
+	var ops []sadb.Op
+	for _, w := range r.want {
+		if w.rate.Peak() > 0 {
+			ops = append(ops, r.counterOps(now, w, stale)...)
+		}
+	}
+	return ops
+}
+
+// result notes how the kernel answered an operation and returns what to try
+// instead, if anything. An add that met something unknown is not forced:
+// unknown reports that only a fresh dump can tell what is there, above all
+// which numbers it has used.
+func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool) {
+	switch op.Kind {
+	case sadb.OpAddSA:
+		w := r.want[op.SA.Key]
+		if err == nil {
+			r.have[op.SA.Key] = asHave(op.SA)
+		}
+		unknown = errors.Is(err, fs.ErrExist)
+		if w != nil {
+			w.failed = err
+		}
+	case sadb.OpUpdateSA:
+		if h, ok := r.have[op.SA.Key]; ok && err == nil {
+			h.limits = op.SA.Limits
+			r.have[op.SA.Key] = h
+		}
+	case sadb.OpDeleteSA:
+		if err == nil {
+			delete(r.have, op.SA.Key)
+		}
+	case sadb.OpSetCounters:
+		if h, ok := r.have[op.SA.Key]; ok && err == nil {
+			h.oseq, h.seq = op.SA.OSeq, op.SA.Seq
+			r.have[op.SA.Key] = h
+		} else if errors.Is(err, fs.ErrNotExist) {
+			delete(r.have, op.SA.Key)
+			if w := r.want[op.SA.Key]; w != nil {
+				add := *op.SA
+				return []sadb.Op{{Kind: sadb.OpAddSA, SA: &add}}, false
+			}
+		}
+	case sadb.OpAddPolicy, sadb.OpUpdatePolicy:
+		w := r.wantPolicy[op.Policy.Key]
+		if err == nil {
+			r.havePolicy[op.Policy.Key] = policyDigest(op.Policy)
+		} else if errors.Is(err, fs.ErrExist) {
+			return []sadb.Op{{Kind: sadb.OpUpdatePolicy, Policy: op.Policy}}, false
+		}
+		if w != nil {
+			w.failed = err
+		}
+	case sadb.OpDeletePolicy:
+		if err == nil {
+			delete(r.havePolicy, op.Policy.Key)
+		}
+	}
+	return nil, unknown
+}
+
+// counts returns how many items are wanted, and how many of them the kernel
+// refused or cannot be used after a takeover.
+func (r *receiver) counts() (sas, policies, refused, uncovered int) {
+	for _, w := range r.want {
+		if w.failed != nil {
+			refused++
+		}
+		if w.short {
+			uncovered++
+		}
+	}
+	for _, w := range r.wantPolicy {
+		if w.failed != nil {
+			refused++
+		}
+	}
+	return len(r.want), len(r.wantPolicy), refused, uncovered
+}
+
+// inherit takes over what this node published itself as master, so that an
+// ex-master is a complete standby of its own stream.
+func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
+	r.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
+	r.counters = now
+	for k, e := range p.sas {
+		w := &wantSA{sa: e.sa, core: coreDigest(e.sa), limits: standbyLimits(e.sa.Limits), handle: e.handle, at: now}
+		w.rate.Report(e.sa.Packets, mono)
+		r.want[k] = w
+	}
+	for k, e := range p.policies {
+		r.wantPolicy[k] = &wantPolicy{policy: e.policy, digest: policyDigest(e.policy)}
+	}
+}
+
+// retire raises every outbound counter in the kernel by this node's margin and
+// the successor's, which is configured alike.
+func (r *receiver) retire(now time.Time) []sadb.Op {
+	var ops []sadb.Op
+	for k, h := range r.have {
+		w := r.want[k]
+		if w == nil || w.sa.Dir == sadb.DirIn || w.core != h.core {
+			continue
+		}
+		lead, _ := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), 0)
+		v, fits := sadb.Ahead(w.sa.ESN(), max(h.oseq, w.sa.OSeq), 2*lead)
+		w.short = !fits
+		c := r.installed(now, w, h)
+		c.OSeq, c.Seq, c.Bitmap = v, max(c.Seq, h.seq), nil
+		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
+	}
+	return ops
+}
+
+// rebase writes all ages anew after a step of this node's wall clock, from
+// which the kernel computes when a lifetime ends.
+func (r *receiver) rebase(now time.Time) []sadb.Op {
+	var ops []sadb.Op
+	for k, w := range r.want {
+		h, ok := r.have[k]
+		if !ok || h.core != w.core {
+			continue
+		}
+		c := r.installed(now, w, h)
+		c.OSeq, c.Seq, c.Bitmap = max(c.OSeq, h.oseq), max(c.Seq, h.seq), nil
+		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
+	}
+	return ops
+}

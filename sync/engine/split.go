@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// After a split, two nodes may have sent on the same SAs. Whoever yields tells
+// the survivor the highest numbers it has used, and the survivor jumps above
+// them: the remote end's window follows the highest number it has seen, so
+// everything below would be refused from then on.
+
+// maximaBatch is how many entries travel in one message.
+const maximaBatch = 1000
+
+// tellMaxima sends the master what this node's outbound SAs have sent, or may
+// have sent when this process does not know.
+func (e *Engine) tellMaxima(g *group, m *member) {
+	sent, id := g.sent, g.sentAs
+	if sent == nil {
+		if g.rcv.pos.Term != 0 {
+			return // a standby's counters are ahead by the margin, not by use
+		}
+		sent, id = make(map[sadb.SAKey]uint64), wire.StreamID{Group: g.name}
+		for k, h := range g.rcv.have {
+			if h.oseq > 0 && !h.inbound {
+				sent[k] = h.oseq
+			}
+		}
+	}
+	g.sent = nil
+	entries := make([]wire.Maximum, 0, min(len(sent), maximaBatch))
+	for k, v := range sent {
+		entries = append(entries, wire.Maximum{Key: k, OSeq: v})
+		if len(entries) == maximaBatch {
+			e.send(m, &wire.Maxima{ID: id, Entries: entries})
+			entries = make([]wire.Maximum, 0, maximaBatch)
+		}
+	}
+	e.send(m, &wire.Maxima{ID: id, Last: true, Entries: entries})
+}
+
+// maxima raises a master's own outbound counters above what another node has
+// sent on the same SAs. A node that knows names the stream under which it
+// sent; one that was restarted reports what its kernel holds, which is ahead
+// by up to three margins without having been sent.
+func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
+	g := e.groups[msg.ID.Group]
+	if g == nil || g.pub == nil {
+		return
+	}
+	known := msg.ID.Node == m.hello.Node
+	var ops []sadb.Op
+	for _, x := range msg.Entries {
+		p := g.pub.sas[x.Key]
+		if p == nil || p.sa.Dir == sadb.DirIn {
+			continue
+		}
+		lead, _ := e.cfg.Margin.Lead(p.sa.ESN(), 0, 0)
+		if own := p.sa.OSeq; x.OSeq <= own || !known && x.OSeq-own <= 3*lead {
+			continue
+		}
+		v, _ := sadb.Ahead(p.sa.ESN(), x.OSeq, lead)
+		c := *p.sa
+		c.OSeq, c.Bitmap = v, nil
+		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c})
+	}
+	if len(ops) == 0 {
+		return
+	}
+	e.stats.SplitJumps += uint64(len(ops))
+	e.log.Error("another node sent on the same SAs, jumping above its numbers; rekey them",
+		"group", g.name, "peer", m.session.Addr(), "sas", len(ops))
+	for i, err := range e.kernel.Apply(ctx, ops) {
+		if err != nil {
+			e.kernelError(g, ops[i], err)
+		}
+	}
+	e.dumpStale = e.dumping
+	e.requestDump(ctx)
+}
+
+// noteSent remembers what a master has sent at the moment it stopped.
+func (g *group) noteSent(pub *publisher, snap *sadb.Snapshot) {
+	if pub == nil {
+		return
+	}
+	g.sent, g.sentAs = make(map[sadb.SAKey]uint64), pub.stream
+	for _, sa := range snap.SAs {
+		if sa.Dir != sadb.DirIn && sa.OSeq > 0 {
+			g.sent[sa.Key] = sa.OSeq
+		}
+	}
+}
+
+// yields decides which of two masters gives up: the lower pair of term and
+// node id. Both sides compare the same two pairs, so exactly one yields.
+func yields(term uint64, node wire.NodeID, otherTerm uint64, other wire.NodeID) bool {
+	if term != otherTerm {
+		return term < otherTerm
+	}
+	return string(node[:]) < string(other[:])
+}
+
+// yieldPause keeps a master that was told to yield from being told again with
+// every message while the election moves.
+const yieldPause = 3 * time.Second

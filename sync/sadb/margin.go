@@ -1,0 +1,117 @@
+package sadb
+
+import "time"
+
+// Bounds on how far a standby's outbound counter may lead (facts measured on
+// Linux 6.1 with both kinds of SA).
+const (
+	// MaxLeadESN is where a jump stops being safe for a 64-bit counter: a
+	// receiver infers the high word from the low one (RFC 4303 appendix A),
+	// so a jump of 2^32 or more is refused for good and 2^31 is always safe.
+	MaxLeadESN = uint64(1) << 31
+	// MaxLegacy is the highest value a 32-bit counter is raised to. Above
+	// it too few numbers are left to work with before a rekey.
+	MaxLegacy = uint64(0xF0000000)
+)
+
+// Margin decides how far a standby keeps its outbound counters ahead of the
+// last value it has heard from the master, so that a takeover never sends a
+// sequence number twice. The zero value is not useful; see DefaultMargin.
+type Margin struct {
+	// ESN and Legacy are the smallest leads, in packets, for 64-bit and
+	// 32-bit counters.
+	ESN, Legacy uint64
+	// Interval is how often the master reports counters, Detection how long
+	// the election needs to notice a dead master.
+	Interval, Detection time.Duration
+}
+
+// DefaultMargin is the margin of a configuration that says nothing.
+func DefaultMargin() Margin {
+	return Margin{ESN: 67108864, Legacy: 1048576, Interval: time.Second, Detection: time.Second}
+}
+
+// rateFactor is how much faster than its observed peak an SA may send before
+// the lead is too small.
+const rateFactor = 4
+
+// Lead returns how many packets ahead the standby must be for an SA whose
+// highest observed rate is peak packets per second and whose last report is
+// stale old: the configured minimum, or rateFactor times what the SA could
+// have sent since, whichever is larger. The lead is limited to what a receiver
+// accepts; covered is false when that limit is smaller than what is needed.
+func (m Margin) Lead(esn bool, peak float64, stale time.Duration) (lead uint64, covered bool) {
+	lead, limit := m.Legacy, MaxLegacy
+	if esn {
+		lead, limit = m.ESN, MaxLeadESN-1
+	}
+	window := (m.Interval + m.Detection + stale).Seconds()
+	if need := rateFactor * peak * window; need > float64(lead) {
+		if need > float64(limit) {
+			return limit, false
+		}
+		lead = uint64(need)
+	}
+	if lead > limit {
+		return limit, false
+	}
+	return lead, true
+}
+
+// Ahead returns the outbound counter that a standby must hold when the master
+// last reported oseq. A 32-bit counter is not raised beyond MaxLegacy; covered
+// is false when the space left is smaller than the lead, and then the SA must
+// be rekeyed before it may be used after a takeover.
+func Ahead(esn bool, oseq, lead uint64) (value uint64, covered bool) {
+	if esn {
+		if oseq+lead < oseq { // 2^64 is out of reach, but never wrap
+			return oseq, false
+		}
+		return oseq + lead, true
+	}
+	switch {
+	case oseq >= MaxLegacy:
+		return oseq, false
+	case oseq+lead > MaxLegacy:
+		return MaxLegacy, false
+	}
+	return oseq + lead, true
+}
+
+// Rate follows the highest packet rate of one SA. It is fed with the SA's count
+// of packets and not with its sequence number, which jumps at every takeover.
+// It is small because a standby holds one for every SA.
+type Rate struct {
+	packets uint64
+	at      time.Duration // of the last report, on the caller's monotonic clock
+	peak    float32
+	seen    bool
+}
+
+// peakHalfLife is how long a burst keeps half of its weight. It is long
+// because an SA that burst once may burst again.
+const peakHalfLife = 10 * time.Minute
+
+// Report notes that the count of packets stood at n at the given monotonic
+// time. A count that went back (a new master that had heard less) starts over
+// without forgetting the peak.
+func (r *Rate) Report(n uint64, at time.Duration) {
+	if r.seen && n >= r.packets && at > r.at {
+		dt := (at - r.at).Seconds()
+		r.peak *= float32(halfLife(dt))
+		if pps := float32(float64(n-r.packets) / dt); pps > r.peak {
+			r.peak = pps
+		}
+	}
+	r.packets, r.at, r.seen = n, at, true
+}
+
+// Peak returns the highest rate seen, in packets per second, decayed.
+func (r *Rate) Peak() float64 { return float64(r.peak) }
+
+// halfLife returns 2^(-dt/peakHalfLife) to first order; reports come every
+// second or so, where the error is below one part in a million.
+func halfLife(dt float64) float64 {
+	const ln2 = 0.6931471805599453
+	return 1 / (1 + ln2*dt/peakHalfLife.Seconds())
+}

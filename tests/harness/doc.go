@@ -1,0 +1,22 @@
+// Package harness runs tests and programs on a kernel that has ESP.
+//
+// Where an AEAD SA can be added on the running kernel (root, and esp plus a
+// cipher present), everything runs there. Elsewhere (containers, sandboxes,
+// unprivileged users) the same binary is started again as PID 1 of Debian's
+// user-mode-linux, whose kernel has real ESP, with the same arguments,
+// environment and working directory:
+//
+//	go test ── TestMain ── Main ──┬── native: m.Run
+//	                              └── linux.uml init=<this binary>
+//	                                    ├── PID 1: mounts, modules, reaping
+//	                                    └── this binary again: m.Run
+//
+// The guest sees the host's files read-only and has fresh /run, /tmp, /var/lib.
+// What it prints appears as it is printed; its exit code comes from a
+// file, so that a guest that dies without a word has failed. Guests never run
+// side by side on a host, are killed as a process group when their starter ends, and
+// always have a time limit.
+//
+// Neither ESP nor user-mode-linux is a failure, never a skip. Each run prints
+// one line that says which kernel it used.
+package harness

@@ -1,0 +1,155 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// host is the side that runs on the machine's own kernel: it builds what is
+// needed, then either runs natively or starts and watches a guest.
+type host struct {
+	cfg   *config
+	start time.Time
+	dir   string // private, removed at the end but for artifacts
+	rw    string // the only part of it that a guest may write
+	bin   string
+}
+
+func newHost(c *config) (*host, error) {
+	dir, err := os.MkdirTemp("", "sasyncd-harness-")
+	if err != nil {
+		return nil, fmt.Errorf("make result directory: %w", err)
+	}
+	h := &host{cfg: c, start: time.Now(), dir: dir, rw: filepath.Join(dir, "rw"), bin: filepath.Join(dir, "bin")}
+	for _, d := range []string{h.bin, h.artifacts(), h.outputs()} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			h.close()
+			return nil, fmt.Errorf("make result directory: %w", err)
+		}
+	}
+	if err := h.build(); err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *host) artifacts() string { return filepath.Join(h.rw, "artifacts") }
+func (h *host) outputs() string   { return filepath.Join(h.rw, "out") }
+
+// close removes the result directory; artifacts, if there are any, stay.
+func (h *host) close() {
+	if left, err := os.ReadDir(h.artifacts()); err == nil && len(left) > 0 {
+		if kept, err := os.MkdirTemp("", "sasyncd-artifacts-"); err == nil {
+			if err := os.CopyFS(kept, os.DirFS(h.artifacts())); err == nil {
+				fmt.Fprintf(os.Stderr, "harness: captures and logs are in %s\n", kept)
+			}
+		}
+	}
+	os.RemoveAll(h.dir)
+}
+
+// build builds the daemons, static, so that they run in the guest and in any namespace.
+func (h *host) build() error {
+	if len(h.cfg.builds) == 0 {
+		return nil
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	args := append([]string{"build", "-trimpath", "-o", h.bin + "/"}, h.cfg.builds...)
+	cmd := exec.Command("go", args...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", strings.Join(h.cfg.builds, " "), err, out)
+	}
+	return nil
+}
+
+// setNative prepares this very process to run the tests.
+func (h *host) setNative() error {
+	f := flagSet{args: os.Args[1:]}
+	f.uncache()
+	os.Args = append(os.Args[:1:1], f.args...)
+	return errors.Join(os.Setenv(envBin, h.bin), os.Setenv(envKeep, h.artifacts()))
+}
+
+// lock waits until no other process of this host uses the harness: two guests,
+// or a guest and native drills, would steal each other's time and disturb measurements.
+func (h *host) lock() (unlock func(), err error) {
+	const name = "/tmp/sasyncd-harness.lock"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+	if errors.Is(err, os.ErrPermission) {
+		f, err = os.Open(name) // someone else's file; protected_regular refuses O_CREATE
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the harness: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		fmt.Fprintln(os.Stderr, "harness: waiting for another run on this host")
+		for {
+			if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("take the lock of the harness: %w", err)
+		}
+	}
+	return func() { f.Close() }, nil
+}
+
+// guestBinary is what the guest runs: this binary, or one of the same package
+// without the race detector, whose shadow memory a guest cannot map.
+func (h *host) guestBinary() (string, error) {
+	if !raceEnabled {
+		return os.Executable()
+	}
+	bin := filepath.Join(h.dir, "norace")
+	args := []string{"build", "-o", bin}
+	if isTestBinary() {
+		args = []string{"test", "-c", "-o", bin}
+		if f := (flagSet{args: os.Args[1:]}); f.value("coverprofile") != "" || f.value("gocoverdir") != "" {
+			args = append(args, "-covermode=atomic")
+		}
+		args = append(args, ".") // "go test" runs us in the package's directory
+	} else if bi, ok := debug.ReadBuildInfo(); ok {
+		args = append(args, bi.Path)
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build without the race detector for the guest: %w\n%s", err, out)
+	}
+	fmt.Fprintln(os.Stderr, "harness: the guest runs without the race detector")
+	return bin, nil
+}
+
+func isTestBinary() bool { return strings.HasSuffix(filepath.Base(os.Args[0]), ".test") }
+
+// moduleRoot is the directory of the go.mod above the working directory.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find working directory: %w", err)
+	}
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(filepath.Join(d, "go.mod")); err == nil {
+			return d, nil
+		}
+		if d == filepath.Dir(d) {
+			return "", fmt.Errorf("find go.mod: none in %s or above", dir)
+		}
+	}
+}

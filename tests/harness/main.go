@@ -1,0 +1,143 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Environment of a process inside the harness.
+const (
+	envGuest = "HARNESS_GUEST" // set in the guest: the mount point of the writable result directory
+	envBin   = "HARNESS_BIN"   // directory with the daemons, see [Binary]
+	envKeep  = "HARNESS_ARTIFACTS"
+)
+
+type config struct {
+	memory  int64
+	timeout time.Duration
+	builds  []string
+}
+
+// Option changes how [Main] and [BootOrRun] start a guest.
+type Option func(*config)
+
+// Memory sets the guest's memory in bytes; the default is 512 MiB. Memory that
+// the guest never touches costs the host nothing.
+func Memory(bytes int64) Option { return func(c *config) { c.memory = bytes } }
+
+// Timeout limits the life of a program's guest; the default is 10 minutes. For
+// tests the limit is the one of "go test -timeout".
+func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
+
+// Build has the named packages of this module (for instance "./cmd/sasyncd")
+// built before anything runs. [Binary] says where they are.
+func Build(packages ...string) Option {
+	return func(c *config) { c.builds = append(c.builds, packages...) }
+}
+
+// Main is the body of a TestMain: it runs m on a kernel with ESP and exits.
+func Main(m interface{ Run() int }, opts ...Option) {
+	os.Exit(BootOrRun(m.Run, opts...))
+}
+
+// BootOrRun calls run on a kernel with ESP and returns its result, for use as
+// the exit code. It must be called first thing in main: where a guest is needed
+// run is called there, in another process of the same binary, and not here.
+func BootOrRun(run func() int, opts ...Option) int {
+	if os.Getpid() == 1 && os.Getenv(envSpec) != "" {
+		guestInit() // does not return
+	}
+	if filepath.Base(os.Args[0]) == modprobeName {
+		return modprobeMain(os.Args[1:])
+	}
+	if listsOnly(os.Args[1:]) {
+		return run()
+	}
+	c := config{memory: 512 << 20, timeout: 10 * time.Minute}
+	for _, o := range opts {
+		o(&c)
+	}
+	code, err := bootOrRun(run, &c)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "harness: %v\n", err)
+		return 1
+	}
+	return code
+}
+
+func bootOrRun(run func() int, c *config) (int, error) {
+	if Guest() {
+		announce("user-mode-linux, because the host's kernel has no ESP or we are not root there")
+		return run(), nil
+	}
+	h, err := newHost(c)
+	if err != nil {
+		return 0, err
+	}
+	defer h.close()
+	if err := probeESP(); err != nil {
+		return h.runGuest(err)
+	}
+	unlock, err := h.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if err := warmCiphers(); err != nil {
+		return 0, fmt.Errorf("warm up ciphers: %w", err)
+	}
+	if err := h.setNative(); err != nil {
+		return 0, err
+	}
+	announce("native")
+	return run(), nil
+}
+
+// Guest reports whether this process runs inside the harness's guest.
+func Guest() bool { return os.Getenv(envGuest) != "" }
+
+// Binary returns the path of a program that the [Build] option built, by the
+// last element of its package path.
+func Binary(name string) (string, error) {
+	dir := os.Getenv(envBin)
+	if dir == "" {
+		return "", fmt.Errorf("find program %s: nothing was built, pass harness.Build to Main", name)
+	}
+	p := filepath.Join(dir, name)
+	if _, err := os.Stat(p); err != nil {
+		return "", fmt.Errorf("find program %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// ArtifactDir is a directory for what helps to explain a failure (captures,
+// logs). It outlives the guest; if anything is in it at the end the starter
+// says where it is.
+func ArtifactDir() string { return os.Getenv(envKeep) }
+
+// listsOnly reports whether the test binary is only asked for its test names.
+func listsOnly(args []string) bool {
+	for _, a := range args {
+		if strings.HasPrefix(strings.TrimLeft(a, "-"), "test.list=") {
+			return true
+		}
+	}
+	return false
+}
+
+func announce(how string) {
+	fmt.Fprintf(os.Stderr, "harness: kernel Linux %s (%s)\n", kernelRelease(), how)
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

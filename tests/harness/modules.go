@@ -1,0 +1,157 @@
+package harness
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	umlModules   = "/usr/lib/uml/modules"
+	modprobeName = "harness-modprobe"
+)
+
+// modprobeMain is what the guest's kernel calls to load a module: it asks with
+// "-q -- name". The host may have neither kmod nor a /lib/modules to mount the
+// guest's modules on, so this binary does it itself.
+func modprobeMain(args []string) int {
+	if len(args) == 0 {
+		return 1
+	}
+	x, err := openModules()
+	if err == nil {
+		err = x.load(args[len(args)-1])
+	}
+	if err != nil {
+		return 1 // the kernel asks for many a module that does not exist
+	}
+	return 0
+}
+
+// preload inserts what nearly every drill uses, in this process. Left to the
+// kernel's requests that takes a process for every name it thinks of, and
+// seconds in all. A name this kernel lacks is built in or goes by another one.
+func (x *moduleIndex) preload() error {
+	for _, name := range []string{
+		"ipv6", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "veth", "bridge", "sch_netem",
+		"seqiv", "echainiv", "authenc", "authencesn", "gcm", "ccm", "ghash_generic", "ctr", "cbc",
+		"hmac", "sha512_generic", "drbg", "jitterentropy_rng", "cmac",
+		"chacha20poly1305", "chacha_generic", "poly1305_generic",
+	} {
+		if p, ok := x.file[name]; ok {
+			if err := x.insert(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// moduleIndex is what depmod wrote about the modules of one kernel.
+type moduleIndex struct {
+	dir  string
+	file map[string]string   // normalised name -> path below dir
+	deps map[string][]string // path below dir -> paths it needs
+}
+
+func openModules() (*moduleIndex, error) {
+	x := &moduleIndex{
+		dir:  filepath.Join(umlModules, kernelRelease()),
+		file: map[string]string{},
+		deps: map[string][]string{},
+	}
+	f, err := os.Open(filepath.Join(x.dir, "modules.dep"))
+	if err != nil {
+		return nil, fmt.Errorf("open module index: %w", err)
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		file, needs, ok := strings.Cut(sc.Text(), ":")
+		if !ok {
+			continue
+		}
+		x.file[moduleName(file)] = file
+		x.deps[file] = strings.Fields(needs)
+	}
+	return x, sc.Err()
+}
+
+// moduleName is the canonical name of a module file or request.
+func moduleName(s string) string {
+	s, _, _ = strings.Cut(path.Base(s), ".ko")
+	return strings.ReplaceAll(s, "-", "_")
+}
+
+// load inserts the module of that name, or all with that alias, with what they need.
+func (x *moduleIndex) load(name string) error {
+	if p, ok := x.file[strings.ReplaceAll(name, "-", "_")]; ok {
+		return x.insert(p)
+	}
+	mods, err := x.byAlias(name)
+	if err != nil {
+		return err
+	}
+	if len(mods) == 0 {
+		return fmt.Errorf("find module %s: no such name or alias", name)
+	}
+	for _, m := range mods {
+		if p, ok := x.file[strings.ReplaceAll(m, "-", "_")]; ok {
+			if err := x.insert(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (x *moduleIndex) byAlias(name string) ([]string, error) {
+	f, err := os.Open(filepath.Join(x.dir, "modules.alias"))
+	if err != nil {
+		return nil, fmt.Errorf("open module aliases: %w", err)
+	}
+	defer f.Close()
+	want := strings.ReplaceAll(name, "-", "_")
+	var mods []string
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		fields := strings.Fields(sc.Text())
+		if len(fields) != 3 || fields[0] != "alias" {
+			continue
+		}
+		ok, err := path.Match(strings.ReplaceAll(fields[1], "-", "_"), want)
+		if err == nil && ok {
+			mods = append(mods, fields[2])
+		}
+	}
+	return mods, sc.Err()
+}
+
+// insert loads what p needs, deepest first as modules.dep lists it, then p.
+func (x *moduleIndex) insert(p string) error {
+	needs := x.deps[p]
+	for i := len(needs) - 1; i >= 0; i-- {
+		if err := x.insertOne(needs[i]); err != nil {
+			return err
+		}
+	}
+	return x.insertOne(p)
+}
+
+func (x *moduleIndex) insertOne(p string) error {
+	f, err := os.Open(filepath.Join(x.dir, p))
+	if err != nil {
+		return fmt.Errorf("open module: %w", err)
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("load module %s: %w", p, err)
+	}
+	return nil
+}
