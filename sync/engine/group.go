@@ -115,7 +115,7 @@ func (g *group) state() wire.GroupState {
 // electorEvent follows the election.
 func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	if ev.Kind == ElectorLost {
-		e.log.Warn("elector lost, roles stay as they were until it is back", "reason", ev.Reason)
+		e.electorLost(ctx, ev.Reason)
 		return
 	}
 	g := e.groups[ev.Group]
@@ -138,6 +138,22 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		if g.role != wire.RoleMaster {
 			e.follow(g, true)
 		}
+	}
+}
+
+// electorLost silences what the elector can no longer answer for. Roles stay:
+// the elector tells them anew when it is back.
+func (e *Engine) electorLost(ctx context.Context, reason string) {
+	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
+	for _, g := range e.order {
+		if g.role != wire.RoleMaster || e.cfg.Fence == nil {
+			continue
+		}
+		if err := e.cfg.Fence(ctx, g.vips); err != nil {
+			e.log.Error("setting the fence failed", "group", g.name, "err", err)
+			continue
+		}
+		e.log.Error("fence set, as the elector died on a master", "group", g.name)
 	}
 }
 

@@ -48,9 +48,8 @@ func (s *sim) oneFault() {
 			s.pass(time.Duration(s.rng.IntN(4000)) * time.Millisecond)
 			n.startSasyncd()
 		case 1:
-			s.note("both daemons of node %d are killed", n.i)
-			n.killCarpd()
-			n.killSasyncd()
+			s.note("node %d loses its power", n.i)
+			n.powerCut()
 			s.pass(time.Duration(3000+s.rng.IntN(5000)) * time.Millisecond)
 			n.startCarpd()
 			n.startSasyncd()

@@ -202,6 +202,22 @@ func roleOf(s carp.State) wire.Role {
 	return wire.RoleInit
 }
 
+// fence is sasyncd's part of keeping a node silent.
+func (n *node) fence(context.Context, []netip.Addr) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fenced = true
+	return nil
+}
+
+// powerCut ends both daemons and all sending. The tables stay, as if the
+// node's links had been cut at the same moment.
+func (n *node) powerCut() {
+	_ = n.fence(nil, nil)
+	n.killCarpd()
+	n.killSasyncd()
+}
+
 // killCarpd is SIGKILL: fence and VIPs stay as they are, the lease runs out.
 func (n *node) killCarpd() {
 	if !n.electing() {
@@ -233,7 +249,7 @@ func (n *node) startSasyncd() {
 	n.engine = engine.New(engine.Config{
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
-		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, Log: n.log,
+		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, Log: n.log, Fence: n.fence,
 	}, n.kernel, n.peers, n)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopS, n.doneS = cancel, make(chan struct{})
