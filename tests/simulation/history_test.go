@@ -78,3 +78,54 @@ func (s *sim) oneFault() {
 		s.t.Error("no traffic at all")
 	}
 }
+
+// TestSplits plays histories in which the gateways cannot hear each other's
+// advertisements, with and without the sync link, so that two of them may
+// send. Once the split has healed there must be one master again, which sends
+// numbers that nobody has used and that the remote end accepts.
+func TestSplits(t *testing.T) {
+	for i := range *histories {
+		seed := *firstSeed + uint64(i)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			run(t, seed, 2+int(seed%2), (*sim).splits)
+		})
+	}
+}
+
+func (s *sim) splits() {
+	s.pass(12 * time.Second)
+	for range 3 {
+		s.add()
+	}
+	s.pass(3 * time.Second)
+	for range 3 {
+		if s.t.Failed() {
+			return
+		}
+		i := s.rng.IntN(len(s.nodes))
+		j := (i + 1) % len(s.nodes)
+		whole := s.rng.IntN(3) > 0
+		s.note("%d and %d do not hear each other, sync link cut: %v", i, j, whole)
+		s.apart = true
+		for k := range s.nodes {
+			if k == i {
+				continue
+			}
+			s.lan.set(i, k, true)
+			if whole {
+				s.syncCut[pairOf(i, k)] = true
+				s.cut(i, k)
+			}
+		}
+		s.pass(time.Duration(2000+s.rng.IntN(20000)) * time.Millisecond)
+		if s.rng.IntN(3) == 0 {
+			n := s.nodes[s.rng.IntN(len(s.nodes))]
+			s.note("sasyncd of node %d restarts during the split", n.i)
+			n.killSasyncd()
+			s.pass(time.Second)
+			n.startSasyncd()
+			s.pass(5 * time.Second)
+		}
+		s.quiet()
+	}
+}

@@ -112,6 +112,7 @@ func (n *node) runCarpd(ctx context.Context, g *carp.Group, elect <-chan carp.Ev
 	timer := time.NewTimer(0)
 	ops := make(chan carp.Action, 16)
 	go n.runOps(ctx, ops)
+	hears := false // a master
 	for {
 		timer.Reset(max(0, g.Deadline()-n.since()))
 		ev := carp.Event{Kind: carp.EvTick}
@@ -129,6 +130,11 @@ func (n *node) runCarpd(ctx context.Context, g *carp.Group, elect <-chan carp.Ev
 		}
 		for _, a := range slices.Clone(g.Step(n.since(), ev)) {
 			n.act(g, a, ops)
+		}
+		if heard := g.Snapshot(n.since()).Routers[0].Heard; heard >= 0 && heard < 250*time.Millisecond != hears {
+			if hears = !hears; hears {
+				n.deliver(engine.ElectorEvent{Kind: engine.ElectorHeard})
+			}
 		}
 	}
 }
