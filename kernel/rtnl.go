@@ -20,6 +20,7 @@ const (
 
 	fraSrc       = 2
 	fraPriority  = 6
+	fraSuppress  = 14 // FRA_SUPPRESS_PREFIXLEN
 	fraTable     = 15
 	fraProtocol  = 21
 	fraToTable   = 1
@@ -42,6 +43,10 @@ type rule struct {
 	src   netip.Addr // a single address
 	pref  uint32
 	table uint32 // 0: blackhole
+	// pass adds `suppress_prefixlength 0`: where the table finds a default
+	// route, the search goes on with the next rule. What is found as an error,
+	// a blackhole route for instance, ends it.
+	pass bool
 }
 
 // route is a default route of a table, `default [via GATEWAY dev OIF onlink]`
@@ -67,6 +72,9 @@ func appendRule(b []byte, r rule) []byte {
 	b = appendAttr32(b, fraPriority, r.pref)
 	if r.table != 0 {
 		b = appendAttr32(b, fraTable, r.table)
+	}
+	if r.pass {
+		b = appendAttr32(b, fraSuppress, 0)
 	}
 	return appendAttr(b, fraProtocol, []byte{routeOwner})
 }
@@ -114,6 +122,9 @@ func decodeRule(b []byte) (r rule, ok bool) {
 			r.pref, _ = u32(data)
 		case fraTable:
 			r.table, _ = u32(data)
+		case fraSuppress:
+			n, _ := u32(data)
+			r.pass = n == 0
 		case fraProtocol:
 			ours = len(data) == 1 && data[0] == routeOwner
 		}
