@@ -197,16 +197,8 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		return
 	}
 	if g.role == wire.RoleMaster {
-		if gs.Term > g.term {
-			// It was master under a later term and gave way: advertisements know
-			// priorities, not terms. Go on under a term above both, or nobody
-			// who followed it would follow this node.
-			g.term = gs.Term + 1
-			e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Addr(), "term", g.term)
-			g.toldOnce = false
-			e.becomeMaster(ctx, g)
-			e.broadcast(&wire.State{GroupState: g.state()})
-			e.tellReadiness(g, time.Now())
+		if gs.Have.Term > g.term {
+			e.laterTerm(ctx, m, g, gs)
 		}
 		return
 	}
@@ -216,6 +208,25 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		ms.requested = wire.StreamID{}
 	}
 	e.follow(g, false)
+	e.tellReadiness(g, time.Now())
+}
+
+// laterTerm is what a master does that meets a standby of a later term.
+func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.GroupState) {
+	if gs.Have.Node != m.hello.Node {
+		// It follows somebody else: this node is a stale one that came back.
+		e.log.Error("a later master exists, giving way", "group", g.name, "term", g.term, "later", gs.Have.Term, "node", gs.Have.Node.String())
+		e.elector.Resign(g.name, "stale: a later master exists")
+		return
+	}
+	// It was that master itself and gave way: advertisements know priorities,
+	// not terms. Go on under a term above both, or nobody who followed it would
+	// follow this node.
+	g.term = max(gs.Term, gs.Have.Term) + 1
+	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Addr(), "term", g.term)
+	g.toldOnce = false
+	e.becomeMaster(ctx, g)
+	e.broadcast(&wire.State{GroupState: g.state()})
 	e.tellReadiness(g, time.Now())
 }
 
