@@ -43,6 +43,7 @@ type outStream struct {
 	finishedAt        time.Time
 	snapshot          bool
 	snapSAs, snapPols uint32
+	digestAt          time.Time
 }
 
 // snapWindow is how many records of a snapshot may be unacknowledged, so that
@@ -170,7 +171,19 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.handoverTo(m, msg)
 	case *wire.Maxima:
 		e.maxima(ctx, m, msg)
-	case *wire.Gossip, *wire.Unknown, *wire.Digest, *wire.BucketRequest, *wire.BucketItems:
+	case *wire.Digest:
+		if g := e.receiving(m, msg.Stream); g != nil {
+			e.compareDigest(m, g, msg)
+		}
+	case *wire.BucketRequest:
+		e.sendBuckets(m, msg)
+	case *wire.BucketItems:
+		if g := e.receiving(m, msg.Stream); g != nil {
+			ops := g.rcv.repairBucket(time.Now(), e.mono(), msg)
+			e.stats.Repairs += uint64(countRepairs(ops))
+			e.exec(ctx, g, ops)
+		}
+	case *wire.Gossip, *wire.Unknown:
 	default:
 		e.refuse(m, "unexpected "+msg.Type().String()+" message")
 	}
@@ -372,7 +385,9 @@ func (e *Engine) publish(g *group, recs []wire.Record) {
 func (e *Engine) sendCounters(g *group, now time.Time) {
 	for _, m := range e.sorted() {
 		if ms := m.groups[g.name]; ms != nil && ms.out != nil {
-			e.sendCountersTo(g, m, ms.out, now)
+			out := ms.out
+			e.sendCountersTo(g, m, out, now)
+			e.sendDigest(g, m, out, now)
 		}
 	}
 }
