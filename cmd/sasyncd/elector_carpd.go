@@ -88,6 +88,10 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 		for _, name := range e.of(m.Group) {
 			e.deliver(ctx, engine.ElectorEvent{Kind: kind, Group: name, To: roleOf(m.To), Term: m.Term, Reason: m.Reason})
 		}
+	case api.EventPeer:
+		for _, name := range e.of(m.Group) {
+			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorHeard, Group: name})
+		}
 	case api.EventContested:
 		e.log.Error("mastership is contested on the wire", "group", m.Group, "peer", m.Peer, "for", m.For())
 	case api.EventStall:

@@ -44,6 +44,10 @@ type Config struct {
 	// Bypass returns policies that keep this node's own addresses reachable
 	// while it is BACKUP; nil for none.
 	Bypass func(ctx context.Context, vips []netip.Addr) ([]*sadb.Policy, error)
+	// Fence silences the virtual IPs of a group whose elector died while this
+	// node was MASTER: nobody else on this machine would, and another node is
+	// about to take over. nil leaves it to the elector.
+	Fence func(ctx context.Context, vips []netip.Addr) error
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
 	Wall func() time.Time
 	Log  *slog.Logger

@@ -47,6 +47,9 @@ type group struct {
 	sent    map[sadb.SAKey]uint64 // what this node sent as master, until it has told
 	sentAs  wire.StreamID
 	yielded time.Time // when it was last told to yield to another master
+	// yieldedTo is the master to which this node gave way in a split. While it
+	// is alive this node does not contend, whatever the advertisements say.
+	yieldedTo wire.NodeID
 }
 
 // handover is a planned loss of mastership that waits for the successor's
@@ -115,7 +118,7 @@ func (g *group) state() wire.GroupState {
 // electorEvent follows the election.
 func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	if ev.Kind == ElectorLost {
-		e.log.Warn("elector lost, roles stay as they were until it is back", "reason", ev.Reason)
+		e.electorLost(ctx, ev.Reason)
 		return
 	}
 	g := e.groups[ev.Group]
@@ -124,6 +127,8 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		return
 	}
 	switch ev.Kind {
+	case ElectorHeard:
+		g.yieldedTo = wire.NodeID{}
 	case ElectorState:
 		e.setRole(ctx, g, ev)
 	case ElectorPrepare:
@@ -138,6 +143,22 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		if g.role != wire.RoleMaster {
 			e.follow(g, true)
 		}
+	}
+}
+
+// electorLost silences what the elector can no longer answer for. Roles stay:
+// the elector tells them anew when it is back.
+func (e *Engine) electorLost(ctx context.Context, reason string) {
+	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
+	for _, g := range e.order {
+		if g.role != wire.RoleMaster || e.cfg.Fence == nil {
+			continue
+		}
+		if err := e.cfg.Fence(ctx, g.vips); err != nil {
+			e.log.Error("setting the fence failed", "group", g.name, "err", err)
+			continue
+		}
+		e.log.Error("fence set, as the elector died on a master", "group", g.name)
 	}
 }
 
@@ -569,7 +590,7 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term}
-	reachable := 0
+	reachable, yielded := 0, false
 	for _, m := range e.members {
 		ms := m.groups[g.name]
 		if ms == nil {
@@ -578,6 +599,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
 		r.PeerReady = r.PeerReady || ms.state.InSync
+		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
 		if ms.state.Role == wire.RoleMaster || ahead(ms.state.Have, g.rcv.pos) {
 			r.Behind = true
 		}
@@ -585,6 +607,8 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	switch {
 	case g.role == wire.RoleMaster:
 		r.InSync, r.Behind, r.Reason = true, false, "master"
+	case yielded:
+		r.Behind, r.Reason = true, "gave way to another master that is alive"
 	case !g.rcv.adopted:
 		r.Reason = "kernel not read yet"
 	case g.rcv.pos.Complete && g.from != nil:

@@ -103,6 +103,9 @@ const (
 	ElectorPrepare
 	// ElectorCancel: the preparation is void, the old role stands.
 	ElectorCancel
+	// ElectorHeard: a master's advertisements are heard, so the election
+	// itself keeps this node from contending.
+	ElectorHeard
 	// ElectorLost: the elector cannot be reached; roles are unknown.
 	ElectorLost
 )

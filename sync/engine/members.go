@@ -99,7 +99,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 			streams: make(map[uint32]*group), since: time.Now()}
 		e.members[ev.Session] = m
 		for _, gs := range ev.Hello.Groups {
-			e.memberState(m, gs)
+			e.memberState(ctx, m, gs)
 		}
 		// The hello was written when the connection was made; say what is true now.
 		for _, g := range e.order {
@@ -128,7 +128,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	switch msg := msg.(type) {
 	case *wire.State:
-		e.memberState(m, msg.GroupState)
+		e.memberState(ctx, m, msg.GroupState)
 	case *wire.Request:
 		e.request(m, msg)
 	case *wire.Resume:
@@ -178,7 +178,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 
 // memberState notes what a member says of a group and decides whether to
 // follow it.
-func (e *Engine) memberState(m *member, gs wire.GroupState) {
+func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState) {
 	g := e.groups[gs.Name]
 	if g == nil {
 		return
@@ -197,6 +197,17 @@ func (e *Engine) memberState(m *member, gs wire.GroupState) {
 		return
 	}
 	if g.role == wire.RoleMaster {
+		if gs.Term > g.term {
+			// It was master under a later term and gave way: advertisements know
+			// priorities, not terms. Go on under a term above both, or nobody
+			// who followed it would follow this node.
+			g.term = gs.Term + 1
+			e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Addr(), "term", g.term)
+			g.toldOnce = false
+			e.becomeMaster(ctx, g)
+			e.broadcast(&wire.State{GroupState: g.state()})
+			e.tellReadiness(g, time.Now())
+		}
 		return
 	}
 	if g.from == m && gs.Role != wire.RoleMaster {
@@ -216,6 +227,7 @@ func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 		e.stats.SplitsSeen++
 		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Addr(), "peer_term", gs.Term, "yields", yield)
 		if yield {
+			g.yieldedTo = m.hello.Node
 			e.elector.Resign(g.name, "another master with a higher term")
 		}
 	}

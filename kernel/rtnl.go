@@ -1,0 +1,238 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/sync/sadb"
+)
+
+// Routing rules and routes, as far as the fence and the bypass need them
+// (include/uapi/linux/{rtnetlink,fib_rules}.h).
+
+const (
+	sizeRule  = 12 // struct fib_rule_hdr
+	sizeRoute = 12 // struct rtmsg
+
+	fraSrc       = 2
+	fraPriority  = 6
+	fraSuppress  = 14 // FRA_SUPPRESS_PREFIXLEN
+	fraTable     = 15
+	fraProtocol  = 21
+	fraToTable   = 1
+	fraBlackhole = 6
+
+	rtaOIF      = 4
+	rtaGateway  = 5
+	rtaPriority = 6
+	rtaTable    = 15
+	rtaExpires  = 23
+
+	// routeOwner is the protocol number, shown by `ip rule` and `ip route` as
+	// "proto 112", of everything this package puts into the routing policy.
+	// It is the IP protocol of the election; no routing daemon uses it.
+	routeOwner = 112
+)
+
+// rule is `from SRC [lookup TABLE | blackhole] pref PREF proto 112`.
+type rule struct {
+	src   netip.Addr // a single address
+	pref  uint32
+	table uint32 // 0: blackhole
+	// pass adds `suppress_prefixlength 0`: where the table finds a default
+	// route, the search goes on with the next rule. What is found as an error,
+	// a blackhole route for instance, ends it.
+	pass bool
+}
+
+// route is a default route of a table, `default [via GATEWAY dev OIF onlink]`
+// or of a special type.
+type route struct {
+	family  sadb.Family
+	table   uint32
+	kind    uint8 // unix.RTN_*
+	metric  uint32
+	expires uint32 // seconds; IPv6 only; 0: never
+	gateway netip.Addr
+	oif     uint32
+}
+
+func appendRule(b []byte, r rule) []byte {
+	b, h := zeros(b, sizeRule)
+	h[0], h[2] = byte(sadb.FamilyOf(r.src)), byte(r.src.BitLen())
+	h[7] = fraBlackhole
+	if r.table != 0 {
+		h[7] = fraToTable
+	}
+	b = appendAttr(b, fraSrc, r.src.AsSlice())
+	b = appendAttr32(b, fraPriority, r.pref)
+	if r.table != 0 {
+		b = appendAttr32(b, fraTable, r.table)
+	}
+	if r.pass {
+		b = appendAttr32(b, fraSuppress, 0)
+	}
+	return appendAttr(b, fraProtocol, []byte{routeOwner})
+}
+
+func appendRoute(b []byte, r route) []byte {
+	b, h := zeros(b, sizeRoute)
+	h[0], h[5], h[7] = byte(r.family), routeOwner, r.kind
+	if r.gateway.IsValid() {
+		native.PutUint32(h[8:], unix.RTNH_F_ONLINK)
+	}
+	b = appendAttr32(b, rtaTable, r.table)
+	if r.metric != 0 {
+		b = appendAttr32(b, rtaPriority, r.metric)
+	}
+	if r.gateway.IsValid() {
+		b = appendAttr(b, rtaGateway, r.gateway.AsSlice())
+	}
+	if r.oif != 0 {
+		b = appendAttr32(b, rtaOIF, r.oif)
+	}
+	if r.expires != 0 {
+		b = appendAttr32(b, rtaExpires, r.expires)
+	}
+	return b
+}
+
+// decodeRule reads a rule of ours; ok is false for any other.
+func decodeRule(b []byte) (r rule, ok bool) {
+	if len(b) < sizeRule || b[1] != 0 {
+		return r, false
+	}
+	r.table = uint32(b[4])
+	ours := false
+	for rest := attrs(b[sizeRule:]); ; {
+		typ, data, more := rest.next()
+		if !more {
+			break
+		}
+		switch typ {
+		case fraSrc:
+			if a, fits := netip.AddrFromSlice(data); fits && int(b[2]) == a.BitLen() {
+				r.src = a
+			}
+		case fraPriority:
+			r.pref, _ = u32(data)
+		case fraTable:
+			r.table, _ = u32(data)
+		case fraSuppress:
+			n, _ := u32(data)
+			r.pass = n == 0
+		case fraProtocol:
+			ours = len(data) == 1 && data[0] == routeOwner
+		}
+	}
+	switch b[7] {
+	case fraToTable:
+	case fraBlackhole:
+		r.table = 0
+	default:
+		return r, false
+	}
+	return r, ours && r.src.IsValid()
+}
+
+// routing is rtnetlink in one namespace.
+type routing struct {
+	ns  *namespace
+	req *requester
+}
+
+func openRouting() (*routing, error) {
+	ns, err := currentNamespace()
+	if err != nil {
+		return nil, err
+	}
+	req, err := newRequester(func() (sock *socket, err error) {
+		err = ns.do(func() error {
+			sock, err = openSocket(unix.NETLINK_ROUTE, 0, 0)
+			return err
+		})
+		return sock, err
+	}, 0)
+	if err != nil {
+		ns.close()
+		return nil, err
+	}
+	return &routing{ns: ns, req: req}, nil
+}
+
+func (r *routing) close() error {
+	defer r.ns.close()
+	return r.req.close()
+}
+
+// change is one request to rtnetlink.
+type change struct {
+	typ, flags uint16
+	payload    []byte
+	// fine is an error that means that there is nothing to do.
+	fine unix.Errno
+}
+
+func addRule(r rule) change {
+	return change{unix.RTM_NEWRULE, unix.NLM_F_CREATE | unix.NLM_F_EXCL, appendRule(nil, r), unix.EEXIST}
+}
+
+func delRule(r rule) change { return change{unix.RTM_DELRULE, 0, appendRule(nil, r), unix.ENOENT} }
+
+func putRoute(r route) change {
+	return change{unix.RTM_NEWROUTE, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, appendRoute(nil, r), 0}
+}
+
+func delRoute(r route) change {
+	return change{unix.RTM_DELROUTE, 0, appendRoute(nil, r), unix.ESRCH}
+}
+
+// apply makes all changes in one system call, each whether or not others fail.
+func (r *routing) apply(changes ...change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	q := r.req
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	first := q.seq + 1
+	b, at := q.out[:0], 0
+	for i, c := range changes {
+		b, at = beginMessage(b, c.typ, c.flags, first+uint32(i), 0)
+		b = append(b, c.payload...)
+		endMessage(b, at)
+	}
+	q.out = b
+	askLast(b)
+	q.seq += uint32(len(changes))
+	var errs []error
+	err := q.batch(b, first, len(changes), func(i int, res result) {
+		if res.errno != changes[i].fine {
+			errs = append(errs, fmt.Errorf("change routing (message %d): %w", changes[i].typ, res.error()))
+		}
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// rules lists the rules that carry our protocol number.
+func (r *routing) rules(ctx context.Context) (list []rule, err error) {
+	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
+		payload := make([]byte, sizeRule)
+		payload[0] = byte(family)
+		err := r.req.request(ctx, unix.RTM_GETRULE, unix.NLM_F_DUMP, payload, func(m message) error {
+			if ours, ok := decodeRule(m.payload); ok && m.typ == unix.RTM_NEWRULE {
+				list = append(list, ours)
+			}
+			return nil
+		})
+		// A kernel without one of the families has no rules for it.
+		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return nil, fmt.Errorf("list routing rules: %w", err)
+		}
+	}
+	return list, nil
+}

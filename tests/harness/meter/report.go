@@ -1,0 +1,124 @@
+package meter
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Report says what became of the packets of a period.
+type Report struct {
+	Name      string
+	Sent      int // in the period
+	Lost      int // of those
+	Duplicate int // arrivals in the period
+	Reordered int // arrivals in the period, behind a later packet
+	// Gap is the longest time between two arrivals that touches the period, or
+	// until its end; GapAt is when it began.
+	Gap   time.Duration
+	GapAt time.Time
+	// Stall is the longest time between two sends: a gap that is no longer
+	// than that is the sender's.
+	Stall time.Duration
+}
+
+func (r Report) String() string {
+	return fmt.Sprintf("%-12s sent %d, lost %d, duplicate %d, reordered %d, longest gap %.1f ms at %s (sender's %.1f ms)",
+		r.Name, r.Sent, r.Lost, r.Duplicate, r.Reordered, ms(r.Gap), r.GapAt.Format("15:04:05.000"), ms(r.Stall))
+}
+
+// add sums up two reports of the same period.
+func (r *Report) add(o Report) {
+	r.Sent += o.Sent
+	r.Lost += o.Lost
+	r.Duplicate += o.Duplicate
+	r.Reordered += o.Reordered
+	if o.Gap > r.Gap {
+		r.Gap, r.GapAt = o.Gap, o.GapAt
+	}
+	r.Stall = max(r.Stall, o.Stall)
+}
+
+func ms(d time.Duration) float64 { return float64(d) / 1e6 }
+
+// Total reports on the whole time. While the flow runs, packets under way count as lost.
+func (f *Flow) Total() Report {
+	return f.Between(f.start, time.Now())
+}
+
+// Between reports on the period from one time to another, or to the last send
+// of a flow that was stopped earlier.
+func (f *Flow) Between(from, to time.Time) Report {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.end.IsZero() && f.end.Before(to) {
+		to = f.end
+	}
+	a, b := int64(from.Sub(f.start)), int64(to.Sub(f.start))
+	within := func(at int64) bool { return at >= a && at < b }
+	r := Report{Name: f.Name, Duplicate: count(f.dups, within), Reordered: count(f.reorder, within)}
+	for seq, at := range f.sent {
+		if !within(at) {
+			continue
+		}
+		r.Sent++
+		if f.received[seq] == 0 {
+			r.Lost++
+		}
+	}
+	_, r.Stall = longest(f.sent, a, b)
+	// Kernel time stamps of packets that met on two queues may be out of order.
+	arrivals := slices.Clone(f.arrivals)
+	slices.Sort(arrivals)
+	at, gap := longest(arrivals, a, b)
+	r.Gap, r.GapAt = gap, f.start.Add(time.Duration(at))
+	return r
+}
+
+func count(times []int64, within func(int64) bool) int {
+	n := 0
+	for _, at := range times {
+		if within(at) {
+			n++
+		}
+	}
+	return n
+}
+
+// longest finds the longest pause between neighbours of an ascending list that
+// overlaps [a, b), and when it began. The start counts as the first event, and
+// b as the last when nothing follows.
+func longest(times []int64, a, b int64) (at int64, gap time.Duration) {
+	prev := int64(0)
+	judge := func(next int64) {
+		if prev < b && next > a && time.Duration(next-prev) > gap {
+			at, gap = prev, time.Duration(next-prev)
+		}
+		prev = next
+	}
+	for _, x := range times {
+		judge(x)
+	}
+	if prev < b {
+		judge(b)
+	}
+	return at, gap
+}
+
+// Silence is how long ago the last packet arrived.
+func (f *Flow) Silence() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := int64(0)
+	if n := len(f.arrivals); n > 0 {
+		last = f.arrivals[n-1]
+	}
+	return time.Since(f.start) - time.Duration(last)
+}
+
+// Received is the number of packets that arrived so far.
+func (f *Flow) Received() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.arrivals) - len(f.dups)
+}
