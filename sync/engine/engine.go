@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -94,7 +95,8 @@ type Engine struct {
 	ready      chan struct{}
 	lastTag    uint32
 	stats      Counts
-	wallOffset time.Duration // of the wall clock against the monotonic one
+	told       atomic.Pointer[[]wire.GroupState] // as of the last event
+	wallOffset time.Duration                     // of the wall clock against the monotonic one
 }
 
 type dumpResult struct {
@@ -142,6 +144,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
+		e.tellGroups()
 		// The election goes first: nothing may delay a change of role.
 		select {
 		case ev := <-e.elector.Events():

@@ -206,7 +206,7 @@ func (w *world) connect(i, j int) {
 	sa.peer, sb.peer = sb, sa
 	w.links[[2]int{min(i, j), max(i, j)}] = &simLink{sa, sb}
 	for _, s := range []*simSession{sa, sb} {
-		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Groups: s.from.engine.Groups(context.Background())}}
+		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Groups: s.from.engine.Groups()}}
 		go s.deliver()
 	}
 	synctest.Wait()

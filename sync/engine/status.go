@@ -82,15 +82,22 @@ func (e *Engine) Alive(ctx context.Context, d time.Duration) bool {
 	return e.do(ctx, func() {}) == nil
 }
 
-// Groups returns what this node tells a peer at the start of a session.
-func (e *Engine) Groups(ctx context.Context) []wire.GroupState {
-	var out []wire.GroupState
-	_ = e.do(ctx, func() {
-		for _, g := range e.order {
-			out = append(out, g.state())
-		}
-	})
-	return out
+// Groups returns what this node tells a peer at the start of a session. It
+// never waits for the engine; what changed since is told right afterwards.
+func (e *Engine) Groups() []wire.GroupState {
+	if p := e.told.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// tellGroups keeps Groups up to date.
+func (e *Engine) tellGroups() {
+	out := make([]wire.GroupState, 0, len(e.order))
+	for _, g := range e.order {
+		out = append(out, g.state())
+	}
+	e.told.Store(&out)
 }
 
 func (e *Engine) status(now time.Time) Status {
