@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -11,9 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -43,6 +41,10 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	if err != nil {
 		return nil, err
 	}
+	detour, err := kernel.OpenDetour()
+	if err != nil {
+		return nil, err
+	}
 	keys, err := keysOf(c)
 	if err != nil {
 		return nil, err
@@ -69,10 +71,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 	ss := newSessions(mgr)
-	eng = engine.New(engineConfig(c, hello, k, fence, log), k, ss, el)
+	cfg := engineConfig(c, hello, fence, log)
+	cfg.Bypass = bypass(k, detour)
+	eng = engine.New(cfg, k, ss, el)
 
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(engine.NewCollector(eng), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg := registry(eng)
 
 	// peersReady and the control socket serve from the start; the engine is
 	// ready once it has read the kernel.
@@ -118,7 +121,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	}, nil
 }
 
-func engineConfig(c *conf.Sasyncd, hello *wire.Hello, k *kernel.Kernel, fence *kernel.Fence, log *slog.Logger) engine.Config {
+func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *slog.Logger) engine.Config {
 	cfg := engine.Config{
 		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
@@ -140,6 +143,31 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, k *kernel.Kernel, fence *k
 		cfg.Fence = func(_ context.Context, vips []netip.Addr) error { return fence.Set(vips...) }
 	}
 	return cfg
+}
+
+// bypass keeps a backup's own addresses inside reachable: the detour first, so
+// that nothing leaves outside, then the policies; and the other way round.
+func bypass(k *kernel.Kernel, detour *kernel.Detour) func(context.Context, []netip.Addr, []*sadb.Policy) error {
+	return func(ctx context.Context, vips []netip.Addr, policies []*sadb.Policy) error {
+		var own []kernel.Own
+		if len(vips) > 0 {
+			addrs, err := k.LocalAddrs(ctx)
+			if err != nil {
+				return err
+			}
+			own = kernel.FindOwn(addrs, vips, policies)
+			if err := detour.Set(ctx, own...); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(k.Apply(ctx, kernel.BypassOps(own, policies))...); err != nil {
+			return err
+		}
+		if len(own) == 0 {
+			return detour.Set(ctx)
+		}
+		return nil
+	}
 }
 
 // electorOf returns the source of roles that the configuration names.

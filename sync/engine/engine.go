@@ -42,9 +42,11 @@ type Config struct {
 	Sweep bool
 	// Skip are the peers' own addresses in `mode skipslave`.
 	Skip []netip.Addr
-	// Bypass returns policies that keep this node's own addresses reachable
-	// while it is BACKUP; nil for none.
-	Bypass func(ctx context.Context, vips []netip.Addr) ([]*sadb.Policy, error)
+	// Bypass keeps this node's own addresses inside reachable while it is
+	// BACKUP of the groups with these virtual IPs, and undoes that without
+	// any. It is called after each reading of the kernel with the policies
+	// found; nil for nothing.
+	Bypass func(ctx context.Context, vips []netip.Addr, policies []*sadb.Policy) error
 	// Fence silences the virtual IPs of a group whose elector died while this
 	// node was MASTER: nobody else on this machine would, and another node is
 	// about to take over. nil leaves it to the elector.
@@ -91,6 +93,7 @@ type Engine struct {
 	dumpStale  bool // the reading under way is older than what is known
 	lastDump   time.Time
 	dumps      chan dumpResult
+	bypassed   bool // bypass policies may be in the kernel
 	calls      chan func()
 	ready      chan struct{}
 	lastTag    uint32
@@ -236,6 +239,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	for _, g := range e.order {
 		e.groupDumped(ctx, g, g.select_(r.snap))
 	}
+	e.bypass(ctx, r.snap.Policies)
 	select {
 	case <-e.ready:
 	default:
@@ -260,6 +264,30 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 	for _, g := range e.order {
 		e.groupTick(ctx, g, now)
 	}
+}
+
+// bypass keeps the own addresses of a BACKUP reachable, and takes that back
+// when it is MASTER.
+func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
+	if e.cfg.Bypass == nil {
+		return
+	}
+	var vips []netip.Addr
+	for _, g := range e.order {
+		if g.role == wire.RoleBackup && !g.preparing {
+			vips = append(vips, g.vips...)
+		}
+	}
+	if len(vips) == 0 && !e.bypassed {
+		return
+	}
+	if err := e.cfg.Bypass(ctx, vips, policies); err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("own addresses inside are not reachable from remote sites", "err", err)
+		}
+		return
+	}
+	e.bypassed = len(vips) > 0
 }
 
 // clockStepLimit is far above what slewing does within one tick.
