@@ -206,7 +206,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		g.handover = nil
 		e.elector.Prepared(g.name, h.term)
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
-		e.log.Info("hand-over", "group", g.name, "to", m.session.Addr().Addr(), "term", h.term)
+		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
 		return
 	}
 	if !now.Before(h.until) {

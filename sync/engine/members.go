@@ -78,18 +78,21 @@ func (e *Engine) send(m *member, msg wire.Message) bool {
 	if m.session.Send(msg) {
 		return true
 	}
-	e.stats.CutOffs++
-	e.log.Warn("cut off a peer that does not keep up", "peer", m.session.Addr())
-	m.session.Close(wire.ByeSlow, "queue is full, resynchronise")
 	for _, ms := range m.groups {
 		ms.out = nil
 	}
+	if m.session.Queued() == 0 {
+		return false // over; its end is about to be reported
+	}
+	e.stats.CutOffs++
+	e.log.Warn("cut off a peer that does not keep up", "peer", m.session.Peer())
+	m.session.Close(wire.ByeSlow, "queue is full, resynchronise")
 	return false
 }
 
 // refuse ends a session whose peer sent what makes no sense.
 func (e *Engine) refuse(m *member, why string) {
-	e.log.Warn("closing a session", "peer", m.session.Addr(), "reason", why)
+	e.log.Warn("closing a session", "peer", m.session.Peer(), "reason", why)
 	m.session.Close(wire.ByeProtocol, why)
 }
 
@@ -155,7 +158,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			e.exec(ctx, g, g.rcv.end(msg.Seq))
 			e.stats.SnapshotsReceived++
 			sas, policies, refused, _ := g.rcv.counts()
-			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Addr(), "term", g.rcv.pos.Term,
+			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.pos.Term,
 				"sas", sas, "policies", policies, "refused", refused)
 			e.ack(m, g, msg.Stream)
 			e.tellReadiness(g, time.Now())
@@ -236,7 +239,7 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 	// not terms. Go on under a term above both, or nobody who followed it would
 	// follow this node.
 	g.term = max(gs.Term, gs.Have.Term) + 1
-	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Addr(), "term", g.term)
+	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
 	g.toldOnce = false
 	e.becomeMaster(ctx, g)
 	e.broadcast(&wire.State{GroupState: g.state()})
@@ -249,7 +252,7 @@ func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	if now := time.Now(); now.Sub(g.yielded) >= yieldPause {
 		g.yielded = now
 		e.stats.SplitsSeen++
-		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Addr(), "peer_term", gs.Term, "yields", yield)
+		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", yield)
 		if yield {
 			g.yieldedTo = m.hello.Node
 			e.elector.Resign(g.name, "another master with a higher term")
@@ -330,7 +333,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 	out.snapshot = true
 	out.cursor = g.pub.snapshot()
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
-	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Addr(), "sas", out.snapSAs, "policies", out.snapPols)
+	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
 	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
 	e.pump(g, m, out)
 }
@@ -429,7 +432,7 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, time.Now()
 		if a.SnapDone && !out.snapDone {
 			out.snapDone, out.finishedAt = true, time.Now()
-			e.log.Info("standby is complete", "group", name, "peer", m.session.Addr(), "took", out.finishedAt.Sub(out.began))
+			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.finishedAt.Sub(out.began))
 		}
 		e.pump(g, m, out)
 		e.advanceHandover(g, time.Now())
@@ -508,6 +511,6 @@ func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 	if g == nil || g.role == wire.RoleMaster || g.from != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
 		return
 	}
-	e.log.Info("master hands over", "group", g.name, "peer", m.session.Addr(), "term", h.Term)
+	e.log.Info("master hands over", "group", g.name, "peer", m.session.Peer(), "term", h.Term)
 	e.elector.Takeover(g.name, h.Term)
 }

@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 
@@ -29,7 +28,8 @@ type session struct {
 	once     sync.Once
 }
 
-func (s *session) Addr() netip.AddrPort { return netip.AddrPortFrom(s.to.addr(), 500) }
+func (s *session) Peer() string { return s.to.addr().String() }
+func (s *session) Queued() int  { return len(s.queue) }
 
 func (s *session) Send(m wire.Message) bool {
 	b, err := wire.AppendFrame(nil, m)
