@@ -180,6 +180,9 @@ func (n *simNode) freeze(d time.Duration) {
 			do()
 		}
 		n.wake()
+		if d > time.Second && (n.g.phase == phaseMaster || n.g.phase == phaseAcquiring) {
+			n.s.fail("node %d serves on after a stall of %v", n.id, d)
+		}
 	})
 }
 
