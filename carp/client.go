@@ -145,7 +145,7 @@ func (g *Group) changeDemotion(ev Event) error {
 	if id != "" && !slices.ContainsFunc(g.demotions, func(d Demotion) bool { return d.ID == id }) {
 		return ErrUnknown
 	}
-	g.demotions.drop(func(d Demotion) bool { return d.ID == id || id == "" && d.ID != startDemotion })
+	g.demotions.drop(func(d Demotion) bool { return d.ID == id || id == "" && d.Client == 0 && d.ID != startDemotion })
 	g.demote()
 	return nil
 }

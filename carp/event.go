@@ -24,7 +24,7 @@ const (
 	EvResign                    // hand over; Hold is added to the time in which not to contend
 	EvTakeover                  // the master of Term has fenced itself for us
 	EvDemote                    // put Demotion into the ledger
-	EvUndemote                  // take the demotion Demotion.ID out, or all of clients and operators if empty
+	EvUndemote                  // take the demotion Demotion.ID out; if empty, all that no connection holds
 	EvTerm                      // Term was seen elsewhere
 	EvAnnounce                  // announce the addresses again
 	EvStop                      // end in an orderly way

@@ -29,7 +29,7 @@ var layers = []struct {
 }{
 	{"sync/sadb/...", nil, "the vocabulary knows nothing of those who use it", true},
 	{"sync/wire/...", []string{"sync/sadb"}, "the codec turns the vocabulary into bytes and back", true},
-	{"sync/channel/...", []string{"sync/sadb"}, "the channel carries bytes and does not know what they mean", false},
+	{"sync/channel/...", []string{"sync/wire", "sync/sadb"}, "the channel carries frames and does not know who speaks, or about what", false},
 	{"sync/members/...", []string{"sync/channel", "sync/wire", "sync/sadb"}, "membership runs over channels and never carries payload", false},
 	{"sync/peer/...", []string{"sync/channel", "sync/wire", "sync/sadb"}, "a session sees neither the kernel nor the election", false},
 	{"sync/engine/...", []string{"sync/members", "sync/peer", "sync/channel", "sync/wire", "sync/sadb"},

@@ -39,7 +39,6 @@ type group struct {
 
 	touched  *touched
 	foreign  time.Time // when to look after a foreign change; zero: never
-	bypasses []*sadb.Policy
 	told     Readiness
 	toldOnce bool
 	trail    []sadb.Op // work of a promotion that may come after the VIPs
@@ -47,6 +46,12 @@ type group struct {
 	sent    map[sadb.SAKey]uint64 // what this node sent as master, until it has told
 	sentAs  wire.StreamID
 	yielded time.Time // when it was last told to yield to another master
+	// yieldedTo is the master to which this node gave way in a split. While it
+	// is alive this node does not contend, whatever the advertisements say.
+	yieldedTo wire.NodeID
+	// handedAt is when this node last handed over: its successor is master a
+	// moment before the election has told this node that it no longer is.
+	handedAt time.Time
 }
 
 // handover is a planned loss of mastership that waits for the successor's
@@ -115,7 +120,7 @@ func (g *group) state() wire.GroupState {
 // electorEvent follows the election.
 func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	if ev.Kind == ElectorLost {
-		e.log.Warn("elector lost, roles stay as they were until it is back", "reason", ev.Reason)
+		e.electorLost(ctx, ev.Reason)
 		return
 	}
 	g := e.groups[ev.Group]
@@ -124,6 +129,8 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		return
 	}
 	switch ev.Kind {
+	case ElectorHeard:
+		g.yieldedTo = wire.NodeID{}
 	case ElectorState:
 		e.setRole(ctx, g, ev)
 	case ElectorPrepare:
@@ -138,6 +145,22 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		if g.role != wire.RoleMaster {
 			e.follow(g, true)
 		}
+	}
+}
+
+// electorLost silences what the elector can no longer answer for. Roles stay:
+// the elector tells them anew when it is back.
+func (e *Engine) electorLost(ctx context.Context, reason string) {
+	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
+	for _, g := range e.order {
+		if g.role != wire.RoleMaster || e.cfg.Fence == nil {
+			continue
+		}
+		if err := e.cfg.Fence(ctx, g.vips); err != nil {
+			e.log.Error("setting the fence failed", "group", g.name, "err", err)
+			continue
+		}
+		e.log.Error("fence set, as the elector died on a master", "group", g.name)
 	}
 }
 
@@ -183,10 +206,10 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {
 			continue
 		}
-		g.handover = nil
+		g.handover, g.handedAt = nil, now
 		e.elector.Prepared(g.name, h.term)
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
-		e.log.Info("hand-over", "group", g.name, "to", m.session.Addr().Addr(), "term", h.term)
+		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
 		return
 	}
 	if !now.Before(h.until) {
@@ -226,7 +249,6 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	e.broadcast(&wire.State{GroupState: g.state()})
 	if g.role != wire.RoleMaster {
 		e.follow(g, false)
-		e.setBypass(ctx, g)
 	}
 	e.peers.Kick()
 }
@@ -256,10 +278,6 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
 		}
 	}
-	for _, p := range g.bypasses {
-		g.trail = append([]sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: p}}, g.trail...)
-	}
-	g.bypasses = nil
 	e.requestDump(ctx)
 }
 
@@ -520,7 +538,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 }
 
 // followPromotion does the part of a promotion that may come after the VIPs:
-// restoring soft limits and removing the backup's bypass policies.
+// restoring soft limits.
 func (e *Engine) followPromotion(ctx context.Context, g *group) {
 	if len(g.trail) == 0 {
 		return
@@ -569,7 +587,7 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term}
-	reachable := 0
+	reachable, yielded := 0, false
 	for _, m := range e.members {
 		ms := m.groups[g.name]
 		if ms == nil {
@@ -578,6 +596,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
 		r.PeerReady = r.PeerReady || ms.state.InSync
+		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
 		if ms.state.Role == wire.RoleMaster || ahead(ms.state.Have, g.rcv.pos) {
 			r.Behind = true
 		}
@@ -585,6 +604,8 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	switch {
 	case g.role == wire.RoleMaster:
 		r.InSync, r.Behind, r.Reason = true, false, "master"
+	case yielded:
+		r.Behind, r.Reason = true, "gave way to another master that is alive"
 	case !g.rcv.adopted:
 		r.Reason = "kernel not read yet"
 	case g.rcv.pos.Complete && g.from != nil:
@@ -610,27 +631,4 @@ func ahead(a, b wire.StreamPos) bool {
 		return a.Term > b.Term
 	}
 	return a.StreamID == b.StreamID && a.Seq > b.Seq
-}
-
-// setBypass installs the policies that keep the node's own addresses reachable
-// while it is BACKUP.
-func (e *Engine) setBypass(ctx context.Context, g *group) {
-	if e.cfg.Bypass == nil || len(g.vips) == 0 {
-		return
-	}
-	pols, err := e.cfg.Bypass(ctx, g.vips)
-	if err != nil {
-		e.log.Warn("policies for this node's own addresses are not known", "group", g.name, "err", err)
-		return
-	}
-	var ops []sadb.Op
-	for _, p := range pols {
-		ops = append(ops, sadb.Op{Kind: sadb.OpUpdatePolicy, Policy: p})
-	}
-	for i, err := range e.kernel.Apply(ctx, ops) {
-		if err != nil {
-			e.kernelError(g, ops[i], err)
-		}
-	}
-	g.bypasses = pols
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
@@ -62,7 +63,7 @@ type GroupPeerState struct {
 // MemberStatus is one connected peer.
 type MemberStatus struct {
 	Node   string    `json:"node"`
-	Addr   string    `json:"address"`
+	Peer   string    `json:"peer"`
 	Kernel string    `json:"kernel"`
 	Since  time.Time `json:"since"`
 }
@@ -81,21 +82,28 @@ func (e *Engine) Alive(ctx context.Context, d time.Duration) bool {
 	return e.do(ctx, func() {}) == nil
 }
 
-// Groups returns what this node tells a peer at the start of a session.
-func (e *Engine) Groups(ctx context.Context) []wire.GroupState {
-	var out []wire.GroupState
-	_ = e.do(ctx, func() {
-		for _, g := range e.order {
-			out = append(out, g.state())
-		}
-	})
-	return out
+// Groups returns what this node tells a peer at the start of a session. It
+// never waits for the engine; what changed since is told right afterwards.
+func (e *Engine) Groups() []wire.GroupState {
+	if p := e.told.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// tellGroups keeps Groups up to date.
+func (e *Engine) tellGroups() {
+	out := make([]wire.GroupState, 0, len(e.order))
+	for _, g := range e.order {
+		out = append(out, g.state())
+	}
+	e.told.Store(&out)
 }
 
 func (e *Engine) status(now time.Time) Status {
 	s := Status{Node: e.cfg.Node.String(), Counts: e.stats}
 	for _, m := range e.sorted() {
-		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Addr: m.session.Addr().String(),
+		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
 			Kernel: m.hello.Kernel, Since: m.since})
 	}
 	for _, g := range e.order {
@@ -115,7 +123,7 @@ func (e *Engine) status(now time.Time) Status {
 			if ms == nil {
 				continue
 			}
-			gs.Peers = append(gs.Peers, GroupPeerState{Peer: m.session.Addr().Addr().String(),
+			gs.Peers = append(gs.Peers, GroupPeerState{Peer: m.session.Peer(),
 				Role: ms.state.Role.String(), Term: ms.state.Term, InSync: ms.state.InSync})
 			if ms.out != nil && g.pub != nil {
 				gs.Standbys = append(gs.Standbys, g.standby(m, ms.out, now))
@@ -129,7 +137,7 @@ func (e *Engine) status(now time.Time) Status {
 // standby tells how far behind a standby is. The lag is the age of the oldest
 // delta that it has not acknowledged, or of the counters it holds.
 func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus {
-	st := StandbyStatus{Peer: m.session.Addr().Addr().String(), Complete: out.snapDone,
+	st := StandbyStatus{Peer: m.session.Peer(), Complete: out.snapDone,
 		Unacked: g.pub.seq - out.ackSeq, Epochs: g.pub.epoch - out.ackEpoch}
 	if !out.snapDone {
 		st.Lag = now.Sub(out.began).Seconds()
@@ -139,4 +147,50 @@ func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus 
 		st.Lag = now.Sub(out.ackAt).Seconds()
 	}
 	return st
+}
+
+// Show returns what the kernel holds of all groups at this moment.
+func (e *Engine) Show(ctx context.Context) (*sadb.Snapshot, error) {
+	var scopes []scope
+	if err := e.do(ctx, func() {
+		for _, g := range e.order {
+			scopes = append(scopes, g.scope)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	snap, err := e.kernel.Dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &sadb.Snapshot{}
+	for _, sa := range snap.SAs {
+		for _, s := range scopes {
+			if _, ok := s.sa(sa); ok {
+				out.SAs = append(out.SAs, sa)
+				break
+			}
+		}
+	}
+	for _, p := range snap.Policies {
+		for _, s := range scopes {
+			if s.policy(p) {
+				out.Policies = append(out.Policies, p)
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// Resync makes this node ask for whole snapshots of the groups that it follows.
+func (e *Engine) Resync(ctx context.Context) error {
+	return e.do(ctx, func() {
+		for _, g := range e.order {
+			if g.role != wire.RoleMaster {
+				g.rcv.pos.Complete = false
+				e.follow(g, true)
+			}
+		}
+	})
 }

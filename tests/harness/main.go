@@ -30,7 +30,7 @@ type Option func(*config)
 // the guest never touches costs the host nothing.
 func Memory(bytes int64) Option { return func(c *config) { c.memory = bytes } }
 
-// Timeout limits the life of a program's guest; the default is 10 minutes. For
+// Timeout limits the run of a program; the default is 10 minutes. For
 // tests the limit is the one of "go test -timeout".
 func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
 
@@ -95,6 +95,13 @@ func bootOrRun(run func() int, c *config) (int, error) {
 		return 0, err
 	}
 	announce("native")
+	if !isTestBinary() {
+		defer time.AfterFunc(c.timeout, func() {
+			fmt.Fprintf(os.Stderr, "harness: not done after %v\n", c.timeout)
+			h.close()
+			os.Exit(1) // ends the daemons too
+		}).Stop()
+	}
 	return run(), nil
 }
 

@@ -77,15 +77,17 @@ func (h *host) newSpec(bin string) (*spec, []output, time.Duration, error) {
 	}
 	limit := h.cfg.timeout
 	if isTestBinary() {
+		limit = time.Hour
 		if d, ok := f.limit(); ok {
-			// Counted from our own start, as "go test" counts it: a wait for
-			// the lock must not make it lose patience first.
-			limit = d
-			f.set("timeout", max(d-time.Since(h.start), time.Second).Round(time.Second).String())
-		} else {
-			limit = time.Hour
+			// Counted from our own start, as "go test" counts it: it must not
+			// lose patience first because we waited for the lock.
+			limit = d - time.Since(h.start)
+			if limit <= 0 {
+				return nil, nil, 0, fmt.Errorf("start the guest: the time limit of %v passed while another run had its turn", d)
+			}
+			f.set("timeout", limit.Round(time.Second).String())
+			limit += 30 * time.Second // the tests' own time limit names the culprit: let it strike first
 		}
-		limit += 30 * time.Second // the tests' own time limit names the culprit; let it strike first
 	}
 	s := &spec{
 		Binary: bin, Args: append([]string{os.Args[0]}, f.args...), Dir: cwd,
@@ -118,7 +120,7 @@ func (h *host) newSpec(bin string) (*spec, []output, time.Duration, error) {
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("write the guest's orders: %w", err)
 	}
-	return s, outs, limit - time.Since(h.start), nil
+	return s, outs, limit, nil
 }
 
 func (s *spec) coverOutput(h *host) []output {

@@ -1,0 +1,68 @@
+# make demo: see a failover.  make test: what CI runs.  Both install what they need.
+
+PREFIX  ?= /usr/local
+GO      ?= go
+# Time for each fuzz target of "make fuzz".
+FUZZTIME ?= 10s
+# Versions of the optional linters.
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Tests that need a kernel with ESP are those of packages that use the harness.
+# They take turns, because a measurement that shares the machine measures the other.
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n 's, .*sasyncd/tests/harness .*,,p')
+UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e 's, .*,,')
+
+.PHONY: all deps build demo test unit drill lint bench fuzz install clean
+all: build
+
+deps:
+	@./.ci/deps
+
+build:
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+
+demo: deps
+	@mkdir -p bin
+	@$(GO) build -o bin/demo ./tests/demo
+	@./bin/demo
+
+test: deps
+	$(GO) vet ./...
+	$(MAKE) --no-print-directory unit drill
+
+unit:
+	$(GO) test -race $(UNITS)
+
+drill:
+	$(GO) test -p 1 -timeout 15m $(DRILLS)
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "gofmt is needed on:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(GOLANGCILINT) run
+
+bench: deps
+	$(GO) test -run '^$$' -bench . -benchmem $(UNITS)
+
+# Go fuzzes one target at a time.
+fuzz:
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "$$(dirname "$$file") $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+		done; \
+	done
+
+# Daemons go to sbin, control programs to bin; what deploy/ has goes where Debian looks for it.
+install: build
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
+	for p in bin/*ctl; do [ ! -e "$$p" ] || install -m 755 "$$p" $(DESTDIR)$(PREFIX)/bin/; done
+	for p in sasyncd carpd; do [ ! -e "bin/$$p" ] || install -m 755 "bin/$$p" $(DESTDIR)$(PREFIX)/sbin/; done
+	for s in 5 8; do for m in deploy/man/*.$$s; do [ ! -e "$$m" ] || install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$$(basename "$$m")"; done; done
+	for u in deploy/systemd/*.service; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; done
+
+clean:
+	rm -rf bin dist

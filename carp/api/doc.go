@@ -1,0 +1,67 @@
+// Package api is how carpd and its clients talk: one JSON object per line, in
+// both directions, on a unix stream socket.
+//
+// A client sends requests, each with an id of its choice, and gets one reply
+// per request:
+//
+//	{"id":1,"verb":"hello","name":"sasyncd","prepare":true}
+//	{"id":1}
+//	{"id":2,"verb":"subscribe","instances":["carp1"]}
+//	{"event":"state","seq":1,"group":"ipsec","snapshot":true,"state":{...}}
+//	{"id":2}
+//	{"id":3,"verb":"resign","group":"nosuch"}
+//	{"id":3,"error":"no such group: nosuch"}
+//
+// After subscribe the server sends one state event per group as a snapshot,
+// then the reply, and from then on every event in order; seq counts per
+// connection without gaps. A client that does not read is cut off and finds
+// everything in the snapshot of its next connection.
+//
+// With prepare set, a client takes part in changes of role: it gets prepare
+// events and answers each with a prepared request as soon as it may go on. A
+// prepare to master can be followed by cancel instead of a state event.
+//
+// Requests that change something are for root and the users of the daemons
+// only, by the credentials of the socket; everybody who can open the socket may
+// read. Times are ages or durations, never dates.
+package api
+
+// Verbs of requests.
+const (
+	VerbHello     = "hello"     // Name, Version, Prepare; first request of a daemon
+	VerbSubscribe = "subscribe" // Groups, Instances; neither: all
+	VerbStatus    = "status"    // reply carries Groups
+	VerbPrepared  = "prepared"  // Group, Term
+	VerbReady     = "ready"     // Group, Ready, Term
+	VerbTerm      = "term"      // Group, Term: one seen elsewhere
+	VerbDemote    = "demote"    // Group, Demotion
+	VerbUndemote  = "undemote"  // Group, Demotion.ID; empty: all but that of the start
+	VerbResign    = "resign"    // Group, Reason, HoldMS
+	VerbTakeover  = "takeover"  // Group, Term: the master of that term has fenced itself for us
+	VerbAnnounce  = "announce"  // Group; empty: all that are master
+	VerbFreeze    = "freeze"    // Group, HoldMS
+	VerbReload    = "reload"
+)
+
+// Kinds of events.
+const (
+	EventState     = "state"     // State, Old, Reason, Term
+	EventPrepare   = "prepare"   // To, Term, ForMS, Reason
+	EventCancel    = "cancel"    // Term, Reason
+	EventContested = "contested" // Peer; ForMS 0 at the beginning, else at the end
+	EventStall     = "stall"     // ForMS
+	EventPeer      = "peer"      // Instance, Peer: another master is heard
+
+	// Made by the client itself.
+	EventConnected    = "connected"    // subscribed; the snapshot follows
+	EventDisconnected = "disconnected" // Reason
+)
+
+// readOnly lists the verbs that anybody may use.
+func readOnly(verb string) bool {
+	switch verb {
+	case VerbHello, VerbSubscribe, VerbStatus:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,206 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxRequest  = 64 << 10 // bytes of one request
+	maxPeers    = 64
+	peerQueue   = 256             // messages that wait for a slow reader
+	peerTimeout = 2 * time.Second // for one write
+)
+
+// Peer is a connected client. ID is unique for the life of the server and never
+// 0. Trusted peers are root and the users of the daemons.
+type Peer struct {
+	ID      uint64
+	UID     uint32
+	PID     int32
+	Trusted bool
+}
+
+// Handler carries out requests. Its methods must return soon; the reply goes
+// through Server.Send, in order with events.
+type Handler interface {
+	Request(p Peer, r Request)
+	Gone(p Peer)
+}
+
+// Server accepts clients on a unix socket.
+type Server struct {
+	handler Handler
+	trusted []uint32
+	log     *slog.Logger
+
+	mu    sync.Mutex
+	peers map[uint64]*peerConn
+	next  uint64
+}
+
+type peerConn struct {
+	peer Peer
+	conn net.Conn
+	out  chan []byte
+	seq  uint64
+	once sync.Once
+}
+
+// NewServer makes a server. Trusted lists the user ids that may change things;
+// root always may.
+func NewServer(h Handler, trusted []uint32, log *slog.Logger) *Server {
+	return &Server{handler: h, trusted: trusted, log: log, peers: make(map[uint64]*peerConn)}
+}
+
+// Serve accepts until ctx ends, which also closes the listener and all
+// connections.
+func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			s.closeAll()
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("accept control connection: %w", err)
+		}
+		p, err := s.admit(conn)
+		if err != nil {
+			s.log.Warn("control connection refused", "err", err)
+			conn.Close()
+			continue
+		}
+		wg.Go(func() { s.read(p) })
+		wg.Go(func() { s.write(p) })
+	}
+}
+
+func (s *Server) admit(conn *net.UnixConn) (*peerConn, error) {
+	uid, pid, err := credentials(conn)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.peers) >= maxPeers {
+		return nil, errors.New("too many connections")
+	}
+	s.next++
+	p := &peerConn{
+		peer: Peer{ID: s.next, UID: uid, PID: pid, Trusted: uid == 0 || slices.Contains(s.trusted, uid)},
+		conn: conn,
+		out:  make(chan []byte, peerQueue),
+	}
+	s.peers[p.peer.ID] = p
+	return p, nil
+}
+
+func credentials(conn *net.UnixConn) (uid uint32, pid int32, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, 0, fmt.Errorf("get peer credentials: %w", err)
+	}
+	var cred *unix.Ucred
+	var inner error
+	err = raw.Control(func(fd uintptr) {
+		cred, inner = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(err, inner); err != nil {
+		return 0, 0, fmt.Errorf("get peer credentials: %w", err)
+	}
+	return cred.Uid, cred.Pid, nil
+}
+
+func (s *Server) read(p *peerConn) {
+	defer func() {
+		s.drop(p)
+		s.handler.Gone(p.peer)
+	}()
+	in := newLines(p.conn, maxRequest)
+	for {
+		var r Request
+		if err := in.next(&r); err != nil {
+			return
+		}
+		if !p.peer.Trusted && !readOnly(r.Verb) {
+			s.Send(p.peer.ID, Message{ID: r.ID, Error: "permission denied: " + r.Verb + " is for root and the daemons' users"})
+			continue
+		}
+		s.handler.Request(p.peer, r)
+	}
+}
+
+func (s *Server) write(p *peerConn) {
+	for b := range p.out {
+		if err := p.conn.SetWriteDeadline(time.Now().Add(peerTimeout)); err != nil {
+			break
+		}
+		if _, err := p.conn.Write(b); err != nil {
+			break
+		}
+	}
+	p.conn.Close()
+}
+
+// Send queues a message for a peer. It does not block: a peer whose queue is
+// full is cut off. Messages to one peer arrive in the order of the calls, so
+// calls for one peer must not be concurrent. A peer that has gone is no error.
+func (s *Server) Send(to uint64, m Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.peers[to]
+	if p == nil {
+		return
+	}
+	if m.Event != "" {
+		p.seq++
+		m.Seq = p.seq
+	}
+	b, err := line(m)
+	if err != nil {
+		s.log.Error("cannot encode message", "err", err)
+		return
+	}
+	select {
+	case p.out <- b:
+	default:
+		s.log.Warn("client does not read, cut off", "uid", p.peer.UID, "pid", p.peer.PID)
+		delete(s.peers, to)
+		p.end()
+		p.conn.Close()
+	}
+}
+
+func (s *Server) drop(p *peerConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.peers, p.peer.ID)
+	p.end()
+}
+
+// end lets the writer finish. The caller holds the lock and has removed p.
+func (p *peerConn) end() { p.once.Do(func() { close(p.out) }) }
+
+func (s *Server) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.peers {
+		delete(s.peers, id)
+		p.end()
+		// The writer closes the connection when the rest is out; this is for a
+		// reader that still waits.
+		_ = p.conn.SetReadDeadline(time.Now())
+	}
+}

@@ -1,0 +1,139 @@
+package api
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Request is what a client sends. Which fields count depends on Verb.
+type Request struct {
+	ID        uint64    `json:"id"`
+	Verb      string    `json:"verb"`
+	Name      string    `json:"name,omitempty"`
+	Version   string    `json:"version,omitempty"`
+	Prepare   bool      `json:"prepare,omitempty"`
+	Groups    []string  `json:"groups,omitempty"`
+	Instances []string  `json:"instances,omitempty"`
+	Group     string    `json:"group,omitempty"`
+	Term      uint64    `json:"term,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	HoldMS    int64     `json:"hold_ms,omitempty"`
+	Ready     *Ready    `json:"ready,omitempty"`
+	Demotion  *Demotion `json:"demotion,omitempty"`
+}
+
+// Ready is what a replicating client reports about a group.
+type Ready struct {
+	InSync    bool `json:"in_sync"`    // complete up to the moment contact was lost
+	Ahead     bool `json:"ahead"`      // a reachable member is MASTER or has more
+	PeerReady bool `json:"peer_ready"` // a reachable member could take over now
+}
+
+// Holds of a demotion.
+const (
+	HoldConnection = "connection" // until the connection ends
+	HoldPersistent = "persistent" // until undemote; the default of people
+)
+
+// Demotion is a reason to be a lesser master.
+type Demotion struct {
+	ID     string `json:"id"`
+	By     int    `json:"by"` // 1..255
+	Reason string `json:"reason,omitempty"`
+	Hold   string `json:"hold,omitempty"`   // HoldConnection (default) or HoldPersistent
+	TTLMS  int64  `json:"ttl_ms,omitempty"` // 0: no limit
+}
+
+// Message is what the server sends: a reply (Event empty) or an event.
+type Message struct {
+	ID     uint64       `json:"id,omitempty"`
+	Error  string       `json:"error,omitempty"`
+	Groups []GroupState `json:"groups,omitempty"` // of the reply to status
+
+	Event    string      `json:"event,omitempty"`
+	Seq      uint64      `json:"seq,omitempty"`
+	Group    string      `json:"group,omitempty"`
+	Snapshot bool        `json:"snapshot,omitempty"` // state: nothing changed, this is how it is
+	State    *GroupState `json:"state,omitempty"`
+	Old      string      `json:"old,omitempty"`
+	To       string      `json:"to,omitempty"`
+	Term     uint64      `json:"term,omitempty"`
+	Reason   string      `json:"reason,omitempty"`
+	ForMS    int64       `json:"for_ms,omitempty"`
+	Instance string      `json:"instance,omitempty"`
+	Peer     netip.Addr  `json:"peer,omitzero"`
+}
+
+// For is ForMS as a duration.
+func (m *Message) For() time.Duration { return time.Duration(m.ForMS) * time.Millisecond }
+
+// Names of states.
+const (
+	StateInit   = "init"
+	StateBackup = "backup"
+	StateMaster = "master"
+)
+
+// GroupState is everything there is to know about a group.
+type GroupState struct {
+	Group     string          `json:"group"`
+	State     string          `json:"state"`
+	Reason    string          `json:"reason"`            // of the latest change
+	AgeMS     int64           `json:"age_ms"`            // since then
+	Term      uint64          `json:"term"`              // of this node's latest mastership
+	Seen      uint64          `json:"seen_term"`         // highest known
+	Fenced    bool            `json:"fenced"`            // nothing can leave from the VIPs
+	Blocked   string          `json:"blocked,omitempty"` // why the group would not take over now
+	Demotion  int             `json:"demotion"`          // sum
+	Demotions []Demotion      `json:"demotions,omitempty"`
+	Clients   []string        `json:"clients,omitempty"`
+	Instances []InstanceState `json:"instances"`
+	VIPs      []VIP           `json:"vips"`
+}
+
+// HasInstance reports whether the group contains the instance.
+func (g *GroupState) HasInstance(name string) bool {
+	return slices.ContainsFunc(g.Instances, func(i InstanceState) bool { return i.Name == name })
+}
+
+// Addresses returns the addresses of all VIPs of the group.
+func (g *GroupState) Addresses() []netip.Addr {
+	out := make([]netip.Addr, 0, len(g.VIPs))
+	for _, v := range g.VIPs {
+		out = append(out, v.Address)
+	}
+	return out
+}
+
+// InstanceState is one block of the configuration.
+type InstanceState struct {
+	Name      string        `json:"name"`
+	Interface string        `json:"interface"`
+	Protocol  string        `json:"protocol"` // vrrp3, vrrp2
+	ID        uint8         `json:"id"`       // VRID or vhid
+	State     string        `json:"state"`    // the least of its routers'
+	Routers   []RouterState `json:"routers"`
+}
+
+// RouterState is an instance in one address family.
+type RouterState struct {
+	Family   string     `json:"family"` // ipv4, ipv6
+	State    string     `json:"state"`
+	Expired  bool       `json:"expired,omitempty"` // hears no master; the group does not take over (yet)
+	Priority uint8      `json:"priority"`          // as advertised
+	DownMS   int64      `json:"down_ms"`           // silence after which a master is gone
+	Source   netip.Addr `json:"source,omitzero"`
+	Peer     netip.Addr `json:"peer,omitzero"`      // last other master
+	HeardMS  int64      `json:"heard_ms,omitempty"` // since then
+	Sent     uint64     `json:"sent"`
+	Received uint64     `json:"received"`
+	Dropped  uint64     `json:"dropped"`
+}
+
+// VIP is a virtual address.
+type VIP struct {
+	Address   netip.Addr `json:"address"`
+	Interface string     `json:"interface"`
+	Instance  string     `json:"instance"`
+}

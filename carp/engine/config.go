@@ -1,0 +1,135 @@
+// Package engine runs the election machines of package carp against a real
+// network: sockets, clock, addresses, fence, clients.
+//
+// One goroutine, locked to a thread with real-time priority, does everything
+// that has to be punctual: it receives, decides and advertises, and does not
+// allocate per packet. Whatever can block is elsewhere: a second thread changes
+// addresses and fence, in order, and reports back; a third goroutine watches
+// interfaces; a fourth hands events to clients and to the log.
+//
+// Packets are received on packet sockets at the parent interface, so neither a
+// firewall nor rp_filter can make a node deaf, and sent there too.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"sasyncd/carp"
+	"sasyncd/carp/packet"
+	"sasyncd/carp/vip"
+)
+
+// Config is what the engine runs.
+type Config struct {
+	Groups  []carp.GroupConfig // Routers is filled in from Routers below
+	Routers []Router
+}
+
+// Router is an instance in one address family.
+type Router struct {
+	Instance string
+	Group    string
+	Device   string
+	Machine  carp.RouterConfig
+	VIPs     []netip.Addr // of one family, as advertised; IPv6: a link-local one first
+	Peers    []netip.Addr // unicast; empty: multicast
+	Checksum Checksum     // VRRPv3 over IPv4
+	Auth     Password     // VRRPv2: simple password, empty none
+}
+
+// Password does not print.
+type Password string
+
+// String returns a placeholder.
+func (p Password) String() string { return fmt.Sprintf("<secret %d bytes>", len(p)) }
+
+// Format prints the placeholder, whatever the verb.
+func (p Password) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(p.String())) }
+
+// Checksum says which dialect to send.
+type Checksum uint8
+
+// The choices. Auto sends what the last valid advertisement used.
+const (
+	ChecksumAuto Checksum = iota
+	ChecksumPseudo
+	ChecksumMessage
+)
+
+// Fence silences addresses; kernel.Fence is one. Clear names the interface that
+// has the addresses. Renew is called every second while a group is MASTER.
+type Fence interface {
+	Set(vips ...netip.Addr) error
+	Clear(link int, vips ...netip.Addr) error
+	Renew() error
+}
+
+// Addresses puts addresses on interfaces with a lease; vip.Plain is one.
+type Addresses interface {
+	Acquire(as []vip.Address, lease time.Duration) error
+	Renew(as []vip.Address, lease time.Duration) error
+	Release(as []vip.Address) error
+}
+
+// Announcer tells neighbours where addresses are; vip.Announcer is one.
+type Announcer interface {
+	Announce(as []vip.Address) error
+}
+
+// NextHops looks after neighbours; vip.NextHops is one.
+type NextHops interface {
+	Keep(indexes []int) error
+	Purge(indexes []int) error
+}
+
+// Terms remembers the highest term of each group.
+type Terms interface {
+	Term(group string) uint64
+	SetTerm(group string, term uint64)
+}
+
+// check refuses what the engine cannot run.
+func (c *Config) check() error {
+	var errs []error
+	type key struct {
+		device string
+		six    bool
+		id     uint8
+	}
+	seen := map[key]string{}
+	for _, r := range c.Routers {
+		if !slices.ContainsFunc(c.Groups, func(g carp.GroupConfig) bool { return g.Name == r.Group }) {
+			errs = append(errs, fmt.Errorf("instance %s: no group %s", r.Instance, r.Group))
+		}
+		if len(r.VIPs) == 0 {
+			errs = append(errs, fmt.Errorf("instance %s: no address", r.Instance))
+			continue
+		}
+		k := key{r.Device, r.six(), r.Machine.ID}
+		if other, ok := seen[k]; ok {
+			errs = append(errs, fmt.Errorf("instance %s: id %d on %s is that of instance %s", r.Instance, r.Machine.ID, r.Device, other))
+		}
+		seen[k] = r.Instance
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Router) six() bool { return r.VIPs[0].Is6() }
+
+func (r *Router) group() netip.Addr {
+	if r.six() {
+		return packet.Group6()
+	}
+	return packet.Group4()
+}
+
+// lease is how long addresses of routers with the given intervals stay without
+// renewal. It ends before a peer's down interval does for intervals from 1 s
+// on; below, whole seconds are what the kernel offers.
+func lease(interval time.Duration) time.Duration {
+	return max(2*time.Second, 2*interval)
+}

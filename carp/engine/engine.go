@@ -1,0 +1,422 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sasyncd/carp"
+	"sasyncd/carp/api"
+	"sasyncd/carp/packet"
+	"sasyncd/carp/vip"
+)
+
+const (
+	threadPriority = 50
+	workerPriority = 40
+	// drainLimit bounds the packets read at once from one interface, so that a
+	// flood cannot keep the timers from being looked at.
+	drainLimit = 1024
+)
+
+// Deps are the parts that the engine drives. All are used from one goroutine
+// each, except Log.
+type Deps struct {
+	Fence     Fence
+	Addresses Addresses
+	Announcer Announcer
+	NextHops  NextHops
+	Terms     Terms
+	Log       *slog.Logger
+}
+
+// Engine elects. It is an api.Handler; Run does the work.
+type Engine struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	groups  []*group
+	routers []*router
+	ports   []*port
+	vips    map[netip.Addr]bool
+
+	work  *queue[task]   // to the worker
+	out   *queue[output] // to clients and log
+	terms *queue[termOf] // to the disk
+
+	mu    sync.Mutex
+	calls []func(now time.Duration)
+	poll  *poller // nil while not running
+
+	// Of the thread.
+	sent     []sentAdvert
+	stopped  int
+	sessions map[uint64]*session
+	requests map[uint64]request
+	lastReq  uint64
+	frame    packet.Frame
+	vrrp     packet.VRRP
+	sendMsg  packet.VRRP
+	rx       [16 << 10]byte
+	tx       [16 << 10]byte
+
+	server atomic.Pointer[api.Server]
+	beat   func()
+	ready  chan struct{}
+	done   chan struct{}
+}
+
+// group is a group and what belongs to it.
+type group struct {
+	machine *carp.Group
+	cfg     carp.GroupConfig
+	index   int
+	routers []*router
+	lease   time.Duration
+}
+
+// router is a virtual router and what belongs to it.
+type router struct {
+	Router
+	group    *group
+	index    int // in the group
+	port     *port
+	up       bool
+	src      netip.Addr
+	id       uint16 // of IPv4 packets
+	checksum packet.Checksum
+	warned   warning
+	peer     netip.Addr // last other master that was told
+
+	tx, rx, dropped atomic.Uint64
+}
+
+type sentAdvert struct {
+	r   *router
+	err error
+}
+
+type termOf struct {
+	group string
+	term  uint64
+}
+
+// New makes an engine. It changes nothing yet.
+func New(cfg Config, deps Deps) (*Engine, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("check configuration of engine: %w", err)
+	}
+	e := &Engine{
+		cfg: cfg, deps: deps, log: deps.Log,
+		vips: make(map[netip.Addr]bool),
+		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](),
+		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
+		beat:  func() {},
+		ready: make(chan struct{}), done: make(chan struct{}),
+	}
+	for i, gc := range cfg.Groups {
+		g := &group{index: i, cfg: gc, lease: lease(0)}
+		g.cfg.Routers = nil
+		for _, rc := range cfg.Routers {
+			if rc.Group != gc.Name {
+				continue
+			}
+			r := &router{Router: rc, group: g, index: len(g.routers), port: e.port(rc.Device)}
+			if rc.Checksum == ChecksumMessage {
+				r.checksum = packet.ChecksumMessage
+			}
+			family := 0
+			if rc.six() {
+				family = 1
+				r.port.unicast6 = r.port.unicast6 || len(rc.Peers) > 0
+			} else {
+				r.port.unicast4 = r.port.unicast4 || len(rc.Peers) > 0
+			}
+			r.port.table[family][rc.Machine.ID] = int16(len(e.routers))
+			g.lease = max(g.lease, lease(rc.Machine.Interval))
+			g.cfg.Routers = append(g.cfg.Routers, rc.Machine)
+			g.routers = append(g.routers, r)
+			e.routers = append(e.routers, r)
+			for _, a := range rc.VIPs {
+				e.vips[a] = true
+			}
+		}
+		e.groups = append(e.groups, g)
+	}
+	return e, nil
+}
+
+func (e *Engine) port(device string) *port {
+	for _, p := range e.ports {
+		if p.device == device {
+			return p
+		}
+	}
+	p := newPort(device)
+	e.ports = append(e.ports, p)
+	return p
+}
+
+// Attach names the server that events and replies go to, before Run.
+func (e *Engine) Attach(s *api.Server) { e.server.Store(s) }
+
+// OnBeat sets a function that is called each time around the loop, before Run.
+// It must not block.
+func (e *Engine) OnBeat(f func()) { e.beat = f }
+
+// Ready is closed when the fence is set and the engine listens.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// String names the task.
+func (e *Engine) String() string { return "election" }
+
+// Run elects until ctx ends, or until Stop has ended it in an orderly way.
+// Without Stop, addresses and roles are left as they are: the leases end them.
+func (e *Engine) Run(ctx context.Context) error {
+	// Before anything else: silence. A node that has just started is nobody's
+	// master, whatever an earlier life left behind.
+	if err := e.silence(); err != nil {
+		return err
+	}
+	poll, err := newPoller()
+	if err != nil {
+		return err
+	}
+	e.setPoller(poll)
+	end := ctx.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		wg.Wait()
+		e.setPoller(nil)
+		poll.close()
+	}()
+	watcher, err := newWatcher(e)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() { e.runWorker(ctx) })
+	wg.Go(func() { e.pump(ctx) })
+	wg.Go(func() { e.writeTerms(ctx) })
+	wg.Go(func() { watcher.run(ctx) })
+	defer context.AfterFunc(ctx, poll.wake)()
+
+	result := make(chan error, 1)
+	wg.Go(func() {
+		// Never unlocked: the thread ends with its priority.
+		runtime.LockOSThread()
+		result <- e.loop(ctx, poll)
+	})
+	err = <-result
+	close(e.done)
+	if err == nil {
+		<-end // after Stop: clients may still ask
+	}
+	return err
+}
+
+func (e *Engine) setPoller(p *poller) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.poll = p
+}
+
+// silence sets the fence and takes off what an earlier life left.
+func (e *Engine) silence() error {
+	var all []netip.Addr
+	for a := range e.vips {
+		all = append(all, a)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	if err := e.deps.Fence.Set(all...); err != nil {
+		return fmt.Errorf("fence addresses before start: %w", err)
+	}
+	for _, g := range e.groups {
+		if err := e.deps.Addresses.Release(e.leftovers(g)); err != nil {
+			return fmt.Errorf("remove addresses before start: %w", err)
+		}
+	}
+	return nil
+}
+
+// leftovers returns the addresses of a group on the interfaces that exist now.
+func (e *Engine) leftovers(g *group) []vip.Address {
+	var out []vip.Address
+	for _, r := range g.routers {
+		st, err := lookup(r.Device)
+		if err != nil {
+			continue // no interface, no address on it
+		}
+		for _, a := range r.VIPs {
+			out = append(out, vip.Address{IP: a, Index: st.index, MAC: st.mac})
+		}
+	}
+	return out
+}
+
+// addresses returns the addresses of a group as the kernel wants them.
+// Interfaces that are not there are left out. It runs in the engine's thread.
+func (g *group) addresses() []vip.Address {
+	var out []vip.Address
+	for _, r := range g.routers {
+		if r.port.index == 0 {
+			continue
+		}
+		for _, a := range r.VIPs {
+			out = append(out, vip.Address{IP: a, Index: r.port.index, MAC: r.port.mac})
+		}
+	}
+	return out
+}
+
+// loop is the engine's thread.
+func (e *Engine) loop(ctx context.Context, poll *poller) error {
+	if err := realtime(threadPriority); err != nil {
+		e.say(slog.LevelWarn, "no real-time priority: a busy machine may delay advertisements; intervals below 100ms are not safe", "err", err)
+	}
+	defer func() {
+		for _, p := range e.ports {
+			p.close()
+		}
+	}()
+	now := bootTime()
+	for _, g := range e.groups {
+		g.machine = carp.NewGroup(g.cfg, now, e.deps.Terms.Term(g.cfg.Name))
+	}
+	e.link()
+	close(e.ready)
+	for {
+		at := carp.Never
+		for _, g := range e.groups {
+			at = min(at, g.machine.Deadline())
+		}
+		if err := poll.wait(at); err != nil {
+			return err
+		}
+		e.beat()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// What has arrived comes first: after a stall the master's
+		// advertisements are waiting here, and a deadline judged before them
+		// would make every stalled backup a master.
+		e.receive(bootTime())
+		e.runCalls(bootTime())
+		now := bootTime()
+		for _, g := range e.groups {
+			if now >= g.machine.Deadline() {
+				e.step(g, now, carp.Event{Kind: carp.EvTick})
+			}
+		}
+		if e.stopped == len(e.groups) {
+			return nil
+		}
+	}
+}
+
+// post runs f in the engine's thread, in order. Safe for concurrent use.
+func (e *Engine) post(f func(now time.Duration)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.poll == nil {
+		return // nobody there; the caller's context will end
+	}
+	e.calls = append(e.calls, f)
+	e.poll.wake()
+}
+
+func (e *Engine) runCalls(now time.Duration) {
+	e.mu.Lock()
+	calls := e.calls
+	e.calls = nil
+	e.mu.Unlock()
+	for _, f := range calls {
+		f(now)
+	}
+}
+
+// step gives an event to a group and carries out the actions.
+func (e *Engine) step(g *group, now time.Duration, ev carp.Event) {
+	for _, a := range g.machine.Step(now, ev) {
+		e.do(g, now, a)
+	}
+	// What was sent is an event in turn; it waits until here, because the
+	// actions of a step are only valid until the next.
+	for len(e.sent) > 0 {
+		s := e.sent[len(e.sent)-1]
+		e.sent = e.sent[:len(e.sent)-1]
+		for _, a := range s.r.group.machine.Step(now, carp.Event{Kind: carp.EvSent, Router: s.r.index, Err: s.err}) {
+			e.do(s.r.group, now, a)
+		}
+	}
+}
+
+// do carries out an action.
+func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
+	switch a.Kind {
+	case carp.ActAdvert:
+		r := g.routers[a.Router]
+		e.sent = append(e.sent, sentAdvert{r, e.send(r, a.Priority)})
+	case carp.ActFence, carp.ActAcquire, carp.ActRelease, carp.ActRenew, carp.ActAnnounce:
+		e.order(g, a)
+	case carp.ActTerm:
+		e.terms.put(termOf{g.cfg.Name, a.Term})
+	case carp.ActReply:
+		e.answer(a.Request, a.Err)
+	case carp.ActStopped:
+		e.stopped++
+	default:
+		e.tell(g, now, a)
+	}
+}
+
+// Stop ends the engine in an orderly way: where it is master and a client takes
+// part, by a hand-over. It returns when Run has, or with ctx.
+func (e *Engine) Stop(ctx context.Context) error {
+	select {
+	case <-e.ready:
+	default:
+		return nil // nothing was taken yet
+	}
+	e.post(func(now time.Duration) {
+		for _, g := range e.groups {
+			e.step(g, now, carp.Event{Kind: carp.EvStop})
+		}
+	})
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop election: %w", ctx.Err())
+	}
+}
+
+// Cleanup sets the fence and removes the addresses, for a node whose engine is
+// gone.
+func Cleanup(cfg Config, fence Fence, addresses Addresses) error {
+	e, err := New(cfg, Deps{Fence: fence, Addresses: addresses, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return e.silence()
+}
+
+func (e *Engine) writeTerms(ctx context.Context) {
+	for {
+		for _, t := range e.terms.take() {
+			e.deps.Terms.SetTerm(t.group, t.term)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.terms.wake:
+		}
+	}
+}

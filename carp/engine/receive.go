@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/carp"
+	"sasyncd/carp/packet"
+)
+
+// warning is a set of things that are said once per router.
+type warning uint16
+
+const (
+	warnVersion warning = 1 << iota
+	warnCARP
+	warnInterval
+	warnAddresses
+	warnAuth
+	warnTTL
+	warnInvalid
+)
+
+// receive reads everything that has arrived on all interfaces.
+func (e *Engine) receive(now time.Duration) {
+	for _, p := range e.ports {
+		for range drainLimit {
+			if p.fd < 0 {
+				break
+			}
+			n, err := unix.Read(p.fd, e.rx[:])
+			if err == unix.EINTR || err == unix.ENETDOWN {
+				continue // the second is told once when the interface goes down
+			}
+			if err != nil {
+				break
+			}
+			e.packet(p, now, e.rx[:n])
+		}
+	}
+}
+
+// packet judges one frame and gives what is valid to its group.
+func (e *Engine) packet(p *port, now time.Duration, b []byte) {
+	f := &e.frame
+	if f.Parse(b) != nil || f.Proto != packet.Protocol || len(f.Payload) < 2 {
+		return
+	}
+	family := 0
+	if f.SrcIP.Is6() {
+		family = 1
+	}
+	at := p.table[family][f.Payload[1]]
+	if at < 0 {
+		return // somebody else's
+	}
+	r := e.routers[at]
+	if f.Src == p.mac || f.SrcIP == r.src {
+		r.dropped.Add(1)
+		return // our own, sent back by the network
+	}
+	unicast := !f.DstIP.IsMulticast()
+	switch {
+	case unicast && (f.DstIP != r.src || !slices.Contains(r.Peers, f.SrcIP)):
+		r.dropped.Add(1)
+		return
+	case !unicast && f.DstIP != r.Router.group():
+		return
+	case !unicast && f.TTL != packet.TTL:
+		e.refuse(r, warnTTL, "advertisement comes from beyond a router", f.SrcIP)
+		return
+	}
+	version := uint8(3)
+	if r.Machine.Proto == carp.VRRP2 {
+		version = 2
+	}
+	switch packet.KindOf(f.Payload) {
+	case packet.KindCARP:
+		e.refuse(r, warnCARP, "CARP is spoken with our id on this network", f.SrcIP)
+		return
+	case packet.KindUnknown:
+		e.refuse(r, warnInvalid, "advertisement is of an unknown protocol", f.SrcIP)
+		return
+	}
+	v := &e.vrrp
+	if err := v.Parse(f.Payload, f.SrcIP, f.DstIP); err != nil {
+		e.refuse(r, warnInvalid, err.Error(), f.SrcIP)
+		return
+	}
+	switch {
+	case v.Version != version:
+		e.refuse(r, warnVersion, "advertisement is of another version of VRRP", f.SrcIP)
+		return
+	case version == 2 && v.Interval != r.Machine.Interval:
+		e.refuse(r, warnInterval, "advertisement interval differs", f.SrcIP)
+		return
+	case version == 2 && !authentic(v, r.Auth):
+		e.refuse(r, warnAuth, "authentication differs", f.SrcIP)
+		return
+	}
+	r.rx.Add(1)
+	if v.Version == 3 && r.Checksum == ChecksumAuto {
+		r.checksum = v.Checksum
+	}
+	if r.warned&warnAddresses == 0 && !sameSet(v.Addrs, r.VIPs) {
+		r.warned |= warnAddresses
+		e.say(slog.LevelWarn, "peer advertises other addresses", "instance", r.Instance, "peer", f.SrcIP,
+			"theirs", slices.Clone(v.Addrs), "ours", r.VIPs)
+	}
+	e.step(r.group, now, carp.Event{
+		Kind: carp.EvAdvert, Router: r.index,
+		Advert: carp.Advert{From: f.SrcIP, Priority: v.Priority, Interval: v.Interval},
+	})
+	if v.Priority != 0 && r.peer != f.SrcIP {
+		r.peer = f.SrcIP
+		e.peerHeard(r, f.SrcIP)
+	}
+}
+
+// refuse counts an advertisement that is not taken, and says so once.
+func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
+	r.dropped.Add(1)
+	if r.warned&w == 0 {
+		r.warned |= w
+		e.say(slog.LevelWarn, "advertisement refused", "instance", r.Instance, "peer", from, "reason", why)
+	}
+}
+
+// authentic checks the simple password of VRRPv2. It proves nothing; it keeps
+// apart what is not meant to be together (RFC 3768 section 10).
+func authentic(v *packet.VRRP, want Password) bool {
+	if want == "" {
+		return v.AuthType == packet.VRRP2AuthNone
+	}
+	var b [8]byte
+	copy(b[:], want)
+	return v.AuthType == packet.VRRP2AuthSimple && v.Auth == b
+}
+
+func sameSet(a, b []netip.Addr) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"sasyncd/carp"
+	"sasyncd/carp/api"
+)
+
+// session is a connected client.
+type session struct {
+	name    string
+	prepare bool
+	groups  map[*group]bool // subscribed
+}
+
+// request is one that a machine will answer.
+type request struct{ peer, id uint64 }
+
+// output is something for a client (to not 0) or for the log.
+type output struct {
+	to      uint64
+	message api.Message
+	level   slog.Level
+	text    string
+	args    []any
+}
+
+// pump hands messages to the server and lines to the log, so that neither can
+// hold up the engine's thread.
+func (e *Engine) pump(ctx context.Context) {
+	flush := func() {
+		for _, o := range e.out.take() {
+			if o.to == 0 {
+				e.log.Log(ctx, o.level, o.text, o.args...)
+			} else if s := e.server.Load(); s != nil {
+				s.Send(o.to, o.message)
+			}
+		}
+	}
+	defer flush()
+	for {
+		flush()
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.out.wake:
+		}
+	}
+}
+
+// say logs without waiting for the log.
+func (e *Engine) say(level slog.Level, text string, args ...any) {
+	if !e.log.Enabled(context.Background(), level) {
+		return
+	}
+	e.out.put(output{level: level, text: text, args: args})
+}
+
+// Request implements api.Handler.
+func (e *Engine) Request(p api.Peer, r api.Request) {
+	e.post(func(now time.Duration) {
+		if err := e.serve(now, p, r); err != nil {
+			e.out.put(output{to: p.ID, message: api.Message{ID: r.ID, Error: err.Error()}})
+		}
+	})
+}
+
+// Gone implements api.Handler.
+func (e *Engine) Gone(p api.Peer) {
+	e.post(func(now time.Duration) {
+		delete(e.sessions, p.ID)
+		for _, g := range e.groups {
+			e.step(g, now, carp.Event{Kind: carp.EvGone, Client: p.ID})
+		}
+	})
+}
+
+// serve carries out a request. It has been answered, or will be by the machine,
+// unless an error is returned.
+func (e *Engine) serve(now time.Duration, p api.Peer, r api.Request) error {
+	s := e.sessions[p.ID]
+	if s == nil {
+		s = &session{groups: make(map[*group]bool)}
+		e.sessions[p.ID] = s
+	}
+	done := func() error {
+		e.out.put(output{to: p.ID, message: api.Message{ID: r.ID}})
+		return nil
+	}
+	switch r.Verb {
+	case api.VerbHello:
+		// The name decides whether a required client is there, so only those
+		// who may change things have one.
+		if p.Trusted {
+			s.name, s.prepare = r.Name, r.Prepare
+		}
+		return done()
+	case api.VerbSubscribe:
+		if err := e.subscribe(now, p, s, r); err != nil {
+			return err
+		}
+		return done()
+	case api.VerbStatus:
+		m := api.Message{ID: r.ID, Groups: []api.GroupState{}}
+		for _, g := range e.groups {
+			m.Groups = append(m.Groups, e.state(g, now))
+		}
+		e.out.put(output{to: p.ID, message: m})
+		return nil
+	case api.VerbAnnounce:
+		if r.Group == "" {
+			for _, g := range e.groups {
+				e.step(g, now, carp.Event{Kind: carp.EvAnnounce})
+			}
+			return done()
+		}
+	}
+	return e.serveGroup(now, p, s, r, done)
+}
+
+// serveGroup carries out a request about one group.
+func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Request, done func() error) error {
+	ev := carp.Event{Client: p.ID, Term: r.Term, Reason: r.Reason, Hold: time.Duration(max(r.HoldMS, 0)) * time.Millisecond}
+	answered := false // by the machine
+	switch r.Verb {
+	case api.VerbPrepared:
+		ev.Kind = carp.EvPrepared
+	case api.VerbTerm:
+		ev.Kind = carp.EvTerm
+	case api.VerbReady:
+		if r.Ready == nil {
+			return fmt.Errorf("ready: report is missing")
+		}
+		ev.Kind, ev.Ready = carp.EvReady, carp.Ready(*r.Ready)
+	case api.VerbResign:
+		ev.Kind, answered = carp.EvResign, true
+	case api.VerbTakeover:
+		ev.Kind, answered = carp.EvTakeover, true
+	case api.VerbAnnounce:
+		ev.Kind, answered = carp.EvAnnounce, true
+	case api.VerbDemote:
+		if r.Demotion == nil {
+			return fmt.Errorf("demote: demotion is missing")
+		}
+		ev.Kind, ev.Demotion, answered = carp.EvDemote, demotion(now, p, s, *r.Demotion), true
+	case api.VerbUndemote:
+		ev.Kind, answered = carp.EvUndemote, true
+		if r.Demotion != nil {
+			ev.Demotion.ID = r.Demotion.ID
+		}
+	case api.VerbFreeze, api.VerbReload:
+		return fmt.Errorf("%s is not supported yet", r.Verb)
+	default:
+		return fmt.Errorf("unknown verb %s", strconv.Quote(r.Verb))
+	}
+	g := e.find(r.Group)
+	if g == nil {
+		return fmt.Errorf("no such group: %s", r.Group)
+	}
+	if (ev.Kind == carp.EvPrepared || ev.Kind == carp.EvReady) && !s.groups[g] {
+		return fmt.Errorf("%s: hello and subscribe come first", r.Verb)
+	}
+	if !answered {
+		e.step(g, now, ev)
+		return done()
+	}
+	e.lastReq++
+	ev.Request = e.lastReq
+	e.requests[ev.Request] = request{p.ID, r.ID}
+	e.step(g, now, ev)
+	return nil
+}
+
+func demotion(now time.Duration, p api.Peer, s *session, d api.Demotion) carp.Demotion {
+	out := carp.Demotion{ID: d.ID, By: d.By, Reason: d.Reason}
+	if out.ID == "" {
+		out.ID = cmp.Or(s.name, "uid "+strconv.FormatUint(uint64(p.UID), 10))
+	}
+	if d.Hold != api.HoldPersistent {
+		out.Client = p.ID
+	}
+	if d.TTLMS > 0 {
+		out.Expires = now + time.Duration(d.TTLMS)*time.Millisecond
+	}
+	return out
+}
+
+func (e *Engine) find(name string) *group {
+	for _, g := range e.groups {
+		if g.cfg.Name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// subscribe sends snapshots and makes a named client one of its groups.
+func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Request) error {
+	var want []*group
+	for _, name := range r.Groups {
+		g := e.find(name)
+		if g == nil {
+			return fmt.Errorf("no such group: %s", name)
+		}
+		want = append(want, g)
+	}
+	for _, name := range r.Instances {
+		at := slices.IndexFunc(e.routers, func(r *router) bool { return r.Instance == name })
+		if at < 0 {
+			return fmt.Errorf("no such instance: %s", name)
+		}
+		want = append(want, e.routers[at].group)
+	}
+	if len(r.Groups)+len(r.Instances) == 0 {
+		want = e.groups
+	}
+	for _, g := range want {
+		if s.groups[g] {
+			continue
+		}
+		s.groups[g] = true
+		st := e.state(g, now)
+		e.out.put(output{to: p.ID, message: api.Message{
+			Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
+			Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason,
+		}})
+		if s.name != "" {
+			e.step(g, now, carp.Event{Kind: carp.EvClient, Client: p.ID, Name: s.name, Prepare: s.prepare})
+		}
+	}
+	return nil
+}
+
+// answer sends the reply that a machine gave.
+func (e *Engine) answer(id uint64, err error) {
+	r, ok := e.requests[id]
+	if !ok {
+		return
+	}
+	delete(e.requests, id)
+	m := api.Message{ID: r.id}
+	if err != nil {
+		m.Error = err.Error()
+	}
+	e.out.put(output{to: r.peer, message: m})
+}
+
+// tell turns an action into an event for clients and a line of the log.
+func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
+	name := g.cfg.Name
+	m := api.Message{Group: name, Term: a.Term, Reason: a.Reason, ForMS: ceilMS(a.For)}
+	onlyPreparing := false
+	switch a.Kind {
+	case carp.ActState:
+		st := e.state(g, now)
+		m.Event, m.State, m.Old, m.To = api.EventState, &st, a.Old.String(), a.To.String()
+		e.say(slog.LevelInfo, "state", "group", name, "from", m.Old, "to", m.To, "reason", a.Reason, "term", a.Term)
+	case carp.ActPrepare:
+		m.Event, m.To, onlyPreparing = api.EventPrepare, a.To.String(), true
+	case carp.ActCancel:
+		m.Event, onlyPreparing = api.EventCancel, true
+		e.say(slog.LevelWarn, "takeover cancelled", "group", name, "reason", a.Reason, "term", a.Term)
+	case carp.ActContested:
+		m.Event, m.Peer = api.EventContested, a.Peer
+		e.say(slog.LevelWarn, "mastership contested", "group", name, "peer", a.Peer, "for", a.For)
+	case carp.ActStall:
+		m.Event = api.EventStall
+		e.say(slog.LevelError, "no advertisement left in time", "group", name, "instance", g.routers[a.Router].Instance, "late", a.For)
+	default:
+		return
+	}
+	e.broadcast(g, m, onlyPreparing)
+}
+
+func (e *Engine) peerHeard(r *router, from netip.Addr) {
+	e.say(slog.LevelInfo, "master heard", "group", r.group.cfg.Name, "instance", r.Instance, "peer", from)
+	e.broadcast(r.group, api.Message{Event: api.EventPeer, Group: r.group.cfg.Name, Instance: r.Instance, Peer: from}, false)
+}
+
+func (e *Engine) broadcast(g *group, m api.Message, onlyPreparing bool) {
+	for id, s := range e.sessions {
+		if s.groups[g] && (s.prepare || !onlyPreparing) {
+			e.out.put(output{to: id, message: m})
+		}
+	}
+}
+
+func ceilMS(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
+}

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/carp"
+	"sasyncd/carp/packet"
+)
+
+// Type of service of VRRP: network control (RFC 9568 leaves it open, all others
+// send this).
+const tosControl = 0xc0
+
+var errNoInterface = errors.New("interface is not there")
+
+// send advertises r, to its group or to each peer.
+func (e *Engine) send(r *router, priority uint8) error {
+	if r.port.fd < 0 || !r.src.IsValid() {
+		return errNoInterface
+	}
+	m := &e.sendMsg
+	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, priority, r.Machine.Interval
+	m.Addrs, m.Checksum, m.AuthType, m.Auth = r.VIPs, r.checksum, 0, [8]byte{}
+	if r.Machine.Proto == carp.VRRP2 {
+		m.Version = 2
+		if r.Auth != "" {
+			m.AuthType = packet.VRRP2AuthSimple
+			copy(m.Auth[:], r.Auth)
+		}
+	}
+	if len(r.Peers) == 0 {
+		return e.sendGroup(r, m)
+	}
+	var failed error
+	for _, peer := range r.Peers {
+		if err := e.sendPeer(r, m, peer); err != nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+func (e *Engine) sendGroup(r *router, m *packet.VRRP) error {
+	dst := r.Router.group()
+	f := packet.Frame{
+		Dst: packet.GroupMAC(dst), Src: r.port.mac, SrcIP: r.src, DstIP: dst,
+		TOS: tosControl, TTL: packet.TTL, Proto: packet.Protocol, ID: r.id,
+	}
+	r.id++
+	size := 8 + len(r.VIPs)*r.src.BitLen()/8
+	if m.Version == 2 {
+		size += len(m.Auth)
+	}
+	b, err := f.AppendHeader(e.tx[:0], size)
+	if err == nil {
+		b, err = m.Append(b, r.src, dst)
+	}
+	if err == nil {
+		_, err = unix.Write(r.port.fd, b)
+	}
+	if err != nil {
+		return fmt.Errorf("send advertisement: %w", err)
+	}
+	r.tx.Add(1)
+	return nil
+}
+
+func (e *Engine) sendPeer(r *router, m *packet.VRRP, peer netip.Addr) error {
+	b, err := m.Append(e.tx[:0], r.src, peer)
+	if err != nil {
+		return fmt.Errorf("send advertisement to %v: %w", peer, err)
+	}
+	if peer.Is4() {
+		err = unix.Sendto(r.port.uni4, b, 0, &unix.SockaddrInet4{Addr: peer.As4()})
+	} else {
+		to := &unix.SockaddrInet6{Addr: peer.As16()}
+		if peer.IsLinkLocalUnicast() {
+			to.ZoneId = uint32(r.port.index)
+		}
+		err = unix.Sendto(r.port.uni6, b, 0, to)
+	}
+	if err != nil {
+		return fmt.Errorf("send advertisement to %v: %w", peer, err)
+	}
+	r.tx.Add(1)
+	return nil
+}
+
+// bindUnicast makes the raw sockets send from src, which the checksum covers.
+func (p *port) bindUnicast(src netip.Addr) error {
+	var err error
+	switch {
+	case src.Is4() && p.uni4 >= 0:
+		err = unix.Bind(p.uni4, &unix.SockaddrInet4{Addr: src.As4()})
+	case src.Is6() && p.uni6 >= 0:
+		sa := &unix.SockaddrInet6{Addr: src.As16()}
+		if src.IsLinkLocalUnicast() {
+			sa.ZoneId = uint32(p.index)
+		}
+		err = unix.Bind(p.uni6, sa)
+	}
+	if err != nil {
+		return fmt.Errorf("bind to %v: %w", src, err)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"slices"
+	"time"
+
+	"sasyncd/carp"
+	"sasyncd/carp/vip"
+)
+
+// keepEach is how often the list of next hops is read again.
+const keepEach = 5 * time.Minute
+
+// task is work for the worker. Kind is that of an action; the zero group means
+// to look after the next hops.
+type task struct {
+	kind  carp.ActionKind
+	op    uint64
+	group *group
+	vips  []vip.Address
+	ports []int
+}
+
+// order queues a kernel operation. A renewal that still waits is not doubled.
+func (e *Engine) order(g *group, a carp.Action) {
+	if a.Kind == carp.ActRenew && e.work.any(func(t task) bool { return t.group == g && t.kind == carp.ActRenew }) {
+		return
+	}
+	t := task{kind: a.Kind, op: a.Op, group: g, vips: g.addresses()}
+	for _, r := range g.routers {
+		if r.port.index != 0 && !slices.Contains(t.ports, r.port.index) {
+			t.ports = append(t.ports, r.port.index)
+		}
+	}
+	e.work.put(t)
+}
+
+// runWorker does what may block, one after the other.
+func (e *Engine) runWorker(ctx context.Context) {
+	runtime.LockOSThread() // for the priority; the thread ends with it
+	_ = realtime(workerPriority)
+	each := time.NewTicker(keepEach)
+	defer each.Stop()
+	for {
+		for _, t := range e.work.take() {
+			e.work1(t)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.work.wake:
+		case <-each.C:
+			e.post(func(time.Duration) { e.keep() })
+		}
+	}
+}
+
+func (e *Engine) work1(t task) {
+	if t.group == nil {
+		if err := e.deps.NextHops.Keep(t.ports); err != nil {
+			e.say(slog.LevelWarn, "next hops are not kept resolved", "err", err)
+		}
+		return
+	}
+	began := time.Now()
+	var err error
+	switch t.kind {
+	case carp.ActFence:
+		err = e.deps.Fence.Set(t.group.vips()...)
+	case carp.ActAcquire:
+		err = e.acquire(t)
+	case carp.ActRelease:
+		// Both, whatever happens to the first.
+		err = errors.Join(e.deps.Fence.Set(t.group.vips()...), e.deps.Addresses.Release(t.vips), e.deps.NextHops.Purge(t.ports))
+	case carp.ActRenew:
+		// The fence first, so that it never outlasts the addresses.
+		err = errors.Join(e.deps.Fence.Renew(), e.deps.Addresses.Renew(t.vips, t.group.lease))
+	case carp.ActAnnounce:
+		err = e.deps.Announcer.Announce(t.vips)
+	}
+	if err != nil {
+		e.say(slog.LevelError, "kernel operation failed", "group", t.group.cfg.Name, "operation", operation(t.kind), "err", err)
+	} else {
+		e.say(slog.LevelDebug, "kernel operation", "group", t.group.cfg.Name, "operation", operation(t.kind), "took", time.Since(began))
+	}
+	if t.op != 0 {
+		e.post(func(now time.Duration) {
+			e.step(t.group, now, carp.Event{Kind: carp.EvDone, Op: t.op, Err: err})
+		})
+	}
+}
+
+// acquire takes the addresses and opens the fence, in the order in which
+// nothing can leave that should not.
+func (e *Engine) acquire(t task) error {
+	if len(t.vips) < len(t.group.vips()) {
+		return errNoInterface
+	}
+	if err := e.deps.Addresses.Acquire(t.vips, t.group.lease); err != nil {
+		return err
+	}
+	for _, link := range t.ports {
+		var ips []netip.Addr
+		for _, a := range t.vips {
+			if a.Index == link {
+				ips = append(ips, a.IP)
+			}
+		}
+		if err := e.deps.Fence.Clear(link, ips...); err != nil {
+			return err
+		}
+	}
+	if err := e.deps.Announcer.Announce(t.vips); err != nil {
+		// The neighbours learn by the next announcement, or by asking.
+		e.say(slog.LevelWarn, "announcement failed", "group", t.group.cfg.Name, "err", err)
+	}
+	return nil
+}
+
+// vips returns all addresses of a group, whether their interface exists or not.
+func (g *group) vips() []netip.Addr {
+	var out []netip.Addr
+	for _, r := range g.routers {
+		out = append(out, r.VIPs...)
+	}
+	return out
+}
+
+// keep orders the next hops on all interfaces to be kept resolved.
+func (e *Engine) keep() {
+	var t task
+	for _, p := range e.ports {
+		if p.index != 0 {
+			t.ports = append(t.ports, p.index)
+		}
+	}
+	e.work.put(t)
+}
+
+func operation(k carp.ActionKind) string {
+	switch k {
+	case carp.ActFence:
+		return "fence"
+	case carp.ActAcquire:
+		return "acquire"
+	case carp.ActRelease:
+		return "release"
+	case carp.ActRenew:
+		return "renew"
+	case carp.ActAnnounce:
+		return "announce"
+	}
+	return "unknown"
+}

@@ -1,0 +1,85 @@
+package vip
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// NextHops looks after the neighbours through which traffic leaves. Not for
+// concurrent use.
+type NextHops struct{ nl *netlink.Handle }
+
+// NewNextHops opens a socket in the network namespace of the calling thread.
+func NewNextHops() (*NextHops, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	return &NextHops{nl: h}, nil
+}
+
+// Close closes the socket.
+func (n *NextHops) Close() { n.nl.Close() }
+
+// Keep asks the kernel to keep the gateways on the interfaces resolved at all
+// times (managed neighbours, Linux 5.16), so that no takeover waits for ARP or
+// neighbour discovery: one lost packet there costs a second. It reads the
+// routing table, so call it rarely.
+func (n *NextHops) Keep(indexes []int) error {
+	var gateways []netlink.Neigh
+	add := func(index int, r netlink.Route, gw []byte) {
+		if gw == nil || !slices.Contains(indexes, index) {
+			return
+		}
+		nb := netlink.Neigh{LinkIndex: index, IP: gw, Family: r.Family, State: netlink.NUD_NONE, FlagsExt: netlink.NTF_EXT_MANAGED}
+		if !slices.ContainsFunc(gateways, func(o netlink.Neigh) bool { return o.LinkIndex == index && o.IP.Equal(nb.IP) }) {
+			gateways = append(gateways, nb)
+		}
+	}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		err := n.nl.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
+			add(r.LinkIndex, r, r.Gw)
+			for _, hop := range r.MultiPath {
+				add(hop.LinkIndex, r, hop.Gw)
+			}
+			return true
+		})
+		if err != nil {
+			return fmt.Errorf("read routes: %w", err)
+		}
+	}
+	var errs []error
+	for _, g := range gateways {
+		if err := n.nl.NeighSet(&g); err != nil {
+			errs = append(errs, fmt.Errorf("keep neighbour %v: %w", g.IP, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Purge drops what waits for neighbours that do not answer. A node that was cut
+// off has packets queued there that it sent as master; they must not leave when
+// its link comes back and another is master.
+func (n *NextHops) Purge(indexes []int) error {
+	var errs []error
+	for _, index := range indexes {
+		list, err := n.nl.NeighList(index, netlink.FAMILY_ALL)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read neighbours: %w", err))
+			continue
+		}
+		for _, nb := range list {
+			if nb.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) == 0 {
+				continue
+			}
+			if err := n.nl.NeighDel(&nb); err != nil && !errors.Is(err, unix.ENOENT) {
+				errs = append(errs, fmt.Errorf("delete neighbour %v: %w", nb.IP, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,101 @@
+package vip
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	localLimit = 500 * time.Millisecond // for the kernel to accept an IPv6 address as its own
+	localPause = 200 * time.Microsecond
+)
+
+// Plain holds addresses directly on their interfaces. Not for concurrent use.
+type Plain struct{ nl *netlink.Handle }
+
+// NewPlain opens a socket in the network namespace of the calling thread.
+func NewPlain() (*Plain, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	return &Plain{nl: h}, nil
+}
+
+// Close closes the socket. Addresses stay until their leases end.
+func (p *Plain) Close() { p.nl.Close() }
+
+// Acquire adds the addresses with a lease, and returns when the kernel routes
+// them as its own: it acknowledges an IPv6 address before that, and answers
+// that come meanwhile are lost for a second. All are tried; lease is rounded up
+// to seconds.
+func (p *Plain) Acquire(as []Address, lease time.Duration) error {
+	err := p.Renew(as, lease)
+	limit := time.Now().Add(localLimit)
+	for _, a := range as {
+		for a.IP.Is6() && !p.local(a) {
+			if time.Now().After(limit) {
+				return errors.Join(err, fmt.Errorf("add address %v: kernel does not route it as local", a.IP))
+			}
+			time.Sleep(localPause)
+		}
+	}
+	return err
+}
+
+// local reports whether the kernel has a local route for the address.
+func (p *Plain) local(a Address) bool {
+	opts := &netlink.RouteGetOptions{}
+	if a.IP.IsLinkLocalUnicast() {
+		opts.OifIndex = a.Index
+	}
+	rs, err := p.nl.RouteGetWithOptions(a.IP.AsSlice(), opts)
+	return err == nil && len(rs) > 0 && rs[0].Type == unix.RTN_LOCAL
+}
+
+// Renew extends the leases. An address that someone removed is added again.
+func (p *Plain) Renew(as []Address, lease time.Duration) error {
+	var errs []error
+	for _, a := range as {
+		if err := p.nl.AddrReplace(link(a.Index), address(a.IP, lease)); err != nil {
+			errs = append(errs, fmt.Errorf("add address %v: %w", a.IP, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Release removes the addresses. One that is not there is no error.
+func (p *Plain) Release(as []Address) error {
+	var errs []error
+	for _, a := range as {
+		err := p.nl.AddrDel(link(a.Index), address(a.IP, 0))
+		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, fmt.Errorf("remove address %v: %w", a.IP, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func link(index int) netlink.Link {
+	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
+}
+
+// address describes a host address. The preferred lifetime equals the valid
+// one: a deprecated address would be avoided as a source.
+func address(ip netip.Addr, lease time.Duration) *netlink.Addr {
+	seconds := int((lease + time.Second - 1) / time.Second)
+	flags := unix.IFA_F_NOPREFIXROUTE
+	if ip.Is6() {
+		flags |= unix.IFA_F_NODAD
+	}
+	return &netlink.Addr{
+		IPNet: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(ip.BitLen(), ip.BitLen())},
+		Flags: flags, ValidLft: seconds, PreferedLft: seconds,
+	}
+}

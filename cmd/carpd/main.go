@@ -1,0 +1,107 @@
+// Command carpd elects the master among gateways that share virtual addresses,
+// and holds the addresses and the fence. See carpd(8) and carpd.conf(5).
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+
+	"sasyncd/carp/engine"
+	"sasyncd/carp/vip"
+	"sasyncd/cmd/internal/conf"
+	"sasyncd/cmd/internal/daemon"
+	"sasyncd/kernel"
+)
+
+const (
+	defaultConfig = "/etc/carpd.conf"
+	verbCleanup   = "cleanup"
+
+	// minProcs keeps a processor of the runtime free while the engine's thread
+	// sleeps in the kernel. With a single one its next work would wait until
+	// the runtime notices, up to 10 ms.
+	minProcs = 4
+)
+
+func main() {
+	runtime.GOMAXPROCS(max(minProcs, runtime.GOMAXPROCS(0)))
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	f, err := daemon.DaemonFlags("carpd", defaultConfig, args, stderr, verbCleanup)
+	if err != nil {
+		return daemon.ExitUsage
+	}
+	if f.Version {
+		fmt.Fprintln(stdout, daemon.Version("carpd"))
+		return daemon.ExitOK
+	}
+	c, cfg, err := load(f.Config)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		if conf.IsConfig(err) {
+			return daemon.ExitConfig
+		}
+		return daemon.ExitFailure
+	}
+	if f.Check {
+		for _, w := range c.Warnings {
+			fmt.Fprintln(stderr, w)
+		}
+		if f.Verbose > 0 {
+			if err := c.Print(stdout); err != nil {
+				fmt.Fprintln(stderr, err)
+				return daemon.ExitFailure
+			}
+		}
+		return daemon.ExitOK
+	}
+	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
+	for _, w := range c.Warnings {
+		log.Warn("configuration", "problem", w.Error())
+	}
+	if len(f.Args) > 0 {
+		err = cleanup(cfg)
+	} else {
+		err = serve(c, cfg, log)
+	}
+	switch {
+	case err == nil:
+		return daemon.ExitOK
+	case errors.Is(err, fs.ErrPermission):
+		daemon.LogError(log, "lacking privilege", err)
+		return daemon.ExitPrivilege
+	}
+	daemon.LogError(log, "stopped", err)
+	return daemon.ExitFailure
+}
+
+// load reads the configuration and turns it into what the engine runs.
+func load(path string) (*conf.Carpd, engine.Config, error) {
+	c, err := conf.LoadCarpd(path)
+	if err != nil {
+		return nil, engine.Config{}, err
+	}
+	cfg, err := engineConfig(c)
+	return c, cfg, err
+}
+
+// cleanup makes the node silent after its carpd was killed.
+func cleanup(cfg engine.Config) error {
+	fence, err := kernel.OpenFence(true)
+	if err != nil {
+		return err
+	}
+	defer fence.Close()
+	addresses, err := vip.NewPlain()
+	if err != nil {
+		return err
+	}
+	defer addresses.Close()
+	return engine.Cleanup(cfg, fence, addresses)
+}

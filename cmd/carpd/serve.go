@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"sasyncd/carp/api"
+	"sasyncd/carp/engine"
+	"sasyncd/carp/vip"
+	"sasyncd/cmd/internal/conf"
+	"sasyncd/cmd/internal/daemon"
+	"sasyncd/kernel"
+)
+
+const (
+	drainLimit = 5 * time.Second // for an orderly stop
+	stuckAfter = 5 * time.Second // the loop wakes at least at every advertisement, or when asked
+	pokeEach   = time.Second
+)
+
+// daemonUsers lists who may change things besides root and carpd's own user.
+func daemonUsers() []string { return []string{"sasyncd", "_sasyncd", "carpd", "_carpd"} }
+
+// serve runs the daemon.
+func serve(c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
+	fence, err := kernel.OpenFence(true)
+	if err != nil {
+		return err
+	}
+	defer fence.Close()
+	addresses, err := vip.NewPlain()
+	if err != nil {
+		return err
+	}
+	defer addresses.Close()
+	hops, err := vip.NewNextHops()
+	if err != nil {
+		return err
+	}
+	defer hops.Close()
+	announcer, err := vip.NewAnnouncer()
+	if err != nil {
+		return err
+	}
+	defer announcer.Close()
+	eng, err := engine.New(cfg, engine.Deps{
+		Fence: fence, Addresses: addresses, Announcer: announcer, NextHops: hops,
+		Terms: daemon.OpenState(c.StateDir, log), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	pulse := daemon.NewPulse()
+	eng.OnBeat(pulse.Beat)
+	server := api.NewServer(eng, trusted(), log)
+	eng.Attach(server)
+
+	p := daemon.Process{
+		Log: log, Notify: daemon.NewNotifier(),
+		Tasks: []daemon.Task{
+			eng,
+			newControl(c.Socket, server, eng),
+			daemon.NewTask("pulse", func(ctx context.Context) error { return poke(ctx, eng) }),
+		},
+		Dump: func() { dump(eng, log) },
+		Drain: func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, drainLimit)
+			defer cancel()
+			return eng.Stop(ctx)
+		},
+		Alive: func() bool { return pulse.Alive(stuckAfter) },
+	}
+	if c.Metrics.IsValid() {
+		p.Tasks = append(p.Tasks, web(c.Metrics, eng, pulse, log))
+	}
+	return p.Run(context.Background())
+}
+
+// trusted returns the users that may change things.
+func trusted() []uint32 {
+	ids := []uint32{uint32(os.Geteuid())}
+	for _, name := range daemonUsers() {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		if id, err := strconv.ParseUint(u.Uid, 10, 32); err == nil {
+			ids = append(ids, uint32(id))
+		}
+	}
+	return ids
+}
+
+// control is the task that serves clients. It begins when the engine does, so
+// that a client never meets a daemon that is not there yet.
+type control struct {
+	path   string
+	server *api.Server
+	eng    *engine.Engine
+	ready  chan struct{}
+}
+
+func newControl(path string, server *api.Server, eng *engine.Engine) *control {
+	return &control{path: path, server: server, eng: eng, ready: make(chan struct{})}
+}
+
+func (c *control) Ready() <-chan struct{} { return c.ready }
+func (c *control) String() string         { return "control socket" }
+
+func (c *control) Run(ctx context.Context) error {
+	select {
+	case <-c.eng.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	l, err := api.Listen(c.path)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	close(c.ready)
+	return c.server.Serve(ctx, l.UnixListener)
+}
+
+// poke keeps the pulse of an idle engine beating.
+func poke(ctx context.Context, eng *engine.Engine) error {
+	t := time.NewTicker(pokeEach)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			eng.Poke()
+		}
+	}
+}
+
+// dump writes the state to the log.
+func dump(eng *engine.Engine, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	groups, err := eng.Status(ctx)
+	if err != nil {
+		daemon.LogError(log, "state cannot be read", err)
+		return
+	}
+	for _, g := range groups {
+		log.Info("group", "name", g.Group, "state", g.State, "reason", g.Reason, "term", g.Term,
+			"blocked", g.Blocked, "demotion", g.Demotion, "clients", fmt.Sprint(g.Clients))
+	}
+}
+
+var errStuck = errors.New("election does not make progress")

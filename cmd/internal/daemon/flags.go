@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Flags are the command line of a daemon. Short flags may be combined (-dnv).
+type Flags struct {
+	Config  string   // -c
+	Debug   bool     // -d: log plain text to standard error
+	Check   bool     // -n: check the configuration and exit
+	Verbose int      // -v, repeatable
+	Version bool     // -V
+	Args    []string // what is not a flag
+}
+
+// DaemonFlags parses the command line of a daemon, args without its name. What
+// is not a flag must be one of verbs. On an error it has written the reason and
+// the usage to stderr, and the program exits with ExitUsage.
+func DaemonFlags(program, config string, args []string, stderr io.Writer, verbs ...string) (Flags, error) {
+	f := Flags{}
+	fs := newFlagSet(program)
+	fs.StringVarP(&f.Config, "config", "c", config, "")
+	fs.BoolVarP(&f.Debug, "debug", "d", false, "")
+	fs.BoolVarP(&f.Check, "check", "n", false, "")
+	fs.CountVarP(&f.Verbose, "verbose", "v", "")
+	fs.BoolVarP(&f.Version, "version", "V", false, "")
+	usage := fmt.Sprintf("usage: %s [-dnvV] [-c file]", program)
+	if len(verbs) > 0 {
+		usage += fmt.Sprintf("\n       %s [-v] [-c file] %s", program, strings.Join(verbs, "|"))
+	}
+	err := fs.Parse(args)
+	f.Args = fs.Args()
+	switch {
+	case err != nil:
+	case len(f.Args) > 1:
+		err = fmt.Errorf("too many arguments: %s", strings.Join(f.Args, " "))
+	case len(f.Args) == 1 && !slices.Contains(verbs, f.Args[0]):
+		err = fmt.Errorf("unknown argument %q", f.Args[0])
+	}
+	return f, complain(program, usage, err, stderr)
+}
+
+// ControlFlags are the command line of a program that speaks to a daemon.
+type ControlFlags struct {
+	Socket  string   // -s
+	JSON    bool     // -j
+	Verbose int      // -v, repeatable; before or behind the verb
+	Version bool     // -V
+	Args    []string // verb and operands
+}
+
+// CtlFlags parses the command line of a control program, args without its name.
+// usage lists the verbs for the usage message. Errors are as in DaemonFlags.
+func CtlFlags(program, socket string, args []string, stderr io.Writer, usage string) (ControlFlags, error) {
+	f := ControlFlags{}
+	fs := newFlagSet(program)
+	fs.SetInterspersed(true) // `show sa -v`
+	fs.StringVarP(&f.Socket, "socket", "s", socket, "")
+	fs.BoolVarP(&f.JSON, "json", "j", false, "")
+	fs.CountVarP(&f.Verbose, "verbose", "v", "")
+	fs.BoolVarP(&f.Version, "version", "V", false, "")
+	err := fs.Parse(args)
+	f.Args = fs.Args()
+	if err == nil && len(f.Args) == 0 && !f.Version {
+		err = fmt.Errorf("a command is missing")
+	}
+	return f, complain(program, fmt.Sprintf("usage: %s [-jvV] [-s socket] command ...\n%s", program, usage), err, stderr)
+}
+
+func newFlagSet(program string) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(program, pflag.ContinueOnError)
+	fs.SetInterspersed(false) // as getopt(3) of the BSDs
+	fs.Usage = func() {}
+	fs.SetOutput(io.Discard)
+	return fs
+}
+
+func complain(program, usage string, err error, stderr io.Writer) error {
+	if err == nil {
+		return nil
+	}
+	if err != pflag.ErrHelp {
+		fmt.Fprintf(stderr, "%s: %v\n", program, err)
+	}
+	fmt.Fprintln(stderr, usage)
+	return fmt.Errorf("parse command line: %w", err)
+}

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"bytes"
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDaemonFlags(t *testing.T) {
+	const usage = "usage: carpd [-dnvV] [-c file]\n       carpd [-v] [-c file] cleanup\n"
+	for _, tt := range []struct {
+		args   string
+		want   Flags
+		stderr string
+	}{
+		{"", Flags{Config: "/etc/carpd.conf", Args: []string{}}, ""},
+		{"-dnv", Flags{Config: "/etc/carpd.conf", Debug: true, Check: true, Verbose: 1, Args: []string{}}, ""},
+		{"-nvv -c x.conf", Flags{Config: "x.conf", Check: true, Verbose: 2, Args: []string{}}, ""},
+		{"-cx.conf -V", Flags{Config: "x.conf", Version: true, Args: []string{}}, ""},
+		{"-v cleanup", Flags{Config: "/etc/carpd.conf", Verbose: 1, Args: []string{"cleanup"}}, ""},
+		{"-x", Flags{}, "carpd: unknown shorthand flag: 'x' in -x\n" + usage},
+		{"-c", Flags{}, "carpd: flag needs an argument: 'c' in -c\n" + usage},
+		{"clean", Flags{}, "carpd: unknown argument \"clean\"\n" + usage},
+		{"cleanup -d", Flags{}, "carpd: too many arguments: cleanup -d\n" + usage},
+		{"-h", Flags{}, usage},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			var stderr bytes.Buffer
+			got, err := DaemonFlags("carpd", "/etc/carpd.conf", strings.Fields(tt.args), &stderr, "cleanup")
+			if (err != nil) != (tt.stderr != "") {
+				t.Fatalf("error is %v", err)
+			}
+			if diff := cmp.Diff(tt.stderr, stderr.String()); diff != "" {
+				t.Errorf("standard error (-want +got):\n%s", diff)
+			}
+			if err == nil {
+				if diff := cmp.Diff(tt.want, got); diff != "" {
+					t.Errorf("flags (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func TestCtlFlags(t *testing.T) {
+	var stderr bytes.Buffer
+	got, err := CtlFlags("sasyncctl", "/run/s.sock", strings.Fields("-j show sa -v -s /tmp/s"), &stderr, "  show sa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ControlFlags{Socket: "/tmp/s", JSON: true, Verbose: 1, Args: []string{"show", "sa"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("flags (-want +got):\n%s", diff)
+	}
+	if _, err := CtlFlags("sasyncctl", "/run/s.sock", nil, &stderr, "  show sa"); err == nil {
+		t.Error("no command is accepted")
+	}
+	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-jvV] [-s socket] command ...\n  show sa\n"; stderr.String() != want {
+		t.Errorf("standard error is %q, want %q", stderr.String(), want)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "0123456789abcdef0123"}, {Key: "vcs.time", Value: "2026-11-20T10:00:00Z"}, {Key: "vcs.modified", Value: "true"},
+	}}
+	if got, want := describe("carpd", info), "carpd v1.2.3 0123456789ab+dirty 2026-11-20T10:00:00Z (go1.26.0 "; !strings.HasPrefix(got, want) {
+		t.Errorf("version is %q, want it to begin with %q", got, want)
+	}
+	if got := describe("carpd", &debug.BuildInfo{GoVersion: "go1.26.0"}); !strings.HasPrefix(got, "carpd devel (go1.26.0 ") {
+		t.Errorf("version of a plain build is %q", got)
+	}
+	if got := Version("carpd"); !strings.HasPrefix(got, "carpd ") {
+		t.Errorf("version is %q", got)
+	}
+}
