@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,8 +125,8 @@ func TestFaults(t *testing.T) {
 // is why ages and not dates are replicated.
 func TestClockStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var step time.Duration
-		k := New(func() time.Time { return time.Now().Add(step) })
+		var step atomic.Int64
+		k := New(func() time.Time { return time.Now().Add(time.Duration(step.Load())) })
 		events, err := k.Watch(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -134,7 +135,7 @@ func TestClockStep(t *testing.T) {
 		sa.Limits.HardAdd = 3600
 		apply(t, k, addSA(sa))
 		<-events
-		step = 24 * time.Hour
+		step.Store(int64(24 * time.Hour))
 		start := time.Now()
 		if ev := <-events; ev.Kind != sadb.EventExpireSA || !ev.Hard {
 			t.Errorf("event %+v", ev)
