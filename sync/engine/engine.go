@@ -363,6 +363,6 @@ type Counts struct {
 	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
 	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
 	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
-	DigestMismatches                                      uint64
+	DigestMismatches, TailRecords                         uint64
 	DumpTime                                              time.Duration
 }

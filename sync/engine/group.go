@@ -32,6 +32,7 @@ type group struct {
 	preparing bool
 	handover  *handover
 
+	tail        *tail   // MASTER, not filled yet: waits for another standby
 	from        *member // the member whose stream is followed
 	contactLost time.Time
 	newer       time.Time // when a newer term was first heard of without its stream
@@ -286,6 +287,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
 		}
 	}
+	e.takeTail(g)
 	e.requestDump(ctx)
 }
 
@@ -332,6 +334,10 @@ func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot)
 	}
 	if g.role == wire.RoleMaster {
 		if g.pub == nil {
+			if g.waitsForTail(now) {
+				return
+			}
+			g.tail = nil
 			g.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce})
 			g.pub.reconcile(now, snap, g.touched)
 			g.pub.journal.forget()
@@ -540,6 +546,9 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			}
 			e.publish(g, recs)
 			e.advanceHandover(g, now)
+		} else if g.tail != nil && !g.waitsForTail(now) {
+			g.tail = nil
+			e.requestDump(ctx)
 		}
 		e.followPromotion(ctx, g)
 	} else {

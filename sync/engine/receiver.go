@@ -35,7 +35,8 @@ type receiver struct {
 	handles    map[uint32]*wantSA
 	have       map[sadb.SAKey]haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
-	sums       sums // over what is wanted
+	sums       sums    // over what is wanted
+	tail       journal // the last deltas, for a new master that lacks them
 }
 
 type wantSA struct {
@@ -81,6 +82,7 @@ func newReceiver(m sadb.Margin, sweeps bool) *receiver {
 		handles:    make(map[uint32]*wantSA),
 		have:       make(map[sadb.SAKey]haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
+		tail:       journal{limit: tailRecords},
 	}
 }
 
@@ -159,6 +161,7 @@ func (r *receiver) begin(id wire.StreamID, seq uint64) {
 		// Handles belong to a stream.
 		r.handles = make(map[uint32]*wantSA)
 	}
+	r.tail.forget()
 	r.applied = 0
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq}
 	r.gen++
@@ -174,6 +177,7 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 	r.applied++
 	if rec.Numbered {
 		r.pos.Seq++
+		r.tail.add(r.pos.Seq, now, rec)
 	}
 	switch rec.Kind {
 	case wire.PutSA:

@@ -392,6 +392,12 @@ func (k *simKernel) foreign(ops ...sadb.Op) {
 	}
 }
 
+func (k *simKernel) has(key sadb.SAKey) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sas[key] != nil
+}
+
 // flush is `ip xfrm state flush; ip xfrm policy flush`.
 func (k *simKernel) flush() {
 	k.mu.Lock()
