@@ -26,6 +26,8 @@ import (
 type elector interface {
 	engine.Elector
 	Run(ctx context.Context) error
+	// HandOver gives mastership away because an operator wants it.
+	HandOver(ctx context.Context, group string) error
 }
 
 // audit is how often a standby checks its kernel.
@@ -84,10 +86,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
-		daemon.NewControlServer(c.Socket, log, verbs(eng, func(_ context.Context, group string) error {
-			el.Resign(group, "operator")
-			return nil
-		}, reload)),
+		daemon.NewControlServer(c.Socket, log, verbs(eng, el.HandOver, reload)),
 	}
 	if c.Metrics.IsValid() {
 		alive := func() error {

@@ -49,6 +49,9 @@ type group struct {
 	// yieldedTo is the master to which this node gave way in a split. While it
 	// is alive this node does not contend, whatever the advertisements say.
 	yieldedTo wire.NodeID
+	// handedAt is when this node last handed over: its successor is master a
+	// moment before the election has told this node that it no longer is.
+	handedAt time.Time
 }
 
 // handover is a planned loss of mastership that waits for the successor's
@@ -203,7 +206,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {
 			continue
 		}
-		g.handover = nil
+		g.handover, g.handedAt = nil, now
 		e.elector.Prepared(g.name, h.term)
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
 		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)

@@ -249,7 +249,11 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 // twoMasters resolves a split.
 func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
-	if now := time.Now(); now.Sub(g.yielded) >= yieldPause {
+	now := time.Now()
+	if yield && now.Sub(g.handedAt) < yieldPause {
+		return // the successor that this node has made
+	}
+	if now.Sub(g.yielded) >= yieldPause {
 		g.yielded = now
 		e.stats.SplitsSeen++
 		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", yield)
