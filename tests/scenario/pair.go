@@ -114,6 +114,10 @@ func (p *Pair) WaitFit(master *Member) {
 func (m *Member) StartDaemons() {
 	m.pair.t.Helper()
 	m.StartCarpd()
+	lab.Eventually(m.pair.t, startLimit, "carpd of "+m.Name+" to answer", func() bool {
+		_, err := m.Elected()
+		return err == nil
+	})
 	m.StartSasyncd()
 	lab.Eventually(m.pair.t, startLimit, "the daemons of "+m.Name+" to answer", func() bool {
 		_, err := m.Status()

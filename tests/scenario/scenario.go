@@ -134,9 +134,12 @@ func (r *run) phase(name string, budget time.Duration, what string) {
 	refused := r.refusals()
 	r.endPhase(now, refused)
 	r.phases = append(r.phases, &Phase{Name: name, From: now, Budget: budget, refused: refused})
-	if what != "" {
-		r.say("==", what)
+	if what == "" {
+		return
 	}
+	// A moment, so that a gap that the event makes begins in its own phase.
+	r.flows(flowRate / 10)
+	r.say("==", what)
 }
 
 func (r *run) endPhase(now time.Time, refused int) {

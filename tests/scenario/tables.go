@@ -12,7 +12,10 @@ import (
 // Tables is what "ip xfrm" says about a node.
 type Tables struct {
 	States   []string // one per SA, without what counts packets, sorted
-	Policies []string
+	Policies []string // all but the bypasses
+	// Bypasses are policies without a template: traffic that needs no tunnel. A
+	// backup has some for its own addresses inside.
+	Bypasses []string
 	// Sent are the outbound sequence numbers by SPI, 64 bits with ESN.
 	Sent map[uint32]uint64
 }
@@ -27,7 +30,14 @@ func ReadTables(nd *lab.Node) (Tables, error) {
 	if err != nil {
 		return Tables{}, err
 	}
-	t := Tables{Policies: paragraphs(policies), Sent: map[uint32]uint64{}}
+	t := Tables{Sent: map[uint32]uint64{}}
+	for _, p := range paragraphs(policies) {
+		if strings.Contains(p, "tmpl") {
+			t.Policies = append(t.Policies, p)
+		} else {
+			t.Bypasses = append(t.Bypasses, p)
+		}
+	}
 	for _, s := range paragraphs(states) {
 		text, spi, sent, err := parseState(s)
 		if err != nil {
@@ -38,6 +48,7 @@ func ReadTables(nd *lab.Node) (Tables, error) {
 	}
 	slices.Sort(t.States)
 	slices.Sort(t.Policies)
+	slices.Sort(t.Bypasses)
 	return t, nil
 }
 

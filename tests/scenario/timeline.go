@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,16 +69,39 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) readAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var lines []line
 	for _, l := range f.logs {
-		l.read(f.tell)
+		lines = append(lines, l.read()...)
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
+	for _, l := range lines {
+		if !uneventful(l.text) {
+			f.tell(l.at, l.who, l.text)
+		}
 	}
 }
 
-func (l *logTail) read(tell Teller) {
+// uneventful says which lines of the daemons only accompany others.
+func uneventful(text string) bool {
+	for _, s := range []string{"ready", "not connected", "master heard", "sending a snapshot", "publishing"} {
+		if text == s || strings.HasPrefix(text, s+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+// line is a line of a log.
+type line struct {
+	at        time.Time
+	who, text string
+}
+
+func (l *logTail) read() (lines []line) {
 	if l.file == nil {
 		var err error
 		if l.file, err = os.Open(l.path); err != nil {
-			return // not yet there
+			return nil // not yet there
 		}
 	}
 	var buf [4 << 10]byte
@@ -91,10 +115,10 @@ func (l *logTail) read(tell Teller) {
 	for {
 		i := bytes.IndexByte(l.rest, '\n')
 		if i < 0 {
-			return
+			return lines
 		}
 		at, text := parseLine(string(l.rest[:i]), time.Now())
-		tell(at, l.who, text)
+		lines = append(lines, line{at, l.who, text})
 		l.rest = l.rest[i+1:]
 	}
 }
