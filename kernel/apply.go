@@ -49,7 +49,7 @@ func (e *OpError) Is(target error) bool {
 // error.
 //
 // An added SA or policy is tagged as ours unless its Tag or Index is already
-// one of our tags.
+// one of ours.
 func (k *Kernel) Apply(ctx context.Context, ops []sadb.Op) []error {
 	errs := make([]error, len(ops))
 	k.write.mu.Lock()
@@ -178,7 +178,7 @@ func (k *Kernel) appendOp(b []byte, op *sadb.Op, now int64) ([]byte, error) {
 		return k.encoder.appendPolicyID(b, &op.Policy.Key)
 	default:
 		index := op.Policy.Index
-		if !IsOurPolicy(index) {
+		if !IsOurPolicy(index) && index&tagMask != tagBypass {
 			index = k.tags.nextPolicy(op.Policy.Key.Dir)
 		}
 		return k.encoder.appendPolicy(b, op.Policy, index)

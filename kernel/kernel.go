@@ -41,6 +41,7 @@ type Kernel struct {
 	// change of role.
 	write, read *requester
 	links       *links
+	routing     *routing
 	encoder     encoder
 	tags        tags
 	resyncs     atomic.Uint64
@@ -92,7 +93,7 @@ func (k *Kernel) open() (err error) {
 		return err
 	}
 	k.encoder.ifindex = k.links.index
-	return nil
+	return k.ns.do(func() (err error) { k.routing, err = openRouting(); return err })
 }
 
 // Close releases the sockets. Nothing in the kernel changes. Watches go on
@@ -103,6 +104,9 @@ func (k *Kernel) Close() error {
 		if r != nil {
 			errs = append(errs, r.close())
 		}
+	}
+	if k.routing != nil {
+		errs = append(errs, k.routing.close())
 	}
 	if k.links != nil {
 		errs = append(errs, k.links.close())

@@ -26,6 +26,7 @@ const (
 	fraToTable   = 1
 	fraBlackhole = 6
 
+	rtaDst      = 1
 	rtaOIF      = 4
 	rtaGateway  = 5
 	rtaPriority = 6
@@ -49,10 +50,11 @@ type rule struct {
 	pass bool
 }
 
-// route is a default route of a table, `default [via GATEWAY dev OIF onlink]`
-// or of a special type.
+// route is `DST [via GATEWAY onlink] [dev OIF]` in a table, or one of a special
+// type.
 type route struct {
 	family  sadb.Family
+	dst     netip.Prefix // not valid: default
 	table   uint32
 	kind    uint8 // unix.RTN_*
 	metric  uint32
@@ -82,8 +84,15 @@ func appendRule(b []byte, r rule) []byte {
 func appendRoute(b []byte, r route) []byte {
 	b, h := zeros(b, sizeRoute)
 	h[0], h[5], h[7] = byte(r.family), routeOwner, r.kind
-	if r.gateway.IsValid() {
+	switch {
+	case r.gateway.IsValid():
 		native.PutUint32(h[8:], unix.RTNH_F_ONLINK)
+	case r.oif != 0 && r.family == sadb.FamilyIPv4:
+		h[6] = unix.RT_SCOPE_LINK
+	}
+	if r.dst.IsValid() {
+		h[1] = byte(r.dst.Bits())
+		b = appendAttr(b, rtaDst, r.dst.Masked().Addr().AsSlice())
 	}
 	b = appendAttr32(b, rtaTable, r.table)
 	if r.metric != 0 {

@@ -14,6 +14,7 @@ import (
 const (
 	tagSA     = 0xe5000000 // km.seq: 0xe5 and 24 bits that differ from SA to SA
 	tagPolicy = 0x5a000000 // index: 0x5a, 21 bits, and the direction in the low 3
+	tagBypass = 0x5b000000 // the same for bypass policies
 	tagMask   = 0xff000000
 
 	tagPolicySlots = 1 << 21
@@ -22,7 +23,8 @@ const (
 // IsOurs reports whether an SA's tag says that sasyncd installed it.
 func IsOurs(tag uint32) bool { return tag&tagMask == tagSA }
 
-// IsOurPolicy reports whether a policy's index says that sasyncd installed it.
+// IsOurPolicy reports whether a policy's index says that sasyncd installed it as
+// the copy of a master's. Bypass policies are not meant: see [IsBypass].
 func IsOurPolicy(index uint32) bool { return index&tagMask == tagPolicy }
 
 // tags hands out tags. The low bits of an SA's tag differ because the kernel

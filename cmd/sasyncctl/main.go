@@ -146,7 +146,7 @@ func peers(out io.Writer, s engine.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PEER\tNODE\tKERNEL\tCONNECTED")
 	for _, m := range s.Members {
-		fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\n", m.Addr, m.Node, m.Kernel, ago(m.Since))
+		fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\n", m.Peer, m.Node, m.Kernel, ago(m.Since))
 	}
 	return w.Flush()
 }

@@ -40,7 +40,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintln(stderr, w)
 		}
 		if f.Verbose > 0 {
-			fmt.Fprint(stdout, c.Print())
+			if err := c.Print(stdout); err != nil {
+				return daemon.ExitFailure
+			}
 		}
 		return daemon.ExitOK
 	}

@@ -25,6 +25,16 @@ type Spec struct {
 	random bool // from hexadecimal, taken as random
 }
 
+// NewSpec returns the shared key of an already parsed configuration: random
+// bytes, or characters that are stretched when it is derived.
+func NewSpec(secret sadb.Secret, random bool) (Spec, error) {
+	switch secret.Len() {
+	case 16, 24, 32:
+		return Spec{secret, random}, nil
+	}
+	return Spec{}, fmt.Errorf("shared key has %d bytes, must have 16, 24 or 32", secret.Len())
+}
+
 // ParseSpec reads a shared key: 0x and 32, 48 or 64 hexadecimal digits, or
 // exactly 16, 24 or 32 characters of printable ASCII without blanks. The error
 // tells lengths, never contents.

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -41,9 +42,11 @@ type Config struct {
 	Sweep bool
 	// Skip are the peers' own addresses in `mode skipslave`.
 	Skip []netip.Addr
-	// Bypass returns policies that keep this node's own addresses reachable
-	// while it is BACKUP; nil for none.
-	Bypass func(ctx context.Context, vips []netip.Addr) ([]*sadb.Policy, error)
+	// Bypass keeps this node's own addresses inside reachable while it is
+	// BACKUP of the groups with these virtual IPs, and undoes that without
+	// any. It is called after each reading of the kernel with the policies
+	// found; nil for nothing.
+	Bypass func(ctx context.Context, vips []netip.Addr, policies []*sadb.Policy) error
 	// Fence silences the virtual IPs of a group whose elector died while this
 	// node was MASTER: nobody else on this machine would, and another node is
 	// about to take over. nil leaves it to the elector.
@@ -90,11 +93,13 @@ type Engine struct {
 	dumpStale  bool // the reading under way is older than what is known
 	lastDump   time.Time
 	dumps      chan dumpResult
+	bypassed   bool // bypass policies may be in the kernel
 	calls      chan func()
 	ready      chan struct{}
 	lastTag    uint32
 	stats      Counts
-	wallOffset time.Duration // of the wall clock against the monotonic one
+	told       atomic.Pointer[[]wire.GroupState] // as of the last event
+	wallOffset time.Duration                     // of the wall clock against the monotonic one
 }
 
 type dumpResult struct {
@@ -142,6 +147,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
+		e.tellGroups()
 		// The election goes first: nothing may delay a change of role.
 		select {
 		case ev := <-e.elector.Events():
@@ -233,6 +239,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	for _, g := range e.order {
 		e.groupDumped(ctx, g, g.select_(r.snap))
 	}
+	e.bypass(ctx, r.snap.Policies)
 	select {
 	case <-e.ready:
 	default:
@@ -257,6 +264,30 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 	for _, g := range e.order {
 		e.groupTick(ctx, g, now)
 	}
+}
+
+// bypass keeps the own addresses of a BACKUP reachable, and takes that back
+// when it is MASTER.
+func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
+	if e.cfg.Bypass == nil {
+		return
+	}
+	var vips []netip.Addr
+	for _, g := range e.order {
+		if g.role == wire.RoleBackup && !g.preparing {
+			vips = append(vips, g.vips...)
+		}
+	}
+	if len(vips) == 0 && !e.bypassed {
+		return
+	}
+	if err := e.cfg.Bypass(ctx, vips, policies); err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("own addresses inside are not reachable from remote sites", "err", err)
+		}
+		return
+	}
+	e.bypassed = len(vips) > 0
 }
 
 // clockStepLimit is far above what slewing does within one tick.
@@ -329,5 +360,6 @@ type Counts struct {
 	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
 	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
 	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
+	DigestMismatches                                      uint64
 	DumpTime                                              time.Duration
 }

@@ -473,3 +473,42 @@ func TestSurvivorOfASplitJumpsAboveBoth(t *testing.T) {
 		w.equal("after the split")
 	})
 }
+
+// TestDigestRepairs damages what a standby believes and what its kernel has,
+// as only a defect could, and expects the audit of the stream to heal it. A
+// deletion that the master holds back must not look like damage.
+func TestDigestRepairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := pair(t, 30)
+		defer w.stop()
+		n := w.nodes[1]
+		stray := tunnel(r, 200, false)
+		_ = n.engine.do(t.Context(), func() {
+			rcv := n.engine.order[0].rcv
+			lost := 0
+			for k, x := range rcv.want {
+				if lost++; lost > 5 {
+					break
+				}
+				rcv.forgetSA(k)
+				_ = x
+			}
+			for _, op := range stray[:2] {
+				rcv.wants(op.SA.Key, &wantSA{sa: op.SA, core: coreDigest(op.SA), limits: standbyLimits(op.SA.Limits), handle: 10000})
+			}
+		})
+		time.Sleep(12 * time.Second)
+		w.equal("after the repair")
+		if c := w.counts(1); c.DigestMismatches == 0 {
+			t.Error("the damage was not noticed")
+		}
+		before := w.counts(1).DigestMismatches
+		held := w.nodes[0].kernel
+		held.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: held.sas[held.order[0]]})
+		time.Sleep(12 * time.Second)
+		w.equal("after a deletion that was held back")
+		if c := w.counts(1); c.DigestMismatches != before {
+			t.Error("a deletion that was held back looked like damage")
+		}
+	})
+}

@@ -39,7 +39,6 @@ type group struct {
 
 	touched  *touched
 	foreign  time.Time // when to look after a foreign change; zero: never
-	bypasses []*sadb.Policy
 	told     Readiness
 	toldOnce bool
 	trail    []sadb.Op // work of a promotion that may come after the VIPs
@@ -50,6 +49,9 @@ type group struct {
 	// yieldedTo is the master to which this node gave way in a split. While it
 	// is alive this node does not contend, whatever the advertisements say.
 	yieldedTo wire.NodeID
+	// handedAt is when this node last handed over: its successor is master a
+	// moment before the election has told this node that it no longer is.
+	handedAt time.Time
 }
 
 // handover is a planned loss of mastership that waits for the successor's
@@ -204,10 +206,10 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {
 			continue
 		}
-		g.handover = nil
+		g.handover, g.handedAt = nil, now
 		e.elector.Prepared(g.name, h.term)
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
-		e.log.Info("hand-over", "group", g.name, "to", m.session.Addr().Addr(), "term", h.term)
+		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
 		return
 	}
 	if !now.Before(h.until) {
@@ -247,7 +249,6 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	e.broadcast(&wire.State{GroupState: g.state()})
 	if g.role != wire.RoleMaster {
 		e.follow(g, false)
-		e.setBypass(ctx, g)
 	}
 	e.peers.Kick()
 }
@@ -277,10 +278,6 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
 		}
 	}
-	for _, p := range g.bypasses {
-		g.trail = append([]sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: p}}, g.trail...)
-	}
-	g.bypasses = nil
 	e.requestDump(ctx)
 }
 
@@ -541,7 +538,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 }
 
 // followPromotion does the part of a promotion that may come after the VIPs:
-// restoring soft limits and removing the backup's bypass policies.
+// restoring soft limits.
 func (e *Engine) followPromotion(ctx context.Context, g *group) {
 	if len(g.trail) == 0 {
 		return
@@ -634,27 +631,4 @@ func ahead(a, b wire.StreamPos) bool {
 		return a.Term > b.Term
 	}
 	return a.StreamID == b.StreamID && a.Seq > b.Seq
-}
-
-// setBypass installs the policies that keep the node's own addresses reachable
-// while it is BACKUP.
-func (e *Engine) setBypass(ctx context.Context, g *group) {
-	if e.cfg.Bypass == nil || len(g.vips) == 0 {
-		return
-	}
-	pols, err := e.cfg.Bypass(ctx, g.vips)
-	if err != nil {
-		e.log.Warn("policies for this node's own addresses are not known", "group", g.name, "err", err)
-		return
-	}
-	var ops []sadb.Op
-	for _, p := range pols {
-		ops = append(ops, sadb.Op{Kind: sadb.OpUpdatePolicy, Policy: p})
-	}
-	for i, err := range e.kernel.Apply(ctx, ops) {
-		if err != nil {
-			e.kernelError(g, ops[i], err)
-		}
-	}
-	g.bypasses = pols
 }

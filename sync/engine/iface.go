@@ -32,12 +32,15 @@ type Peers interface {
 
 // Session is one authenticated connection to a member.
 type Session interface {
-	// Send queues a message; false means that the queue is full.
+	// Send queues a message; false means that the queue is full, or that the
+	// session is over and its end is about to be reported.
 	Send(m wire.Message) bool
+	// Queued is how many bytes wait to be sent; 0 once the session is over.
+	Queued() int
 	// Close ends the session, telling the peer why.
 	Close(code wire.ByeCode, reason string)
-	// Addr is the peer's address, for logs.
-	Addr() netip.AddrPort
+	// Peer is the peer's name in the configuration.
+	Peer() string
 }
 
 // PeerEventKind says what happened to a session.

@@ -43,6 +43,7 @@ type outStream struct {
 	finishedAt        time.Time
 	snapshot          bool
 	snapSAs, snapPols uint32
+	digestAt          time.Time
 }
 
 // snapWindow is how many records of a snapshot may be unacknowledged, so that
@@ -77,18 +78,21 @@ func (e *Engine) send(m *member, msg wire.Message) bool {
 	if m.session.Send(msg) {
 		return true
 	}
-	e.stats.CutOffs++
-	e.log.Warn("cut off a peer that does not keep up", "peer", m.session.Addr())
-	m.session.Close(wire.ByeSlow, "queue is full, resynchronise")
 	for _, ms := range m.groups {
 		ms.out = nil
 	}
+	if m.session.Queued() == 0 {
+		return false // over; its end is about to be reported
+	}
+	e.stats.CutOffs++
+	e.log.Warn("cut off a peer that does not keep up", "peer", m.session.Peer())
+	m.session.Close(wire.ByeSlow, "queue is full, resynchronise")
 	return false
 }
 
 // refuse ends a session whose peer sent what makes no sense.
 func (e *Engine) refuse(m *member, why string) {
-	e.log.Warn("closing a session", "peer", m.session.Addr(), "reason", why)
+	e.log.Warn("closing a session", "peer", m.session.Peer(), "reason", why)
 	m.session.Close(wire.ByeProtocol, why)
 }
 
@@ -154,7 +158,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			e.exec(ctx, g, g.rcv.end(msg.Seq))
 			e.stats.SnapshotsReceived++
 			sas, policies, refused, _ := g.rcv.counts()
-			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Addr(), "term", g.rcv.pos.Term,
+			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.pos.Term,
 				"sas", sas, "policies", policies, "refused", refused)
 			e.ack(m, g, msg.Stream)
 			e.tellReadiness(g, time.Now())
@@ -170,7 +174,19 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.handoverTo(m, msg)
 	case *wire.Maxima:
 		e.maxima(ctx, m, msg)
-	case *wire.Gossip, *wire.Unknown, *wire.Digest, *wire.BucketRequest, *wire.BucketItems:
+	case *wire.Digest:
+		if g := e.receiving(m, msg.Stream); g != nil {
+			e.compareDigest(m, g, msg)
+		}
+	case *wire.BucketRequest:
+		e.sendBuckets(m, msg)
+	case *wire.BucketItems:
+		if g := e.receiving(m, msg.Stream); g != nil {
+			ops := g.rcv.repairBucket(time.Now(), e.mono(), msg)
+			e.stats.Repairs += uint64(countRepairs(ops))
+			e.exec(ctx, g, ops)
+		}
+	case *wire.Gossip, *wire.Unknown:
 	default:
 		e.refuse(m, "unexpected "+msg.Type().String()+" message")
 	}
@@ -197,16 +213,8 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		return
 	}
 	if g.role == wire.RoleMaster {
-		if gs.Term > g.term {
-			// It was master under a later term and gave way: advertisements know
-			// priorities, not terms. Go on under a term above both, or nobody
-			// who followed it would follow this node.
-			g.term = gs.Term + 1
-			e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Addr(), "term", g.term)
-			g.toldOnce = false
-			e.becomeMaster(ctx, g)
-			e.broadcast(&wire.State{GroupState: g.state()})
-			e.tellReadiness(g, time.Now())
+		if gs.Have.Term > g.term {
+			e.laterTerm(ctx, m, g, gs)
 		}
 		return
 	}
@@ -219,13 +227,36 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 	e.tellReadiness(g, time.Now())
 }
 
+// laterTerm is what a master does that meets a standby of a later term.
+func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.GroupState) {
+	if gs.Have.Node != m.hello.Node {
+		// It follows somebody else: this node is a stale one that came back.
+		e.log.Error("a later master exists, giving way", "group", g.name, "term", g.term, "later", gs.Have.Term, "node", gs.Have.Node.String())
+		e.elector.Resign(g.name, "stale: a later master exists")
+		return
+	}
+	// It was that master itself and gave way: advertisements know priorities,
+	// not terms. Go on under a term above both, or nobody who followed it would
+	// follow this node.
+	g.term = max(gs.Term, gs.Have.Term) + 1
+	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
+	g.toldOnce = false
+	e.becomeMaster(ctx, g)
+	e.broadcast(&wire.State{GroupState: g.state()})
+	e.tellReadiness(g, time.Now())
+}
+
 // twoMasters resolves a split.
 func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
-	if now := time.Now(); now.Sub(g.yielded) >= yieldPause {
+	now := time.Now()
+	if yield && now.Sub(g.handedAt) < yieldPause {
+		return // the successor that this node has made
+	}
+	if now.Sub(g.yielded) >= yieldPause {
 		g.yielded = now
 		e.stats.SplitsSeen++
-		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Addr(), "peer_term", gs.Term, "yields", yield)
+		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", yield)
 		if yield {
 			g.yieldedTo = m.hello.Node
 			e.elector.Resign(g.name, "another master with a higher term")
@@ -306,7 +337,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 	out.snapshot = true
 	out.cursor = g.pub.snapshot()
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
-	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Addr(), "sas", out.snapSAs, "policies", out.snapPols)
+	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
 	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
 	e.pump(g, m, out)
 }
@@ -361,7 +392,9 @@ func (e *Engine) publish(g *group, recs []wire.Record) {
 func (e *Engine) sendCounters(g *group, now time.Time) {
 	for _, m := range e.sorted() {
 		if ms := m.groups[g.name]; ms != nil && ms.out != nil {
-			e.sendCountersTo(g, m, ms.out, now)
+			out := ms.out
+			e.sendCountersTo(g, m, out, now)
+			e.sendDigest(g, m, out, now)
 		}
 	}
 }
@@ -403,7 +436,7 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, time.Now()
 		if a.SnapDone && !out.snapDone {
 			out.snapDone, out.finishedAt = true, time.Now()
-			e.log.Info("standby is complete", "group", name, "peer", m.session.Addr(), "took", out.finishedAt.Sub(out.began))
+			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.finishedAt.Sub(out.began))
 		}
 		e.pump(g, m, out)
 		e.advanceHandover(g, time.Now())
@@ -482,6 +515,6 @@ func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 	if g == nil || g.role == wire.RoleMaster || g.from != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
 		return
 	}
-	e.log.Info("master hands over", "group", g.name, "peer", m.session.Addr(), "term", h.Term)
+	e.log.Info("master hands over", "group", g.name, "peer", m.session.Peer(), "term", h.Term)
 	e.elector.Takeover(g.name, h.Term)
 }

@@ -20,6 +20,7 @@ type publisher struct {
 	cover      map[coverKey]int // published SAs by what they protect
 	lastHandle uint32
 	journal    journal
+	sums       sums
 }
 
 // pubSA is one published SA.
@@ -94,7 +95,9 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 		p.sas[sa.Key] = old
 	} else {
 		p.uncover(old.sa)
+		p.sums.remove(wire.SAKeyDigest(sa.Key), old.digest)
 	}
+	p.sums.add(wire.SAKeyDigest(sa.Key), d)
 	old.sa, old.digest, old.moved = sa, d, p.epoch
 	p.cover[coverOf(sa)]++
 	return p.append(now, wire.Record{Kind: wire.PutSA, Handle: old.handle, SA: sa}), true
@@ -122,26 +125,33 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 	}
 	delete(p.sas, key)
 	p.uncover(e.sa)
+	p.sums.remove(wire.SAKeyDigest(key), e.digest)
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
 }
 
 // putPolicy publishes pol if it is new or changed.
 func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, bool) {
 	d := wire.PolicyDigest(pol)
-	if old := p.policies[pol.Key]; old != nil && old.digest == d {
-		old.policy = pol
-		return wire.Record{}, false
+	if old := p.policies[pol.Key]; old != nil {
+		if old.digest == d {
+			old.policy = pol
+			return wire.Record{}, false
+		}
+		p.sums.remove(wire.PolicyKeyDigest(&pol.Key), old.digest)
 	}
+	p.sums.add(wire.PolicyKeyDigest(&pol.Key), d)
 	p.policies[pol.Key] = &pubPolicy{pol, d}
 	return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true
 }
 
 // deletePolicy publishes the deletion of key if it was published.
 func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record, bool) {
-	if p.policies[key] == nil {
+	e := p.policies[key]
+	if e == nil {
 		return wire.Record{}, false
 	}
 	delete(p.policies, key)
+	p.sums.remove(wire.PolicyKeyDigest(&key), e.digest)
 	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: key}), true
 }
 

@@ -35,6 +35,7 @@ type receiver struct {
 	handles    map[uint32]*wantSA
 	have       map[sadb.SAKey]haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
+	sums       sums // over what is wanted
 }
 
 type wantSA struct {
@@ -47,10 +48,12 @@ type wantSA struct {
 	rate   sadb.Rate
 	short  bool // the margin could not be kept: uncovered
 	failed error
+	item   wire.Sum // digest as published
 }
 
 type wantPolicy struct {
 	policy *sadb.Policy
+	item   wire.Sum // digest as published
 	digest wire.Sum
 	gen    uint64
 	failed error
@@ -170,20 +173,16 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 	case wire.PutSA:
 		return r.putSA(now, mono, rec)
 	case wire.DelSA:
-		w := r.want[rec.SAKey]
-		if w != nil {
-			delete(r.want, rec.SAKey)
-			delete(r.handles, w.handle)
-		}
+		r.forgetSA(rec.SAKey)
 		if _, ok := r.have[rec.SAKey]; ok {
 			return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: rec.SAKey}}}
 		}
 	case wire.PutPolicy:
 		w := &wantPolicy{policy: rec.Policy, digest: policyDigest(rec.Policy), gen: r.gen}
-		r.wantPolicy[rec.Policy.Key] = w
+		r.wantsPolicy(w)
 		return r.wantPolicyOps(w)
 	case wire.DelPolicy:
-		delete(r.wantPolicy, rec.PolicyKey)
+		r.forgetPolicy(rec.PolicyKey)
 		if _, ok := r.havePolicy[rec.PolicyKey]; ok {
 			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: rec.PolicyKey}}}
 		}
@@ -195,14 +194,17 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 	w := r.want[rec.SA.Key]
 	core := coreDigest(rec.SA)
 	if w == nil || w.core != core {
+		r.forgetSA(rec.SA.Key)
 		w = &wantSA{core: core}
-		r.want[rec.SA.Key] = w
 	} else if w.handle != rec.Handle {
 		delete(r.handles, w.handle)
 	}
+	r.unsum(rec.SA.Key)
 	w.sa, w.limits, w.handle, w.gen, w.at, w.failed = rec.SA, standbyLimits(rec.SA.Limits), rec.Handle, r.gen, now, nil
 	w.rate.Report(rec.SA.Packets, mono)
 	r.handles[rec.Handle] = w
+	delete(r.want, rec.SA.Key)
+	r.wants(rec.SA.Key, w)
 	return r.wantSAOps(now, w)
 }
 
@@ -292,13 +294,12 @@ func (r *receiver) end(seq uint64) []sadb.Op {
 	r.pos.Seq, r.pos.Complete = seq, true
 	for k, w := range r.want {
 		if w.gen != r.gen && r.sweeps {
-			delete(r.want, k)
-			delete(r.handles, w.handle)
+			r.forgetSA(k)
 		}
 	}
 	for k, w := range r.wantPolicy {
 		if w.gen != r.gen && r.sweeps {
-			delete(r.wantPolicy, k)
+			r.forgetPolicy(k)
 		}
 	}
 	if !r.sweeps {
@@ -470,10 +471,10 @@ func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	for k, e := range p.sas {
 		w := &wantSA{sa: e.sa, core: coreDigest(e.sa), limits: standbyLimits(e.sa.Limits), handle: e.handle, at: now}
 		w.rate.Report(e.sa.Packets, mono)
-		r.want[k] = w
+		r.wants(k, w)
 	}
-	for k, e := range p.policies {
-		r.wantPolicy[k] = &wantPolicy{policy: e.policy, digest: policyDigest(e.policy)}
+	for _, e := range p.policies {
+		r.wantsPolicy(&wantPolicy{policy: e.policy, digest: policyDigest(e.policy)})
 	}
 }
 

@@ -174,9 +174,8 @@ type simSession struct {
 	once   sync.Once
 }
 
-func (s *simSession) Addr() netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 0, byte(s.to.i + 1)}), 500)
-}
+func (s *simSession) Peer() string { return fmt.Sprintf("10.9.0.%d", s.to.i+1) }
+func (s *simSession) Queued() int  { return len(s.queue) }
 
 func (s *simSession) Send(m wire.Message) bool {
 	b, err := wire.AppendFrame(nil, m)
@@ -206,7 +205,7 @@ func (w *world) connect(i, j int) {
 	sa.peer, sb.peer = sb, sa
 	w.links[[2]int{min(i, j), max(i, j)}] = &simLink{sa, sb}
 	for _, s := range []*simSession{sa, sb} {
-		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Groups: s.from.engine.Groups(context.Background())}}
+		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Groups: s.from.engine.Groups()}}
 		go s.deliver()
 	}
 	synctest.Wait()

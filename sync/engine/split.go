@@ -73,7 +73,7 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	}
 	e.stats.SplitJumps += uint64(len(ops))
 	e.log.Error("another node sent on the same SAs, jumping above its numbers; rekey them",
-		"group", g.name, "peer", m.session.Addr(), "sas", len(ops))
+		"group", g.name, "peer", m.session.Peer(), "sas", len(ops))
 	for i, err := range e.kernel.Apply(ctx, ops) {
 		if err != nil {
 			e.kernelError(g, ops[i], err)

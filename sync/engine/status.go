@@ -63,7 +63,7 @@ type GroupPeerState struct {
 // MemberStatus is one connected peer.
 type MemberStatus struct {
 	Node   string    `json:"node"`
-	Addr   string    `json:"address"`
+	Peer   string    `json:"peer"`
 	Kernel string    `json:"kernel"`
 	Since  time.Time `json:"since"`
 }
@@ -82,21 +82,28 @@ func (e *Engine) Alive(ctx context.Context, d time.Duration) bool {
 	return e.do(ctx, func() {}) == nil
 }
 
-// Groups returns what this node tells a peer at the start of a session.
-func (e *Engine) Groups(ctx context.Context) []wire.GroupState {
-	var out []wire.GroupState
-	_ = e.do(ctx, func() {
-		for _, g := range e.order {
-			out = append(out, g.state())
-		}
-	})
-	return out
+// Groups returns what this node tells a peer at the start of a session. It
+// never waits for the engine; what changed since is told right afterwards.
+func (e *Engine) Groups() []wire.GroupState {
+	if p := e.told.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// tellGroups keeps Groups up to date.
+func (e *Engine) tellGroups() {
+	out := make([]wire.GroupState, 0, len(e.order))
+	for _, g := range e.order {
+		out = append(out, g.state())
+	}
+	e.told.Store(&out)
 }
 
 func (e *Engine) status(now time.Time) Status {
 	s := Status{Node: e.cfg.Node.String(), Counts: e.stats}
 	for _, m := range e.sorted() {
-		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Addr: m.session.Addr().String(),
+		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
 			Kernel: m.hello.Kernel, Since: m.since})
 	}
 	for _, g := range e.order {
@@ -116,7 +123,7 @@ func (e *Engine) status(now time.Time) Status {
 			if ms == nil {
 				continue
 			}
-			gs.Peers = append(gs.Peers, GroupPeerState{Peer: m.session.Addr().Addr().String(),
+			gs.Peers = append(gs.Peers, GroupPeerState{Peer: m.session.Peer(),
 				Role: ms.state.Role.String(), Term: ms.state.Term, InSync: ms.state.InSync})
 			if ms.out != nil && g.pub != nil {
 				gs.Standbys = append(gs.Standbys, g.standby(m, ms.out, now))
@@ -130,7 +137,7 @@ func (e *Engine) status(now time.Time) Status {
 // standby tells how far behind a standby is. The lag is the age of the oldest
 // delta that it has not acknowledged, or of the counters it holds.
 func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus {
-	st := StandbyStatus{Peer: m.session.Addr().Addr().String(), Complete: out.snapDone,
+	st := StandbyStatus{Peer: m.session.Peer(), Complete: out.snapDone,
 		Unacked: g.pub.seq - out.ackSeq, Epochs: g.pub.epoch - out.ackEpoch}
 	if !out.snapDone {
 		st.Lag = now.Sub(out.began).Seconds()

@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 60, "how many seeded histories to play")
+	histories = flag.Int("histories", 25, "how many seeded histories to play")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first history")
 )
 

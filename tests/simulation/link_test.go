@@ -1,8 +1,6 @@
 package simulation
 
 import (
-	"context"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -30,7 +28,8 @@ type session struct {
 	once     sync.Once
 }
 
-func (s *session) Addr() netip.AddrPort { return netip.AddrPortFrom(s.to.addr(), 500) }
+func (s *session) Peer() string { return s.to.addr().String() }
+func (s *session) Queued() int  { return len(s.queue) }
 
 func (s *session) Send(m wire.Message) bool {
 	b, err := wire.AppendFrame(nil, m)
@@ -97,7 +96,7 @@ func (s *sim) connect(i, j int) {
 	x.other, y.other = y, x
 	s.sessions[pairOf(i, j)] = x
 	for _, e := range []*session{x, y} {
-		hello := &wire.Hello{Node: wire.NodeID{byte(e.from.i + 1)}, Groups: e.from.engine.Groups(context.Background())}
+		hello := &wire.Hello{Node: wire.NodeID{byte(e.from.i + 1)}, Groups: e.from.engine.Groups()}
 		e.to.peers.events <- engine.PeerEvent{Kind: engine.PeerUp, Session: e.other, Hello: hello}
 		go e.deliver()
 	}

@@ -103,7 +103,7 @@ func (c *carpdParser) finishVRRP(in *Instance, at func(string) Pos) {
 }
 
 // checkPeersOf refuses unicast members that cannot work: of a family that the
-// instance does not have, missing for one that it has, or its own addresses.
+// instance does not have, or its own addresses.
 func (c *carpdParser) checkPeersOf(in *Instance, keyword string, peers []netip.Addr, pos Pos) {
 	if len(peers) == 0 {
 		return
@@ -121,7 +121,7 @@ func (c *carpdParser) checkPeersOf(in *Instance, keyword string, peers []netip.A
 	for i, name := range [2]string{"IPv4", "IPv6"} {
 		switch {
 		case vips[i] && !members[i]:
-			c.errorf(pos, "add one", "%s has no %s address and the instance has %s addresses", keyword, name, name)
+			c.warnf(pos, "add one if that network has no multicast", "%s has no %s address, so %s is multicast", keyword, name, name)
 		case members[i] && !vips[i]:
 			c.errorf(pos, "remove it", "%s has an %s address and the instance has no %s addresses", keyword, name, name)
 		}

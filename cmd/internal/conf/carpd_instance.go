@@ -27,10 +27,9 @@ func (c *carpdParser) instance(t token) bool {
 			c.errorf(name.pos, "give it a name of its own", "instance %s is already at line %d", in.Name, o.Pos.Line)
 		}
 	}
-	muted := !c.all && !c.supported(t.text)
 	complete := true
 	var given map[string]Pos
-	ok = c.block(t.text, muted, func(k token) bool {
+	ok = c.block(t.text, func(k token) bool {
 		given = c.given
 		if k.text != "address" && k.text != "key" && k.text != "unicast" && k.text != "carppeer" {
 			c.once(k)
@@ -49,16 +48,6 @@ func (c *carpdParser) instance(t token) bool {
 		c.groupRefs = append(c.groupRefs, groupRef{DefaultGroup, in.Pos})
 	}
 	return ok
-}
-
-// supported reports whether a keyword has an effect.
-func (p *parser) supported(path string) bool {
-	for _, k := range p.table {
-		if k.Path == path {
-			return k.Supported
-		}
-	}
-	return true
 }
 
 func (c *carpdParser) instanceStatement(in *Instance, t token) (ok bool) {

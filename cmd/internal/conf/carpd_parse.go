@@ -26,10 +26,11 @@ func parseCarpd(p *parser, file string) (*Carpd, error) {
 			p.unknown(t)
 			p.skip()
 		default:
-			p.use(t.pos, t.text)
+			end := p.begin(t.pos, t.text)
 			if !c.statement(t) {
 				p.skip()
 			}
+			end()
 		}
 	}
 	c.check()
@@ -78,15 +79,15 @@ func (c *carpdParser) statement(t token) bool {
 
 // block reads { statement ... } and calls one for each. It goes on after errors
 // inside, and returns false only when the block has no beginning.
-func (c *carpdParser) block(name string, muted bool, one func(t token) bool) bool {
+func (c *carpdParser) block(name string, one func(t token) bool) bool {
 	open := c.cur()
 	if open.kind != tokOpen {
 		c.errorf(open.pos, "write { in front of its statements", "%s needs a block but %s follows", name, open)
 		return false
 	}
 	c.i++
-	defer func(context string, muted bool) { c.context, c.muted, c.given = context, muted, nil }(c.context, c.muted)
-	c.context, c.muted, c.given = name, c.muted || muted, map[string]Pos{}
+	defer func(context string) { c.context, c.given = context, nil }(c.context)
+	c.context, c.given = name, map[string]Pos{}
 	for {
 		t := c.next()
 		switch {
@@ -102,10 +103,11 @@ func (c *carpdParser) block(name string, muted bool, one func(t token) bool) boo
 			c.unknown(t)
 			c.skip()
 		default:
-			c.use(t.pos, name+" "+t.text)
+			end := c.begin(t.pos, name+" "+t.text)
 			if !one(t) {
 				c.skip()
 			}
+			end()
 		}
 	}
 }
@@ -134,7 +136,7 @@ func (c *carpdParser) group(t token) bool {
 		}
 	}
 	start := false
-	ok = c.block("group", false, func(t token) bool {
+	ok = c.block("group", func(t token) bool {
 		c.once(t)
 		start = start || t.text == "demote-at-start"
 		return c.groupStatement(&g, t)

@@ -125,7 +125,7 @@ var carpdKeywords = []Keyword{
 	{"vrrp preempt", later},
 	{"vrrp key", later},
 	{"vrrp auth", later},
-	{"track", have},
+	{"track", later},
 	{"track link", later},
 	{"track file", later},
 	{"track exec", later},

@@ -17,7 +17,7 @@ type parser struct {
 	context string
 	// all accepts keywords that have no effect yet. Only tests set it.
 	all bool
-	// muted is set inside a block that was refused as a whole.
+	// muted is set inside what was refused as a whole.
 	muted bool
 }
 
@@ -117,14 +117,28 @@ func (p *parser) unknown(t token) {
 
 // use refuses path when it is in the table and has no effect yet.
 func (p *parser) use(pos Pos, path string) {
-	if p.all || p.muted {
-		return
+	if !p.muted && !p.supported(path) {
+		p.errorf(pos, "remove it", "%q has no effect in this version yet", path)
 	}
+}
+
+// supported reports whether path has an effect, or is not in the table.
+func (p *parser) supported(path string) bool {
 	for _, k := range p.table {
-		if k.Path == path && !k.Supported {
-			p.errorf(pos, "remove it", "%q has no effect in this version yet", path)
+		if k.Path == path {
+			return k.Supported || p.all
 		}
 	}
+	return true
+}
+
+// begin starts the statement of keyword path. If that is refused as a whole,
+// what is inside it is not, until the function it returns is called.
+func (p *parser) begin(pos Pos, path string) (end func()) {
+	p.use(pos, path)
+	muted := p.muted
+	p.muted = muted || !p.supported(path)
+	return func() { p.muted = muted }
 }
 
 // word reads the value of keyword. what describes it for messages, for example

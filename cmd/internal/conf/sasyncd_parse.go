@@ -26,10 +26,11 @@ func parseSasyncd(p *parser, file string) (*Sasyncd, error) {
 			p.unknown(t)
 			p.skip()
 		default:
-			p.use(t.pos, t.text)
+			end := p.begin(t.pos, t.text)
 			if !s.statement(t) {
 				p.skip()
 			}
+			end()
 		}
 	}
 	s.resolve(p.cur().pos)

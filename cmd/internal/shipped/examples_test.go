@@ -1,0 +1,116 @@
+// Package shipped tests that what is installed beside the programs (units, man
+// pages, examples) agrees with the code. It has no code of its own.
+package shipped
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sasyncd/cmd/internal/conf"
+)
+
+const deploy = "../../../deploy"
+
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(append([]string{deploy}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func sasyncd(t *testing.T, path ...string) *conf.Sasyncd {
+	t.Helper()
+	c, err := conf.ParseSasyncd(filepath.Join(path...), []byte(read(t, path...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range c.Warnings {
+		t.Error(w)
+	}
+	return c
+}
+
+func carpd(t *testing.T, path ...string) *conf.Carpd {
+	t.Helper()
+	c, err := conf.ParseCarpd(filepath.Join(path...), []byte(read(t, path...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range c.Warnings {
+		t.Error(w)
+	}
+	return c
+}
+
+// TestExamples parses every example file.
+func TestExamples(t *testing.T) {
+	n := 0
+	err := filepath.WalkDir(filepath.Join(deploy, "examples"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(deploy, path)
+		if err != nil {
+			return err
+		}
+		switch n++; d.Name() {
+		case "sasyncd.conf":
+			sasyncd(t, rel)
+		case "carpd.conf":
+			carpd(t, rel)
+		default:
+			t.Errorf("%s: nothing says what it is", rel)
+		}
+		return nil
+	})
+	if err != nil || n == 0 {
+		t.Errorf("%d examples, error %v", n, err)
+	}
+}
+
+// TestPair checks that the two gateways of the example belong together.
+func TestPair(t *testing.T) {
+	const dir = "examples/pair"
+	s1, s2 := sasyncd(t, dir, "gw1/sasyncd.conf"), sasyncd(t, dir, "gw2/sasyncd.conf")
+	for _, pair := range [][2]*conf.Sasyncd{{s1, s2}, {s2, s1}} {
+		var listens, dials []string
+		for _, l := range pair[0].Listen {
+			listens = append(listens, l.Addr.String())
+		}
+		for _, h := range pair[1].Peers[0].Hosts {
+			dials = append(dials, h.String())
+		}
+		if diff := cmp.Diff(listens, dials); diff != "" {
+			t.Errorf("%s listens elsewhere than its peer dials (-listens +dials):\n%s", pair[0].File, diff)
+		}
+	}
+	c1, c2 := carpd(t, dir, "gw1/carpd.conf"), carpd(t, dir, "gw2/carpd.conf")
+	for i := range c1.Instances {
+		a, b := c1.Instances[i].VRRP, c2.Instances[i].VRRP
+		if a.Priority <= b.Priority {
+			t.Errorf("instance %s: priorities are %d and %d, want the first to win", c1.Instances[i].Name, a.Priority, b.Priority)
+		}
+		b.Priority = a.Priority
+	}
+	var p1, p2 strings.Builder
+	if err := c1.Print(&p1); err != nil {
+		t.Fatal(err)
+	}
+	if err := c2.Print(&p2); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p1.String(), p2.String()); diff != "" {
+		t.Errorf("the elections differ in more than their priority:\n%s", diff)
+	}
+	for _, g := range s1.Groups {
+		if !strings.Contains(p1.String(), "vrrp "+g.Interface+" {") {
+			t.Errorf("sasyncd follows %s, which carpd does not have", g.Interface)
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"sasyncd/cmd/internal/conf"
+	"sasyncd/cmd/internal/daemon"
+	"sasyncd/kernel"
+	"sasyncd/sync/engine"
+	"sasyncd/sync/peer"
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// elector is one of the ways to learn the role.
+type elector interface {
+	engine.Elector
+	Run(ctx context.Context) error
+	// HandOver gives mastership away because an operator wants it.
+	HandOver(ctx context.Context, group string) error
+}
+
+// audit is how often a standby checks its kernel.
+const audit = 2 * time.Second
+
+// build wires the daemon's parts.
+func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, error) {
+	k, err := kernel.New(kernel.Options{Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	fence, err := kernel.OpenFence(false)
+	if err != nil {
+		return nil, err
+	}
+	detour, err := kernel.OpenDetour()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := keysOf(c)
+	if err != nil {
+		return nil, err
+	}
+	lns, err := listeners(context.Background(), c)
+	if err != nil {
+		return nil, err
+	}
+	state := daemon.OpenState(c.StateDir, log)
+	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
+		Kernel: kernel.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
+
+	el := electorOf(c, log)
+	var eng *engine.Engine
+	mgr, err := peer.New(peer.Config{Keys: keys, Peers: peersOf(c), Listeners: lns, Log: log, Hello: func() *wire.Hello {
+		h := *hello
+		h.WallUnix = time.Now().Unix()
+		if eng != nil {
+			h.Groups = eng.Groups()
+		}
+		return &h
+	}})
+	if err != nil {
+		return nil, err
+	}
+	ss := newSessions(mgr)
+	cfg := engineConfig(c, hello, fence, log)
+	cfg.Bypass = bypass(k, detour)
+	eng = engine.New(cfg, k, ss, el)
+
+	reg := registry(eng)
+
+	// peersReady and the control socket serve from the start; the engine is
+	// ready once it has read the kernel.
+	reload := func(context.Context) error { return reloadFrom(f.Config, mgr) }
+	tasks := []daemon.Task{
+		eng,
+		daemon.NewTask("peers", ss.Run),
+		daemon.NewTask("elector", el.Run),
+		daemon.NewControlServer(c.Socket, log, verbs(eng, el.HandOver, reload)),
+	}
+	if c.Metrics.IsValid() {
+		alive := func() error {
+			if !eng.Alive(context.Background(), time.Second) {
+				return fmt.Errorf("the engine does not answer")
+			}
+			return nil
+		}
+		fit := func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			s, err := eng.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if v := Check(s); !v.Fit {
+				return fmt.Errorf("%s: %s", v.Summary, v.Reasons[0].What)
+			}
+			return nil
+		}
+		tasks = append(tasks, daemon.NewWeb(c.Metrics, log, reg, alive, fit))
+	}
+	return &daemon.Process{
+		Log: log, Notify: daemon.NewNotifier(), Tasks: tasks, Reload: reload,
+		Dump: func() {
+			if s, err := eng.Status(context.Background()); err == nil {
+				log.Info("state", "status", fmt.Sprintf("%+v", s))
+			}
+		},
+		Alive: func() bool { return eng.Alive(context.Background(), time.Second) },
+	}, nil
+}
+
+func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *slog.Logger) engine.Config {
+	cfg := engine.Config{
+		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
+		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
+		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup, Log: log,
+	}
+	for _, g := range c.Groups {
+		cfg.Groups = append(cfg.Groups, engine.GroupConfig{Name: g.Interface, Whole: g.Interface == ""})
+	}
+	if c.SkipSlave {
+		for _, p := range c.Peers {
+			for _, h := range p.Hosts {
+				if a, err := netip.ParseAddr(h.String()); err == nil {
+					cfg.Skip = append(cfg.Skip, a)
+				}
+			}
+		}
+	}
+	if c.Lock == conf.LockNone {
+		cfg.Fence = func(_ context.Context, vips []netip.Addr) error { return fence.Set(vips...) }
+	}
+	return cfg
+}
+
+// bypass keeps a backup's own addresses inside reachable: the detour first, so
+// that nothing leaves outside, then the policies; and the other way round.
+func bypass(k *kernel.Kernel, detour *kernel.Detour) func(context.Context, []netip.Addr, []*sadb.Policy) error {
+	return func(ctx context.Context, vips []netip.Addr, policies []*sadb.Policy) error {
+		var own []kernel.Own
+		if len(vips) > 0 {
+			addrs, err := k.LocalAddrs(ctx)
+			if err != nil {
+				return err
+			}
+			own = kernel.FindOwn(addrs, vips, policies)
+			if err := detour.Set(ctx, own...); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(k.Apply(ctx, kernel.BypassOps(own, policies))...); err != nil {
+			return err
+		}
+		if len(own) == 0 {
+			return detour.Set(ctx)
+		}
+		return nil
+	}
+}
+
+// electorOf returns the source of roles that the configuration names.
+func electorOf(c *conf.Sasyncd, log *slog.Logger) elector {
+	if c.Lock != conf.LockNone {
+		role := wire.RoleBackup
+		if c.Lock == conf.LockMaster {
+			role = wire.RoleMaster
+		}
+		var states []engine.ElectorEvent
+		for _, g := range c.Groups {
+			states = append(states, engine.ElectorEvent{Kind: engine.ElectorState, Group: g.Interface, Role: role, Term: 1,
+				VIPs: g.VIPs, Reason: "mode " + string(c.Lock)})
+		}
+		return newLockedElector(states)
+	}
+	var names []string
+	for _, g := range c.Groups {
+		names = append(names, g.Interface)
+	}
+	return newCarpdElector(c.CarpdSocket, names, daemon.Version("sasyncd"), log)
+}
+
+// reloadFrom reads the configuration again and applies what may change while
+// running: keys and peers. All or nothing.
+func reloadFrom(path string, mgr *peer.Manager) error {
+	c, err := conf.LoadSasyncd(path)
+	if err != nil {
+		return err
+	}
+	keys, err := keysOf(c)
+	if err != nil {
+		return err
+	}
+	if err := mgr.SetPeers(peersOf(c)); err != nil {
+		return err
+	}
+	mgr.SetKeys(keys)
+	return nil
+}
+
+func nonce() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// bootID names this boot of the kernel; zero where /proc does not tell.
+func bootID() (id wire.NodeID) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return id
+	}
+	hex := strings.ReplaceAll(strings.TrimSpace(string(b)), "-", "")
+	if len(hex) == 32 {
+		for i := range id {
+			if _, err := fmt.Sscanf(hex[2*i:2*i+2], "%02x", &id[i]); err != nil {
+				return wire.NodeID{}
+			}
+		}
+	}
+	return id
+}

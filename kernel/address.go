@@ -1,0 +1,85 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/sync/sadb"
+)
+
+// Address is an address of this node.
+type Address struct {
+	Prefix    netip.Prefix // the address, not masked, and its length
+	Link      int          // index of its interface
+	Interface string       // name of its interface; "" if that is gone already
+	// Flags are IFA_F_* of linux/if_addr.h: permanent, tentative, deprecated...
+	Flags uint32
+	// Valid is how many seconds it stays without renewal; NoLease is for ever.
+	Valid    uint32
+	Loopback bool // of scope host
+}
+
+// NoLease is the lifetime of an address without a lease.
+const NoLease = ^uint32(0)
+
+// LocalAddrs lists the addresses of the namespace, of both families.
+func (k *Kernel) LocalAddrs(ctx context.Context) (list []Address, err error) {
+	payload := make([]byte, 8)
+	err = k.routing.req.request(ctx, unix.RTM_GETADDR, unix.NLM_F_DUMP, payload, func(m message) error {
+		if a, ok := decodeAddress(m.payload); ok && m.typ == unix.RTM_NEWADDR {
+			a.Interface = k.links.name(uint32(a.Link))
+			list = append(list, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	return list, nil
+}
+
+// decodeAddress reads an RTM_NEWADDR message (struct ifaddrmsg). ok is false
+// for families other than IPv4 and IPv6.
+func decodeAddress(b []byte) (a Address, ok bool) {
+	if len(b) < 8 {
+		return a, false
+	}
+	family := sadb.Family(b[0])
+	a = Address{
+		Link: int(native.Uint32(b[4:])), Flags: uint32(b[2]), Valid: NoLease,
+		Loopback: b[3] == unix.RT_SCOPE_HOST,
+	}
+	var addr, local netip.Addr
+	for rest := attrs(b[8:]); ; {
+		typ, data, more := rest.next()
+		if !more {
+			break
+		}
+		switch typ {
+		case unix.IFA_ADDRESS:
+			addr, _ = netip.AddrFromSlice(data)
+		case unix.IFA_LOCAL:
+			local, _ = netip.AddrFromSlice(data)
+		case unix.IFA_FLAGS:
+			if v, good := u32(data); good {
+				a.Flags = v
+			}
+		case unix.IFA_CACHEINFO:
+			if len(data) >= 8 {
+				a.Valid = native.Uint32(data[4:])
+			}
+		}
+	}
+	// With a peer, IFA_ADDRESS is the peer's.
+	if local.IsValid() {
+		addr = local
+	}
+	if !addr.IsValid() || sadb.FamilyOf(addr) != family || int(b[1]) > addr.BitLen() {
+		return a, false
+	}
+	a.Prefix = netip.PrefixFrom(addr, int(b[1]))
+	return a, true
+}

@@ -1,0 +1,198 @@
+package engine
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// The audit of the stream: the master sends sums over buckets of what it has
+// published (not of its kernel, or a deletion that is held back would be undone),
+// and a standby at the same place in the stream compares them with what it was
+// told. The stream is ordered and complete, so a difference is a defect; it is
+// repaired all the same, and counted.
+
+// digestBuckets is how many buckets there are: with 100,000 items a bucket to
+// repair is a few hundred.
+const digestBuckets = 256
+
+// digestEvery is how often the sums are sent.
+const digestEvery = 5 * time.Second
+
+// sums are the buckets, kept up to date with every change. An item adds the
+// folded digest of its configuration to the bucket of its identity.
+type sums [digestBuckets]uint64
+
+func (s *sums) add(key, item wire.Sum)    { s[key.Bucket(digestBuckets)] += item.Fold() }
+func (s *sums) remove(key, item wire.Sum) { s[key.Bucket(digestBuckets)] -= item.Fold() }
+
+// sendDigest tells a standby the sums at this place of the stream.
+func (e *Engine) sendDigest(g *group, m *member, out *outStream, now time.Time) {
+	if !out.snapDone || out.cursor != nil || now.Sub(out.digestAt) < digestEvery {
+		return
+	}
+	out.digestAt = now
+	e.send(m, &wire.Digest{Stream: out.handle, Seq: g.pub.seq, Buckets: slices.Clone(g.pub.sums[:])})
+}
+
+// compareDigest asks for the buckets that differ.
+func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
+	r := g.rcv
+	if !r.pos.Complete || r.inSnap || d.Seq != r.pos.Seq {
+		return
+	}
+	if len(d.Buckets) != digestBuckets {
+		e.refuse(m, "digest of another number of buckets")
+		return
+	}
+	var differ []uint16
+	for i, v := range d.Buckets {
+		if v != r.sums[i] {
+			differ = append(differ, uint16(i))
+		}
+	}
+	if len(differ) == 0 {
+		return
+	}
+	e.stats.DigestMismatches++
+	e.log.Error("this standby does not know what the master published, asking again", "group", g.name, "buckets", len(differ))
+	e.send(m, &wire.BucketRequest{Stream: d.Stream, Of: digestBuckets, Buckets: differ})
+}
+
+// sendBuckets answers a standby.
+func (e *Engine) sendBuckets(m *member, req *wire.BucketRequest) {
+	for name, ms := range m.groups {
+		g := e.groups[name]
+		if ms.out == nil || ms.out.handle != req.Stream || g.pub == nil {
+			continue
+		}
+		if req.Of != digestBuckets {
+			e.refuse(m, "request for another number of buckets")
+			return
+		}
+		items := g.pub.buckets(req.Buckets)
+		for _, b := range req.Buckets {
+			it := items[b]
+			for more := true; more; {
+				n := min(len(it.records), snapBatch)
+				more = n < len(it.records)
+				msg := &wire.BucketItems{Stream: req.Stream, Seq: g.pub.seq, Of: digestBuckets, Bucket: b, More: more, Records: it.records[:n]}
+				if !more {
+					msg.Keys = it.keys
+				}
+				it.records = it.records[n:]
+				if !e.send(m, msg) {
+					return
+				}
+			}
+		}
+		return
+	}
+}
+
+// bucket is what one bucket holds.
+type bucket struct {
+	keys    []wire.Sum
+	records []wire.Record
+}
+
+// buckets collects the items of some buckets, policies first.
+func (p *publisher) buckets(which []uint16) map[uint16]bucket {
+	out := make(map[uint16]bucket, len(which))
+	for _, b := range which {
+		out[b] = bucket{}
+	}
+	put := func(key wire.Sum, r wire.Record) {
+		n := uint16(key.Bucket(digestBuckets))
+		if b, ok := out[n]; ok {
+			out[n] = bucket{append(b.keys, key), append(b.records, r)}
+		}
+	}
+	for k, e := range p.policies {
+		put(wire.PolicyKeyDigest(&k), wire.Record{Kind: wire.PutPolicy, Policy: e.policy})
+	}
+	for k, e := range p.sas {
+		put(wire.SAKeyDigest(k), wire.Record{Kind: wire.PutSA, Handle: e.handle, SA: e.sa})
+	}
+	for n, b := range out {
+		slices.SortFunc(b.keys, func(x, y wire.Sum) int { return bytes.Compare(x[:], y[:]) })
+		out[n] = b
+	}
+	return out
+}
+
+// repairBucket puts what a bucket of the master holds and deletes the rest.
+func (r *receiver) repairBucket(now time.Time, mono time.Duration, b *wire.BucketItems) []sadb.Op {
+	if b.Seq != r.pos.Seq || b.Of != digestBuckets || r.inSnap {
+		return nil // the stream has moved on; the next digest tells
+	}
+	var ops []sadb.Op
+	for _, rec := range b.Records {
+		if rec.Kind == wire.PutSA || rec.Kind == wire.PutPolicy {
+			rec.Numbered = false
+			ops = append(ops, r.apply(now, mono, rec)...)
+			r.applied--
+		}
+	}
+	if b.More {
+		return ops
+	}
+	keep := make(map[wire.Sum]bool, len(b.Keys))
+	for _, k := range b.Keys {
+		keep[k] = true
+	}
+	for k := range r.want {
+		if d := wire.SAKeyDigest(k); uint16(d.Bucket(digestBuckets)) == b.Bucket && !keep[d] {
+			r.forgetSA(k)
+			ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
+		}
+	}
+	for k := range r.wantPolicy {
+		if d := wire.PolicyKeyDigest(&k); uint16(d.Bucket(digestBuckets)) == b.Bucket && !keep[d] {
+			r.forgetPolicy(k)
+			ops = append(ops, sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
+		}
+	}
+	return ops
+}
+
+// wants notes a wanted SA and its place in the sums.
+func (r *receiver) wants(k sadb.SAKey, w *wantSA) {
+	r.unsum(k)
+	w.item = wire.SADigest(w.sa)
+	r.want[k] = w
+	r.sums.add(wire.SAKeyDigest(k), w.item)
+}
+
+func (r *receiver) unsum(k sadb.SAKey) {
+	if old := r.want[k]; old != nil {
+		r.sums.remove(wire.SAKeyDigest(k), old.item)
+	}
+}
+
+// forgetSA takes an SA out of what is wanted.
+func (r *receiver) forgetSA(k sadb.SAKey) {
+	if w := r.want[k]; w != nil {
+		r.unsum(k)
+		delete(r.want, k)
+		delete(r.handles, w.handle)
+	}
+}
+
+// wantsPolicy and forgetPolicy do the same for policies.
+func (r *receiver) wantsPolicy(w *wantPolicy) {
+	r.forgetPolicy(w.policy.Key)
+	w.item = wire.PolicyDigest(w.policy)
+	r.wantPolicy[w.policy.Key] = w
+	r.sums.add(wire.PolicyKeyDigest(&w.policy.Key), w.item)
+}
+
+func (r *receiver) forgetPolicy(k sadb.PolicyKey) {
+	if w := r.wantPolicy[k]; w != nil {
+		r.sums.remove(wire.PolicyKeyDigest(&k), w.item)
+		delete(r.wantPolicy, k)
+	}
+}
