@@ -62,6 +62,13 @@ func verbs(e *engine.Engine, resign func(ctx context.Context, group string) erro
 			}
 			return nil
 		}},
+		"diff": {Handle: func(ctx context.Context, c *daemon.Call) error {
+			list, err := e.Diff(ctx)
+			if err != nil {
+				return err
+			}
+			return c.Send(list)
+		}},
 		"resync": {Changes: true, Handle: func(ctx context.Context, c *daemon.Call) error {
 			return e.Resync(ctx)
 		}},

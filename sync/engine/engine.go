@@ -240,7 +240,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 		return
 	}
 	for _, g := range e.order {
-		e.groupDumped(ctx, g, g.select_(r.snap))
+		e.groupDumped(ctx, g, g.pick(r.snap))
 	}
 	e.bypass(ctx, r.snap.Policies)
 	select {

@@ -81,8 +81,8 @@ func (g *group) setVIPs(vips []netip.Addr) {
 	g.scope = newScope(g.vips, g.whole, g.skip)
 }
 
-// select_ picks the group's items out of a dump and judges their direction.
-func (g *group) select_(snap *sadb.Snapshot) *sadb.Snapshot {
+// pick picks the group's items out of a dump and judges their direction.
+func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 	out := &sadb.Snapshot{}
 	g.offloaded = 0
 	for _, sa := range snap.SAs {
@@ -195,7 +195,7 @@ func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 		e.elector.Prepared(g.name, term)
 		return
 	}
-	e.publishDump(g, g.select_(snap), newTouched())
+	e.publishDump(g, g.pick(snap), newTouched())
 	g.handover = &handover{term: term, epoch: g.pub.epoch, until: time.Now().Add(handoverLimit)}
 	e.advanceHandover(g, time.Now())
 }
@@ -319,7 +319,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.log.Error("reading the kernel's tables failed", "group", g.name, "err", err)
 		return
 	}
-	own := g.select_(snap)
+	own := g.pick(snap)
 	g.noteSent(pub, own)
 	r.observe(own, newTouched())
 	e.exec(ctx, g, r.retire(now))
