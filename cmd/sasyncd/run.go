@@ -74,6 +74,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	}
 	ss := newSessions(mgr)
 	cfg := engineConfig(c, hello, fence, log)
+	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	eng = engine.New(cfg, k, ss, el)
 
@@ -109,8 +110,12 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		}
 		tasks = append(tasks, daemon.NewWeb(c.Metrics, log, reg, alive, fit))
 	}
+	var handOver func(context.Context) error
+	if c.Lock == conf.LockNone {
+		handOver = func(ctx context.Context) error { return drain(ctx, eng, el) }
+	}
 	return &daemon.Process{
-		Log: log, Notify: daemon.NewNotifier(), Tasks: tasks, Reload: reload,
+		Log: log, Notify: daemon.NewNotifier(), Tasks: tasks, Reload: reload, Drain: handOver,
 		Dump: func() {
 			if s, err := eng.Status(context.Background()); err == nil {
 				log.Info("state", "status", fmt.Sprintf("%+v", s))
@@ -125,6 +130,7 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
 		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
+		Advance:      c.InboundAdvance,
 		ForwardFlush: c.FlushMode != conf.FlushNever, Log: log,
 	}
 	for _, g := range c.Groups {
@@ -167,6 +173,47 @@ func bypass(k *kernel.Kernel, detour *kernel.Detour) func(context.Context, []net
 			return detour.Set(ctx)
 		}
 		return nil
+	}
+}
+
+// drainLimit bounds how long a stop waits for a hand-over.
+const drainLimit = 3 * time.Second
+
+// drain hands over what this node is MASTER of, if a standby is complete, and
+// waits for that. SAs and policies stay in the kernel.
+func drain(ctx context.Context, eng *engine.Engine, el elector) error {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	for asked := map[string]bool{}; ; {
+		s, err := eng.Status(ctx)
+		if err != nil {
+			return err
+		}
+		waiting := false
+		for _, g := range s.Groups {
+			ready := false
+			for _, st := range g.Standbys {
+				ready = ready || st.Complete
+			}
+			if g.Role != "MASTER" || !ready {
+				continue
+			}
+			waiting = true
+			if !asked[g.Name] {
+				asked[g.Name] = true
+				if err := el.HandOver(ctx, g.Name); err != nil {
+					return err
+				}
+			}
+		}
+		if !waiting {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("hand-over before the end: %w", ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ type group struct {
 
 	role   Role
 	term   uint64
+	stored uint64 // the term that is remembered
 	since  time.Time
 	reason string
 
@@ -70,7 +71,7 @@ type handover struct {
 func newGroup(gc GroupConfig, cfg Config) *group {
 	g := &group{name: gc.Name, whole: gc.Whole, skip: cfg.Skip, since: time.Now(),
 		holds: newHoldback(), touched: newTouched(),
-		rcv: newReceiver(cfg.Margin, cfg.Sweep)}
+		rcv: newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)}
 	g.setVIPs(nil)
 	return g
 }
@@ -302,7 +303,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.stats.DroppedDeletes += uint64(n)
 	}
 	g.holds = newHoldback()
-	r := newReceiver(e.cfg.Margin, e.cfg.Sweep)
+	r := newReceiver(e.cfg.Margin, e.cfg.Sweep, e.cfg.Advance)
 	g.rcv = r
 	now := time.Now()
 	for _, m := range e.members {
