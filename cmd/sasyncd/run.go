@@ -124,7 +124,8 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 	cfg := engine.Config{
 		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
-		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup, Log: log,
+		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
+		ForwardFlush: c.FlushMode != conf.FlushNever, Log: log,
 	}
 	for _, g := range c.Groups {
 		cfg.Groups = append(cfg.Groups, engine.GroupConfig{Name: g.Interface, Whole: g.Interface == ""})

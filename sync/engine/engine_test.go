@@ -372,7 +372,7 @@ func TestSnapshotCutShortDeletesNothing(t *testing.T) {
 				break
 			}
 			for _, op := range old {
-				if op.SA != nil && w.nodes[1].kernel.sas[op.SA.Key] == nil {
+				if op.SA != nil && !w.nodes[1].kernel.has(op.SA.Key) {
 					t.Fatalf("%s was deleted before the snapshot was complete", op.SA.Key)
 				}
 			}
@@ -510,5 +510,87 @@ func TestDigestRepairs(t *testing.T) {
 		if c := w.counts(1); c.DigestMismatches != before {
 			t.Error("a deletion that was held back looked like damage")
 		}
+	})
+}
+
+// TestNewMasterTakesTheLongerTail: the master dies after it has told one of two
+// standbys of a new tunnel, and the other one is elected.
+func TestNewMasterTakesTheLongerTail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		defer w.stop()
+		r := rand.New(rand.NewPCG(8, 8))
+		w.nodes[0].kernel.foreign(tunnel(r, 1, false)...)
+		for i, n := range w.nodes {
+			n.boot(uint64(i + 1))
+		}
+		w.nodes[0].role(wire.RoleMaster, 1)
+		w.nodes[1].role(wire.RoleBackup, 1)
+		w.nodes[2].role(wire.RoleBackup, 1)
+		w.connect(0, 1)
+		w.connect(0, 2)
+		w.connect(1, 2)
+		time.Sleep(1500 * time.Millisecond)
+		w.cut(0, 1)
+		fresh := tunnel(r, 9, false)
+		w.nodes[0].kernel.foreign(fresh...)
+		time.Sleep(300 * time.Millisecond) // node 2 has it, and said so
+		w.nodes[0].kill()
+		w.nodes[1].role(wire.RoleMaster, 2)
+		w.nodes[2].role(wire.RoleBackup, 2)
+		time.Sleep(3 * time.Second)
+		for _, i := range []int{1, 2} {
+			for _, op := range fresh {
+				if op.SA != nil && !w.nodes[i].kernel.has(op.SA.Key) {
+					t.Errorf("node %d lost %s", i, op.SA.Key)
+				}
+			}
+		}
+		if c := w.counts(1); c.TailRecords != uint64(len(fresh)) {
+			t.Errorf("%d records taken from the other standby, want %d", c.TailRecords, len(fresh))
+		}
+		w.nodes[0].boot(10)
+	})
+}
+
+// TestFourStandbys: what one master publishes is in four kernels, and stays
+// there through a change of master.
+func TestFourStandbys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 5)
+		defer w.stop()
+		r := rand.New(rand.NewPCG(4, 4))
+		for i := range 20 {
+			w.nodes[0].kernel.foreign(tunnel(r, i, i%2 == 0)...)
+		}
+		for i, n := range w.nodes {
+			n.boot(uint64(i + 1))
+			n.role(wire.RoleBackup, 0)
+		}
+		for i := range w.nodes {
+			for j := range i {
+				w.connect(i, j)
+			}
+		}
+		w.nodes[0].role(wire.RoleMaster, 1)
+		same := func(when string) {
+			t.Helper()
+			for _, n := range w.nodes[1:] {
+				if n.kernel.text() != w.nodes[0].kernel.text() {
+					t.Errorf("%s: node %d differs", when, n.i)
+				}
+				if s := n.status(); s.Role == "BACKUP" && !s.InSync {
+					t.Errorf("%s: node %d is not in sync: %s", when, n.i, s.Why)
+				}
+			}
+		}
+		time.Sleep(2 * time.Second)
+		same("after the snapshots")
+		w.nodes[0].role(wire.RoleBackup, 1)
+		w.nodes[3].role(wire.RoleMaster, 2)
+		time.Sleep(2 * time.Second)
+		w.nodes[3].kernel.foreign(tunnel(r, 50, false)...)
+		time.Sleep(time.Second)
+		same("under another master")
 	})
 }

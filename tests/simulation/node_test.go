@@ -255,7 +255,7 @@ func (n *node) startSasyncd() {
 	n.engine = engine.New(engine.Config{
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
-		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, Log: n.log, Fence: n.fence,
+		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence,
 	}, n.kernel, n.peers, n)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopS, n.doneS = cancel, make(chan struct{})
