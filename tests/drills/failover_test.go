@@ -71,7 +71,7 @@ func TestSasyncdKilledOnMaster(t *testing.T) {
 	before := tables(t, gw1)
 
 	gw1.Sasyncd.Kill()
-	flowing(t, m, 4*rate) // longer than the other's patience with a silent connection
+	flowing(t, m, 4*rate) // longer than gw2's patience with a silent connection
 	requireEqual(t, before, tables(t, gw1), "gw1 before", "gw1 without sasyncd")
 	requireEqual(t, before, tables(t, gw2), "gw1 before", "gw2 without gw1's sasyncd")
 	requireMaster(t, p, gw1)
@@ -96,6 +96,36 @@ func TestSasyncdKilledOnMaster(t *testing.T) {
 	if r := m.Total(); r.Lost != 0 {
 		t.Errorf("%v", r)
 	}
+	c.RequireClean()
+	requireNothingRefused(t, p)
+}
+
+// When sasyncd does not return, the master hands over to a gateway that has
+// one: the longer it waits, the less its peers' counters are worth.
+func TestSasyncdStaysDeadOnMaster(t *testing.T) {
+	p := scenario.NewPair(t)
+	p.AloneAfter = 2 * time.Second
+	p.Start()
+	gw1, gw2 := p.Members[0], p.Members[1]
+	m, c := traffic(t, p)
+	flowing(t, m, rate)
+	before := tables(t, gw1)
+	start := time.Now()
+	gw1.Sasyncd.Kill()
+	gw2.WaitRole("MASTER")
+	flowing(t, m, rate)
+	end := time.Now()
+	if r := m.Between(start, end); r.Gap > scenario.BudgetHandOver {
+		t.Errorf("%v", r)
+	}
+	requireEqual(t, before, tables(t, gw1), "gw1 before", "gw1 without sasyncd")
+
+	// Nobody is left to hand over to.
+	gw2.Sasyncd.Kill()
+	flowing(t, m, int((p.AloneAfter+time.Second).Seconds())*rate)
+	requireMaster(t, p, gw2)
+	requireEqual(t, before, tables(t, gw2), "gw1 before", "gw2 without sasyncd")
+	m.Stop()
 	c.RequireClean()
 	requireNothingRefused(t, p)
 }

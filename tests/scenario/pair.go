@@ -45,6 +45,8 @@ type Pair struct {
 	*lab.Standard
 	Members []*Member
 	Tunnels []lab.Tunnel
+	// AloneAfter is that of the gateways' carpd.conf; set it before they start.
+	AloneAfter time.Duration
 
 	t    lab.T
 	logs follower
@@ -67,7 +69,7 @@ type Member struct {
 func NewPair(t lab.T) *Pair {
 	t.Helper()
 	const gateways = 2
-	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), t: t}
+	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -137,14 +139,14 @@ func (m *Member) StartSasyncd() {
 	m.pair.logs.follow(m.Sasyncd)
 }
 
-// carpdConf is the configuration of carpd. The times that only make a start
-// slow are shortened.
+// carpdConf is the configuration of carpd. A shorter start-hold than the default
+// makes nothing but the start faster.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
 		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
 			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
 	}
-	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after 2s }\n", Group) +
+	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", Group, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
 }
