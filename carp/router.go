@@ -227,6 +227,9 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 		case now < r.deafTo && a.From == r.from:
 			// Sent before it was fenced in our favour.
 		case a.Priority > r.Priority() || a.Priority == r.Priority() && r.src.Less(a.From):
+			// A last word, so that the better one learns that there were two
+			// and tells the neighbours again whom to follow.
+			out = append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
 			r.state = Backup
 			r.follow(now, a)
 			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})
