@@ -106,7 +106,11 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) (int, er
 			return 0, err
 		}
 		if verb == "peers" {
-			return daemon.ExitOK, peers(out, s)
+			var known []member
+			if err := c.Get(ctx, "members", nil, &known); err != nil {
+				return 0, err
+			}
+			return daemon.ExitOK, peers(out, s, known)
 		}
 		return daemon.ExitOK, status(out, s)
 	case verb == "diff":
@@ -169,11 +173,28 @@ func check(out io.Writer, raw json.RawMessage, asJSON bool) (int, error) {
 	return code, nil
 }
 
-func peers(out io.Writer, s engine.Status) error {
+// member is what gossip tells of a gateway.
+type member struct {
+	Node, Host    string
+	Alive, Direct bool
+	Addresses     []string
+}
+
+func peers(out io.Writer, s engine.Status, known []member) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PEER\tNODE\tKERNEL\tCONNECTED")
 	for _, m := range s.Members {
 		fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\n", m.Peer, m.Node, m.Kernel, ago(m.Since))
+	}
+	for _, m := range known {
+		if m.Direct {
+			continue
+		}
+		state := "alive, no session from here"
+		if !m.Alive {
+			state = "gone"
+		}
+		fmt.Fprintf(w, "(%s %s)\t%.8s\t-\t%s\n", m.Host, strings.Join(m.Addresses, " "), m.Node, state)
 	}
 	return w.Flush()
 }

@@ -17,6 +17,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -73,6 +74,10 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 	ss := newSessions(mgr)
+	if ss.members, err = members.New(members.Config{Node: hello.Node, Send: ss.gossip, Log: log,
+		Claim: func() members.Claim { return claim(c, eng) }}); err != nil {
+		return nil, err
+	}
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
@@ -87,7 +92,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
-		daemon.NewControlServer(c.Socket, log, verbs(eng, el.HandOver, reload)),
+		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
 	}
 	if c.Metrics.IsValid() {
 		alive := func() error {
@@ -149,6 +154,21 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		cfg.Fence = func(_ context.Context, vips []netip.Addr) error { return fence.Set(vips...) }
 	}
 	return cfg
+}
+
+// claim is what this node tells the other members about itself.
+func claim(c *conf.Sasyncd, eng *engine.Engine) members.Claim {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	out := members.Claim{Host: host, Addrs: listenAddrs(c), Roles: make(map[string]string)}
+	if eng != nil {
+		for _, g := range eng.Groups() {
+			out.Roles[g.Name] = g.Role.String()
+		}
+	}
+	return out
 }
 
 // bypass keeps a backup's own addresses inside reachable: the detour first, so
