@@ -41,7 +41,7 @@ type Config struct {
 	// Send gives a payload to the session with a neighbour; false if there is
 	// none or it is full. It must not block.
 	Send func(to wire.NodeID, payload []byte) bool
-	// Claim is asked when it may have changed.
+	// Claim is asked every few seconds; a change is told to the others.
 	Claim func() Claim
 	Log   *slog.Logger
 }
@@ -110,8 +110,15 @@ func (m *Members) Neighbour(id wire.NodeID, up bool) {
 // Receive takes the payload of a Gossip message of a neighbour.
 func (m *Members) Receive(payload []byte) { m.tr.receive(payload) }
 
-// joiner exchanges states with new neighbours, one after the other.
+// claimEvery is how often a changed claim is looked for.
+const claimEvery = 5 * time.Second
+
+// joiner exchanges states with new neighbours, one after the other, and tells
+// when the claim has changed.
 func (m *Members) joiner() {
+	tick := time.NewTicker(claimEvery)
+	defer tick.Stop()
+	told := delegate{m}.NodeMeta(maxClaim)
 	for {
 		select {
 		case <-m.stop:
@@ -120,14 +127,16 @@ func (m *Members) joiner() {
 			if _, err := m.list.Join([]string{addrOf(id).String()}); err != nil {
 				m.cfg.Log.Debug("joining by a neighbour failed", "node", id.String(), "err", err)
 			}
+		case <-tick.C:
+			now := delegate{m}.NodeMeta(maxClaim)
+			if bytes.Equal(now, told) {
+				continue
+			}
+			told = now
+			if err := m.list.UpdateNode(0); err != nil {
+				m.cfg.Log.Debug("telling a changed claim failed", "err", err)
+			}
 		}
-	}
-}
-
-// Refresh tells the others that the claim has changed.
-func (m *Members) Refresh() {
-	if err := m.list.UpdateNode(0); err != nil {
-		m.cfg.Log.Debug("telling a changed claim failed", "err", err)
 	}
 }
 
