@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ type cluster struct {
 	mu    sync.Mutex
 	nodes map[wire.NodeID]*Members
 	links map[[2]wire.NodeID]bool
+	host  atomic.Value // another host name for node 3
 }
 
 func id(n byte) (x wire.NodeID) {
@@ -30,6 +32,12 @@ func (c *cluster) add(n byte) *Members {
 	me := id(n)
 	m, err := New(Config{Node: me, Log: slog.New(slog.DiscardHandler),
 		Claim: func() Claim {
+			host := fmt.Sprintf("gw%d", n)
+			if x, ok := c.host.Load().(string); ok && n == 3 {
+				host = x
+			}
+			return Claim{Host: host, Addrs: []string{fmt.Sprintf("10.9.0.%d:500", n)}}
+		},
 			return Claim{Host: fmt.Sprintf("gw%d", n), Addrs: []string{fmt.Sprintf("10.9.0.%d:500", n)}}
 		},
 		Send: func(to wire.NodeID, b []byte) bool {
