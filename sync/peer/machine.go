@@ -256,15 +256,15 @@ func (m *machine) Deadline() (at time.Time) {
 		}
 		if !m.held {
 			earlier(m.lastRecv.Add(deadAfter))
-			if m.round == nil && m.mayLeave() {
-				earlier(later(m.lastRecv.Add(suspectAfter), m.nextDial))
-			}
 		}
 		if m.round == nil && m.next == nil {
 			earlier(later(m.renewAt, m.nextDial))
+			if !m.held && m.mayLeave() {
+				earlier(later(m.lastRecv.Add(suspectAfter), m.nextDial))
+			}
 		}
 	}
-	if r := m.round; r != nil && len(r.todo) > 0 {
+	if r := m.round; r != nil && r.greeting == nil && len(r.todo) > 0 {
 		earlier(r.nextAt)
 	}
 	return at

@@ -70,6 +70,28 @@ func (n *Network) set(a, b netip.Addr, cut bool) {
 	}
 }
 
+// Crash is a loss of power at an address: its listeners and its ends of
+// connections close, and the other ends hear nothing of it, ever.
+func (n *Network) Crash(a netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for at, l := range n.listeners {
+		if at.Addr() == a {
+			l.closeLocked()
+		}
+	}
+	for h := range n.streams {
+		if h.from == a || h.to == a {
+			h.mu.Lock()
+			h.void, h.queue = true, nil
+			h.ended = h.ended || h.from == a
+			h.gone = h.gone || h.to == a
+			h.wakeLocked()
+			h.mu.Unlock()
+		}
+	}
+}
+
 // link reports whether a and b are apart and when to look again.
 func (n *Network) link(l link) (cut bool, changed <-chan struct{}) {
 	n.mu.Lock()
@@ -117,13 +139,17 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Close ends Accept. Connections stay.
 func (l *Listener) Close() error {
+	l.net.mu.Lock()
+	defer l.net.mu.Unlock()
+	l.closeLocked()
+	return nil
+}
+
+func (l *Listener) closeLocked() {
 	l.once.Do(func() {
-		l.net.mu.Lock()
 		delete(l.net.listeners, l.at)
-		l.net.mu.Unlock()
 		close(l.closed)
 	})
-	return nil
 }
 
 // Addr returns where the listener listens.
@@ -165,7 +191,7 @@ func (n *Network) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) 
 	n.port++
 	here := net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, n.port))
 	there := net.TCPAddrFromAddrPort(to)
-	out, in := newHalf(n, lk), newHalf(n, lk)
+	out, in := newHalf(n, from, to.Addr()), newHalf(n, to.Addr(), from)
 	near := &conn{read: in, write: out, local: here, remote: there}
 	far := &conn{read: out, write: in, local: there, remote: here}
 	select {
@@ -199,21 +225,22 @@ type segment struct {
 
 // half is one direction of a connection.
 type half struct {
-	net  *Network
-	link link
+	net      *Network
+	from, to netip.Addr
 
 	mu          sync.Mutex
 	change      chan struct{} // closed and replaced on every change
 	queue       []segment
 	held        int  // bytes in queue
 	ended, gone bool // closed by the writer, by the reader
+	void        bool // one of the two lost its power
 	goneAt      time.Time
 	readBy      time.Time // deadlines
 	writeBy     time.Time
 }
 
-func newHalf(n *Network, l link) *half {
-	return &half{net: n, link: l, change: make(chan struct{})}
+func newHalf(n *Network, from, to netip.Addr) *half {
+	return &half{net: n, from: from, to: to, change: make(chan struct{})}
 }
 
 func (h *half) wake() {
@@ -258,7 +285,7 @@ func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 func (h *half) Read(b []byte) (int, error) {
 	for {
 		change := h.watch() // before the look, so that no change is missed
-		cut, _ := h.net.link(h.link)
+		cut, _ := h.net.link(linkOf(h.from, h.to))
 		h.mu.Lock()
 		switch {
 		case h.gone:
@@ -269,7 +296,7 @@ func (h *half) Read(b []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 		var arrival time.Time
-		if len(h.queue) > 0 && !cut {
+		if len(h.queue) > 0 && !cut && !h.void {
 			s := &h.queue[0]
 			if arrival = s.at; passed(arrival) {
 				n := h.takeLocked(b)
@@ -305,13 +332,13 @@ func (h *half) Write(b []byte) (int, error) {
 	sent := 0
 	for {
 		change := h.watch()
-		cut, _ := h.net.link(h.link)
+		cut, _ := h.net.link(linkOf(h.from, h.to))
 		h.mu.Lock()
 		switch {
 		case h.ended:
 			h.mu.Unlock()
 			return sent, net.ErrClosed
-		case h.gone && !cut && passed(h.goneAt):
+		case h.gone && !cut && !h.void && passed(h.goneAt):
 			h.mu.Unlock()
 			return sent, syscall.EPIPE
 		case passed(h.writeBy):
@@ -360,7 +387,7 @@ func (h *half) leave() {
 func (h *half) done() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.ended && h.gone
+	return h.ended && h.gone || h.void
 }
 
 type conn struct {
