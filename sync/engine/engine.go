@@ -4,13 +4,16 @@
 // As MASTER it publishes the group's SAs, policies and counters; as BACKUP it
 // makes the kernel what the master published, with outbound counters already
 // ahead by a margin, so that a takeover is constant work. One goroutine owns
-// all state; it is fed by channels and calls the kernel in short batches, so
-// that a message of the election is never kept waiting longer than one batch.
+// all state; it is fed by channels, and looks at the election first, so that a
+// message of the election waits at most for the message of a peer (128 records
+// or 1,000 counters) whose operations the kernel is carrying out.
 //
 // The parts are pure and tested alone: scope (what belongs to a group),
 // publisher and journal (the master's ordered sequence), receiver (the
-// standby's desired and actual state), holdback (deletions that wait). This
-// file and group.go join them; members.go speaks with the peers.
+// standby's desired and actual state; counters.go has its arithmetic), holdback
+// (deletions that wait), sums (digest.go, the audit of the stream). role.go
+// follows the election, master.go the kernel of a MASTER, members.go and
+// stream.go speak with the peers, tail.go and split.go are for the hard cases.
 package engine
 
 import (
