@@ -43,6 +43,14 @@ type Config struct {
 	// ForwardFlush says whether a flush of the master's tables reaches the
 	// standbys (all flush modes but `never`).
 	ForwardFlush bool
+	// Advance raises a standby's inbound counters to what the master has
+	// probably received since its last report (`replay inbound advance`). It
+	// closes most of the gap in which packets captured before a takeover could
+	// be replayed, at the price of refusing some when traffic slows down.
+	Advance bool
+	// Terms remembers the highest term of each group over a restart; nil for
+	// no memory.
+	Terms Terms
 	// Skip are the peers' own addresses in `mode skipslave`.
 	Skip []netip.Addr
 	// Bypass keeps this node's own addresses inside reachable while it is
@@ -57,6 +65,12 @@ type Config struct {
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
 	Wall func() time.Time
 	Log  *slog.Logger
+}
+
+// Terms is a memory of the highest term of each group.
+type Terms interface {
+	Term(group string) uint64
+	SetTerm(group string, term uint64)
 }
 
 // GroupConfig names a group.
@@ -128,6 +142,10 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 	e.wallOffset = e.offset()
 	for _, gc := range cfg.Groups {
 		g := newGroup(gc, cfg)
+		if cfg.Terms != nil {
+			g.term = cfg.Terms.Term(gc.Name)
+			g.stored = g.term
+		}
 		e.groups[g.name] = g
 		e.order = append(e.order, g)
 	}
@@ -150,6 +168,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
+		e.remember()
 		e.tellGroups()
 		// The election goes first: nothing may delay a change of role.
 		select {
@@ -240,7 +259,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 		return
 	}
 	for _, g := range e.order {
-		e.groupDumped(ctx, g, g.select_(r.snap))
+		e.groupDumped(ctx, g, g.pick(r.snap))
 	}
 	e.bypass(ctx, r.snap.Policies)
 	select {
@@ -291,6 +310,19 @@ func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
 		return
 	}
 	e.bypassed = len(vips) > 0
+}
+
+// remember keeps the highest terms over a restart.
+func (e *Engine) remember() {
+	if e.cfg.Terms == nil {
+		return
+	}
+	for _, g := range e.order {
+		if g.term > g.stored {
+			g.stored = g.term
+			e.cfg.Terms.SetTerm(g.name, g.term)
+		}
+	}
 }
 
 // clockStepLimit is far above what slewing does within one tick.

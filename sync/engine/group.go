@@ -20,6 +20,7 @@ type group struct {
 
 	role   Role
 	term   uint64
+	stored uint64 // the term that is remembered
 	since  time.Time
 	reason string
 
@@ -70,7 +71,7 @@ type handover struct {
 func newGroup(gc GroupConfig, cfg Config) *group {
 	g := &group{name: gc.Name, whole: gc.Whole, skip: cfg.Skip, since: time.Now(),
 		holds: newHoldback(), touched: newTouched(),
-		rcv: newReceiver(cfg.Margin, cfg.Sweep)}
+		rcv: newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)}
 	g.setVIPs(nil)
 	return g
 }
@@ -81,8 +82,8 @@ func (g *group) setVIPs(vips []netip.Addr) {
 	g.scope = newScope(g.vips, g.whole, g.skip)
 }
 
-// select_ picks the group's items out of a dump and judges their direction.
-func (g *group) select_(snap *sadb.Snapshot) *sadb.Snapshot {
+// pick picks the group's items out of a dump and judges their direction.
+func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 	out := &sadb.Snapshot{}
 	g.offloaded = 0
 	for _, sa := range snap.SAs {
@@ -195,7 +196,7 @@ func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 		e.elector.Prepared(g.name, term)
 		return
 	}
-	e.publishDump(g, g.select_(snap), newTouched())
+	e.publishDump(g, g.pick(snap), newTouched())
 	g.handover = &handover{term: term, epoch: g.pub.epoch, until: time.Now().Add(handoverLimit)}
 	e.advanceHandover(g, time.Now())
 }
@@ -302,7 +303,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.stats.DroppedDeletes += uint64(n)
 	}
 	g.holds = newHoldback()
-	r := newReceiver(e.cfg.Margin, e.cfg.Sweep)
+	r := newReceiver(e.cfg.Margin, e.cfg.Sweep, e.cfg.Advance)
 	g.rcv = r
 	now := time.Now()
 	for _, m := range e.members {
@@ -319,7 +320,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.log.Error("reading the kernel's tables failed", "group", g.name, "err", err)
 		return
 	}
-	own := g.select_(snap)
+	own := g.pick(snap)
 	g.noteSent(pub, own)
 	r.observe(own, newTouched())
 	e.exec(ctx, g, r.retire(now))

@@ -21,6 +21,8 @@ import (
 type receiver struct {
 	margin sadb.Margin
 	sweeps bool // flushmode startup: sweep at the end of a snapshot
+	// advance: inbound counters go to where the master's probably are.
+	advance bool
 
 	pos      wire.StreamPos // what is installed, of which stream
 	inSnap   bool
@@ -74,9 +76,9 @@ type haveSA struct {
 	virgin bool
 }
 
-func newReceiver(m sadb.Margin, sweeps bool) *receiver {
+func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 	return &receiver{
-		margin: m, sweeps: sweeps,
+		margin: m, sweeps: sweeps, advance: advance,
 		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
 		handles:    make(map[uint32]*wantSA),
@@ -284,6 +286,22 @@ func (r *receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
 	return &c
 }
 
+// advanceShare is the part of the expected progress that an inbound counter is
+// advanced by: a little less than all, so that steady traffic loses nothing.
+const advanceShare = 0.8
+
+// inbound returns the inbound counter for w.
+func (r *receiver) inbound(w *wantSA) uint64 {
+	if !r.advance || w.sa.Dir != sadb.DirIn {
+		return w.sa.Seq
+	}
+	seq := w.sa.Seq + uint64(advanceShare*w.rate.Last()*r.margin.Interval.Seconds())
+	if !w.sa.ESN() {
+		seq = min(seq, 1<<32-1)
+	}
+	return seq
+}
+
 // ahead returns the outbound counter for w and notes whether it is covered.
 func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
 	if w.sa.Dir == sadb.DirIn {
@@ -303,6 +321,7 @@ func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []s
 		return nil
 	}
 	need := r.ahead(w, stale, 0)
+	seq := r.inbound(w)
 	if w.short {
 		return r.withdraw(w)
 	}
@@ -310,14 +329,11 @@ func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []s
 		return append(r.withdraw(w), sadb.Op{Kind: sadb.OpAddSA, SA: r.installed(now, w, haveSA{})})
 	}
 	v := max(need, h.oseq)
-	if v == h.oseq && w.sa.Seq <= h.seq {
+	if v == h.oseq && seq <= h.seq {
 		return nil
 	}
 	c := r.installed(now, w, h)
-	c.OSeq = v
-	if w.sa.Seq <= h.seq {
-		c.Seq = h.seq
-	}
+	c.OSeq, c.Seq = v, max(seq, h.seq)
 	c.Bitmap = nil // the whole window counts as seen
 	return []sadb.Op{{Kind: sadb.OpSetCounters, SA: c}}
 }
