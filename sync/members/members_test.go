@@ -38,8 +38,6 @@ func (c *cluster) add(n byte) *Members {
 			}
 			return Claim{Host: host, Addrs: []string{fmt.Sprintf("10.9.0.%d:500", n)}}
 		},
-			return Claim{Host: fmt.Sprintf("gw%d", n), Addrs: []string{fmt.Sprintf("10.9.0.%d:500", n)}}
-		},
 		Send: func(to wire.NodeID, b []byte) bool {
 			c.mu.Lock()
 			defer c.mu.Unlock()
