@@ -134,7 +134,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 
 func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *slog.Logger) engine.Config {
 	cfg := engine.Config{
-		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
+		Node: hello.Node, Nonce: hello.Nonce, Kernel: hello.Kernel, BigEndian: hello.BigEndian, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
 		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
 		Advance:      c.InboundAdvance,
