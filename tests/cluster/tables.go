@@ -146,9 +146,11 @@ func Tags(snap *sadb.Snapshot) map[string]uint32 {
 
 // What two gateways need not have in common, in the text of `ip -s xfrm`.
 var (
-	volatile = regexp.MustCompile(`(?m)^\tanti-replay context: .*\n|^\tlifetime current:\n.*\n.*\n|^\tstats:\n.*\n|^\t seq-hi .*\n| index \d+| seq 0x[0-9a-f]{8}\(0x[0-9a-f]{8}\)|^\t lastused .*\n|^\tlastused .*\n`)
+	volatile = regexp.MustCompile(`(?m)^\tanti-replay context: .*\n|^\tlifetime current:\n.*\n.*\n|^\tstats:\n.*\n|^\t seq-hi .*\n| index \d+| seq 0x\d+|^\t lastused .*\n|^\tlastused .*\n`)
 	soft     = regexp.MustCompile(`soft [^,]*, `)
 	hardTime = regexp.MustCompile(`(expire (?:add|use): )hard (\d+)\(sec\)`)
+	// The kernel's own SAs for IPComp tunnels.
+	helper = regexp.MustCompile(`(?m)^\tproto (4|41|ipencap|ipv6) `)
 	// A larval SA has no algorithm.
 	algorithm = regexp.MustCompile(`(?m)^\t(enc|auth|auth-trunc|aead|comp) `)
 	bitmap    = regexp.MustCompile(`(?m)^\t( [0-9a-f]{8})+ ?\n`)
@@ -178,7 +180,7 @@ func (nd *Node) Text(master bool) string {
 	for _, item := range append(split(states), split(policies)...) {
 		// IPComp tunnels bring helpers, which each kernel makes itself, and
 		// sockets have policies.
-		if strings.Contains(item, "proto 4 ") || strings.Contains(item, "proto ipencap") || strings.Contains(item, "\tsocket ") {
+		if helper.MatchString(item) || strings.Contains(item, "\tsocket ") {
 			continue
 		}
 		if master && strings.Contains(item, "proto ") && !algorithm.MatchString(item) && !strings.Contains(item, "\tdir ") {
