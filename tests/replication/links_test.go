@@ -30,7 +30,7 @@ func TestTwoLinks(t *testing.T) {
 			t.Log("(the other link was in use)")
 		}
 		// 3 s of silence until the link counts as dead, and the new connection.
-		if limit := 4 * time.Second; took > limit {
+		if limit := 3500 * time.Millisecond; took > limit {
 			t.Errorf("the cut link was left after %v, want at most %v", took, limit)
 		}
 		s.Heal(cut)

@@ -18,6 +18,11 @@ import (
 func TestRestartUnderElection(t *testing.T) {
 	p := scenario.NewPair(t)
 	p.Start()
+	// The backup's bypasses move policies, once.
+	lab.Eventually(t, 10*time.Second, "the backup's own addresses to be reachable", func() bool {
+		tables, err := scenario.ReadTables(p.Members[1].Node)
+		return err == nil && len(tables.Bypasses) == 4
+	})
 	var changes [2]func() []sadb.Event
 	for i, m := range p.Members {
 		changes[i] = watch(t, m.Node)
