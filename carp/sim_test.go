@@ -329,7 +329,7 @@ func TestSimulationQuiet(t *testing.T) {
 				bound = simDelay + simKernel
 			}
 			s.settled(bound)
-		}, func(_ int, c *GroupConfig) { c.Preempt = preempt })
+		}, func(_ int, c *GroupConfig) { c.Preempt = map[bool]Preempt{true: PreemptYes}[preempt] })
 	}
 }
 
