@@ -120,8 +120,10 @@ func TestUcarpIsBackup(t *testing.T) {
 	if r := theirs.role(); r == "master" {
 		t.Fatal("ucarp does not understand our advertisements")
 	}
+	began := time.Now()
 	ours.d.Term(5 * time.Second)
-	t.Logf("ucarp master %v after our bow-out", theirs.awaitRole("master", carpSoon))
+	theirs.awaitRole("master", carpSoon)
+	t.Logf("ucarp master %v after SIGTERM", time.Since(began))
 	if ours.holds(vip) {
 		t.Error("the address was left behind")
 	}
@@ -155,8 +157,10 @@ func TestUcarpResign(t *testing.T) {
 	ours.await(api.StateMaster, carpDown)
 	theirs.ucarp(100)
 	ours.stays(api.StateMaster, 4*time.Second)
+	began := time.Now()
 	ours.ctl("resign", "g")
-	t.Logf("ucarp master %v after resign", theirs.awaitRole("master", carpSoon))
+	theirs.awaitRole("master", carpSoon)
+	t.Logf("ucarp master %v after resign", time.Since(began))
 	ours.stays(api.StateBackup, 5*time.Second)
 }
 
