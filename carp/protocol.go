@@ -16,7 +16,10 @@ const (
 	// maxFoldedSkew bounds the sum of advskew and demotion that FreeBSD sends.
 	maxFoldedSkew = 240
 
-	// bowStagger spreads nodes that all may take over at once, by advskew.
+	// Nodes that all may take over at once wait for bowWait, so that one whom
+	// the leaving master has chosen is heard first, and for a part of bowStagger
+	// by advskew.
+	bowWait    = 10 * time.Millisecond
 	bowStagger = 50 * time.Millisecond
 )
 
@@ -157,7 +160,17 @@ func (r *Router) leaveTime() time.Duration {
 	if r.cfg.Proto != CARP {
 		return r.Skew()
 	}
-	return time.Duration(r.cfg.Skew) * bowStagger / 256
+	return min(bowWait, r.every()) + time.Duration(r.cfg.Skew)*bowStagger/256
+}
+
+// tieTime is for what longer a node waits that yielded to an equal one. That
+// one may have yielded to us in the same moment; then not both may come back in
+// the same moment too.
+func (r *Router) tieTime(a Advert) time.Duration {
+	if r.cfg.Proto == CARP && r.compare(a) == 0 && r.src.Less(a.From) {
+		return min(inFlight, r.every())
+	}
+	return 0
 }
 
 // learn takes over the interval of the master where the protocol says so.

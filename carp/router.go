@@ -238,6 +238,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			}
 			r.state = Backup
 			r.follow(now, a)
+			r.downAt += r.tieTime(a)
 			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})
 		default:
 			// RFC 9568 6.4.3: answer at once, so that the other one yields
