@@ -39,6 +39,7 @@ type Router struct {
 	Peers    []netip.Addr // unicast; empty: multicast
 	Checksum Checksum     // VRRPv3 over IPv4
 	Auth     Password     // VRRPv2: simple password, empty none
+	Virtual  bool         // the addresses live on the protocol's own MAC
 }
 
 // Password does not print.
@@ -61,11 +62,15 @@ const (
 )
 
 // Fence silences addresses; kernel.Fence is one. Clear names the interface that
-// has the addresses. Renew is called every second while a group is MASTER.
+// has the addresses. Renew is called every second while a group is MASTER, and
+// keeps it open for at least lifetime, at least two seconds. Forget takes it off
+// what is not virtual any more, Closed reports whether it is set for any.
 type Fence interface {
 	Set(vips ...netip.Addr) error
 	Clear(link int, vips ...netip.Addr) error
-	Renew() error
+	Renew(lifetime time.Duration) error
+	Forget(vips ...netip.Addr) error
+	Closed(vips ...netip.Addr) (bool, error)
 }
 
 // Addresses puts addresses on interfaces with a lease; vip.Plain is one.
@@ -90,6 +95,14 @@ type NextHops interface {
 type Terms interface {
 	Term(group string) uint64
 	SetTerm(group string, term uint64)
+}
+
+// Freezer remembers over a restart which mastership was left behind on purpose,
+// and until when by the clock of this boot.
+type Freezer interface {
+	Frozen(group string) (term uint64, until time.Duration)
+	Freeze(group string, term uint64, until time.Duration) error
+	Thaw(group string) error
 }
 
 // check refuses what the engine cannot run.

@@ -95,12 +95,16 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 	case v.Version != version:
 		e.refuse(r, warnVersion, "advertisement is of another version of VRRP", f.SrcIP)
 		return
+	case version == 2 && r.old != nil && r.old.agrees(v) && !r.agrees(v):
+		// Ours was reloaded, theirs was not yet.
 	case version == 2 && v.Interval != r.Machine.Interval:
 		e.refuse(r, warnInterval, "advertisement interval differs", f.SrcIP)
 		return
 	case version == 2 && !authentic(v, r.Auth):
 		e.refuse(r, warnAuth, "authentication differs", f.SrcIP)
 		return
+	default:
+		r.old = nil
 	}
 	r.rx.Add(1)
 	if v.Version == 3 && r.Checksum == ChecksumAuto {
@@ -128,6 +132,11 @@ func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
 		r.warned |= w
 		e.say(slog.LevelWarn, "advertisement refused", "instance", r.Instance, "peer", from, "reason", why)
 	}
+}
+
+// agrees reports whether an advertisement of VRRPv2 fits the settings.
+func (r *Router) agrees(v *packet.VRRP) bool {
+	return v.Interval == r.Machine.Interval && authentic(v, r.Auth)
 }
 
 // authentic checks the simple password of VRRPv2. It proves nothing; it keeps

@@ -24,6 +24,9 @@ func (e *Engine) send(r *router, priority uint8) error {
 	}
 	m := &e.sendMsg
 	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, priority, r.Machine.Interval
+	if r.group.frozenTo != 0 {
+		m.Interval = r.interval(bootTime())
+	}
 	m.Addrs, m.Checksum, m.AuthType, m.Auth = r.VIPs, r.checksum, 0, [8]byte{}
 	if r.Machine.Proto == carp.VRRP2 {
 		m.Version = 2

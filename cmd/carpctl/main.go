@@ -23,7 +23,9 @@ const usage = `  show                        who is master of what, and why
   demote GROUP N [REASON]     be a lesser master, until undemote
   undemote GROUP              take back what demote did
   resign GROUP                hand mastership over
-  announce                    tell the neighbours again where the addresses are`
+  announce                    tell the neighbours again where the addresses are
+  reload                      read carpd.conf again, all or nothing
+  freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands`
 
 const limit = 5 * time.Second
 
@@ -96,6 +98,17 @@ func request(args []string) (api.Request, error) {
 		return api.Request{Verb: api.VerbStatus}, nil
 	case verb == "announce" && len(args) == 0:
 		return api.Request{Verb: api.VerbAnnounce}, nil
+	case verb == "reload" && len(args) == 0:
+		return api.Request{Verb: api.VerbReload}, nil
+	case verb == "freeze" && len(args) <= 1:
+		seconds := 10
+		if len(args) == 1 {
+			var err error
+			if seconds, err = strconv.Atoi(args[0]); err != nil || seconds < 1 || seconds > 120 {
+				return api.Request{}, fmt.Errorf("freeze for 1 to 120 seconds, not %q: %w", args[0], errUsage)
+			}
+		}
+		return api.Request{Verb: api.VerbFreeze, HoldMS: int64(seconds) * 1000}, nil
 	case verb == "resign" && len(args) == 1:
 		return api.Request{Verb: api.VerbResign, Group: args[0], Reason: "operator"}, nil
 	case verb == "undemote" && len(args) == 1:

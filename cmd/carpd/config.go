@@ -39,7 +39,7 @@ func router(in *conf.Instance, r conf.Router) engine.Router {
 	out := engine.Router{
 		Instance: in.Name, Group: in.Group, Device: in.Device,
 		Machine: carp.RouterConfig{Proto: carp.VRRP3, ID: in.VRRP.VRID, Priority: in.VRRP.Priority, Interval: in.VRRP.Interval},
-		VIPs:    addresses(r.Addresses), Peers: r.Unicast,
+		VIPs:    addresses(r.Addresses), Peers: r.Unicast, Virtual: in.VirtualMAC,
 	}
 	if in.VRRP.Version == 2 {
 		out.Machine.Proto = carp.VRRP2
