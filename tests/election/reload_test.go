@@ -89,7 +89,7 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 100ms; address 10.3.
 	}
 	lab.Eventually(t, time.Second, "the removed addresses are gone", func() bool {
 		out := a.Run("ip -o addr show") + a.Run("ip rule show") + a.Run("ip -6 rule show")
-		return !strings.Contains(out, "10.1.0.2") && !strings.Contains(out, "fd00:1::2")
+		return !strings.Contains(out, " 10.1.0.2/") && !strings.Contains(out, "from 10.1.0.2 ") && !strings.Contains(out, "fd00:1::2")
 	})
 	settle(t, 500*time.Millisecond)
 	a.same(t, wasA)
@@ -213,7 +213,7 @@ func TestRestartFenced(t *testing.T) {
 		t.Fatal("freeze")
 	}
 	a.d.Kill()
-	a.IP("rule add pref 5 from 10.1.0.1 blackhole")
+	a.IP("rule add pref 5 from 10.1.0.1 blackhole proto 112")
 	p.start(a)
 	a.await(api.StateBackup, 5*time.Second)
 	if a.holds() != 0 || a.fenced() != 4 {
