@@ -61,6 +61,7 @@ type Engine struct {
 	sessions map[uint64]*session
 	requests map[uint64]request
 	lastReq  uint64
+	clock    clock
 	frame    packet.Frame
 	vrrp     packet.VRRP
 	sendMsg  packet.VRRP
@@ -100,6 +101,7 @@ type router struct {
 	warned   warning
 	old      *Router    // settings before a reload, until the new ones are heard
 	peer     netip.Addr // last other master that was told
+	refusals [warnings]refusal
 
 	tx, rx, dropped, repaired atomic.Uint64
 }
@@ -264,7 +266,7 @@ func (e *Engine) leftovers(g *group) []vip.Address {
 			continue // no interface, no address on it
 		}
 		for _, a := range r.VIPs {
-			out = append(out, vip.Address{IP: a, Index: st.index, MAC: st.mac})
+			out = append(out, r.address(a, st.index, st.mac))
 		}
 	}
 	return out
@@ -279,10 +281,18 @@ func (g *group) addresses() []vip.Address {
 			continue
 		}
 		for _, a := range r.VIPs {
-			out = append(out, vip.Address{IP: a, Index: r.port.index, MAC: r.port.mac})
+			out = append(out, r.address(a, r.port.index, r.port.mac))
 		}
 	}
 	return out
+}
+
+// address describes a virtual address on an interface with the given MAC.
+func (r *router) address(ip netip.Addr, index int, mac packet.MAC) vip.Address {
+	if !r.Virtual {
+		return vip.Address{IP: ip, Index: index, MAC: mac}
+	}
+	return vip.Address{IP: ip, Index: index, MAC: packet.VirtualMAC(r.Machine.ID, r.six()), Virtual: true}
 }
 
 // loop is the engine's thread.

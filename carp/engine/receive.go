@@ -2,6 +2,7 @@ package engine
 
 import (
 	"log/slog"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp"
+	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
 )
 
@@ -23,7 +25,45 @@ const (
 	warnAuth
 	warnTTL
 	warnInvalid
+	warnOwn
+	warnings = iota
 )
+
+// kind names a warning for clients.
+func (w warning) kind() string {
+	switch w {
+	case warnVersion:
+		return api.RefusedVersion
+	case warnCARP:
+		return api.RefusedProtocol
+	case warnInterval:
+		return api.RefusedInterval
+	case warnAddresses:
+		return api.RefusedAddresses
+	case warnAuth:
+		return api.RefusedAuth
+	case warnTTL:
+		return api.RefusedTTL
+	case warnOwn:
+		return api.RefusedOwn
+	}
+	return api.RefusedInvalid
+}
+
+// refusal counts one kind.
+type refusal struct {
+	count uint64
+	last  time.Duration
+	peer  netip.Addr
+	text  string
+}
+
+// note counts a refusal for `carpctl doctor`.
+func (r *router) note(w warning, now time.Duration, peer netip.Addr, text string) {
+	x := &r.refusals[bits.TrailingZeros16(uint16(w))]
+	x.count++
+	x.last, x.peer, x.text = now, peer, text
+}
 
 // receive reads everything that has arrived on all interfaces.
 func (e *Engine) receive(now time.Duration) {
@@ -61,6 +101,9 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 	r := e.routers[at]
 	if f.Src == p.mac || f.SrcIP == r.src {
 		r.dropped.Add(1)
+		if f.Src != p.mac && !r.Virtual {
+			r.note(warnOwn, now, f.SrcIP, "another machine advertises from our own address")
+		}
 		return // our own, sent back by the network
 	}
 	unicast := !f.DstIP.IsMulticast()
@@ -110,7 +153,11 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 	if v.Version == 3 && r.Checksum == ChecksumAuto {
 		r.checksum = v.Checksum
 	}
-	if r.warned&warnAddresses == 0 && !sameSet(v.Addrs, r.VIPs) {
+	same := sameSet(v.Addrs, r.VIPs)
+	if !same {
+		r.note(warnAddresses, now, f.SrcIP, "peer advertises other addresses")
+	}
+	if r.warned&warnAddresses == 0 && !same {
 		r.warned |= warnAddresses
 		e.say(slog.LevelWarn, "peer advertises other addresses", "instance", r.Instance, "peer", f.SrcIP,
 			"theirs", slices.Clone(v.Addrs), "ours", r.VIPs)
@@ -128,6 +175,7 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 // refuse counts an advertisement that is not taken, and says so once.
 func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
 	r.dropped.Add(1)
+	r.note(w, bootTime(), from, why)
 	if r.warned&w == 0 {
 		r.warned |= w
 		e.say(slog.LevelWarn, "advertisement refused", "instance", r.Instance, "peer", from, "reason", why)

@@ -110,7 +110,7 @@ func (e *Engine) serve(now time.Duration, p api.Peer, r api.Request) error {
 		}
 		return done()
 	case api.VerbStatus:
-		m := api.Message{ID: r.ID, Groups: []api.GroupState{}}
+		m := api.Message{ID: r.ID, Groups: []api.GroupState{}, Clock: e.clock.report(now)}
 		for _, g := range e.groups {
 			m.Groups = append(m.Groups, e.state(g, now))
 		}

@@ -53,6 +53,9 @@ func (e *Engine) sendGroup(r *router, m *packet.VRRP) error {
 		Dst: packet.GroupMAC(dst), Src: r.port.mac, SrcIP: r.src, DstIP: dst,
 		TOS: tosControl, TTL: packet.TTL, Proto: packet.Protocol, ID: r.id,
 	}
+	if r.Virtual {
+		f.Src = packet.VirtualMAC(r.Machine.ID, r.six()) // so that switches learn where it is
+	}
 	r.id++
 	size := 8 + len(r.VIPs)*r.src.BitLen()/8
 	if m.Version == 2 {

@@ -88,7 +88,7 @@ func cleanup(cfg engine.Config, freezer engine.Freezer) error {
 		return err
 	}
 	defer fence.Close()
-	addresses, err := vip.NewPlain()
+	addresses, err := vip.NewVirtual()
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		return err
 	}
 	defer fence.Close()
-	addresses, err := vip.NewPlain()
+	addresses, err := vip.NewVirtual()
 	if err != nil {
 		return err
 	}
