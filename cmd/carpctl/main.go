@@ -24,10 +24,11 @@ const usage = `  show                        who is master of what, and why
   undemote GROUP              take back what demote did
   resign GROUP                hand mastership over
   announce                    tell the neighbours again where the addresses are
+  doctor                      look for what keeps an election from working, with remedies
   reload                      read carpd.conf again, all or nothing
   freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands`
 
-const limit = 5 * time.Second
+const limit = 8 * time.Second
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
@@ -53,6 +54,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, errUsage):
 		return daemon.ExitUsage
+	case errors.Is(err, errSick):
+		return daemon.ExitFailure
 	case errors.As(err, &no) && strings.HasPrefix(no.Text, "permission denied"):
 		return daemon.ExitPrivilege
 	case errors.As(err, &no):
@@ -62,6 +65,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 var errUsage = errors.New("unknown command or operands, see -h")
+
+const verbDoctor = "doctor"
 
 // operator is the id of the demotion that demote makes.
 const operator = "operator"
@@ -76,6 +81,9 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 		return err
 	}
 	defer c.Close()
+	if f.Args[0] == verbDoctor {
+		return doctor(ctx, c, f.JSON, out)
+	}
 	m, err := c.Call(ctx, r)
 	if err != nil || r.Verb != api.VerbStatus {
 		return err
@@ -95,6 +103,8 @@ func request(args []string) (api.Request, error) {
 	verb, args := args[0], args[1:]
 	switch {
 	case verb == "show" && len(args) == 0:
+		return api.Request{Verb: api.VerbStatus}, nil
+	case verb == verbDoctor && len(args) == 0:
 		return api.Request{Verb: api.VerbStatus}, nil
 	case verb == "announce" && len(args) == 0:
 		return api.Request{Verb: api.VerbAnnounce}, nil
