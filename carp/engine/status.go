@@ -40,7 +40,7 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		if i == 0 || g.routers[i-1].Instance != r.Instance {
 			least = carp.Master
 			out.Instances = append(out.Instances, api.InstanceState{
-				Name: r.Instance, Interface: r.Device, Protocol: r.Machine.Proto.String(), ID: r.Machine.ID,
+				Name: r.Instance, Interface: r.Device, Virtual: r.Virtual, Protocol: r.Machine.Proto.String(), ID: r.Machine.ID,
 			})
 		}
 		inst := &out.Instances[len(out.Instances)-1]
@@ -49,13 +49,19 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		one := api.RouterState{
 			Family: "ipv4", State: rs.State.String(), Expired: rs.Expired, Priority: rs.Priority,
 			DownMS: rs.Down.Milliseconds(), Source: r.src, Peer: rs.Master,
-			Sent: r.tx.Load(), Received: r.rx.Load(), Dropped: r.dropped.Load(),
+			Sent: r.tx.Load(), Received: r.rx.Load(), Dropped: r.dropped.Load(), Repaired: r.repaired.Load(),
 		}
 		if r.six() {
 			one.Family = "ipv6"
 		}
 		if rs.Heard >= 0 {
 			one.HeardMS = rs.Heard.Milliseconds()
+		}
+		for w, x := range r.refusals {
+			if x.count > 0 {
+				one.Refusals = append(one.Refusals, api.Refusal{Kind: warning(1 << w).kind(), Peer: x.peer, Count: x.count,
+					AgeMS: (now - x.last).Milliseconds(), Text: x.text})
+			}
 		}
 		inst.Routers = append(inst.Routers, one)
 		for _, a := range r.VIPs {
@@ -85,4 +91,4 @@ func (e *Engine) Status(ctx context.Context) ([]api.GroupState, error) {
 
 // Poke makes the engine's thread go around its loop once. Safe for concurrent
 // use.
-func (e *Engine) Poke() { e.post(func(time.Duration) {}) }
+func (e *Engine) Poke() { e.post(e.clock.look) }
