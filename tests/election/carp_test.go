@@ -78,10 +78,11 @@ func TestCARPDemotion(t *testing.T) {
 	a.await(api.StateMaster, 5*time.Second)
 	p.start(b)
 	b.awaitLog("master heard", 4)
+	b.awaitFor(time.Second) // its start-hold is over
 	if out, code := a.ctl("demote", "gate", "1"); code != 0 {
 		t.Fatal(out)
 	}
-	t.Logf("demotion: %v", b.await(api.StateMaster, 500*time.Millisecond))
+	t.Logf("demotion: %v", b.await(api.StateMaster, 150*time.Millisecond))
 	a.await(api.StateBackup, time.Second)
 	if r := b.state().Reason; r != "master is demoted" {
 		t.Errorf("reason %q", r)
