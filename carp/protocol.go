@@ -126,17 +126,28 @@ func (r *Router) compare(a Advert) int {
 // that one is known to stay master when it hears us. Between equals VRRP and
 // nodes of ours compare addresses. CARP has no rule for that which all follow:
 // BSD yields, ucarp compares addresses in its own way, so to others we yield.
-func (r *Router) yields(a Advert) (yes, stays bool) {
+func (r *Router) yields(now time.Duration, a Advert) (yes, stays bool) {
 	switch c := r.compare(a); {
 	case c > 0:
 		return true, true
 	case c < 0:
 		return false, false
 	case r.cfg.Proto == CARP && !a.Signed:
-		return true, false
+		return now >= r.insistTo, false
 	}
 	better := r.src.Less(a.From)
 	return better, better
+}
+
+// insist follows a takeover. If the master that fell silent was an equal to whom
+// we had yielded, it had yielded to us as well: ucarp does, when it reads our
+// last advertisement a second late. Yielding again would go on like that for
+// ever, so for one down interval we do not.
+func (r *Router) insist(now time.Duration) {
+	if r.tie.IsValid() && r.tie == r.from && !r.bowed {
+		r.insistTo = now + r.Down()
+	}
+	r.tie = netip.Addr{}
 }
 
 // replaces says why a BACKUP replaces the master that sent a without waiting

@@ -94,6 +94,8 @@ type Router struct {
 	prio     uint8         // with which priority
 	bowed    bool          // it resigned
 	cause    string        // why it is being replaced, "" it is not
+	tie      netip.Addr    // CARP: an equal one to whom we yielded
+	insistTo time.Duration // CARP: until when we do not yield to equals
 	deafTo   time.Duration // until when what it sent before it fell silent is ignored
 
 	acts [3]RouterAction
@@ -152,6 +154,7 @@ func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
 		if r.state == Backup {
 			r.state, r.expired = Master, false
 			r.learned, r.cause = r.cfg.Interval, ""
+			r.insist(now)
 			out = r.now(now, out)
 		}
 	case RouterExpire:
@@ -224,7 +227,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			r.heardAt = now
 		}
 	case Master:
-		yields, stays := r.yields(a)
+		yields, stays := r.yields(now, a)
 		switch {
 		case a.Priority == 0:
 			out = r.now(now, out)
@@ -239,6 +242,9 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			r.state = Backup
 			r.follow(now, a)
 			r.downAt += r.tieTime(a)
+			if !stays {
+				r.tie = a.From
+			}
 			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})
 		default:
 			// RFC 9568 6.4.3: answer at once, so that the other one yields
@@ -253,7 +259,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 // follow accepts a as the advertisement of the master.
 func (r *Router) follow(now time.Duration, a Advert) {
 	r.from, r.prio, r.heardAt = a.From, a.Priority, now
-	r.expired, r.bowed, r.cause = false, false, ""
+	r.expired, r.bowed, r.cause, r.tie = false, false, "", netip.Addr{}
 	r.learn(a)
 	r.downAt = now + r.Down()
 }

@@ -92,7 +92,7 @@ func (f *Fence) Clear(link int, vips ...netip.Addr) error {
 	// kernel goes on after a failure within one.
 	changes := f.gate(vips)
 	if len(changes) > 0 {
-		changes = append(changes, way(uint32(link)))
+		changes = append(changes, way(uint32(link), FenceLifetime))
 	}
 	if err := f.routing.apply(changes...); err != nil {
 		return fmt.Errorf("clear fence: %w", err)
@@ -120,7 +120,11 @@ func (f *Fence) Clear(link int, vips ...netip.Addr) error {
 // has cleared, for another FenceLifetime. Renew before the addresses' own
 // leases: when one of those lapses the kernel drops the routes that sockets
 // have cached, and must then find the fence closed.
-func (f *Fence) Renew() error {
+func (f *Fence) Renew() error { return f.RenewFor(FenceLifetime) }
+
+// RenewFor is Renew for another time than FenceLifetime, rounded up to seconds:
+// for a process that is about to be replaced by another one.
+func (f *Fence) RenewFor(lifetime time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.open6) == 0 {
@@ -131,7 +135,7 @@ func (f *Fence) Renew() error {
 	for _, link := range f.open6 {
 		if !links[link] {
 			links[link] = true
-			changes = append(changes, way(link))
+			changes = append(changes, way(link, lifetime))
 		}
 	}
 	if err := f.routing.apply(changes...); err != nil {
@@ -172,10 +176,10 @@ func end() change {
 // it: being a default route, it is passed over, and whatever routing the node
 // has applies. It needs an interface other than the loopback only because the
 // kernel makes routes to that one, and error routes, last for ever.
-func way(link uint32) change {
+func way(link uint32, lifetime time.Duration) change {
 	return putRoute(route{
 		family: sadb.FamilyIPv6, table: FenceGateTable, kind: unix.RTN_UNICAST, metric: link, oif: link,
-		expires: uint32(FenceLifetime / time.Second),
+		expires: uint32((lifetime + time.Second - 1) / time.Second),
 	})
 }
 

@@ -39,8 +39,8 @@ const (
 	VerbResign    = "resign"    // Group, Reason, HoldMS
 	VerbTakeover  = "takeover"  // Group, Term: the master of that term has fenced itself for us
 	VerbAnnounce  = "announce"  // Group; empty: all that are master
-	VerbFreeze    = "freeze"    // Group, HoldMS
-	VerbReload    = "reload"
+	VerbFreeze    = "freeze"    // Group, empty: all; HoldMS: a restart within it changes nothing
+	VerbReload    = "reload"    // read the configuration again, all or nothing
 )
 
 // Kinds of events.
@@ -51,6 +51,7 @@ const (
 	EventContested = "contested" // Peer; ForMS 0 at the beginning, else at the end
 	EventStall     = "stall"     // ForMS
 	EventPeer      = "peer"      // Instance, Peer: another master is heard
+	EventFreeze    = "freeze"    // ForMS: the connection may end, the mastership goes on so long
 
 	// Made by the client itself.
 	EventConnected    = "connected"    // subscribed; the snapshot follows

@@ -50,6 +50,7 @@ type Message struct {
 	ID     uint64       `json:"id,omitempty"`
 	Error  string       `json:"error,omitempty"`
 	Groups []GroupState `json:"groups,omitempty"` // of the reply to status
+	Clock  *Clock       `json:"clock,omitempty"`  // of the reply to status
 
 	Event    string      `json:"event,omitempty"`
 	Seq      uint64      `json:"seq,omitempty"`
@@ -110,6 +111,7 @@ func (g *GroupState) Addresses() []netip.Addr {
 type InstanceState struct {
 	Name      string        `json:"name"`
 	Interface string        `json:"interface"`
+	Virtual   bool          `json:"virtual_mac,omitempty"`
 	Protocol  string        `json:"protocol"` // vrrp3, vrrp2
 	ID        uint8         `json:"id"`       // VRID or vhid
 	State     string        `json:"state"`    // the least of its routers'
@@ -120,16 +122,55 @@ type InstanceState struct {
 type RouterState struct {
 	Family   string     `json:"family"` // ipv4, ipv6
 	State    string     `json:"state"`
-	Expired  bool       `json:"expired,omitempty"` // hears no master; the group does not take over (yet)
-	Priority uint8      `json:"priority"`          // as advertised
-	DownMS   int64      `json:"down_ms"`           // silence after which a master is gone
+	Expired  bool       `json:"expired,omitempty"`  // hears no master; the group does not take over (yet)
+	Priority uint8      `json:"priority,omitempty"` // VRRP, as advertised
+	AdvBase  uint8      `json:"advbase,omitempty"`  // CARP, as advertised
+	AdvSkew  uint8      `json:"advskew,omitempty"`
+	DownMS   int64      `json:"down_ms"` // silence after which a master is gone
 	Source   netip.Addr `json:"source,omitzero"`
 	Peer     netip.Addr `json:"peer,omitzero"`      // last other master
 	HeardMS  int64      `json:"heard_ms,omitempty"` // since then
 	Sent     uint64     `json:"sent"`
 	Received uint64     `json:"received"`
 	Dropped  uint64     `json:"dropped"`
+	// Trailers counts what was found about the authentication of
+	// advertisements, by the names of auth.Verdict; empty without keys.
+	Trailers map[string]uint64 `json:"trailers,omitempty"`
+	// BadDigests counts CARP advertisements of another pass phrase or set of
+	// addresses.
+	BadDigests uint64    `json:"bad_digests,omitempty"`
+	Repaired   uint64    `json:"repaired"` // addresses that somebody deleted on the master, put back
+	Refusals   []Refusal `json:"refusals,omitempty"`
 }
+
+// Clock tells how often the time of day has jumped against the time since boot
+// by more than a second since carpd started.
+type Clock struct {
+	Jumps  uint64 `json:"jumps"`
+	LastMS int64  `json:"last_ms"` // size of the latest, negative: backwards
+	AgeMS  int64  `json:"age_ms"`  // since then
+}
+
+// Refusal is one kind of advertisement that was not taken.
+type Refusal struct {
+	Kind  string     `json:"kind"` // one of the Refused names
+	Peer  netip.Addr `json:"peer,omitzero"`
+	Count uint64     `json:"count"`
+	AgeMS int64      `json:"age_ms"` // of the latest
+	Text  string     `json:"text"`
+}
+
+// Kinds of refusals. RefusedAddresses ones were taken all the same.
+const (
+	RefusedVersion   = "version"   // another version of VRRP
+	RefusedProtocol  = "protocol"  // CARP with our VRID, or VRRP with our vhid
+	RefusedInterval  = "interval"  // VRRPv2: another interval
+	RefusedAddresses = "addresses" // other virtual addresses with our id
+	RefusedAuth      = "auth"      // wrong or missing authentication
+	RefusedTTL       = "ttl"       // from beyond a router
+	RefusedInvalid   = "invalid"   // malformed
+	RefusedOwn       = "own"       // another machine uses our own address
+)
 
 // VIP is a virtual address.
 type VIP struct {

@@ -170,6 +170,12 @@ func (a *Auth) Mark() uint64 { return a.seq }
 // when the clock went back since.
 func (a *Auth) Resume(mark uint64) { a.seq = max(a.seq, mark) }
 
+// Inherit takes over what was learned under an earlier policy. The keys are
+// those of the new one.
+func (a *Auth) Inherit(old *Auth) {
+	a.marks, a.seq = old.marks, max(a.seq, old.seq)
+}
+
 // Sign appends the trailer for a message from src to b. Sequence numbers follow
 // the wall clock and never fall behind themselves.
 func (a *Auth) Sign(b, message []byte, src netip.Addr, now time.Time) []byte {

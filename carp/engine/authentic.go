@@ -23,6 +23,7 @@ func (e *Engine) authentic(r *router, message, trailer []byte, src netip.Addr) (
 		return false, true
 	}
 	r.dropped.Add(1)
+	r.note(warnTrailer, bootTime(), src, v.String())
 	e.warn(r, warnTrailer, "advertisement refused", src, "reason", "not authentic: "+v.String())
 	return false, false
 }

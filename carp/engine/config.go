@@ -42,6 +42,7 @@ type Router struct {
 	Auth     Password     // VRRPv2: simple password, empty none; CARP: pass phrase
 	Hashed   []netip.Addr // CARP: the addresses of both families, which the digest covers
 	Trailer  auth.Policy  // VRRPv3 and CARP
+	Virtual  bool         // the addresses live on the protocol's own MAC
 }
 
 // Password does not print.
@@ -64,11 +65,15 @@ const (
 )
 
 // Fence silences addresses; kernel.Fence is one. Clear names the interface that
-// has the addresses. Renew is called every second while a group is MASTER.
+// has the addresses. Renew is called every second while a group is MASTER, and
+// keeps it open for at least lifetime, at least two seconds. Forget takes it off
+// what is not virtual any more, Closed reports whether it is set for any.
 type Fence interface {
 	Set(vips ...netip.Addr) error
 	Clear(link int, vips ...netip.Addr) error
-	Renew() error
+	Renew(lifetime time.Duration) error
+	Forget(vips ...netip.Addr) error
+	Closed(vips ...netip.Addr) (bool, error)
 }
 
 // Addresses puts addresses on interfaces with a lease; vip.Plain is one.
@@ -93,6 +98,14 @@ type NextHops interface {
 type Terms interface {
 	Term(group string) uint64
 	SetTerm(group string, term uint64)
+}
+
+// Freezer remembers over a restart which mastership was left behind on purpose,
+// and until when by the clock of this boot.
+type Freezer interface {
+	Frozen(group string) (term uint64, until time.Duration)
+	Freeze(group string, term uint64, until time.Duration) error
+	Thaw(group string) error
 }
 
 // check refuses what the engine cannot run.
@@ -122,6 +135,11 @@ func (c *Config) check() error {
 }
 
 func (r *Router) six() bool { return r.VIPs[0].Is6() }
+
+// virtualMAC is the MAC of the protocol: CARP has one for both families.
+func (r *Router) virtualMAC() packet.MAC {
+	return packet.VirtualMAC(r.Machine.ID, r.six() && r.Machine.Proto != carp.CARP)
+}
 
 func (r *Router) group() netip.Addr {
 	if r.six() {

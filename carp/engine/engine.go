@@ -34,6 +34,7 @@ type Deps struct {
 	Announcer Announcer
 	NextHops  NextHops
 	Terms     Terms
+	Freezer   Freezer // nil: a restart is never without a change
 	Log       *slog.Logger
 }
 
@@ -45,7 +46,7 @@ type Engine struct {
 	groups  []*group
 	routers []*router
 	ports   []*port
-	vips    map[netip.Addr]bool
+	vips    atomic.Pointer[map[netip.Addr]bool] // replaced, never changed
 
 	work  *queue[task]   // to the worker
 	out   *queue[output] // to clients and log
@@ -61,6 +62,7 @@ type Engine struct {
 	sessions map[uint64]*session
 	requests map[uint64]request
 	lastReq  uint64
+	clock    clock
 	frame    packet.Frame
 	vrrp     packet.VRRP
 	sendMsg  packet.VRRP
@@ -72,6 +74,8 @@ type Engine struct {
 	tx       [16 << 10]byte
 
 	server atomic.Pointer[api.Server]
+	load   func() (Config, error)
+	reload sync.Mutex
 	beat   func()
 	ready  chan struct{}
 	done   chan struct{}
@@ -84,6 +88,9 @@ type group struct {
 	index   int
 	routers []*router
 	lease   time.Duration
+
+	frozenTo time.Duration // while MASTER: a restart is announced, 0 none
+	adopt    uint64        // at the start: the term that was left behind
 }
 
 // router is a virtual router and what belongs to it.
@@ -97,14 +104,16 @@ type router struct {
 	id       uint16 // of IPv4 packets
 	checksum packet.Checksum
 	warned   warning
+	old      *Router    // settings before a reload, until the new ones are heard
 	peer     netip.Addr // last other master that was told
+	refusals [warnings]refusal
 
 	auth *auth.Auth
 	carp *carpWire // CARP only
 
-	tx, rx, dropped atomic.Uint64
-	badDigest       atomic.Uint64 // CARP
-	verdicts        [auth.Verdicts]atomic.Uint64
+	tx, rx, dropped, repaired atomic.Uint64
+	badDigest                 atomic.Uint64 // CARP
+	verdicts                  [auth.Verdicts]atomic.Uint64
 }
 
 type sentAdvert struct {
@@ -124,12 +133,13 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
-		vips: make(map[netip.Addr]bool),
 		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](),
 		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
 		beat:  func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
+	vips := make(map[netip.Addr]bool)
+	e.vips.Store(&vips)
 	for i, gc := range cfg.Groups {
 		g := &group{index: i, cfg: gc, lease: lease(carp.RouterConfig{})}
 		g.cfg.Routers = nil
@@ -158,7 +168,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 			g.routers = append(g.routers, r)
 			e.routers = append(e.routers, r)
 			for _, a := range rc.VIPs {
-				e.vips[a] = true
+				vips[a] = true
 			}
 		}
 		e.groups = append(e.groups, g)
@@ -194,8 +204,8 @@ func (e *Engine) String() string { return "election" }
 // Without Stop, addresses and roles are left as they are: the leases end them.
 func (e *Engine) Run(ctx context.Context) error {
 	// Before anything else: silence. A node that has just started is nobody's
-	// master, whatever an earlier life left behind.
-	if err := e.silence(); err != nil {
+	// master, whatever an earlier life left behind by accident.
+	if err := e.silence(e.inherit(bootTime())); err != nil {
 		return err
 	}
 	poll, err := newPoller()
@@ -242,17 +252,18 @@ func (e *Engine) setPoller(p *poller) {
 	e.poll = p
 }
 
-// silence sets the fence and takes off what an earlier life left.
-func (e *Engine) silence() error {
+// silence sets the fence and takes off what an earlier life left, of some groups.
+func (e *Engine) silence(groups []*group) error {
 	var all []netip.Addr
-	for a := range e.vips {
-		all = append(all, a)
+	for _, g := range groups {
+		all = append(all, g.vips()...)
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
+	all = slices.Compact(all)
 	if err := e.deps.Fence.Set(all...); err != nil {
 		return fmt.Errorf("fence addresses before start: %w", err)
 	}
-	for _, g := range e.groups {
+	for _, g := range groups {
 		if err := e.deps.Addresses.Release(e.leftovers(g)); err != nil {
 			return fmt.Errorf("remove addresses before start: %w", err)
 		}
@@ -269,7 +280,7 @@ func (e *Engine) leftovers(g *group) []vip.Address {
 			continue // no interface, no address on it
 		}
 		for _, a := range r.VIPs {
-			out = append(out, vip.Address{IP: a, Index: st.index, MAC: st.mac})
+			out = append(out, r.address(a, st.index, st.mac))
 		}
 	}
 	return out
@@ -284,10 +295,18 @@ func (g *group) addresses() []vip.Address {
 			continue
 		}
 		for _, a := range r.VIPs {
-			out = append(out, vip.Address{IP: a, Index: r.port.index, MAC: r.port.mac})
+			out = append(out, r.address(a, r.port.index, r.port.mac))
 		}
 	}
 	return out
+}
+
+// address describes a virtual address on an interface with the given MAC.
+func (r *router) address(ip netip.Addr, index int, mac packet.MAC) vip.Address {
+	if !r.Virtual {
+		return vip.Address{IP: ip, Index: index, MAC: mac}
+	}
+	return vip.Address{IP: ip, Index: index, MAC: r.virtualMAC(), Virtual: true}
 }
 
 // loop is the engine's thread.
@@ -305,6 +324,9 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 		g.machine = carp.NewGroup(g.cfg, now, e.deps.Terms.Term(g.cfg.Name))
 	}
 	e.link()
+	if err := e.resume(ctx, poll); err != nil {
+		return err
+	}
 	close(e.ready)
 	for {
 		at := carp.Never
@@ -324,6 +346,7 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 		e.receive(bootTime())
 		e.runCalls(bootTime())
 		now := bootTime()
+		e.thawExpired(now)
 		for _, g := range e.groups {
 			if now >= g.machine.Deadline() {
 				e.step(g, now, carp.Event{Kind: carp.EvTick})
@@ -358,7 +381,12 @@ func (e *Engine) runCalls(now time.Duration) {
 
 // step gives an event to a group and carries out the actions.
 func (e *Engine) step(g *group, now time.Duration, ev carp.Event) {
-	for _, a := range g.machine.Step(now, ev) {
+	e.carryOut(g, now, g.machine.Step(now, ev))
+}
+
+// carryOut does what a machine wants done.
+func (e *Engine) carryOut(g *group, now time.Duration, acts []carp.Action) {
+	for _, a := range acts {
 		e.do(g, now, a)
 	}
 	// What was sent is an event in turn; it waits until here, because the
@@ -378,7 +406,10 @@ func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
 	case carp.ActAdvert:
 		r := g.routers[a.Router]
 		e.sent = append(e.sent, sentAdvert{r, e.send(r, a)})
-	case carp.ActFence, carp.ActAcquire, carp.ActRelease, carp.ActRenew, carp.ActAnnounce:
+	case carp.ActFence, carp.ActRelease:
+		e.thaw(g)
+		e.order(g, a)
+	case carp.ActAcquire, carp.ActRenew, carp.ActAnnounce:
 		e.order(g, a)
 	case carp.ActTerm:
 		e.terms.put(termOf{g.cfg.Name, a.Term})
@@ -401,6 +432,10 @@ func (e *Engine) Stop(ctx context.Context) error {
 	}
 	e.post(func(now time.Duration) {
 		for _, g := range e.groups {
+			if e.frozen(g, now) {
+				e.stopped++ // as it is, for the next process
+				continue
+			}
 			e.step(g, now, carp.Event{Kind: carp.EvStop})
 		}
 	})
@@ -413,13 +448,13 @@ func (e *Engine) Stop(ctx context.Context) error {
 }
 
 // Cleanup sets the fence and removes the addresses, for a node whose engine is
-// gone.
-func Cleanup(cfg Config, fence Fence, addresses Addresses) error {
-	e, err := New(cfg, Deps{Fence: fence, Addresses: addresses, Log: slog.New(slog.DiscardHandler)})
+// gone. What was left behind on purpose is left alone, as long as it may stay.
+func Cleanup(cfg Config, fence Fence, addresses Addresses, freezer Freezer) error {
+	e, err := New(cfg, Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
-	return e.silence()
+	return e.silence(e.inherit(bootTime()))
 }
 
 func (e *Engine) writeTerms(ctx context.Context) {

@@ -36,7 +36,9 @@ func (f *fakes) Acquire([]vip.Address, time.Duration) error {
 
 type fakeFence struct{ *fakes }
 
-func (f fakeFence) Renew() error { f.log = append(f.log, "renew fence"); return nil }
+func (f fakeFence) Forget(...netip.Addr) error         { f.log = append(f.log, "forget"); return nil }
+func (f fakeFence) Closed(...netip.Addr) (bool, error) { return false, nil }
+func (f fakeFence) Renew(time.Duration) error          { f.log = append(f.log, "renew fence"); return nil }
 
 type fakeAddresses struct{ *fakes }
 

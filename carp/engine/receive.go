@@ -2,6 +2,7 @@ package engine
 
 import (
 	"log/slog"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp"
+	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
 )
 
@@ -26,7 +28,44 @@ const (
 	warnTrailer
 	warnOwn
 	warnVRRP
+	warnings = iota
 )
+
+// kind names a warning for clients.
+func (w warning) kind() string {
+	switch w {
+	case warnVersion:
+		return api.RefusedVersion
+	case warnCARP, warnVRRP:
+		return api.RefusedProtocol
+	case warnInterval:
+		return api.RefusedInterval
+	case warnAddresses:
+		return api.RefusedAddresses
+	case warnAuth, warnTrailer:
+		return api.RefusedAuth
+	case warnTTL:
+		return api.RefusedTTL
+	case warnOwn:
+		return api.RefusedOwn
+	}
+	return api.RefusedInvalid
+}
+
+// refusal counts one kind.
+type refusal struct {
+	count uint64
+	last  time.Duration
+	peer  netip.Addr
+	text  string
+}
+
+// note counts a refusal for `carpctl doctor`.
+func (r *router) note(w warning, now time.Duration, peer netip.Addr, text string) {
+	x := &r.refusals[bits.TrailingZeros16(uint16(w))]
+	x.count++
+	x.last, x.peer, x.text = now, peer, text
+}
 
 // receive reads everything that has arrived on all interfaces.
 func (e *Engine) receive(now time.Duration) {
@@ -64,6 +103,9 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 	r := e.routers[at]
 	if f.Src == p.mac || f.SrcIP == r.src {
 		r.dropped.Add(1)
+		if f.Src != p.mac && !r.Virtual {
+			r.note(warnOwn, now, f.SrcIP, "another machine advertises from our own address")
+		}
 		return // our own, sent back by the network
 	}
 	unicast := !f.DstIP.IsMulticast()
@@ -89,7 +131,7 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 	case kind == packet.KindCARP:
 		e.refuse(r, warnCARP, "CARP is spoken with our id on this network", f.SrcIP)
 	default:
-		a, ok = e.receiveVRRP(r, f)
+		a, ok = e.receiveVRRP(r, now, f)
 	}
 	if !ok {
 		return
@@ -103,7 +145,7 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 }
 
 // receiveVRRP judges a message for a VRRP virtual router.
-func (e *Engine) receiveVRRP(r *router, f *packet.Frame) (a carp.Advert, ok bool) {
+func (e *Engine) receiveVRRP(r *router, now time.Duration, f *packet.Frame) (a carp.Advert, ok bool) {
 	v := &e.vrrp
 	if err := v.Parse(f.Payload, f.SrcIP, f.DstIP); err != nil {
 		e.refuse(r, warnInvalid, err.Error(), f.SrcIP)
@@ -117,12 +159,16 @@ func (e *Engine) receiveVRRP(r *router, f *packet.Frame) (a carp.Advert, ok bool
 	case v.Version != version:
 		e.refuse(r, warnVersion, "advertisement is of another version of VRRP", f.SrcIP)
 		return a, false
+	case version == 2 && r.old != nil && r.old.agrees(v) && !r.agrees(v):
+		// Ours was reloaded, theirs was not yet.
 	case version == 2 && v.Interval != r.Machine.Interval:
 		e.refuse(r, warnInterval, "advertisement interval differs", f.SrcIP)
 		return a, false
 	case version == 2 && !authentic(v, r.Auth):
 		e.refuse(r, warnAuth, "authentication differs", f.SrcIP)
 		return a, false
+	default:
+		r.old = nil
 	}
 	signed := false
 	if version == 3 {
@@ -133,7 +179,11 @@ func (e *Engine) receiveVRRP(r *router, f *packet.Frame) (a carp.Advert, ok bool
 			r.checksum = v.Checksum
 		}
 	}
-	if r.warned&warnAddresses == 0 && !sameSet(v.Addrs, r.VIPs) {
+	same := sameSet(v.Addrs, r.VIPs)
+	if !same {
+		r.note(warnAddresses, now, f.SrcIP, "peer advertises other addresses")
+	}
+	if r.warned&warnAddresses == 0 && !same {
 		r.warned |= warnAddresses
 		e.say(slog.LevelWarn, "peer advertises other addresses", "instance", r.Instance, "peer", f.SrcIP,
 			"theirs", slices.Clone(v.Addrs), "ours", r.VIPs)
@@ -144,6 +194,7 @@ func (e *Engine) receiveVRRP(r *router, f *packet.Frame) (a carp.Advert, ok bool
 // refuse counts an advertisement that is not taken, and says so once.
 func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
 	r.dropped.Add(1)
+	r.note(w, bootTime(), from, why)
 	if r.warned&w == 0 {
 		e.warn(r, w, "advertisement refused", from, "reason", why)
 	}
@@ -155,6 +206,11 @@ func (e *Engine) warn(r *router, w warning, text string, from netip.Addr, key, v
 		r.warned |= w
 		e.say(slog.LevelWarn, text, "instance", r.Instance, "peer", from, key, value)
 	}
+}
+
+// agrees reports whether an advertisement of VRRPv2 fits the settings.
+func (r *Router) agrees(v *packet.VRRP) bool {
+	return v.Interval == r.Machine.Interval && authentic(v, r.Auth)
 }
 
 // authentic checks the simple password of VRRPv2. It proves nothing; it keeps

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -109,12 +110,16 @@ func (e *Engine) serve(now time.Duration, p api.Peer, r api.Request) error {
 		}
 		return done()
 	case api.VerbStatus:
-		m := api.Message{ID: r.ID, Groups: []api.GroupState{}}
+		m := api.Message{ID: r.ID, Groups: []api.GroupState{}, Clock: e.clock.report(now)}
 		for _, g := range e.groups {
 			m.Groups = append(m.Groups, e.state(g, now))
 		}
 		e.out.put(output{to: p.ID, message: m})
 		return nil
+	case api.VerbFreeze:
+		return e.serveFreeze(now, p, r)
+	case api.VerbReload:
+		return e.serveReload(p, r)
 	case api.VerbAnnounce:
 		if r.Group == "" {
 			for _, g := range e.groups {
@@ -156,8 +161,6 @@ func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Req
 		if r.Demotion != nil {
 			ev.Demotion.ID = r.Demotion.ID
 		}
-	case api.VerbFreeze, api.VerbReload:
-		return fmt.Errorf("%s is not supported yet", r.Verb)
 	default:
 		return fmt.Errorf("unknown verb %s", strconv.Quote(r.Verb))
 	}
@@ -178,6 +181,60 @@ func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Req
 	e.step(g, now, ev)
 	return nil
 }
+
+// serveFreeze freezes one group or all; the reply comes when all is in place.
+func (e *Engine) serveFreeze(now time.Duration, p api.Peer, r api.Request) error {
+	groups := e.groups
+	if r.Group != "" {
+		g := e.find(r.Group)
+		if g == nil {
+			return fmt.Errorf("no such group: %s", r.Group)
+		}
+		groups = []*group{g}
+	}
+	left, failed := len(groups), error(nil)
+	for _, g := range groups {
+		e.freeze(g, now, time.Duration(max(r.HoldMS, 0))*time.Millisecond, func(err error) {
+			failed = errors.Join(failed, err)
+			if left--; left > 0 {
+				return
+			}
+			m := api.Message{ID: r.ID}
+			if failed != nil {
+				m.Error = failed.Error()
+			}
+			e.out.put(output{to: p.ID, message: m})
+		})
+	}
+	return nil
+}
+
+// serveReload reloads without holding up the engine's thread.
+func (e *Engine) serveReload(p api.Peer, r api.Request) error {
+	if e.load == nil {
+		return errors.New("reload: this carpd has no configuration file")
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), reloadLimit)
+		defer cancel()
+		m := api.Message{ID: r.ID}
+		cfg, err := e.load()
+		if err == nil {
+			err = e.Reload(ctx, cfg)
+		}
+		if err != nil {
+			m.Error = err.Error()
+			e.say(slog.LevelError, "reload refused, nothing changed", "err", err)
+		} else {
+			e.say(slog.LevelInfo, "reloaded")
+		}
+		e.out.put(output{to: p.ID, message: m})
+	}()
+	return nil
+}
+
+// reloadLimit is for reading files and changing settings.
+const reloadLimit = 4 * time.Second
 
 func demotion(now time.Duration, p api.Peer, s *session, d api.Demotion) carp.Demotion {
 	out := carp.Demotion{ID: d.ID, By: d.By, Reason: d.Reason}
@@ -232,6 +289,9 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 			Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
 			Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason,
 		}})
+		if e.frozen(g, now) {
+			e.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.cfg.Name, ForMS: ceilMS(g.frozenTo - now)}})
+		}
 		if s.name != "" {
 			e.step(g, now, carp.Event{Kind: carp.EvClient, Client: p.ID, Name: s.name, Prepare: s.prepare})
 		}

@@ -8,6 +8,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/auth"
 )
 
 // state describes a group for clients. It runs in the engine's thread.
@@ -40,22 +41,35 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		if i == 0 || g.routers[i-1].Instance != r.Instance {
 			least = carp.Master
 			out.Instances = append(out.Instances, api.InstanceState{
-				Name: r.Instance, Interface: r.Device, Protocol: r.Machine.Proto.String(), ID: r.Machine.ID,
+				Name: r.Instance, Interface: r.Device, Virtual: r.Virtual, Protocol: r.Machine.Proto.String(), ID: r.Machine.ID,
 			})
 		}
 		inst := &out.Instances[len(out.Instances)-1]
 		least = min(least, rs.State)
 		inst.State = least.String()
 		one := api.RouterState{
-			Family: "ipv4", State: rs.State.String(), Expired: rs.Expired, Priority: rs.Priority,
+			Family: "ipv4", State: rs.State.String(), Expired: rs.Expired, Priority: rs.Priority, AdvBase: rs.Base, AdvSkew: rs.Skew,
 			DownMS: rs.Down.Milliseconds(), Source: r.src, Peer: rs.Master,
-			Sent: r.tx.Load(), Received: r.rx.Load(), Dropped: r.dropped.Load(),
+			Sent: r.tx.Load(), Received: r.rx.Load(), Dropped: r.dropped.Load(), Repaired: r.repaired.Load(),
 		}
 		if r.six() {
 			one.Family = "ipv6"
 		}
+		one.BadDigests = r.badDigest.Load()
+		if r.auth.Checks() {
+			one.Trailers = make(map[string]uint64, auth.Verdicts)
+			for v := range auth.Verdicts {
+				one.Trailers[v.String()] = r.verdicts[v].Load()
+			}
+		}
 		if rs.Heard >= 0 {
 			one.HeardMS = rs.Heard.Milliseconds()
+		}
+		for w, x := range r.refusals {
+			if x.count > 0 {
+				one.Refusals = append(one.Refusals, api.Refusal{Kind: warning(1 << w).kind(), Peer: x.peer, Count: x.count,
+					AgeMS: (now - x.last).Milliseconds(), Text: x.text})
+			}
 		}
 		inst.Routers = append(inst.Routers, one)
 		for _, a := range r.VIPs {
@@ -85,4 +99,4 @@ func (e *Engine) Status(ctx context.Context) ([]api.GroupState, error) {
 
 // Poke makes the engine's thread go around its loop once. Safe for concurrent
 // use.
-func (e *Engine) Poke() { e.post(func(time.Duration) {}) }
+func (e *Engine) Poke() { e.post(e.clock.look) }

@@ -41,6 +41,9 @@ func (e *Engine) message(r *router, a carp.Action, dst netip.Addr) ([]byte, erro
 	}
 	m := &e.sendMsg
 	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, a.Priority, r.Machine.Interval
+	if r.group.frozenTo != 0 {
+		m.Interval = r.interval(bootTime())
+	}
 	m.Addrs, m.Checksum, m.AuthType, m.Auth, m.Trailer = r.VIPs, r.checksum, 0, [8]byte{}, nil
 	if r.Machine.Proto == carp.VRRP2 {
 		m.Version = 2
@@ -65,8 +68,11 @@ func (e *Engine) sendGroup(r *router, a carp.Action) error {
 		Dst: packet.GroupMAC(dst), Src: r.port.mac, SrcIP: r.src, DstIP: dst,
 		TOS: tosControl, TTL: packet.TTL, Proto: packet.Protocol, ID: r.id,
 	}
+	if r.Virtual {
+		f.Src = r.virtualMAC() // so that switches learn where it is
+	}
 	if r.carp != nil {
-		f.Src, f.TOS, f.DontFragment = packet.VirtualMAC(r.Machine.ID, false), tosCARP, true
+		f.Src, f.TOS, f.DontFragment = r.virtualMAC(), tosCARP, true
 	}
 	r.id++
 	m, err := e.message(r, a, dst)

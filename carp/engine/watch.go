@@ -57,7 +57,7 @@ func (e *Engine) probe(device string) linkState {
 		if a.Flags&unix.IFA_F_OPTIMISTIC != 0 {
 			unusable &^= unix.IFA_F_TENTATIVE
 		}
-		if !ok || e.vips[ip] || unusable != 0 {
+		if !ok || (*e.vips.Load())[ip] || unusable != 0 {
 			continue
 		}
 		switch {
@@ -211,7 +211,7 @@ func (e *Engine) ownAddress(kind uint16, data []byte) (gone bool, ip netip.Addr)
 	}
 	for _, want := range []uint16{unix.IFA_LOCAL, unix.IFA_ADDRESS} {
 		for _, a := range attrs {
-			if x, ok := netip.AddrFromSlice(a.Value); a.Attr.Type == want && ok && e.vips[x.Unmap()] {
+			if x, ok := netip.AddrFromSlice(a.Value); a.Attr.Type == want && ok && (*e.vips.Load())[x.Unmap()] {
 				return kind == unix.RTM_DELADDR, x.Unmap()
 			}
 		}
@@ -222,7 +222,7 @@ func (e *Engine) ownAddress(kind uint16, data []byte) (gone bool, ip netip.Addr)
 // relink looks at the interfaces here and takes the result over in the engine's
 // thread.
 func (e *Engine) relink() {
-	for _, p := range e.ports {
+	for _, p := range e.ports { // fixed for the life of the engine
 		st := e.probe(p.device)
 		e.post(func(time.Duration) {
 			changed := p.index != st.index
@@ -240,6 +240,7 @@ func (e *Engine) restore(ip netip.Addr) {
 		for _, r := range e.routers {
 			for _, a := range r.VIPs {
 				if a == ip && !r.group.machine.Snapshot(now).Fenced {
+					r.repaired.Add(1)
 					e.say(slog.LevelWarn, "virtual address was removed by somebody, added again", "instance", r.Instance, "address", ip)
 					e.order(r.group, carp.Action{Kind: carp.ActRenew})
 					e.order(r.group, carp.Action{Kind: carp.ActAnnounce})

@@ -23,6 +23,7 @@ type carpWire struct {
 	dialect    carp.Dialect
 	counter    uint64
 	heard      bool
+	old        *carpWire // before a reload: still accepted until the new one is heard
 }
 
 func newCARPWire(r *Router) *carpWire {
@@ -58,7 +59,19 @@ func (w *carpWire) next() uint64 {
 // verify reports whether the digest of m is right, with link-local addresses or
 // without.
 func (w *carpWire) verify(m *packet.CARP) bool {
-	return w.sign.Verify(m) || w.also.Verify(m)
+	if w.sign.Verify(m) || w.also.Verify(m) {
+		w.old = nil
+		return true
+	}
+	return w.old != nil && (w.old.sign.Verify(m) || w.old.also.Verify(m))
+}
+
+// inherit follows a reload. As the digest covers pass phrase and addresses, the
+// members would not hear each other until the last one was reloaded.
+func (w *carpWire) inherit(old *carpWire) {
+	w.counter, w.heard = old.counter, old.heard
+	old.old = nil
+	w.old = old
 }
 
 // own reports whether m, whose digest is right, is a message of ours.

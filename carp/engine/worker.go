@@ -22,8 +22,11 @@ type task struct {
 	kind  carp.ActionKind
 	op    uint64
 	group *group
-	vips  []vip.Address
+	vips  []vip.Address // on the interfaces that are there
+	all   []netip.Addr
+	lease time.Duration
 	ports []int
+	do    func() error // instead of kind
 }
 
 // order queues a kernel operation. A renewal that still waits is not doubled.
@@ -31,13 +34,22 @@ func (e *Engine) order(g *group, a carp.Action) {
 	if a.Kind == carp.ActRenew && e.work.any(func(t task) bool { return t.group == g && t.kind == carp.ActRenew }) {
 		return
 	}
-	t := task{kind: a.Kind, op: a.Op, group: g, vips: g.addresses()}
+	e.work.put(e.task(g, a))
+}
+
+// task describes an operation on a group as it is now, since the group can
+// change while the task waits.
+func (e *Engine) task(g *group, a carp.Action) task {
+	t := task{kind: a.Kind, op: a.Op, group: g, vips: g.addresses(), all: g.vips(), lease: g.lease}
+	if g.frozenTo != 0 {
+		t.lease = max(t.lease, g.frozenTo-bootTime())
+	}
 	for _, r := range g.routers {
 		if r.port.index != 0 && !slices.Contains(t.ports, r.port.index) {
 			t.ports = append(t.ports, r.port.index)
 		}
 	}
-	e.work.put(t)
+	return t
 }
 
 // runWorker does what may block, one after the other.
@@ -69,17 +81,23 @@ func (e *Engine) work1(t task) {
 	}
 	began := time.Now()
 	var err error
+	if t.do != nil {
+		if err := t.do(); err != nil {
+			e.say(slog.LevelError, "kernel operation failed", "group", t.group.cfg.Name, "err", err)
+		}
+		return
+	}
 	switch t.kind {
 	case carp.ActFence:
-		err = e.deps.Fence.Set(t.group.vips()...)
+		err = e.deps.Fence.Set(t.all...)
 	case carp.ActAcquire:
 		err = e.acquire(t)
 	case carp.ActRelease:
 		// Both, whatever happens to the first.
-		err = errors.Join(e.deps.Fence.Set(t.group.vips()...), e.deps.Addresses.Release(t.vips), e.deps.NextHops.Purge(t.ports))
+		err = errors.Join(e.deps.Fence.Set(t.all...), e.deps.Addresses.Release(t.vips), e.deps.NextHops.Purge(t.ports))
 	case carp.ActRenew:
 		// The fence first, so that it never outlasts the addresses.
-		err = errors.Join(e.deps.Fence.Renew(), e.deps.Addresses.Renew(t.vips, t.group.lease))
+		err = errors.Join(e.deps.Fence.Renew(t.lease), e.deps.Addresses.Renew(t.vips, t.lease))
 	case carp.ActAnnounce:
 		err = e.deps.Announcer.Announce(t.vips)
 	}
@@ -98,10 +116,10 @@ func (e *Engine) work1(t task) {
 // acquire takes the addresses and opens the fence, in the order in which
 // nothing can leave that should not.
 func (e *Engine) acquire(t task) error {
-	if len(t.vips) < len(t.group.vips()) {
+	if len(t.vips) < len(t.all) {
 		return errNoInterface
 	}
-	if err := e.deps.Addresses.Acquire(t.vips, t.group.lease); err != nil {
+	if err := e.deps.Addresses.Acquire(t.vips, t.lease); err != nil {
 		return err
 	}
 	for _, link := range t.ports {

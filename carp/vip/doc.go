@@ -21,4 +21,7 @@ type Address struct {
 	IP    netip.Addr
 	Index int        // of the interface
 	MAC   packet.MAC // that neighbours shall learn
+	// Virtual: MAC is that of the protocol, and the address lives on a macvlan
+	// with it on top of the interface. See type Virtual.
+	Virtual bool
 }

@@ -86,16 +86,20 @@ func link(index int) netlink.Link {
 	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
 }
 
-// address describes a host address. The preferred lifetime equals the valid
-// one: a deprecated address would be avoided as a source.
+// address describes a host address. That of IPv6 has no preferred lifetime, so
+// that connections of the node itself, which end when the address moves, take
+// another one as their source (RFC 6724 section 5, rule 3). Whoever names the
+// address, as IKE daemons and the templates of tunnels do, is not affected.
+// IPv4 does not choose by that.
 func address(ip netip.Addr, lease time.Duration) *netlink.Addr {
 	seconds := int((lease + time.Second - 1) / time.Second)
-	flags := unix.IFA_F_NOPREFIXROUTE
+	flags, preferred := unix.IFA_F_NOPREFIXROUTE, seconds
 	if ip.Is6() {
 		flags |= unix.IFA_F_NODAD
+		preferred = 0
 	}
 	return &netlink.Addr{
 		IPNet: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(ip.BitLen(), ip.BitLen())},
-		Flags: flags, ValidLft: seconds, PreferedLft: seconds,
+		Flags: flags, ValidLft: seconds, PreferedLft: preferred,
 	}
 }

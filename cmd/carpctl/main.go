@@ -23,9 +23,12 @@ const usage = `  show                        who is master of what, and why
   demote GROUP N [REASON]     be a lesser master, until undemote
   undemote GROUP              take back what demote did
   resign GROUP                hand mastership over
-  announce                    tell the neighbours again where the addresses are`
+  announce                    tell the neighbours again where the addresses are
+  doctor                      look for what keeps an election from working, with remedies
+  reload                      read carpd.conf again, all or nothing
+  freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands`
 
-const limit = 5 * time.Second
+const limit = 8 * time.Second
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
@@ -51,6 +54,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, errUsage):
 		return daemon.ExitUsage
+	case errors.Is(err, errSick):
+		return daemon.ExitFailure
 	case errors.As(err, &no) && strings.HasPrefix(no.Text, "permission denied"):
 		return daemon.ExitPrivilege
 	case errors.As(err, &no):
@@ -60,6 +65,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 var errUsage = errors.New("unknown command or operands, see -h")
+
+const verbDoctor = "doctor"
 
 // operator is the id of the demotion that demote makes.
 const operator = "operator"
@@ -74,6 +81,9 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 		return err
 	}
 	defer c.Close()
+	if f.Args[0] == verbDoctor {
+		return doctor(ctx, c, f.JSON, out)
+	}
 	m, err := c.Call(ctx, r)
 	if err != nil || r.Verb != api.VerbStatus {
 		return err
@@ -94,8 +104,21 @@ func request(args []string) (api.Request, error) {
 	switch {
 	case verb == "show" && len(args) == 0:
 		return api.Request{Verb: api.VerbStatus}, nil
+	case verb == verbDoctor && len(args) == 0:
+		return api.Request{Verb: api.VerbStatus}, nil
 	case verb == "announce" && len(args) == 0:
 		return api.Request{Verb: api.VerbAnnounce}, nil
+	case verb == "reload" && len(args) == 0:
+		return api.Request{Verb: api.VerbReload}, nil
+	case verb == "freeze" && len(args) <= 1:
+		seconds := 10
+		if len(args) == 1 {
+			var err error
+			if seconds, err = strconv.Atoi(args[0]); err != nil || seconds < 1 || seconds > 120 {
+				return api.Request{}, fmt.Errorf("freeze for 1 to 120 seconds, not %q: %w", args[0], errUsage)
+			}
+		}
+		return api.Request{Verb: api.VerbFreeze, HoldMS: int64(seconds) * 1000}, nil
 	case verb == "resign" && len(args) == 1:
 		return api.Request{Verb: api.VerbResign, Group: args[0], Reason: "operator"}, nil
 	case verb == "undemote" && len(args) == 1:

@@ -14,7 +14,6 @@ import (
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
-	"sasyncd/kernel"
 )
 
 const (
@@ -67,9 +66,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		log.Warn("configuration", "problem", w.Error())
 	}
 	if len(f.Args) > 0 {
-		err = cleanup(cfg)
+		err = cleanup(cfg, openFreezer(c.StateDir))
 	} else {
-		err = serve(c, cfg, log)
+		err = serve(f.Config, c, cfg, log)
 	}
 	switch {
 	case err == nil:
@@ -83,16 +82,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 // cleanup makes the node silent after its carpd was killed.
-func cleanup(cfg engine.Config) error {
-	fence, err := kernel.OpenFence(true)
+func cleanup(cfg engine.Config, freezer engine.Freezer) error {
+	fence, err := openFence()
 	if err != nil {
 		return err
 	}
 	defer fence.Close()
-	addresses, err := vip.NewPlain()
+	addresses, err := vip.NewVirtual()
 	if err != nil {
 		return err
 	}
 	defer addresses.Close()
-	return engine.Cleanup(cfg, fence, addresses)
+	return engine.Cleanup(cfg, fence, addresses, freezer)
 }

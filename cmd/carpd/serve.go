@@ -15,7 +15,6 @@ import (
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
-	"sasyncd/kernel"
 )
 
 const (
@@ -28,13 +27,13 @@ const (
 func daemonUsers() []string { return []string{"sasyncd", "_sasyncd", "carpd", "_carpd"} }
 
 // serve runs the daemon.
-func serve(c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
-	fence, err := kernel.OpenFence(true)
+func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
+	fence, err := openFence()
 	if err != nil {
 		return err
 	}
 	defer fence.Close()
-	addresses, err := vip.NewPlain()
+	addresses, err := vip.NewVirtual()
 	if err != nil {
 		return err
 	}
@@ -51,7 +50,7 @@ func serve(c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
 	defer announcer.Close()
 	eng, err := engine.New(cfg, engine.Deps{
 		Fence: fence, Addresses: addresses, Announcer: announcer, NextHops: hops,
-		Terms: daemon.OpenState(c.StateDir, log), Log: log,
+		Terms: daemon.OpenState(c.StateDir, log), Freezer: openFreezer(c.StateDir), Log: log,
 	})
 	if err != nil {
 		return err
@@ -60,6 +59,8 @@ func serve(c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
 	eng.OnBeat(pulse.Beat)
 	server := api.NewServer(eng, trusted(), log)
 	eng.Attach(server)
+	load := func() (engine.Config, error) { return reload(file, c, log) }
+	eng.OnReload(load)
 
 	p := daemon.Process{
 		Log: log, Notify: daemon.NewNotifier(),
@@ -69,6 +70,13 @@ func serve(c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
 			daemon.NewTask("pulse", func(ctx context.Context) error { return poke(ctx, eng) }),
 		},
 		Dump: func() { dump(eng, log) },
+		Reload: func(ctx context.Context) error {
+			cfg, err := load()
+			if err != nil {
+				return err
+			}
+			return eng.Reload(ctx, cfg)
+		},
 		Drain: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, drainLimit)
 			defer cancel()

@@ -27,6 +27,11 @@ type carpdElector struct {
 	ready  map[string]engine.Readiness
 	wake   chan struct{}
 	calls  []func(context.Context) error
+
+	// Of Run: until when carpd may be away for a restart, and the words of its
+	// connection's end that wait for that.
+	frozenTo time.Time
+	lost     string
 }
 
 // Names that the two daemons know each other by.
@@ -51,18 +56,49 @@ func (e *carpdElector) Events() <-chan engine.ElectorEvent { return e.events }
 func (e *carpdElector) Run(ctx context.Context) error {
 	go e.speak(ctx)
 	go func() { _ = e.client.Run(ctx) }()
-	for m := range e.client.Events() {
-		e.message(ctx, m)
+	limit := time.NewTimer(0)
+	defer limit.Stop()
+	for {
+		select {
+		case m, ok := <-e.client.Events():
+			if !ok {
+				return ctx.Err()
+			}
+			e.message(ctx, m)
+			if e.lost != "" {
+				limit.Reset(time.Until(e.frozenTo))
+			}
+		case <-limit.C:
+			if e.lost != "" {
+				e.gone(ctx, e.lost)
+			}
+		}
 	}
-	return ctx.Err()
+}
+
+// gone tells that the elector is lost.
+func (e *carpdElector) gone(ctx context.Context, reason string) {
+	e.lost, e.frozenTo = "", time.Time{}
+	for _, name := range e.names {
+		e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorLost, Group: name, Reason: reason})
+	}
 }
 
 func (e *carpdElector) message(ctx context.Context, m api.Message) {
 	switch m.Event {
 	case api.EventDisconnected:
-		for _, name := range e.names {
-			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorLost, Group: name, Reason: m.Reason})
+		if time.Now().Before(e.frozenTo) {
+			// carpd is being restarted and has left everything as it is. If it
+			// does not come back in time, it is as if it had died.
+			e.lost = m.Reason
+			return
 		}
+		e.gone(ctx, m.Reason)
+	case api.EventFreeze:
+		e.frozenTo = time.Now().Add(m.For())
+		e.log.Info("carpd is about to be restarted", "group", m.Group, "within", m.For())
+	case api.EventConnected:
+		e.lost, e.frozenTo = "", time.Time{}
 	case api.EventState:
 		for _, name := range e.names {
 			if !m.State.HasInstance(name) {

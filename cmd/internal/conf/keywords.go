@@ -109,7 +109,7 @@ var carpdKeywords = []Keyword{
 	{"vrrp group", have},
 	{"vrrp mac", have},
 	{"vrrp mac plain", have},
-	{"vrrp mac virtual", later},
+	{"vrrp mac virtual", have},
 	{"vrrp lease", have},
 	{"vrrp lease auto", have},
 	{"vrrp lease nftables", later},
