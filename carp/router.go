@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// inFlight is how long an advertisement can be on its way, or wait to be read.
+const inFlight = 100 * time.Millisecond
+
 // RouterConfig describes one virtual router: an instance in one family.
 type RouterConfig struct {
 	Proto    Proto
@@ -80,6 +83,7 @@ type Router struct {
 	from     netip.Addr    // who sent it
 	prio     uint8         // with which priority
 	bowed    bool          // it resigned
+	deafTo   time.Duration // until when what it sent before it fell silent is ignored
 
 	acts [3]RouterAction
 }
@@ -158,7 +162,7 @@ func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
 		}
 	case RouterExpire:
 		if r.state == Backup {
-			r.expired = true
+			r.expired, r.deafTo = true, now+min(inFlight, r.learned)
 		}
 	case RouterDrop:
 		if r.state == Master {
@@ -220,7 +224,12 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 		switch {
 		case a.Priority == 0:
 			out = r.now(now, out)
+		case now < r.deafTo && a.From == r.from:
+			// Sent before it was fenced in our favour.
 		case a.Priority > r.Priority() || a.Priority == r.Priority() && r.src.Less(a.From):
+			// A last word, so that the better one learns that there were two
+			// and tells the neighbours again whom to follow.
+			out = append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
 			r.state = Backup
 			r.follow(now, a)
 			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})

@@ -77,7 +77,7 @@ func decodeAddress(b []byte) (a Address, ok bool) {
 	if local.IsValid() {
 		addr = local
 	}
-	if sadb.FamilyOf(addr) != family || int(b[1]) > addr.BitLen() {
+	if !addr.IsValid() || sadb.FamilyOf(addr) != family || int(b[1]) > addr.BitLen() {
 		return a, false
 	}
 	a.Prefix = netip.PrefixFrom(addr, int(b[1]))

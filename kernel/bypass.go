@@ -131,11 +131,11 @@ func BypassOps(own []Own, policies []*sadb.Policy) (ops []sadb.Op) {
 // and an `out` policy with one misses all IPv6 and all ICMP errors.
 func bypassKey(dir sadb.Direction, o Own) sadb.PolicyKey {
 	addr := o.Prefix.Addr()
-	any, host := netip.PrefixFrom(addr, 0).Masked(), netip.PrefixFrom(addr, addr.BitLen())
+	anything, host := netip.PrefixFrom(addr, 0).Masked(), netip.PrefixFrom(addr, addr.BitLen())
 	if dir == sadb.DirOut {
-		return sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(host, any)}
+		return sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(host, anything)}
 	}
-	return sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(any, host)}
+	return sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(anything, host)}
 }
 
 func bypassPolicy(key sadb.PolicyKey, used map[uint32]bool) *sadb.Policy {

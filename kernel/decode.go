@@ -28,21 +28,18 @@ func newDecoder(ifname func(uint32) string) *decoder {
 // only a delete by the same node resolves it.
 const goneInterface = "ifindex/"
 
-func (d *decoder) selector(b []byte) sadb.Selector {
-	s := sadb.Selector{
-		Dst: sadb.Bytes16(b[0:16]), Src: sadb.Bytes16(b[16:32]),
-		DstPort: network.Uint16(b[32:]), DstPortMask: network.Uint16(b[34:]),
-		SrcPort: network.Uint16(b[36:]), SrcPortMask: network.Uint16(b[38:]),
-		Family: sadb.Family(native.Uint16(b[40:])),
-		DstLen: b[42], SrcLen: b[43], Proto: b[44],
-		User: native.Uint32(b[52:]),
-	}
+func (d *decoder) selector(s *sadb.Selector, b []byte) {
+	s.Dst, s.Src = sadb.Bytes16(b[0:16]), sadb.Bytes16(b[16:32])
+	s.DstPort, s.DstPortMask = network.Uint16(b[32:]), network.Uint16(b[34:])
+	s.SrcPort, s.SrcPortMask = network.Uint16(b[36:]), network.Uint16(b[38:])
+	s.Family = sadb.Family(native.Uint16(b[40:]))
+	s.DstLen, s.SrcLen, s.Proto = b[42], b[43], b[44]
+	s.User = native.Uint32(b[52:])
 	if i := native.Uint32(b[48:]); i != 0 {
 		if s.Interface = d.ifname(i); s.Interface == "" {
 			s.Interface = goneInterface + strconv.FormatUint(uint64(i), 10)
 		}
 	}
-	return s
 }
 
 // addr16 reads an address of family f without losing anything: bytes that do
@@ -58,13 +55,12 @@ func addr16(b []byte, f sadb.Family) netip.Addr {
 	return netip.AddrFrom16(raw)
 }
 
-func limits(b []byte) sadb.Limits {
-	return sadb.Limits{
-		SoftBytes: native.Uint64(b), HardBytes: native.Uint64(b[8:]),
-		SoftPackets: native.Uint64(b[16:]), HardPackets: native.Uint64(b[24:]),
-		SoftAdd: native.Uint64(b[32:]), HardAdd: native.Uint64(b[40:]),
-		SoftUse: native.Uint64(b[48:]), HardUse: native.Uint64(b[56:]),
-	}
+func limits(l *sadb.Limits, b []byte) {
+	_ = b[63]
+	l.SoftBytes, l.HardBytes = native.Uint64(b), native.Uint64(b[8:])
+	l.SoftPackets, l.HardPackets = native.Uint64(b[16:]), native.Uint64(b[24:])
+	l.SoftAdd, l.HardAdd = native.Uint64(b[32:]), native.Uint64(b[40:])
+	l.SoftUse, l.HardUse = native.Uint64(b[48:]), native.Uint64(b[56:])
 }
 
 // use reads struct xfrm_lifetime_cur. now is the wall clock in Unix seconds;

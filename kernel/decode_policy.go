@@ -20,7 +20,7 @@ func (d *decoder) deletedPolicy(b []byte, now int64) (*sadb.Policy, error) {
 		return nil, errShort("deleted policy", len(b), sizePolicyID)
 	}
 	p := &sadb.Policy{Index: native.Uint32(b[56:])}
-	p.Key.Selector = d.selector(b)
+	d.selector(&p.Key.Selector, b)
 	p.Key.Dir, p.Socket = direction(b[60])
 	for rest := attrs(b[sizePolicyID:]); ; {
 		typ, data, ok := rest.next()
@@ -68,10 +68,10 @@ func (d *decoder) policyHead(b []byte, now int64) *sadb.Policy {
 		Action:   sadb.Action(b[polAction]),
 		Flags:    b[polFlags],
 		Share:    b[polShare],
-		Limits:   limits(b[polLimits:]),
 		Use:      use(b[polCurrent:], now),
 	}
-	p.Key.Selector = d.selector(b)
+	limits(&p.Limits, b[polLimits:])
+	d.selector(&p.Key.Selector, b)
 	p.Key.Dir, p.Socket = direction(b[polDir])
 	return p
 }

@@ -117,19 +117,18 @@ func (d *decoder) saHead(b []byte, now int64) (*saBlock, error) {
 	src, _ := sadb.Bytes16(b[saSrc : saSrc+16]).Addr(f)
 	u := use(b[saCurrent:], now)
 	s := new(saBlock)
-	s.sa = sadb.SA{
-		Key:      sadb.SAKey{Dst: dst, SPI: network.Uint32(b[saSPI:]), Proto: b[saProto]},
-		Src:      src,
-		Selector: d.selector(b),
-		Mode:     sadb.Mode(b[saMode]),
-		Reqid:    native.Uint32(b[saReqid:]),
-		Flags:    b[saFlags],
-		Window:   uint32(b[saWindow]),
-		Limits:   limits(b[saLimits:]),
-		Counters: sadb.Counters{Bytes: u.Bytes, Packets: u.Packets},
-		Age:      u.Age, Used: u.Used, UseAge: u.UseAge,
-		Tag: native.Uint32(b[saSeq:]),
-	}
+	sa := &s.sa // field by field: a literal would be built elsewhere and copied
+	sa.Key.Dst, sa.Key.SPI, sa.Key.Proto = dst, network.Uint32(b[saSPI:]), b[saProto]
+	sa.Src = src
+	d.selector(&sa.Selector, b)
+	sa.Mode = sadb.Mode(b[saMode])
+	sa.Reqid = native.Uint32(b[saReqid:])
+	sa.Flags = b[saFlags]
+	sa.Window = uint32(b[saWindow])
+	limits(&sa.Limits, b[saLimits:])
+	sa.Bytes, sa.Packets = u.Bytes, u.Packets
+	sa.Age, sa.Used, sa.UseAge = u.Age, u.Used, u.UseAge
+	sa.Tag = native.Uint32(b[saSeq:])
 	return s, nil
 }
 

@@ -1,3 +1,87 @@
 // Package kernel is the XFRM subsystem of Linux and the routing rules that keep
-// a standby silent, over netlink.
+// a standby silent, over netlink: [Kernel] dumps, watches and changes SAs and
+// policies, [Fence] silences virtual addresses, [Detour] and [BypassOps] keep a
+// backup reachable. Package kerneltest has a fake with the same rules.
+//
+// # Copying SAs and policies
+//
+// The codec is our own because the netlink library's structures lose windows,
+// 64-bit numbers and flags, and take short IPv6 prefixes for IPv4. What a
+// kernel dumps is decoded into sadb types and encoded again such that another
+// kernel dumps the same bytes, but for tags. Not copied are what only the
+// kernel can know (statistics, time of last use) and hardware offload. Dates
+// become ages and the other way round, by the clock of [Options]. Unknown
+// attributes are carried as they are.
+//
+// A new SA's use and age are set by XFRMA_LTIME_VAL; among SAs that fit, the
+// kernel sends on the one added last by that date, and among equal dates on
+// the one installed last: install oldest first. Counters of an existing SA are
+// written by XFRM_MSG_NEWAE, which never creates, does not object to counters
+// that go down, and ignores replay state of the wrong kind in silence.
+// XFRM_MSG_UPDSA changes lifetimes, NAT ports, output mark and if_id only, but
+// the event that announces it shows the whole request: a dump tells the truth.
+//
+// What sasyncd installs is tagged: SAs by km.seq ([IsOurs]), policies by their
+// index ([IsOurPolicy], [IsBypass]).
+//
+// # The fence
+//
+// In the routing policy (`ip rule`, `ip -6 rule`), all marked "proto 112":
+//
+//	5: from VIP blackhole                                         closed
+//	6: from VIP lookup 112112 suppress_prefixlength 0             the gate, IPv6
+//
+// Rule 5 makes every route lookup from the address fail: of ESP and IKE, of
+// local and of forwarded traffic. Since the IPsec policies are in force, what
+// they protect is dropped and does not leave in plaintext. It takes effect with
+// the next packet, because changing rules invalidates cached routes.
+//
+// A master that dies cannot set it. IPv4 needs no more: once the address's
+// lease has lapsed, the kernel refuses to route from it. IPv6 has no such check
+// and would go on sending ESP from an address that is gone. Hence the gate:
+// table 112112 holds, for ever,
+//
+//	blackhole default metric 4294967295
+//
+// and while the master renews it every second, at better metrics,
+//
+//	default dev eth0 expires 2
+//
+// Rule 6 does not accept a default route but goes on to the next rule: as long
+// as the expiring route lives, the node's own routing applies. When it has
+// gone, the search finds the blackhole, which is an error and ends it. (An
+// expiring "throw" route would say the same more plainly, but the kernel makes
+// error routes last for ever.) Routes that sockets have cached survive that;
+// they are dropped when the address's lease lapses, by when the gate must be
+// closed: renew the fence first, then the leases.
+//
+// What remains when a daemon dies keeps the node silent, and the next process
+// finds it and goes on from there. Rules with a lower preference than 5 would
+// come before the fence and must not route from a virtual address.
+//
+// # A backup's own addresses inside
+//
+// A backup has the policies of the tunnels in force, so traffic between the
+// remote network and its own address inside a protected network would be
+// dropped: it has no SA that it may use. Two policies per such address, without
+// template and of priority 0, let it pass:
+//
+//	dir in  src any dst OWN      dir out  src OWN dst any
+//
+// There is no `fwd`: what is forwarded is not the node's own. The policies have
+// no interface, because that would not do what it seems to: in `in` policies it
+// is compared with the loopback interface whatever interface a packet came in
+// on, and in `out` policies it matches neither IPv6 nor ICMP errors. What keeps
+// protected traffic from leaving outside in plaintext is routing:
+//
+//	7: from OWN lookup 112000000+ifindex
+//	8: from OWN blackhole
+//
+// with, in that table, the address's link and a default route via the inside
+// virtual address, which is the master, who encrypts. So everything from that
+// address leaves by its own link or not at all. Order: [Detour.Set], then
+// [BypassOps]; at promotion BypassOps with nothing, then Detour.Set with
+// nothing. While it is a backup a node accepts plaintext for these addresses
+// from anywhere, as a host does; use a packet filter where that matters. With
+// strict reverse path filtering, packets that come in outside are dropped.
 package kernel

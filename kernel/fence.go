@@ -163,7 +163,7 @@ func gateRule(vip netip.Addr) rule {
 }
 
 func end() change {
-	return putRoute(route{
+	return newRoute(route{
 		family: sadb.FamilyIPv6, table: FenceGateTable, kind: unix.RTN_BLACKHOLE, metric: gateEnd,
 	})
 }

@@ -17,7 +17,8 @@ import (
 const (
 	requestRecvBuffer = 8 << 20
 	requestSendBuffer = 4 << 20
-	eventRecvBuffer   = 64 << 20
+	// eventRecvBuffer holds some 25,000 announced SAs; the kernel doubles it.
+	eventRecvBuffer = 32 << 20
 )
 
 // Options configures a Kernel. The zero value is fine.
@@ -26,6 +27,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the wall clock that SA dates are relative to. Default: time.Now.
 	Now func() time.Time
+	// EventBuffer is the size in bytes of the buffer in which announcements
+	// wait for Watch. Default: 32 MiB, which the kernel doubles.
+	EventBuffer int
 }
 
 // Kernel is the XFRM subsystem of one network namespace. Its methods are safe
@@ -34,6 +38,8 @@ type Kernel struct {
 	log *slog.Logger
 	now func() time.Time
 	ns  *namespace
+
+	eventBuffer int
 
 	// pid is the nlmsg_pid of all our requests.
 	pid uint32
@@ -53,7 +59,10 @@ type Kernel struct {
 // It dumps the policies once: to learn the indexes in use, and to find out
 // whether it may. Without CAP_NET_ADMIN the error is fs.ErrPermission.
 func New(opt Options) (*Kernel, error) {
-	k := &Kernel{log: opt.Logger, now: opt.Now}
+	k := &Kernel{log: opt.Logger, now: opt.Now, eventBuffer: opt.EventBuffer}
+	if k.eventBuffer <= 0 {
+		k.eventBuffer = eventRecvBuffer
+	}
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)
 	}

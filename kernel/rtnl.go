@@ -192,6 +192,11 @@ func addRule(r rule) change {
 
 func delRule(r rule) change { return change{unix.RTM_DELRULE, 0, appendRule(nil, r), unix.ENOENT} }
 
+// newRoute leaves alone, and does not announce again, what is there already.
+func newRoute(r route) change {
+	return change{unix.RTM_NEWROUTE, unix.NLM_F_CREATE | unix.NLM_F_EXCL, appendRoute(nil, r), unix.EEXIST}
+}
+
 func putRoute(r route) change {
 	return change{unix.RTM_NEWROUTE, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, appendRoute(nil, r), 0}
 }

@@ -28,7 +28,7 @@ const eventQueue = 1024
 func (k *Kernel) Watch(ctx context.Context) (<-chan sadb.Event, error) {
 	var sock *socket
 	err := k.ns.do(func() (err error) {
-		sock, err = openSocket(unix.NETLINK_XFRM, eventRecvBuffer, 0,
+		sock, err = openSocket(unix.NETLINK_XFRM, k.eventBuffer, 0,
 			groupSA, groupPolicy, groupExpire, groupMigrate, groupMapping)
 		return err
 	})

@@ -41,7 +41,7 @@ func (n *NextHops) Keep(indexes []int) error {
 		}
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		err := n.nl.RouteListFilteredIter(family, nil, 0, func(r netlink.Route) bool {
+		err := n.nl.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
 			add(r.LinkIndex, r, r.Gw)
 			for _, hop := range r.MultiPath {
 				add(hop.LinkIndex, r, hop.Gw)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -142,6 +143,17 @@ func (e *carpdElector) Takeover(name string, term uint64) {
 // Resign implements engine.Elector.
 func (e *carpdElector) Resign(name, reason string) {
 	e.ask(name, func(ctx context.Context, group string) error { return e.client.Resign(ctx, group, reason, splitHold) })
+}
+
+// HandOver gives mastership away; the reply of carpd says whether it began.
+func (e *carpdElector) HandOver(ctx context.Context, name string) error {
+	e.mu.Lock()
+	group := e.groups[name]
+	e.mu.Unlock()
+	if group == "" {
+		return fmt.Errorf("carpd has not said which of its groups moves %s", name)
+	}
+	return e.client.Resign(ctx, group, "operator", 0)
 }
 
 // splitHold is how long a node that yielded in a split does not contend.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"sasyncd/sync/engine"
 )
@@ -26,6 +27,11 @@ func (e *lockedElector) Events() <-chan engine.ElectorEvent { return e.events }
 func (e *lockedElector) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
+}
+
+// HandOver implements elector.
+func (e *lockedElector) HandOver(context.Context, string) error {
+	return errors.New("the role is locked by `mode` in the configuration")
 }
 
 // Prepared, Ready, Takeover and Resign have nobody to tell.

@@ -26,6 +26,8 @@ import (
 type elector interface {
 	engine.Elector
 	Run(ctx context.Context) error
+	// HandOver gives mastership away because an operator wants it.
+	HandOver(ctx context.Context, group string) error
 }
 
 // audit is how often a standby checks its kernel.
@@ -84,10 +86,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
-		daemon.NewControlServer(c.Socket, log, verbs(eng, func(_ context.Context, group string) error {
-			el.Resign(group, "operator")
-			return nil
-		}, reload)),
+		daemon.NewControlServer(c.Socket, log, verbs(eng, el.HandOver, reload)),
 	}
 	if c.Metrics.IsValid() {
 		alive := func() error {
@@ -125,7 +124,8 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 	cfg := engine.Config{
 		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
-		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup, Log: log,
+		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
+		ForwardFlush: c.FlushMode != conf.FlushNever, Log: log,
 	}
 	for _, g := range c.Groups {
 		cfg.Groups = append(cfg.Groups, engine.GroupConfig{Name: g.Interface, Whole: g.Interface == ""})

@@ -30,9 +30,9 @@ type Bench struct {
 	FlushPolicy func(sub bool)
 }
 
-// Conformance runs the table of behaviours. make returns empty tables; around,
+// Conformance runs the table of behaviours. open returns empty tables; around,
 // if not nil, runs each case (in a synctest bubble, for instance).
-func Conformance(t *testing.T, make func(t *testing.T) Bench, around func(t *testing.T, f func(t *testing.T))) {
+func Conformance(t *testing.T, open func(t *testing.T) Bench, around func(t *testing.T, f func(t *testing.T))) {
 	if around == nil {
 		around = func(t *testing.T, f func(t *testing.T)) { f(t) }
 	}
@@ -41,7 +41,7 @@ func Conformance(t *testing.T, make func(t *testing.T) Bench, around func(t *tes
 			around(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				c.run(&check{T: t, Bench: make(t), ctx: ctx})
+				c.run(&check{T: t, Bench: open(t), ctx: ctx})
 			})
 		})
 	}

@@ -35,6 +35,7 @@ type Conn struct {
 	remote  netip.AddrPort
 
 	read    []byte // reused between frames
+	size    int    // of the last frame
 	write   []byte
 	records atomic.Uint64
 
@@ -76,6 +77,7 @@ func (c *Conn) Up() bool { return c.up.Load() }
 // have no deadline but that of SetReadDeadline. Any error is final.
 func (c *Conn) ReadFrame() (wire.Message, error) {
 	m, buf, err := wire.Read(c.tls, c.read)
+	c.size = wire.HeaderLen + len(buf)
 	if c.read = buf; cap(buf) > keepBuffer {
 		c.read = nil
 	}
@@ -91,6 +93,10 @@ func (c *Conn) ReadFrame() (wire.Message, error) {
 	}
 	return m, nil
 }
+
+// FrameSize returns the size in bytes of the frame that ReadFrame returned
+// last. It is for the reading goroutine.
+func (c *Conn) FrameSize() int { return c.size }
 
 // WriteFrames writes encoded frames (wire.AppendFrame), small ones joined so
 // that they fill TLS records. Every piece must be accepted within

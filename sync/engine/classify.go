@@ -46,6 +46,9 @@ func (s scope) sa(sa *sadb.SA) (sadb.Direction, bool) {
 	return sa.KernelDir, s.whole
 }
 
+// owns reports whether one end of the SA is the group's.
+func (s scope) owns(sa *sadb.SA) bool { return s.whole || s.vips[sa.Key.Dst] || s.vips[sa.Src] }
+
 // policy reports whether p belongs to the group.
 func (s scope) policy(p *sadb.Policy) bool {
 	if p.Socket {

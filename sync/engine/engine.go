@@ -40,6 +40,9 @@ type Config struct {
 	// Sweep says whether the end of a snapshot deletes what it did not name
 	// (`flushmode startup`).
 	Sweep bool
+	// ForwardFlush says whether a flush of the master's tables reaches the
+	// standbys (all flush modes but `never`).
+	ForwardFlush bool
 	// Skip are the peers' own addresses in `mode skipslave`.
 	Skip []netip.Addr
 	// Bypass keeps this node's own addresses inside reachable while it is
@@ -360,6 +363,6 @@ type Counts struct {
 	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
 	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
 	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
-	DigestMismatches                                      uint64
+	DigestMismatches, TailRecords                         uint64
 	DumpTime                                              time.Duration
 }

@@ -32,16 +32,21 @@ type group struct {
 	preparing bool
 	handover  *handover
 
+	tail        *tail   // MASTER, not filled yet: waits for another standby
 	from        *member // the member whose stream is followed
 	contactLost time.Time
 	newer       time.Time // when a newer term was first heard of without its stream
 	bumped      uint64    // the term for which counters were raised again
 
-	touched  *touched
-	foreign  time.Time // when to look after a foreign change; zero: never
-	told     Readiness
-	toldOnce bool
-	trail    []sadb.Op // work of a promotion that may come after the VIPs
+	touched *touched
+	foreign time.Time // when to look after a foreign change; zero: never
+	flushed bool      // the master's tables were flushed since the last dump
+	// offloaded is how many SAs of the group are left out because a device does
+	// their cryptography.
+	offloaded, offloadedTold int
+	told                     Readiness
+	toldOnce                 bool
+	trail                    []sadb.Op // work of a promotion that may come after the VIPs
 
 	sent    map[sadb.SAKey]uint64 // what this node sent as master, until it has told
 	sentAs  wire.StreamID
@@ -49,6 +54,9 @@ type group struct {
 	// yieldedTo is the master to which this node gave way in a split. While it
 	// is alive this node does not contend, whatever the advertisements say.
 	yieldedTo wire.NodeID
+	// handedAt is when this node last handed over: its successor is master a
+	// moment before the election has told this node that it no longer is.
+	handedAt time.Time
 }
 
 // handover is a planned loss of mastership that waits for the successor's
@@ -76,7 +84,11 @@ func (g *group) setVIPs(vips []netip.Addr) {
 // select_ picks the group's items out of a dump and judges their direction.
 func (g *group) select_(snap *sadb.Snapshot) *sadb.Snapshot {
 	out := &sadb.Snapshot{}
+	g.offloaded = 0
 	for _, sa := range snap.SAs {
+		if sa.Offloaded && g.scope.owns(sa) {
+			g.offloaded++
+		}
 		if dir, ok := g.scope.sa(sa); ok {
 			c := *sa // several groups may look at one dump
 			c.Dir = dir
@@ -203,7 +215,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {
 			continue
 		}
-		g.handover = nil
+		g.handover, g.handedAt = nil, now
 		e.elector.Prepared(g.name, h.term)
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
 		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
@@ -275,6 +287,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
 		}
 	}
+	e.takeTail(g)
 	e.requestDump(ctx)
 }
 
@@ -315,8 +328,16 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 // groupDumped compares a fresh dump with what is published or wanted.
 func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot) {
 	now := time.Now()
+	if g.offloaded != g.offloadedTold {
+		e.log.Warn("SAs offloaded to a device are not replicated: their IV is the bare sequence number", "group", g.name, "sas", g.offloaded)
+		g.offloadedTold = g.offloaded
+	}
 	if g.role == wire.RoleMaster {
 		if g.pub == nil {
+			if g.waitsForTail(now) {
+				return
+			}
+			g.tail = nil
 			g.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce})
 			g.pub.reconcile(now, snap, g.touched)
 			g.pub.journal.forget()
@@ -368,6 +389,11 @@ func (e *Engine) publishDump(g *group, snap *sadb.Snapshot, t *touched) {
 	for _, p := range snap.Policies {
 		g.holds.putPolicy(p.Key)
 	}
+	if g.flushed && !e.cfg.ForwardFlush {
+		g.pub.haunt(gone)
+		gone = missing{}
+	}
+	g.flushed = false
 	for _, k := range gone.sas {
 		recs = append(recs, e.goneSA(g, now, k)...)
 	}
@@ -414,7 +440,11 @@ func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
 		return
 	case sadb.EventFlushSA, sadb.EventFlushPolicy:
 		if !ev.Own {
-			e.log.Warn("the kernel's tables were flushed", "event", ev.Kind)
+			e.log.Warn("the kernel's tables were flushed", "forwarded", e.cfg.ForwardFlush)
+			for _, g := range e.order {
+				g.flushed = true
+			}
+			e.dumpStale = e.dumping // it may show half of the flush
 			e.requestDump(ctx)
 		}
 		return
@@ -516,6 +546,9 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			}
 			e.publish(g, recs)
 			e.advanceHandover(g, now)
+		} else if g.tail != nil && !g.waitsForTail(now) {
+			g.tail = nil
+			e.requestDump(ctx)
 		}
 		e.followPromotion(ctx, g)
 	} else {

@@ -136,6 +136,9 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	case *wire.Request:
 		e.request(m, msg)
 	case *wire.Resume:
+		if e.tailBegins(m, msg) {
+			return
+		}
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
 			if g.rcv.pos.StreamID != msg.ID || g.rcv.pos.Seq != msg.Seq || !g.rcv.pos.Complete {
 				e.refuse(m, "resumed a stream that was not asked for")
@@ -150,6 +153,9 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			return true
 		})
 	case *wire.Batch:
+		if e.tailBatch(ctx, m, msg) {
+			return
+		}
 		if g := e.receiving(m, msg.Stream); g != nil {
 			e.batch(ctx, m, g, msg)
 		}
@@ -213,6 +219,7 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		return
 	}
 	if g.role == wire.RoleMaster {
+		e.tailEnds(ctx, m, g, gs.Have)
 		if gs.Have.Term > g.term {
 			e.laterTerm(ctx, m, g, gs)
 		}
@@ -249,7 +256,11 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 // twoMasters resolves a split.
 func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
-	if now := time.Now(); now.Sub(g.yielded) >= yieldPause {
+	now := time.Now()
+	if yield && now.Sub(g.handedAt) < yieldPause {
+		return // the successor that this node has made
+	}
+	if now.Sub(g.yielded) >= yieldPause {
 		g.yielded = now
 		e.stats.SplitsSeen++
 		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", yield)
@@ -300,7 +311,10 @@ func (e *Engine) request(m *member, req *wire.Request) {
 		return
 	}
 	if g.pub == nil {
-		e.send(m, &wire.State{GroupState: g.state()})
+		if g.role != wire.RoleMaster {
+			e.giveTail(m, g, req.Have)
+		}
+		e.send(m, &wire.State{GroupState: g.state()}) // also says that this is all
 		return
 	}
 	m.nextOut++

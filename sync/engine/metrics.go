@@ -24,10 +24,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // metrics is one table, so that names stand side by side.
 type metricDescs struct {
-	role, term, roleSince, inSync, entries, refused, uncovered, held, counterAge *prometheus.Desc
-	lag, unacked, complete, peers                                                *prometheus.Desc
-	totals                                                                       map[string]*prometheus.Desc
-	dumpSeconds                                                                  *prometheus.Desc
+	role, term, roleSince, inSync, entries, offloaded, refused, uncovered, held, counterAge *prometheus.Desc
+	lag, unacked, complete, peers                                                           *prometheus.Desc
+	totals                                                                                  map[string]*prometheus.Desc
+	dumpSeconds                                                                             *prometheus.Desc
 }
 
 func descs() metricDescs {
@@ -38,6 +38,7 @@ func descs() metricDescs {
 		roleSince:  desc("role_start_timestamp_seconds", "When the role was taken, in Unix time.", "group"),
 		inSync:     desc("in_sync", "1 if a takeover by this node would lose nothing.", "group"),
 		entries:    desc("sadb_entries", "Replicated items of the group.", "group", "kind"),
+		offloaded:  desc("offloaded_sas", "SAs left out because a device does their cryptography.", "group"),
 		refused:    desc("refused_entries", "Items that this kernel refuses.", "group"),
 		uncovered:  desc("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.", "group"),
 		held:       desc("held_deletes", "Deletions held back because they would leave traffic uncovered.", "group"),
@@ -62,6 +63,7 @@ func descs() metricDescs {
 			"takeovers":  t("takeovers_total", "Times at which this node became MASTER."),
 			"splits":     t("two_masters_total", "Times at which another master was met."),
 			"jumps":      t("split_jumps_total", "Outbound counters raised above those of another master after a split."),
+			"tail":       t("tail_records_total", "Changes that a new master took from another standby."),
 			"digests":    t("digest_mismatches_total", "Times at which this standby did not know what its master had published."),
 			"heldtotal":  t("held_deletes_total", "Deletions that were held back."),
 			"droppedtot": t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER."),
@@ -73,7 +75,7 @@ func descs() metricDescs {
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	d := descs()
-	for _, x := range []*prometheus.Desc{d.role, d.term, d.roleSince, d.inSync, d.entries, d.refused, d.uncovered, d.held,
+	for _, x := range []*prometheus.Desc{d.role, d.term, d.roleSince, d.inSync, d.entries, d.offloaded, d.refused, d.uncovered, d.held,
 		d.counterAge, d.lag, d.unacked, d.complete, d.peers, d.dumpSeconds} {
 		ch <- x
 	}
@@ -104,6 +106,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(d.inSync, bit(g.InSync), g.Name)
 		gauge(d.entries, float64(g.SAs), g.Name, "sa")
 		gauge(d.entries, float64(g.Policies), g.Name, "policy")
+		gauge(d.offloaded, float64(g.Offloaded), g.Name)
 		gauge(d.refused, float64(g.Refused), g.Name)
 		gauge(d.uncovered, float64(g.Uncovered), g.Name)
 		gauge(d.held, float64(g.Held), g.Name)
@@ -121,7 +124,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		"resyncs": s.Counts.Resyncs, "repairs": s.Counts.Repairs, "snapsent": s.Counts.SnapshotsSent,
 		"snaprecv": s.Counts.SnapshotsReceived, "resumes": s.Counts.Resumes, "cutoffs": s.Counts.CutOffs,
 		"recsent": s.Counts.RecordsSent, "recrecv": s.Counts.RecordsReceived, "counters": s.Counts.CountersSent,
-		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "jumps": s.Counts.SplitJumps, "digests": s.Counts.DigestMismatches, "heldtotal": s.Counts.HeldDeletes,
+		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "jumps": s.Counts.SplitJumps, "digests": s.Counts.DigestMismatches, "tail": s.Counts.TailRecords, "heldtotal": s.Counts.HeldDeletes,
 		"droppedtot": s.Counts.DroppedDeletes,
 	} {
 		ch <- prometheus.MustNewConstMetric(d.totals[name], prometheus.CounterValue, float64(v))

@@ -33,6 +33,10 @@ type pubSA struct {
 	// When it was added and first used, on the monotonic clock: the kernel
 	// keeps dates, and after a step of the wall clock its ages are wrong.
 	born, used time.Time
+
+	// ghost: a flush took it from the kernel and `flushmode never` keeps it
+	// published, until it comes back or its lifetime ends on the standbys.
+	ghost bool
 }
 
 // age sets the ages of e.sa to what the monotonic clock says.
@@ -49,6 +53,7 @@ func (e *pubSA) age(now time.Time) {
 type pubPolicy struct {
 	policy *sadb.Policy
 	digest wire.Sum
+	ghost  bool
 }
 
 // coverKey is what an SA protects: two SAs with equal keys are generations of
@@ -85,6 +90,9 @@ func newPublisher(id wire.StreamID) *publisher {
 func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	d := wire.SADigest(sa)
 	old := p.sas[sa.Key]
+	if old != nil {
+		old.ghost = false
+	}
 	if old != nil && old.digest == d {
 		p.noteCounters(now, old, sa)
 		return wire.Record{}, false
@@ -134,13 +142,13 @@ func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, boo
 	d := wire.PolicyDigest(pol)
 	if old := p.policies[pol.Key]; old != nil {
 		if old.digest == d {
-			old.policy = pol
+			old.policy, old.ghost = pol, false
 			return wire.Record{}, false
 		}
 		p.sums.remove(wire.PolicyKeyDigest(&pol.Key), old.digest)
 	}
 	p.sums.add(wire.PolicyKeyDigest(&pol.Key), d)
-	p.policies[pol.Key] = &pubPolicy{pol, d}
+	p.policies[pol.Key] = &pubPolicy{policy: pol, digest: d}
 	return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true
 }
 
@@ -249,17 +257,27 @@ func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([
 		}
 	}
 	var gone missing
-	for k := range p.sas {
-		if !seenSA[k] && !t.sas[k] {
+	for k, e := range p.sas {
+		if !seenSA[k] && !t.sas[k] && !e.ghost {
 			gone.sas = append(gone.sas, k)
 		}
 	}
-	for k := range p.policies {
-		if !seenPolicy[k] && !t.policies[k] {
+	for k, e := range p.policies {
+		if !seenPolicy[k] && !t.policies[k] && !e.ghost {
 			gone.policies = append(gone.policies, k)
 		}
 	}
 	return recs, gone
+}
+
+// haunt keeps what a flush has taken from the kernel.
+func (p *publisher) haunt(gone missing) {
+	for _, k := range gone.sas {
+		p.sas[k].ghost = true
+	}
+	for _, k := range gone.policies {
+		p.policies[k].ghost = true
+	}
 }
 
 // countersSince returns the counters of all SAs that moved after epoch.

@@ -35,7 +35,8 @@ type receiver struct {
 	handles    map[uint32]*wantSA
 	have       map[sadb.SAKey]haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
-	sums       sums // over what is wanted
+	sums       sums    // over what is wanted
+	tail       journal // the last deltas, for a new master that lacks them
 }
 
 type wantSA struct {
@@ -68,6 +69,9 @@ type haveSA struct {
 	seq    uint64
 	// inbound: the SA ends here, so its oseq says nothing.
 	inbound bool
+	// virgin: this receiver installed it and every dump since has shown the
+	// counter where it was set, so nothing was ever sent on it here.
+	virgin bool
 }
 
 func newReceiver(m sadb.Margin, sweeps bool) *receiver {
@@ -78,6 +82,7 @@ func newReceiver(m sadb.Margin, sweeps bool) *receiver {
 		handles:    make(map[uint32]*wantSA),
 		have:       make(map[sadb.SAKey]haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
+		tail:       journal{limit: tailRecords},
 	}
 }
 
@@ -97,7 +102,7 @@ func policyDigest(p *sadb.Policy) wire.Sum {
 }
 
 func asHave(sa *sadb.SA) haveSA {
-	return haveSA{coreDigest(sa), sa.Limits, keysOf(sa), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn}
+	return haveSA{core: coreDigest(sa), limits: sa.Limits, keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
 }
 
 // keySeed makes keysOf worthless outside this process.
@@ -124,7 +129,10 @@ func (r *receiver) observe(snap *sadb.Snapshot, t *touched) {
 	have := make(map[sadb.SAKey]haveSA, len(snap.SAs))
 	for _, sa := range snap.SAs {
 		if !t.sas[sa.Key] {
-			have[sa.Key] = asHave(sa)
+			h := asHave(sa)
+			old, ok := r.have[sa.Key]
+			h.virgin = ok && old.virgin && old.oseq == h.oseq
+			have[sa.Key] = h
 		}
 	}
 	policies := make(map[sadb.PolicyKey]wire.Sum, len(snap.Policies))
@@ -153,6 +161,7 @@ func (r *receiver) begin(id wire.StreamID, seq uint64) {
 		// Handles belong to a stream.
 		r.handles = make(map[uint32]*wantSA)
 	}
+	r.tail.forget()
 	r.applied = 0
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq}
 	r.gen++
@@ -168,6 +177,7 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 	r.applied++
 	if rec.Numbered {
 		r.pos.Seq++
+		r.tail.add(r.pos.Seq, now, rec)
 	}
 	switch rec.Kind {
 	case wire.PutSA:
@@ -211,6 +221,9 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 // wantSAOps returns what it takes to make the kernel's SA what w wants.
 func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 	h, ok := r.have[w.sa.Key]
+	if r.ahead(w, 0, 0); w.short {
+		return r.withdraw(w)
+	}
 	if ok && h.core == w.core {
 		var ops []sadb.Op
 		if h.limits != w.limits {
@@ -226,6 +239,35 @@ func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 		return []sadb.Op{add}
 	}
 	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}, add}
+}
+
+// withdraw takes an outbound SA out of the kernel whose counter cannot be kept
+// ahead of the master's: after a takeover it must not be used. Its policy then
+// finds no SA, and the IKE daemon negotiates a new one.
+func (r *receiver) withdraw(w *wantSA) []sadb.Op {
+	if _, ok := r.have[w.sa.Key]; !ok {
+		return nil
+	}
+	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}}
+}
+
+// Excess is how far a counter may stand above what the master sent before a
+// standby makes the SA anew with a smaller one, which it may only when it has
+// never sent on it. A margin that grew while the master was not heard leaves
+// such counters behind; half of what a receiver accepts is left for the future.
+const (
+	excessESN    = uint64(1) << 30
+	excessLegacy = uint64(1) << 28
+)
+
+// overshoots reports whether h stands so far above w's need that it should be
+// made anew, and may be.
+func (r *receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
+	limit := excessLegacy
+	if w.sa.ESN() {
+		limit = excessESN
+	}
+	return h.virgin && h.oseq > need && h.oseq-w.sa.OSeq >= limit
 }
 
 // installed returns the SA as this standby's kernel shall hold it: the
@@ -260,7 +302,14 @@ func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []s
 	if !ok || h.core != w.core {
 		return nil
 	}
-	v := r.ahead(w, stale, h.oseq)
+	need := r.ahead(w, stale, 0)
+	if w.short {
+		return r.withdraw(w)
+	}
+	if r.overshoots(w, h, need) {
+		return append(r.withdraw(w), sadb.Op{Kind: sadb.OpAddSA, SA: r.installed(now, w, haveSA{})})
+	}
+	v := max(need, h.oseq)
 	if v == h.oseq && w.sa.Seq <= h.seq {
 		return nil
 	}
@@ -400,7 +449,9 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 	case sadb.OpAddSA:
 		w := r.want[op.SA.Key]
 		if err == nil {
-			r.have[op.SA.Key] = asHave(op.SA)
+			h := asHave(op.SA)
+			h.virgin = true
+			r.have[op.SA.Key] = h
 		}
 		unknown = errors.Is(err, fs.ErrExist)
 		if w != nil {

@@ -26,6 +26,10 @@ type world struct {
 	nodes []*simNode
 	links map[[2]int]*simLink
 	log   *lockedLog
+	// forward is the flush mode of nodes that boot, more their groups besides
+	// simGroup.
+	forward bool
+	more    []GroupConfig
 }
 
 type lockedLog struct {
@@ -57,7 +61,7 @@ const simGroup = "carp1"
 var simVIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
 func newWorld(t *testing.T, n int) *world {
-	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}}
+	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true}
 	for i := range n {
 		w.nodes = append(w.nodes, &simNode{w: w, i: i, kernel: newSimKernel()})
 	}
@@ -76,8 +80,8 @@ func (n *simNode) boot(nonce uint64) {
 	n.peers = &simPeers{events: make(chan PeerEvent, 256)}
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
-		Node: n.id, Nonce: nonce, Peers: len(n.w.nodes) - 1, Groups: []GroupConfig{{Name: simGroup}},
-		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, Log: log,
+		Node: n.id, Nonce: nonce, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup}}, n.w.more...),
+		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -387,6 +391,32 @@ func (k *simKernel) foreign(ops ...sadb.Op) {
 	defer k.mu.Unlock()
 	for _, op := range ops {
 		_ = k.apply(op, false)
+	}
+}
+
+// count returns how many operations were asked for.
+func (k *simKernel) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ops
+}
+
+func (k *simKernel) has(key sadb.SAKey) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sas[key] != nil
+}
+
+// flush is `ip xfrm state flush; ip xfrm policy flush`.
+func (k *simKernel) flush() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.sas)
+	clear(k.policies)
+	k.order = nil
+	for _, w := range k.watchers {
+		w <- sadb.Event{Kind: sadb.EventFlushSA}
+		w <- sadb.Event{Kind: sadb.EventFlushPolicy}
 	}
 }
 

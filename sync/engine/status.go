@@ -35,6 +35,8 @@ type GroupStatus struct {
 	// margin cannot be kept; both are lost or need a rekey after a takeover.
 	Refused   int `json:"refused"`
 	Uncovered int `json:"uncovered"`
+	// Offloaded SAs are left out: hardware would reuse their numbers as IVs.
+	Offloaded int `json:"offloaded"`
 	// Seq is the number of the last delta published or installed, CounterAge
 	// the seconds since the master's counters were heard (standby only).
 	Seq        uint64           `json:"seq"`
@@ -108,7 +110,7 @@ func (e *Engine) status(now time.Time) Status {
 	}
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
-			VIPs: g.vips, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len()}
+			VIPs: g.vips, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded}
 		if g.pub != nil {
 			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
 		} else {

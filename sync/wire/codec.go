@@ -30,6 +30,7 @@ func (m *Hello) appendBody(b []byte) (_ []byte, err error) {
 		return b, fmt.Errorf("architecture: %w", err)
 	}
 	b = binary.BigEndian.AppendUint64(b, uint64(m.WallUnix))
+	b = appendBool(binary.BigEndian.AppendUint32(b, m.Gen), m.Move)
 	if len(m.Groups) > maxGroups {
 		return b, fmt.Errorf("%d groups exceed %d", len(m.Groups), maxGroups)
 	}
@@ -47,6 +48,7 @@ func (m *Hello) parseBody(r *reader) {
 	m.Node, m.Boot, m.Nonce = r.id("node"), r.id("boot"), r.u64("nonce")
 	m.Kernel, m.BigEndian, m.Arch = r.name("kernel release"), r.bool("byte order"), r.name("architecture")
 	m.WallUnix = int64(r.u64("clock"))
+	m.Gen, m.Move = r.u32("generation"), r.bool("move")
 	n := int(r.u16("groups"))
 	if n > maxGroups {
 		r.fail("%d groups exceed %d", n, maxGroups)

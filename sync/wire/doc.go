@@ -25,6 +25,26 @@
 // be ignored. Bytes behind the fields that a receiver knows are ignored in a
 // body and in a group: later versions may append fields there.
 //
+// # Connections
+//
+// Both nodes listen and both dial. The dialler sends Hello; the listener judges
+// it and answers Hello or Bye; with that the connection is up on both sides. A
+// node sends Hello on one dialled connection to a peer at a time. It refuses
+// itself (same node, same nonce, code 3), another node with its own id (code 4),
+// and a connection that loses against one which is up or on which it has itself
+// sent Hello (code 5): the greater generation wins, else the one dialled by the
+// lower node id, else the newer. The generation is one more than that of the last
+// connection that was up between the two processes. A connection from another
+// process of the same node always wins.
+//
+// A connection that wins ends the session on the older one, unless both Hellos
+// say move: then the session goes on. Each side ends what it sends on the old
+// connection with Bye, code 6, and sends what follows on the new one; each side
+// reads the old one up to that Bye before it reads on in the new one.
+//
+// A node sends Ping every second, answers with Pong, and takes a connection for
+// dead on which it received nothing for 3 s.
+//
 // # Versions
 //
 // The first message in each direction is Hello, with the range of versions
@@ -38,7 +58,8 @@
 //	1 Hello          u16 min, u16 max, u64 capabilities, id node, id boot,
 //	                 u64 process nonce, name kernel release, bool big-endian,
 //	                 name architecture, u64 clock (seconds since 1970, two's
-//	                 complement, for diagnosis only), u16 number of groups, group...
+//	                 complement, for diagnosis only), u32 generation, bool move,
+//	                 u16 number of groups, group...
 //	2 State          group
 //	3 Request        name group, position
 //	4 Resume         u32 stream handle, stream, u64 seq

@@ -97,6 +97,8 @@ type Hello struct {
 	BigEndian bool   // byte order of attributes carried as they are
 	Arch      string // as GOARCH
 	WallUnix  int64  // the sender's clock in seconds, for diagnosis only
+	Gen       uint32 // dialler's: one more than that of the last connection with this peer
+	Move      bool   // dialler's: carry on the session here; listener's: agreed
 	Groups    []GroupState
 }
 

@@ -112,7 +112,7 @@ func randomMessages(r *rand.Rand) []Message {
 	}
 	return []Message{
 		&Hello{Min: 1, Max: 2, Caps: r.Uint64(), Node: NodeID(sadbtest.Bytes(r, 16)), Boot: NodeID(sadbtest.Bytes(r, 16)),
-			Nonce: r.Uint64(), Kernel: "6.1.0-18-amd64", BigEndian: true, Arch: "s390x", WallUnix: -int64(r.Uint32()),
+			Nonce: r.Uint64(), Kernel: "6.1.0-18-amd64", BigEndian: true, Arch: "s390x", WallUnix: -int64(r.Uint32()), Gen: r.Uint32(),
 			Groups: []GroupState{randomGroup(r), randomGroup(r), {}}},
 		&State{randomGroup(r)},
 		&Request{Group: "carp1", Have: randomGroup(r).Have},

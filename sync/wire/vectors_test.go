@@ -98,7 +98,7 @@ func vectors() map[string]Message {
 	key301 := sa.Key
 	return map[string]Message{
 		"hello": &Hello{Min: 1, Max: 1, Node: node, Boot: boot, Nonce: stream.Nonce, Kernel: "6.1.0-18-amd64", Arch: "amd64",
-			WallUnix: 1750000000, Groups: []GroupState{group}},
+			WallUnix: 1750000000, Gen: 3, Move: true, Groups: []GroupState{group}},
 		"state":      &State{group},
 		"request":    &Request{Group: "carp1", Have: pos},
 		"resume":     &Resume{Stream: 3, ID: stream, Seq: 42},

@@ -39,6 +39,8 @@ type node struct {
 	fenced bool
 	lease  time.Time
 	term   uint64 // survives a restart of carpd
+	// prepared is the highest term for which sasyncd has said that it is.
+	prepared uint64
 
 	elect  chan carp.Event
 	stopC  context.CancelFunc
@@ -145,6 +147,12 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		n.s.advert(n, carp.Advert{From: n.addr(), Priority: a.Priority, Interval: 250 * time.Millisecond})
 		n.tell(carp.Event{Kind: carp.EvSent})
 	case carp.ActFence, carp.ActAcquire, carp.ActRelease:
+		n.mu.Lock()
+		prepared := n.prepared
+		n.mu.Unlock()
+		if a.Kind == carp.ActAcquire && prepared < a.Term {
+			n.s.t.Errorf("I11: seed %d: node %d takes the VIPs in term %d, sasyncd was prepared for %d", n.s.seed, n.i, a.Term, prepared)
+		}
 		ops <- a
 	case carp.ActRenew:
 		n.mu.Lock()
@@ -255,7 +263,7 @@ func (n *node) startSasyncd() {
 	n.engine = engine.New(engine.Config{
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
-		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, Log: n.log, Fence: n.fence,
+		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence,
 	}, n.kernel, n.peers, n)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopS, n.doneS = cancel, make(chan struct{})
@@ -307,6 +315,9 @@ func (n *node) Events() <-chan engine.ElectorEvent {
 	return n.events
 }
 func (n *node) Prepared(_ string, term uint64) {
+	n.mu.Lock()
+	n.prepared = max(n.prepared, term)
+	n.mu.Unlock()
 	n.tell(carp.Event{Kind: carp.EvPrepared, Client: clientID, Term: term})
 }
 func (n *node) Ready(_ string, r engine.Readiness) {

@@ -25,6 +25,9 @@ const Marker = "sasyncd-meter-plaintext!"
 // Config says what to capture and what must not be seen in the clear.
 type Config struct {
 	Ports []*lab.Port // at most 256
+	// Bytes of each frame are captured: 224 if it is 0, enough for headers and
+	// for the marker of a metered packet.
+	Bytes uint32
 	// Inner are protected networks: an IP packet from or to one of them is plaintext.
 	Inner []netip.Prefix
 	// Watch, if not nil, gets every packet, from one goroutine at a time. It
@@ -66,7 +69,7 @@ func Start(t lab.T, cfg Config) *Capture {
 		frames: newFrameLog(),
 	}
 	for _, p := range c.ports {
-		r, err := openRing(p)
+		r, err := openRing(p, cmp.Or(cfg.Bytes, snapLength))
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
@@ -165,10 +168,8 @@ func (c *Capture) judgeESP(p *Packet, port uint8) {
 		sa = &SA{Src: p.Src, Dst: p.Dst, SPI: p.SPI, seen: map[uint64]sender{}}
 		c.sas[id] = sa
 	}
-	seq, first, dup := sa.add(p, port)
-	e := event{at: p.At.UnixNano(), port: port}
-	if dup {
-		e.kind = kindDuplicate
+	seq, first, k := sa.add(p, port)
+	if k == kindDuplicate {
 		if len(c.duplicates) < keepExamples {
 			c.duplicates = append(c.duplicates, Duplicate{
 				Src: p.Src, Dst: p.Dst, SPI: p.SPI, Seq: seq,
@@ -177,7 +178,7 @@ func (c *Capture) judgeESP(p *Packet, port uint8) {
 			})
 		}
 	}
-	c.events = append(c.events, e)
+	c.events = append(c.events, event{at: p.At.UnixNano(), port: port, kind: k})
 }
 
 func (c *Capture) isPlain(p *Packet) bool {

@@ -21,6 +21,7 @@ type SA struct {
 
 	Packets    int
 	Duplicates int
+	Relayed    int    // the same packet seen again on its way through another node
 	Reordered  int    // arrived behind a higher sequence number; duplicates are not counted
 	First      uint64 // sequence numbers, widened to 64 bits by the order of arrival
 	Last       uint64
@@ -31,9 +32,17 @@ type SA struct {
 
 // sender says who sent a sequence number first. It is small: there are many.
 type sender struct {
-	at   int64 // nanoseconds of Unix time
-	port uint8 // index of the capture's ports
+	at   int64  // nanoseconds of Unix time
+	sum  uint32 // of the packet
+	port uint8  // index of the capture's ports
+	hops uint8
 }
+
+// relayed reports whether p is the packet that this sender sent, or the other
+// way round: the same bytes, a different number of hops from the source. A node
+// that has just lost a virtual address routes what still comes to it to the
+// node that has it now; nothing is encrypted twice by that.
+func (s sender) relayed(p *Packet) bool { return s.sum == p.Sum && s.hops != p.Hops }
 
 // Duplicate is a sequence number that was sent twice.
 type Duplicate struct {
@@ -68,29 +77,35 @@ func (sa *SA) widen(seq uint32) uint64 {
 	return w
 }
 
-// add books a packet and returns the first sender when its number was seen before.
-func (sa *SA) add(p *Packet, port uint8) (seq uint64, first sender, dup bool) {
+// add books a packet and returns the first sender when its number was seen
+// before, other than by a relay.
+func (sa *SA) add(p *Packet, port uint8) (seq uint64, first sender, k kind) {
 	seq = sa.widen(p.Seq)
+	first, again := sa.seen[seq]
+	if again && first.relayed(p) {
+		sa.Relayed++
+		return seq, first, kindRelayed
+	}
 	if sa.Packets == 0 {
 		sa.First = seq
 	}
 	sa.Packets++
 	sa.Last = seq
-	if first, dup = sa.seen[seq]; dup {
+	if again {
 		sa.Duplicates++
-		return seq, first, true
+		return seq, first, kindDuplicate
 	}
 	if seq < sa.Highest {
 		sa.Reordered++
 	}
 	sa.Highest = max(sa.Highest, seq)
-	sa.seen[seq] = sender{at: p.At.UnixNano(), port: port}
-	return seq, sender{}, false
+	sa.seen[seq] = sender{at: p.At.UnixNano(), sum: p.Sum, port: port, hops: p.Hops}
+	return seq, sender{}, kindESP
 }
 
 // Counts are numbers of packets in a period of time.
 type Counts struct {
-	ESP, Duplicate, Plaintext int
+	ESP, Duplicate, Relayed, Plaintext int
 }
 
 // event is one ESP or plaintext packet, kept to count by time and port.
@@ -105,6 +120,7 @@ type kind uint8
 const (
 	kindESP kind = iota
 	kindDuplicate
+	kindRelayed
 	kindPlaintext
 )
 
@@ -124,6 +140,8 @@ func (c *Capture) Between(from, to time.Time, ports ...*lab.Port) Counts {
 		case kindDuplicate:
 			n.ESP++
 			n.Duplicate++
+		case kindRelayed:
+			n.Relayed++
 		case kindPlaintext:
 			n.Plaintext++
 		}

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"net"
 	"net/netip"
 	"time"
@@ -22,6 +23,8 @@ type Packet struct {
 	IsESP  bool   // bare, or in UDP port 4500
 	SPI    uint32 // of ESP
 	Seq    uint32 // of ESP, as on the wire
+	Hops   uint8  // that the packet may still take: TTL, hop limit
+	Sum    uint32 // of ESP: checksum of as much of it as was captured
 	Length int    // of the frame; Frame may hold less
 	Frame  []byte // valid only during a call back
 }
@@ -70,6 +73,7 @@ func parseESP(b []byte, p *Packet) {
 		return
 	}
 	p.IsESP, p.SPI, p.Seq = true, spi, binary.BigEndian.Uint32(b[4:])
+	p.Sum = crc32.ChecksumIEEE(b)
 }
 
 // parseIPv4 returns the payload, nil for all fragments but the first.
@@ -78,7 +82,7 @@ func parseIPv4(b []byte, p *Packet) []byte {
 		return nil
 	}
 	p.Src, p.Dst = addr4(b[12:]), addr4(b[16:])
-	p.Proto = b[9]
+	p.Hops, p.Proto = b[8], b[9]
 	n := int(b[0]&15) * 4
 	if binary.BigEndian.Uint16(b[6:])&0x1fff != 0 || n < 20 || n > len(b) {
 		return nil
@@ -92,6 +96,7 @@ func parseIPv6(b []byte, p *Packet) []byte {
 		return nil
 	}
 	p.Src, p.Dst = addr6(b[8:]), addr6(b[24:])
+	p.Hops = b[7]
 	next, b := b[6], b[40:]
 	for {
 		switch next {

@@ -52,7 +52,7 @@ func (l *frameLog) write(name string) (err error) {
 	h = le.AppendUint16(h, 2)
 	h = le.AppendUint16(h, 4)
 	h = append(h, make([]byte, 8)...)
-	h = le.AppendUint32(h, snapLength)
+	h = le.AppendUint32(h, 1<<16)
 	h = le.AppendUint32(h, 1) // LINKTYPE_ETHERNET
 	w.Write(h)
 	for _, fr := range l.frames {

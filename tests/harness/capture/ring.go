@@ -16,7 +16,7 @@ const (
 	blockSize    = 1 << 17
 	blockCount   = 32
 	retireMillis = 20
-	snapLength   = 224 // headers, and the marker of a metered packet
+	snapLength   = 224
 )
 
 // ring is a TPACKET_V3 receive ring on one interface (packet_mmap.rst).
@@ -27,10 +27,10 @@ type ring struct {
 }
 
 // openRing opens a ring for what arrives at the port from its node.
-func openRing(p *lab.Port) (*ring, error) {
+func openRing(p *lab.Port, snap uint32) (*ring, error) {
 	var r *ring
 	err := p.Node.Net().Fabric().Do(func() (err error) {
-		r, err = openRingHere(p.OuterIndex())
+		r, err = openRingHere(p.OuterIndex(), snap)
 		return err
 	})
 	if err != nil {
@@ -39,7 +39,7 @@ func openRing(p *lab.Port) (*ring, error) {
 	return r, nil
 }
 
-func openRingHere(ifindex int) (_ *ring, err error) {
+func openRingHere(ifindex int, length uint32) (_ *ring, err error) {
 	// Protocol 0: nothing arrives before the ring is complete and bound.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -57,7 +57,7 @@ func openRingHere(ifindex int) (_ *ring, err error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
 		return nil, fmt.Errorf("ignore outgoing packets: %w", err)
 	}
-	snap := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: snapLength}}
+	snap := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: length}}
 	prog := unix.SockFprog{Len: uint16(len(snap)), Filter: &snap[0]}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
 		return nil, fmt.Errorf("set snap length: %w", err)

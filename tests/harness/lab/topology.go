@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"syscall"
 )
 
 // The standard lab: protected hosts behind redundant gateways, a remote gateway,
@@ -142,10 +143,16 @@ func vipLines(verb string) []string {
 	}
 }
 
-// PowerCut pulls all cables of the gateway, then kills its daemons. The cables
-// go first so that no daemon's death is told on the network.
+// PowerCut pulls all cables of the gateway and kills its daemons. They are
+// stopped first, so that they neither notice the loss of one cable while
+// another is still plugged, nor have their death told on the network.
 func (g *Gateway) PowerCut() {
 	g.t.Helper()
+	for _, d := range g.procs {
+		if d.Running() {
+			d.Signal(syscall.SIGSTOP)
+		}
+	}
 	for _, p := range g.ports {
 		p.Pull()
 	}

@@ -122,3 +122,10 @@ func (f *Flow) Received() int {
 	defer f.mu.Unlock()
 	return len(f.arrivals) - len(f.dups)
 }
+
+// Sent is the number of packets sent so far.
+func (f *Flow) Sent() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.sent)
+}

@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"sasyncd/sync/wire"
+)
+
+// A master dies in the middle of telling several standbys: one of them may hold
+// deltas that another lacks. Whoever becomes master first takes what a reachable
+// standby of the same stream holds beyond it, before it publishes; publishing
+// first would sweep those items away.
+
+// tailLimit bounds how long a new master waits for a tail. Nothing else waits:
+// VIPs and traffic have moved already.
+const tailLimit = 500 * time.Millisecond
+
+// tailRecords is how many deltas a standby remembers for that.
+const tailRecords = 4096
+
+// tail is the wait for other standbys' deltas.
+type tail struct {
+	until   time.Time
+	asked   map[*member]bool // who has not answered yet
+	streams map[*member]uint32
+}
+
+// takeTail asks every reachable standby of the same stream.
+func (e *Engine) takeTail(g *group) {
+	g.tail = nil
+	pos := g.rcv.pos
+	if !pos.Complete {
+		return
+	}
+	t := &tail{until: time.Now().Add(tailLimit), asked: make(map[*member]bool), streams: make(map[*member]uint32)}
+	for _, m := range e.sorted() {
+		ms := m.groups[g.name]
+		if ms == nil || ms.state.Have.StreamID != pos.StreamID || ms.state.Have.Node == m.hello.Node {
+			continue
+		}
+		t.asked[m] = true
+		g.tail = t
+		e.send(m, &wire.Request{Group: g.name, Have: pos})
+	}
+}
+
+// waitsForTail reports whether the new master must not publish yet.
+func (g *group) waitsForTail(now time.Time) bool {
+	return g.tail != nil && now.Before(g.tail.until)
+}
+
+// giveTail answers a new master that asks a standby of the same stream.
+func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
+	r := g.rcv
+	if !have.Complete || !r.pos.Complete || have.StreamID != r.pos.StreamID {
+		return false
+	}
+	if have.Seq > r.pos.Seq {
+		return false // the one who asks holds more
+	}
+	entries, ok := r.tail.since(have.Seq, r.pos.Seq)
+	if !ok {
+		return false
+	}
+	m.nextOut++
+	e.send(m, &wire.Resume{Stream: m.nextOut, ID: r.pos.StreamID, Seq: have.Seq})
+	n := have.Seq + 1
+	for chunk := range slices.Chunk(entries, snapBatch) {
+		recs := make([]wire.Record, len(chunk))
+		for i, e := range chunk {
+			recs[i] = e.rec
+		}
+		e.send(m, &wire.Batch{Stream: m.nextOut, First: n, Records: recs})
+		n += uint64(len(recs))
+	}
+	return true
+}
+
+// tailEnds notes that a member has told everything it holds: it says its state
+// behind its answer, or one that promises nothing more.
+func (e *Engine) tailEnds(ctx context.Context, m *member, g *group, have wire.StreamPos) {
+	if g.tail == nil || !g.tail.asked[m] {
+		return
+	}
+	if pos := g.rcv.pos; have.StreamID == pos.StreamID && have.Seq > pos.Seq {
+		return // said before it answered
+	}
+	delete(g.tail.asked, m)
+	if len(g.tail.asked) == 0 {
+		g.tail = nil
+		e.requestDump(ctx)
+	}
+}
+
+// tailBegins accepts the answer.
+func (e *Engine) tailBegins(m *member, msg *wire.Resume) bool {
+	g := e.groups[msg.ID.Group]
+	if g == nil || g.tail == nil || !g.tail.asked[m] || msg.ID != g.rcv.pos.StreamID {
+		return false
+	}
+	g.tail.streams[m] = msg.Stream
+	return true
+}
+
+// tailBatch installs deltas of the former master that only the other standby
+// had heard.
+func (e *Engine) tailBatch(ctx context.Context, m *member, b *wire.Batch) bool {
+	for _, g := range e.order {
+		if g.tail == nil || g.tail.streams[m] != b.Stream || b.Stream == 0 {
+			continue
+		}
+		known := g.rcv.pos.Seq + 1 - min(b.First, g.rcv.pos.Seq+1) // told by another one already
+		if known >= uint64(len(b.Records)) {
+			return true
+		}
+		for _, rec := range b.Records[known:] {
+			e.exec(ctx, g, g.rcv.apply(time.Now(), e.mono(), rec))
+			e.stats.TailRecords++
+		}
+		return true
+	}
+	return false
+}

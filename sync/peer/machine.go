@@ -1,0 +1,529 @@
+package peer
+
+import (
+	"bytes"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"sasyncd/sync/wire"
+)
+
+// Timing of a session.
+const (
+	pingEvery    = time.Second
+	suspectAfter = 2 * time.Second // silence after which other addresses are tried
+	deadAfter    = 3 * time.Second // silence after which a connection is dead
+	greetTimeout = 2 * time.Second // from one Hello to the other
+	stagger      = 250 * time.Millisecond
+	backoffMin   = 200 * time.Millisecond
+	backoffMax   = 10 * time.Second
+	stableAfter  = 10 * time.Second // a session this old starts the back-off anew
+	redundantFor = time.Second      // wait for the connection that won
+	selfFor      = 10 * time.Minute // how long an address counts as our own
+	renewAfter   = 24 * time.Hour
+	renewLater   = time.Minute // head start of the side that dialled
+	moveTimeout  = 10 * time.Second
+	keyGrace     = 30 * time.Second // to replace a connection under a removed key
+)
+
+// connID names a connection between the machine and its runner.
+type connID uint64
+
+// event is what happens to a machine; nil is the passing of time.
+type event interface{}
+
+type (
+	// evAddrs replaces the peer's addresses, in order of preference.
+	evAddrs struct{ Addrs []netip.AddrPort }
+	// evDialled tells that a connection was opened to Addr, evDialFailed that
+	// it was not.
+	evDialled struct {
+		Conn connID
+		Addr netip.AddrPort
+	}
+	evDialFailed struct {
+		Addr netip.AddrPort
+		Err  error
+	}
+	// evAccepted tells that the peer opened a connection, from Addr.
+	evAccepted struct {
+		Conn connID
+		From netip.Addr
+	}
+	// evReceived is a message. Taken is for a Hello only: the name of another
+	// peer that is connected with the same node id.
+	evReceived struct {
+		Conn  connID
+		Msg   wire.Message
+		Taken string
+	}
+	// evLost tells that a connection ended: reading failed, or writing.
+	evLost struct {
+		Conn    connID
+		Err     error
+		Writing bool
+	}
+	// evMoved tells that what is sent goes to the new connection now and the
+	// old one was told so.
+	evMoved struct{ Conn connID }
+	// evHold tells that messages are not read for want of a taker, or are
+	// again.
+	evHold struct{ On bool }
+	// evKick asks to connect at once.
+	evKick struct{}
+	// evRenew asks to replace the connection; KeyGone: the key it was made
+	// under is no longer accepted.
+	evRenew struct{ KeyGone bool }
+	// evClose ends the session.
+	evClose struct {
+		Code wire.ByeCode
+		Text string
+	}
+)
+
+// action is what the runner has to do.
+type action interface{}
+
+type (
+	// actDial opens a connection, actCancel gives up doing so.
+	actDial   struct{ Addr netip.AddrPort }
+	actCancel struct{ Addr netip.AddrPort }
+	// actGreet sends Hello.
+	actGreet struct {
+		Conn connID
+		Gen  uint32
+		Move bool
+	}
+	// actRead lets messages behind the first be read.
+	actRead struct{ Conn connID }
+	// actShut says Bye and closes, actDrop closes at once.
+	actShut struct {
+		Conn connID
+		Code wire.ByeCode
+		Text string
+	}
+	actDrop struct{ Conn connID }
+	// actUp begins a session on a connection, actDown ends it.
+	actUp struct {
+		Conn    connID
+		Hello   *wire.Hello
+		Version uint16
+	}
+	actDown struct{ Reason Reason }
+	// actMove moves what is sent from the session's connection to another.
+	actMove struct{ From, To connID }
+	// actSend sends ahead of what is queued.
+	actSend struct{ Msg wire.Message }
+	// actDeliver gives a message to the consumer.
+	actDeliver struct{ Msg wire.Message }
+	// actTrouble tells why there is no session, for logs and status.
+	actTrouble struct{ Reason Reason }
+)
+
+// Reason says why a session or an attempt ended. Remote: the peer said so.
+type Reason struct {
+	Code   wire.ByeCode
+	Text   string
+	Remote bool
+}
+
+// String returns the words for a log.
+func (r Reason) String() string {
+	s := r.Code.String()
+	if r.Text != "" {
+		s += ": " + r.Text
+	}
+	if r.Remote {
+		s = "peer says " + s
+	}
+	return s
+}
+
+// link is a connection as the machine sees it.
+type link struct {
+	id      connID
+	dialled bool
+	addr    netip.AddrPort // where it was dialled, or the source with port 0
+	gen     uint32
+	move    bool
+	hello   *wire.Hello // the peer's, once judged
+	version uint16
+	by      time.Time // Hello must come until then
+}
+
+// self is what the machine knows of its own node.
+type self struct {
+	node     wire.NodeID
+	nonce    uint64
+	min, max uint16
+}
+
+// machine decides about the connections to one peer. It is pure: time and
+// events come in, actions go out.
+type machine struct {
+	self  self
+	now   time.Time
+	out   []action
+	addrs []netip.AddrPort
+	own   map[netip.AddrPort]time.Time // addresses that are this node, until when
+
+	greeting map[connID]*link // no Hello received yet
+	cur      *link            // the session is here
+	next     *link            // and is moving there
+	told     bool             // moving: what we send goes to next
+	wasTold  bool             // moving: what we receive comes from next (or will, once its Hello is here)
+	moveBy   time.Time
+
+	round    *round
+	nextDial time.Time
+	backoff  time.Duration
+	first    int // rotates with every failed round
+
+	gen   uint32 // of the last connection that was up
+	nonce uint64 // and the peer's process on it
+
+	upSince, lastRecv, lastPing time.Time
+	held                        bool
+	token                       uint64
+	rtt                         time.Duration
+	renewAt, keyBy              time.Time
+}
+
+func newMachine(s self) *machine {
+	return &machine{self: s, own: map[netip.AddrPort]time.Time{}, greeting: map[connID]*link{}, backoff: backoffMin}
+}
+
+func (m *machine) do(a action) { m.out = append(m.out, a) }
+
+// Step takes an event at a time that never goes back and returns what is to be
+// done, in order. The result is valid until the next call.
+func (m *machine) Step(now time.Time, ev event) []action {
+	m.now, m.out = now, m.out[:0]
+	switch ev := ev.(type) {
+	case evAddrs:
+		m.setAddrs(ev.Addrs)
+	case evDialled:
+		m.dialled(ev)
+	case evDialFailed:
+		m.dialFailed(ev)
+	case evAccepted:
+		m.greeting[ev.Conn] = &link{id: ev.Conn, addr: netip.AddrPortFrom(ev.From, 0), by: now.Add(greetTimeout)}
+	case evReceived:
+		m.received(ev)
+	case evLost:
+		m.lost(ev)
+	case evMoved:
+		if m.next != nil && m.cur.id == ev.Conn {
+			m.told = true
+			m.finishMove()
+		}
+	case evHold:
+		m.held, m.lastRecv = ev.On, now
+	case evKick:
+		m.kick()
+	case evRenew:
+		m.renew(ev.KeyGone)
+	case evClose:
+		m.close(ev)
+	}
+	m.timers()
+	return m.out
+}
+
+// Deadline returns when Step wants to be called next without an event; zero
+// means never.
+func (m *machine) Deadline() (at time.Time) {
+	earlier := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	for _, l := range m.greeting {
+		earlier(l.by)
+	}
+	switch {
+	case m.cur == nil:
+		if m.round == nil && len(m.addrs) > 0 {
+			earlier(m.nextDial)
+		}
+	default:
+		earlier(m.lastPing.Add(pingEvery))
+		earlier(m.keyBy)
+		if m.next != nil {
+			earlier(m.moveBy)
+		}
+		if !m.held {
+			earlier(m.lastRecv.Add(deadAfter))
+			if m.round == nil && m.mayLeave() {
+				earlier(later(m.lastRecv.Add(suspectAfter), m.nextDial))
+			}
+		}
+		if m.round == nil && m.next == nil {
+			earlier(later(m.renewAt, m.nextDial))
+		}
+	}
+	if r := m.round; r != nil && len(r.todo) > 0 {
+		earlier(r.nextAt)
+	}
+	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+func (m *machine) reached(t time.Time) bool { return !t.IsZero() && !m.now.Before(t) }
+
+// timers does what is due.
+func (m *machine) timers() {
+	for _, id := range slices.Sorted(maps.Keys(m.greeting)) {
+		if l := m.greeting[id]; m.reached(l.by) {
+			m.refuse(l, wire.ByeTimeout, "no hello came")
+		}
+	}
+	if m.cur != nil {
+		m.watch()
+	}
+	if m.cur == nil && m.round == nil && m.reached(m.nextDial) {
+		m.startRound(forContact)
+	}
+	m.dialMore()
+}
+
+// watch looks after a session.
+func (m *machine) watch() {
+	switch {
+	case m.next != nil && m.reached(m.moveBy):
+		m.fail(Reason{Code: wire.ByeTimeout, Text: "a renewed connection did not take over"})
+		return
+	case !m.held && m.reached(m.lastRecv.Add(deadAfter)):
+		m.fail(Reason{Code: wire.ByeTimeout, Text: "nothing was received for " + deadAfter.String()})
+		return
+	case m.reached(m.keyBy):
+		m.close(evClose{wire.ByeStranger, "the shared key of the connection was removed"})
+		return
+	}
+	if m.lastPing.IsZero() || m.reached(m.lastPing.Add(pingEvery)) {
+		m.lastPing = m.now
+		m.token = uint64(m.now.UnixNano())
+		m.do(actSend{&wire.Ping{Token: m.token}})
+	}
+	if m.round != nil || m.next != nil || m.now.Before(m.nextDial) {
+		return
+	}
+	switch {
+	case !m.held && m.reached(m.lastRecv.Add(suspectAfter)) && m.mayLeave():
+		m.startRound(forSuspicion)
+	case m.reached(m.renewAt):
+		m.startRound(forRenewal)
+	}
+}
+
+// received takes a message of any connection.
+func (m *machine) received(ev evReceived) {
+	if l := m.greeting[ev.Conn]; l != nil {
+		m.greeted(l, ev)
+		return
+	}
+	on := m.cur != nil && m.cur.id == ev.Conn
+	if m.next != nil && m.next.id == ev.Conn {
+		on = m.wasTold
+	}
+	if !on {
+		return
+	}
+	m.lastRecv = m.now
+	if m.round != nil && m.round.why == forSuspicion && m.round.greeting == nil {
+		m.cancelRound() // it lives
+	}
+	switch msg := ev.Msg.(type) {
+	case *wire.Ping:
+		m.do(actSend{&wire.Pong{Token: msg.Token}})
+	case *wire.Pong:
+		if msg.Token == m.token {
+			m.token, m.rtt = 0, m.now.Sub(m.lastPing)
+		}
+	case *wire.Hello:
+		m.close(evClose{wire.ByeProtocol, "a second hello came"})
+	case *wire.Bye:
+		m.bye(ev.Conn, msg)
+	case *wire.Unknown:
+	default:
+		m.do(actDeliver{ev.Msg})
+	}
+}
+
+// bye takes the end of the session's connection.
+func (m *machine) bye(id connID, b *wire.Bye) {
+	if b.Code == wire.ByeRenewed && id == m.cur.id && !m.wasTold {
+		switch {
+		case m.next != nil:
+			m.wasTold = true
+			m.do(actRead{m.next.id})
+			m.finishMove()
+			return
+		case m.asksToMove():
+			// The answer travels on the other connection and is still on its
+			// way.
+			m.wasTold = true
+			return
+		}
+	}
+	m.fail(Reason{b.Code, b.Text, true})
+}
+
+// lost takes the end of any connection.
+func (m *machine) lost(ev evLost) {
+	if l := m.greeting[ev.Conn]; l != nil {
+		m.forget(l)
+		m.do(actDrop{l.id})
+		m.turnedAway(l, Reason{Code: wire.ByeStranger, Text: words(ev.Err)})
+		return
+	}
+	switch {
+	case m.cur == nil:
+	case ev.Conn == m.cur.id && m.wasTold && m.next != nil && !ev.Writing:
+		// The peer has moved and closed; that we have too is about to be told.
+	case ev.Conn == m.cur.id, m.next != nil && ev.Conn == m.next.id:
+		m.fail(Reason{Code: wire.ByeTimeout, Text: "connection lost: " + words(ev.Err)})
+	}
+}
+
+func words(err error) string {
+	if err == nil {
+		return "closed"
+	}
+	return err.Error()
+}
+
+// fail ends the session without a word on its connections.
+func (m *machine) fail(why Reason) {
+	m.do(actDrop{m.cur.id})
+	m.down(why)
+}
+
+// close ends the session with a word.
+func (m *machine) close(ev evClose) {
+	if m.cur == nil {
+		return
+	}
+	m.do(actShut{m.cur.id, ev.Code, ev.Text})
+	m.down(Reason{Code: ev.Code, Text: ev.Text})
+}
+
+// down forgets the session. Its connection was closed by the caller.
+func (m *machine) down(why Reason) {
+	if m.next != nil {
+		m.do(actDrop{m.next.id})
+		m.next = nil
+	}
+	m.cur, m.held, m.wasTold = nil, false, false
+	if m.round != nil {
+		m.round.why = forContact // whatever it was begun for
+	}
+	if m.now.Sub(m.upSince) >= stableAfter {
+		m.backoff = backoffMin
+		m.nextDial = m.now
+	} else {
+		m.delay()
+	}
+	if why.Code == wire.ByeShutdown {
+		m.nextDial = later(m.nextDial, m.now.Add(backoffMin))
+	}
+	m.do(actDown{why})
+}
+
+// delay puts the next attempt off, longer each time.
+func (m *machine) delay() {
+	m.nextDial = m.now.Add(m.backoff)
+	m.backoff = min(2*m.backoff, backoffMax)
+}
+
+// kick connects at once: after a change of role nobody wants to wait.
+func (m *machine) kick() {
+	m.backoff = backoffMin
+	m.nextDial = m.now
+	clear(m.own)
+	if r := m.round; r != nil {
+		r.nextAt = m.now
+	}
+}
+
+func (m *machine) renew(keyGone bool) {
+	if m.cur == nil {
+		return
+	}
+	m.renewAt = m.now
+	if keyGone && m.keyBy.IsZero() {
+		m.keyBy = m.now.Add(keyGrace)
+	}
+}
+
+// begin notes that a session begins, or is carried on, on l.
+func (m *machine) begin(l *link) {
+	m.gen, m.nonce = l.gen, l.hello.Nonce
+	m.upSince, m.lastRecv, m.nextDial = m.now, m.now, m.now
+	m.renewAt, m.keyBy = m.now.Add(renewAfter), time.Time{}
+	if !l.dialled {
+		m.renewAt = m.renewAt.Add(renewLater)
+	}
+}
+
+// startUp begins a session on l.
+func (m *machine) startUp(l *link) {
+	m.cur, m.held, m.token, m.wasTold = l, false, 0, false
+	m.lastPing = time.Time{} // at once: it tells the listener that it was accepted
+	m.begin(l)
+	m.do(actUp{l.id, l.hello, l.version})
+	m.do(actRead{l.id})
+}
+
+// startMove carries the session on, on l.
+func (m *machine) startMove(l *link) {
+	m.next, m.told = l, false
+	m.moveBy = m.now.Add(moveTimeout)
+	m.begin(l)
+	m.do(actMove{m.cur.id, l.id})
+	if m.wasTold {
+		m.do(actRead{l.id})
+	}
+}
+
+// asksToMove reports whether a connection of ours is greeted to which the
+// session is to move.
+func (m *machine) asksToMove() bool {
+	return m.round != nil && m.round.greeting != nil && m.round.greeting.move
+}
+
+// finishMove leaves the old connection when both directions have.
+func (m *machine) finishMove() {
+	if !m.told || !m.wasTold {
+		return
+	}
+	m.do(actDrop{m.cur.id})
+	m.cur, m.next, m.wasTold = m.next, nil, false
+}
+
+// lower reports whether this node's id is the lower one.
+func (m *machine) lower(peer wire.NodeID) bool { return bytes.Compare(m.self.node[:], peer[:]) < 0 }
+
+// targets returns the addresses worth dialling, the preferred first.
+func (m *machine) targets() (out []netip.AddrPort) {
+	for i := range m.addrs {
+		a := m.addrs[(i+m.first)%len(m.addrs)]
+		if until, ok := m.own[a]; !ok || m.reached(until) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// mayLeave reports whether there is an address besides that of the session.
+func (m *machine) mayLeave() bool {
+	return slices.ContainsFunc(m.targets(), func(a netip.AddrPort) bool { return a.Addr() != m.cur.addr.Addr() })
+}

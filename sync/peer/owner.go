@@ -1,0 +1,496 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"sasyncd/sync/channel"
+	"sasyncd/sync/wire"
+)
+
+const (
+	dialTimeout = 3 * time.Second
+
+	// holdBytes is how much may wait for the consumer before messages are no
+	// longer read, releaseBytes how little before they are again.
+	holdBytes    = 4 << 20
+	releaseBytes = 1 << 20
+
+	// maxRecords bounds what one connection protects with one AES-GCM key,
+	// well below 2^24.5.
+	maxRecords = 1 << 23
+)
+
+// owner is the goroutine that looks after one peer.
+type owner struct {
+	mgr  *Manager
+	name string
+	log  *slog.Logger
+	m    *machine
+
+	in    chan event
+	msgs  chan incoming
+	done  chan struct{} // closed at the end of run
+	tasks sync.WaitGroup
+
+	// For run only.
+	lines    map[connID]*line
+	lastID   connID
+	dials    map[netip.AddrPort]*dial
+	pending  []waiting
+	pendSize int // bytes of messages in pending
+	recheck  bool
+	claimed  wire.NodeID // held in the manager's register
+	asking   wire.NodeID // held while the machine judges
+	held     bool
+	targets  *targets
+	quit     bool
+
+	mu      sync.Mutex
+	session *Session
+	told    bool // the consumer knows of session
+	trouble Reason
+	known   wire.NodeID // node id of the last session
+}
+
+// waiting is an event until the consumer takes it.
+type waiting struct {
+	Event
+	size int
+}
+
+// dial is an attempt under way. Its result counts as long as it is the newest
+// for its address.
+type dial struct {
+	addr   netip.AddrPort
+	cancel context.CancelFunc
+}
+
+// Inputs that only the runner knows.
+type (
+	inDialled struct {
+		conn *channel.Conn
+		dial *dial
+	}
+	inDialFailed struct {
+		dial *dial
+		err  error
+	}
+	inAccepted struct{ conn *channel.Conn }
+	inClose    struct {
+		session *Session
+		evClose
+	}
+	inKeys    struct{}
+	inTargets struct {
+		t      *targets
+		looked bool // up, else configured
+	}
+	inQuit struct{ evClose }
+)
+
+func newOwner(mgr *Manager, p Peer) *owner {
+	h := mgr.cfg.Hello()
+	return &owner{
+		mgr: mgr, name: p.Name, log: mgr.cfg.Log.With("peer", p.Name), targets: newTargets(p.Addrs),
+		m:  newMachine(self{h.Node, h.Nonce, h.Min, h.Max}),
+		in: make(chan event), msgs: make(chan incoming), done: make(chan struct{}),
+		lines: map[connID]*line{}, dials: map[netip.AddrPort]*dial{},
+	}
+}
+
+// post hands an input to the owner, unless it has ended. The owner's own
+// goroutine must not.
+func (o *owner) post(ev event) {
+	select {
+	case o.in <- ev:
+	case <-o.done:
+		switch ev := ev.(type) {
+		case inDialled:
+			_ = ev.conn.Close()
+		case inAccepted:
+			_ = ev.conn.Close()
+		}
+	}
+}
+
+// run looks after the peer until ctx ends or the peer is removed.
+func (o *owner) run(ctx context.Context) {
+	defer o.stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	o.input(ctx, inTargets{t: o.targets})
+	for {
+		var events chan<- Event
+		var head Event
+		if len(o.pending) > 0 {
+			events, head = o.mgr.events, o.pending[0].Event
+		} else if o.quit {
+			return
+		}
+		msgs := o.msgs
+		if o.held {
+			msgs = nil
+		}
+		timer.Reset(o.rest())
+		select {
+		case ev := <-o.in:
+			o.input(ctx, ev)
+		case in := <-msgs:
+			o.receive(in)
+		case events <- head:
+			o.taken()
+		case <-timer.C:
+			o.wear()
+			o.step(nil)
+			if o.session == nil {
+				o.resolve(ctx)
+			}
+		case <-ctx.Done():
+			o.step(evClose{wire.ByeShutdown, "the daemon stops"})
+			return
+		}
+	}
+}
+
+// rest returns how long nothing is due.
+func (o *owner) rest() time.Duration {
+	d := time.Hour
+	if at := o.m.Deadline(); !at.IsZero() {
+		d = time.Until(at)
+	}
+	if o.session == nil && o.targets.named() {
+		d = min(d, time.Until(o.targets.next))
+	}
+	return max(d, 0)
+}
+
+// stop closes what is open and waits for the goroutines.
+func (o *owner) stop() {
+	for _, d := range o.dials {
+		d.cancel()
+	}
+	for _, l := range o.lines {
+		l.close()
+	}
+	close(o.done)
+	o.tasks.Wait()
+	o.mgr.release(o.claimed, o)
+}
+
+// step lets the machine decide and does what it says.
+func (o *owner) step(ev event) {
+	for _, a := range o.m.Step(time.Now(), ev) {
+		o.do(a)
+	}
+	o.register()
+	if o.recheck {
+		o.recheck = false
+		o.checkKey()
+	}
+}
+
+// register keeps the node id of the session, and no other, in the manager's
+// register.
+func (o *owner) register() {
+	var now wire.NodeID
+	if o.session != nil {
+		now = o.session.hello.Node
+	}
+	for _, id := range []wire.NodeID{o.claimed, o.asking} {
+		if id != now {
+			o.mgr.release(id, o)
+		}
+	}
+	o.claimed, o.asking = now, wire.NodeID{}
+}
+
+func (o *owner) input(ctx context.Context, ev event) {
+	switch ev := ev.(type) {
+	case inDialled:
+		if o.dials[ev.dial.addr] != ev.dial {
+			_ = ev.conn.Close()
+			return
+		}
+		delete(o.dials, ev.dial.addr)
+		o.step(evDialled{o.add(ev.conn), ev.dial.addr})
+	case inDialFailed:
+		if o.dials[ev.dial.addr] == ev.dial {
+			delete(o.dials, ev.dial.addr)
+			o.step(evDialFailed{ev.dial.addr, ev.err})
+			o.resolve(ctx)
+		}
+	case inAccepted:
+		o.step(evAccepted{o.add(ev.conn), ev.conn.Remote().Addr()})
+	case inClose:
+		if o.session == ev.session {
+			o.step(ev.evClose)
+		}
+	case inKeys:
+		o.checkKey()
+	case inTargets:
+		if ev.looked {
+			ev.t.next = o.targets.next
+		}
+		o.targets = ev.t
+		o.mgr.reachable(o, ev.t.found)
+		o.step(evAddrs{ev.t.found})
+		o.resolve(ctx)
+	case inQuit:
+		o.step(ev.evClose)
+		o.quit = true
+	default:
+		o.step(ev)
+	}
+}
+
+func (o *owner) add(c *channel.Conn) connID {
+	o.lastID++
+	newLine(o, o.lastID, c)
+	return o.lastID
+}
+
+// receive gives a message to the machine.
+func (o *owner) receive(in incoming) {
+	ev := evReceived{Conn: in.line.id, Msg: in.msg}
+	if h, ok := in.msg.(*wire.Hello); ok {
+		ev.Taken = o.mgr.claim(h.Node, o)
+		o.asking = h.Node
+		o.step(ev)
+		return
+	}
+	if _, bye := in.msg.(*wire.Bye); !bye && !o.told && o.carries(in.line) {
+		o.announce() // the dialler has accepted us too
+	}
+	before := len(o.pending)
+	o.step(ev)
+	if len(o.pending) > before {
+		o.pending[len(o.pending)-1].size = in.size
+		o.pendSize += in.size
+		if o.pendSize > holdBytes && !o.held {
+			o.held = true
+			o.step(evHold{true})
+		}
+	}
+	o.mu.Lock()
+	if s := o.session; s != nil {
+		s.last, s.rtt = o.m.lastRecv, o.m.rtt
+	}
+	o.mu.Unlock()
+}
+
+// taken drops the event that the consumer took.
+func (o *owner) taken() {
+	o.pendSize -= o.pending[0].size
+	o.pending[0] = waiting{}
+	if o.pending = o.pending[1:]; len(o.pending) == 0 {
+		o.pending = nil
+	}
+	if o.held && o.pendSize < releaseBytes {
+		o.held = false
+		o.step(evHold{false})
+	}
+}
+
+// do carries out an action of the machine.
+func (o *owner) do(a action) {
+	switch a := a.(type) {
+	case actDial:
+		o.dial(a.Addr)
+	case actCancel:
+		if d := o.dials[a.Addr]; d != nil {
+			d.cancel()
+			delete(o.dials, a.Addr)
+		}
+	case actGreet:
+		h := *o.mgr.cfg.Hello()
+		h.Gen, h.Move = a.Gen, a.Move
+		if err := o.lines[a.Conn].say(&h); err != nil {
+			o.log.Error("cannot say hello", "error", err)
+			o.lines[a.Conn].close()
+		}
+	case actRead:
+		o.lines[a.Conn].open()
+	case actShut:
+		o.lines[a.Conn].shut(&wire.Bye{Code: a.Code, Text: a.Text})
+		delete(o.lines, a.Conn)
+	case actDrop:
+		if l := o.lines[a.Conn]; l != nil {
+			l.close()
+			delete(o.lines, a.Conn)
+		}
+	case actUp:
+		o.up(a)
+	case actDown:
+		o.down(a.Reason)
+	case actMove:
+		o.move(a)
+	case actSend:
+		o.urgent(a.Msg)
+	case actDeliver:
+		o.tell(Event{Kind: Message, Session: o.session, Message: a.Msg})
+	case actTrouble:
+		o.troubled(a.Reason)
+	}
+}
+
+func (o *owner) dial(addr netip.AddrPort) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	d := &dial{addr, cancel}
+	o.dials[addr] = d
+	o.tasks.Go(func() {
+		defer cancel()
+		c, err := channel.Dial(ctx, o.mgr.cfg.Dial, addr.String(), o.mgr.currentKeys())
+		if err != nil {
+			o.post(inDialFailed{d, err})
+			return
+		}
+		o.post(inDialled{c, d})
+	})
+}
+
+func (o *owner) up(a actUp) {
+	l := o.lines[a.Conn]
+	s := &Session{
+		peer: o.name, hello: a.Hello, version: a.Version, owner: o, since: time.Now(), last: time.Now(),
+		up: true, sender: l, counters: map[uint32]bool{},
+	}
+	o.mu.Lock()
+	o.session, o.told = s, false
+	l.session = s
+	o.mu.Unlock()
+	o.recheck = true // the keys may have changed meanwhile
+	if l.conn.Dialled() {
+		o.announce()
+	}
+}
+
+// carries reports whether l belongs to the session.
+func (o *owner) carries(l *line) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.session != nil && l.session == o.session
+}
+
+// announce tells the consumer of the session. A listener's waits for the first
+// message behind Hello: the dialler may refuse what the listener accepted, and
+// nobody should hear of a session that never was.
+func (o *owner) announce() {
+	o.mu.Lock()
+	s := o.session
+	o.told, o.trouble, o.known = true, Reason{}, s.hello.Node
+	remote, dialled := s.sender.conn.Remote(), s.sender.conn.Dialled()
+	o.mu.Unlock()
+	o.tell(Event{Kind: Up, Session: s})
+	o.log.Info("connected", "node", s.hello.Node.String(), "address", remote, "dialled", dialled, "version", s.version)
+}
+
+func (o *owner) tell(ev Event) { o.pending = append(o.pending, waiting{Event: ev}) }
+
+func (o *owner) down(why Reason) {
+	s := o.session
+	o.mu.Lock()
+	s.end()
+	o.session = nil
+	o.mu.Unlock()
+	if !o.told {
+		o.troubled(why)
+		return
+	}
+	o.mu.Lock()
+	o.trouble = why
+	o.mu.Unlock()
+	o.tell(Event{Kind: Down, Session: s, Reason: why})
+	level := slog.LevelWarn
+	if why.Code == wire.ByeShutdown || why.Code == wire.ByeRedundant {
+		level = slog.LevelInfo
+	}
+	o.log.Log(context.Background(), level, "disconnected", "reason", why.String(), "after", time.Since(s.since).Round(time.Millisecond))
+}
+
+func (o *owner) move(a actMove) {
+	from, to := o.lines[a.From], o.lines[a.To]
+	o.mu.Lock()
+	to.session = from.session
+	from.leaveTo = to
+	o.mu.Unlock()
+	from.poke()
+	o.log.Debug("moving to another connection", "address", to.conn.Remote(), "dialled", to.conn.Dialled())
+}
+
+func (o *owner) urgent(m wire.Message) {
+	frame, err := wire.AppendFrame(nil, m)
+	if err != nil {
+		return // Ping and Pong have nothing that could be wrong
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s := o.session; s != nil {
+		s.urgent = append(s.urgent, frame)
+		s.sender.poke()
+	}
+}
+
+// troubled logs why there is no contact, once for each reason.
+func (o *owner) troubled(why Reason) {
+	o.mu.Lock()
+	again := o.trouble == why
+	o.trouble = why
+	o.mu.Unlock()
+	level := slog.LevelInfo
+	switch {
+	case again:
+		level = slog.LevelDebug
+	case why.Code == wire.ByeVersion || why.Code == wire.ByeDuplicate:
+		level = slog.LevelWarn
+	}
+	o.log.Log(context.Background(), level, "not connected", "reason", why.String())
+}
+
+// conn returns the connection on which the session sends, nil without one.
+func (o *owner) conn() *channel.Conn {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.session == nil {
+		return nil
+	}
+	return o.session.sender.conn
+}
+
+// checkKey replaces a connection whose key is no longer accepted.
+func (o *owner) checkKey() {
+	if c := o.conn(); c != nil && !o.mgr.currentKeys().Has(c.Key()) {
+		o.step(evRenew{KeyGone: true})
+	}
+}
+
+// wear replaces a connection that has sent enough under one key.
+func (o *owner) wear() {
+	if c := o.conn(); c != nil && c.Records() > maxRecords {
+		o.step(evRenew{})
+	}
+}
+
+// resolve looks names up in the background, if there are any and it was not
+// done just now.
+func (o *owner) resolve(ctx context.Context) {
+	t := o.targets
+	if !t.due(time.Now()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	o.tasks.Go(func() {
+		defer cancel()
+		next, err := t.resolve(ctx, o.mgr.cfg.Resolve)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			o.log.Warn("cannot resolve a peer's name", "error", err)
+		}
+		if next != nil {
+			o.post(inTargets{next, true})
+		}
+	})
+}

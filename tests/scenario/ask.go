@@ -1,0 +1,178 @@
+package scenario
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"sasyncd/carp/api"
+	"sasyncd/sync/engine"
+)
+
+// askLimit ends a question to a daemon that hangs.
+const askLimit = 5 * time.Second
+
+// pollEvery is the pause between questions while waiting for a state: each
+// costs both the guest and the daemon.
+const pollEvery = 50 * time.Millisecond
+
+// ask sends one request to sasyncd's control socket and decodes the answer's
+// data into v. The protocol is newline JSON: a request, lines with data, a last
+// line without.
+func (m *Member) ask(verb string, v any) error {
+	c, err := net.DialTimeout("unix", m.Socket(), askLimit)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(askLimit)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c, "{\"verb\":%q}\n", verb); err != nil {
+		return err
+	}
+	sc := bufio.NewScanner(c)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		var r struct {
+			Data  json.RawMessage
+			OK    bool
+			Error string
+		}
+		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
+			return fmt.Errorf("read answer to %s: %w", verb, err)
+		}
+		switch {
+		case r.Error != "":
+			return fmt.Errorf("%s: %s", verb, r.Error)
+		case r.OK:
+			return nil
+		}
+		if err := json.Unmarshal(r.Data, v); err != nil {
+			return fmt.Errorf("read answer to %s: %w", verb, err)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return err
+	}
+	return errors.New(verb + ": the connection was closed without an answer")
+}
+
+// Status asks sasyncd for its status.
+func (m *Member) Status() (engine.Status, error) {
+	var s engine.Status
+	err := m.ask("status", &s)
+	return s, err
+}
+
+// group returns sasyncd's only group.
+func (m *Member) group() (engine.GroupStatus, error) {
+	s, err := m.Status()
+	if err != nil {
+		return engine.GroupStatus{}, err
+	}
+	if len(s.Groups) != 1 {
+		return engine.GroupStatus{}, fmt.Errorf("%s: sasyncd has %d groups, want 1", m.Name, len(s.Groups))
+	}
+	return s.Groups[0], nil
+}
+
+// verdict is the answer to "would a failover work now?".
+type verdict struct {
+	Fit     bool
+	Reasons []struct{ What, Remedy string }
+}
+
+// wait asks until cond holds or the limit has passed; then the test ends, with
+// what was last heard.
+func (m *Member) wait(limit time.Duration, what string, cond func() (done bool, heard string)) {
+	m.pair.t.Helper()
+	heard := ""
+	for start := time.Now(); ; time.Sleep(pollEvery) {
+		var done bool
+		if done, heard = cond(); done {
+			return
+		}
+		if time.Since(start) > limit {
+			break
+		}
+	}
+	m.pair.t.Fatalf("%s: waited %v in vain for %s; last heard: %s", m.Name, limit, what, heard)
+}
+
+// WaitRole waits until sasyncd knows that it is "MASTER" or "BACKUP".
+func (m *Member) WaitRole(role string) {
+	m.pair.t.Helper()
+	m.wait(roleLimit, "the role "+role, func() (bool, string) {
+		g, err := m.group()
+		return err == nil && g.Role == role, fmt.Sprintf("role %q, error %v", g.Role, err)
+	})
+}
+
+// WaitInSync waits until this gateway is a BACKUP whose kernel is complete.
+func (m *Member) WaitInSync() {
+	m.pair.t.Helper()
+	m.wait(syncLimit, "being a BACKUP in sync", func() (bool, string) {
+		g, err := m.group()
+		return err == nil && g.Role == "BACKUP" && g.InSync && g.SAs > 0,
+			fmt.Sprintf("role %q, in sync %v (%s), %d SAs, error %v", g.Role, g.InSync, g.Why, g.SAs, err)
+	})
+}
+
+// WaitCheck waits until "sasyncctl check" would be content.
+func (m *Member) WaitCheck() {
+	m.pair.t.Helper()
+	m.wait(syncLimit, "a clean check", func() (bool, string) {
+		var v verdict
+		err := m.ask("check", &v)
+		return err == nil && v.Fit, fmt.Sprintf("%v, error %v", v.Reasons, err)
+	})
+}
+
+// Elected asks carpd for the state of the group.
+func (m *Member) Elected() (api.GroupState, error) {
+	msg, err := m.carpd(api.Request{Verb: api.VerbStatus})
+	if err != nil {
+		return api.GroupState{}, err
+	}
+	for _, g := range msg.Groups {
+		if g.Group == Group {
+			return g, nil
+		}
+	}
+	return api.GroupState{}, fmt.Errorf("%s: carpd does not know group %s", m.Name, Group)
+}
+
+// Resign hands mastership over, as "carpctl resign" does.
+func (m *Member) Resign() {
+	m.pair.t.Helper()
+	if _, err := m.carpd(api.Request{Verb: api.VerbResign, Group: Group, Reason: "asked for"}); err != nil {
+		m.pair.t.Fatalf("%s: resign: %v", m.Name, err)
+	}
+}
+
+func (m *Member) carpd(r api.Request) (api.Message, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+	defer cancel()
+	c, err := api.Dial(ctx, m.carpdSocket())
+	if err != nil {
+		return api.Message{}, err
+	}
+	defer c.Close()
+	return c.Call(ctx, r)
+}
+
+// Masters returns the gateways whose carpd is MASTER now.
+func (p *Pair) Masters() []*Member {
+	var list []*Member
+	for _, m := range p.Members {
+		if g, err := m.Elected(); err == nil && g.State == api.StateMaster {
+			list = append(list, m)
+		}
+	}
+	return list
+}

@@ -1,0 +1,199 @@
+package scenario
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"sasyncd/tests/harness"
+	"sasyncd/tests/harness/lab"
+)
+
+// Programs are the packages that a test or program that uses a [Pair] must have
+// built: pass them to harness.Build.
+func Programs() []string {
+	return []string{"./cmd/carpd", "./cmd/sasyncd", "./cmd/sasyncctl"}
+}
+
+// Options returns what the harness needs for a [Pair].
+func Options() []harness.Option {
+	return []harness.Option{harness.Build(Programs()...)}
+}
+
+// Names in the daemons' configuration.
+const (
+	Group    = "ipsec"   // of carpd
+	Instance = "outside" // that sasyncd follows
+)
+
+// Limits of what the scenario waits for. They say that something hangs, not how
+// fast it should be.
+const (
+	startLimit = 30 * time.Second
+	roleLimit  = 20 * time.Second
+	syncLimit  = 20 * time.Second
+)
+
+// Pair is two or more gateways that run carpd and sasyncd, in the standard lab.
+type Pair struct {
+	*lab.Standard
+	Members []*Member
+	Tunnels []lab.Tunnel
+	Key     string // the shared key, as in its file
+
+	t    lab.T
+	logs follower
+}
+
+// Member is a gateway of a [Pair].
+type Member struct {
+	*lab.Gateway
+	Priority int
+
+	Carpd   *lab.Daemon // nil before the first start
+	Sasyncd *lab.Daemon
+
+	pair *Pair
+}
+
+// NewPair builds the lab with two gateways, and gives the tunnels to gw1 and
+// to the remote gateway. Daemons are not started.
+func NewPair(t lab.T) *Pair {
+	t.Helper()
+	return newPair(t, 2)
+}
+
+func newPair(t lab.T, gateways int) *Pair {
+	t.Helper()
+	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), Key: newKey(), t: t}
+	for i, g := range p.Gateways {
+		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, pair: p})
+	}
+	lab.Install(p.Members[0].Node, p.Tunnels)
+	lab.InstallRemote(p.RGW, p.Tunnels)
+	return p
+}
+
+// newKey returns 256 random bits as a key file has them.
+func newKey() string {
+	b := make([]byte, 32)
+	rand.Read(b) // never fails
+	return "0x" + hex.EncodeToString(b)
+}
+
+// Start starts all daemons and waits until the first gateway is MASTER and all
+// others are in sync with it.
+func (p *Pair) Start() {
+	p.t.Helper()
+	for _, m := range p.Members {
+		m.StartDaemons()
+	}
+	p.WaitFit(p.Members[0])
+}
+
+// WaitFit waits until a failover of master would work: it is MASTER, and every
+// other gateway with a running sasyncd is BACKUP and in sync with it.
+func (p *Pair) WaitFit(master *Member) {
+	p.t.Helper()
+	master.WaitRole("MASTER")
+	for _, m := range p.Members {
+		if m != master && m.Sasyncd != nil && m.Sasyncd.Running() {
+			m.WaitInSync()
+		}
+	}
+	master.WaitCheck()
+}
+
+// StartDaemons starts carpd and sasyncd and waits until they answer.
+func (m *Member) StartDaemons() {
+	m.pair.t.Helper()
+	m.StartCarpd()
+	lab.Eventually(m.pair.t, startLimit, "carpd of "+m.Name+" to answer", func() bool {
+		_, err := m.Elected()
+		return err == nil
+	})
+	m.StartSasyncd()
+	lab.Eventually(m.pair.t, startLimit, "the daemons of "+m.Name+" to answer", func() bool {
+		_, err := m.Status()
+		return err == nil
+	})
+}
+
+// StartCarpd starts carpd. It does not wait.
+func (m *Member) StartCarpd() {
+	m.pair.t.Helper()
+	m.Carpd = m.Daemon("carpd", "-dc", m.WriteFile("carpd.conf", m.carpdConf()))
+	m.pair.logs.follow(m.Carpd)
+}
+
+// StartSasyncd starts sasyncd. It does not wait.
+func (m *Member) StartSasyncd() {
+	m.pair.t.Helper()
+	m.WriteFile("sasyncd.key", m.pair.Key+"\n")
+	m.Sasyncd = m.Daemon("sasyncd", "-dc", m.WriteFile("sasyncd.conf", m.sasyncdConf()))
+	m.pair.logs.follow(m.Sasyncd)
+}
+
+// carpdConf is the configuration of carpd. The times that only make a start
+// slow are shortened.
+func (m *Member) carpdConf() string {
+	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
+			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
+	}
+	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after 2s }\n", Group) +
+		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
+		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
+}
+
+func (m *Member) sasyncdConf() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "interface %s\n", Instance)
+	for _, other := range m.pair.Members {
+		if other != m {
+			fmt.Fprintf(&b, "peer %s\n", other.SyncAddr)
+		}
+	}
+	fmt.Fprintf(&b, `listen on %s
+sharedkey file %q
+control none
+socket %q
+carpd socket %q
+statedir %q
+`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.carpdSocket(), m.Dir())
+	return b.String()
+}
+
+// Socket is the path of sasyncd's control socket.
+func (m *Member) Socket() string      { return m.Dir() + "/sasyncd.sock" }
+func (m *Member) carpdSocket() string { return m.Dir() + "/carpd.sock" }
+
+// Off is a power cut: the cables go dead, then the daemons.
+func (m *Member) Off() {
+	m.pair.t.Helper()
+	m.PowerCut()
+}
+
+// Return starts the daemons of a gateway that was off, then plugs its cables in
+// and waits until it follows the master again.
+func (m *Member) Return() {
+	m.pair.t.Helper()
+	m.StartDaemons()
+	m.PowerOn()
+	m.WaitInSync()
+}
+
+// Forget empties the kernel's IPsec tables, as a reboot does.
+func (m *Member) Forget() {
+	m.pair.t.Helper()
+	nl := m.Netlink() // a process costs a guest more
+	if err := errors.Join(nl.XfrmStateFlush(netlink.XFRM_PROTO_ESP), nl.XfrmPolicyFlush()); err != nil {
+		m.pair.t.Fatalf("empty tables of %s: %v", m.Name, err)
+	}
+}
