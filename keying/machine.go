@@ -207,7 +207,7 @@ func (m *Machine) done(now time.Time, ev Event) []Action {
 		if !turned && m.kind == ActionPassive && ev.Err == nil {
 			acts = m.answerAll(nil, nil)
 		}
-		m.tries = 0
+		m.tries, m.err = 0, nil
 		return append(acts, m.start()...)
 	}
 	m.err = ev.Err
