@@ -23,6 +23,7 @@ import (
 type Place struct {
 	Units   []string // of systemd; the first that exists counts
 	Socket  string   // control socket
+	PIDFile string   // instead of a socket to find its process by
 	FIFO    string
 	Comms   []string // names of its processes (/proc/PID/comm)
 	Many    bool     // it is several processes, of one process group
@@ -39,7 +40,7 @@ func Places() map[Daemon]Place {
 		StrongSwan: {Units: []string{"strongswan.service", "strongswan-starter.service"},
 			Socket: "/run/charon.vici", FIFO: "/run/charon.ha", Comms: []string{"charon-systemd", "charon"}},
 		// whack --shutdown --leave-state ends with 12 in 4.x, with 0 later.
-		Libreswan: {Units: []string{"ipsec.service"}, Socket: "/run/pluto/pluto.ctl", Comms: []string{"pluto"},
+		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
 			Control: []string{"ipsec", "whack"}, OK: []int{12}},
 		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: "/run/iked.sock", Comms: []string{"iked"}, Many: true,
 			Control: []string{"ikectl"}},
@@ -84,37 +85,96 @@ func (l *Local) Dial(ctx context.Context, d Daemon) (net.Conn, error) {
 	return conn, nil
 }
 
+// Running implements Privileged.
+func (l *Local) Running(ctx context.Context, d Daemon) error {
+	p, err := l.place(d)
+	if err != nil {
+		return err
+	}
+	if p.Socket == "" && p.PIDFile == "" {
+		fd, err := p.openFIFO(ctx, d)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	}
+	_, done, err := l.process(ctx, d, p)
+	if err == nil {
+		done()
+	}
+	return err
+}
+
+// process finds the daemon's main process, which stays what it is until done
+// is called, as far as that can be had.
+func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done func(), err error) {
+	if p.PIDFile == "" {
+		conn, err := l.Dial(ctx, d)
+		if err != nil {
+			return 0, nil, err
+		}
+		if pid, err = peerPID(conn); err != nil {
+			conn.Close()
+			return 0, nil, fmt.Errorf("find process of %s: %w", d, err)
+		}
+		return pid, func() { conn.Close() }, nil
+	}
+	b, err := os.ReadFile(p.PIDFile)
+	if err == nil {
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil || pid < 2 {
+			return 0, nil, fmt.Errorf("find process of %s: %s does not have a process number", d, p.PIDFile)
+		}
+		if comm, _, cerr := identify(pid); cerr != nil || !slices.Contains(p.Comms, comm) {
+			err = fs.ErrNotExist // left by one that has died
+		}
+	}
+	if absent(err) {
+		err = fmt.Errorf("%w (%s)", ErrNotRunning, p.PIDFile)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("find process of %s: %w", d, err)
+	}
+	return pid, func() {}, nil
+}
+
 // Tell implements Privileged.
 func (l *Local) Tell(ctx context.Context, d Daemon, line string) error {
 	p, err := l.place(d)
 	if err != nil {
 		return err
 	}
+	fd, err := p.openFIFO(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(line+"\n")); err != nil {
+		return fmt.Errorf("write to %s of %s: %w", p.FIFO, d, err)
+	}
+	return nil
+}
+
+func (p Place) openFIFO(ctx context.Context, d Daemon) (fd int, err error) {
 	// Without a reader the open fails at once. A daemon that opens its FIFO
 	// anew for each line has none for a moment.
-	var fd int
 	for try := 0; ; try++ {
 		fd, err = unix.Open(p.FIFO, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == nil || !errors.Is(err, unix.ENXIO) || try == 20 || ctx.Err() != nil {
+		if err == nil || !errors.Is(err, unix.ENXIO) || try == 20 || !sleep(ctx, 10*time.Millisecond) {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {
 		if absent(err) {
 			err = fmt.Errorf("%w (%v)", ErrNotRunning, err)
 		}
-		return fmt.Errorf("open %s of %s: %w", p.FIFO, d, err)
+		return 0, fmt.Errorf("open %s of %s: %w", p.FIFO, d, err)
 	}
-	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return fmt.Errorf("write to %s of %s: not a fifo", p.FIFO, d)
+		unix.Close(fd)
+		return 0, fmt.Errorf("open %s of %s: not a fifo", p.FIFO, d)
 	}
-	if _, err := unix.Write(fd, []byte(line+"\n")); err != nil {
-		return fmt.Errorf("write to %s of %s: %w", p.FIFO, d, err)
-	}
-	return nil
+	return fd, nil
 }
 
 // Kill implements Privileged. The processes are those of the daemon's own
@@ -124,18 +184,14 @@ func (l *Local) Kill(ctx context.Context, d Daemon) error {
 	if err != nil {
 		return err
 	}
-	conn, err := l.Dial(ctx, d)
+	pid, done, err := l.process(ctx, d, p)
 	if errors.Is(err, ErrNotRunning) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	pid, err := peerPID(conn)
-	if err != nil {
-		return fmt.Errorf("find process of %s: %w", d, err)
-	}
+	defer done()
 	var fds []int
 	defer func() {
 		for _, fd := range fds {
@@ -150,7 +206,7 @@ func (l *Local) Kill(ctx context.Context, d Daemon) error {
 		fds = append(fds, fd)
 	}
 	if len(fds) == 0 {
-		return fmt.Errorf("kill %s: its socket belongs to process %d, which is none of %q", d, pid, p.Comms)
+		return fmt.Errorf("kill %s: process %d is none of %q", d, pid, p.Comms)
 	}
 	// Stopped first: one that saw another die would clean up after itself.
 	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGKILL} {

@@ -23,6 +23,8 @@ const (
 // that talks to the network can do nothing else with it. Where a daemon is not
 // running, errors are ErrNotRunning.
 type Privileged interface {
+	// Running returns nil if the daemon runs.
+	Running(ctx context.Context, d Daemon) error
 	// Dial connects to the daemon's control socket.
 	Dial(ctx context.Context, d Daemon) (net.Conn, error)
 	// Tell writes a line to the daemon's FIFO.

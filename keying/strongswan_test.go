@@ -22,6 +22,7 @@ type fakePrivileged struct {
 	unit   map[string]string
 	said   func(Daemon, Verb) (string, error)
 	onKill func()
+	absent map[Daemon]error // instead of the socket: why Running fails
 
 	mu   sync.Mutex
 	did  []string
@@ -46,6 +47,16 @@ func (f *fakePrivileged) deeds() []string {
 func (f *fakePrivileged) Dial(ctx context.Context, d Daemon) (net.Conn, error) {
 	l := Local{Places: map[Daemon]Place{d: {Socket: f.socket}}}
 	return l.Dial(ctx, d)
+}
+func (f *fakePrivileged) Running(ctx context.Context, d Daemon) error {
+	if f.absent != nil {
+		return f.absent[d]
+	}
+	c, err := f.Dial(ctx, d)
+	if err == nil {
+		c.Close()
+	}
+	return err
 }
 func (f *fakePrivileged) Tell(_ context.Context, d Daemon, line string) error {
 	return f.note("tell " + line)
