@@ -17,6 +17,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -73,7 +74,12 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 	ss := newSessions(mgr)
+	if ss.members, err = members.New(members.Config{Node: hello.Node, Send: ss.gossip, Log: log,
+		Claim: func() members.Claim { return claim(c, eng) }}); err != nil {
+		return nil, err
+	}
 	cfg := engineConfig(c, hello, fence, log)
+	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	eng = engine.New(cfg, k, ss, el)
 
@@ -86,7 +92,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
-		daemon.NewControlServer(c.Socket, log, verbs(eng, el.HandOver, reload)),
+		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
 	}
 	if c.Metrics.IsValid() {
 		alive := func() error {
@@ -109,8 +115,12 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		}
 		tasks = append(tasks, daemon.NewWeb(c.Metrics, log, reg, alive, fit))
 	}
+	var handOver func(context.Context) error
+	if c.Lock == conf.LockNone {
+		handOver = func(ctx context.Context) error { return drain(ctx, eng, el) }
+	}
 	return &daemon.Process{
-		Log: log, Notify: daemon.NewNotifier(), Tasks: tasks, Reload: reload,
+		Log: log, Notify: daemon.NewNotifier(), Tasks: tasks, Reload: reload, Drain: handOver,
 		Dump: func() {
 			if s, err := eng.Status(context.Background()); err == nil {
 				log.Info("state", "status", fmt.Sprintf("%+v", s))
@@ -125,6 +135,7 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
 		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
+		Advance:      c.InboundAdvance,
 		ForwardFlush: c.FlushMode != conf.FlushNever, Log: log,
 	}
 	for _, g := range c.Groups {
@@ -143,6 +154,21 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		cfg.Fence = func(_ context.Context, vips []netip.Addr) error { return fence.Set(vips...) }
 	}
 	return cfg
+}
+
+// claim is what this node tells the other members about itself.
+func claim(c *conf.Sasyncd, eng *engine.Engine) members.Claim {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	out := members.Claim{Host: host, Addrs: listenAddrs(c), Roles: make(map[string]string)}
+	if eng != nil {
+		for _, g := range eng.Groups() {
+			out.Roles[g.Name] = g.Role.String()
+		}
+	}
+	return out
 }
 
 // bypass keeps a backup's own addresses inside reachable: the detour first, so
@@ -167,6 +193,47 @@ func bypass(k *kernel.Kernel, detour *kernel.Detour) func(context.Context, []net
 			return detour.Set(ctx)
 		}
 		return nil
+	}
+}
+
+// drainLimit bounds how long a stop waits for a hand-over.
+const drainLimit = 3 * time.Second
+
+// drain hands over what this node is MASTER of, if a standby is complete, and
+// waits for that. SAs and policies stay in the kernel.
+func drain(ctx context.Context, eng *engine.Engine, el elector) error {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	for asked := map[string]bool{}; ; {
+		s, err := eng.Status(ctx)
+		if err != nil {
+			return err
+		}
+		waiting := false
+		for _, g := range s.Groups {
+			ready := false
+			for _, st := range g.Standbys {
+				ready = ready || st.Complete
+			}
+			if g.Role != "MASTER" || !ready {
+				continue
+			}
+			waiting = true
+			if !asked[g.Name] {
+				asked[g.Name] = true
+				if err := el.HandOver(ctx, g.Name); err != nil {
+					return err
+				}
+			}
+		}
+		if !waiting {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("hand-over before the end: %w", ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 

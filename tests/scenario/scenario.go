@@ -77,7 +77,7 @@ func Run(t lab.T, tell Teller) *Result {
 	r.startTraffic()
 	background.Go(func() { r.tellTraffic(ctx) })
 
-	r.phase("steady", BudgetHandOver, "")
+	r.phase("steady", 0, "")
 	r.rest()
 	r.cycle(gw1, gw2, false)
 	r.cycle(gw1, gw2, true)
@@ -97,10 +97,10 @@ func (r *run) cycle(gw1, gw2 *Member, forget bool) {
 	r.rest()
 
 	if forget {
-		r.phase("gw1 returns, empty", BudgetHandOver, "gw1: kernel tables emptied as by a reboot, daemons start, then the cables come alive")
+		r.phase("gw1 returns, empty", 0, "gw1: kernel tables emptied as by a reboot, daemons start, then the cables come alive")
 		gw1.Forget()
 	} else {
-		r.phase("gw1 returns", BudgetHandOver, "gw1: daemons start, then the cables come alive")
+		r.phase("gw1 returns", 0, "gw1: daemons start, then the cables come alive")
 	}
 	gw1.Return()
 	r.WaitFit(gw2)
@@ -127,13 +127,14 @@ func (r *run) startTraffic() {
 	r.say("traffic", fmt.Sprintf("h1 and h2 send each other %d packets/s, half IPv4, half IPv6; a TCP transfer runs beside", 2*flowRate))
 }
 
-// phase ends the phase before and begins one.
+// phase ends the phase before and begins one. Without a budget, nothing may be
+// lost in it.
 func (r *run) phase(name string, budget time.Duration, what string) {
 	r.t.Helper()
 	now := time.Now()
 	refused := r.refusals()
 	r.endPhase(now, refused)
-	r.phases = append(r.phases, &Phase{Name: name, From: now, Budget: budget, refused: refused})
+	r.phases = append(r.phases, &Phase{Name: name, From: now, Budget: budget, Steady: budget == 0, refused: refused})
 	if what == "" {
 		return
 	}

@@ -54,7 +54,7 @@ var sasyncdKeywords = []Keyword{
 	{"replay margin", have},
 	{"replay inbound", have},
 	{"replay inbound accept", have},
-	{"replay inbound advance", later},
+	{"replay inbound advance", have},
 	{"fence", later},
 	{"socket", have},
 	{"carpd", have},
