@@ -79,10 +79,11 @@ type Outcome struct {
 
 // Info is what a probe finds.
 type Info struct {
-	Version string
+	Version string `json:"version"`
 	// IKESAs and Children count what the daemon has negotiated itself.
-	IKESAs, Children int
-	Lint             []Lint
+	IKESAs   int    `json:"ike_sas"`
+	Children int    `json:"children"`
+	Lint     []Lint `json:"lint,omitempty"`
 }
 
 // Lint is a setting that would harm a failover.

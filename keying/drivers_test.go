@@ -304,7 +304,7 @@ func TestStrongSwanHA(t *testing.T) {
 func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	c := startCharon(t, conn("one", "192.0.2.1", "198.51.100.1", "UNIQUE_NEVER", "net"))
 	f := &fakePrivileged{socket: c.Socket, absent: map[Daemon]error{Libreswan: ErrNotRunning, OpenIKED: ErrNotRunning, ISAKMPD: ErrNotRunning}}
-	d := NewAuto(f)
+	d := NewAuto(NewStrongSwan(f), NewLibreswan(f), NewOpenIKED(f), NewISAKMPD(f))
 	var last Outcome
 	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last.Up != 1 {
 		t.Errorf("%+v, %v", last, err)
@@ -316,7 +316,7 @@ func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
 		t.Errorf("two daemons run: %v", err)
 	}
-	if err := NewAll(f).Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
+	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f), NewISAKMPD(f)).Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
 		t.Errorf("all: %v", err)
 	}
 	c.Stop()

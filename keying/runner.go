@@ -16,6 +16,7 @@ const (
 	passiveLimit = 10 * time.Second
 	activeLimit  = 5 * time.Minute
 	probeLimit   = 5 * time.Second
+	probeEvery   = 30 * time.Second
 )
 
 // Runner carries out the orders of a group on its driver. Its methods are safe
@@ -45,6 +46,8 @@ type Status struct {
 	// Seconds that the last promotion took until all tunnels were up, 0 if there was none.
 	PromoteSeconds float64 `json:"promote_seconds,omitempty"`
 	Restarts       int     `json:"restarts"` // of the daemon, as far as they were noticed
+	Info           Info    `json:"daemon"`   // as the last probe found it
+	Absent         bool    `json:"absent"`   // it did not run then
 }
 
 // NewRunner returns a runner that has no order yet; name is the group's, for logs.
@@ -96,14 +99,31 @@ func (r *Runner) Status() Status {
 	return r.status
 }
 
-// Check asks the daemon what it runs and what would harm a failover.
-func (r *Runner) Check(ctx context.Context) (Info, error) {
+// probe asks the daemon what it is and what would harm a failover.
+func (r *Runner) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	r.mu.Lock()
 	vips := r.vips
 	r.mu.Unlock()
-	return r.driver.Probe(ctx, vips)
+	info, err := r.driver.Probe(ctx, vips)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status.Info, r.status.Absent = info, errors.Is(err, ErrNotRunning)
+}
+
+// probing keeps what Status tells about the daemon fresh.
+func (r *Runner) probing(ctx context.Context) {
+	for {
+		r.probe(ctx)
+		t := time.NewTimer(probeEvery)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
 }
 
 func (r *Runner) post(ev Event) {
@@ -124,6 +144,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	defer stop()
 	defer r.abandon()
 	run := &running{Runner: r, calls: &calls}
+	calls.Go(func() { r.probing(ctx) })
 	notices := r.driver.Watch(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()

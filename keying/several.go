@@ -17,15 +17,11 @@ type several struct {
 	drivers []Driver
 }
 
-// NewAll returns the driver of every IKE daemon that runs.
-func NewAll(p Privileged) Driver { return &several{"all", false, candidates(p)} }
+// NewAll returns the driver of all of those whose daemon runs.
+func NewAll(drivers ...Driver) Driver { return &several{"all", false, drivers} }
 
-// NewAuto returns the driver of the one IKE daemon that runs, if there is one.
-func NewAuto(p Privileged) Driver { return &several{"auto", true, candidates(p)} }
-
-func candidates(p Privileged) []Driver {
-	return []Driver{NewStrongSwan(p), NewLibreswan(p), NewOpenIKED(p), NewISAKMPD(p)}
-}
+// NewAuto returns the driver of the one whose daemon runs, if there is one.
+func NewAuto(drivers ...Driver) Driver { return &several{"auto", true, drivers} }
 
 // Name implements Driver.
 func (s *several) Name() string { return s.name }
