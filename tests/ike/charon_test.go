@@ -20,6 +20,7 @@ type charon struct {
 	spis string // first hex digit pair of its SPIs, so that they say who made an SA
 	conf string // swanctl.conf
 	proc *lab.Daemon
+	run  string // directory that is its /run, if it has one of its own
 }
 
 func newCharon(t *testing.T, nd *lab.Node, spis, conf string) *charon {
@@ -29,22 +30,28 @@ func newCharon(t *testing.T, nd *lab.Node, spis, conf string) *charon {
 	return c
 }
 
-func (c *charon) socket() string { return filepath.Join(c.Dir(), "charon.vici") }
+func (c *charon) socket() string {
+	if c.run != "" {
+		return filepath.Join(c.run, "charon.vici")
+	}
+	return filepath.Join(c.Dir(), "charon.vici")
+}
+
 func (c *charon) logFile() string {
 	return filepath.Join(c.Dir(), "charon.log")
 }
 
-// start starts charon and loads its connections, as its unit does.
-func (c *charon) start() {
+// configure writes strongswan.conf and returns its path.
+func (c *charon) configure() string {
 	c.t.Helper()
-	conf := c.WriteFile("strongswan.conf", settings(`charon-systemd {
+	return c.WriteFile("strongswan.conf", settings(`charon-systemd {
 	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown
 	install_routes = no
 	retransmit_timeout = 1
 	spi_min = 0x%s000000
 	spi_max = 0x%sffffff
 	plugins {
-		vici { socket = unix://%s }
+		vici { socket = %s }
 	}
 	filelog {
 		all { path = %s; append = yes; default = 1; ike_name = yes; flush_line = yes; time_format = %%H:%%M:%%S }
@@ -52,7 +59,21 @@ func (c *charon) start() {
 	journal { default = -1 }
 	syslog { identifier = charon }
 }
-`, c.spis, c.spis, c.socket(), c.logFile()))
+`, c.spis, c.spis, c.uri(), c.logFile()))
+}
+
+// uri is where charon itself sees its socket.
+func (c *charon) uri() string {
+	if c.run != "" {
+		return "unix:///run/charon.vici"
+	}
+	return "unix://" + c.socket()
+}
+
+// start starts charon and loads its connections.
+func (c *charon) start() {
+	c.t.Helper()
+	conf := c.configure()
 	// Ahead of the traffic, which shares the guest's only CPU.
 	cmd := exec.Command("nice", "-n", "-15", "/usr/sbin/charon-systemd")
 	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf)
@@ -62,6 +83,30 @@ func (c *charon) start() {
 	if err := c.load(); err != nil {
 		c.t.Errorf("load connections of %s: %v\n%s", c.Name, err, d.Output())
 	}
+}
+
+// inRun is the start of a shell script that has the node's own /run.
+func inRun(nd *lab.Node) string {
+	run := filepath.Join(nd.Dir(), "run")
+	return fmt.Sprintf("set -e; mkdir -p %[1]s/harness; [ ! -d /run/harness ] || mount --rbind /run/harness %[1]s/harness; mount --rbind %[1]s /run; set +e; ", run)
+}
+
+// supervise has charon running whatever happens to it, as its unit with the
+// drop-in does, and at the place where sasyncd expects it.
+func (c *charon) supervise() {
+	c.t.Helper()
+	c.run = filepath.Join(c.Dir(), "run")
+	conf := c.configure()
+	file := c.WriteFile("swanctl.conf", c.conf)
+	cmd := exec.Command("unshare", "-m", "sh", "-c", inRun(c.Node)+`while :; do
+		setpriv --pdeathsig KILL nice -n -15 /usr/sbin/charon-systemd &
+		pid=$!
+		until swanctl --load-all --noprompt --file `+file+` >/dev/null 2>&1; do kill -0 $pid || break; sleep 0.05; done
+		wait $pid
+		sleep 0.1
+	done`)
+	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf)
+	c.proc = c.Exec("charon", cmd)
 }
 
 func (c *charon) load() error {
