@@ -80,7 +80,7 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			}
 			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorState, Group: name, Role: roleOf(m.State.State),
 				Term: term, VIPs: m.State.Addresses(), Reason: m.State.Reason})
-			if m.Snapshot && hearsMaster(m.State) { // that event was before our time
+			if hearsMaster(m.State) { // the event may have been before our time, or before we gave way
 				e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorHeard, Group: name})
 			}
 		}

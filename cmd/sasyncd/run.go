@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,7 +96,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 
 	// peersReady and the control socket serve from the start; the engine is
 	// ready once it has read the kernel.
-	reload := func(context.Context) error { return reloadFrom(f.Config, mgr) }
+	reload := func(context.Context) error { return reloadFrom(f.Config, c, mgr) }
 	tasks := []daemon.Task{
 		eng,
 		daemon.NewTask("peers", ss.Run),
@@ -140,7 +142,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 
 func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *slog.Logger) engine.Config {
 	cfg := engine.Config{
-		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
+		Node: hello.Node, Nonce: hello.Nonce, Kernel: hello.Kernel, BigEndian: hello.BigEndian, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
 		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
 		Advance:      c.InboundAdvance,
@@ -267,11 +269,15 @@ func electorOf(c *conf.Sasyncd, log *slog.Logger) elector {
 }
 
 // reloadFrom reads the configuration again and applies what may change while
-// running: keys and peers. All or nothing.
-func reloadFrom(path string, mgr *peer.Manager) error {
+// running: keys and peers. All or nothing: any other change is refused with
+// its line, as it needs a restart, which loses nothing either.
+func reloadFrom(path string, running *conf.Sasyncd, mgr *peer.Manager) error {
 	c, err := conf.LoadSasyncd(path)
 	if err != nil {
 		return err
+	}
+	if line, err := fixedDifference(running, c); err != nil || line != "" {
+		return errors.Join(err, fmt.Errorf("%s: %q cannot be changed while running: restart sasyncd", path, line))
 	}
 	keys, err := keysOf(c)
 	if err != nil {
@@ -282,6 +288,40 @@ func reloadFrom(path string, mgr *peer.Manager) error {
 	}
 	mgr.SetKeys(keys)
 	return nil
+}
+
+// fixedDifference returns a statement in which two configurations differ beside
+// peers and keys, "" if there is none.
+func fixedDifference(a, b *conf.Sasyncd) (string, error) {
+	lines := func(c *conf.Sasyncd) (map[string]bool, error) {
+		var text strings.Builder
+		if err := c.Print(&text); err != nil {
+			return nil, err
+		}
+		out := make(map[string]bool)
+		for _, l := range strings.Split(text.String(), "\n") {
+			if !strings.HasPrefix(l, "peer ") && !strings.HasPrefix(l, "sharedkey ") {
+				out[l] = true
+			}
+		}
+		return out, nil
+	}
+	x, err := lines(a)
+	if err != nil {
+		return "", err
+	}
+	y, err := lines(b)
+	if err != nil {
+		return "", err
+	}
+	for _, pair := range [][2]map[string]bool{{x, y}, {y, x}} {
+		for _, l := range slices.Sorted(maps.Keys(pair[0])) {
+			if !pair[1][l] {
+				return l, nil
+			}
+		}
+	}
+	return "", nil
 }
 
 func nonce() uint64 {

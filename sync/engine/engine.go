@@ -32,6 +32,9 @@ import (
 type Config struct {
 	Node  wire.NodeID
 	Nonce uint64 // of this process
+	// Kernel and BigEndian are what this node's Hello says of its kernel.
+	Kernel    string
+	BigEndian bool
 	// Peers is how many members the configuration names; without hearing all
 	// of them a node cannot know that nobody holds more than it does.
 	Peers  int

@@ -142,6 +142,9 @@ func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot)
 		e.publishDump(g, snap, g.touched)
 		return
 	}
+	if !g.known() {
+		return // following a master now would collide with what is here already
+	}
 	first := !g.rcv.adopted
 	g.rcv.observe(snap, g.touched)
 	if g.rcv.pos.Complete && !g.rcv.inSnap && !g.preparing {
@@ -156,6 +159,10 @@ func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot)
 		e.follow(g, false)
 	}
 }
+
+// known reports whether the group's share of the kernel can be told: before the
+// elector has named the virtual IPs nothing seems to belong to it.
+func (g *group) known() bool { return g.whole || len(g.vips) > 0 }
 
 // countRepairs leaves out counters, which an audit may raise without anything
 // having gone wrong.

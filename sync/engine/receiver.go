@@ -21,6 +21,9 @@ import (
 type receiver struct {
 	margin sadb.Margin
 	sweeps bool // flushmode startup: sweep at the end of a snapshot
+	// alike: this kernel reads netlink attributes as the master's does, so that
+	// those which this code does not know may be passed on.
+	alike bool
 	// advance: inbound counters go to where the master's probably are.
 	advance bool
 
@@ -61,6 +64,10 @@ type wantPolicy struct {
 	gen    uint64
 	failed error
 }
+
+// errUnlike refuses an item with attributes that this code does not know and
+// that another kernel release may read differently.
+var errUnlike = errors.New("it has attributes unknown to this version, and the master's kernel is of another release")
 
 // haveSA is what is known of an SA in this kernel.
 type haveSA struct {
@@ -223,6 +230,10 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 // wantSAOps returns what it takes to make the kernel's SA what w wants.
 func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 	h, ok := r.have[w.sa.Key]
+	if len(w.sa.Unknown) > 0 && !r.alike {
+		w.failed = errUnlike
+		return r.withdraw(w)
+	}
 	if r.ahead(w, 0, 0); w.short {
 		return r.withdraw(w)
 	}
@@ -245,6 +256,10 @@ func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 
 func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	d, ok := r.havePolicy[w.policy.Key]
+	if len(w.policy.Unknown) > 0 && !r.alike {
+		w.failed = errUnlike
+		return nil
+	}
 	switch {
 	case !ok:
 		return []sadb.Op{{Kind: sadb.OpAddPolicy, Policy: w.policy}}

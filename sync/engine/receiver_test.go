@@ -161,3 +161,19 @@ func TestInboundAdvance(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownAttributes: what this version does not know is passed on between
+// like kernels and refused, and reported, between others.
+func TestUnknownAttributes(t *testing.T) {
+	for _, alike := range []bool{true, false} {
+		s := newStandby(t)
+		s.r.alike = alike
+		sa := outbound(1)
+		sa.Unknown = []sadb.Attr{{Type: 99, Data: []byte{1, 2}}}
+		s.put(sa, 1)
+		_, _, refused, _ := s.r.counts()
+		if got := s.k.sas[sa.Key] != nil; got != alike || (refused == 0) != alike {
+			t.Errorf("like kernels %v: installed %v, %d refused", alike, got, refused)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"sasyncd/kernel"
 	"sasyncd/sync/sadb"
+	"sasyncd/tests/corpus"
 )
 
 // TestCloneIsByteIdentical copies the whole corpus from one namespace to
@@ -102,11 +103,11 @@ func normalPolicy(raw []byte) {
 func addCorpus(t *testing.T) {
 	t.Helper()
 	var batch strings.Builder
-	for _, c := range saCorpus {
-		batch.WriteString("xfrm state add " + c.args + "\n")
+	for _, c := range corpus.SAs() {
+		batch.WriteString("xfrm state add " + c.Args + "\n")
 	}
-	for _, c := range policyCorpus {
-		batch.WriteString("xfrm policy add " + c.args + "\n")
+	for _, c := range corpus.Policies() {
+		batch.WriteString("xfrm policy add " + c.Args + "\n")
 	}
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(batch.String())

@@ -155,8 +155,8 @@ func TestCarpdStoppedOnMaster(t *testing.T) {
 	if code := gw1.Carpd.Term(limit); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	gw2.WaitRole("MASTER")
 	flowing(t, m, rate)
+	gw2.WaitRole("MASTER")
 	end := time.Now()
 	if r := m.Between(start, end); r.Gap > scenario.BudgetHandOver {
 		t.Errorf("%v", r)

@@ -49,6 +49,7 @@ func flowing(t *testing.T, m *meter.Meter, n int) {
 		want[i] = f.Received() + n
 	}
 	lab.Eventually(t, limit, "traffic on every flow", func() bool {
+		time.Sleep(20 * time.Millisecond) // the guest pays for every look
 		for i, f := range m.Flows {
 			if f.Received() < want[i] {
 				return false
