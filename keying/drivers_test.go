@@ -20,11 +20,12 @@ import (
 	"sasyncd/keying/vici"
 )
 
-// As whack of libreswan 4.10 prints it.
+// As whack of libreswan 4.10 prints it; the ends in angle brackets and with
+// next hops are those of other configurations.
 const plutoText = `000 using kernel interface: xfrm
 000 interface wan0 UDP 192.0.2.1:500
 000 Connection list:
-000 "net": 10.1.0.0/24===192.0.2.1<192.0.2.1>[@gw]...192.0.2.100<192.0.2.100>[@remote]===10.2.0.0/24; erouted; eroute owner: #4
+000 "net": 10.1.0.0/24===192.0.2.1[@gw]...192.0.2.100[@remote]===10.2.0.0/24; erouted; eroute owner: #4
 000 "net":     oriented; my_ip=unset; their_ip=unset; my_updown=ipsec _updown;
 000 "plain": 192.0.2.1...198.51.100.7; unrouted; eroute owner: #0
 000 "six": fd00:1::/64===2001:db8::1[@gw]---2001:db8::fe...2001:db8::fd---2001:db8::100[@remote]===fd00:2::/64; unrouted; eroute owner: #0
