@@ -166,6 +166,7 @@ func Check(s engine.Status) Verdict {
 		if g.Uncovered > 0 {
 			add(fmt.Sprintf("%s%d SAs cannot be kept ahead of the master", name, g.Uncovered), "rekey them")
 		}
+		v.Reasons = append(v.Reasons, keyingProblems(g)...)
 		for _, p := range g.Peers {
 			if g.Role == "MASTER" && p.Role == "MASTER" {
 				add(name+p.Peer+" is MASTER too", "the election is split: check the links that carry the advertisements")

@@ -83,6 +83,13 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
+	ike, err := keyingOf(c, log)
+	if err != nil {
+		return nil, err
+	}
+	if len(ike) > 0 {
+		cfg.Keying = ike
+	}
 	eng = engine.New(cfg, k, ss, el)
 
 	reg := registry(eng)
@@ -96,6 +103,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		daemon.NewTask("elector", el.Run),
 		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
 	}
+	tasks = append(tasks, ike.tasks()...)
 	if c.Metrics.IsValid() {
 		alive := func() error {
 			if !eng.Alive(context.Background(), time.Second) {

@@ -68,6 +68,8 @@ type Config struct {
 	// node was MASTER: nobody else on this machine would, and another node is
 	// about to take over. nil leaves it to the elector.
 	Fence func(ctx context.Context, vips []netip.Addr) error
+	// Keying switches the IKE daemons; nil leaves them alone.
+	Keying Keying
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
 	Wall func() time.Time
 	Log  *slog.Logger

@@ -35,6 +35,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	case ElectorCancel:
 		g.preparing = false
 		g.handover = nil
+		e.tellKeying(g)
 		if g.role != wire.RoleMaster {
 			e.follow(g, true)
 		}
@@ -54,6 +55,10 @@ func (e *Engine) electorLost(ctx context.Context, reason string) {
 			continue
 		}
 		e.log.Error("fence set, as the elector died on a master", "group", g.name)
+		if e.cfg.Keying != nil {
+			// Behind the fence it would give up its peers and clear the kernel.
+			e.cfg.Keying.Passive(g.name, g.term, reason, false, nil)
+		}
 	}
 }
 
@@ -69,6 +74,8 @@ func (e *Engine) prepareMaster(g *group, term uint64) {
 // The answer to the election waits for a complete standby's acknowledgement,
 // or for the limit.
 func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
+	h := &handover{term: term}
+	e.silence(ctx, g, h)
 	if g.pub == nil {
 		e.elector.Prepared(g.name, term)
 		return
@@ -80,7 +87,8 @@ func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 		return
 	}
 	e.publishDump(g, g.pick(snap), newTouched())
-	g.handover = &handover{term: term, epoch: g.pub.epoch, until: time.Now().Add(handoverLimit)}
+	h.epoch, h.until = g.pub.epoch, time.Now().Add(handoverLimit)
+	g.handover = h
 	e.advanceHandover(g, time.Now())
 }
 
@@ -88,7 +96,7 @@ func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 // counters, and tells that successor to take over without waiting.
 func (e *Engine) advanceHandover(g *group, now time.Time) {
 	h := g.handover
-	if h == nil || g.pub == nil {
+	if h == nil || g.pub == nil || !h.silent && now.Before(h.silentBy) {
 		return
 	}
 	for _, m := range e.sorted() {
@@ -118,6 +126,9 @@ type handover struct {
 	term  uint64
 	epoch uint64
 	until time.Time
+
+	silent   bool // so is the IKE daemon
+	silentBy time.Time
 }
 
 // setRole follows a change of role.
@@ -145,6 +156,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	default:
 		g.role = ev.Role
 	}
+	e.tellKeying(g)
 	g.toldOnce = false
 	e.tellReadiness(g, time.Now())
 	e.broadcast(&wire.State{GroupState: g.state()})
