@@ -46,6 +46,7 @@ lint:
 
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem $(UNITS)
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./tests/bench/election
 
 # Go fuzzes one target at a time.
 fuzz:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -297,6 +298,26 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 		}
 	}
 	return nil
+}
+
+// trackHolder stands for a client that never leaves, so that `undemote`, which
+// takes back what people did, leaves tracks alone.
+const trackHolder = math.MaxUint64
+
+// Track sets a demotion of this daemon itself, by 0 withdraws it. Safe for
+// concurrent use.
+func (e *Engine) Track(group, id string, by int, reason string) {
+	e.post(func(now time.Duration) {
+		g := e.find(group)
+		if g == nil {
+			return
+		}
+		ev := carp.Event{Kind: carp.EvDemote, Demotion: carp.Demotion{ID: id, By: by, Reason: reason, Client: trackHolder}}
+		if by == 0 {
+			ev.Kind = carp.EvUndemote
+		}
+		e.step(g, now, ev)
+	})
 }
 
 // answer sends the reply that a machine gave.

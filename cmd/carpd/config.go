@@ -6,6 +6,7 @@ import (
 	"sasyncd/carp"
 	"sasyncd/carp/auth"
 	"sasyncd/carp/engine"
+	"sasyncd/carp/track"
 	"sasyncd/cmd/internal/conf"
 )
 
@@ -102,6 +103,17 @@ func addresses(ps []netip.Prefix) []netip.Addr {
 	out := make([]netip.Addr, 0, len(ps))
 	for _, p := range ps {
 		out = append(out, p.Addr())
+	}
+	return out
+}
+
+func trackConfig(ts []conf.Track) []track.Config {
+	var out []track.Config
+	for _, t := range ts {
+		out = append(out, track.Config{
+			Kind: track.Kind(t.Kind), Target: t.Target, Addr: t.Addr, Group: t.Group,
+			Demote: int(t.Demote), Interval: t.Interval, Timeout: t.Timeout,
+		})
 	}
 	return out
 }

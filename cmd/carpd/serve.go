@@ -12,6 +12,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/carp/engine"
+	"sasyncd/carp/track"
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -83,6 +84,17 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 			return eng.Stop(ctx)
 		},
 		Alive: func() bool { return pulse.Alive(stuckAfter) },
+	}
+	if len(c.Tracks) > 0 {
+		tracks := track.New(trackConfig(c.Tracks), eng, log)
+		p.Tasks = append(p.Tasks, daemon.NewTask("tracks", func(ctx context.Context) error {
+			select {
+			case <-eng.Ready():
+				return tracks.Run(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		}))
 	}
 	if c.Metrics.IsValid() {
 		p.Tasks = append(p.Tasks, web(c.Metrics, eng, pulse, log))

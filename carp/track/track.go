@@ -1,0 +1,172 @@
+// Package track watches things outside the election that make a node a lesser
+// master: a link, a file, a command, an address. Each becomes a demotion with
+// the id "track:KIND:TARGET" while something is wrong with it.
+package track
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Kind is what is tracked.
+type Kind string
+
+// The kinds.
+const (
+	Link    Kind = "link"    // demote while the interface is missing or has no carrier
+	File    Kind = "file"    // demote by the number in the file; none in it: by the configured one
+	Exec    Kind = "exec"    // demote while the command fails
+	Address Kind = "address" // demote while the address does not answer ICMP echo
+)
+
+// Times that are not configurable. A link is looked at that often when the
+// kernel does not tell by itself, and a file always.
+const (
+	linkEach = 100 * time.Millisecond
+	fileEach = 200 * time.Millisecond
+)
+
+// misses is how many echoes in a row must stay unanswered.
+const misses = 3
+
+// Config is one track.
+type Config struct {
+	Kind     Kind
+	Target   string     // interface, path of a file, path of a program
+	Addr     netip.Addr // of Address
+	Group    string
+	Demote   int           // 1..255
+	Interval time.Duration // Exec, Address
+	Timeout  time.Duration // Exec, Address
+}
+
+// ID is the id of the demotion.
+func (c *Config) ID() string {
+	if c.Kind == Address {
+		return "track:address:" + c.Addr.String()
+	}
+	return fmt.Sprintf("track:%s:%s", c.Kind, c.Target)
+}
+
+// Demoter holds demotions; by 0 withdraws. It is called when something changed,
+// from several goroutines.
+type Demoter interface {
+	Track(group, id string, by int, reason string)
+}
+
+// Tracker runs tracks.
+type Tracker struct {
+	tracks []Config
+	to     Demoter
+	log    *slog.Logger
+}
+
+// New makes a tracker.
+func New(tracks []Config, to Demoter, log *slog.Logger) *Tracker {
+	return &Tracker{tracks, to, log}
+}
+
+// Run watches until ctx ends.
+func (t *Tracker) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for i := range t.tracks {
+		wg.Go(func() { t.watch(ctx, &t.tracks[i]) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// watch looks again and again and tells what has changed.
+func (t *Tracker) watch(ctx context.Context, c *Config) {
+	look, each := t.look(c)
+	tick := time.NewTicker(each)
+	defer tick.Stop()
+	last := 0
+	for {
+		by, reason := look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if by != last {
+			level := slog.LevelWarn
+			if by == 0 {
+				level = slog.LevelInfo
+			}
+			t.log.Log(ctx, level, "track", "id", c.ID(), "group", c.Group, "demote", by, "reason", reason)
+			t.to.Track(c.Group, c.ID(), by, reason)
+			last = by
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// look returns the function that says by how much to demote now and why.
+func (t *Tracker) look(c *Config) (func(context.Context) (int, string), time.Duration) {
+	judge := func(check func(context.Context) error) func(context.Context) (int, string) {
+		return func(ctx context.Context) (int, string) {
+			if err := check(ctx); err != nil {
+				return c.Demote, err.Error()
+			}
+			return 0, ""
+		}
+	}
+	switch c.Kind {
+	case Link:
+		return judge(func(context.Context) error { return carrier(c.Target) }), linkEach
+	case Exec:
+		return judge(c.run), c.Interval
+	case Address:
+		p := &pinger{addr: c.Addr, timeout: c.Timeout}
+		return judge(p.check), c.Interval
+	}
+	return func(context.Context) (int, string) { return number(c.Target, c.Demote) }, fileEach
+}
+
+// number reads by how much a file wants to demote. A file that does not exist
+// or holds 0 does not; one that holds no number demotes by otherwise.
+func number(path string, otherwise int) (int, string) {
+	b, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return 0, ""
+	}
+	if err != nil {
+		return otherwise, err.Error()
+	}
+	text := strings.TrimSpace(string(b))
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return otherwise, "the file exists"
+	}
+	if n < 0 {
+		n = -n // as keepalived's track_file writes it
+	}
+	return min(n, 255), fmt.Sprintf("the file says %d", n)
+}
+
+// run runs the command.
+func (c *Config) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.Target)
+	cmd.WaitDelay = time.Second // its children may hold on
+	err := cmd.Run()
+	switch {
+	case ctx.Err() == context.DeadlineExceeded:
+		return fmt.Errorf("command did not end within %v", c.Timeout)
+	case err != nil:
+		return fmt.Errorf("command: %w", err)
+	}
+	return nil
+}

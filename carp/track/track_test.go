@@ -1,0 +1,107 @@
+package track
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// told collects what a tracker says.
+type told chan int
+
+func (c told) Track(_, _ string, by int, _ string) { c <- by }
+
+// follow runs one track.
+func follow(t *testing.T, c Config) told {
+	t.Helper()
+	ch := make(told, 16)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = New([]Config{c}, ch, slog.New(slog.DiscardHandler)).Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return ch
+}
+
+func (c told) want(t *testing.T, by int) {
+	t.Helper()
+	select {
+	case got := <-c:
+		if got != by {
+			t.Fatalf("demotes by %d, want %d", got, by)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("does not demote by %d", by)
+	}
+}
+
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write := func(s string) {
+		if err := os.WriteFile(path+".new", []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := follow(t, Config{Kind: File, Target: path, Demote: 7})
+	write("")
+	c.want(t, 7)
+	write("30\n")
+	c.want(t, 30)
+	write("-999")
+	c.want(t, 255)
+	write("0")
+	c.want(t, 0)
+	write("5")
+	c.want(t, 5)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	c.want(t, 0)
+}
+
+func TestExec(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "probe")
+	flag := filepath.Join(dir, "good")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ -e "+filepath.Join(dir, "hang")+" ] && exec sleep 60\n[ -e "+flag+" ]\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := follow(t, Config{Kind: Exec, Target: script, Demote: 9, Interval: 20 * time.Millisecond, Timeout: 2 * time.Second})
+	c.want(t, 9)
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.want(t, 0)
+	if err := os.WriteFile(filepath.Join(dir, "hang"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.want(t, 9)
+}
+
+// A raw socket needs privilege; the drills of tests/election run with it, so
+// only what is pure is tested here.
+func TestAnswers(t *testing.T) {
+	if got := checksum([]byte{8, 0, 0, 0, 0x12, 0x34, 0, 1}); got != 0xe5ca {
+		t.Errorf("checksum %#x", got)
+	}
+	p := &pinger{addr: netip.MustParseAddr("192.0.2.1"), seq: 1}
+	if p.answers([]byte{0x45}, nil, 1) {
+		t.Error("a stub answers")
+	}
+	p = &pinger{addr: netip.MustParseAddr("192.0.2.1")}
+	for i, want := range []bool{false, false, true} {
+		p.timeout = time.Nanosecond
+		if err := p.check(t.Context()); (err != nil) != want {
+			t.Errorf("after %d failures: %v", i+1, err)
+		}
+	}
+}
