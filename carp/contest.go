@@ -21,8 +21,12 @@ func (c *contest) deadline() time.Duration {
 	return c.last + c.quiet
 }
 
-// contested takes note of another master.
+// contested takes note of another master. During a takeover it is the one that
+// is being replaced.
 func (g *Group) contested(now time.Duration, a Advert) {
+	if g.phase != phaseMaster {
+		return
+	}
 	c := &g.contest
 	if !c.peer.IsValid() {
 		*c = contest{peer: a.From, since: now}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sasyncd/carp"
+	"sasyncd/carp/auth"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -38,7 +39,9 @@ type Router struct {
 	VIPs     []netip.Addr // of one family, as advertised; IPv6: a link-local one first
 	Peers    []netip.Addr // unicast; empty: multicast
 	Checksum Checksum     // VRRPv3 over IPv4
-	Auth     Password     // VRRPv2: simple password, empty none
+	Auth     Password     // VRRPv2: simple password, empty none; CARP: pass phrase
+	Hashed   []netip.Addr // CARP: the addresses of both families, which the digest covers
+	Trailer  auth.Policy  // VRRPv3 and CARP
 }
 
 // Password does not print.
@@ -127,9 +130,13 @@ func (r *Router) group() netip.Addr {
 	return packet.Group4()
 }
 
-// lease is how long addresses of routers with the given intervals stay without
-// renewal. It ends before a peer's down interval does for intervals from 1 s
-// on; below, whole seconds are what the kernel offers.
-func lease(interval time.Duration) time.Duration {
-	return max(2*time.Second, 2*interval)
+// lease is how long the addresses of a router stay without renewal. It ends
+// before a peer's down interval does for intervals from 1 s on; below, whole
+// seconds are what the kernel offers. CARP takes over three times advbase after
+// the last advertisement, so advskew adds nothing there but the time to renew.
+func lease(m carp.RouterConfig) time.Duration {
+	if m.Proto == carp.CARP {
+		return max(2*time.Second, (m.Interval+500*time.Millisecond).Truncate(time.Second)+time.Second)
+	}
+	return max(2*time.Second, 2*m.Interval)
 }

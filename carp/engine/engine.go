@@ -13,6 +13,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/auth"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -63,6 +64,10 @@ type Engine struct {
 	frame    packet.Frame
 	vrrp     packet.VRRP
 	sendMsg  packet.VRRP
+	carp     packet.CARP
+	carpOut  packet.CARP
+	trailer  [packet.TrailerLen]byte
+	body     [16 << 10]byte
 	rx       [16 << 10]byte
 	tx       [16 << 10]byte
 
@@ -94,7 +99,12 @@ type router struct {
 	warned   warning
 	peer     netip.Addr // last other master that was told
 
+	auth *auth.Auth
+	carp *carpWire // CARP only
+
 	tx, rx, dropped atomic.Uint64
+	badDigest       atomic.Uint64 // CARP
+	verdicts        [auth.Verdicts]atomic.Uint64
 }
 
 type sentAdvert struct {
@@ -121,13 +131,17 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	for i, gc := range cfg.Groups {
-		g := &group{index: i, cfg: gc, lease: lease(0)}
+		g := &group{index: i, cfg: gc, lease: lease(carp.RouterConfig{})}
 		g.cfg.Routers = nil
 		for _, rc := range cfg.Routers {
 			if rc.Group != gc.Name {
 				continue
 			}
 			r := &router{Router: rc, group: g, index: len(g.routers), port: e.port(rc.Device)}
+			r.auth = auth.New(rc.Trailer)
+			if rc.Machine.Proto == carp.CARP {
+				r.carp = newCARPWire(&rc)
+			}
 			if rc.Checksum == ChecksumMessage {
 				r.checksum = packet.ChecksumMessage
 			}
@@ -139,7 +153,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 				r.port.unicast4 = r.port.unicast4 || len(rc.Peers) > 0
 			}
 			r.port.table[family][rc.Machine.ID] = int16(len(e.routers))
-			g.lease = max(g.lease, lease(rc.Machine.Interval))
+			g.lease = max(g.lease, lease(rc.Machine))
 			g.cfg.Routers = append(g.cfg.Routers, rc.Machine)
 			g.routers = append(g.routers, r)
 			e.routers = append(e.routers, r)
@@ -363,7 +377,7 @@ func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
 	switch a.Kind {
 	case carp.ActAdvert:
 		r := g.routers[a.Router]
-		e.sent = append(e.sent, sentAdvert{r, e.send(r, a.Priority)})
+		e.sent = append(e.sent, sentAdvert{r, e.send(r, a)})
 	case carp.ActFence, carp.ActAcquire, carp.ActRelease, carp.ActRenew, carp.ActAnnounce:
 		e.order(g, a)
 	case carp.ActTerm:

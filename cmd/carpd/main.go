@@ -41,7 +41,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, daemon.Version("carpd"))
 		return daemon.ExitOK
 	}
-	c, cfg, err := load(f.Config)
+	c, err := conf.LoadCarpd(f.Config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		if conf.IsConfig(err) {
@@ -61,6 +61,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return daemon.ExitOK
 	}
+	cfg := engineConfig(c)
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "problem", w.Error())
@@ -79,16 +80,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	daemon.LogError(log, "stopped", err)
 	return daemon.ExitFailure
-}
-
-// load reads the configuration and turns it into what the engine runs.
-func load(path string) (*conf.Carpd, engine.Config, error) {
-	c, err := conf.LoadCarpd(path)
-	if err != nil {
-		return nil, engine.Config{}, err
-	}
-	cfg, err := engineConfig(c)
-	return c, cfg, err
 }
 
 // cleanup makes the node silent after its carpd was killed.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,8 +63,14 @@ func TestSnapshotDeltasAndAudit(t *testing.T) {
 		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA, SA: fresh[0].SA})
 		time.Sleep(20 * time.Millisecond)
 		w.equal("20 ms after a rekey")
-		// A manual deletion on the standby heals and is counted.
+		// A manual deletion on the standby shows, heals and is counted.
+		if d, err := w.nodes[1].engine.Diff(t.Context()); err != nil || len(d) != 0 {
+			t.Errorf("differences of an equal standby: %v %v", d, err)
+		}
 		w.nodes[1].kernel.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: &next})
+		if d, err := w.nodes[1].engine.Diff(t.Context()); err != nil || len(d) != 1 || d[0].How != "missing" || d[0].Item != next.Key.String() {
+			t.Errorf("differences after a manual deletion: %v %v", d, err)
+		}
 		time.Sleep(time.Second)
 		w.equal("after a manual deletion on the standby")
 		if s, _ := w.nodes[1].engine.Status(context.Background()); s.Counts.Repairs != 1 {
@@ -178,14 +185,14 @@ func TestShortCutResumes(t *testing.T) {
 		next.Key.SPI++
 		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA, SA: extra[0].SA})
 		time.Sleep(3 * time.Second)
-		ops := w.nodes[1].kernel.ops
+		ops := w.nodes[1].kernel.count()
 		w.connect(0, 1)
 		time.Sleep(50 * time.Millisecond)
 		w.equal("after the cut")
 		if c := w.counts(0); c.Resumes != 1 || c.SnapshotsSent != sent {
 			t.Errorf("resumed %d times with %d more snapshots, want 1 and 0", c.Resumes, c.SnapshotsSent-sent)
 		}
-		if n := w.nodes[1].kernel.ops - ops; n > 10 {
+		if n := w.nodes[1].kernel.count() - ops; n > 10 {
 			t.Errorf("%d kernel operations for 7 changes", n)
 		}
 	})
@@ -208,14 +215,14 @@ func TestPrepareIsConstantWork(t *testing.T) {
 		defer w.stop()
 		w.nodes[0].kill()
 		n := w.nodes[1]
-		ops := n.kernel.ops
+		ops := n.kernel.count()
 		n.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}
 		synctest.Wait()
 		n.elector.mu.Lock()
 		prepared := len(n.elector.prepared)
 		n.elector.mu.Unlock()
-		if prepared != 1 || n.kernel.ops != ops {
-			t.Errorf("prepared %d times with %d kernel operations, want 1 and 0", prepared, n.kernel.ops-ops)
+		if prepared != 1 || n.kernel.count() != ops {
+			t.Errorf("prepared %d times with %d kernel operations, want 1 and 0", prepared, n.kernel.count()-ops)
 		}
 		n.role(wire.RoleMaster, 2)
 		time.Sleep(2 * time.Second)
@@ -327,7 +334,7 @@ func TestRestartsTouchNothing(t *testing.T) {
 		defer w.stop()
 		time.Sleep(3 * time.Second)
 		for i, role := range []wire.Role{wire.RoleMaster, wire.RoleBackup} {
-			ops := [2]int{w.nodes[0].kernel.ops, w.nodes[1].kernel.ops}
+			ops := [2]int{w.nodes[0].kernel.count(), w.nodes[1].kernel.count()}
 			n := w.nodes[i]
 			n.kill()
 			n.boot(uint64(500 + i))
@@ -336,7 +343,7 @@ func TestRestartsTouchNothing(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			w.equal("after a restart")
 			for j, before := range ops {
-				if d := w.nodes[j].kernel.ops - before; d != 0 {
+				if d := w.nodes[j].kernel.count() - before; d != 0 {
 					t.Errorf("restart of node %d: %d kernel operations on node %d, want none", i, d, j)
 				}
 			}
@@ -593,4 +600,79 @@ func TestFourStandbys(t *testing.T) {
 		time.Sleep(time.Second)
 		same("under another master")
 	})
+}
+
+// TestActiveActive: two groups with masters of their own on two nodes, and
+// IPsec that is neither's. Each group is replicated one way; what ends on a
+// node's own address is never touched.
+func TestActiveActive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.more = []GroupConfig{{Name: "carp2"}}
+		defer w.stop()
+		r := rand.New(rand.NewPCG(11, 11))
+		second := []netip.Addr{netip.MustParseAddr("192.0.2.2")}
+		mine := tunnel(r, 1, false)
+		theirs := move(tunnel(r, 3, false), simVIPs[0], second[0])
+		local := move(tunnel(r, 5, false), simVIPs[0], netip.MustParseAddr("192.0.2.11"))
+		w.nodes[0].kernel.foreign(append(mine, local...)...)
+		w.nodes[1].kernel.foreign(theirs...)
+		for i, n := range w.nodes {
+			n.boot(uint64(i))
+			roles := []wire.Role{wire.RoleMaster, wire.RoleBackup}
+			n.role(roles[i], 1)
+			n.elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: roles[1-i], Term: 1, VIPs: second}
+		}
+		w.connect(0, 1)
+		time.Sleep(3 * time.Second)
+		for _, x := range []struct {
+			name string
+			ops  []sadb.Op
+			on   [2]bool
+		}{{"first group", mine, [2]bool{true, true}}, {"second group", theirs, [2]bool{true, true}}, {"node-local", local, [2]bool{true, false}}} {
+			for i, n := range w.nodes {
+				for _, op := range x.ops {
+					if op.SA != nil && n.kernel.has(op.SA.Key) != x.on[i] {
+						t.Errorf("%s: node %d has %s: %v, want %v", x.name, i, op.SA.Key, !x.on[i], x.on[i])
+					}
+				}
+			}
+		}
+		// The second group moves; the first stays where it is.
+		before := w.nodes[1].kernel.count()
+		w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: wire.RoleBackup, Term: 1, VIPs: second}
+		w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: wire.RoleMaster, Term: 2, VIPs: second}
+		time.Sleep(3 * time.Second)
+		if n := w.nodes[1].kernel.count() - before; n > 8 {
+			t.Errorf("%d kernel operations on node 1 for a group of two SAs that moved away", n)
+		}
+		s, err := w.nodes[0].engine.Status(t.Context())
+		if err != nil || s.Groups[0].Role != "MASTER" || s.Groups[1].Role != "MASTER" || len(s.Groups[1].Standbys) != 1 || !s.Groups[1].Standbys[0].Complete {
+			t.Errorf("node 0: %+v %v", s.Groups, err)
+		}
+	})
+}
+
+// move gives a tunnel another local end.
+func move(ops []sadb.Op, from, to netip.Addr) []sadb.Op {
+	for _, op := range ops {
+		if op.SA != nil {
+			if op.SA.Src == from {
+				op.SA.Src = to
+			} else {
+				op.SA.Key.Dst = to
+			}
+		}
+		if op.Policy != nil {
+			for i := range op.Policy.Templates {
+				x := &op.Policy.Templates[i]
+				if x.Src == from {
+					x.Src = to
+				} else {
+					x.Dst = to
+				}
+			}
+		}
+	}
+	return ops
 }

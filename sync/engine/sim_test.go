@@ -26,8 +26,10 @@ type world struct {
 	nodes []*simNode
 	links map[[2]int]*simLink
 	log   *lockedLog
-	// forward is the flush mode of nodes that boot.
+	// forward is the flush mode of nodes that boot, more their groups besides
+	// simGroup.
 	forward bool
+	more    []GroupConfig
 }
 
 type lockedLog struct {
@@ -78,7 +80,7 @@ func (n *simNode) boot(nonce uint64) {
 	n.peers = &simPeers{events: make(chan PeerEvent, 256)}
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
-		Node: n.id, Nonce: nonce, Peers: len(n.w.nodes) - 1, Groups: []GroupConfig{{Name: simGroup}},
+		Node: n.id, Nonce: nonce, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup}}, n.w.more...),
 		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
@@ -390,6 +392,13 @@ func (k *simKernel) foreign(ops ...sadb.Op) {
 	for _, op := range ops {
 		_ = k.apply(op, false)
 	}
+}
+
+// count returns how many operations were asked for.
+func (k *simKernel) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ops
 }
 
 func (k *simKernel) has(key sadb.SAKey) bool {

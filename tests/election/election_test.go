@@ -1,12 +1,16 @@
 package election
 
 import (
+	"net"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sasyncd/carp/api"
+	"sasyncd/carp/packet"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -161,21 +165,100 @@ func TestOneWayFault(t *testing.T) {
 	}
 }
 
-// Packets are read before any firewall.
-func TestFirewall(t *testing.T) {
+// Packets are read before the kernel's reverse path filter and routing policy,
+// which silence the raw sockets that others use.
+func TestFilteredNode(t *testing.T) {
 	_, a, b := run(t)
+	if !b.hearsRaw() {
+		t.Fatal("a raw socket hears nothing to begin with")
+	}
 	for _, g := range []*gateway{a, b} {
-		// Without nft or iptables at hand, routing policy does the same to raw
-		// sockets: drop what comes from the other node.
-		g.Sysctl("net/ipv4/conf/all/rp_filter=1", "net/ipv4/conf/in0/rp_filter=1", "net/ipv4/conf/out0/rp_filter=1")
-		g.IP("rule add pref 1 from 10.1.0.0/24 to 224.0.0.0/4 prohibit")
+		g.Sysctl("net/ipv4/conf/all/rp_filter=1", "net/ipv4/conf/in0/rp_filter=1")
+		g.IP("rule add pref 1 to 10.1.0.0/24 prohibit")
+	}
+	if b.hearsRaw() {
+		t.Fatal("a raw socket still hears the advertisements")
 	}
 	before := b.state()
-	lab.Eventually(t, 3*time.Second, "advertisements still arrive", func() bool {
-		return b.state().Instances[0].Routers[0].Received > before.Instances[0].Routers[0].Received+4
-	})
+	b.awaitFor(time.Duration(before.AgeMS)*time.Millisecond + 2*takeover)
+	after := b.state()
 	if b.state().State != api.StateBackup || a.state().State != api.StateMaster {
 		t.Error("mastership moved")
+	}
+	if after.Instances[0].Routers[0].Received <= before.Instances[0].Routers[0].Received+4 {
+		t.Error("advertisements do not arrive any more")
+	}
+}
+
+// hearsRaw reports whether an ordinary raw socket gets advertisements inside.
+func (g *gateway) hearsRaw() bool {
+	g.t.Helper()
+	heard := false
+	err := g.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, packet.Protocol)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		l, err := net.InterfaceByName("in0")
+		if err != nil {
+			return err
+		}
+		if err := unix.BindToDevice(fd, "in0"); err != nil {
+			return err
+		}
+		mreq := unix.IPMreqn{Multiaddr: packet.Group4().As4(), Ifindex: int32(l.Index)}
+		if err := unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &mreq); err != nil {
+			return err
+		}
+		limit := unix.NsecToTimeval(int64(4 * interval))
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+			return err
+		}
+		_, err = unix.Read(fd, make([]byte, 1500))
+		heard = err == nil
+		return nil
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return heard
+}
+
+// Two masters that meet again: one stays, and the neighbours know which.
+func TestPartitionHeals(t *testing.T) {
+	p, a, b := run(t)
+	flood := func(how string) {
+		for _, port := range []*lab.Port{a.in, b.in, a.out, b.out} {
+			p.net.Fabric().Run("bridge link set dev " + port.Outer + " mcast_flood " + how)
+		}
+	}
+	flood("off")
+	b.await(api.StateMaster, takeover)
+	flood("on")
+	b.await(api.StateBackup, takeover)
+	if b.holds() != 0 || b.fenced() != 4 || a.holds() != 4 {
+		t.Errorf("addresses %d and %d, loser fenced %d", a.holds(), b.holds(), b.fenced())
+	}
+	a.awaitLog("mastership contested", 1)
+	in4 := p.host.Run("ip neigh show 10.1.0.1")
+	if strings.Contains(in4, b.in.MAC.String()) {
+		t.Errorf("the host still knows the loser: %s", in4)
+	}
+}
+
+// The next hops are resolved before anybody needs them.
+func TestNextHopsAreKept(t *testing.T) {
+	p := newPair(t)
+	g := p.gws[0]
+	g.IP("route add 10.99.0.0/16 via 10.3.0.100", "route add fd99::/16 via fd00:3::100")
+	p.start(g)
+	g.await(api.StateMaster, 5*time.Second)
+	for _, hop := range []string{"10.3.0.100", "fd00:3::100"} {
+		lab.Eventually(t, 3*time.Second, hop+" is kept", func() bool {
+			out := g.Run("ip neigh show " + hop)
+			return strings.Contains(out, "managed") && strings.Contains(out, "REACHABLE")
+		})
 	}
 }
 

@@ -79,6 +79,7 @@ type pair struct {
 	gws        []*gateway
 	options    string // for the group
 	interval   string
+	instances  func(g *gateway) string // instead of the usual two
 }
 
 type gateway struct {
@@ -97,6 +98,8 @@ var (
 	vipOut6 = netip.MustParseAddr("fd00:3::1")
 	allVIPs = []netip.Addr{vipIn, vipIn6, vipOut, vipOut6}
 )
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 const interval = 250 * time.Millisecond
 
@@ -122,13 +125,15 @@ func (g *gateway) socket() string { return filepath.Join(g.Dir(), "carpd.sock") 
 
 // config writes carpd.conf.
 func (p *pair) config(g *gateway) string {
-	return g.WriteFile("carpd.conf", fmt.Sprintf(`
-group gate { start-hold 300ms; %s }
+	instances := fmt.Sprintf(`
 vrrp inside  { carpdev in0;  vrid 10; priority %d; interval %s; address 10.1.0.1/32; address fd00:1::1/128; group gate }
 vrrp outside { carpdev out0; vrid 11; priority %d; interval %s; address 10.3.0.1/32; address fd00:3::1/128; group gate }
-socket %q
-statedir %q
-`, p.options, g.priority, p.interval, g.priority, p.interval, g.socket(), filepath.Join(g.Dir(), "state")))
+`, g.priority, p.interval, g.priority, p.interval)
+	if p.instances != nil {
+		instances = p.instances(g)
+	}
+	return g.WriteFile("carpd.conf", fmt.Sprintf("group gate { start-hold 300ms; %s }\n%s\nsocket %q\nstatedir %q\n",
+		p.options, instances, g.socket(), filepath.Join(g.Dir(), "state")))
 }
 
 // start runs carpd.
@@ -178,6 +183,15 @@ func (g *gateway) awaitLog(text string, times int) {
 	g.t.Helper()
 	lab.Eventually(g.t, 5*time.Second, fmt.Sprintf("%s says %q %d times", g.Name, text, times), func() bool {
 		return strings.Count(g.d.Output(), text) >= times
+	})
+}
+
+// awaitFor waits until carpd's state is that old.
+func (g *gateway) awaitFor(age time.Duration) {
+	g.t.Helper()
+	lab.Eventually(g.t, age+5*time.Second, fmt.Sprintf("state of %s is %v old", g.Name, age), func() bool {
+		s := g.state()
+		return s != nil && s.AgeMS > age.Milliseconds()
 	})
 }
 

@@ -39,6 +39,8 @@ type node struct {
 	fenced bool
 	lease  time.Time
 	term   uint64 // survives a restart of carpd
+	// prepared is the highest term for which sasyncd has said that it is.
+	prepared uint64
 
 	elect  chan carp.Event
 	stopC  context.CancelFunc
@@ -145,6 +147,12 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		n.s.advert(n, carp.Advert{From: n.addr(), Priority: a.Priority, Interval: 250 * time.Millisecond})
 		n.tell(carp.Event{Kind: carp.EvSent})
 	case carp.ActFence, carp.ActAcquire, carp.ActRelease:
+		n.mu.Lock()
+		prepared := n.prepared
+		n.mu.Unlock()
+		if a.Kind == carp.ActAcquire && prepared < a.Term {
+			n.s.t.Errorf("I11: seed %d: node %d takes the VIPs in term %d, sasyncd was prepared for %d", n.s.seed, n.i, a.Term, prepared)
+		}
 		ops <- a
 	case carp.ActRenew:
 		n.mu.Lock()
@@ -168,6 +176,10 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 			term = a.Term
 		}
 		n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Group: groupName, Role: roleOf(a.To), Term: term, VIPs: vips, Reason: a.Reason})
+		// As sasyncd's follower of carpd does: a state says who is heard.
+		if heard := g.Snapshot(n.since()).Routers[0].Heard; heard >= 0 && heard < 500*time.Millisecond {
+			n.deliver(engine.ElectorEvent{Kind: engine.ElectorHeard})
+		}
 	}
 }
 
@@ -307,6 +319,9 @@ func (n *node) Events() <-chan engine.ElectorEvent {
 	return n.events
 }
 func (n *node) Prepared(_ string, term uint64) {
+	n.mu.Lock()
+	n.prepared = max(n.prepared, term)
+	n.mu.Unlock()
 	n.tell(carp.Event{Kind: carp.EvPrepared, Client: clientID, Term: term})
 }
 func (n *node) Ready(_ string, r engine.Readiness) {

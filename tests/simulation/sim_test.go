@@ -29,12 +29,13 @@ type sim struct {
 	lan      lan
 	log      *logBuffer
 
-	remote  map[sadb.SAKey]*kerneltest.Kernel // receivers of the outbound SAs
-	used    map[sadb.SAKey]map[uint64]int     // who sent which number
-	tunnels map[int]*tunnel
-	next    int
-	sent    int
-	apart   bool // two nodes cannot hear each other: both may send
+	remote   map[sadb.SAKey]*kerneltest.Kernel // receivers of the outbound SAs
+	used     map[sadb.SAKey]map[uint64]int     // who sent which number
+	tunnels  map[int]*tunnel
+	next     int
+	sent     int
+	recorder *recorder
+	apart    bool // two nodes cannot hear each other: both may send
 }
 
 // tunnel is what the IKE daemon believes to be up.
@@ -268,6 +269,9 @@ func (s *sim) quiet() {
 		}
 		if got := config(n); got != want {
 			s.t.Errorf("I4: seed %d: tables of node %d and the master %d differ:\n--- node %d\n%s\n--- node %d\n%s", s.seed, n.i, m.i, n.i, got, m.i, want)
+		}
+		if all, _ := n.engine.Status(s.t.Context()); all.Counts.DigestMismatches != 0 {
+			s.t.Errorf("I4: seed %d: node %d had not heard what its master published", s.seed, n.i)
 		}
 		if st := n.status(); !st.InSync {
 			s.t.Errorf("seed %d: node %d is not in sync after quiet: %s", s.seed, n.i, st.Why)
