@@ -316,26 +316,22 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 	for _, w := range r.wantPolicy {
 		ops = append(ops, r.wantPolicyOps(w)...)
 	}
-	for _, w := range r.oldestWanted() {
-		ops = append(ops, r.wantSAOps(now, w)...)
+	// Order matters for what is installed, and mostly nothing is.
+	var sas []*sadb.SA
+	todo := make(map[sadb.SAKey][]sadb.Op)
+	for k, w := range r.want {
+		if o := r.wantSAOps(now, w); len(o) > 0 {
+			sas, todo[k] = append(sas, w.sa), o
+		}
+	}
+	sortByHandle(sas, func(k sadb.SAKey) uint32 { return r.want[k].handle })
+	for _, sa := range oldestFirst(sas) {
+		ops = append(ops, todo[sa.Key]...)
 	}
 	if r.pos.Complete && !r.inSnap && r.sweeps {
 		ops = append(ops, r.sweep()...)
 	}
 	return ops
-}
-
-func (r *receiver) oldestWanted() []*wantSA {
-	byKey := make([]*sadb.SA, 0, len(r.want))
-	for _, w := range r.want {
-		byKey = append(byKey, w.sa)
-	}
-	sortByHandle(byKey, func(k sadb.SAKey) uint32 { return r.want[k].handle })
-	out := make([]*wantSA, 0, len(byKey))
-	for _, sa := range oldestFirst(byKey) {
-		out = append(out, r.want[sa.Key])
-	}
-	return out
 }
 
 // result notes how the kernel answered an operation and returns what to try
