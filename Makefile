@@ -13,7 +13,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill lint bench fuzz install clean
+.PHONY: all deps build demo test unit drill lint bench microbench fuzz install clean
 all: build
 
 deps:
@@ -44,7 +44,14 @@ lint:
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(GOLANGCILINT) run
 
+# The promised figures of replication, as a table and in dist/bench.json.
 bench: deps
+	@mkdir -p bin dist
+	@$(GO) build -o bin/bench ./tests/bench
+	@./bin/bench > dist/bench.json
+
+# Benchmarks of single parts.
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem $(UNITS)
 
 # Go fuzzes one target at a time.

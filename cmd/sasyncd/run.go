@@ -50,6 +50,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	if err != nil {
 		return nil, err
 	}
+	port, err := kernel.OpenEncapPort()
+	if err != nil {
+		return nil, err
+	}
+	watched := &encapWatch{Kernel: k}
 	keys, err := keysOf(c)
 	if err != nil {
 		return nil, err
@@ -83,7 +88,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
-	eng = engine.New(cfg, k, ss, el)
+	eng = engine.New(cfg, watched, ss, el)
 
 	reg := registry(eng)
 
@@ -94,6 +99,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
+		daemon.NewTask("encapsulation port", watched.hold(port, log)),
+		daemon.NewTask("warm crypto", warmCrypto(log)),
 		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
 	}
 	if c.Metrics.IsValid() {
