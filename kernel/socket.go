@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -208,4 +209,28 @@ func ack(m message) (errno syscall.Errno, text string) {
 			text = string(data)
 		}
 	}
+}
+
+// skipFrom has the kernel keep messages away from the socket whose nlmsg_pid,
+// at offset 12, is pid. An announcement carries one message.
+func (s *socket) skipFrom(pid uint32) error {
+	var b [4]byte
+	native.PutUint32(b[:], pid)
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}, // in network order
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: binary.BigEndian.Uint32(b[:])},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	var opt error
+	if err := s.raw.Control(func(fd uintptr) {
+		opt = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog)
+	}); err != nil {
+		return err
+	}
+	if opt != nil {
+		return fmt.Errorf("filter netlink socket: %w", opt)
+	}
+	return nil
 }

@@ -30,6 +30,11 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan sadb.Event, error) {
 	err := k.ns.do(func() (err error) {
 		sock, err = openSocket(unix.NETLINK_XFRM, k.eventBuffer, 0,
 			groupSA, groupPolicy, groupExpire, groupMigrate, groupMapping)
+		if err == nil && k.skipOwn {
+			if err = sock.skipFrom(k.pid); err != nil {
+				sock.close()
+			}
+		}
 		return err
 	})
 	if err != nil {

@@ -38,7 +38,7 @@ const audit = 2 * time.Second
 
 // build wires the daemon's parts.
 func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, error) {
-	k, err := kernel.New(kernel.Options{Logger: log})
+	k, err := kernel.New(kernel.Options{Logger: log, SkipOwn: true})
 	if err != nil {
 		return nil, err
 	}

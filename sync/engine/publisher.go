@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"hash/maphash"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -17,7 +18,7 @@ type publisher struct {
 
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
-	cover      map[coverKey]int // published SAs by what they protect
+	cover      map[uint64]int // published SAs by what they protect
 	lastHandle uint32
 	journal    journal
 	sums       sums
@@ -71,9 +72,15 @@ type coverKey struct {
 	direction sadb.Direction
 }
 
-func coverOf(sa *sadb.SA) coverKey {
-	return coverKey{sadb.Raw(sa.Src), sadb.Raw(sa.Key.Dst), sa.Key.Family(), sa.Key.Proto,
-		sa.Mode, sa.Reqid, sa.Selector, sa.Key.Mark, sa.IfID, sa.Dir}
+// coverSeed makes the hashes of coverOf this process's own.
+var coverSeed = maphash.MakeSeed()
+
+// coverOf returns a hash of the SA's coverKey, which is too large to be kept for
+// each of many SAs. Two that are equal by chance cost no more than a deletion
+// that is forwarded at once.
+func coverOf(sa *sadb.SA) uint64 {
+	return maphash.Comparable(coverSeed, coverKey{sadb.Raw(sa.Src), sadb.Raw(sa.Key.Dst), sa.Key.Family(), sa.Key.Proto,
+		sa.Mode, sa.Reqid, sa.Selector, sa.Key.Mark, sa.IfID, sa.Dir})
 }
 
 func newPublisher(id wire.StreamID) *publisher {
@@ -81,7 +88,7 @@ func newPublisher(id wire.StreamID) *publisher {
 		stream:   id,
 		sas:      make(map[sadb.SAKey]*pubSA),
 		policies: make(map[sadb.PolicyKey]*pubPolicy),
-		cover:    make(map[coverKey]int),
+		cover:    make(map[uint64]int),
 		journal:  journal{limit: journalRecords},
 	}
 }

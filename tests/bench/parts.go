@@ -392,15 +392,16 @@ func heap(t lab.T) []Line {
 	m, s := c.Master(), c.Nodes[1]
 	m.Apply(sadb.OpAddSA, cluster.SAs(newRand(), huge)...)
 	for _, nd := range c.Nodes {
+		nd.Extra = "replay interval 5s" // one processor for all has better to do
 		nd.Start()
 	}
-	c.Eventually(120*time.Second, "the standby to be complete", func() bool {
+	c.Eventually(180*time.Second, "the standby to be complete", func() bool {
 		st, err := s.Ask()
 		return err == nil && st.Groups[0].InSync && st.Groups[0].SAs == huge
 	})
 	before := [2]int{len(collections(m)), len(collections(s))}
-	c.Eventually(60*time.Second, "collections", func() bool {
-		return len(collections(m)) > before[0]+6 && len(collections(s)) > before[1]+6
+	c.Eventually(120*time.Second, "collections", func() bool {
+		return len(collections(m)) > before[0]+4 && len(collections(s)) > before[1]+4
 	})
 	line := func(who string, nd *cluster.Node, skip int) Line {
 		list := collections(nd)[skip:]
