@@ -138,8 +138,14 @@ func (r *receiver) observe(snap *sadb.Snapshot, t *touched) {
 	have := make(map[sadb.SAKey]haveSA, len(snap.SAs))
 	for _, sa := range snap.SAs {
 		if !t.sas[sa.Key] {
-			h := asHave(sa)
 			old, ok := r.have[sa.Key]
+			h := old
+			if w := r.want[sa.Key]; ok && w != nil && w.core == old.core && sadb.SameButLimits(w.sa, sa) {
+				// As it was: no need to digest it again.
+				h.limits, h.oseq, h.seq, h.inbound = sa.Limits, sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
+			} else {
+				h = asHave(sa)
+			}
 			h.virgin = ok && old.virgin && old.oseq == h.oseq
 			have[sa.Key] = h
 		}
