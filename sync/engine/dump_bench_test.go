@@ -64,7 +64,7 @@ func BenchmarkAudit(b *testing.B) {
 		b.StopTimer()
 		snap := tables()
 		for _, sa := range snap.SAs {
-			sa.OSeq = 1 << 40 // ahead, as a standby's kernel is
+			sa.OSeq, sa.Limits = 1<<40, standbyLimits(sa.Limits) // as a standby's kernel has them
 		}
 		b.StartTimer()
 		r.observe(snap, newTouched())

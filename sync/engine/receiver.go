@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"hash/maphash"
 	"io/fs"
+	"slices"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -322,17 +324,23 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 	for _, w := range r.wantPolicy {
 		ops = append(ops, r.wantPolicyOps(w)...)
 	}
-	// Order matters for what is installed, and mostly nothing is.
-	var sas []*sadb.SA
-	todo := make(map[sadb.SAKey][]sadb.Op)
-	for k, w := range r.want {
+	// Order matters for what is installed, and mostly nothing is: the oldest
+	// first, and of the same age that which was published first.
+	type task struct {
+		w   *wantSA
+		ops []sadb.Op
+	}
+	var tasks []task
+	for _, w := range r.want {
 		if o := r.wantSAOps(now, w); len(o) > 0 {
-			sas, todo[k] = append(sas, w.sa), o
+			tasks = append(tasks, task{w, o})
 		}
 	}
-	sortByHandle(sas, func(k sadb.SAKey) uint32 { return r.want[k].handle })
-	for _, sa := range oldestFirst(sas) {
-		ops = append(ops, todo[sa.Key]...)
+	slices.SortFunc(tasks, func(a, b task) int {
+		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle, b.w.handle))
+	})
+	for _, t := range tasks {
+		ops = append(ops, t.ops...)
 	}
 	if r.pos.Complete && !r.inSnap && r.sweeps {
 		ops = append(ops, r.sweep()...)
