@@ -103,9 +103,8 @@ func (s *socket) interrupt() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
 // limit lets reads fail that take longer than d.
 func (s *socket) limit(d time.Duration) { _ = s.file.SetReadDeadline(time.Now().Add(d)) }
 
-// recv returns the next datagram, valid until the next call. With wait false
-// it returns EAGAIN when there is none.
-func (s *socket) recv(wait bool) ([]byte, error) {
+// recv waits for the next datagram, valid until the next call.
+func (s *socket) recv() ([]byte, error) {
 	var n int
 	var from unix.Sockaddr
 	var err error
@@ -115,7 +114,7 @@ func (s *socket) recv(wait bool) ([]byte, error) {
 			if err == unix.EINTR {
 				continue
 			}
-			return err != unix.EAGAIN || !wait
+			return err != unix.EAGAIN
 		}
 	})
 	if rerr != nil {
