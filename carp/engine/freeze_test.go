@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -61,6 +62,16 @@ func TestInherit(t *testing.T) {
 		if got := e.inherit(10 * time.Second); len(got) != tc.rest {
 			t.Errorf("%s: %d groups are silenced", name, len(got))
 		}
+	}
+}
+
+// After a reboot the addresses are gone, whatever is written down.
+func TestInheritAfterReboot(t *testing.T) {
+	e, f := testEngine(t, nil)
+	e.deps.Freezer = &fakeFreezer{3, 15 * time.Second}
+	f.fail = errors.New("not there")
+	if got := e.inherit(10 * time.Second); len(got) != 1 {
+		t.Errorf("%d groups are silenced", len(got))
 	}
 }
 
