@@ -10,10 +10,11 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n 's, .*sasyncd/tests/harness .*,,p')
+# Those with real IKE daemons have a target of their own.
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill lint bench fuzz install clean
+.PHONY: all deps build demo test unit drill drill-ike lint bench fuzz install clean
 all: build
 
 deps:
@@ -37,6 +38,11 @@ unit:
 
 drill:
 	$(GO) test -p 1 -timeout 15m $(DRILLS)
+
+# With strongSwan, libreswan and OpenIKED from Debian.
+drill-ike:
+	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked
+	$(GO) test -p 1 -timeout 15m ./tests/ike
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt is needed on:"; gofmt -l .; exit 1; }
@@ -63,6 +69,7 @@ install: build
 	for p in bin/*ctl; do [ ! -e "$$p" ] || install -m 755 "$$p" $(DESTDIR)$(PREFIX)/bin/; done
 	for p in sasyncd carpd; do [ ! -e "bin/$$p" ] || install -m 755 "bin/$$p" $(DESTDIR)$(PREFIX)/sbin/; done
 	for s in 5 8; do for m in deploy/man/*.$$s; do [ ! -e "$$m" ] || install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$$(basename "$$m")"; done; done
+	for u in deploy/systemd/*.service.d/*.conf; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u#deploy/systemd/}"; done
 	for u in deploy/systemd/*.service; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; done
 
 clean:

@@ -28,7 +28,7 @@ func (g *Group) Adopt(now time.Duration, term uint64) ([]Action, bool) {
 	}
 	g.phase = phaseMaster
 	g.renewAt, g.announced, g.announceAt = now+leasePeriod/2, 0, now+time.Second
-	g.dropDemotion(startDemotion)
+	g.undemote(now, startDemotion)
 	// The kernel has them; this renews what has a lease.
 	g.operate(ActAcquire)
 	g.tell(now, Master, "restart")

@@ -6,6 +6,8 @@ import "time"
 const (
 	whyHold  = "listening after start"
 	whyPause = "pausing after a resignation or a failure"
+
+	whyWitness = "witness not reachable"
 )
 
 // settle takes over if the time has come, and tells INIT from BACKUP.
@@ -64,7 +66,9 @@ func (g *Group) win(now time.Duration) {
 			switch {
 			case r.bowed:
 				g.why = "master resigned"
-			case r.from.IsValid() && g.why != "master resigned":
+			case r.cause != "" && g.why != "master resigned":
+				g.why = r.cause
+			case r.from.IsValid() && g.why == "no master heard":
 				g.why = "master timed out"
 			}
 		}
@@ -74,7 +78,7 @@ func (g *Group) win(now time.Duration) {
 		g.router(now, i, RouterEvent{Kind: RouterWin})
 	}
 	g.seen++
-	g.term, g.yielded, g.contest = g.seen, false, contest{}
+	g.term, g.yielded, g.contest, g.lesserAt = g.seen, false, contest{}, 0
 	g.act(Action{Kind: ActTerm, Term: g.term})
 	g.phase = phasePreparing
 	g.ask(now, Master, g.cfg.PrepareTimeout)
@@ -129,7 +133,7 @@ func (g *Group) done(now time.Duration, ev Event) {
 		}
 		g.phase = phaseMaster
 		g.renewAt, g.announced, g.announceAt = now+leasePeriod/2, 0, now+time.Second
-		g.dropDemotion(startDemotion)
+		g.undemote(now, startDemotion)
 		g.tell(now, Master, g.why)
 		g.why = ""
 	case phaseFencing:
@@ -147,7 +151,7 @@ func (g *Group) done(now time.Duration, ev Event) {
 func (g *Group) handLimit() time.Duration {
 	limit := handTime
 	for _, r := range g.routers {
-		limit = min(limit, 2*r.cfg.Interval)
+		limit = min(limit, 2*r.every())
 	}
 	return limit
 }

@@ -1,12 +1,6 @@
 package carp
 
-import (
-	"slices"
-	"time"
-)
-
-// startDemotion is the id of the demotion by demote-at-start.
-const startDemotion = "start"
+import "time"
 
 // client is a connected client of a group.
 type client struct {
@@ -26,7 +20,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 		delete(g.clients, ev.Client)
 		delete(g.waiting, ev.Client)
 		g.demotions.drop(func(d Demotion) bool { return d.Client != 0 && d.Client == ev.Client })
-		g.demote()
+		g.demote(now)
 		if g.phase == phasePreparing && g.missing() != "" {
 			g.lose(now, "required client lost")
 		}
@@ -44,7 +38,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 			g.aloneFrom = now
 		}
 		if ev.Ready.InSync {
-			g.dropDemotion(startDemotion)
+			g.undemote(now, startDemotion)
 		}
 		g.reply(ev, nil)
 	case EvPrepared:
@@ -81,8 +75,11 @@ func (g *Group) live(name string) *client {
 }
 
 // ineligible says why the group may not take an address because of its
-// clients, "" if it may.
+// clients or its witness, "" if it may.
 func (g *Group) ineligible(now time.Duration) string {
+	if g.cfg.Witness && !g.witness {
+		return whyWitness
+	}
 	if name := g.missing(); name != "" {
 		return "waiting for " + name
 	}
@@ -130,35 +127,4 @@ func (g *Group) lostDeadline() time.Duration {
 		return Never
 	}
 	return g.lostAt + g.cfg.AloneAfter
-}
-
-func (g *Group) changeDemotion(ev Event) error {
-	if ev.Kind == EvDemote {
-		if ev.Demotion.By < 1 || ev.Demotion.By > maxDemotion {
-			return ErrDemotion
-		}
-		g.demotions.set(ev.Demotion)
-		g.demote()
-		return nil
-	}
-	id := ev.Demotion.ID
-	if id != "" && !slices.ContainsFunc(g.demotions, func(d Demotion) bool { return d.ID == id }) {
-		return ErrUnknown
-	}
-	g.demotions.drop(func(d Demotion) bool { return d.ID == id || id == "" && d.Client == 0 && d.ID != startDemotion })
-	g.demote()
-	return nil
-}
-
-func (g *Group) dropDemotion(id string) {
-	g.demotions.drop(func(d Demotion) bool { return d.ID == id })
-	g.demote()
-}
-
-// demote passes the sum of the demotions on to the routers.
-func (g *Group) demote() {
-	n := g.demotions.sum()
-	for _, r := range g.routers {
-		r.demotion = n
-	}
 }

@@ -28,6 +28,7 @@ const (
 	EvTerm                      // Term was seen elsewhere
 	EvAnnounce                  // announce the addresses again
 	EvStop                      // end in an orderly way
+	EvWitness                   // the witness is reachable, as Witness says
 )
 
 // Ready is what a client that replicates reports about a group.
@@ -55,6 +56,7 @@ type Event struct {
 	Hold     time.Duration
 	Demotion Demotion
 	Request  uint64
+	Witness  bool
 }
 
 // ActionKind says what a group wants done.
@@ -63,7 +65,7 @@ type ActionKind uint8
 // The actions of a group. The kernel operations (ActFence, ActAcquire,
 // ActRelease) are done one after the other and each ends with an EvDone.
 const (
-	ActAdvert    ActionKind = iota // Router sends an advertisement with Priority; EvSent follows
+	ActAdvert    ActionKind = iota // Router sends an advertisement with Priority (0 resigns); EvSent follows
 	ActFence                       // set the fence
 	ActAcquire                     // addresses on, fence off, announce
 	ActRelease                     // fence set, addresses off
@@ -84,6 +86,9 @@ type Action struct {
 	Kind     ActionKind
 	Router   int
 	Priority uint8
+	Base     uint8 // CARP, with ActAdvert
+	Skew     uint8
+	Demotion uint8
 	Op       uint64
 	Term     uint64
 	To       State

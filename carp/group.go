@@ -13,7 +13,9 @@ const (
 // GroupConfig describes a group.
 type GroupConfig struct {
 	Name           string
-	Preempt        bool          // replace a master of lower priority
+	Preempt        Preempt       // replace a lesser master
+	PreemptDelay   time.Duration // after it was first heard
+	Witness        bool          // no address is taken or kept unless a witness is reachable
 	DemoteAtStart  int           // demotion until in sync, 0 none
 	StartHold      time.Duration // listen at least so long before the first election
 	Require        []string      // names of clients without which no address is taken
@@ -61,10 +63,13 @@ type Group struct {
 	blocked   string // why the group may not take over; "" it may
 	yielded   bool   // handed over: do not preempt the successor
 	stopping  bool
+	lesserAt  time.Duration // since when only a lesser master is heard, 0 not
+	witness   bool          // reachable
 
 	bow      []bool // router has to tell its peers
 	bowSince time.Duration
 	sentAt   []time.Duration // last advertisement that really left
+	sends    []sendRecord
 	renewAt  time.Duration
 
 	announceAt time.Duration
@@ -76,6 +81,7 @@ type Group struct {
 	lostAt    time.Duration // MASTER: a required client is missing
 	peerReady bool          // latest report
 	demotions ledger
+	demotion  int // their sum, as the routers have it
 }
 
 // NewGroup makes a group at time now, with the highest term known from before.
@@ -84,6 +90,7 @@ func NewGroup(cfg GroupConfig, now time.Duration, term uint64) *Group {
 		cfg: cfg, seen: term, since: now, reason: "start",
 		bow:     make([]bool, len(cfg.Routers)),
 		sentAt:  make([]time.Duration, len(cfg.Routers)),
+		sends:   make([]sendRecord, len(cfg.Routers)),
 		acts:    make([]Action, 0, 8+2*len(cfg.Routers)),
 		clients: make(map[uint64]*client),
 		waiting: make(map[uint64]bool),
@@ -96,7 +103,7 @@ func NewGroup(cfg GroupConfig, now time.Duration, term uint64) *Group {
 	}
 	if cfg.DemoteAtStart > 0 {
 		g.demotions.set(Demotion{ID: startDemotion, By: cfg.DemoteAtStart, Reason: "start"})
-		g.demote()
+		g.demote(now)
 	}
 	return g
 }
@@ -146,6 +153,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 	case EvTick:
 		g.tick(now)
 	case EvUp:
+		g.undemote(now, fault(linkDemotion, ev.Router))
 		g.router(now, ev.Router, RouterEvent{Kind: RouterUp, Src: ev.Src})
 	case EvDown:
 		was := g.routers[ev.Router].State()
@@ -153,9 +161,11 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		if was == Master {
 			g.lose(now, "interface down")
 		}
+		g.setDemotion(now, Demotion{ID: fault(linkDemotion, ev.Router), By: 1, Reason: "interface down"})
 	case EvAdvert:
 		g.advert(now, ev)
 	case EvSent:
+		g.sent(now, ev.Router, ev.Err)
 		if ev.Err == nil {
 			g.sentAt[ev.Router] = now
 			g.renew(now)
@@ -171,7 +181,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 	case EvTakeover:
 		g.reply(ev, g.takeover(now, ev.Term))
 	case EvDemote, EvUndemote:
-		g.reply(ev, g.changeDemotion(ev))
+		g.reply(ev, g.changeDemotion(now, ev))
 	case EvAnnounce:
 		if g.phase != phaseMaster {
 			g.reply(ev, ErrNotMaster)
@@ -179,6 +189,10 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		}
 		g.act(Action{Kind: ActAnnounce})
 		g.reply(ev, nil)
+	case EvWitness:
+		if g.witness = ev.Witness; g.cfg.Witness && !g.witness {
+			_ = g.resign(now, whyWitness, 0) // the error: not master anyway
+		}
 	case EvStop:
 		g.stopping = true
 		switch {
@@ -200,7 +214,7 @@ func (g *Group) tick(now time.Duration) {
 	before := len(g.demotions)
 	g.demotions.drop(func(d Demotion) bool { return d.Expires != 0 && now >= d.Expires })
 	if len(g.demotions) != before {
-		g.demote()
+		g.demote(now)
 	}
 	if g.phase != phaseFencing && g.phase != phaseHanding {
 		for i, r := range g.routers {
@@ -239,7 +253,8 @@ func (g *Group) advert(now time.Duration, ev Event) {
 		g.lose(now, g.why)
 	}
 	r := g.routers[ev.Router]
-	r.preempt = g.cfg.Preempt && !g.yielded && g.blocked == ""
+	g.lesser(now, r, ev.Advert)
+	r.preempt = g.mayPreempt(now, r)
 	g.router(now, ev.Router, RouterEvent{Kind: RouterAdvert, Advert: ev.Advert})
 }
 
@@ -248,7 +263,7 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 	for _, a := range g.routers[i].Step(now, ev) {
 		switch a.Kind {
 		case RouterSend:
-			g.act(Action{Kind: ActAdvert, Router: i, Priority: a.Priority})
+			g.act(Action{Kind: ActAdvert, Router: i, Priority: a.Priority, Base: a.Base, Skew: a.Skew, Demotion: a.Demotion})
 		case RouterYielded:
 			g.contested(now, a.Advert)
 			g.lose(now, "better master")
@@ -282,10 +297,10 @@ func (g *Group) renew(now time.Duration) {
 	}
 	shortest := Never
 	for i, r := range g.routers {
-		if now-g.sentAt[i] > r.cfg.Interval*3/2 {
+		if now-g.sentAt[i] > r.every()*3/2 {
 			return
 		}
-		shortest = min(shortest, r.cfg.Interval)
+		shortest = min(shortest, r.every())
 	}
 	g.act(Action{Kind: ActRenew})
 	// Half an interval early, so that the advertisement nearest to the period

@@ -456,7 +456,7 @@ func TestGroupLeaseRenewal(t *testing.T) {
 func TestGroupPreempt(t *testing.T) {
 	for _, preempt := range []bool{false, true} {
 		cfg := twoRouters()
-		cfg.Preempt = preempt
+		cfg.Preempt = map[bool]Preempt{true: PreemptYes}[preempt]
 		s := start(t, cfg)
 		for range 8 {
 			s.heard(0, 50)
@@ -473,7 +473,7 @@ func TestGroupPreempt(t *testing.T) {
 
 func TestGroupDoesNotPreemptAfterHandOver(t *testing.T) {
 	cfg := twoRouters()
-	cfg.Preempt = true
+	cfg.Preempt = PreemptYes
 	s := start(t, cfg)
 	s.master()
 	s.do(Event{Kind: EvResign})

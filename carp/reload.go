@@ -19,7 +19,7 @@ func (g *Group) Reconfigure(now time.Duration, cfg GroupConfig) []Action {
 		old := r.cfg
 		r.cfg = cfg.Routers[i]
 		if old.Interval == r.cfg.Interval && old.Proto == r.cfg.Proto {
-			if r.state == Master && old.Priority != r.cfg.Priority {
+			if r.state == Master && old != r.cfg {
 				g.readvertise(now, i)
 			}
 			continue
@@ -28,7 +28,7 @@ func (g *Group) Reconfigure(now time.Duration, cfg GroupConfig) []Action {
 		case r.state == Master:
 			r.learned = r.cfg.Interval
 			g.readvertise(now, i)
-		case !r.from.IsValid() || r.cfg.Proto == VRRP2:
+		case !r.from.IsValid() || r.cfg.Proto != VRRP3:
 			// Nothing was learned from a master: the own setting counts.
 			r.learned = r.cfg.Interval
 			if r.state == Backup && !r.expired {
@@ -36,15 +36,22 @@ func (g *Group) Reconfigure(now time.Duration, cfg GroupConfig) []Action {
 			}
 		}
 	}
-	g.demote()
+	g.demote(now)
 	return g.acts
 }
 
 // readvertise advertises out of turn and begins the rhythm anew.
 func (g *Group) readvertise(now time.Duration, i int) {
-	r := g.routers[i]
-	r.advertAt = now + r.cfg.Interval
 	// By the new interval the latest advertisement may be long ago.
 	g.sentAt[i] = now
-	g.act(Action{Kind: ActAdvert, Router: i, Priority: r.Priority()})
+	g.router(now, i, RouterEvent{Kind: RouterSay})
+}
+
+// Readvertise advertises out of turn, where the group is master.
+func (g *Group) Readvertise(now time.Duration) []Action {
+	g.acts = g.acts[:0]
+	for i := range g.routers {
+		g.router(now, i, RouterEvent{Kind: RouterSay})
+	}
+	return g.acts
 }

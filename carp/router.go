@@ -12,15 +12,22 @@ const inFlight = 100 * time.Millisecond
 type RouterConfig struct {
 	Proto    Proto
 	ID       uint8         // 1..255
-	Priority uint8         // 1..255; 255 is never lowered by demotion
-	Interval time.Duration // between advertisements
+	Priority uint8         // VRRP: 1..255; 255 is never lowered by demotion
+	Interval time.Duration // between advertisements, undemoted
+	Preempt  Preempt       // of this router; the group's if PreemptGroup
+
+	Base, Skew uint8 // CARP: seconds and 1/256 s, see CARPRouter
+	Dialect    Dialect
 }
 
 // Advert is what the machine needs to know of an advertisement.
 type Advert struct {
 	From     netip.Addr
-	Priority uint8 // 0: the sender resigns
+	Priority uint8 // 0: the sender resigns; in CARP not 0 otherwise
 	Interval time.Duration
+
+	Base, Skew, Demotion uint8 // CARP, as sent
+	Signed               bool  // with a key that only nodes of ours have
 }
 
 // RouterEventKind says what happened to a router.
@@ -37,6 +44,7 @@ const (
 	RouterDrop                          // the group steps down: be silent
 	RouterBow                           // tell the peers not to wait for their timers
 	RouterRearm                         // wait again, for the skew time only
+	RouterSay                           // Master: advertise now
 )
 
 // RouterEvent is an event of a router. Src is set with RouterUp, Advert with
@@ -58,11 +66,13 @@ const (
 	RouterContested                         // another master exists that is not better
 )
 
-// RouterAction is an action of a router.
+// RouterAction is an action of a router. RouterSend with Priority 0 resigns;
+// Base, Skew and Demotion are of CARP.
 type RouterAction struct {
-	Kind     RouterActionKind
-	Priority uint8
-	Advert   Advert
+	Kind                 RouterActionKind
+	Priority             uint8
+	Base, Skew, Demotion uint8
+	Advert               Advert
 }
 
 // Router is the election machine of one virtual router. A router does not
@@ -83,6 +93,10 @@ type Router struct {
 	from     netip.Addr    // who sent it
 	prio     uint8         // with which priority
 	bowed    bool          // it resigned
+	cause    string        // why it is being replaced, "" it is not
+	tie      netip.Addr    // CARP: an equal one to whom we yielded
+	tieAt    time.Duration // when
+	insistTo time.Duration // CARP: until when we do not yield to equals
 	deafTo   time.Duration // until when what it sent before it fell silent is ignored
 
 	acts [3]RouterAction
@@ -100,32 +114,16 @@ func (r *Router) State() State { return r.state }
 func (r *Router) Expired() bool { return r.state == Backup && r.expired }
 
 // Priority is the priority that the router advertises: demotion lowers it, but
-// not below 1, as 0 would mean to resign.
+// not below 1, as 0 would mean to resign. In CARP, which has none, it is 1.
 func (r *Router) Priority() uint8 {
-	if r.cfg.Priority == 255 {
+	switch {
+	case r.cfg.Proto == CARP:
+		return 1
+	case r.cfg.Priority == 255:
 		return 255
 	}
 	return uint8(max(1, int(r.cfg.Priority)-r.demotion))
 }
-
-// Skew delays a takeover the more, the lower the priority. VRRPv3 scales it by
-// the interval (RFC 9568 6.1), VRRPv2 does not (RFC 3768 6.1). Divided last, so
-// that short intervals keep it.
-func (r *Router) Skew() time.Duration {
-	unit := r.learned
-	if r.cfg.Proto == VRRP2 {
-		unit = time.Second
-	}
-	return time.Duration(256-int(r.Priority())) * unit / 256
-}
-
-// Down is the time without advertisements after which the master is gone.
-func (r *Router) Down() time.Duration { return 3*r.learned + r.Skew() }
-
-// stale is the time since the last own advertisement after which a peer may
-// have taken over: the shortest down interval that any peer can have, less half
-// an interval for the way there.
-func (r *Router) stale() time.Duration { return r.cfg.Interval * 5 / 2 }
 
 // Deadline is the time at which the router wants a RouterTick, or Never.
 func (r *Router) Deadline() time.Duration {
@@ -156,9 +154,9 @@ func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
 	case RouterWin:
 		if r.state == Backup {
 			r.state, r.expired = Master, false
-			r.learned = r.cfg.Interval
-			r.advertAt = now + r.cfg.Interval
-			out = append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
+			r.learned, r.cause = r.cfg.Interval, ""
+			r.insist(now)
+			out = r.now(now, out)
 		}
 	case RouterExpire:
 		if r.state == Backup {
@@ -170,11 +168,15 @@ func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
 		}
 	case RouterBow:
 		if r.state == Backup {
-			out = append(out, RouterAction{Kind: RouterSend})
+			out = append(out, r.leave())
 		}
 	case RouterRearm:
 		if r.state == Backup && r.expired {
 			r.expired, r.downAt = false, now+r.Skew()
+		}
+	case RouterSay:
+		if r.state == Master {
+			out = r.now(now, out)
 		}
 	}
 	return out
@@ -193,10 +195,10 @@ func (r *Router) tick(now time.Duration, out []RouterAction) []RouterAction {
 		out = append(out, RouterAction{Kind: RouterExpired})
 	case r.state == Master && now >= r.advertAt:
 		// Keep the rhythm, but do not catch up on what was missed.
-		if r.advertAt += r.cfg.Interval; r.advertAt <= now {
-			r.advertAt = now + r.cfg.Interval
+		if r.advertAt += r.every(); r.advertAt <= now {
+			r.advertAt = now + r.every()
 		}
-		out = append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
+		out = append(out, r.say())
 	}
 	return out
 }
@@ -212,26 +214,38 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			// Only the node we follow can resign. The parting words of one
 			// that lost against it must not start an election.
 			if !r.expired && (!r.from.IsValid() || a.From == r.from) {
-				r.downAt, r.bowed = min(r.downAt, now+r.Skew()), true
+				r.downAt, r.bowed = min(r.downAt, now+r.leaveTime()), true
 			}
-		case !r.preempt || a.Priority >= r.Priority():
+		case r.replaces(a) != "":
+			r.heardAt, r.cause = now, r.replaces(a)
+			if !r.expired {
+				r.downAt = min(r.downAt, now+r.leaveTime())
+			}
+		case !r.preempt || r.compare(a) >= 0:
 			r.follow(now, a)
 		default:
 			// A lesser master that we mean to replace: the timer runs on.
 			r.heardAt = now
 		}
 	case Master:
+		yields, stays := r.yields(now, a)
 		switch {
 		case a.Priority == 0:
 			out = r.now(now, out)
 		case now < r.deafTo && a.From == r.from:
 			// Sent before it was fenced in our favour.
-		case a.Priority > r.Priority() || a.Priority == r.Priority() && r.src.Less(a.From):
-			// A last word, so that the better one learns that there were two
-			// and tells the neighbours again whom to follow.
-			out = append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
+		case yields:
+			if stays {
+				// A last word, so that the better one learns that there were
+				// two and tells the neighbours again whom to follow.
+				out = append(out, r.say())
+			}
 			r.state = Backup
 			r.follow(now, a)
+			r.downAt += r.tieTime(a)
+			if !stays {
+				r.tie, r.tieAt = a.From, now
+			}
 			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})
 		default:
 			// RFC 9568 6.4.3: answer at once, so that the other one yields
@@ -246,15 +260,13 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 // follow accepts a as the advertisement of the master.
 func (r *Router) follow(now time.Duration, a Advert) {
 	r.from, r.prio, r.heardAt = a.From, a.Priority, now
-	r.expired, r.bowed = false, false
-	if r.cfg.Proto == VRRP3 && a.Interval > 0 {
-		r.learned = a.Interval
-	}
+	r.expired, r.bowed, r.cause = false, false, ""
+	r.learn(a)
 	r.downAt = now + r.Down()
 }
 
 // now advertises out of turn.
 func (r *Router) now(now time.Duration, out []RouterAction) []RouterAction {
-	r.advertAt = now + r.cfg.Interval
-	return append(out, RouterAction{Kind: RouterSend, Priority: r.Priority()})
+	r.advertAt = now + r.every()
+	return append(out, r.say())
 }

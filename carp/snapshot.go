@@ -23,8 +23,10 @@ type Snapshot struct {
 // RouterSnapshot is the state of a router at one moment.
 type RouterSnapshot struct {
 	State    State
-	Expired  bool // it would take over, the group does not (yet)
-	Priority uint8
+	Expired  bool  // it would take over, the group does not (yet)
+	Priority uint8 // VRRP
+	Base     uint8 // CARP, as advertised
+	Skew     uint8
 	Down     time.Duration
 	Master   netip.Addr // last master heard
 	Heard    time.Duration
@@ -43,6 +45,9 @@ func (g *Group) Snapshot(now time.Duration) Snapshot {
 		rs := RouterSnapshot{
 			State: r.state, Expired: r.Expired(), Priority: r.Priority(), Down: r.Down(),
 			Master: r.from, Heard: -1,
+		}
+		if r.cfg.Proto == CARP {
+			rs.Priority, rs.Base, rs.Skew = 0, r.cfg.Base, r.skewNow()
 		}
 		if r.from.IsValid() {
 			rs.Heard = now - r.heardAt

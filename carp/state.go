@@ -30,6 +30,7 @@ type Proto uint8
 const (
 	VRRP3 Proto = iota
 	VRRP2
+	CARP // version 2
 )
 
 // String names the protocol.
@@ -39,6 +40,19 @@ func (p Proto) String() string {
 		return "vrrp3"
 	case VRRP2:
 		return "vrrp2"
+	case CARP:
+		return "carp"
 	}
 	return "unknown"
 }
+
+// Preempt says whether a node takes over from a working master that is lesser.
+type Preempt uint8
+
+// The choices.
+const (
+	PreemptGroup Preempt = iota // of a router: as its group; of a group: no
+	PreemptNo
+	PreemptYes
+	PreemptInSync // only while all required clients are in sync
+)

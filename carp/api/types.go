@@ -122,17 +122,25 @@ type InstanceState struct {
 type RouterState struct {
 	Family   string     `json:"family"` // ipv4, ipv6
 	State    string     `json:"state"`
-	Expired  bool       `json:"expired,omitempty"` // hears no master; the group does not take over (yet)
-	Priority uint8      `json:"priority"`          // as advertised
-	DownMS   int64      `json:"down_ms"`           // silence after which a master is gone
+	Expired  bool       `json:"expired,omitempty"`  // hears no master; the group does not take over (yet)
+	Priority uint8      `json:"priority,omitempty"` // VRRP, as advertised
+	AdvBase  uint8      `json:"advbase,omitempty"`  // CARP, as advertised
+	AdvSkew  uint8      `json:"advskew,omitempty"`
+	DownMS   int64      `json:"down_ms"` // silence after which a master is gone
 	Source   netip.Addr `json:"source,omitzero"`
 	Peer     netip.Addr `json:"peer,omitzero"`      // last other master
 	HeardMS  int64      `json:"heard_ms,omitempty"` // since then
 	Sent     uint64     `json:"sent"`
 	Received uint64     `json:"received"`
 	Dropped  uint64     `json:"dropped"`
-	Repaired uint64     `json:"repaired"` // addresses that somebody deleted on the master, put back
-	Refusals []Refusal  `json:"refusals,omitempty"`
+	// Trailers counts what was found about the authentication of
+	// advertisements, by the names of auth.Verdict; empty without keys.
+	Trailers map[string]uint64 `json:"trailers,omitempty"`
+	// BadDigests counts CARP advertisements of another pass phrase or set of
+	// addresses.
+	BadDigests uint64    `json:"bad_digests,omitempty"`
+	Repaired   uint64    `json:"repaired"` // addresses that somebody deleted on the master, put back
+	Refusals   []Refusal `json:"refusals,omitempty"`
 }
 
 // Clock tells how often the time of day has jumped against the time since boot

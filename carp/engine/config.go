@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sasyncd/carp"
+	"sasyncd/carp/auth"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -38,7 +39,9 @@ type Router struct {
 	VIPs     []netip.Addr // of one family, as advertised; IPv6: a link-local one first
 	Peers    []netip.Addr // unicast; empty: multicast
 	Checksum Checksum     // VRRPv3 over IPv4
-	Auth     Password     // VRRPv2: simple password, empty none
+	Auth     Password     // VRRPv2: simple password, empty none; CARP: pass phrase
+	Hashed   []netip.Addr // CARP: the addresses of both families, which the digest covers
+	Trailer  auth.Policy  // VRRPv3 and CARP
 	Virtual  bool         // the addresses live on the protocol's own MAC
 }
 
@@ -134,6 +137,11 @@ func (c *Config) check() error {
 
 func (r *Router) six() bool { return r.VIPs[0].Is6() }
 
+// virtualMAC is the MAC of the protocol: CARP has one for both families.
+func (r *Router) virtualMAC() packet.MAC {
+	return packet.VirtualMAC(r.Machine.ID, r.six() && r.Machine.Proto != carp.CARP)
+}
+
 func (r *Router) group() netip.Addr {
 	if r.six() {
 		return packet.Group6()
@@ -141,9 +149,13 @@ func (r *Router) group() netip.Addr {
 	return packet.Group4()
 }
 
-// lease is how long addresses of routers with the given intervals stay without
-// renewal. It ends before a peer's down interval does for intervals from 1 s
-// on; below, whole seconds are what the kernel offers.
-func lease(interval time.Duration) time.Duration {
-	return max(2*time.Second, 2*interval)
+// lease is how long the addresses of a router stay without renewal. It ends
+// before a peer's down interval does for intervals from 1 s on; below, whole
+// seconds are what the kernel offers. CARP takes over three times advbase after
+// the last advertisement, so advskew adds nothing there but the time to renew.
+func lease(m carp.RouterConfig) time.Duration {
+	if m.Proto == carp.CARP {
+		return max(2*time.Second, (m.Interval+500*time.Millisecond).Truncate(time.Second)+time.Second)
+	}
+	return max(2*time.Second, 2*m.Interval)
 }

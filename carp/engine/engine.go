@@ -13,6 +13,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/auth"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -65,6 +66,11 @@ type Engine struct {
 	frame    packet.Frame
 	vrrp     packet.VRRP
 	sendMsg  packet.VRRP
+	carp     packet.CARP
+	carpOut  packet.CARP
+	trailer  [packet.TrailerLen]byte
+	marksAt  time.Duration
+	body     [16 << 10]byte
 	rx       [16 << 10]byte
 	tx       [16 << 10]byte
 
@@ -103,7 +109,12 @@ type router struct {
 	peer     netip.Addr // last other master that was told
 	refusals [warnings]refusal
 
+	auth *auth.Auth
+	carp *carpWire // CARP only
+
 	tx, rx, dropped, repaired atomic.Uint64
+	badDigest                 atomic.Uint64 // CARP
+	verdicts                  [auth.Verdicts]atomic.Uint64
 }
 
 type sentAdvert struct {
@@ -131,13 +142,17 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	vips := make(map[netip.Addr]bool)
 	e.vips.Store(&vips)
 	for i, gc := range cfg.Groups {
-		g := &group{index: i, cfg: gc, lease: lease(0)}
+		g := &group{index: i, cfg: gc, lease: lease(carp.RouterConfig{})}
 		g.cfg.Routers = nil
 		for _, rc := range cfg.Routers {
 			if rc.Group != gc.Name {
 				continue
 			}
 			r := &router{Router: rc, group: g, index: len(g.routers), port: e.port(rc.Device)}
+			r.auth = auth.New(rc.Trailer)
+			if rc.Machine.Proto == carp.CARP {
+				r.carp = newCARPWire(&rc)
+			}
 			if rc.Checksum == ChecksumMessage {
 				r.checksum = packet.ChecksumMessage
 			}
@@ -149,7 +164,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 				r.port.unicast4 = r.port.unicast4 || len(rc.Peers) > 0
 			}
 			r.port.table[family][rc.Machine.ID] = int16(len(e.routers))
-			g.lease = max(g.lease, lease(rc.Machine.Interval))
+			g.lease = max(g.lease, lease(rc.Machine))
 			g.cfg.Routers = append(g.cfg.Routers, rc.Machine)
 			g.routers = append(g.routers, r)
 			e.routers = append(e.routers, r)
@@ -292,7 +307,7 @@ func (r *router) address(ip netip.Addr, index int, mac packet.MAC) vip.Address {
 	if !r.Virtual {
 		return vip.Address{IP: ip, Index: index, MAC: mac}
 	}
-	return vip.Address{IP: ip, Index: index, MAC: packet.VirtualMAC(r.Machine.ID, r.six()), Virtual: true}
+	return vip.Address{IP: ip, Index: index, MAC: r.virtualMAC(), Virtual: true}
 }
 
 // loop is the engine's thread.
@@ -309,6 +324,7 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 	for _, g := range e.groups {
 		g.machine = carp.NewGroup(g.cfg, now, e.deps.Terms.Term(g.cfg.Name))
 	}
+	e.resumeMarks()
 	e.link()
 	if err := e.resume(ctx, poll); err != nil {
 		return err
@@ -333,6 +349,7 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 		e.runCalls(bootTime())
 		now := bootTime()
 		e.thawExpired(now)
+		e.keepMarks(now)
 		for _, g := range e.groups {
 			if now >= g.machine.Deadline() {
 				e.step(g, now, carp.Event{Kind: carp.EvTick})
@@ -391,7 +408,7 @@ func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
 	switch a.Kind {
 	case carp.ActAdvert:
 		r := g.routers[a.Router]
-		e.sent = append(e.sent, sentAdvert{r, e.send(r, a.Priority)})
+		e.sent = append(e.sent, sentAdvert{r, e.send(r, a)})
 	case carp.ActFence, carp.ActRelease:
 		e.thaw(g)
 		e.order(g, a)

@@ -71,11 +71,8 @@ func (e *Engine) freeze(g *group, now, limit time.Duration, done func(error)) {
 
 // advertiseAll repeats the advertisements of a master.
 func (e *Engine) advertiseAll(g *group) {
-	for i, r := range g.machine.Snapshot(0).Routers {
-		if r.State == carp.Master {
-			_ = e.send(g.routers[i], r.Priority)
-		}
-	}
+	now := bootTime()
+	e.carryOut(g, now, g.machine.Readvertise(now))
 }
 
 // thaw ends a freeze.

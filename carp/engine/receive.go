@@ -25,7 +25,9 @@ const (
 	warnAuth
 	warnTTL
 	warnInvalid
+	warnTrailer
 	warnOwn
+	warnVRRP
 	warnings = iota
 )
 
@@ -34,13 +36,13 @@ func (w warning) kind() string {
 	switch w {
 	case warnVersion:
 		return api.RefusedVersion
-	case warnCARP:
+	case warnCARP, warnVRRP:
 		return api.RefusedProtocol
 	case warnInterval:
 		return api.RefusedInterval
 	case warnAddresses:
 		return api.RefusedAddresses
-	case warnAuth:
+	case warnAuth, warnTrailer:
 		return api.RefusedAuth
 	case warnTTL:
 		return api.RefusedTTL
@@ -117,41 +119,65 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 		e.refuse(r, warnTTL, "advertisement comes from beyond a router", f.SrcIP)
 		return
 	}
+	var a carp.Advert
+	ok := false
+	switch kind := packet.KindOf(f.Payload); {
+	case kind == packet.KindUnknown:
+		e.refuse(r, warnInvalid, "advertisement is of an unknown protocol", f.SrcIP)
+	case r.carp != nil && kind == packet.KindCARP:
+		a, ok = e.receiveCARP(r, f.Payload, f.SrcIP)
+	case r.carp != nil:
+		e.refuse(r, warnVRRP, "VRRP is spoken with our id on this network", f.SrcIP)
+	case kind == packet.KindCARP:
+		e.refuse(r, warnCARP, "CARP is spoken with our id on this network", f.SrcIP)
+	default:
+		a, ok = e.receiveVRRP(r, now, f)
+	}
+	if !ok {
+		return
+	}
+	r.rx.Add(1)
+	e.step(r.group, now, carp.Event{Kind: carp.EvAdvert, Router: r.index, Advert: a})
+	if a.Priority != 0 && r.peer != f.SrcIP {
+		r.peer = f.SrcIP
+		e.peerHeard(r, f.SrcIP)
+	}
+}
+
+// receiveVRRP judges a message for a VRRP virtual router.
+func (e *Engine) receiveVRRP(r *router, now time.Duration, f *packet.Frame) (a carp.Advert, ok bool) {
+	v := &e.vrrp
+	if err := v.Parse(f.Payload, f.SrcIP, f.DstIP); err != nil {
+		e.refuse(r, warnInvalid, err.Error(), f.SrcIP)
+		return a, false
+	}
 	version := uint8(3)
 	if r.Machine.Proto == carp.VRRP2 {
 		version = 2
 	}
-	switch packet.KindOf(f.Payload) {
-	case packet.KindCARP:
-		e.refuse(r, warnCARP, "CARP is spoken with our id on this network", f.SrcIP)
-		return
-	case packet.KindUnknown:
-		e.refuse(r, warnInvalid, "advertisement is of an unknown protocol", f.SrcIP)
-		return
-	}
-	v := &e.vrrp
-	if err := v.Parse(f.Payload, f.SrcIP, f.DstIP); err != nil {
-		e.refuse(r, warnInvalid, err.Error(), f.SrcIP)
-		return
-	}
 	switch {
 	case v.Version != version:
 		e.refuse(r, warnVersion, "advertisement is of another version of VRRP", f.SrcIP)
-		return
+		return a, false
 	case version == 2 && r.old != nil && r.old.agrees(v) && !r.agrees(v):
 		// Ours was reloaded, theirs was not yet.
 	case version == 2 && v.Interval != r.Machine.Interval:
 		e.refuse(r, warnInterval, "advertisement interval differs", f.SrcIP)
-		return
+		return a, false
 	case version == 2 && !authentic(v, r.Auth):
 		e.refuse(r, warnAuth, "authentication differs", f.SrcIP)
-		return
+		return a, false
 	default:
 		r.old = nil
 	}
-	r.rx.Add(1)
-	if v.Version == 3 && r.Checksum == ChecksumAuto {
-		r.checksum = v.Checksum
+	signed := false
+	if version == 3 {
+		if signed, ok = e.authentic(r, f.Payload[:len(f.Payload)-len(v.Trailer)], v.Trailer, f.SrcIP); !ok {
+			return a, false
+		}
+		if r.Checksum == ChecksumAuto {
+			r.checksum = v.Checksum
+		}
 	}
 	same := sameSet(v.Addrs, r.VIPs)
 	if !same {
@@ -162,14 +188,7 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 		e.say(slog.LevelWarn, "peer advertises other addresses", "instance", r.Instance, "peer", f.SrcIP,
 			"theirs", slices.Clone(v.Addrs), "ours", r.VIPs)
 	}
-	e.step(r.group, now, carp.Event{
-		Kind: carp.EvAdvert, Router: r.index,
-		Advert: carp.Advert{From: f.SrcIP, Priority: v.Priority, Interval: v.Interval},
-	})
-	if v.Priority != 0 && r.peer != f.SrcIP {
-		r.peer = f.SrcIP
-		e.peerHeard(r, f.SrcIP)
-	}
+	return carp.Advert{From: f.SrcIP, Priority: v.Priority, Interval: v.Interval, Signed: signed}, true
 }
 
 // refuse counts an advertisement that is not taken, and says so once.
@@ -177,8 +196,15 @@ func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
 	r.dropped.Add(1)
 	r.note(w, bootTime(), from, why)
 	if r.warned&w == 0 {
+		e.warn(r, w, "advertisement refused", from, "reason", why)
+	}
+}
+
+// warn says something about a sender, once for each kind.
+func (e *Engine) warn(r *router, w warning, text string, from netip.Addr, key, value string) {
+	if r.warned&w == 0 {
 		r.warned |= w
-		e.say(slog.LevelWarn, "advertisement refused", "instance", r.Instance, "peer", from, "reason", why)
+		e.say(slog.LevelWarn, text, "instance", r.Instance, "peer", from, key, value)
 	}
 }
 

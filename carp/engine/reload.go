@@ -132,6 +132,12 @@ func (e *Engine) take(r, n *router) {
 		r.old = &old
 	}
 	r.Router = n.Router
+	n.auth.Inherit(r.auth)
+	r.auth = n.auth
+	if r.carp != nil {
+		n.carp.inherit(r.carp)
+		r.carp = n.carp
+	}
 	r.warned = 0
 	switch n.Checksum {
 	case ChecksumMessage:

@@ -343,6 +343,9 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 	case carp.ActState:
 		st := e.state(g, now)
 		m.Event, m.State, m.Old, m.To = api.EventState, &st, a.Old.String(), a.To.String()
+		for _, r := range g.routers {
+			r.peer = netip.Addr{} // who is master from now on is news
+		}
 		e.say(slog.LevelInfo, "state", "group", name, "from", m.Old, "to", m.To, "reason", a.Reason, "term", a.Term)
 	case carp.ActPrepare:
 		m.Event, m.To, onlyPreparing = api.EventPrepare, a.To.String(), true

@@ -8,6 +8,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/auth"
 )
 
 // state describes a group for clients. It runs in the engine's thread.
@@ -47,12 +48,19 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		least = min(least, rs.State)
 		inst.State = least.String()
 		one := api.RouterState{
-			Family: "ipv4", State: rs.State.String(), Expired: rs.Expired, Priority: rs.Priority,
+			Family: "ipv4", State: rs.State.String(), Expired: rs.Expired, Priority: rs.Priority, AdvBase: rs.Base, AdvSkew: rs.Skew,
 			DownMS: rs.Down.Milliseconds(), Source: r.src, Peer: rs.Master,
 			Sent: r.tx.Load(), Received: r.rx.Load(), Dropped: r.dropped.Load(), Repaired: r.repaired.Load(),
 		}
 		if r.six() {
 			one.Family = "ipv6"
+		}
+		one.BadDigests = r.badDigest.Load()
+		if r.auth.Checks() {
+			one.Trailers = make(map[string]uint64, auth.Verdicts)
+			for v := range auth.Verdicts {
+				one.Trailers[v.String()] = r.verdicts[v].Load()
+			}
 		}
 		if rs.Heard >= 0 {
 			one.HeardMS = rs.Heard.Milliseconds()

@@ -18,16 +18,33 @@ const tosControl = 0xc0
 var errNoInterface = errors.New("interface is not there")
 
 // send advertises r, to its group or to each peer.
-func (e *Engine) send(r *router, priority uint8) error {
+func (e *Engine) send(r *router, a carp.Action) error {
 	if r.port.fd < 0 || !r.src.IsValid() {
 		return errNoInterface
 	}
+	if len(r.Peers) == 0 {
+		return e.sendGroup(r, a)
+	}
+	var failed error
+	for _, peer := range r.Peers {
+		if err := e.sendPeer(r, a, peer); err != nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+// message encodes action a for dst. The result is valid until the next call.
+func (e *Engine) message(r *router, a carp.Action, dst netip.Addr) ([]byte, error) {
+	if r.carp != nil {
+		return e.appendCARP(e.body[:0], r, a), nil
+	}
 	m := &e.sendMsg
-	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, priority, r.Machine.Interval
+	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, a.Priority, r.Machine.Interval
 	if r.group.frozenTo != 0 {
 		m.Interval = r.interval(bootTime())
 	}
-	m.Addrs, m.Checksum, m.AuthType, m.Auth = r.VIPs, r.checksum, 0, [8]byte{}
+	m.Addrs, m.Checksum, m.AuthType, m.Auth, m.Trailer = r.VIPs, r.checksum, 0, [8]byte{}, nil
 	if r.Machine.Proto == carp.VRRP2 {
 		m.Version = 2
 		if r.Auth != "" {
@@ -35,38 +52,36 @@ func (e *Engine) send(r *router, priority uint8) error {
 			copy(m.Auth[:], r.Auth)
 		}
 	}
-	if len(r.Peers) == 0 {
-		return e.sendGroup(r, m)
+	b, err := m.Append(e.body[:0], r.src, dst)
+	if err == nil && m.Version == 3 && r.auth.Signs() {
+		// The checksum of IPv6 covers the trailer, the trailer does not cover
+		// the checksum.
+		m.Trailer = e.appendTrailer(e.trailer[:0], b, r)
+		b, err = m.Append(e.body[:0], r.src, dst)
 	}
-	var failed error
-	for _, peer := range r.Peers {
-		if err := e.sendPeer(r, m, peer); err != nil {
-			failed = err
-		}
-	}
-	return failed
+	return b, err
 }
 
-func (e *Engine) sendGroup(r *router, m *packet.VRRP) error {
+func (e *Engine) sendGroup(r *router, a carp.Action) error {
 	dst := r.Router.group()
 	f := packet.Frame{
 		Dst: packet.GroupMAC(dst), Src: r.port.mac, SrcIP: r.src, DstIP: dst,
 		TOS: tosControl, TTL: packet.TTL, Proto: packet.Protocol, ID: r.id,
 	}
 	if r.Virtual {
-		f.Src = packet.VirtualMAC(r.Machine.ID, r.six()) // so that switches learn where it is
+		f.Src = r.virtualMAC() // so that switches learn where it is
+	}
+	if r.carp != nil {
+		f.Src, f.TOS, f.DontFragment = r.virtualMAC(), tosCARP, true
 	}
 	r.id++
-	size := 8 + len(r.VIPs)*r.src.BitLen()/8
-	if m.Version == 2 {
-		size += len(m.Auth)
-	}
-	b, err := f.AppendHeader(e.tx[:0], size)
+	m, err := e.message(r, a, dst)
 	if err == nil {
-		b, err = m.Append(b, r.src, dst)
-	}
-	if err == nil {
-		_, err = unix.Write(r.port.fd, b)
+		f.Payload = m
+		var b []byte
+		if b, err = f.Append(e.tx[:0]); err == nil {
+			_, err = unix.Write(r.port.fd, b)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("send advertisement: %w", err)
@@ -75,8 +90,8 @@ func (e *Engine) sendGroup(r *router, m *packet.VRRP) error {
 	return nil
 }
 
-func (e *Engine) sendPeer(r *router, m *packet.VRRP, peer netip.Addr) error {
-	b, err := m.Append(e.tx[:0], r.src, peer)
+func (e *Engine) sendPeer(r *router, a carp.Action, peer netip.Addr) error {
+	b, err := e.message(r, a, peer)
 	if err != nil {
 		return fmt.Errorf("send advertisement to %v: %w", peer, err)
 	}

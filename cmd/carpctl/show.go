@@ -53,7 +53,11 @@ func group(b *strings.Builder, g *api.GroupState, verbose bool) {
 }
 
 func router(b *strings.Builder, r api.RouterState, verbose bool) {
-	fmt.Fprintf(b, "    %s priority %d", r.Family, r.Priority)
+	if r.Priority != 0 {
+		fmt.Fprintf(b, "    %s priority %d", r.Family, r.Priority)
+	} else {
+		fmt.Fprintf(b, "    %s advbase %d advskew %d", r.Family, r.AdvBase, r.AdvSkew)
+	}
 	switch {
 	case r.Peer.IsValid() && r.State != api.StateMaster:
 		fmt.Fprintf(b, ", master %v heard %v ago", r.Peer, age(r.HeardMS))

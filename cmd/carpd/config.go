@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"sasyncd/carp"
+	"sasyncd/carp/auth"
 	"sasyncd/carp/engine"
 	"sasyncd/carp/track"
 	"sasyncd/cmd/internal/conf"
@@ -18,8 +19,8 @@ func engineConfig(c *conf.Carpd) engine.Config {
 	var out engine.Config
 	for _, g := range c.Groups {
 		gc := carp.GroupConfig{
-			Name: g.Name, Preempt: g.Preempt == conf.PreemptYes,
-			DemoteAtStart: int(g.DemoteAtStart), StartHold: g.StartHold,
+			Name: g.Name, Preempt: preempt(g.Preempt), PreemptDelay: g.PreemptDelay,
+			Witness: g.WhenSplit == conf.SplitWitness, DemoteAtStart: int(g.DemoteAtStart), StartHold: g.StartHold,
 			AloneAfter: g.AloneAfter, PrepareTimeout: g.PrepareTimeout,
 		}
 		if g.RequireSasyncd {
@@ -39,20 +40,61 @@ func engineConfig(c *conf.Carpd) engine.Config {
 func router(in *conf.Instance, r conf.Router) engine.Router {
 	out := engine.Router{
 		Instance: in.Name, Group: in.Group, Device: in.Device,
-		Machine: carp.RouterConfig{Proto: carp.VRRP3, ID: in.VRRP.VRID, Priority: in.VRRP.Priority, Interval: in.VRRP.Interval},
-		VIPs:    addresses(r.Addresses), Peers: r.Unicast, Virtual: in.VirtualMAC,
+		VIPs: addresses(r.Addresses), Peers: r.Unicast, Trailer: trailer(in), Virtual: in.VirtualMAC,
 	}
-	if in.VRRP.Version == 2 {
-		out.Machine.Proto = carp.VRRP2
-		out.Auth = engine.Password(in.VRRP.Pass.Bytes())
+	switch {
+	case in.CARP != nil:
+		out.Machine = carp.CARPRouter(in.CARP.VHID, in.CARP.AdvBase, in.CARP.AdvSkew, dialect(in.CARP.Dialect))
+		out.Auth, out.Hashed = engine.Password(in.CARP.Pass.Bytes()), addresses(in.Addresses)
+	case in.VRRP.Version == 2:
+		out.Machine.Proto, out.Auth = carp.VRRP2, engine.Password(in.VRRP.Pass.Bytes())
 	}
-	switch in.VRRP.Checksum {
-	case conf.ChecksumPseudo:
-		out.Checksum = engine.ChecksumPseudo
-	case conf.ChecksumMessage:
-		out.Checksum = engine.ChecksumMessage
+	if in.VRRP != nil {
+		out.Machine.ID, out.Machine.Priority, out.Machine.Interval = in.VRRP.VRID, in.VRRP.Priority, in.VRRP.Interval
+		switch in.VRRP.Checksum {
+		case conf.ChecksumPseudo:
+			out.Checksum = engine.ChecksumPseudo
+		case conf.ChecksumMessage:
+			out.Checksum = engine.ChecksumMessage
+		}
 	}
+	out.Machine.Preempt = preempt(in.Preempt)
 	return out
+}
+
+func preempt(p conf.Preempt) carp.Preempt {
+	switch p {
+	case conf.PreemptNo:
+		return carp.PreemptNo
+	case conf.PreemptYes:
+		return carp.PreemptYes
+	case conf.PreemptInSync:
+		return carp.PreemptInSync
+	}
+	return carp.PreemptGroup
+}
+
+func dialect(d conf.Dialect) carp.Dialect {
+	if d == conf.DialectFreeBSD {
+		return carp.FreeBSD
+	}
+	return carp.OpenBSD
+}
+
+func trailer(in *conf.Instance) auth.Policy {
+	p := auth.Policy{}
+	switch in.Auth {
+	case conf.AuthReceiveOnly:
+		p.Mode = auth.ReceiveOnly
+	case conf.AuthPermissive:
+		p.Mode = auth.Permissive
+	case conf.AuthEnforce:
+		p.Mode = auth.Enforce
+	}
+	for _, k := range in.Keys {
+		p.Keys = append(p.Keys, auth.Key{ID: k.ID, Secret: k.Secret.Bytes()})
+	}
+	return p
 }
 
 // addresses drops the prefix lengths: a virtual address is always a host

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/netip"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sasyncd/carp"
+	"sasyncd/carp/auth"
 	"sasyncd/carp/engine"
 	"sasyncd/cmd/internal/conf"
 )
@@ -16,17 +18,29 @@ func TestEngineConfig(t *testing.T) {
 	c, err := conf.ParseCarpd("carpd.conf", []byte(`
 group ipsec { preempt no  demote-at-start 2  start-hold 5s  require sasyncd  alone after 10s  prepare-timeout 3s  when-split prefer-traffic }
 group free { preempt yes  alone after never }
+group wary { preempt in-sync  preempt-delay 3s }
 vrrp in { carpdev eth1  vrid 10  priority 200  interval 100ms  address 10.1.0.1/24  address fd00::1/64  group ipsec }
 vrrp old { carpdev eth0  version 2  vrid 7  pass "geheim"  address 192.0.2.1/32  unicast { 192.0.2.3 }  group free }
+carp carp4 { carpdev eth2  vhid 9  pass "love"  advbase 0  advskew 64  address 2001:db8::1/128  address 198.51.100.1/32
+	carppeer 198.51.100.3  carp-dialect openbsd  preempt yes  group wary  auth permissive
+	key 3 0123456789abcdef0123456789abcdef  key 4 0xfedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210 }
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := engineConfig(c)
+	carpMachine := carp.CARPRouter(9, 0, 64, carp.OpenBSD)
+	carpMachine.Preempt = carp.PreemptYes
+	both := []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("198.51.100.1")}
+	policy := auth.Policy{Mode: auth.Permissive, Keys: []auth.Key{
+		{ID: 3, Secret: []byte("0123456789abcdef0123456789abcdef")},
+		{ID: 4, Secret: bytes.Repeat([]byte{0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10}, 4)},
+	}}
 	want := engine.Config{
 		Groups: []carp.GroupConfig{
-			{Name: "ipsec", DemoteAtStart: 2, StartHold: 5 * time.Second, Require: []string{"sasyncd"}, AloneAfter: 10 * time.Second, PrepareTimeout: 3 * time.Second},
-			{Name: "free", Preempt: true, AloneAfter: -1, PrepareTimeout: 2 * time.Second},
+			{Name: "ipsec", Preempt: carp.PreemptNo, DemoteAtStart: 2, StartHold: 5 * time.Second, Require: []string{"sasyncd"}, AloneAfter: 10 * time.Second, PrepareTimeout: 3 * time.Second},
+			{Name: "free", Preempt: carp.PreemptYes, AloneAfter: -1, PrepareTimeout: 2 * time.Second},
+			{Name: "wary", Preempt: carp.PreemptInSync, PreemptDelay: 3 * time.Second, AloneAfter: 10 * time.Second, PrepareTimeout: 2 * time.Second},
 		},
 		Routers: []engine.Router{
 			{
@@ -40,6 +54,15 @@ vrrp old { carpdev eth0  version 2  vrid 7  pass "geheim"  address 192.0.2.1/32 
 			{
 				Instance: "old", Group: "free", Device: "eth0", Machine: carp.RouterConfig{Proto: carp.VRRP2, ID: 7, Priority: 100, Interval: time.Second},
 				VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Peers: []netip.Addr{netip.MustParseAddr("192.0.2.3")}, Auth: "geheim",
+			},
+			{
+				Instance: "carp4", Group: "wary", Device: "eth2", Machine: carpMachine,
+				VIPs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}, Peers: []netip.Addr{netip.MustParseAddr("198.51.100.3")},
+				Auth: "love", Hashed: both, Trailer: policy,
+			},
+			{
+				Instance: "carp4", Group: "wary", Device: "eth2", Machine: carpMachine,
+				VIPs: []netip.Addr{netip.MustParseAddr("2001:db8::1")}, Auth: "love", Hashed: both, Trailer: policy,
 			},
 		},
 	}

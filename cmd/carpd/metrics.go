@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +22,7 @@ type collector struct {
 
 	state, term, demotion, fenced, age          *prometheus.Desc
 	sent, received, dropped, priority, silences *prometheus.Desc
+	advskew, trailers, digests                  *prometheus.Desc
 }
 
 func newCollector(eng *engine.Engine) *collector {
@@ -38,7 +41,10 @@ func newCollector(eng *engine.Engine) *collector {
 		sent:     desc("advertisements_sent_total", "Advertisements sent.", router),
 		received: desc("advertisements_received_total", "Valid advertisements of others received.", router),
 		dropped:  desc("advertisements_dropped_total", "Advertisements not taken.", router),
-		priority: desc("priority", "Priority as advertised.", router),
+		priority: desc("priority", "Priority as advertised (VRRP).", router),
+		advskew:  desc("advskew", "Advskew as advertised (CARP).", router),
+		trailers: desc("authentication_total", "Advertisements by what their authentication trailer proved.", append(router[:3:3], "found")),
+		digests:  desc("carp_bad_digests_total", "CARP advertisements with another pass phrase or set of addresses.", router),
 		silences: desc("peer_heard_seconds", "Seconds since another master was heard.", router),
 	}
 }
@@ -72,7 +78,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 				count(c.sent, r.Sent, g.Group, in.Name, r.Family)
 				count(c.received, r.Received, g.Group, in.Name, r.Family)
 				count(c.dropped, r.Dropped, g.Group, in.Name, r.Family)
-				gauge(c.priority, float64(r.Priority), g.Group, in.Name, r.Family)
+				if r.Priority != 0 {
+					gauge(c.priority, float64(r.Priority), g.Group, in.Name, r.Family)
+				} else {
+					gauge(c.advskew, float64(r.AdvSkew), g.Group, in.Name, r.Family)
+					count(c.digests, r.BadDigests, g.Group, in.Name, r.Family)
+				}
+				for _, found := range slices.Sorted(maps.Keys(r.Trailers)) {
+					count(c.trailers, r.Trailers[found], g.Group, in.Name, r.Family, found)
+				}
 				if r.Peer.IsValid() {
 					gauge(c.silences, float64(r.HeardMS)/1000, g.Group, in.Name, r.Family)
 				}

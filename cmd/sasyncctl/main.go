@@ -23,6 +23,7 @@ const usage = `  status                 who is master of what, who is in sync
   check                  would a failover work now?
   peers                  connected gateways
   show sa|flow|all [-v]  what the kernel holds, as ipsecctl prints it
+  diff                   what differs from what the master published
   resync                 fetch whole snapshots anew
   failover [GROUP]       hand mastership over
   reload                 read the configuration again`
@@ -105,9 +106,19 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) (int, er
 			return 0, err
 		}
 		if verb == "peers" {
-			return daemon.ExitOK, peers(out, s)
+			var known []member
+			if err := c.Get(ctx, "members", nil, &known); err != nil {
+				return 0, err
+			}
+			return daemon.ExitOK, peers(out, s, known)
 		}
 		return daemon.ExitOK, status(out, s)
+	case verb == "diff":
+		var raw json.RawMessage
+		if err := c.Get(ctx, "diff", nil, &raw); err != nil {
+			return 0, err
+		}
+		return diff(out, raw, f.JSON)
 	case verb == "check":
 		var raw json.RawMessage
 		if err := c.Get(ctx, "check", nil, &raw); err != nil {
@@ -116,6 +127,26 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) (int, er
 		return check(out, raw, f.JSON)
 	}
 	return 0, errUsage
+}
+
+func diff(out io.Writer, raw json.RawMessage, asJSON bool) (int, error) {
+	var list []engine.Difference
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return 0, err
+	}
+	code := daemon.ExitOK
+	if len(list) > 0 {
+		code = daemon.ExitFailure
+	}
+	if asJSON {
+		_, err := fmt.Fprintf(out, "%s\n", raw)
+		return code, err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, d := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Group, d.How, d.Item)
+	}
+	return code, w.Flush()
 }
 
 func check(out io.Writer, raw json.RawMessage, asJSON bool) (int, error) {
@@ -142,11 +173,28 @@ func check(out io.Writer, raw json.RawMessage, asJSON bool) (int, error) {
 	return code, nil
 }
 
-func peers(out io.Writer, s engine.Status) error {
+// member is what gossip tells of a gateway.
+type member struct {
+	Node, Host    string
+	Alive, Direct bool
+	Addresses     []string
+}
+
+func peers(out io.Writer, s engine.Status, known []member) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PEER\tNODE\tKERNEL\tCONNECTED")
 	for _, m := range s.Members {
 		fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\n", m.Peer, m.Node, m.Kernel, ago(m.Since))
+	}
+	for _, m := range known {
+		if m.Direct {
+			continue
+		}
+		state := "alive, no session from here"
+		if !m.Alive {
+			state = "gone"
+		}
+		fmt.Fprintf(w, "(%s %s)\t%.8s\t-\t%s\n", m.Host, strings.Join(m.Addresses, " "), m.Node, state)
 	}
 	return w.Flush()
 }

@@ -9,10 +9,11 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/show"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/members"
 )
 
 // verbs are the requests of sasyncctl.
-func verbs(e *engine.Engine, resign func(ctx context.Context, group string) error, reload func(context.Context) error) map[string]daemon.Verb {
+func verbs(e *engine.Engine, known *members.Members, resign func(ctx context.Context, group string) error, reload func(context.Context) error) map[string]daemon.Verb {
 	return map[string]daemon.Verb{
 		"status": {Handle: func(ctx context.Context, c *daemon.Call) error {
 			s, err := e.Status(ctx)
@@ -20,6 +21,13 @@ func verbs(e *engine.Engine, resign func(ctx context.Context, group string) erro
 				return err
 			}
 			return c.Send(s)
+		}},
+		"members": {Handle: func(ctx context.Context, c *daemon.Call) error {
+			out := []Known{}
+			for _, m := range known.Known() {
+				out = append(out, Known{Node: m.Node.String(), Alive: m.Alive, Direct: m.Direct, Host: m.Claim.Host, Addrs: m.Claim.Addrs})
+			}
+			return c.Send(out)
 		}},
 		"check": {Handle: func(ctx context.Context, c *daemon.Call) error {
 			s, err := e.Status(ctx)
@@ -62,6 +70,13 @@ func verbs(e *engine.Engine, resign func(ctx context.Context, group string) erro
 			}
 			return nil
 		}},
+		"diff": {Handle: func(ctx context.Context, c *daemon.Call) error {
+			list, err := e.Diff(ctx)
+			if err != nil {
+				return err
+			}
+			return c.Send(list)
+		}},
 		"resync": {Changes: true, Handle: func(ctx context.Context, c *daemon.Call) error {
 			return e.Resync(ctx)
 		}},
@@ -89,6 +104,15 @@ func verbs(e *engine.Engine, resign func(ctx context.Context, group string) erro
 		}},
 		"reload": {Changes: true, Handle: func(ctx context.Context, c *daemon.Call) error { return reload(ctx) }},
 	}
+}
+
+// Known is a member that gossip tells of, perhaps without a session.
+type Known struct {
+	Node   string   `json:"node"`
+	Host   string   `json:"host"`
+	Alive  bool     `json:"alive"`
+	Direct bool     `json:"direct"`
+	Addrs  []string `json:"addresses"`
 }
 
 // Verdict is the answer to "would a failover work now?".
@@ -142,6 +166,7 @@ func Check(s engine.Status) Verdict {
 		if g.Uncovered > 0 {
 			add(fmt.Sprintf("%s%d SAs cannot be kept ahead of the master", name, g.Uncovered), "rekey them")
 		}
+		v.Reasons = append(v.Reasons, keyingProblems(g)...)
 		for _, p := range g.Peers {
 			if g.Role == "MASTER" && p.Role == "MASTER" {
 				add(name+p.Peer+" is MASTER too", "the election is split: check the links that carry the advertisements")

@@ -116,6 +116,9 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			}
 			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorState, Group: name, Role: roleOf(m.State.State),
 				Term: term, VIPs: m.State.Addresses(), Reason: m.State.Reason})
+			if hearsMaster(m.State) { // the event may have been before our time, or before we gave way
+				e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorHeard, Group: name})
+			}
 		}
 	case api.EventPrepare, api.EventCancel:
 		kind := engine.ElectorPrepare
@@ -134,6 +137,18 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 	case api.EventStall:
 		e.log.Error("carpd was stalled", "group", m.Group, "for", m.For())
 	}
+}
+
+// hearsMaster reports whether advertisements of another master arrive.
+func hearsMaster(g *api.GroupState) bool {
+	for _, i := range g.Instances {
+		for _, r := range i.Routers {
+			if r.Peer.IsValid() && r.HeardMS < r.DownMS {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // of returns the instances that a group of carpd moves.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,19 +14,47 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
+	"sasyncd/sync/wire"
 )
 
-// sessions hands what the peers' manager reports to the engine.
+// sessions hands what the peers' manager reports to the engine, and gossip to
+// the membership, which never meet.
 type sessions struct {
 	*peer.Manager
-	events chan engine.PeerEvent
+	events  chan engine.PeerEvent
+	members *members.Members
+
+	mu   sync.Mutex
+	open map[wire.NodeID]*peer.Session
 }
 
 var _ engine.Session = (*peer.Session)(nil)
 
 func newSessions(m *peer.Manager) *sessions {
-	return &sessions{Manager: m, events: make(chan engine.PeerEvent)}
+	return &sessions{Manager: m, events: make(chan engine.PeerEvent), open: make(map[wire.NodeID]*peer.Session)}
+}
+
+// gossip sends a payload to a neighbour.
+func (s *sessions) gossip(to wire.NodeID, payload []byte) bool {
+	s.mu.Lock()
+	x := s.open[to]
+	s.mu.Unlock()
+	return x != nil && x.Send(&wire.Gossip{Payload: payload})
+}
+
+// neighbour notes that a session began or ended.
+func (s *sessions) neighbour(x *peer.Session, up bool) {
+	id := x.Hello().Node
+	s.mu.Lock()
+	if up {
+		s.open[id] = x
+	} else if s.open[id] == x {
+		delete(s.open, id)
+	}
+	s.mu.Unlock()
+	s.members.Neighbour(id, up)
 }
 
 // Events implements engine.Peers.
@@ -41,10 +70,16 @@ func (s *sessions) Run(ctx context.Context) error {
 		switch ev.Kind {
 		case peer.Up:
 			out.Kind, out.Hello = engine.PeerUp, ev.Session.Hello()
+			s.neighbour(ev.Session, true)
 		case peer.Message:
+			if g, ok := ev.Message.(*wire.Gossip); ok {
+				s.members.Receive(g.Payload)
+				continue
+			}
 			out.Kind = engine.PeerMessage
 		case peer.Down:
 			out.Kind = engine.PeerDown
+			s.neighbour(ev.Session, false)
 		}
 		select {
 		case s.events <- out:

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -73,21 +76,34 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 	ss := newSessions(mgr)
+	if ss.members, err = members.New(members.Config{Node: hello.Node, Send: ss.gossip, Log: log,
+		Claim: func() members.Claim { return claim(c, eng) }}); err != nil {
+		return nil, err
+	}
 	cfg := engineConfig(c, hello, fence, log)
+	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
+	ike, err := keyingOf(c, log)
+	if err != nil {
+		return nil, err
+	}
+	if len(ike) > 0 {
+		cfg.Keying = ike
+	}
 	eng = engine.New(cfg, k, ss, el)
 
 	reg := registry(eng)
 
 	// peersReady and the control socket serve from the start; the engine is
 	// ready once it has read the kernel.
-	reload := func(context.Context) error { return reloadFrom(f.Config, mgr) }
+	reload := func(context.Context) error { return reloadFrom(f.Config, c, mgr) }
 	tasks := []daemon.Task{
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
-		daemon.NewControlServer(c.Socket, log, verbs(eng, el.HandOver, reload)),
+		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
 	}
+	tasks = append(tasks, ike.tasks()...)
 	if c.Metrics.IsValid() {
 		alive := func() error {
 			if !eng.Alive(context.Background(), time.Second) {
@@ -109,8 +125,12 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		}
 		tasks = append(tasks, daemon.NewWeb(c.Metrics, log, reg, alive, fit))
 	}
+	var handOver func(context.Context) error
+	if c.Lock == conf.LockNone {
+		handOver = func(ctx context.Context) error { return drain(ctx, eng, el) }
+	}
 	return &daemon.Process{
-		Log: log, Notify: daemon.NewNotifier(), Tasks: tasks, Reload: reload,
+		Log: log, Notify: daemon.NewNotifier(), Tasks: tasks, Reload: reload, Drain: handOver,
 		Dump: func() {
 			if s, err := eng.Status(context.Background()); err == nil {
 				log.Info("state", "status", fmt.Sprintf("%+v", s))
@@ -122,9 +142,10 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 
 func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *slog.Logger) engine.Config {
 	cfg := engine.Config{
-		Node: hello.Node, Nonce: hello.Nonce, Peers: len(c.Peers),
+		Node: hello.Node, Nonce: hello.Nonce, Kernel: hello.Kernel, BigEndian: hello.BigEndian, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
 		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
+		Advance:      c.InboundAdvance,
 		ForwardFlush: c.FlushMode != conf.FlushNever, Log: log,
 	}
 	for _, g := range c.Groups {
@@ -143,6 +164,21 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		cfg.Fence = func(_ context.Context, vips []netip.Addr) error { return fence.Set(vips...) }
 	}
 	return cfg
+}
+
+// claim is what this node tells the other members about itself.
+func claim(c *conf.Sasyncd, eng *engine.Engine) members.Claim {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	out := members.Claim{Host: host, Addrs: listenAddrs(c), Roles: make(map[string]string)}
+	if eng != nil {
+		for _, g := range eng.Groups() {
+			out.Roles[g.Name] = g.Role.String()
+		}
+	}
+	return out
 }
 
 // bypass keeps a backup's own addresses inside reachable: the detour first, so
@@ -170,6 +206,47 @@ func bypass(k *kernel.Kernel, detour *kernel.Detour) func(context.Context, []net
 	}
 }
 
+// drainLimit bounds how long a stop waits for a hand-over.
+const drainLimit = 3 * time.Second
+
+// drain hands over what this node is MASTER of, if a standby is complete, and
+// waits for that. SAs and policies stay in the kernel.
+func drain(ctx context.Context, eng *engine.Engine, el elector) error {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	for asked := map[string]bool{}; ; {
+		s, err := eng.Status(ctx)
+		if err != nil {
+			return err
+		}
+		waiting := false
+		for _, g := range s.Groups {
+			ready := false
+			for _, st := range g.Standbys {
+				ready = ready || st.Complete
+			}
+			if g.Role != "MASTER" || !ready {
+				continue
+			}
+			waiting = true
+			if !asked[g.Name] {
+				asked[g.Name] = true
+				if err := el.HandOver(ctx, g.Name); err != nil {
+					return err
+				}
+			}
+		}
+		if !waiting {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("hand-over before the end: %w", ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // electorOf returns the source of roles that the configuration names.
 func electorOf(c *conf.Sasyncd, log *slog.Logger) elector {
 	if c.Lock != conf.LockNone {
@@ -192,11 +269,15 @@ func electorOf(c *conf.Sasyncd, log *slog.Logger) elector {
 }
 
 // reloadFrom reads the configuration again and applies what may change while
-// running: keys and peers. All or nothing.
-func reloadFrom(path string, mgr *peer.Manager) error {
+// running: keys and peers. All or nothing: any other change is refused with
+// its line, as it needs a restart, which loses nothing either.
+func reloadFrom(path string, running *conf.Sasyncd, mgr *peer.Manager) error {
 	c, err := conf.LoadSasyncd(path)
 	if err != nil {
 		return err
+	}
+	if line, err := fixedDifference(running, c); err != nil || line != "" {
+		return errors.Join(err, fmt.Errorf("%s: %q cannot be changed while running: restart sasyncd", path, line))
 	}
 	keys, err := keysOf(c)
 	if err != nil {
@@ -207,6 +288,40 @@ func reloadFrom(path string, mgr *peer.Manager) error {
 	}
 	mgr.SetKeys(keys)
 	return nil
+}
+
+// fixedDifference returns a statement in which two configurations differ beside
+// peers and keys, "" if there is none.
+func fixedDifference(a, b *conf.Sasyncd) (string, error) {
+	lines := func(c *conf.Sasyncd) (map[string]bool, error) {
+		var text strings.Builder
+		if err := c.Print(&text); err != nil {
+			return nil, err
+		}
+		out := make(map[string]bool)
+		for _, l := range strings.Split(text.String(), "\n") {
+			if !strings.HasPrefix(l, "peer ") && !strings.HasPrefix(l, "sharedkey ") {
+				out[l] = true
+			}
+		}
+		return out, nil
+	}
+	x, err := lines(a)
+	if err != nil {
+		return "", err
+	}
+	y, err := lines(b)
+	if err != nil {
+		return "", err
+	}
+	for _, pair := range [][2]map[string]bool{{x, y}, {y, x}} {
+		for _, l := range slices.Sorted(maps.Keys(pair[0])) {
+			if !pair[1][l] {
+				return l, nil
+			}
+		}
+	}
+	return "", nil
 }
 
 func nonce() uint64 {

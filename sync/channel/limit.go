@@ -19,7 +19,7 @@ const (
 	refusedBusy                 // too many connections without a frame
 	refusedRate                 // too many in a short time
 	refusedLate                 // no answer in time
-	refusedGone                 // closed before the answer
+	refusedGone                 // closed by the dialler before it was let in
 	refusedKey                  // the answer fits no key
 	refusedTLS                  // wrong identity, or TLS failed otherwise
 	refusedHello                // closed before its first frame

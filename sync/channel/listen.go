@@ -142,6 +142,9 @@ func (l *Listener) handshake(ctx context.Context, conn net.Conn, release func())
 	}
 	t := tls.Server(raw, k.listen())
 	if err := t.HandshakeContext(ctx); err != nil {
+		if errors.Is(refusal(err), ErrRefused) {
+			return nil, refusedGone, err // the dialler thought better of it
+		}
 		return nil, refusedTLS, err
 	}
 	if err := raw.SetDeadline(time.Time{}); err != nil {

@@ -4,13 +4,16 @@
 // As MASTER it publishes the group's SAs, policies and counters; as BACKUP it
 // makes the kernel what the master published, with outbound counters already
 // ahead by a margin, so that a takeover is constant work. One goroutine owns
-// all state; it is fed by channels and calls the kernel in short batches, so
-// that a message of the election is never kept waiting longer than one batch.
+// all state; it is fed by channels, and looks at the election first, so that a
+// message of the election waits at most for the message of a peer (128 records
+// or 1,000 counters) whose operations the kernel is carrying out.
 //
 // The parts are pure and tested alone: scope (what belongs to a group),
 // publisher and journal (the master's ordered sequence), receiver (the
-// standby's desired and actual state), holdback (deletions that wait). This
-// file and group.go join them; members.go speaks with the peers.
+// standby's desired and actual state; counters.go has its arithmetic), holdback
+// (deletions that wait), sums (digest.go, the audit of the stream). role.go
+// follows the election, master.go the kernel of a MASTER, members.go and
+// stream.go speak with the peers, tail.go and split.go are for the hard cases.
 package engine
 
 import (
@@ -29,6 +32,9 @@ import (
 type Config struct {
 	Node  wire.NodeID
 	Nonce uint64 // of this process
+	// Kernel and BigEndian are what this node's Hello says of its kernel.
+	Kernel    string
+	BigEndian bool
 	// Peers is how many members the configuration names; without hearing all
 	// of them a node cannot know that nobody holds more than it does.
 	Peers  int
@@ -43,6 +49,14 @@ type Config struct {
 	// ForwardFlush says whether a flush of the master's tables reaches the
 	// standbys (all flush modes but `never`).
 	ForwardFlush bool
+	// Advance raises a standby's inbound counters to what the master has
+	// probably received since its last report (`replay inbound advance`). It
+	// closes most of the gap in which packets captured before a takeover could
+	// be replayed, at the price of refusing some when traffic slows down.
+	Advance bool
+	// Terms remembers the highest term of each group over a restart; nil for
+	// no memory.
+	Terms Terms
 	// Skip are the peers' own addresses in `mode skipslave`.
 	Skip []netip.Addr
 	// Bypass keeps this node's own addresses inside reachable while it is
@@ -54,9 +68,17 @@ type Config struct {
 	// node was MASTER: nobody else on this machine would, and another node is
 	// about to take over. nil leaves it to the elector.
 	Fence func(ctx context.Context, vips []netip.Addr) error
+	// Keying switches the IKE daemons; nil leaves them alone.
+	Keying Keying
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
 	Wall func() time.Time
 	Log  *slog.Logger
+}
+
+// Terms is a memory of the highest term of each group.
+type Terms interface {
+	Term(group string) uint64
+	SetTerm(group string, term uint64)
 }
 
 // GroupConfig names a group.
@@ -128,6 +150,10 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 	e.wallOffset = e.offset()
 	for _, gc := range cfg.Groups {
 		g := newGroup(gc, cfg)
+		if cfg.Terms != nil {
+			g.term = cfg.Terms.Term(gc.Name)
+			g.stored = g.term
+		}
 		e.groups[g.name] = g
 		e.order = append(e.order, g)
 	}
@@ -150,6 +176,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
+		e.remember()
 		e.tellGroups()
 		// The election goes first: nothing may delay a change of role.
 		select {
@@ -240,7 +267,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 		return
 	}
 	for _, g := range e.order {
-		e.groupDumped(ctx, g, g.select_(r.snap))
+		e.groupDumped(ctx, g, g.pick(r.snap))
 	}
 	e.bypass(ctx, r.snap.Policies)
 	select {
@@ -291,6 +318,19 @@ func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
 		return
 	}
 	e.bypassed = len(vips) > 0
+}
+
+// remember keeps the highest terms over a restart.
+func (e *Engine) remember() {
+	if e.cfg.Terms == nil {
+		return
+	}
+	for _, g := range e.order {
+		if g.term > g.stored {
+			g.stored = g.term
+			e.cfg.Terms.SetTerm(g.name, g.term)
+		}
+	}
 }
 
 // clockStepLimit is far above what slewing does within one tick.

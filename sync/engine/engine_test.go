@@ -63,8 +63,14 @@ func TestSnapshotDeltasAndAudit(t *testing.T) {
 		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA, SA: fresh[0].SA})
 		time.Sleep(20 * time.Millisecond)
 		w.equal("20 ms after a rekey")
-		// A manual deletion on the standby heals and is counted.
+		// A manual deletion on the standby shows, heals and is counted.
+		if d, err := w.nodes[1].engine.Diff(t.Context()); err != nil || len(d) != 0 {
+			t.Errorf("differences of an equal standby: %v %v", d, err)
+		}
 		w.nodes[1].kernel.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: &next})
+		if d, err := w.nodes[1].engine.Diff(t.Context()); err != nil || len(d) != 1 || d[0].How != "missing" || d[0].Item != next.Key.String() {
+			t.Errorf("differences after a manual deletion: %v %v", d, err)
+		}
 		time.Sleep(time.Second)
 		w.equal("after a manual deletion on the standby")
 		if s, _ := w.nodes[1].engine.Status(context.Background()); s.Counts.Repairs != 1 {

@@ -28,32 +28,6 @@ type membership struct {
 	in        uint32        // handle of its stream to us
 }
 
-// outStream is a stream to one member.
-type outStream struct {
-	handle            uint32
-	cursor            *cursor // non-nil during the snapshot
-	snapDone          bool    // acknowledged
-	sas, policies     uint32  // snapshot records sent
-	sent, acked       uint32  // records
-	ackSeq            uint64
-	sentEpoch         uint64
-	ackEpoch          uint64
-	began             time.Time
-	ackAt             time.Time
-	finishedAt        time.Time
-	snapshot          bool
-	snapSAs, snapPols uint32
-	digestAt          time.Time
-}
-
-// snapWindow is how many records of a snapshot may be unacknowledged, so that
-// a snapshot never fills the queue that the deltas need; snapBatch is how many
-// travel in one message.
-const (
-	snapWindow = 2048
-	snapBatch  = 128
-)
-
 // sorted returns the members by node id, so that choices do not depend on the
 // order of a map.
 func (e *Engine) sorted() []*member {
@@ -234,43 +208,6 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 	e.tellReadiness(g, time.Now())
 }
 
-// laterTerm is what a master does that meets a standby of a later term.
-func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.GroupState) {
-	if gs.Have.Node != m.hello.Node {
-		// It follows somebody else: this node is a stale one that came back.
-		e.log.Error("a later master exists, giving way", "group", g.name, "term", g.term, "later", gs.Have.Term, "node", gs.Have.Node.String())
-		e.elector.Resign(g.name, "stale: a later master exists")
-		return
-	}
-	// It was that master itself and gave way: advertisements know priorities,
-	// not terms. Go on under a term above both, or nobody who followed it would
-	// follow this node.
-	g.term = max(gs.Term, gs.Have.Term) + 1
-	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
-	g.toldOnce = false
-	e.becomeMaster(ctx, g)
-	e.broadcast(&wire.State{GroupState: g.state()})
-	e.tellReadiness(g, time.Now())
-}
-
-// twoMasters resolves a split.
-func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
-	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
-	now := time.Now()
-	if yield && now.Sub(g.handedAt) < yieldPause {
-		return // the successor that this node has made
-	}
-	if now.Sub(g.yielded) >= yieldPause {
-		g.yielded = now
-		e.stats.SplitsSeen++
-		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", yield)
-		if yield {
-			g.yieldedTo = m.hello.Node
-			e.elector.Resign(g.name, "another master with a higher term")
-		}
-	}
-}
-
 // follow asks the member that is master, with the highest term, for its
 // stream, unless it is followed already.
 func (e *Engine) follow(g *group, again bool) {
@@ -303,157 +240,6 @@ func (e *Engine) follow(g *group, again bool) {
 	e.send(best, &wire.Request{Group: g.name, Have: g.rcv.pos})
 }
 
-// request answers a standby: the journal behind what it has, else a snapshot.
-func (e *Engine) request(m *member, req *wire.Request) {
-	g := e.groups[req.Group]
-	ms := m.groups[req.Group]
-	if g == nil || ms == nil {
-		return
-	}
-	if g.pub == nil {
-		if g.role != wire.RoleMaster {
-			e.giveTail(m, g, req.Have)
-		}
-		e.send(m, &wire.State{GroupState: g.state()}) // also says that this is all
-		return
-	}
-	m.nextOut++
-	out := &outStream{handle: m.nextOut, began: time.Now(), ackAt: time.Now()}
-	ms.out = out
-	if req.Have.Complete && req.Have.StreamID == g.pub.stream {
-		if tail, ok := g.pub.journal.since(req.Have.Seq, g.pub.seq); ok {
-			e.stats.Resumes++
-			out.snapDone, out.ackSeq = true, req.Have.Seq
-			e.send(m, &wire.Resume{Stream: out.handle, ID: g.pub.stream, Seq: req.Have.Seq})
-			now := time.Now()
-			for chunk := range slices.Chunk(tail, snapBatch) {
-				recs := make([]wire.Record, len(chunk))
-				for i, je := range chunk {
-					recs[i] = je.rec
-					recs[i].SentAge = uint64(now.Sub(je.at).Microseconds())
-				}
-				first := req.Have.Seq + 1
-				req.Have.Seq += uint64(len(recs))
-				out.sent += uint32(len(recs))
-				if !e.send(m, &wire.Batch{Stream: out.handle, First: first, Records: recs}) {
-					return
-				}
-			}
-			e.sendCountersTo(g, m, out, now)
-			return
-		}
-	}
-	e.stats.SnapshotsSent++
-	out.snapshot = true
-	out.cursor = g.pub.snapshot()
-	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
-	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
-	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
-	e.pump(g, m, out)
-}
-
-// pump sends as much of a snapshot as the window allows.
-func (e *Engine) pump(g *group, m *member, out *outStream) {
-	for out.cursor != nil && out.sent-out.acked < snapWindow {
-		recs := g.pub.next(out.cursor, snapBatch)
-		for _, r := range recs {
-			if r.Kind == wire.PutSA {
-				out.sas++
-			} else {
-				out.policies++
-			}
-		}
-		out.sent += uint32(len(recs))
-		if len(recs) > 0 && !e.send(m, &wire.Batch{Stream: out.handle, First: g.pub.seq + 1, Records: recs}) {
-			return
-		}
-		if out.cursor.done() {
-			out.cursor = nil
-			out.sentEpoch = g.pub.epoch
-			e.send(m, &wire.SnapEnd{Stream: out.handle, Seq: g.pub.seq, SAs: out.sas, Policies: out.policies})
-		}
-	}
-}
-
-// publish sends deltas to every standby that follows.
-func (e *Engine) publish(g *group, recs []wire.Record) {
-	if len(recs) == 0 {
-		return
-	}
-	e.stats.RecordsSent += uint64(len(recs))
-	first := g.pub.seq + 1 - uint64(len(recs))
-	for _, m := range e.sorted() {
-		ms := m.groups[g.name]
-		if ms == nil || ms.out == nil {
-			continue
-		}
-		n := first
-		for chunk := range slices.Chunk(recs, snapBatch) {
-			if ms.out == nil || !e.send(m, &wire.Batch{Stream: ms.out.handle, First: n, Records: chunk}) {
-				break
-			}
-			ms.out.sent += uint32(len(chunk))
-			n += uint64(len(chunk))
-		}
-	}
-}
-
-// sendCounters sends the counters that moved to every standby that follows.
-func (e *Engine) sendCounters(g *group, now time.Time) {
-	for _, m := range e.sorted() {
-		if ms := m.groups[g.name]; ms != nil && ms.out != nil {
-			out := ms.out
-			e.sendCountersTo(g, m, out, now)
-			e.sendDigest(g, m, out, now)
-		}
-	}
-}
-
-// counterBatch is how many counters travel in one message: at most 20 bytes
-// each, far below a frame's limit, and one short batch for the standby's
-// kernel.
-const counterBatch = 1000
-
-func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Time) {
-	if out.cursor != nil {
-		return // the snapshot carries them
-	}
-	entries := g.pub.countersSince(out.sentEpoch)
-	slices.SortFunc(entries, func(a, b wire.CounterEntry) int { return int(int64(a.Handle) - int64(b.Handle)) })
-	out.sentEpoch = g.pub.epoch
-	e.stats.CountersSent += uint64(len(entries))
-	// An empty message still says that the master is alive and idle.
-	for first := true; first || len(entries) > 0; first = false {
-		n := min(len(entries), counterBatch)
-		if !e.send(m, &wire.Counters{Stream: out.handle, Epoch: g.pub.epoch, Entries: entries[:n]}) {
-			return
-		}
-		entries = entries[n:]
-	}
-}
-
-// acked notes what a standby's kernel holds.
-func (e *Engine) acked(m *member, a *wire.Ack) {
-	for name, ms := range m.groups {
-		if ms.out == nil || ms.out.handle != a.Stream {
-			continue
-		}
-		out, g := ms.out, e.groups[name]
-		if g.pub == nil || a.Seq > g.pub.seq || a.Epoch > g.pub.epoch || a.Installed-out.acked > out.sent-out.acked {
-			e.refuse(m, "acknowledged what was never sent")
-			return
-		}
-		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, time.Now()
-		if a.SnapDone && !out.snapDone {
-			out.snapDone, out.finishedAt = true, time.Now()
-			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.finishedAt.Sub(out.began))
-		}
-		e.pump(g, m, out)
-		e.advanceHandover(g, time.Now())
-		return
-	}
-}
-
 // streamBegins accepts a stream of a member that is master of the group.
 func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id wire.StreamID, begin func(*group) bool) {
 	g := e.groups[id.Group]
@@ -472,6 +258,7 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 	if !begin(g) {
 		return
 	}
+	g.rcv.alike = m.hello.Kernel == e.cfg.Kernel && m.hello.BigEndian == e.cfg.BigEndian
 	delete(m.streams, ms.in)
 	ms.in = handle
 	m.streams[handle] = g

@@ -21,6 +21,11 @@ import (
 type receiver struct {
 	margin sadb.Margin
 	sweeps bool // flushmode startup: sweep at the end of a snapshot
+	// alike: this kernel reads netlink attributes as the master's does, so that
+	// those which this code does not know may be passed on.
+	alike bool
+	// advance: inbound counters go to where the master's probably are.
+	advance bool
 
 	pos      wire.StreamPos // what is installed, of which stream
 	inSnap   bool
@@ -60,6 +65,10 @@ type wantPolicy struct {
 	failed error
 }
 
+// errUnlike refuses an item with attributes that this code does not know and
+// that another kernel release may read differently.
+var errUnlike = errors.New("it has attributes unknown to this version, and the master's kernel is of another release")
+
 // haveSA is what is known of an SA in this kernel.
 type haveSA struct {
 	core   wire.Sum
@@ -74,9 +83,9 @@ type haveSA struct {
 	virgin bool
 }
 
-func newReceiver(m sadb.Margin, sweeps bool) *receiver {
+func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 	return &receiver{
-		margin: m, sweeps: sweeps,
+		margin: m, sweeps: sweeps, advance: advance,
 		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
 		handles:    make(map[uint32]*wantSA),
@@ -221,6 +230,10 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 // wantSAOps returns what it takes to make the kernel's SA what w wants.
 func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 	h, ok := r.have[w.sa.Key]
+	if len(w.sa.Unknown) > 0 && !r.alike {
+		w.failed = errUnlike
+		return r.withdraw(w)
+	}
 	if r.ahead(w, 0, 0); w.short {
 		return r.withdraw(w)
 	}
@@ -241,89 +254,12 @@ func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}, add}
 }
 
-// withdraw takes an outbound SA out of the kernel whose counter cannot be kept
-// ahead of the master's: after a takeover it must not be used. Its policy then
-// finds no SA, and the IKE daemon negotiates a new one.
-func (r *receiver) withdraw(w *wantSA) []sadb.Op {
-	if _, ok := r.have[w.sa.Key]; !ok {
-		return nil
-	}
-	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}}
-}
-
-// Excess is how far a counter may stand above what the master sent before a
-// standby makes the SA anew with a smaller one, which it may only when it has
-// never sent on it. A margin that grew while the master was not heard leaves
-// such counters behind; half of what a receiver accepts is left for the future.
-const (
-	excessESN    = uint64(1) << 30
-	excessLegacy = uint64(1) << 28
-)
-
-// overshoots reports whether h stands so far above w's need that it should be
-// made anew, and may be.
-func (r *receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
-	limit := excessLegacy
-	if w.sa.ESN() {
-		limit = excessESN
-	}
-	return h.virgin && h.oseq > need && h.oseq-w.sa.OSeq >= limit
-}
-
-// installed returns the SA as this standby's kernel shall hold it: the
-// outbound counter ahead by the margin and never below h, ages counted on.
-func (r *receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
-	c := *w.sa
-	c.Limits = w.limits
-	c.OSeq = r.ahead(w, 0, h.oseq)
-	passed := uint64(max(now.Sub(w.at), 0) / time.Second)
-	c.Age += passed
-	if c.Used {
-		c.UseAge += passed
-	}
-	return &c
-}
-
-// ahead returns the outbound counter for w and notes whether it is covered.
-func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
-	if w.sa.Dir == sadb.DirIn {
-		return w.sa.OSeq
-	}
-	lead, covered := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), stale)
-	v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)
-	w.short = !covered || !fits
-	return max(v, floor)
-}
-
-// counterOps raises the kernel's counters to what w needs; none if they are
-// there already.
-func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
-	h, ok := r.have[w.sa.Key]
-	if !ok || h.core != w.core {
-		return nil
-	}
-	need := r.ahead(w, stale, 0)
-	if w.short {
-		return r.withdraw(w)
-	}
-	if r.overshoots(w, h, need) {
-		return append(r.withdraw(w), sadb.Op{Kind: sadb.OpAddSA, SA: r.installed(now, w, haveSA{})})
-	}
-	v := max(need, h.oseq)
-	if v == h.oseq && w.sa.Seq <= h.seq {
-		return nil
-	}
-	c := r.installed(now, w, h)
-	c.OSeq = v
-	if w.sa.Seq <= h.seq {
-		c.Seq = h.seq
-	}
-	c.Bitmap = nil // the whole window counts as seen
-	return []sadb.Op{{Kind: sadb.OpSetCounters, SA: c}}
-}
-
 func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	d, ok := r.havePolicy[w.policy.Key]
+	if len(w.policy.Unknown) > 0 && !r.alike {
+		w.failed = errUnlike
+		return nil
+	}
 	switch {
 	case !ok:
 		return []sadb.Op{{Kind: sadb.OpAddPolicy, Policy: w.policy}}
@@ -400,44 +336,6 @@ func (r *receiver) oldestWanted() []*wantSA {
 		out = append(out, r.want[sa.Key])
 	}
 	return out
-}
-
-// setCounters takes a message of the counter stream.
-func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, entries []wire.CounterEntry) []sadb.Op {
-	r.counters, r.epoch = now, max(r.epoch, epoch)
-	var ops []sadb.Op
-	for _, e := range entries {
-		w := r.handles[e.Handle]
-		if w == nil {
-			continue
-		}
-		c := *w.sa
-		passed := uint64(max(now.Sub(w.at), 0) / time.Second)
-		c.Age += passed
-		c.Used = true
-		c.UseAge += passed
-		c.OSeq, c.Seq = max(c.OSeq, e.OSeq), max(c.Seq, e.Seq)
-		c.Bytes, c.Packets, c.Bitmap = e.Bytes, e.Packets, nil
-		w.sa, w.at = &c, now
-		w.rate.Report(c.Packets, mono)
-		ops = append(ops, r.counterOps(now, w, 0)...)
-	}
-	return ops
-}
-
-// raise widens the margins while no update arrives.
-func (r *receiver) raise(now time.Time) []sadb.Op {
-	stale := now.Sub(r.counters)
-	if r.counters.IsZero() || stale < 2*r.margin.Interval {
-		return nil
-	}
-	var ops []sadb.Op
-	for _, w := range r.want {
-		if w.rate.Peak() > 0 {
-			ops = append(ops, r.counterOps(now, w, stale)...)
-		}
-	}
-	return ops
 }
 
 // result notes how the kernel answered an operation and returns what to try
@@ -527,39 +425,4 @@ func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	for _, e := range p.policies {
 		r.wantsPolicy(&wantPolicy{policy: e.policy, digest: policyDigest(e.policy)})
 	}
-}
-
-// retire raises every outbound counter in the kernel by this node's margin and
-// the successor's, which is configured alike.
-func (r *receiver) retire(now time.Time) []sadb.Op {
-	var ops []sadb.Op
-	for k, h := range r.have {
-		w := r.want[k]
-		if w == nil || w.sa.Dir == sadb.DirIn || w.core != h.core {
-			continue
-		}
-		lead, _ := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), 0)
-		v, fits := sadb.Ahead(w.sa.ESN(), max(h.oseq, w.sa.OSeq), 2*lead)
-		w.short = !fits
-		c := r.installed(now, w, h)
-		c.OSeq, c.Seq, c.Bitmap = v, max(c.Seq, h.seq), nil
-		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
-	}
-	return ops
-}
-
-// rebase writes all ages anew after a step of this node's wall clock, from
-// which the kernel computes when a lifetime ends.
-func (r *receiver) rebase(now time.Time) []sadb.Op {
-	var ops []sadb.Op
-	for k, w := range r.want {
-		h, ok := r.have[k]
-		if !ok || h.core != w.core {
-			continue
-		}
-		c := r.installed(now, w, h)
-		c.OSeq, c.Seq, c.Bitmap = max(c.OSeq, h.oseq), max(c.Seq, h.seq), nil
-		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
-	}
-	return ops
 }

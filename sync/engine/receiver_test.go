@@ -18,7 +18,7 @@ type standby struct {
 }
 
 func newStandby(t *testing.T) *standby {
-	s := &standby{t, newReceiver(sadb.DefaultMargin(), true), newSimKernel()}
+	s := &standby{t, newReceiver(sadb.DefaultMargin(), true, false), newSimKernel()}
 	s.r.observe(&sadb.Snapshot{}, newTouched())
 	s.r.begin(wire.StreamID{Group: "g", Term: 1}, 0)
 	return s
@@ -138,5 +138,42 @@ func TestFlushModes(t *testing.T) {
 				t.Errorf("forwarding flushes: %v, standby holds %q", forward, got)
 			}
 		})
+	}
+}
+
+// TestInboundAdvance: with `replay inbound advance` a standby refuses what the
+// master has probably received since its last report, without it it does not.
+func TestInboundAdvance(t *testing.T) {
+	for _, advance := range []bool{false, true} {
+		s := newStandby(t)
+		s.r.advance = advance
+		sa := *tunnel(rand.New(rand.NewPCG(1, 1)), 2, false)[1].SA
+		sa.Dir = sadb.DirIn
+		s.put(&sa, 1)
+		s.counters(1*time.Second, wire.CounterEntry{Handle: 1, Seq: 10_000, Packets: 10_000})
+		s.counters(2*time.Second, wire.CounterEntry{Handle: 1, Seq: 20_000, Packets: 20_000})
+		want := uint64(20_000)
+		if advance {
+			want = 28_000 // 80 % of a second at 10,000 packets/s
+		}
+		if got := s.k.sas[sa.Key].Seq; got != want {
+			t.Errorf("advance %v: inbound counter at %d, want %d", advance, got, want)
+		}
+	}
+}
+
+// TestUnknownAttributes: what this version does not know is passed on between
+// like kernels and refused, and reported, between others.
+func TestUnknownAttributes(t *testing.T) {
+	for _, alike := range []bool{true, false} {
+		s := newStandby(t)
+		s.r.alike = alike
+		sa := outbound(1)
+		sa.Unknown = []sadb.Attr{{Type: 99, Data: []byte{1, 2}}}
+		s.put(sa, 1)
+		_, _, refused, _ := s.r.counts()
+		if got := s.k.sas[sa.Key] != nil; got != alike || (refused == 0) != alike {
+			t.Errorf("like kernels %v: installed %v, %d refused", alike, got, refused)
+		}
 	}
 }

@@ -51,6 +51,7 @@ type simNode struct {
 	elector *simElector
 	peers   *simPeers
 	engine  *Engine
+	keying  Keying       // nil for none
 	wall    atomic.Int64 // how far the wall clock is off, in nanoseconds
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -81,7 +82,7 @@ func (n *simNode) boot(nonce uint64) {
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
 		Node: n.id, Nonce: nonce, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup}}, n.w.more...),
-		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log,
+		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -108,3 +108,40 @@ func yields(term uint64, node wire.NodeID, otherTerm uint64, other wire.NodeID) 
 // yieldPause keeps a master that was told to yield from being told again with
 // every message while the election moves.
 const yieldPause = 3 * time.Second
+
+// laterTerm is what a master does that meets a standby of a later term.
+func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.GroupState) {
+	if gs.Have.Node != m.hello.Node {
+		// It follows somebody else: this node is a stale one that came back.
+		e.log.Error("a later master exists, giving way", "group", g.name, "term", g.term, "later", gs.Have.Term, "node", gs.Have.Node.String())
+		e.elector.Resign(g.name, "stale: a later master exists")
+		return
+	}
+	// It was that master itself and gave way: advertisements know priorities,
+	// not terms. Go on under a term above both, or nobody who followed it would
+	// follow this node.
+	g.term = max(gs.Term, gs.Have.Term) + 1
+	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
+	g.toldOnce = false
+	e.becomeMaster(ctx, g)
+	e.broadcast(&wire.State{GroupState: g.state()})
+	e.tellReadiness(g, time.Now())
+}
+
+// twoMasters resolves a split.
+func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
+	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
+	now := time.Now()
+	if yield && now.Sub(g.handedAt) < yieldPause {
+		return // the successor that this node has made
+	}
+	if now.Sub(g.yielded) >= yieldPause {
+		g.yielded = now
+		e.stats.SplitsSeen++
+		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", yield)
+		if yield {
+			g.yieldedTo = m.hello.Node
+			e.elector.Resign(g.name, "another master with a higher term")
+		}
+	}
+}

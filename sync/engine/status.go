@@ -43,6 +43,7 @@ type GroupStatus struct {
 	CounterAge float64          `json:"counter_age_seconds"`
 	Standbys   []StandbyStatus  `json:"standbys"`
 	Peers      []GroupPeerState `json:"peers"`
+	Keying     KeyingStatus     `json:"keying"`
 }
 
 // StandbyStatus is one standby of a group of which this node is MASTER.
@@ -130,6 +131,9 @@ func (e *Engine) status(now time.Time) Status {
 			if ms.out != nil && g.pub != nil {
 				gs.Standbys = append(gs.Standbys, g.standby(m, ms.out, now))
 			}
+		}
+		if e.cfg.Keying != nil {
+			gs.Keying = e.cfg.Keying.Status(g.name)
 		}
 		s.Groups = append(s.Groups, gs)
 	}

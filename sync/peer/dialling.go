@@ -31,7 +31,7 @@ type round struct {
 
 func (m *machine) setAddrs(addrs []netip.AddrPort) {
 	m.addrs, m.first = addrs, 0
-	if r := m.round; r != nil {
+	if r := m.round; r != nil && r.greeting == nil {
 		r.todo = slices.DeleteFunc(r.todo, func(a netip.AddrPort) bool { return !slices.Contains(addrs, a) })
 		for _, a := range addrs {
 			if !slices.Contains(r.todo, a) && !slices.Contains(r.dialling, a) {

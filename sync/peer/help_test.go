@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -169,7 +170,7 @@ func run(t *testing.T, name string, cfg Config) *node {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := m.Run(ctx); err != nil {
+		if err := m.Run(ctx); err != nil && !errors.Is(err, net.ErrClosed) { // closed by a crash
 			t.Errorf("%s: %v", name, err)
 		}
 	}()

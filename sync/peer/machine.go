@@ -28,119 +28,6 @@ const (
 	keyGrace     = 30 * time.Second // to replace a connection under a removed key
 )
 
-// connID names a connection between the machine and its runner.
-type connID uint64
-
-// event is what happens to a machine; nil is the passing of time.
-type event interface{}
-
-type (
-	// evAddrs replaces the peer's addresses, in order of preference.
-	evAddrs struct{ Addrs []netip.AddrPort }
-	// evDialled tells that a connection was opened to Addr, evDialFailed that
-	// it was not.
-	evDialled struct {
-		Conn connID
-		Addr netip.AddrPort
-	}
-	evDialFailed struct {
-		Addr netip.AddrPort
-		Err  error
-	}
-	// evAccepted tells that the peer opened a connection, from Addr.
-	evAccepted struct {
-		Conn connID
-		From netip.Addr
-	}
-	// evReceived is a message. Taken is for a Hello only: the name of another
-	// peer that is connected with the same node id.
-	evReceived struct {
-		Conn  connID
-		Msg   wire.Message
-		Taken string
-	}
-	// evLost tells that a connection ended: reading failed, or writing.
-	evLost struct {
-		Conn    connID
-		Err     error
-		Writing bool
-	}
-	// evMoved tells that what is sent goes to the new connection now and the
-	// old one was told so.
-	evMoved struct{ Conn connID }
-	// evHold tells that messages are not read for want of a taker, or are
-	// again.
-	evHold struct{ On bool }
-	// evKick asks to connect at once.
-	evKick struct{}
-	// evRenew asks to replace the connection; KeyGone: the key it was made
-	// under is no longer accepted.
-	evRenew struct{ KeyGone bool }
-	// evClose ends the session.
-	evClose struct {
-		Code wire.ByeCode
-		Text string
-	}
-)
-
-// action is what the runner has to do.
-type action interface{}
-
-type (
-	// actDial opens a connection, actCancel gives up doing so.
-	actDial   struct{ Addr netip.AddrPort }
-	actCancel struct{ Addr netip.AddrPort }
-	// actGreet sends Hello.
-	actGreet struct {
-		Conn connID
-		Gen  uint32
-		Move bool
-	}
-	// actRead lets messages behind the first be read.
-	actRead struct{ Conn connID }
-	// actShut says Bye and closes, actDrop closes at once.
-	actShut struct {
-		Conn connID
-		Code wire.ByeCode
-		Text string
-	}
-	actDrop struct{ Conn connID }
-	// actUp begins a session on a connection, actDown ends it.
-	actUp struct {
-		Conn    connID
-		Hello   *wire.Hello
-		Version uint16
-	}
-	actDown struct{ Reason Reason }
-	// actMove moves what is sent from the session's connection to another.
-	actMove struct{ From, To connID }
-	// actSend sends ahead of what is queued.
-	actSend struct{ Msg wire.Message }
-	// actDeliver gives a message to the consumer.
-	actDeliver struct{ Msg wire.Message }
-	// actTrouble tells why there is no session, for logs and status.
-	actTrouble struct{ Reason Reason }
-)
-
-// Reason says why a session or an attempt ended. Remote: the peer said so.
-type Reason struct {
-	Code   wire.ByeCode
-	Text   string
-	Remote bool
-}
-
-// String returns the words for a log.
-func (r Reason) String() string {
-	s := r.Code.String()
-	if r.Text != "" {
-		s += ": " + r.Text
-	}
-	if r.Remote {
-		s = "peer says " + s
-	}
-	return s
-}
-
 // link is a connection as the machine sees it.
 type link struct {
 	id      connID
@@ -256,15 +143,15 @@ func (m *machine) Deadline() (at time.Time) {
 		}
 		if !m.held {
 			earlier(m.lastRecv.Add(deadAfter))
-			if m.round == nil && m.mayLeave() {
-				earlier(later(m.lastRecv.Add(suspectAfter), m.nextDial))
-			}
 		}
 		if m.round == nil && m.next == nil {
 			earlier(later(m.renewAt, m.nextDial))
+			if !m.held && m.mayLeave() {
+				earlier(later(m.lastRecv.Add(suspectAfter), m.nextDial))
+			}
 		}
 	}
-	if r := m.round; r != nil && len(r.todo) > 0 {
+	if r := m.round; r != nil && r.greeting == nil && len(r.todo) > 0 {
 		earlier(r.nextAt)
 	}
 	return at
@@ -399,114 +286,6 @@ func words(err error) string {
 		return "closed"
 	}
 	return err.Error()
-}
-
-// fail ends the session without a word on its connections.
-func (m *machine) fail(why Reason) {
-	m.do(actDrop{m.cur.id})
-	m.down(why)
-}
-
-// close ends the session with a word.
-func (m *machine) close(ev evClose) {
-	if m.cur == nil {
-		return
-	}
-	m.do(actShut{m.cur.id, ev.Code, ev.Text})
-	m.down(Reason{Code: ev.Code, Text: ev.Text})
-}
-
-// down forgets the session. Its connection was closed by the caller.
-func (m *machine) down(why Reason) {
-	if m.next != nil {
-		m.do(actDrop{m.next.id})
-		m.next = nil
-	}
-	m.cur, m.held, m.wasTold = nil, false, false
-	if m.round != nil {
-		m.round.why = forContact // whatever it was begun for
-	}
-	if m.now.Sub(m.upSince) >= stableAfter {
-		m.backoff = backoffMin
-		m.nextDial = m.now
-	} else {
-		m.delay()
-	}
-	if why.Code == wire.ByeShutdown {
-		m.nextDial = later(m.nextDial, m.now.Add(backoffMin))
-	}
-	m.do(actDown{why})
-}
-
-// delay puts the next attempt off, longer each time.
-func (m *machine) delay() {
-	m.nextDial = m.now.Add(m.backoff)
-	m.backoff = min(2*m.backoff, backoffMax)
-}
-
-// kick connects at once: after a change of role nobody wants to wait.
-func (m *machine) kick() {
-	m.backoff = backoffMin
-	m.nextDial = m.now
-	clear(m.own)
-	if r := m.round; r != nil {
-		r.nextAt = m.now
-	}
-}
-
-func (m *machine) renew(keyGone bool) {
-	if m.cur == nil {
-		return
-	}
-	m.renewAt = m.now
-	if keyGone && m.keyBy.IsZero() {
-		m.keyBy = m.now.Add(keyGrace)
-	}
-}
-
-// begin notes that a session begins, or is carried on, on l.
-func (m *machine) begin(l *link) {
-	m.gen, m.nonce = l.gen, l.hello.Nonce
-	m.upSince, m.lastRecv, m.nextDial = m.now, m.now, m.now
-	m.renewAt, m.keyBy = m.now.Add(renewAfter), time.Time{}
-	if !l.dialled {
-		m.renewAt = m.renewAt.Add(renewLater)
-	}
-}
-
-// startUp begins a session on l.
-func (m *machine) startUp(l *link) {
-	m.cur, m.held, m.token, m.wasTold = l, false, 0, false
-	m.lastPing = time.Time{} // at once: it tells the listener that it was accepted
-	m.begin(l)
-	m.do(actUp{l.id, l.hello, l.version})
-	m.do(actRead{l.id})
-}
-
-// startMove carries the session on, on l.
-func (m *machine) startMove(l *link) {
-	m.next, m.told = l, false
-	m.moveBy = m.now.Add(moveTimeout)
-	m.begin(l)
-	m.do(actMove{m.cur.id, l.id})
-	if m.wasTold {
-		m.do(actRead{l.id})
-	}
-}
-
-// asksToMove reports whether a connection of ours is greeted to which the
-// session is to move.
-func (m *machine) asksToMove() bool {
-	return m.round != nil && m.round.greeting != nil && m.round.greeting.move
-}
-
-// finishMove leaves the old connection when both directions have.
-func (m *machine) finishMove() {
-	if !m.told || !m.wasTold {
-		return
-	}
-	m.do(actDrop{m.cur.id})
-	m.cur, m.next, m.wasTold = m.next, nil, false
 }
 
 // lower reports whether this node's id is the lower one.

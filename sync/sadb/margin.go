@@ -85,6 +85,7 @@ type Rate struct {
 	packets uint64
 	at      time.Duration // of the last report, on the caller's monotonic clock
 	peak    float32
+	last    float32 // between the last two reports
 	seen    bool
 }
 
@@ -99,15 +100,17 @@ func (r *Rate) Report(n uint64, at time.Duration) {
 	if r.seen && n >= r.packets && at > r.at {
 		dt := (at - r.at).Seconds()
 		r.peak *= float32(halfLife(dt))
-		if pps := float32(float64(n-r.packets) / dt); pps > r.peak {
-			r.peak = pps
-		}
+		r.last = float32(float64(n-r.packets) / dt)
+		r.peak = max(r.peak, r.last)
 	}
 	r.packets, r.at, r.seen = n, at, true
 }
 
 // Peak returns the highest rate seen, in packets per second, decayed.
 func (r *Rate) Peak() float64 { return float64(r.peak) }
+
+// Last returns the rate between the last two reports, in packets per second.
+func (r *Rate) Last() float64 { return float64(r.last) }
 
 // halfLife returns 2^(-dt/peakHalfLife) to first order; reports come every
 // second or so, where the error is below one part in a million.

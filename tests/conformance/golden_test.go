@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"sasyncd/sync/sadb"
+	"sasyncd/tests/corpus"
 	"sasyncd/tests/harness"
 )
 
@@ -23,9 +24,9 @@ func TestFixtures(t *testing.T) {
 	t.Run("sas.hex", func(t *testing.T) {
 		enterNS(t)
 		var out bytes.Buffer
-		for _, c := range saCorpus {
-			run(t, "ip xfrm state add "+c.args)
-			writeFixture(&out, c.name, newest(t, rawSAs(t), isProto(4)))
+		for _, c := range corpus.SAs() {
+			run(t, "ip xfrm state add "+c.Args)
+			writeFixture(&out, c.Name, newest(t, rawSAs(t), isProto(4)))
 		}
 		fixtureBitmaps(t, &out)
 		compareFixture(t, "sas.hex", out.Bytes(), 176, 184)
@@ -34,13 +35,13 @@ func TestFixtures(t *testing.T) {
 		enterNS(t)
 		var out bytes.Buffer
 		seen := map[string]bool{}
-		for _, c := range policyCorpus {
-			run(t, "ip xfrm policy add "+c.args)
+		for _, c := range corpus.Policies() {
+			run(t, "ip xfrm policy add "+c.Args)
 			for _, raw := range rawPolicies(t) {
 				key := string(raw[156:160]) + string(raw[160]) // index, direction
 				if !seen[key] {
 					seen[key] = true
-					writeFixture(&out, c.name, raw)
+					writeFixture(&out, c.Name, raw)
 				}
 			}
 		}

@@ -17,7 +17,7 @@ var mutants = []struct {
 	tests      []string
 }{
 	{
-		"a standby's counter is not ahead (I1)", "sync/engine/receiver.go",
+		"a standby's counter is not ahead (I1)", "sync/engine/counters.go",
 		[][2]string{{"v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)", "v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, 0*lead)"}},
 		[]string{"./tests/simulation"},
 	},

@@ -20,11 +20,14 @@ const askLimit = 5 * time.Second
 // costs both the guest and the daemon.
 const pollEvery = 50 * time.Millisecond
 
-// ask sends one request to sasyncd's control socket and decodes the answer's
-// data into v. The protocol is newline JSON: a request, lines with data, a last
-// line without.
-func (m *Member) ask(verb string, v any) error {
-	c, err := net.DialTimeout("unix", m.Socket(), askLimit)
+// ask sends one request to the member's sasyncd.
+func (m *Member) ask(verb string, v any) error { return Ask(m.Socket(), verb, v) }
+
+// Ask sends one request to sasyncd's control socket and decodes the answer's
+// data into v, which may be nil where none is expected. The protocol is newline
+// JSON: a request, lines with data, a last line without.
+func Ask(socket, verb string, v any) error {
+	c, err := net.DialTimeout("unix", socket, askLimit)
 	if err != nil {
 		return err
 	}

@@ -40,12 +40,13 @@ const (
 	syncLimit  = 20 * time.Second
 )
 
-// Pair is two or more gateways that run carpd and sasyncd, in the standard lab.
+// Pair is two gateways that run carpd and sasyncd, in the standard lab.
 type Pair struct {
 	*lab.Standard
 	Members []*Member
 	Tunnels []lab.Tunnel
-	Key     string // the shared key, as in its file
+	// AloneAfter is that of the gateways' carpd.conf; set it before they start.
+	AloneAfter time.Duration
 
 	t    lab.T
 	logs follower
@@ -54,7 +55,8 @@ type Pair struct {
 // Member is a gateway of a [Pair].
 type Member struct {
 	*lab.Gateway
-	Priority int
+	Priority int    // of VRRP
+	Key      string // as in the key file
 
 	Carpd   *lab.Daemon // nil before the first start
 	Sasyncd *lab.Daemon
@@ -66,29 +68,26 @@ type Member struct {
 // to the remote gateway. Daemons are not started.
 func NewPair(t lab.T) *Pair {
 	t.Helper()
-	return newPair(t, 2)
-}
-
-func newPair(t lab.T, gateways int) *Pair {
-	t.Helper()
-	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), Key: newKey(), t: t}
+	const gateways = 2
+	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, t: t}
+	key := NewKey()
 	for i, g := range p.Gateways {
-		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, pair: p})
+		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
 	}
 	lab.Install(p.Members[0].Node, p.Tunnels)
 	lab.InstallRemote(p.RGW, p.Tunnels)
 	return p
 }
 
-// newKey returns 256 random bits as a key file has them.
-func newKey() string {
+// NewKey returns 256 random bits as a key file has them.
+func NewKey() string {
 	b := make([]byte, 32)
 	rand.Read(b) // never fails
 	return "0x" + hex.EncodeToString(b)
 }
 
-// Start starts all daemons and waits until the first gateway is MASTER and all
-// others are in sync with it.
+// Start starts all daemons and waits until gw1 is MASTER and gw2 in sync
+// with it.
 func (p *Pair) Start() {
 	p.t.Helper()
 	for _, m := range p.Members {
@@ -135,19 +134,19 @@ func (m *Member) StartCarpd() {
 // StartSasyncd starts sasyncd. It does not wait.
 func (m *Member) StartSasyncd() {
 	m.pair.t.Helper()
-	m.WriteFile("sasyncd.key", m.pair.Key+"\n")
+	m.WriteFile("sasyncd.key", m.Key+"\n")
 	m.Sasyncd = m.Daemon("sasyncd", "-dc", m.WriteFile("sasyncd.conf", m.sasyncdConf()))
 	m.pair.logs.follow(m.Sasyncd)
 }
 
-// carpdConf is the configuration of carpd. The times that only make a start
-// slow are shortened.
+// carpdConf is the configuration of carpd. A shorter start-hold than the default
+// makes nothing but the start faster.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
 		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
 			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
 	}
-	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after 2s }\n", Group) +
+	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", Group, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
 }

@@ -37,6 +37,7 @@ func (s *session) Send(m wire.Message) bool {
 		s.from.s.t.Errorf("encode: %v", err)
 		return false
 	}
+	s.from.s.record(s.from.i, b)
 	select {
 	case s.queue <- b:
 		return true

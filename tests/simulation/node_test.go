@@ -176,6 +176,10 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 			term = a.Term
 		}
 		n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Group: groupName, Role: roleOf(a.To), Term: term, VIPs: vips, Reason: a.Reason})
+		// As sasyncd's follower of carpd does: a state says who is heard.
+		if heard := g.Snapshot(n.since()).Routers[0].Heard; heard >= 0 && heard < 500*time.Millisecond {
+			n.deliver(engine.ElectorEvent{Kind: engine.ElectorHeard})
+		}
 	}
 }
 

@@ -29,12 +29,13 @@ type sim struct {
 	lan      lan
 	log      *logBuffer
 
-	remote  map[sadb.SAKey]*kerneltest.Kernel // receivers of the outbound SAs
-	used    map[sadb.SAKey]map[uint64]int     // who sent which number
-	tunnels map[int]*tunnel
-	next    int
-	sent    int
-	apart   bool // two nodes cannot hear each other: both may send
+	remote   map[sadb.SAKey]*kerneltest.Kernel // receivers of the outbound SAs
+	used     map[sadb.SAKey]map[uint64]int     // who sent which number
+	tunnels  map[int]*tunnel
+	next     int
+	sent     int
+	recorder *recorder
+	apart    bool // two nodes cannot hear each other: both may send
 }
 
 // tunnel is what the IKE daemon believes to be up.

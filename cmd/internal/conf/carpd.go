@@ -203,20 +203,17 @@ const (
 	TrackAddr   TrackKind = "address" // demote while the address does not answer
 )
 
-// Router is one virtual router of a vrrp block: VRRP runs per address family.
+// Router is one virtual router of an instance: election runs per address family.
 type Router struct {
 	IPv6      bool
-	Addresses []netip.Prefix // of an IPv6 router the first is link-local (RFC 9568 5.2.9)
+	Addresses []netip.Prefix // of an IPv6 VRRP router the first is link-local (RFC 9568 5.2.9)
 	Unicast   []netip.Addr
 }
 
-// Routers returns the virtual routers of a vrrp block, IPv4 first. An IPv6
-// router without a link-local address gets the one that the VRID's MAC implies,
-// so all members derive the same.
+// Routers returns the virtual routers of an instance, IPv4 first. A VRRP router
+// for IPv6 without a link-local address gets the one that the VRID's MAC
+// implies, so all members derive the same.
 func (i *Instance) Routers() []Router {
-	if i.VRRP == nil {
-		return nil
-	}
 	var out []Router
 	for _, v6 := range []bool{false, true} {
 		r := Router{IPv6: v6}
@@ -230,14 +227,14 @@ func (i *Instance) Routers() []Router {
 				r.Addresses = append(r.Addresses, a)
 			}
 		}
-		if v6 && len(local) == 0 && len(r.Addresses) > 0 {
+		if v6 && i.VRRP != nil && len(local) == 0 && len(r.Addresses) > 0 {
 			local = []netip.Prefix{netip.PrefixFrom(LinkLocalOf(i.VRRP.VRID), 128)}
 		}
 		r.Addresses = slices.Concat(local, r.Addresses)
 		if len(r.Addresses) == 0 {
 			continue
 		}
-		for _, u := range i.VRRP.Unicast {
+		for _, u := range i.peers() {
 			if u.Is6() == v6 {
 				r.Unicast = append(r.Unicast, u)
 			}
@@ -245,6 +242,13 @@ func (i *Instance) Routers() []Router {
 		out = append(out, r)
 	}
 	return out
+}
+
+func (i *Instance) peers() []netip.Addr {
+	if i.CARP != nil {
+		return i.CARP.Peers
+	}
+	return i.VRRP.Unicast
 }
 
 // LinkLocalOf returns the IPv6 link-local address of the virtual MAC

@@ -107,3 +107,30 @@ func TestFullBufferHoldsTheWriter(t *testing.T) {
 		}
 	})
 }
+
+func TestCrashIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(time.Millisecond)
+		near, far := pair(t, n)
+		far.Write([]byte("lost"))
+		n.Crash(b)
+		if _, err := far.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the crashed end reads: %v", err)
+		}
+		if _, err := far.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the crashed end writes: %v", err)
+		}
+		if _, err := near.Write([]byte("anybody?")); err != nil {
+			t.Errorf("the other end notices: %v", err)
+		}
+		near.SetReadDeadline(time.Now().Add(time.Hour))
+		if k, err := near.Read(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the other end reads %d, %v", k, err)
+		}
+		near.Close()
+		if n.Connections() != 0 {
+			t.Error("the connection is not forgotten")
+		}
+		pair(t, n) // the address can be used again
+	})
+}

@@ -14,17 +14,20 @@ type Report struct {
 	Duplicate int // arrivals in the period
 	Reordered int // arrivals in the period, behind a later packet
 	// Gap is the longest time between two arrivals that touches the period, or
-	// until its end; GapAt is when it began.
+	// until its end, Idle aside; GapAt is when it began.
 	Gap   time.Duration
 	GapAt time.Time
-	// Stall is the longest time between two sends: a gap that is no longer
-	// than that is the sender's.
+	// Idle is how long, within that gap, the sender did not run: nobody can say
+	// what the network would have done, least of all where one processor runs
+	// sender and network.
+	Idle time.Duration
+	// Stall is the longest time between two sends.
 	Stall time.Duration
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%-12s sent %d, lost %d, duplicate %d, reordered %d, longest gap %.1f ms at %s (sender's %.1f ms)",
-		r.Name, r.Sent, r.Lost, r.Duplicate, r.Reordered, ms(r.Gap), r.GapAt.Format("15:04:05.000"), ms(r.Stall))
+	return fmt.Sprintf("%-12s sent %d, lost %d, duplicate %d, reordered %d, longest gap %.1f ms (and %.1f ms in which the sender stood still) at %s, sender's longest pause %.1f ms",
+		r.Name, r.Sent, r.Lost, r.Duplicate, r.Reordered, ms(r.Gap), ms(r.Idle), r.GapAt.Format("15:04:05.000"), ms(r.Stall))
 }
 
 // add sums up two reports of the same period.
@@ -34,7 +37,7 @@ func (r *Report) add(o Report) {
 	r.Duplicate += o.Duplicate
 	r.Reordered += o.Reordered
 	if o.Gap > r.Gap {
-		r.Gap, r.GapAt = o.Gap, o.GapAt
+		r.Gap, r.Idle, r.GapAt = o.Gap, o.Idle, o.GapAt
 	}
 	r.Stall = max(r.Stall, o.Stall)
 }
@@ -66,12 +69,13 @@ func (f *Flow) Between(from, to time.Time) Report {
 			r.Lost++
 		}
 	}
-	_, r.Stall = longest(f.sent, a, b)
+	_, r.Stall, _ = longest(f.sent, a, b, nil)
 	// Kernel time stamps of packets that met on two queues may be out of order.
 	arrivals := slices.Clone(f.arrivals)
 	slices.Sort(arrivals)
-	at, gap := longest(arrivals, a, b)
-	r.Gap, r.GapAt = gap, f.start.Add(time.Duration(at))
+	var at int64
+	at, r.Gap, r.Idle = longest(arrivals, a, b, f.sent)
+	r.GapAt = f.start.Add(time.Duration(at))
 	return r
 }
 
@@ -87,12 +91,16 @@ func count(times []int64, within func(int64) bool) int {
 
 // longest finds the longest pause between neighbours of an ascending list that
 // overlaps [a, b), and when it began. The start counts as the first event, and
-// b as the last when nothing follows.
-func longest(times []int64, a, b int64) (at int64, gap time.Duration) {
+// b as the last when nothing follows. What of a pause a sender stood still is
+// not counted.
+func longest(times []int64, a, b int64, sent []int64) (at int64, gap, still time.Duration) {
 	prev := int64(0)
 	judge := func(next int64) {
 		if prev < b && next > a && time.Duration(next-prev) > gap {
-			at, gap = prev, time.Duration(next-prev)
+			i := idle(sent, prev, next)
+			if g := time.Duration(next-prev) - i; g > gap {
+				at, gap, still = prev, g, i
+			}
 		}
 		prev = next
 	}
@@ -102,7 +110,20 @@ func longest(times []int64, a, b int64) (at int64, gap time.Duration) {
 	if prev < b {
 		judge(b)
 	}
-	return at, gap
+	return at, gap, still
+}
+
+// regular is a pause of the sender that is not remarkable.
+const regular = int64(4 * guestTick)
+
+// idle is how long within [a, b) the sender paused, regular pauses aside.
+func idle(sent []int64, a, b int64) time.Duration {
+	sum := int64(0)
+	i, _ := slices.BinarySearch(sent, a)
+	for i = max(i, 1); i < len(sent) && sent[i-1] < b; i++ {
+		sum += max(0, min(sent[i], b)-max(sent[i-1], a)-regular)
+	}
+	return time.Duration(sum)
 }
 
 // Silence is how long ago the last packet arrived.

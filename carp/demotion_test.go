@@ -1,0 +1,241 @@
+package carp
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// demoted starts a group that is master and clears what was logged.
+func demoted(t *testing.T, edit func(*GroupConfig)) *script {
+	t.Helper()
+	cfg := twoRouters()
+	if edit != nil {
+		edit(&cfg)
+	}
+	s := start(t, cfg)
+	s.master()
+	return s
+}
+
+// The adverts of a rise are what it is about, so expect does not do here.
+func (s *script) exactly(want ...string) {
+	s.t.Helper()
+	if strings.Join(s.log, "\n") != strings.Join(want, "\n") {
+		s.t.Fatalf("at %v\n got %q\nwant %q", s.now, s.log, want)
+	}
+	s.log = nil
+}
+
+// A master that is demoted says so at once, and not when that ends.
+func TestDemotionIsAdvertisedAtOnce(t *testing.T) {
+	s := demoted(t, nil)
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "track:link eth2", By: 10}})
+	s.exactly("advert 0 prio 90", "advert 1 prio 90")
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "track:link eth2", By: 30}})
+	s.exactly("advert 0 prio 70", "advert 1 prio 70")
+	s.do(Event{Kind: EvUndemote, Demotion: Demotion{ID: "track:link eth2"}})
+	s.exactly()
+	// A backup is silent in any case.
+	s = start(t, twoRouters())
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "x", By: 10}})
+	s.exactly()
+}
+
+// With a peer that is known to be ready nobody has to wait for timers.
+func TestDemotionHandsOverToReadyPeer(t *testing.T) {
+	for _, ready := range []bool{false, true} {
+		s := demoted(t, nil)
+		s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
+		s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true, PeerReady: ready}})
+		s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "track:link eth2", By: 1}})
+		if !ready {
+			s.exactly("advert 0 prio 99", "advert 1 prio 99")
+			continue
+		}
+		s.exactly("fence")
+		s.done()
+		s.exactly("release")
+		s.done()
+		s.exactly("advert 0 prio 0", "advert 1 prio 0", "state master>backup (demoted, a peer is ready)")
+	}
+}
+
+// The operator's undemote does not take out what the daemon looks after.
+func TestUndemoteLeavesAutomaticOnes(t *testing.T) {
+	cfg := twoRouters()
+	cfg.DemoteAtStart = 4
+	s := start(t, cfg)
+	for id, by := range map[string]int{"operator": 8, "track:file /x": 16, fault(linkDemotion, 0): 32, fault(sendDemotion, 1): 64} {
+		s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: id, By: by}})
+	}
+	s.do(Event{Kind: EvUndemote})
+	if got := s.g.Snapshot(s.now).Demotion; got != 4+16+32+64 {
+		t.Errorf("demotion %d", got)
+	}
+}
+
+// Three failures in a row demote by one, three successes in a row end that.
+func TestSendErrorsDemote(t *testing.T) {
+	s := start(t, twoRouters())
+	bad := errors.New("no buffer space")
+	for i, step := range []struct {
+		err  error
+		want int
+	}{{bad, 0}, {bad, 0}, {nil, 0}, {bad, 0}, {bad, 0}, {bad, 1}, {bad, 1}, {nil, 1}, {nil, 1}, {bad, 1}, {nil, 1}, {nil, 1}, {nil, 0}, {nil, 0}} {
+		s.do(Event{Kind: EvSent, Router: 1, Err: step.err})
+		if got := s.g.Snapshot(s.now).Demotion; got != step.want {
+			t.Errorf("step %d: demotion %d, want %d", i, got, step.want)
+		}
+	}
+}
+
+func TestLinkDemotes(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvDown, Router: 1})
+	if got := s.g.Snapshot(s.now).Demotion; got != 1 {
+		t.Errorf("interface down: demotion %d", got)
+	}
+	s.do(Event{Kind: EvUp, Router: 1, Src: ownAddr})
+	if got := s.g.Snapshot(s.now).Demotion; got != 0 {
+		t.Errorf("interface up: demotion %d", got)
+	}
+}
+
+// carpScript is a group of two CARP hosts.
+func carpScript(t *testing.T, edit func(*GroupConfig)) *script {
+	t.Helper()
+	cfg := twoRouters()
+	cfg.Routers = []RouterConfig{CARPRouter(1, 1, 100, OpenBSD), CARPRouter(2, 1, 100, OpenBSD)}
+	if edit != nil {
+		edit(&cfg)
+	}
+	return start(t, cfg)
+}
+
+func (s *script) carp(skew, demotion uint8) {
+	s.t.Helper()
+	for i := range s.g.routers {
+		s.do(Event{Kind: EvAdvert, Router: i, Advert: CARPAdvert(highAddr, 1, skew, demotion, false)})
+	}
+}
+
+// A demoted master is replaced by a backup that is not, preempt or not; and one
+// that is as much demoted is not.
+func TestCARPDemotedMasterIsReplaced(t *testing.T) {
+	s := carpScript(t, nil)
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "x", By: 2}})
+	for range 5 {
+		s.carp(0, 2)
+		s.to(s.now + time.Second)
+	}
+	s.expect()
+	s.carp(0, 3)
+	s.to(s.now + 50*ms)
+	s.expect("advert 0 prio 1", "advert 1 prio 1", "term 1", "acquire")
+	s.done()
+	s.expect("state backup>master (master is demoted)")
+}
+
+func TestPreemptModes(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		edit  func(*GroupConfig)
+		event []Event
+		want  time.Duration // from the first lesser master to our mastership, Never
+	}{
+		{"no", nil, nil, Never},
+		{"yes", func(c *GroupConfig) { c.Preempt = PreemptYes }, nil, 0},
+		{"yes after 3 s", func(c *GroupConfig) { c.Preempt, c.PreemptDelay = PreemptYes, 3*time.Second }, nil, 3 * time.Second},
+		{"one instance no", func(c *GroupConfig) { c.Preempt, c.Routers[1].Preempt = PreemptYes, PreemptNo }, nil, Never},
+		{"all instances yes", func(c *GroupConfig) { c.Routers[0].Preempt, c.Routers[1].Preempt = PreemptYes, PreemptYes }, nil, 0},
+		{"in sync, is not", func(c *GroupConfig) { c.Preempt, c.Require, c.AloneAfter = PreemptInSync, []string{"sasyncd"}, 0 },
+			[]Event{{Kind: EvClient, Client: 7, Name: "sasyncd"}, {Kind: EvReady, Client: 7}}, Never},
+		{"in sync, is", func(c *GroupConfig) { c.Preempt, c.Require = PreemptInSync, []string{"sasyncd"} },
+			[]Event{{Kind: EvClient, Client: 7, Name: "sasyncd"}, {Kind: EvReady, Client: 7, Ready: Ready{InSync: true}}}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := carpScript(t, tc.edit)
+			s.carp(0, 0) // a better master at first
+			for _, ev := range tc.event {
+				s.do(ev)
+			}
+			s.to(s.now + time.Second)
+			began, won := s.now, Never
+			for range 100 {
+				s.carp(200, 0)
+				s.to(s.now + 100*ms)
+				if won == Never && slices.Contains(s.log, "acquire") {
+					won = s.now - began
+				}
+			}
+			if won != Never && (won < tc.want || won > tc.want+300*ms) || (won == Never) != (tc.want == Never) {
+				t.Errorf("master after %v, want %v", won, tc.want)
+			}
+		})
+	}
+}
+
+// Without a witness nothing is taken, and nothing is kept.
+func TestWitness(t *testing.T) {
+	cfg := twoRouters()
+	cfg.Witness = true
+	s := start(t, cfg)
+	s.to(5 * time.Second)
+	s.expect()
+	if got := s.g.Snapshot(s.now).Blocked; got != whyWitness {
+		t.Errorf("blocked %q", got)
+	}
+	s.do(Event{Kind: EvTakeover, Term: 1, Request: 1})
+	s.expect(fmt.Sprintf("reply %v", ErrNotEligible))
+	s.do(Event{Kind: EvWitness, Witness: true})
+	s.to(6 * time.Second)
+	s.expect("term 1", "acquire")
+	s.done()
+	s.expect("state backup>master (no master heard)")
+	s.do(Event{Kind: EvWitness})
+	s.expect("fence")
+	s.done()
+	s.done()
+	s.expect("release", "advert 0 prio 0", "advert 1 prio 0", "state master>backup (witness not reachable)")
+}
+
+// A bow-out is not waited for, and only that of the master counts.
+func TestCARPBowOut(t *testing.T) {
+	s := carpScript(t, nil)
+	s.carp(0, 0)
+	leave := func(ev Event) {
+		for i := range s.g.routers {
+			ev.Router = i
+			s.do(ev)
+		}
+	}
+	leave(Event{Kind: EvAdvert, Advert: CARPAdvert(lowAddr, 255, 255, 0, false)})
+	s.to(s.now + 500*ms)
+	s.expect()
+	leave(Event{Kind: EvAdvert, Advert: CARPAdvert(highAddr, 255, 255, 0, false)})
+	s.to(s.now + 50*ms)
+	s.expect("advert 0 prio 1", "advert 1 prio 1", "term 1", "acquire")
+	s.done()
+	s.expect("state backup>master (master resigned)")
+}
+
+// Two families are two routers: what is missed in one only moves nothing, and a
+// better master in one of them ends the mastership of both.
+func TestCARPFamilies(t *testing.T) {
+	s := carpScript(t, func(c *GroupConfig) { c.Routers[1] = c.Routers[0] })
+	for range 8 {
+		s.do(Event{Kind: EvAdvert, Router: 0, Advert: CARPAdvert(highAddr, 1, 0, 0, false)})
+		s.to(s.now + time.Second)
+	}
+	s.expect()
+	s.to(s.now + 2500*ms)
+	s.expect("advert 0 prio 1", "advert 1 prio 1", "term 1", "acquire")
+	s.done()
+	s.log = nil
+	s.do(Event{Kind: EvAdvert, Router: 1, Advert: CARPAdvert(highAddr, 1, 0, 0, false)})
+	s.expect("advert 1 prio 1", "contested by 10.0.0.3", "release")
+}

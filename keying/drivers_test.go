@@ -1,0 +1,329 @@
+package keying
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"sasyncd/keying/vici"
+)
+
+// As whack of libreswan 4.10 prints it; the ends in angle brackets and with
+// next hops are those of other configurations.
+const plutoText = `000 using kernel interface: xfrm
+000 interface wan0 UDP 192.0.2.1:500
+000 Connection list:
+000 "net": 10.1.0.0/24===192.0.2.1[@gw]...192.0.2.100[@remote]===10.2.0.0/24; erouted; eroute owner: #4
+000 "net":     oriented; my_ip=unset; their_ip=unset; my_updown=ipsec _updown;
+000 "plain": 192.0.2.1...198.51.100.7; unrouted; eroute owner: #0
+000 "six": fd00:1::/64===2001:db8::1[@gw]---2001:db8::fe...2001:db8::fd---2001:db8::100[@remote]===fd00:2::/64; unrouted; eroute owner: #0
+000 "rw": 10.1.0.0/24===192.0.2.1<192.0.2.1>[@gw]...%any[@remote]===10.9.0.0/24; unrouted; eroute owner: #0
+000 "node": 192.0.2.11<192.0.2.11>...198.51.100.8<198.51.100.8>; unrouted; eroute owner: #0
+000 State list:
+000 #3: "net":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 27857s; newest ISAKMP; idle;
+000 #4: "net":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 27857s; newest IPSEC; eroute owner; isakmp#3; idle;
+`
+
+func TestParsePluto(t *testing.T) {
+	s := parsePluto(plutoText)
+	want := []plutoConn{
+		{"net", "192.0.2.1", "192.0.2.100"}, {"plain", "192.0.2.1", "198.51.100.7"}, {"six", "2001:db8::1", "2001:db8::100"},
+		{"rw", "192.0.2.1", "%any"}, {"node", "192.0.2.11", "198.51.100.8"},
+	}
+	if d := cmp.Diff(want, s.conns, cmp.AllowUnexported(plutoConn{})); d != "" {
+		t.Errorf("connections (-want +got)\n%s", d)
+	}
+	if d := cmp.Diff(map[string]bool{"net": true}, s.busy); d != "" {
+		t.Errorf("states (-want +got)\n%s", d)
+	}
+	var names []string
+	for _, w := range s.wanted(Plan{VIPs: vips}) {
+		names = append(names, w.conn)
+	}
+	if got := strings.Join(names, " "); got != "net plain six" {
+		t.Errorf("wanted %s", got)
+	}
+	up := parseTraffic(`006 #4: "net", type=ESP, add_time=1700000000, inBytes=0, outBytes=0, maxBytes=2^63B, id='@remote'` + "\n")
+	if !up[tunnelID{"net", ""}] || len(up) != 1 {
+		t.Errorf("up: %v", up)
+	}
+}
+
+// fakePluto is what whack does, without pluto.
+type fakePluto struct {
+	*fakePrivileged
+	runs  bool
+	conns []string
+	up    map[string]bool
+}
+
+func startPluto(conns ...string) *fakePluto {
+	f := &fakePluto{fakePrivileged: &fakePrivileged{absent: map[Daemon]error{}}, runs: true, conns: conns, up: make(map[string]bool)}
+	f.said = func(_ Daemon, v Verb) (string, error) {
+		var b strings.Builder
+		switch v.Do {
+		case "status":
+			for _, c := range f.conns {
+				fmt.Fprintf(&b, "000 %q: 192.0.2.1...198.51.100.7; unrouted; eroute owner: #0\n", c)
+			}
+			for c := range f.up {
+				fmt.Fprintf(&b, "000 #1: %q:500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA)\n", c)
+			}
+		case "trafficstatus":
+			for c := range f.up {
+				fmt.Fprintf(&b, "006 #1: %q, type=ESP, add_time=1\n", c)
+			}
+		case "initiate":
+			f.up[v.Conn] = true
+		case "shutdown":
+			f.up = make(map[string]bool)
+			f.absent[Libreswan] = ErrNotRunning
+		}
+		return b.String(), nil
+	}
+	return f
+}
+
+func TestLibreswan(t *testing.T) {
+	f := startPluto("a", "b")
+	d := NewLibreswan(f)
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"--status"}) {
+		t.Errorf("a pluto without states was disturbed, or: %v", err)
+	}
+	f.up["a"] = true
+	var last Outcome
+	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last != (Outcome{Wanted: 2, Up: 2}) {
+		t.Errorf("active: %+v, %v", last, err)
+	}
+	deeds := f.deeds()
+	if deeds[0] != "--listen" || !slices.Contains(deeds, "--initiate --asynchronous --name b") || slices.Contains(deeds, "--initiate --asynchronous --name a") {
+		t.Errorf("did %q", deeds)
+	}
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"--status", "--shutdown --leave-state", "start"}) {
+		t.Errorf("passive did not shut down with its state left, or: %v", err)
+	}
+	f.absent[Libreswan] = nil
+	f.up["a"] = true
+	f.fail = map[string]error{"--shutdown --leave-state": context.DeadlineExceeded}
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "kill") {
+		t.Errorf("a pluto that hangs was not killed, or: %v", err)
+	}
+}
+
+func TestLibreswanLint(t *testing.T) {
+	f := startPluto()
+	f.unit = map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown", "ExecStartPre": "_stackmanager start"}
+	if info, err := NewLibreswan(f).Probe(t.Context(), nil); err != nil || len(info.Lint) != 2 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	f.unit = map[string]string{"ExecStop": "whack --shutdown --leave-state"}
+	if info, err := NewLibreswan(f).Probe(t.Context(), nil); err != nil || len(info.Lint) != 0 {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+func TestOpenIKED(t *testing.T) {
+	f := &fakePrivileged{absent: map[Daemon]error{}}
+	sas := ""
+	f.said = func(_ Daemon, v Verb) (string, error) {
+		if v.Do == "sas" {
+			return sas, nil
+		}
+		return "", nil
+	}
+	d := NewOpenIKED(f)
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"show sa", "passive"}) {
+		t.Errorf("an iked without SAs was disturbed, or: %v", err)
+	}
+	if err := d.Active(t.Context(), Plan{}, nil); err != nil || !slices.Contains(f.deeds(), "active") {
+		t.Errorf("active: %v", err)
+	}
+	sas = "iked_sas: 0x55 rspi 0x1 ispi 0x2 192.0.2.1:500->192.0.2.100:500<FQDN/r>[] ESTABLISHED i nexthop 0x0 pol 0x5\n  sa_childsas: 0x5\n"
+	// While the VIPs are here, a start would empty the kernel under live traffic.
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"show sa", "kill"}) {
+		t.Errorf("an iked with SAs was not just killed, or: %v", err)
+	}
+	f.absent[OpenIKED] = ErrNotRunning
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
+		t.Errorf("an iked that was killed was not started when the VIPs had gone, or: %v", err)
+	}
+	if !d.Caps().FlushesOnStart {
+		t.Error("its start empties the kernel's table, and it does not say so")
+	}
+}
+
+func TestISAKMPDByFIFO(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "isakmpd.fifo")
+	p := &Local{Places: map[Daemon]Place{ISAKMPD: {FIFO: fifo}}}
+	d := NewISAKMPD(p)
+	if err := d.Passive(t.Context(), Hush{}); err != nil {
+		t.Errorf("an isakmpd that does not run is not passive: %v", err)
+	}
+	if err := d.Active(t.Context(), Plan{}, nil); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("an isakmpd that does not run is active: %v", err)
+	}
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Active(t.Context(), Plan{}, nil); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("nobody reads the fifo: %v", err)
+	}
+	r, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := errors.Join(d.Active(t.Context(), Plan{}, nil), d.Passive(t.Context(), Hush{})); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len("M active\nM passive\n"))
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != "M active\nM passive\n" {
+		t.Errorf("told %q, %v", got, err)
+	}
+	// A file that somebody left there is not written to.
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Places[ISAKMPD] = Place{FIFO: plain}
+	if err := d.Active(t.Context(), Plan{}, nil); err == nil {
+		t.Error("wrote to a plain file")
+	}
+}
+
+func script(t *testing.T, body string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "hook")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+body), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestExec(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	p := &Local{HookPath: script(t, `{ echo "$SASYNCD_STATE $SASYNCD_GROUP $SASYNCD_TERM $SASYNCD_VIPS"; cat; } > `+out)}
+	d := NewExec(p, "carp1")
+	if err := d.Active(t.Context(), Plan{Term: 7, VIPs: vips, Reason: "no master heard"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, in, _ := strings.Cut(string(b), "\n")
+	if env != "active carp1 7 192.0.2.1 2001:db8::1" {
+		t.Errorf("environment %q", env)
+	}
+	var o order
+	if err := json.Unmarshal([]byte(in), &o); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(order{State: "active", Group: "carp1", Term: 7, VIPs: vips, Reason: "no master heard"}, o, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Errorf("standard input (-want +got)\n%s", d)
+	}
+	p.HookPath = script(t, "echo cannot do that >&2; exit 3")
+	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "cannot do that") {
+		t.Errorf("a hook that failed: %v", err)
+	}
+	p.HookPath = script(t, "sleep 1000 & sleep 1000")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := d.Passive(ctx, Hush{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a hook that hangs: %v", err)
+	}
+}
+
+// TestVerbsAreFixed: nothing but the listed command lines can be asked for.
+func TestVerbsAreFixed(t *testing.T) {
+	for _, v := range []Verb{{"shutdown; reboot", ""}, {"", ""}, {"initiate", "--shutdown"}, {"initiate", ""}, {"initiate", "a b"}, {"initiate", "$(x)"}} {
+		if args, err := v.args(Libreswan); err == nil {
+			t.Errorf("%+v became %q", v, args)
+		}
+	}
+	if _, err := (Verb{Do: "shutdown"}).args(OpenIKED); err == nil {
+		t.Error("a verb of one daemon is taken for another")
+	}
+	if args, err := (Verb{"initiate", "site-1/v4.6"}).args(Libreswan); err != nil || args[3] != "site-1/v4.6" {
+		t.Errorf("%q, %v", args, err)
+	}
+}
+
+func TestKillFindsTheSocketsOwner(t *testing.T) {
+	p := &Local{Places: map[Daemon]Place{StrongSwan: {Socket: filepath.Join(t.TempDir(), "none"), Comms: []string{"charon"}}}}
+	if err := p.Kill(t.Context(), StrongSwan); err != nil {
+		t.Errorf("nothing to kill: %v", err)
+	}
+	// This test's own process serves the socket, and is not charon.
+	c := startCharon(t)
+	p.Places[StrongSwan] = Place{Socket: c.Socket, Comms: []string{"charon"}}
+	if err := p.Kill(t.Context(), StrongSwan); err == nil {
+		t.Error("killed what is not charon")
+	}
+}
+
+func TestStrongSwanHA(t *testing.T) {
+	c := startCharon(t, conn("one", "192.0.2.1", "198.51.100.1", "UNIQUE_NEVER", "net"))
+	p := &fakePrivileged{socket: c.Socket}
+	d := NewStrongSwanHA(p)
+	state := "PASSIVE"
+	c.Handle("list-sas", func(vici.Message) (vici.Message, []vici.Packet) {
+		return nil, []vici.Packet{{Type: vici.Event, Name: "list-sa", Message: vici.Message{vici.Section("one", vici.Value("state", state),
+			vici.Section("child-sas", vici.Section("net-1", vici.Value("name", "net"), vici.Value("state", "INSTALLED"))))}}}
+	})
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1"}) {
+		t.Errorf("passive: %v", err)
+	}
+	state = "ESTABLISHED"
+	if err := d.Active(t.Context(), Plan{VIPs: vips}, nil); err != nil || !slices.Equal(p.deeds(), []string{"tell +1"}) {
+		t.Errorf("active: %v", err)
+	}
+	if slices.ContainsFunc(c.Calls(), func(s string) bool { return strings.HasPrefix(s, "initiate") }) {
+		t.Error("initiated what was replicated")
+	}
+	// It does not turn.
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1", "kill", "start"}) {
+		t.Errorf("a charon that does not turn was not killed, or: %v", err)
+	}
+	if !d.Caps().CountersOnly {
+		t.Error("it replicates SAs itself, and does not say so")
+	}
+}
+
+func TestAutoFindsTheOneThatRuns(t *testing.T) {
+	c := startCharon(t, conn("one", "192.0.2.1", "198.51.100.1", "UNIQUE_NEVER", "net"))
+	f := &fakePrivileged{socket: c.Socket, absent: map[Daemon]error{Libreswan: ErrNotRunning, OpenIKED: ErrNotRunning, ISAKMPD: ErrNotRunning}}
+	d := NewAuto(NewStrongSwan(f), NewLibreswan(f), NewOpenIKED(f), NewISAKMPD(f))
+	var last Outcome
+	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last.Up != 1 {
+		t.Errorf("%+v, %v", last, err)
+	}
+	if info, err := d.Probe(t.Context(), vips); err != nil || info.Version != "charon-systemd 5.9.8" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	f.absent[ISAKMPD] = nil
+	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
+		t.Errorf("two daemons run: %v", err)
+	}
+	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f), NewISAKMPD(f)).Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
+		t.Errorf("all: %v", err)
+	}
+	c.Stop()
+	f.absent[ISAKMPD] = ErrNotRunning
+	if err := errors.Join(d.Passive(t.Context(), Hush{}), d.Active(t.Context(), Plan{}, nil)); err != nil {
+		t.Errorf("no daemon runs: %v", err)
+	}
+	c.Listen(t)
+}

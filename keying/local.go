@@ -1,0 +1,404 @@
+package keying
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Place is where an IKE daemon is found on this machine.
+type Place struct {
+	Units   []string // of systemd; the first that exists counts
+	Socket  string   // control socket
+	PIDFile string   // instead of a socket to find its process by
+	FIFO    string
+	Comms   []string // names of its processes (/proc/PID/comm)
+	Many    bool     // it is several processes, of one process group
+	Control []string // command line of its control program, without a verb
+	// OK are exit codes of the control program that mean success, besides 0.
+	OK []int
+	// Start, when set, starts the daemon instead of systemd.
+	Start func(context.Context) error
+}
+
+// Places returns where Debian and Fedora keep the IKE daemons.
+func Places() map[Daemon]Place {
+	return map[Daemon]Place{
+		StrongSwan: {Units: []string{"strongswan.service", "strongswan-starter.service"},
+			Socket: "/run/charon.vici", FIFO: "/run/charon.ha", Comms: []string{"charon-systemd", "charon"}},
+		// whack --shutdown --leave-state ends with 12 in 4.x, with 0 later.
+		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
+			Control: []string{"ipsec", "whack"}, OK: []int{12}},
+		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: "/run/iked.sock", Comms: []string{"iked"}, Many: true,
+			Control: []string{"ikectl"}},
+		ISAKMPD: {Units: []string{"isakmpd.service"}, FIFO: "/run/isakmpd.fifo", Comms: []string{"isakmpd"}},
+	}
+}
+
+// Local is Privileged inside this process, which must be root then.
+type Local struct {
+	Places map[Daemon]Place
+	// HookPath is the program of `control exec`.
+	HookPath string
+}
+
+func (l *Local) place(d Daemon) (Place, error) {
+	p, ok := l.Places[d]
+	if !ok {
+		return p, fmt.Errorf("find %s: not known here", d)
+	}
+	return p, nil
+}
+
+// absent reports errors of a socket or FIFO that nobody serves.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENXIO)
+}
+
+// Dial implements Privileged.
+func (l *Local) Dial(ctx context.Context, d Daemon) (net.Conn, error) {
+	p, err := l.place(d)
+	if err != nil {
+		return nil, err
+	}
+	var nd net.Dialer
+	conn, err := nd.DialContext(ctx, "unix", p.Socket)
+	if err != nil {
+		if absent(err) {
+			err = fmt.Errorf("%w (%v)", ErrNotRunning, err)
+		}
+		return nil, fmt.Errorf("connect to %s: %w", d, err)
+	}
+	return conn, nil
+}
+
+// Running implements Privileged.
+func (l *Local) Running(ctx context.Context, d Daemon) error {
+	p, err := l.place(d)
+	if err != nil {
+		return err
+	}
+	if p.Socket == "" && p.PIDFile == "" {
+		fd, err := p.openFIFO(ctx, d)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	}
+	_, done, err := l.process(ctx, d, p)
+	if err == nil {
+		done()
+	}
+	return err
+}
+
+// process finds the daemon's main process, which stays what it is until done
+// is called, as far as that can be had.
+func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done func(), err error) {
+	if p.PIDFile == "" {
+		conn, err := l.Dial(ctx, d)
+		if err != nil {
+			return 0, nil, err
+		}
+		if pid, err = peerPID(conn); err != nil {
+			conn.Close()
+			return 0, nil, fmt.Errorf("find process of %s: %w", d, err)
+		}
+		return pid, func() { conn.Close() }, nil
+	}
+	b, err := os.ReadFile(p.PIDFile)
+	if err == nil {
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil || pid < 2 {
+			return 0, nil, fmt.Errorf("find process of %s: %s does not have a process number", d, p.PIDFile)
+		}
+		if comm, _, cerr := identify(pid); cerr != nil || !slices.Contains(p.Comms, comm) {
+			err = fs.ErrNotExist // left by one that has died
+		}
+	}
+	if absent(err) {
+		err = fmt.Errorf("%w (%s)", ErrNotRunning, p.PIDFile)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("find process of %s: %w", d, err)
+	}
+	return pid, func() {}, nil
+}
+
+// Tell implements Privileged.
+func (l *Local) Tell(ctx context.Context, d Daemon, line string) error {
+	p, err := l.place(d)
+	if err != nil {
+		return err
+	}
+	fd, err := p.openFIFO(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(line+"\n")); err != nil {
+		return fmt.Errorf("write to %s of %s: %w", p.FIFO, d, err)
+	}
+	return nil
+}
+
+func (p Place) openFIFO(ctx context.Context, d Daemon) (fd int, err error) {
+	// Without a reader the open fails at once. A daemon that opens its FIFO
+	// anew for each line has none for a moment.
+	for try := 0; ; try++ {
+		fd, err = unix.Open(p.FIFO, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil || !errors.Is(err, unix.ENXIO) || try == 20 || !sleep(ctx, 10*time.Millisecond) {
+			break
+		}
+	}
+	if err != nil {
+		if absent(err) {
+			err = fmt.Errorf("%w (%v)", ErrNotRunning, err)
+		}
+		return 0, fmt.Errorf("open %s of %s: %w", p.FIFO, d, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		unix.Close(fd)
+		return 0, fmt.Errorf("open %s of %s: not a fifo", p.FIFO, d)
+	}
+	return fd, nil
+}
+
+// Kill implements Privileged. The processes are those of the daemon's own
+// control socket, whoever else bears the same name.
+func (l *Local) Kill(ctx context.Context, d Daemon) error {
+	p, err := l.place(d)
+	if err != nil {
+		return err
+	}
+	pid, done, err := l.process(ctx, d, p)
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for _, pid := range family(pid, p) {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // gone already
+		}
+		fds = append(fds, fd)
+	}
+	if len(fds) == 0 {
+		return fmt.Errorf("kill %s: process %d is none of %q", d, pid, p.Comms)
+	}
+	// Stopped first: one that saw another die would clean up after itself.
+	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGKILL} {
+		for _, fd := range fds {
+			if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("kill %s: %w", d, err)
+			}
+		}
+	}
+	for _, fd := range fds {
+		if err := waitPidfd(ctx, fd); err != nil {
+			return fmt.Errorf("wait for the end of %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+func peerPID(conn net.Conn) (int, error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if cerr != nil {
+		return 0, cerr
+	}
+	return int(cred.Pid), nil
+}
+
+// family returns pid, if it is a process of the daemon, and those of the same
+// name in its process group if the daemon is several.
+func family(pid int, p Place) []int {
+	comm, group, err := identify(pid)
+	if err != nil || !slices.Contains(p.Comms, comm) {
+		return nil
+	}
+	pids := []int{pid}
+	if !p.Many {
+		return pids
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return pids
+	}
+	for _, e := range entries {
+		other, err := strconv.Atoi(e.Name())
+		if err != nil || other == pid {
+			continue
+		}
+		if c, g, err := identify(other); err == nil && c == comm && g == group {
+			pids = append(pids, other)
+		}
+	}
+	return pids
+}
+
+func identify(pid int) (comm string, group int, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return "", 0, err
+	}
+	group, err = unix.Getpgid(pid)
+	return strings.TrimSpace(string(b)), group, err
+}
+
+// waitPidfd waits until the process has ended.
+func waitPidfd(ctx context.Context, fd int) error {
+	for ctx.Err() == nil {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 50)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if n > 0 {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// Start implements Privileged.
+func (l *Local) Start(ctx context.Context, d Daemon) error {
+	p, err := l.place(d)
+	if err != nil {
+		return err
+	}
+	if p.Start != nil {
+		return p.Start(ctx)
+	}
+	unit, _, err := l.unit(ctx, p)
+	if err != nil || unit == "" {
+		return err // no systemd: somebody else looks after the daemon
+	}
+	if _, err := run(ctx, []string{"systemctl", "--no-block", "start", unit}, nil, nil); err != nil {
+		return fmt.Errorf("start %s: %w", d, err)
+	}
+	return nil
+}
+
+// Unit implements Privileged.
+func (l *Local) Unit(ctx context.Context, d Daemon) (map[string]string, error) {
+	p, err := l.place(d)
+	if err != nil {
+		return nil, err
+	}
+	_, props, err := l.unit(ctx, p)
+	return props, err
+}
+
+func (l *Local) unit(ctx context.Context, p Place) (string, map[string]string, error) {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return "", nil, nil
+	}
+	for _, u := range p.Units {
+		out, err := run(ctx, []string{"systemctl", "show", "-p", "LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
+		if err != nil {
+			return "", nil, fmt.Errorf("show %s: %w", u, err)
+		}
+		props := make(map[string]string)
+		for line := range strings.Lines(out) {
+			if k, v, ok := strings.Cut(strings.TrimRight(line, "\n"), "="); ok {
+				props[k] += v
+			}
+		}
+		if props["LoadState"] == "loaded" {
+			props["Id"] = u
+			return u, props, nil
+		}
+	}
+	return "", nil, nil
+}
+
+// Control implements Privileged.
+func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
+	p, err := l.place(d)
+	if err != nil {
+		return "", err
+	}
+	args, err := v.args(d)
+	if err != nil {
+		return "", err
+	}
+	out, err := run(ctx, append(slices.Clone(p.Control), args...), nil, nil)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && slices.Contains(p.OK, exit.ExitCode()) {
+		err = nil
+	}
+	if err != nil {
+		return out, fmt.Errorf("%s of %s: %w", v.Do, d, err)
+	}
+	return out, nil
+}
+
+// Hook implements Privileged.
+func (l *Local) Hook(ctx context.Context, env []string, stdin []byte) error {
+	_, err := run(ctx, []string{l.HookPath}, env, stdin)
+	return err
+}
+
+// run runs a command in a process group of its own, which ends with ctx. The
+// error carries the end of what it printed on standard error.
+func run(ctx context.Context, args, env []string, stdin []byte) (string, error) {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, env...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &limited{b: &stdout}, &limited{b: &stderr}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.WaitDelay = time.Second // for what outlives it with its output open
+	err := cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w (%v)", ctx.Err(), err)
+	}
+	if err != nil {
+		if said := strings.TrimSpace(stderr.String()); said != "" {
+			err = fmt.Errorf("%w: %s", err, said[max(0, len(said)-200):])
+		}
+		err = fmt.Errorf("run %s: %w", filepath.Base(args[0]), err)
+	}
+	return stdout.String(), err
+}
+
+// limited keeps the first 4 MiB and drops the rest.
+type limited struct{ b *bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := 4<<20 - l.b.Len(); room > 0 {
+		l.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// Difference is one item in which this node's kernel differs from what its
+// group's master published. It holds no keys.
+type Difference struct {
+	Group string `json:"group"`
+	// How is "missing" (published, not in this kernel), "extra" (in this
+	// kernel, not published) or "differs".
+	How  string `json:"how"`
+	Item string `json:"item"`
+}
+
+// Diff compares this node's kernel with what was published: on a standby by
+// the master whose stream it follows, on the master by itself, where a
+// difference is a deletion that is held back or a change not yet noticed.
+func (e *Engine) Diff(ctx context.Context) ([]Difference, error) {
+	snap, err := e.kernel.Dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []Difference{}
+	err = e.do(ctx, func() {
+		for _, g := range e.order {
+			out = append(out, g.diff(g.pick(snap))...)
+		}
+	})
+	return out, err
+}
+
+func (g *group) diff(snap *sadb.Snapshot) []Difference {
+	var out []Difference
+	add := func(how, item string) { out = append(out, Difference{g.name, how, item}) }
+	sas, policies := g.published()
+	for _, sa := range snap.SAs {
+		want, ok := sas[sa.Key]
+		switch {
+		case !ok:
+			add("extra", sa.Key.String())
+		case want != coreDigest(sa):
+			add("differs", sa.Key.String())
+		}
+		delete(sas, sa.Key)
+	}
+	for k := range sas {
+		add("missing", k.String())
+	}
+	for _, p := range snap.Policies {
+		want, ok := policies[p.Key]
+		switch {
+		case !ok:
+			add("extra", p.Key.String())
+		case want != policyDigest(p):
+			add("differs", p.Key.String())
+		}
+		delete(policies, p.Key)
+	}
+	for k := range policies {
+		add("missing", k.String())
+	}
+	return out
+}
+
+// published returns the digests of everything that should be in the kernel.
+func (g *group) published() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
+	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
+	if g.pub != nil {
+		for k, e := range g.pub.sas {
+			sas[k] = coreDigest(e.sa)
+		}
+		for k, e := range g.pub.policies {
+			policies[k] = policyDigest(e.policy)
+		}
+		return sas, policies
+	}
+	for k, w := range g.rcv.want {
+		if !w.short { // withdrawn on purpose
+			sas[k] = w.core
+		}
+	}
+	for k, w := range g.rcv.wantPolicy {
+		policies[k] = w.digest
+	}
+	return sas, policies
+}

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// publishDump sends what a dump shows to be new, holds back what is gone, and
+// sends the counters that moved.
+func (e *Engine) publishDump(g *group, snap *sadb.Snapshot, t *touched) {
+	now := time.Now()
+	recs, gone := g.pub.reconcile(now, snap, t)
+	for _, r := range recs {
+		e.unhold(g, r)
+	}
+	for _, sa := range snap.SAs {
+		g.holds.putSA(sa.Key)
+	}
+	for _, p := range snap.Policies {
+		g.holds.putPolicy(p.Key)
+	}
+	if g.flushed && !e.cfg.ForwardFlush {
+		g.pub.haunt(gone)
+		gone = missing{}
+	}
+	g.flushed = false
+	for _, k := range gone.sas {
+		recs = append(recs, e.goneSA(g, now, k)...)
+	}
+	for _, k := range gone.policies {
+		if g.holds.holdPolicy(k, now.Add(holdTime)) {
+			e.stats.HeldDeletes++
+		}
+	}
+	e.publish(g, recs)
+	e.sendCounters(g, now)
+}
+
+func (e *Engine) unhold(g *group, r wire.Record) {
+	switch r.Kind {
+	case wire.PutSA:
+		g.holds.putSA(r.SA.Key)
+	case wire.PutPolicy:
+		g.holds.putPolicy(r.Policy.Key)
+	}
+}
+
+// goneSA publishes the deletion of an SA whose traffic another one covers and
+// holds back any other.
+func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
+	if g.pub.covered(k) {
+		if r, ok := g.pub.deleteSA(now, k); ok {
+			return []wire.Record{r}
+		}
+		return nil
+	}
+	if g.holds.holdSA(k, now.Add(holdTime)) {
+		e.stats.HeldDeletes++
+	}
+	return nil
+}
+
+func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) {
+	var recs []wire.Record
+	switch ev.Kind {
+	case sadb.EventPutSA:
+		dir, ok := g.scope.sa(ev.SA)
+		if !ok {
+			return
+		}
+		sa := *ev.SA
+		sa.Dir = dir
+		g.touched.sas[sa.Key] = true
+		g.holds.putSA(sa.Key)
+		if r, ok := g.pub.putSA(now, &sa); ok {
+			recs = append(recs, r)
+		}
+	case sadb.EventDeleteSA, sadb.EventExpireSA:
+		if ev.Kind == sadb.EventExpireSA && !ev.Hard {
+			return
+		}
+		if g.pub.sas[ev.SA.Key] == nil {
+			return
+		}
+		g.touched.sas[ev.SA.Key] = true
+		recs = e.goneSA(g, now, ev.SA.Key)
+	case sadb.EventPutPolicy:
+		if !g.scope.policy(ev.Policy) {
+			return
+		}
+		g.touched.policies[ev.Policy.Key] = true
+		g.holds.putPolicy(ev.Policy.Key)
+		if r, ok := g.pub.putPolicy(now, ev.Policy); ok {
+			recs = append(recs, r)
+		}
+	case sadb.EventDeletePolicy, sadb.EventExpirePolicy:
+		if ev.Kind == sadb.EventExpirePolicy && !ev.Hard {
+			return
+		}
+		if g.pub.policies[ev.Policy.Key] == nil {
+			return
+		}
+		g.touched.policies[ev.Policy.Key] = true
+		if g.holds.holdPolicy(ev.Policy.Key, now.Add(holdTime)) {
+			e.stats.HeldDeletes++
+		}
+	}
+	e.publish(g, recs)
+}
+
+// followPromotion does the part of a promotion that may come after the VIPs:
+// restoring soft limits.
+func (e *Engine) followPromotion(ctx context.Context, g *group) {
+	if len(g.trail) == 0 {
+		return
+	}
+	chunk := g.trail[:min(applyChunk, len(g.trail))]
+	g.trail = g.trail[len(chunk):]
+	for i, err := range e.kernel.Apply(ctx, chunk) {
+		if err != nil {
+			e.kernelError(g, chunk[i], err)
+		}
+	}
+}

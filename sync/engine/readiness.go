@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"time"
+
+	"sasyncd/sync/wire"
+)
+
+// tellReadiness tells the election how fit this node is, when that changed.
+func (e *Engine) tellReadiness(g *group, now time.Time) {
+	r := e.readiness(g, now)
+	if g.toldOnce && r == g.told {
+		return
+	}
+	if g.toldOnce && r.InSync != g.told.InSync {
+		e.log.Info("readiness", "group", g.name, "in_sync", r.InSync, "reason", r.Reason)
+	}
+	changed := r.InSync != g.told.InSync || !g.toldOnce
+	g.told, g.toldOnce = r, true
+	e.elector.Ready(g.name, r)
+	if changed {
+		e.broadcast(&wire.State{GroupState: g.state()})
+	}
+}
+
+func (e *Engine) readiness(g *group, now time.Time) Readiness {
+	r := Readiness{Term: g.term}
+	reachable, yielded := 0, false
+	for _, m := range e.members {
+		ms := m.groups[g.name]
+		if ms == nil {
+			continue
+		}
+		reachable++
+		r.Term = max(r.Term, ms.state.Term)
+		r.PeerReady = r.PeerReady || ms.state.InSync
+		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
+		if ms.state.Role == wire.RoleMaster || ahead(ms.state.Have, g.rcv.pos) {
+			r.Behind = true
+		}
+	}
+	switch {
+	case g.role == wire.RoleMaster:
+		r.InSync, r.Behind, r.Reason = true, false, "master"
+	case yielded:
+		r.Behind, r.Reason = true, "gave way to another master that is alive"
+	case !g.rcv.adopted:
+		r.Reason = "kernel not read yet"
+	case g.rcv.pos.Complete && g.from != nil:
+		r.InSync, r.Reason = true, "follows the master"
+	case g.rcv.pos.Complete && now.Sub(g.contactLost) < contactGrace && !r.Behind:
+		r.InSync, r.Reason = true, "complete when contact was lost"
+	case !r.Behind && reachable >= e.cfg.Peers:
+		r.InSync, r.Reason = true, "no member holds more"
+	case r.Behind:
+		r.Reason = "a member holds more"
+	default:
+		r.Reason = "not all members heard"
+	}
+	return r
+}
+
+// ahead reports whether a holds more than b.
+func ahead(a, b wire.StreamPos) bool {
+	if !a.Complete || !b.Complete {
+		return a.Complete && !b.Complete
+	}
+	if a.Term != b.Term {
+		return a.Term > b.Term
+	}
+	return a.StreamID == b.StreamID && a.Seq > b.Seq
+}

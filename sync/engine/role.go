@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// electorEvent follows the election.
+func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
+	if ev.Kind == ElectorLost {
+		e.electorLost(ctx, ev.Reason)
+		return
+	}
+	g := e.groups[ev.Group]
+	if g == nil {
+		e.log.Warn("election speaks of a group that is not configured", "group", ev.Group)
+		return
+	}
+	switch ev.Kind {
+	case ElectorHeard:
+		g.yieldedTo = wire.NodeID{}
+	case ElectorState:
+		e.setRole(ctx, g, ev)
+	case ElectorPrepare:
+		if ev.To == wire.RoleMaster {
+			e.prepareMaster(g, ev.Term)
+		} else {
+			e.prepareBackup(ctx, g, ev.Term)
+		}
+	case ElectorCancel:
+		g.preparing = false
+		g.handover = nil
+		e.tellKeying(g)
+		if g.role != wire.RoleMaster {
+			e.follow(g, true)
+		}
+	}
+}
+
+// electorLost silences what the elector can no longer answer for. Roles stay:
+// the elector tells them anew when it is back.
+func (e *Engine) electorLost(ctx context.Context, reason string) {
+	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
+	for _, g := range e.order {
+		if g.role != wire.RoleMaster || e.cfg.Fence == nil {
+			continue
+		}
+		if err := e.cfg.Fence(ctx, g.vips); err != nil {
+			e.log.Error("setting the fence failed", "group", g.name, "err", err)
+			continue
+		}
+		e.log.Error("fence set, as the elector died on a master", "group", g.name)
+		if e.cfg.Keying != nil {
+			// Behind the fence it would give up its peers and clear the kernel.
+			e.cfg.Keying.Passive(g.name, g.term, reason, false, nil)
+		}
+	}
+}
+
+// prepareMaster makes sure that nothing is missing: the kernel is complete
+// already, so all there is to do is to close the door behind the old master.
+func (e *Engine) prepareMaster(g *group, term uint64) {
+	g.preparing = true
+	g.term = max(g.term, term)
+	e.elector.Prepared(g.name, term)
+}
+
+// prepareBackup sends the exact counters of a fenced master to its standbys.
+// The answer to the election waits for a complete standby's acknowledgement,
+// or for the limit.
+func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
+	h := &handover{term: term}
+	e.silence(ctx, g, h)
+	if g.pub == nil {
+		e.elector.Prepared(g.name, term)
+		return
+	}
+	snap, err := e.dumpNow(ctx)
+	if err != nil {
+		e.log.Error("reading the final counters failed", "group", g.name, "err", err)
+		e.elector.Prepared(g.name, term)
+		return
+	}
+	e.publishDump(g, g.pick(snap), newTouched())
+	h.epoch, h.until = g.pub.epoch, time.Now().Add(handoverLimit)
+	g.handover = h
+	e.advanceHandover(g, time.Now())
+}
+
+// advanceHandover answers the election once a successor holds the final
+// counters, and tells that successor to take over without waiting.
+func (e *Engine) advanceHandover(g *group, now time.Time) {
+	h := g.handover
+	if h == nil || g.pub == nil || !h.silent && now.Before(h.silentBy) {
+		return
+	}
+	for _, m := range e.sorted() {
+		ms := m.groups[g.name]
+		if ms == nil || ms.out == nil || ms.out.cursor != nil || !ms.out.snapDone || !ms.state.InSync {
+			continue
+		}
+		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {
+			continue
+		}
+		g.handover, g.handedAt = nil, now
+		e.elector.Prepared(g.name, h.term)
+		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
+		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
+		return
+	}
+	if !now.Before(h.until) {
+		g.handover = nil
+		e.log.Warn("hand-over without acknowledgement by a standby", "group", g.name, "term", h.term)
+		e.elector.Prepared(g.name, h.term)
+	}
+}
+
+// handover is a planned loss of mastership that waits for the successor's
+// acknowledgement of the final counters.
+type handover struct {
+	term  uint64
+	epoch uint64
+	until time.Time
+
+	silent   bool // so is the IKE daemon
+	silentBy time.Time
+}
+
+// setRole follows a change of role.
+func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
+	if !slices.Equal(g.vips, sortedAddrs(ev.VIPs)) && len(ev.VIPs) > 0 {
+		g.setVIPs(ev.VIPs)
+		g.rcv.adopted = false // what belongs to the group is not known yet
+		e.requestDump(ctx)
+	}
+	g.preparing = false
+	old, oldTerm := g.role, g.term
+	g.term = max(g.term, ev.Term)
+	g.reason = ev.Reason
+	if old != ev.Role {
+		g.since = time.Now()
+		e.log.Info("role", "group", g.name, "from", old.String(), "to", ev.Role.String(), "term", g.term, "reason", ev.Reason)
+	}
+	switch {
+	case ev.Role == wire.RoleMaster && (old != wire.RoleMaster || oldTerm != g.term):
+		g.role = ev.Role
+		e.becomeMaster(ctx, g)
+	case ev.Role != wire.RoleMaster && old == wire.RoleMaster:
+		g.role = ev.Role
+		e.loseMaster(ctx, g)
+	default:
+		g.role = ev.Role
+	}
+	e.tellKeying(g)
+	g.toldOnce = false
+	e.tellReadiness(g, time.Now())
+	e.broadcast(&wire.State{GroupState: g.state()})
+	if g.role != wire.RoleMaster {
+		e.follow(g, false)
+	}
+	e.peers.Kick()
+}
+
+func sortedAddrs(a []netip.Addr) []netip.Addr {
+	a = slices.Clone(a)
+	slices.SortFunc(a, netip.Addr.Compare)
+	return a
+}
+
+// becomeMaster begins a stream of one's own. The kernel is not touched: it was
+// complete before. What is published comes from the next dump.
+func (e *Engine) becomeMaster(ctx context.Context, g *group) {
+	e.stats.Takeovers++
+	g.handover, g.from = nil, nil
+	g.pub, g.holds = nil, newHoldback()
+	for _, m := range e.members {
+		if ms := m.groups[g.name]; ms != nil {
+			ms.out = nil
+		}
+	}
+	g.trail = nil
+	for _, w := range g.rcv.want {
+		if w.limits != w.sa.Limits {
+			sa := *w.sa
+			sa.Limits = w.sa.Limits
+			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
+		}
+	}
+	e.takeTail(g)
+	e.requestDump(ctx)
+}
+
+// loseMaster ends one's own stream. The last act of a master is to raise its
+// own outbound counters beyond what its successor may use, so that it can
+// never send a number twice should it be promoted again before it has heard
+// from the successor. The elector has fenced this node already.
+func (e *Engine) loseMaster(ctx context.Context, g *group) {
+	pub := g.pub
+	g.pub, g.handover, g.trail = nil, nil, nil
+	if n := g.holds.len(); n > 0 {
+		e.stats.DroppedDeletes += uint64(n)
+	}
+	g.holds = newHoldback()
+	r := newReceiver(e.cfg.Margin, e.cfg.Sweep, e.cfg.Advance)
+	g.rcv = r
+	now := time.Now()
+	for _, m := range e.members {
+		if ms := m.groups[g.name]; ms != nil {
+			ms.out = nil
+		}
+	}
+	if pub != nil {
+		r.inherit(now, e.mono(), pub)
+	}
+	g.contactLost = now
+	snap, err := e.dumpNow(ctx)
+	if err != nil {
+		e.log.Error("reading the kernel's tables failed", "group", g.name, "err", err)
+		return
+	}
+	own := g.pick(snap)
+	g.noteSent(pub, own)
+	r.observe(own, newTouched())
+	e.exec(ctx, g, r.retire(now))
+}

@@ -1,0 +1,210 @@
+package members
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"sasyncd/sync/wire"
+)
+
+// Claim is what a member says about itself, for people.
+type Claim struct {
+	Host  string            `json:"host"`            // host name
+	Addrs []string          `json:"addrs,omitempty"` // where it listens for peers
+	Roles map[string]string `json:"roles,omitempty"` // role by group
+}
+
+// maxClaim is what memberlist carries about a member.
+const maxClaim = memberlist.MetaMaxSize
+
+// Member is a member as gossip knows it.
+type Member struct {
+	Node  wire.NodeID
+	Alive bool
+	// Direct: there is a session with it.
+	Direct bool
+	Claim  Claim
+}
+
+// Config is what Members needs.
+type Config struct {
+	Node wire.NodeID
+	// Send gives a payload to the session with a neighbour; false if there is
+	// none or it is full. It must not block.
+	Send func(to wire.NodeID, payload []byte) bool
+	// Claim is asked every few seconds; a change is told to the others.
+	Claim func() Claim
+	Log   *slog.Logger
+}
+
+// Members follows the cluster. Its methods are safe for concurrent use and do
+// not block.
+type Members struct {
+	cfg  Config
+	tr   *transport
+	list *memberlist.Memberlist
+	join chan wire.NodeID
+	stop chan struct{}
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex
+	known map[wire.NodeID]Member
+}
+
+// New starts following. Close ends it.
+func New(cfg Config) (*Members, error) {
+	m := &Members{cfg: cfg, tr: newTransport(cfg.Node, cfg.Send), join: make(chan wire.NodeID, 64), stop: make(chan struct{}),
+		known: make(map[wire.NodeID]Member)}
+	c := memberlist.DefaultLANConfig()
+	c.Name = cfg.Node.String()
+	c.Transport = m.tr
+	c.Delegate, c.Events = delegate{m}, delegate{m}
+	c.LogOutput = logWriter{cfg.Log}
+	c.EnableCompression = false // a message of a session is not large
+	c.DisableTcpPings = true    // packets and streams go the same way
+	c.ProbeInterval, c.ProbeTimeout = time.Second, 500*time.Millisecond
+	c.GossipInterval = 500 * time.Millisecond
+	c.PushPullInterval = 15 * time.Second
+	c.DeadNodeReclaimTime = time.Second
+	list, err := memberlist.Create(c)
+	if err != nil {
+		return nil, fmt.Errorf("start gossip: %w", err)
+	}
+	m.list = list
+	m.wg.Go(m.joiner)
+	return m, nil
+}
+
+// Close ends the following. It says nothing to the others.
+func (m *Members) Close() error {
+	close(m.stop)
+	err := m.list.Shutdown()
+	m.wg.Wait()
+	if err != nil {
+		return fmt.Errorf("end gossip: %w", err)
+	}
+	return nil
+}
+
+// Neighbour notes that a session began or ended.
+func (m *Members) Neighbour(id wire.NodeID, up bool) {
+	m.tr.setNeighbour(id, up)
+	if !up {
+		return
+	}
+	select {
+	case m.join <- id:
+	default: // the next exchange of states finds it
+	}
+}
+
+// Receive takes the payload of a Gossip message of a neighbour.
+func (m *Members) Receive(payload []byte) { m.tr.receive(payload) }
+
+// claimEvery is how often a changed claim is looked for.
+const claimEvery = 5 * time.Second
+
+// joiner exchanges states with new neighbours, one after the other, and tells
+// when the claim has changed.
+func (m *Members) joiner() {
+	tick := time.NewTicker(claimEvery)
+	defer tick.Stop()
+	told := delegate{m}.NodeMeta(maxClaim)
+	for {
+		select {
+		case <-m.stop:
+			return
+		case id := <-m.join:
+			if _, err := m.list.Join([]string{addrOf(id).String()}); err != nil {
+				m.cfg.Log.Debug("joining by a neighbour failed", "node", id.String(), "err", err)
+			}
+		case <-tick.C:
+			now := delegate{m}.NodeMeta(maxClaim)
+			if bytes.Equal(now, told) {
+				continue
+			}
+			told = now
+			if err := m.list.UpdateNode(0); err != nil {
+				m.cfg.Log.Debug("telling a changed claim failed", "err", err)
+			}
+		}
+	}
+}
+
+// Known returns all members but this one, by node id.
+func (m *Members) Known() []Member {
+	m.mu.Lock()
+	out := make([]Member, 0, len(m.known))
+	for _, x := range m.known {
+		out = append(out, x)
+	}
+	m.mu.Unlock()
+	for i := range out {
+		m.tr.mu.Lock()
+		out[i].Direct = m.tr.neighbours[out[i].Node]
+		m.tr.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b Member) int { return bytes.Compare(a.Node[:], b.Node[:]) })
+	return out
+}
+
+// note keeps what memberlist tells of a member: its own list may only be read
+// while it holds its lock, as it does when it calls this.
+func (m *Members) note(n *memberlist.Node, alive bool) {
+	b, err := hex.DecodeString(n.Name)
+	if err != nil || len(b) != len(wire.NodeID{}) || wire.NodeID(b) == m.cfg.Node {
+		return
+	}
+	x := Member{Node: wire.NodeID(b), Alive: alive}
+	_ = json.Unmarshal(n.Meta, &x.Claim) // a member of another version may say less
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known[x.Node] = x
+}
+
+// NotifyJoin, NotifyUpdate and NotifyLeave implement memberlist.EventDelegate.
+func (d delegate) NotifyJoin(n *memberlist.Node)   { d.m.note(n, true) }
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.m.note(n, true) }
+func (d delegate) NotifyLeave(n *memberlist.Node)  { d.m.note(n, false) }
+
+// delegate carries the claim; there is no payload.
+type delegate struct{ m *Members }
+
+// NodeMeta implements memberlist.Delegate. A claim too long for gossip is cut
+// down to the host name.
+func (d delegate) NodeMeta(limit int) []byte {
+	c := d.m.cfg.Claim()
+	b, err := json.Marshal(c)
+	if err != nil || len(b) > min(limit, maxClaim) {
+		b, err = json.Marshal(Claim{Host: c.Host[:min(len(c.Host), 64)]})
+	}
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+func (delegate) NotifyMsg([]byte)                {}
+func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (delegate) LocalState(bool) []byte          { return nil }
+func (delegate) MergeRemoteState([]byte, bool)   {}
+
+// logWriter passes on what memberlist logs, at debug level: its complaints are
+// about hints.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.log.Debug("gossip", "text", string(bytes.TrimSpace(p)))
+	return len(p), nil
+}
+
+var _ io.Writer = logWriter{}

@@ -1,0 +1,128 @@
+package members
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sasyncd/sync/wire"
+)
+
+// cluster joins members by a map of who has a session with whom.
+type cluster struct {
+	t     *testing.T
+	mu    sync.Mutex
+	nodes map[wire.NodeID]*Members
+	links map[[2]wire.NodeID]bool
+	host  atomic.Value // another host name for node 3
+}
+
+func id(n byte) (x wire.NodeID) {
+	for i := range x {
+		x[i] = n * byte(i+3)
+	}
+	return x
+}
+
+func (c *cluster) add(n byte) *Members {
+	c.t.Helper()
+	me := id(n)
+	m, err := New(Config{Node: me, Log: slog.New(slog.DiscardHandler),
+		Claim: func() Claim {
+			host := fmt.Sprintf("gw%d", n)
+			if x, ok := c.host.Load().(string); ok && n == 3 {
+				host = x
+			}
+			return Claim{Host: host, Addrs: []string{fmt.Sprintf("10.9.0.%d:500", n)}}
+		},
+		Send: func(to wire.NodeID, b []byte) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			x := c.nodes[to]
+			if x == nil || !c.links[[2]wire.NodeID{me, to}] {
+				return false
+			}
+			go x.Receive(append([]byte(nil), b...))
+			return true
+		}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.nodes[me] = m
+	c.mu.Unlock()
+	c.t.Cleanup(func() { _ = m.Close() })
+	return m
+}
+
+func (c *cluster) link(a, b byte, up bool) {
+	c.mu.Lock()
+	c.links[[2]wire.NodeID{id(a), id(b)}], c.links[[2]wire.NodeID{id(b), id(a)}] = up, up
+	x, y := c.nodes[id(a)], c.nodes[id(b)]
+	c.mu.Unlock()
+	x.Neighbour(id(b), up)
+	y.Neighbour(id(a), up)
+}
+
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !f(); {
+		if time.Now().After(end) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func knows(m *Members, n byte) *Member {
+	for _, x := range m.Known() {
+		if x.Node == id(n) {
+			return &x
+		}
+	}
+	return nil
+}
+
+// TestThirdMemberIsFoundThroughTheOther: 1 and 3 have sessions with 2 only.
+func TestThirdMemberIsFoundThroughTheOther(t *testing.T) {
+	c := &cluster{t: t, nodes: make(map[wire.NodeID]*Members), links: make(map[[2]wire.NodeID]bool)}
+	one, two, three := c.add(1), c.add(2), c.add(3)
+	c.link(1, 2, true)
+	c.link(2, 3, true)
+	eventually(t, "1 knows 3 and what it says of itself", func() bool {
+		x := knows(one, 3)
+		return x != nil && x.Alive && !x.Direct && x.Claim.Host == "gw3" && len(x.Claim.Addrs) == 1
+	})
+	eventually(t, "3 knows 1", func() bool { return knows(three, 1) != nil })
+	if x := knows(two, 1); x == nil || !x.Direct {
+		t.Errorf("2 about 1: %+v", x)
+	}
+	c.host.Store("renamed")
+	eventually(t, "1 hears that 3 changed its claim", func() bool { x := knows(one, 3); return x != nil && x.Claim.Host == "renamed" })
+	// It stays alive: probes reach it through 2. Then its only link goes.
+	c.link(2, 3, false)
+	eventually(t, "3 is given up", func() bool { x := knows(one, 3); return x == nil || !x.Alive })
+	c.link(2, 3, true)
+	eventually(t, "3 is back", func() bool { x := knows(one, 3); return x != nil && x.Alive })
+}
+
+// TestFramesOfStrangersAreHarmless: whatever a neighbour sends.
+func FuzzReceive(f *testing.F) {
+	f.Add(frame(framePacket, 1, id(1), id(2), 0, []byte("x")))
+	f.Add(frame(frameData, 1, id(1), id(2), 7, []byte{0, 1}))
+	f.Add(frame(frameOpen, 1, id(3), id(2), 7, nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sent := 0
+		tr := newTransport(id(1), func(wire.NodeID, []byte) bool { sent++; return true })
+		tr.setNeighbour(id(2), true)
+		tr.setNeighbour(id(3), true)
+		tr.receive(b)
+		if sent > 1 {
+			t.Errorf("one frame caused %d", sent)
+		}
+		_ = tr.Shutdown()
+	})
+}

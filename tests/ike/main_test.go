@@ -1,0 +1,84 @@
+// Package ike has drills with real IKE daemons on both gateways and at the
+// remote end. They take longer than the others and need Debian's packages of
+// those daemons, so they have a target of their own: make drill-ike.
+package ike
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"sasyncd/tests/harness"
+	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/harness/meter"
+	"sasyncd/tests/scenario"
+)
+
+func TestMain(m *testing.M) { harness.Main(m, scenario.Options()...) }
+
+// limit of what is waited for: that it happens at all.
+const limit = 30 * time.Second
+
+// rate of each flow, in packets a second.
+const rate = 200
+
+var outside = []netip.Addr{lab.VIPOut, lab.VIPOut6}
+
+// bare returns a pair without the lab's static tunnels: they are negotiated.
+func bare(t *testing.T) (p *scenario.Pair, gw1, gw2 *scenario.Member) {
+	t.Helper()
+	p = scenario.NewPair(t)
+	p.Members[0].Forget()
+	p.RGW.Run("ip xfrm state flush")
+	p.RGW.Run("ip xfrm policy flush")
+	return p, p.Members[0], p.Members[1]
+}
+
+// traffic starts flows between h1 and h2, both ways and both families.
+func traffic(t *testing.T, p *scenario.Pair) *meter.Meter {
+	t.Helper()
+	flow := func(src, dst netip.Addr, port uint16) []meter.Config {
+		return meter.Both(meter.Config{From: p.H1, To: p.H2, Src: src, Dst: dst, Port: port, Rate: rate})
+	}
+	return meter.Start(t, append(flow(lab.H1Addr, lab.H2Addr, 7000), flow(lab.H1Addr6, lab.H2Addr6, 7002)...)...)
+}
+
+// flowing waits until n more packets have arrived on every flow.
+func flowing(t *testing.T, m *meter.Meter, n int) {
+	t.Helper()
+	want := make([]int, len(m.Flows))
+	for i, f := range m.Flows {
+		want[i] = f.Received() + n
+	}
+	lab.Eventually(t, limit, "traffic on every flow", func() bool {
+		for i, f := range m.Flows {
+			if f.Received() < want[i] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// requireLost fails the test for losses of what was sent in a period: none
+// from the gateways to the remote. The other way, the remote uses a fresh SA
+// from the moment it answers; until the answer is dealt with, what it sends has
+// no SA at the gateway. That is one packet at most on a machine that runs
+// charon at once, and what the flow's own stall explains on one that does not.
+func requireLost(t *testing.T, m *meter.Meter, what string, from, to time.Time) {
+	t.Helper()
+	for i, f := range m.Flows {
+		r := f.Between(from, to)
+		t.Logf("%s: %v", what, r)
+		may := 0
+		if i%2 == 1 {
+			may = 1 + int(r.Stall.Seconds()*rate)
+		}
+		if r.Lost > may {
+			t.Errorf("%s: %s lost %d packets, at most %d may be", what, f.Name, r.Lost, may)
+		}
+		if r.Sent == 0 {
+			t.Errorf("%s: %s sent nothing", what, f.Name)
+		}
+	}
+}

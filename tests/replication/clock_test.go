@@ -1,0 +1,75 @@
+package replication
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/tests/cluster"
+	"sasyncd/tests/harness"
+)
+
+// stepClock moves the wall clock, of all nodes, as there is one kernel.
+func stepClock(t *testing.T, by time.Duration) {
+	t.Helper()
+	now := time.Now().Add(by)
+	ts := unix.NsecToTimespec(now.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		t.Fatalf("set the clock: %v", err)
+	}
+}
+
+// TestClockStep moves the wall clock an hour on, back, further back, and on:
+// the kernel computes lifetimes from dates, and yet no SA of the standby ends
+// early. The lifetimes are short enough that one that is not corrected ends at
+// the kernel's next look, which each change of limits brings.
+func TestClockStep(t *testing.T) {
+	if !harness.Guest() {
+		t.Log("the clock of a machine in use is left alone: stepping the daemon's clock is tested in sync/engine")
+		return
+	}
+	r := newRand(t)
+	c := cluster.New(t, 2, 1)
+	c.Start()
+	m, s := c.Master(), c.Nodes[1]
+	list := cluster.SAs(r, 20)
+	for _, sa := range list {
+		sa.Limits.SoftAdd, sa.Limits.HardAdd = 1000, 1200
+	}
+	m.Apply(sadb.OpAddSA, list...)
+	c.WaitEqual(cluster.SyncLimit, s)
+	began := time.Now() // with a monotonic reading
+	// The master's kernel has no such care: its first look at lifetimes, one
+	// second after the addition, must be over.
+	c.Eventually(3*time.Second, "the kernel's first look", func() bool { return time.Since(began) > 1200*time.Millisecond })
+	for i, by := range []time.Duration{time.Hour, -time.Hour, -time.Hour, time.Hour} {
+		stepClock(t, by)
+		c.Eventually(5*time.Second, "ages to be right again", func() bool {
+			for _, sa := range s.Dump().SAs {
+				if passed := uint64(time.Since(began).Seconds()); sa.Age > passed+2 || sa.Age+2 < passed && passed > 2 {
+					return false
+				}
+			}
+			return true
+		})
+		// New limits make the standby's kernel look at lifetimes within a second.
+		update := make([]*sadb.SA, len(list))
+		for j, sa := range s.Dump().SAs {
+			u := *sa
+			u.Limits.HardAdd = 1300 + uint64(i)
+			update[j] = &u
+		}
+		s.Apply(sadb.OpUpdateSA, update...)
+		time.Sleep(1500 * time.Millisecond)
+		if n := len(s.Dump().SAs); n != len(list) {
+			t.Fatalf("%d SAs on the standby after a step of %v, want %d", n, by, len(list))
+		}
+	}
+	if n := len(s.Status().Members); n != 1 {
+		t.Errorf("%d sessions after all steps, want 1", n)
+	}
+	m.Apply(sadb.OpAddSA, cluster.SAs(r, 5)...)
+	c.WaitEqual(5*time.Second, s)
+}
