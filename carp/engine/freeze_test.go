@@ -118,7 +118,7 @@ func TestSendDoesNotAllocate(t *testing.T) {
 	for name, frozen := range map[string]time.Duration{"normal": 0, "frozen": bootTime() + time.Hour} {
 		r.group.frozenTo = frozen
 		if n := testing.AllocsPerRun(200, func() {
-			if err := e.send(r, carp.Action{Priority: 100}); err != nil {
+			if err := e.send(r, carp.Action{Kind: carp.ActAdvert, Priority: 100}); err != nil {
 				t.Fatal(err)
 			}
 		}); n != 0 {
