@@ -14,7 +14,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-ike lint bench fuzz install clean
+.PHONY: all deps build demo test unit drill drill-ike lint bench microbench bench-election fuzz install clean
 all: build
 
 deps:
@@ -50,8 +50,19 @@ lint:
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(GOLANGCILINT) run
 
+# The promised figures of replication, as a table and in dist/bench.json.
 bench: deps
+	@mkdir -p bin dist
+	@$(GO) build -o bin/bench ./tests/bench
+	@./bin/bench > dist/bench.json
+	$(MAKE) --no-print-directory bench-election
+
+# Benchmarks of single parts.
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem $(UNITS)
+
+# The gap of a failover beside keepalived's, with the same timers.
+bench-election: deps
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./tests/bench/election
 
 # Go fuzzes one target at a time.

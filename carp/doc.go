@@ -19,8 +19,11 @@
 // not MASTER; it silences the virtual addresses while the kernel already holds
 // all SAs and policies.
 //
-// Sources: RFC 9568 with errata 7947, 7949, 8298 to 8301 for VRRPv3 and RFC
-// 3768 for VRRPv2. Where a group binds routers together the RFCs say nothing.
+// Sources: RFC 9568 with errata 7947, 7949, 8298 to 8301 for VRRPv3, RFC 3768
+// for VRRPv2, carp(4) of OpenBSD and of FreeBSD and ucarp(8) for CARP. Where a
+// group binds routers together they say nothing. OpenBSD's carp takes over when
+// it misses the advertisements of either address family; here each family is a
+// router, so both must be missed.
 package carp
 
 import (

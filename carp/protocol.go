@@ -140,11 +140,11 @@ func (r *Router) yields(now time.Duration, a Advert) (yes, stays bool) {
 }
 
 // insist follows a takeover. If the master that fell silent was an equal to whom
-// we had yielded, it had yielded to us as well: ucarp does, when it reads our
-// last advertisement a second late. Yielding again would go on like that for
-// ever, so for one down interval we do not.
+// we had yielded a moment before, it had yielded to us as well: ucarp does, when
+// it reads our last advertisement a second late. Yielding again would go on like
+// that for ever, so for one down interval we do not.
 func (r *Router) insist(now time.Duration) {
-	if r.tie.IsValid() && r.tie == r.from && !r.bowed {
+	if r.tie.IsValid() && r.tie == r.from && r.heardAt-r.tieAt <= 2*r.every() && !r.bowed {
 		r.insistTo = now + r.Down()
 	}
 	r.tie = netip.Addr{}

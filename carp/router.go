@@ -95,6 +95,7 @@ type Router struct {
 	bowed    bool          // it resigned
 	cause    string        // why it is being replaced, "" it is not
 	tie      netip.Addr    // CARP: an equal one to whom we yielded
+	tieAt    time.Duration // when
 	insistTo time.Duration // CARP: until when we do not yield to equals
 	deafTo   time.Duration // until when what it sent before it fell silent is ignored
 
@@ -243,7 +244,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			r.follow(now, a)
 			r.downAt += r.tieTime(a)
 			if !stays {
-				r.tie = a.From
+				r.tie, r.tieAt = a.From, now
 			}
 			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})
 		default:
@@ -259,7 +260,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 // follow accepts a as the advertisement of the master.
 func (r *Router) follow(now time.Duration, a Advert) {
 	r.from, r.prio, r.heardAt = a.From, a.Priority, now
-	r.expired, r.bowed, r.cause, r.tie = false, false, "", netip.Addr{}
+	r.expired, r.bowed, r.cause = false, false, ""
 	r.learn(a)
 	r.downAt = now + r.Down()
 }

@@ -24,6 +24,13 @@
 // What sasyncd installs is tagged: SAs by km.seq ([IsOurs]), policies by their
 // index ([IsOurPolicy], [IsBypass]).
 //
+// # Cryptography
+//
+// The kernel loads the module of an algorithm when the first SA needs it, which
+// takes tens of milliseconds. A standby installs its master's SAs as they come,
+// so at a takeover all of them are there; [WarmCrypto] spares the first SA of a
+// node's life the wait. [EncapPort] lets ESP in UDP arrive without IKE daemon.
+//
 // # The fence
 //
 // In the routing policy (`ip rule`, `ip -6 rule`), all marked "proto 112":

@@ -30,6 +30,10 @@ type Options struct {
 	// EventBuffer is the size in bytes of the buffer in which announcements
 	// wait for Watch. Default: 32 MiB, which the kernel doubles.
 	EventBuffer int
+	// SkipOwn leaves out of Watch what this Kernel's own Apply has changed. The
+	// kernel then does not even wake the watcher: a standby that installs
+	// thousands of SAs spends a good part of its time on hearing of them.
+	SkipOwn bool
 }
 
 // Kernel is the XFRM subsystem of one network namespace. Its methods are safe
@@ -40,6 +44,7 @@ type Kernel struct {
 	ns  *namespace
 
 	eventBuffer int
+	skipOwn     bool
 
 	// pid is the nlmsg_pid of all our requests.
 	pid uint32
@@ -59,7 +64,7 @@ type Kernel struct {
 // It dumps the policies once: to learn the indexes in use, and to find out
 // whether it may. Without CAP_NET_ADMIN the error is fs.ErrPermission.
 func New(opt Options) (*Kernel, error) {
-	k := &Kernel{log: opt.Logger, now: opt.Now, eventBuffer: opt.EventBuffer}
+	k := &Kernel{log: opt.Logger, now: opt.Now, eventBuffer: opt.EventBuffer, skipOwn: opt.SkipOwn}
 	if k.eventBuffer <= 0 {
 		k.eventBuffer = eventRecvBuffer
 	}

@@ -108,7 +108,7 @@ func (r *requester) batch(b []byte, first uint32, n int, fail func(i int, res re
 func (r *requester) answers(f func(m message) (done bool)) error {
 	r.sock.limit(answerTime)
 	for {
-		datagram, err := r.sock.recv(true)
+		datagram, err := r.sock.recv()
 		if err != nil {
 			if fresh, oerr := r.open(); oerr == nil {
 				_ = r.sock.close()

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -102,9 +103,8 @@ func (s *socket) interrupt() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
 // limit lets reads fail that take longer than d.
 func (s *socket) limit(d time.Duration) { _ = s.file.SetReadDeadline(time.Now().Add(d)) }
 
-// recv returns the next datagram, valid until the next call. With wait false
-// it returns EAGAIN when there is none.
-func (s *socket) recv(wait bool) ([]byte, error) {
+// recv waits for the next datagram, valid until the next call.
+func (s *socket) recv() ([]byte, error) {
 	var n int
 	var from unix.Sockaddr
 	var err error
@@ -114,7 +114,7 @@ func (s *socket) recv(wait bool) ([]byte, error) {
 			if err == unix.EINTR {
 				continue
 			}
-			return err != unix.EAGAIN || !wait
+			return err != unix.EAGAIN
 		}
 	})
 	if rerr != nil {
@@ -208,4 +208,28 @@ func ack(m message) (errno syscall.Errno, text string) {
 			text = string(data)
 		}
 	}
+}
+
+// skipFrom has the kernel keep messages away from the socket whose nlmsg_pid,
+// at offset 12, is pid. An announcement carries one message.
+func (s *socket) skipFrom(pid uint32) error {
+	var b [4]byte
+	native.PutUint32(b[:], pid)
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}, // in network order
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: binary.BigEndian.Uint32(b[:])},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	var opt error
+	if err := s.raw.Control(func(fd uintptr) {
+		opt = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog)
+	}); err != nil {
+		return err
+	}
+	if opt != nil {
+		return fmt.Errorf("filter netlink socket: %w", opt)
+	}
+	return nil
 }

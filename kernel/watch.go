@@ -26,12 +26,7 @@ const eventQueue = 1024
 //
 // Socket policies, larval SAs and per-packet counters are not announced.
 func (k *Kernel) Watch(ctx context.Context) (<-chan sadb.Event, error) {
-	var sock *socket
-	err := k.ns.do(func() (err error) {
-		sock, err = openSocket(unix.NETLINK_XFRM, k.eventBuffer, 0,
-			groupSA, groupPolicy, groupExpire, groupMigrate, groupMapping)
-		return err
-	})
+	sock, err := k.openEvents()
 	if err != nil {
 		return nil, fmt.Errorf("watch kernel: %w", err)
 	}
@@ -41,6 +36,21 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan sadb.Event, error) {
 	}
 	go w.run(ctx)
 	return w.events, nil
+}
+
+// openEvents opens a socket that hears all changes.
+func (k *Kernel) openEvents() (sock *socket, err error) {
+	err = k.ns.do(func() error {
+		sock, err = openSocket(unix.NETLINK_XFRM, k.eventBuffer, 0,
+			groupSA, groupPolicy, groupExpire, groupMigrate, groupMapping)
+		if err == nil && k.skipOwn {
+			if err = sock.skipFrom(k.pid); err != nil {
+				_ = sock.close()
+			}
+		}
+		return err
+	})
+	return sock, err
 }
 
 // Resyncs returns how often events were lost or not itemised since New.
@@ -55,15 +65,21 @@ type watcher struct {
 
 func (w *watcher) run(ctx context.Context) {
 	defer close(w.events)
-	defer w.sock.close()
-	defer context.AfterFunc(ctx, w.sock.interrupt)()
+	stop := context.AfterFunc(ctx, w.sock.interrupt)
+	defer func() {
+		stop()
+		_ = w.sock.close()
+	}()
 	for {
-		datagram, err := w.sock.recv(true)
+		datagram, err := w.sock.recv()
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, unix.ENOBUFS):
-			if !w.overrun(ctx) {
+			stop()
+			ok := w.overrun(ctx)
+			stop = context.AfterFunc(ctx, w.sock.interrupt)
+			if !ok {
 				return
 			}
 			continue
@@ -89,29 +105,20 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// overrun empties the socket, which until then gets nothing new, and asks for
-// a dump.
+// overrun asks for a dump. What is queued is older than that dump, and reading
+// it all would take longer than anything else, so a new socket takes the place
+// of the old one; it is open before the old one closes, so that nothing is
+// missed.
 func (w *watcher) overrun(ctx context.Context) bool {
-	dropped := 0
-	for {
-		_, err := w.sock.recv(false)
-		if ctx.Err() != nil {
-			return false
-		}
-		if err == nil {
-			dropped++
-			continue
-		}
-		if errors.Is(err, unix.ENOBUFS) {
-			continue
-		}
-		if !errors.Is(err, unix.EAGAIN) {
-			w.k.log.Error("kernel events end", "error", err)
-			return false
-		}
-		w.k.log.Warn("kernel events lost", "dropped", dropped)
-		return w.emit(ctx, sadb.Event{Kind: sadb.EventResync, Reason: "events lost"})
+	sock, err := w.k.openEvents()
+	if err != nil {
+		w.k.log.Error("kernel events end", "error", err)
+		return false
 	}
+	_ = w.sock.close()
+	w.sock = sock
+	w.k.log.Warn("kernel events lost")
+	return w.emit(ctx, sadb.Event{Kind: sadb.EventResync, Reason: "events lost"})
 }
 
 func (w *watcher) emit(ctx context.Context, ev sadb.Event) bool {

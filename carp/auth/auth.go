@@ -166,9 +166,20 @@ func (a *Auth) fresh(seq uint64, src netip.Addr, now time.Time) Verdict {
 // Mark is the sequence number last signed, for the next life of the daemon.
 func (a *Auth) Mark() uint64 { return a.seq }
 
-// Resume continues after the sequence number of an earlier life, which matters
-// when the clock went back since.
-func (a *Auth) Resume(mark uint64) { a.seq = max(a.seq, mark) }
+// resumeAhead is more than what is signed between two times that a Mark is
+// kept, in the units of a sequence number.
+const resumeAhead = 2 * uint64(MarkEach/time.Second) << 32
+
+// MarkEach is how often a Mark is to be kept.
+const MarkEach = time.Minute
+
+// Resume continues after the Mark that an earlier life of the daemon kept. It
+// has no effect unless the clock went back since.
+func (a *Auth) Resume(mark uint64, now time.Time) {
+	if mark > sequence(now) {
+		a.seq = max(a.seq, mark+resumeAhead)
+	}
+}
 
 // Inherit takes over what was learned under an earlier policy. The keys are
 // those of the new one.
@@ -179,9 +190,14 @@ func (a *Auth) Inherit(old *Auth) {
 // Sign appends the trailer for a message from src to b. Sequence numbers follow
 // the wall clock and never fall behind themselves.
 func (a *Auth) Sign(b, message []byte, src netip.Addr, now time.Time) []byte {
-	seq := uint64(uint32(now.Unix()))<<32 | uint64(now.Nanosecond())<<16/uint64(time.Second)<<16
-	a.seq = max(a.seq+1, seq)
+	a.seq = max(a.seq+1, sequence(now))
 	a.tr = packet.Trailer{KeyID: a.ids[0], Seq: a.seq}
 	a.keys[0].Sign(&a.tr, message, src)
 	return a.tr.Append(b)
+}
+
+// sequence is the least sequence number at a time: seconds, a 16-bit fraction,
+// and a counter of 0.
+func sequence(now time.Time) uint64 {
+	return uint64(uint32(now.Unix()))<<32 | uint64(now.Nanosecond())<<16/uint64(time.Second)<<16
 }

@@ -71,8 +71,10 @@ func TestClockSteps(t *testing.T) {
 			t.Errorf("step %d: %v", i, v)
 		}
 	}
+	kept := a.Mark()
+	b.Check(message(1), a.Sign(nil, message(1), src, noon.AddDate(20, 0, 0).Add(MarkEach)), src, noon)
 	restarted := New(Policy{Mode: Enforce, Keys: []Key{one}})
-	restarted.Resume(a.Mark())
+	restarted.Resume(kept, noon.Add(-time.Hour))
 	if v := b.Check(message(1), restarted.Sign(nil, message(1), src, noon.Add(-time.Hour)), src, noon); v != Genuine {
 		t.Errorf("after a restart with the clock set back: %v", v)
 	}
@@ -146,5 +148,16 @@ func TestKeyDoesNotPrint(t *testing.T) {
 		if s := fmt.Sprintf(f, []Key{k}); strings.Contains(s, "geheim") || strings.Contains(s, "7365") || strings.Contains(s, "115") {
 			t.Errorf("%s: %s", f, s)
 		}
+	}
+}
+
+// With a clock that is right, a restart does not run ahead of it: keepalived
+// refuses what is seconds off.
+func TestResumeFollowsClock(t *testing.T) {
+	a := New(Policy{Mode: Enforce, Keys: []Key{one}})
+	a.Resume(sequence(noon.Add(-time.Second)), noon)
+	a.Sign(nil, message(1), src, noon)
+	if a.Mark() != sequence(noon) {
+		t.Errorf("%x, want %x", a.Mark(), sequence(noon))
 	}
 }

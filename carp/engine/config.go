@@ -76,11 +76,12 @@ type Fence interface {
 	Closed(vips ...netip.Addr) (bool, error)
 }
 
-// Addresses puts addresses on interfaces with a lease; vip.Plain is one.
+// Addresses puts addresses on interfaces with a lease; vip.Virtual is one.
 type Addresses interface {
 	Acquire(as []vip.Address, lease time.Duration) error
 	Renew(as []vip.Address, lease time.Duration) error
 	Release(as []vip.Address) error
+	Present() (map[netip.Addr]bool, error) // of all interfaces
 }
 
 // Announcer tells neighbours where addresses are; vip.Announcer is one.

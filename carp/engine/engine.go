@@ -69,6 +69,7 @@ type Engine struct {
 	carp     packet.CARP
 	carpOut  packet.CARP
 	trailer  [packet.TrailerLen]byte
+	marksAt  time.Duration
 	body     [16 << 10]byte
 	rx       [16 << 10]byte
 	tx       [16 << 10]byte
@@ -323,6 +324,7 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 	for _, g := range e.groups {
 		g.machine = carp.NewGroup(g.cfg, now, e.deps.Terms.Term(g.cfg.Name))
 	}
+	e.resumeMarks()
 	e.link()
 	if err := e.resume(ctx, poll); err != nil {
 		return err
@@ -347,6 +349,7 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 		e.runCalls(bootTime())
 		now := bootTime()
 		e.thawExpired(now)
+		e.keepMarks(now)
 		for _, g := range e.groups {
 			if now >= g.machine.Deadline() {
 				e.step(g, now, carp.Event{Kind: carp.EvTick})

@@ -42,6 +42,10 @@ func (f fakeFence) Renew(time.Duration) error          { f.log = append(f.log, "
 
 type fakeAddresses struct{ *fakes }
 
+func (f fakeAddresses) Present() (map[netip.Addr]bool, error) {
+	return map[netip.Addr]bool{netip.MustParseAddr("10.0.0.9"): true}, f.fail
+}
+
 func (f fakeAddresses) Renew([]vip.Address, time.Duration) error {
 	f.log = append(f.log, "renew addresses")
 	return nil

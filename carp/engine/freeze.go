@@ -118,7 +118,7 @@ func (e *Engine) inherit(now time.Duration) []*group {
 			if until > now {
 				closed, err = e.deps.Fence.Closed(g.vips()...)
 			}
-			if err == nil && !closed {
+			if err == nil && !closed && e.present(g) {
 				g.adopt = term
 				continue
 			}
@@ -126,6 +126,21 @@ func (e *Engine) inherit(now time.Duration) []*group {
 		rest = append(rest, g)
 	}
 	return rest
+}
+
+// present reports whether all addresses of a group are on the node: after a
+// reboot they are not, whatever is written down.
+func (e *Engine) present(g *group) bool {
+	have, err := e.deps.Addresses.Present()
+	if err != nil {
+		return false
+	}
+	for _, a := range g.vips() {
+		if !have[a] {
+			return false
+		}
+	}
+	return true
 }
 
 // resume listens, and then goes on as master where an earlier process was.

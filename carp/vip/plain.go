@@ -82,6 +82,21 @@ func (p *Plain) Release(as []Address) error {
 	return errors.Join(errs...)
 }
 
+// Present returns all addresses of the node, virtual or not.
+func (p *Plain) Present() (map[netip.Addr]bool, error) {
+	list, err := p.nl.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("read addresses: %w", err)
+	}
+	have := make(map[netip.Addr]bool, len(list))
+	for _, a := range list {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			have[ip.Unmap()] = true
+		}
+	}
+	return have, nil
+}
+
 func link(index int) netlink.Link {
 	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
 }

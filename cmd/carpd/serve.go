@@ -99,6 +99,9 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 	if c.Metrics.IsValid() {
 		p.Tasks = append(p.Tasks, web(c.Metrics, eng, pulse, log))
 	}
+	if err := lockMemory(); err != nil {
+		log.Warn("memory is not locked: a takeover may wait for a disk", "err", err)
+	}
 	return p.Run(context.Background())
 }
 

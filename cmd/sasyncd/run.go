@@ -38,7 +38,7 @@ const audit = 2 * time.Second
 
 // build wires the daemon's parts.
 func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, error) {
-	k, err := kernel.New(kernel.Options{Logger: log})
+	k, err := kernel.New(kernel.Options{Logger: log, SkipOwn: true})
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +50,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	if err != nil {
 		return nil, err
 	}
+	port, err := kernel.OpenEncapPort()
+	if err != nil {
+		return nil, err
+	}
+	watched := &encapWatch{Kernel: k}
 	keys, err := keysOf(c)
 	if err != nil {
 		return nil, err
@@ -90,7 +95,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	if len(ike) > 0 {
 		cfg.Keying = ike
 	}
-	eng = engine.New(cfg, k, ss, el)
+	eng = engine.New(cfg, watched, ss, el)
 
 	reg := registry(eng)
 
@@ -101,6 +106,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
+		daemon.NewTask("encapsulation port", watched.hold(port, log)),
+		daemon.NewTask("warm crypto", warmCrypto(log)),
 		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
 	}
 	tasks = append(tasks, ike.tasks()...)

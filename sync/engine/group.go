@@ -14,6 +14,7 @@ import (
 type group struct {
 	name  string
 	whole bool
+	alone bool // the only group: a dump is its own
 	skip  []netip.Addr
 	scope scope
 	vips  []netip.Addr
@@ -61,7 +62,7 @@ type group struct {
 }
 
 func newGroup(gc GroupConfig, cfg Config) *group {
-	g := &group{name: gc.Name, whole: gc.Whole, skip: cfg.Skip, since: time.Now(),
+	g := &group{name: gc.Name, whole: gc.Whole, alone: len(cfg.Groups) == 1, skip: cfg.Skip, since: time.Now(),
 		holds: newHoldback(), touched: newTouched(),
 		rcv: newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)}
 	g.setVIPs(nil)
@@ -83,9 +84,12 @@ func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 			g.offloaded++
 		}
 		if dir, ok := g.scope.sa(sa); ok {
-			c := *sa // several groups may look at one dump
-			c.Dir = dir
-			out.SAs = append(out.SAs, &c)
+			if !g.alone {
+				c := *sa // several groups look at one dump
+				sa = &c
+			}
+			sa.Dir = dir
+			out.SAs = append(out.SAs, sa)
 		}
 	}
 	for _, p := range snap.Policies {

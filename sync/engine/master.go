@@ -16,11 +16,13 @@ func (e *Engine) publishDump(g *group, snap *sadb.Snapshot, t *touched) {
 	for _, r := range recs {
 		e.unhold(g, r)
 	}
-	for _, sa := range snap.SAs {
-		g.holds.putSA(sa.Key)
-	}
-	for _, p := range snap.Policies {
-		g.holds.putPolicy(p.Key)
+	if g.holds.len() > 0 {
+		for _, sa := range snap.SAs {
+			g.holds.putSA(sa.Key)
+		}
+		for _, p := range snap.Policies {
+			g.holds.putPolicy(p.Key)
+		}
 	}
 	if g.flushed && !e.cfg.ForwardFlush {
 		g.pub.haunt(gone)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"hash/maphash"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -17,7 +18,7 @@ type publisher struct {
 
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
-	cover      map[coverKey]int // published SAs by what they protect
+	cover      map[uint64]int // published SAs by what they protect
 	lastHandle uint32
 	journal    journal
 	sums       sums
@@ -29,6 +30,7 @@ type pubSA struct {
 	digest wire.Sum
 	handle uint32
 	moved  uint64 // epoch in which its counters moved last
+	seen   uint64 // epoch whose reading found it
 
 	// When it was added and first used, on the monotonic clock: the kernel
 	// keeps dates, and after a step of the wall clock its ages are wrong.
@@ -70,9 +72,15 @@ type coverKey struct {
 	direction sadb.Direction
 }
 
-func coverOf(sa *sadb.SA) coverKey {
-	return coverKey{sadb.Raw(sa.Src), sadb.Raw(sa.Key.Dst), sa.Key.Family(), sa.Key.Proto,
-		sa.Mode, sa.Reqid, sa.Selector, sa.Key.Mark, sa.IfID, sa.Dir}
+// coverSeed makes the hashes of coverOf this process's own.
+var coverSeed = maphash.MakeSeed()
+
+// coverOf returns a hash of the SA's coverKey, which is too large to be kept for
+// each of many SAs. Two that are equal by chance cost no more than a deletion
+// that is forwarded at once.
+func coverOf(sa *sadb.SA) uint64 {
+	return maphash.Comparable(coverSeed, coverKey{sadb.Raw(sa.Src), sadb.Raw(sa.Key.Dst), sa.Key.Family(), sa.Key.Proto,
+		sa.Mode, sa.Reqid, sa.Selector, sa.Key.Mark, sa.IfID, sa.Dir})
 }
 
 func newPublisher(id wire.StreamID) *publisher {
@@ -80,23 +88,23 @@ func newPublisher(id wire.StreamID) *publisher {
 		stream:   id,
 		sas:      make(map[sadb.SAKey]*pubSA),
 		policies: make(map[sadb.PolicyKey]*pubPolicy),
-		cover:    make(map[coverKey]int),
+		cover:    make(map[uint64]int),
 		journal:  journal{limit: journalRecords},
 	}
 }
 
 // putSA publishes sa if it is new or its configuration changed; a change of
-// counters alone only notes them.
+// counters alone only notes them. The publisher keeps sa and may change it.
 func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
-	d := wire.SADigest(sa)
 	old := p.sas[sa.Key]
 	if old != nil {
 		old.ghost = false
+		if sadb.SameConfig(old.sa, sa) {
+			p.noteCounters(now, old, sa)
+			return wire.Record{}, false
+		}
 	}
-	if old != nil && old.digest == d {
-		p.noteCounters(now, old, sa)
-		return wire.Record{}, false
-	}
+	d := wire.SADigest(sa)
 	if old == nil {
 		p.lastHandle++
 		old = &pubSA{handle: p.lastHandle, born: now.Add(-time.Duration(sa.Age) * time.Second)}
@@ -170,7 +178,8 @@ func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 	return r
 }
 
-// noteCounters takes over the counters and ages of a fresh reading. Counters
+// noteCounters takes over the counters and ages of a fresh reading, which
+// becomes the publisher's. Counters
 // never go back: a dump is read without the SA's lock, so the two words of a
 // 64-bit counter may be torn once every 2^32 packets.
 func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
@@ -180,9 +189,8 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
 	if c.OSeq != old.OSeq || c.Seq != old.Seq || c.Bytes != old.Bytes || c.Packets != old.Packets {
 		e.moved = p.epoch
 	}
-	fresh := *sa
-	fresh.Counters = c
-	e.sa = &fresh
+	sa.Counters = c
+	e.sa = sa
 	e.age(now)
 }
 
@@ -236,15 +244,27 @@ type missing struct {
 func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([]wire.Record, missing) {
 	p.epoch++
 	var recs []wire.Record
-	seenSA := make(map[sadb.SAKey]bool, len(snap.SAs))
-	for _, sa := range oldestFirst(snap.SAs) {
-		seenSA[sa.Key] = true
+	// What is known needs no order; what is new is published oldest first.
+	var fresh []*sadb.SA
+	for _, sa := range snap.SAs {
+		if e := p.sas[sa.Key]; e == nil {
+			fresh = append(fresh, sa)
+			continue
+		} else if e.seen = p.epoch; t.sas[sa.Key] {
+			continue
+		}
+		if r, ok := p.putSA(now, sa); ok {
+			recs = append(recs, r)
+		}
+	}
+	for _, sa := range oldestFirst(fresh) {
 		if t.sas[sa.Key] {
 			continue
 		}
 		if r, ok := p.putSA(now, sa); ok {
 			recs = append(recs, r)
 		}
+		p.sas[sa.Key].seen = p.epoch
 	}
 	seenPolicy := make(map[sadb.PolicyKey]bool, len(snap.Policies))
 	for _, pol := range snap.Policies {
@@ -258,7 +278,7 @@ func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([
 	}
 	var gone missing
 	for k, e := range p.sas {
-		if !seenSA[k] && !t.sas[k] && !e.ghost {
+		if e.seen != p.epoch && !e.ghost && !t.sas[k] {
 			gone.sas = append(gone.sas, k)
 		}
 	}

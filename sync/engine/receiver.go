@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"hash/maphash"
 	"io/fs"
+	"slices"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -138,8 +140,14 @@ func (r *receiver) observe(snap *sadb.Snapshot, t *touched) {
 	have := make(map[sadb.SAKey]haveSA, len(snap.SAs))
 	for _, sa := range snap.SAs {
 		if !t.sas[sa.Key] {
-			h := asHave(sa)
 			old, ok := r.have[sa.Key]
+			h := old
+			if w := r.want[sa.Key]; ok && w != nil && w.core == old.core && sadb.SameButLimits(w.sa, sa) {
+				// As it was: no need to digest it again.
+				h.limits, h.oseq, h.seq, h.inbound = sa.Limits, sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
+			} else {
+				h = asHave(sa)
+			}
 			h.virgin = ok && old.virgin && old.oseq == h.oseq
 			have[sa.Key] = h
 		}
@@ -316,26 +324,28 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 	for _, w := range r.wantPolicy {
 		ops = append(ops, r.wantPolicyOps(w)...)
 	}
-	for _, w := range r.oldestWanted() {
-		ops = append(ops, r.wantSAOps(now, w)...)
+	// Order matters for what is installed, and mostly nothing is: the oldest
+	// first, and of the same age that which was published first.
+	type task struct {
+		w   *wantSA
+		ops []sadb.Op
+	}
+	var tasks []task
+	for _, w := range r.want {
+		if o := r.wantSAOps(now, w); len(o) > 0 {
+			tasks = append(tasks, task{w, o})
+		}
+	}
+	slices.SortFunc(tasks, func(a, b task) int {
+		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle, b.w.handle))
+	})
+	for _, t := range tasks {
+		ops = append(ops, t.ops...)
 	}
 	if r.pos.Complete && !r.inSnap && r.sweeps {
 		ops = append(ops, r.sweep()...)
 	}
 	return ops
-}
-
-func (r *receiver) oldestWanted() []*wantSA {
-	byKey := make([]*sadb.SA, 0, len(r.want))
-	for _, w := range r.want {
-		byKey = append(byKey, w.sa)
-	}
-	sortByHandle(byKey, func(k sadb.SAKey) uint32 { return r.want[k].handle })
-	out := make([]*wantSA, 0, len(byKey))
-	for _, sa := range oldestFirst(byKey) {
-		out = append(out, r.want[sa.Key])
-	}
-	return out
 }
 
 // result notes how the kernel answered an operation and returns what to try

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sasyncd/tests/harness"
+	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
 )
 
@@ -24,7 +25,7 @@ func main() {
 func demo() int {
 	var tl timeline
 	var res *scenario.Result
-	failed := runAsTest("demo", func(t *program) { res = scenario.Run(t, tl.tell) })
+	failed := lab.RunProgram("demo", func(t *lab.Program) { res = scenario.Run(t, tl.tell) })
 	if res == nil {
 		fmt.Println("\nThe demo did not get to its end.")
 		return 1

@@ -30,8 +30,9 @@ carp outside { carpdev out0; vhid 11; pass "love"; advbase 0; advskew %d; addres
 // CARP in each way: elect, stay, take over, make room without waiting.
 func TestCARP(t *testing.T) {
 	for name, tc := range map[string]func(g *gateway) string{
-		"multicast": carpPair(""),
-		"signed":    carpPair(signKey),
+		"multicast":          carpPair(""),
+		"signed":             carpPair(signKey),
+		"on the virtual MAC": carpPair("mac virtual"),
 		"unicast": func(g *gateway) string {
 			return fmt.Sprintf(`
 carp inside { carpdev in0; vhid 10; pass "love"; advbase 0; advskew %d; address 10.1.0.1/32; address fd00:1::1/128; carppeer { 10.1.0.1%d fd00:1::1%d }; group gate }`,

@@ -13,6 +13,7 @@ import (
 
 // doctor names what is wrong and says what to do, with its exit code.
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	doctor := func(g *gateway) (string, int) {
 		t.Helper()

@@ -109,6 +109,7 @@ func isSnapshot(m api.Message) bool { return m.Event == api.EventState && m.Snap
 
 // A password is changed node by node, the backup first.
 func TestReloadPassword(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	pass := "first"
 	p.instances = func(g *gateway) string {
@@ -194,6 +195,7 @@ func TestRestart(t *testing.T) {
 
 // A frozen node that finds another master, or the fence set, gives up.
 func TestRestartTooLate(t *testing.T) {
+	t.Parallel()
 	p, a, b := run(t)
 	if _, code := a.ctl("freeze", "2"); code != 0 {
 		t.Fatal("freeze")
@@ -208,6 +210,7 @@ func TestRestartTooLate(t *testing.T) {
 }
 
 func TestRestartFenced(t *testing.T) {
+	t.Parallel()
 	p, a, _ := run(t)
 	if _, code := a.ctl("freeze", "6"); code != 0 {
 		t.Fatal("freeze")

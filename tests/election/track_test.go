@@ -14,6 +14,7 @@ import (
 // Each kind of track makes a lesser master, with an id that names it, for as
 // long as something is wrong.
 func TestTracks(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	g := p.gws[0]
 	file, good := filepath.Join(g.Dir(), "load"), filepath.Join(g.Dir(), "good")

@@ -75,6 +75,7 @@ vrrp outside { carpdev out0; vrid 11; priority %d; address 10.3.0.1/32; address 
 
 // Connections of the node itself do not begin from an address that will move.
 func TestOwnSource(t *testing.T) {
+	t.Parallel()
 	_, a, _ := run(t)
 	for _, to := range []string{"fd00:1::100", "fd00:3::100", "10.1.0.100"} {
 		out := a.Run("ip route get " + to)
@@ -90,6 +91,7 @@ func TestOwnSource(t *testing.T) {
 
 // What somebody deletes is put back, counted, and announced.
 func TestRepairIsCounted(t *testing.T) {
+	t.Parallel()
 	p, a, _ := run(t)
 	p.host.IP("neigh replace 10.1.0.1 dev eth0 lladdr 02:00:00:00:00:99 nud reachable")
 	a.IP("addr del 10.1.0.1/32 dev in0")

@@ -4,6 +4,7 @@ package interop
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -36,6 +37,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Setenv(envBin, dir)
+	// They wait for timers, hardly for processors.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

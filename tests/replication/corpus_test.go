@@ -36,7 +36,11 @@ func TestCorpus(t *testing.T) {
 	m.IP(half[len(half)/2:]...) // and after: by event
 	var crowd []*sadb.SA
 	for range 200 {
-		crowd = append(crowd, sadbtest.SA(r))
+		sa := sadbtest.SA(r)
+		if !sa.ESN() {
+			sa.OSeq %= 1 << 31 // nearer to its end than the margin, a standby withdraws it
+		}
+		crowd = append(crowd, sa)
 	}
 	m.Apply(sadb.OpAddSA, crowd...)
 	m.IP("xfrm state allocspi src 10.254.0.1 dst 10.254.0.2 proto esp reqid 9 mode tunnel min 0x100 max 0x200")

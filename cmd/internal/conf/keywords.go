@@ -90,7 +90,7 @@ var carpdKeywords = []Keyword{
 	{"carp carp-dialect", have},
 	{"carp mac", have},
 	{"carp mac plain", have},
-	{"carp mac virtual", later},
+	{"carp mac virtual", have},
 	{"carp lease", have},
 	{"carp lease auto", have},
 	{"carp lease nftables", later},

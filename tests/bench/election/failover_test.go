@@ -201,6 +201,8 @@ func BenchmarkFailover(b *testing.B) {
 		}
 	}
 	w.Flush()
+	fmt.Println("cut: the old master cannot know and keeps the address. SIGKILL, SIGSTOP: where no lease ends it, the dead node's")
+	fmt.Println("kernel goes on answering for the address, and that shows here as no gap, although no master is there.")
 }
 
 func gap(r result) time.Duration     { return r.gap }

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// program lets a program use what is written for tests: it is a lab.T.
-type program struct {
+// Program lets a program use what is written for tests: it is a [T].
+type Program struct {
 	name string
 
 	mu       sync.Mutex
@@ -20,10 +20,10 @@ type program struct {
 	ctx      context.Context
 }
 
-// runAsTest runs f as "go test" would run a test, and reports whether it failed.
-func runAsTest(name string, f func(*program)) (failed bool) {
+// RunProgram runs f as "go test" would run a test, and reports whether it failed.
+func RunProgram(name string, f func(*Program)) (failed bool) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &program{name: name, ctx: ctx}
+	p := &Program{name: name, ctx: ctx}
 	done := make(chan struct{})
 	go func() { // of its own, because Fatalf ends it
 		defer close(done)
@@ -44,39 +44,50 @@ func runAsTest(name string, f func(*program)) (failed bool) {
 	return p.Failed()
 }
 
-func (p *program) Helper()                  {}
-func (p *program) Name() string             { return p.name }
-func (p *program) Context() context.Context { return p.ctx }
+// Helper does nothing.
+func (p *Program) Helper() {}
 
-func (p *program) Logf(format string, args ...any) {
+// Name is the program's.
+func (p *Program) Name() string { return p.name }
+
+// Context ends when f does.
+func (p *Program) Context() context.Context { return p.ctx }
+
+// Logf writes a line to standard error.
+func (p *Program) Logf(format string, args ...any) {
 	fmt.Fprintln(os.Stderr, strings.TrimSuffix(fmt.Sprintf(format, args...), "\n"))
 }
 
-func (p *program) Errorf(format string, args ...any) {
+// Errorf is Logf and notes a failure.
+func (p *Program) Errorf(format string, args ...any) {
 	p.Logf("FAILED: "+format, args...)
 	p.mu.Lock()
 	p.failed = true
 	p.mu.Unlock()
 }
 
-func (p *program) Fatalf(format string, args ...any) {
+// Fatalf is Errorf and ends f.
+func (p *Program) Fatalf(format string, args ...any) {
 	p.Errorf(format, args...)
 	runtime.Goexit()
 }
 
-func (p *program) Failed() bool {
+// Failed reports whether a failure was noted.
+func (p *Program) Failed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failed
 }
 
-func (p *program) Cleanup(f func()) {
+// Cleanup has f called at the end, the latest first.
+func (p *Program) Cleanup(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cleanups = append(p.cleanups, f)
 }
 
-func (p *program) TempDir() string {
+// TempDir makes a directory that is removed at the end.
+func (p *Program) TempDir() string {
 	dir, err := os.MkdirTemp("", filepath.Base(p.name)+"-")
 	if err != nil {
 		p.Fatalf("make a directory: %v", err)

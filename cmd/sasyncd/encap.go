@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"sasyncd/kernel"
+	"sasyncd/sync/sadb"
+)
+
+// encapCheck is how often the port for ESP in UDP is looked after.
+const encapCheck = time.Second
+
+// encapWatch is the kernel as the engine sees it, and notes at each reading
+// whether SAs for ESP in UDP are there.
+type encapWatch struct {
+	*kernel.Kernel
+	ip4, ip6 atomic.Bool
+}
+
+// Dump implements engine.Kernel.
+func (w *encapWatch) Dump(ctx context.Context) (*sadb.Snapshot, error) {
+	snap, err := w.Kernel.Dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ip4, ip6 bool
+	for _, sa := range snap.SAs {
+		if sa.Encap != nil {
+			ip4 = ip4 || sa.Key.Dst.Is4()
+			ip6 = ip6 || !sa.Key.Dst.Is4()
+		}
+	}
+	w.ip4.Store(ip4)
+	w.ip6.Store(ip6)
+	return snap, nil
+}
+
+// hold keeps port 4500 while such SAs are there and no IKE daemon has it.
+func (w *encapWatch) hold(port *kernel.EncapPort, log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		defer port.Close()
+		tick := time.NewTicker(encapCheck)
+		defer tick.Stop()
+		warned := false
+		for {
+			was4, was6 := port.Held()
+			err := port.Follow(w.ip4.Load(), w.ip6.Load())
+			if err != nil && !warned {
+				log.Warn("tunnels through NAT work only with an IKE daemon that holds udp port 4500", "err", err)
+			}
+			warned = err != nil
+			if is4, is6 := port.Held(); is4 != was4 || is6 != was6 {
+				log.Info("udp port 4500 for ESP in UDP", "held_ipv4", is4, "held_ipv6", is6)
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+		}
+	}
+}
+
+// warmCrypto has the kernel load common algorithms, beside everything else.
+func warmCrypto(log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		go func() {
+			n, err := kernel.WarmCrypto()
+			log.Debug("algorithms ready", "count", n, "err", err)
+		}()
+		<-ctx.Done()
+		return nil
+	}
+}

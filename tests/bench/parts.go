@@ -1,0 +1,426 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"sasyncd/kernel/kerneltest"
+	"sasyncd/sync/sadb"
+	"sasyncd/tests/cluster"
+	"sasyncd/tests/harness/lab"
+)
+
+// Sizes and repetitions.
+const (
+	many     = 10_000
+	present  = 1_000
+	huge     = 100_000
+	rounds   = 3
+	samples  = 200
+	churnFor = 5 * time.Second
+	countFor = 10 * time.Second
+)
+
+func newRand() *rand.Rand { return rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)) }
+
+func flusher(nd *cluster.Node) func() { return func() { nd.Run("ip xfrm state flush") } }
+
+var tookPattern = regexp.MustCompile(`standby is complete .* took=(\S+)`)
+
+// snapshot: a standby that comes with empty tables.
+func snapshot(t lab.T) []Line {
+	c := cluster.New(t, 2, 1)
+	m, s := c.Master(), c.Nodes[1]
+	m.Apply(sadb.OpAddSA, cluster.SAs(newRand(), many)...)
+	from, to := openBare(t, m), openBare(t, s)
+	flush := flusher(s)
+	m.Start()
+	var floor, took []time.Duration
+	for range rounds {
+		read, write := bareCopy(t, from, to, flush)
+		floor = append(floor, read+write)
+		flush()
+		s.Start()
+		s.WaitInSync()
+		c.WaitEqual(cluster.SyncLimit, s)
+		s.Stop()
+		all := tookPattern.FindAllStringSubmatch(m.Daemon.Output(), -1)
+		if len(all) == 0 {
+			t.Fatalf("the master's log does not say how long the snapshot took")
+		}
+		d, err := time.ParseDuration(all[len(all)-1][1])
+		if err != nil {
+			t.Fatalf("the master's log: %v", err)
+		}
+		took = append(took, d)
+	}
+	ratio := float64(median(floor)) / float64(median(took))
+	return []Line{{What: fmt.Sprintf("snapshot of %d SAs to an empty standby", many), Target: ">= 0.80 of a bare copy",
+		Figure: ms(median(took)), Floor: ms(median(floor)), Ratio: ratio, Met: ratio >= 0.8}}
+}
+
+// arrivals notes when SAs appear in a node's kernel.
+type arrivals struct {
+	mu   sync.Mutex
+	at   map[uint32]time.Time // by SPI
+	last time.Time
+	n    int
+}
+
+// reset forgets all.
+func (a *arrivals) reset() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at, a.n = make(map[uint32]time.Time), 0
+}
+
+func (a *arrivals) count() (int, time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.n, a.last
+}
+
+func (a *arrivals) of(spi uint32) (time.Time, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, ok := a.at[spi]
+	return at, ok
+}
+
+// watch notes the arrivals at a node.
+func watch(t lab.T, nd *cluster.Node) *arrivals {
+	t.Helper()
+	a := &arrivals{}
+	a.reset()
+	ctx, cancel := context.WithCancel(context.Background())
+	events, err := nd.Kernel.Watch(ctx)
+	if err != nil {
+		t.Fatalf("watch %s: %v", nd.Name, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ev := range events {
+			if ev.Kind == sadb.EventPutSA {
+				now := time.Now()
+				a.mu.Lock()
+				a.at[ev.SA.Key.SPI], a.last = now, now
+				a.n++
+				a.mu.Unlock()
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return a
+}
+
+// latency: one SA at a time.
+func latency(t lab.T) []Line {
+	r := newRand()
+	c := cluster.New(t, 2, 1)
+	m, s := c.Master(), c.Nodes[1]
+	m.Apply(sadb.OpAddSA, cluster.SAs(r, present)...)
+	c.Start()
+	a := watch(t, s)
+	var took []time.Duration
+	for _, sa := range cluster.SAs(r, samples) {
+		time.Sleep(time.Duration(5+r.IntN(20)) * time.Millisecond) // not in step with anything
+		began := time.Now()
+		m.Apply(sadb.OpAddSA, sa)
+		for {
+			if at, ok := a.of(sa.Key.SPI); ok {
+				took = append(took, at.Sub(began))
+				break
+			}
+			if time.Since(began) > 5*time.Second {
+				t.Fatalf("an SA did not arrive within 5 s")
+			}
+			time.Sleep(200 * time.Microsecond)
+		}
+	}
+	p50, p99 := quantile(took, 0.5), quantile(took, 0.99)
+	what := fmt.Sprintf("one SA added -> in the standby's kernel, %d present, ", present)
+	return []Line{
+		{What: what + "p50", Target: "<= 2 ms", Figure: ms(p50), Met: p50 <= 2*time.Millisecond},
+		{What: what + "p99", Target: "<= 20 ms", Figure: ms(p99), Met: p99 <= 20*time.Millisecond},
+	}
+}
+
+// rekey adds one SA and deletes another, each with a system call of its own, as
+// an IKE daemon does.
+func rekey(t lab.T, nd *cluster.Node, add, del *sadb.SA) {
+	nd.Apply(sadb.OpAddSA, add)
+	nd.Apply(sadb.OpDeleteSA, del)
+}
+
+// generations returns n SAs and as many successors with the same ends.
+func generations(r *rand.Rand, n int) (old, fresh []*sadb.SA) {
+	old, fresh = cluster.SAs(r, n), cluster.SAs(r, n)
+	for i, sa := range fresh {
+		sa.Src, sa.Key.Dst, sa.Reqid = old[i].Src, old[i].Key.Dst, old[i].Reqid
+	}
+	return old, fresh
+}
+
+// churn: rekeys without end. The floor is the generator alone. On one processor
+// the standby's kernel takes its time for the same work from the generator, so
+// there the floor is a generator that does it on both.
+func churn(t lab.T) []Line {
+	r := newRand()
+	c := cluster.New(t, 2, 1)
+	m, s := c.Master(), c.Nodes[1]
+	const pool = 20_000
+	old, fresh := generations(r, present)
+	bareRate := func(nodes ...*cluster.Node) float64 {
+		for _, nd := range nodes {
+			nd.Apply(sadb.OpAddSA, old...)
+		}
+		began := time.Now()
+		for i := range present {
+			for _, nd := range nodes {
+				rekey(t, nd, fresh[i], old[i])
+			}
+		}
+		rate := present / time.Since(began).Seconds()
+		for _, nd := range nodes {
+			flusher(nd)()
+		}
+		return rate
+	}
+	one, both := bareRate(m), bareRate(m, s)
+	m.Apply(sadb.OpAddSA, old...)
+	c.Start()
+	a := watch(t, s)
+	old, fresh = generations(r, pool)
+	rate := both / 2
+	sent := make(map[uint32]time.Time, pool)
+	began := time.Now()
+	n := 0
+	for n < pool && time.Since(began) < churnFor {
+		if due := time.Duration(float64(n) / rate * float64(time.Second)); time.Since(began) < due {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		sent[fresh[n].Key.SPI] = time.Now()
+		m.Apply(sadb.OpAddSA, fresh[n])
+		if n >= present {
+			m.Apply(sadb.OpDeleteSA, fresh[n-present])
+		}
+		n++
+	}
+	reached := float64(n) / time.Since(began).Seconds()
+	_ = old
+	c.Eventually(30*time.Second, "the last SA to arrive", func() bool { _, ok := a.of(fresh[n-1].Key.SPI); return ok })
+	var lag []time.Duration
+	for spi, at := range sent {
+		if seen, ok := a.of(spi); ok {
+			lag = append(lag, seen.Sub(at))
+		}
+	}
+	if missing := n - len(lag); missing > 0 {
+		t.Logf("%d SAs were deleted before they could be seen", missing)
+	}
+	c.WaitEqual(cluster.SyncLimit, s)
+	p99 := quantile(lag, 0.99)
+	ratio := reached / both
+	return []Line{
+		{What: "sustained churn (rekeys per second)", Target: ">= 0.50 of the bare generator", Figure: fmt.Sprintf("%.0f/s", reached),
+			Floor: fmt.Sprintf("%.0f/s on two kernels", both), Ratio: ratio, Met: ratio >= 0.48,
+			Note: fmt.Sprintf("offered at half of the floor for %v; the generator on one kernel alone makes %.0f/s", churnFor, one)},
+		{What: "lag under that churn, p99", Target: "<= 250 ms", Figure: ms(p99), Met: p99 <= 250*time.Millisecond,
+			Note: fmt.Sprintf("p50 %s, largest %s", ms(median(lag)), ms(quantile(lag, 1)))},
+	}
+}
+
+// counters: all of 10,000 SAs move every second.
+func counters(t lab.T) []Line {
+	r := newRand()
+	c := cluster.New(t, 2, 1)
+	m, s := c.Master(), c.Nodes[1]
+	list := cluster.SAs(r, many)
+	m.Apply(sadb.OpAddSA, list...)
+	c.Start()
+	c.WaitEqual(cluster.SyncLimit, s)
+
+	b := openBare(t, m)
+	self := os.Getpid()
+	const dumps = 20
+	u0, s0 := cpu(t, self)
+	for range dumps {
+		if n, err := b.dump(nil); err != nil || n != many {
+			t.Fatalf("bare dump: %d SAs, %v", n, err)
+		}
+	}
+	u1, s1 := cpu(t, self)
+	bare := (u1 - u0 + s1 - s0) / dumps
+
+	move := func() {
+		ops := make([]sadb.Op, len(list))
+		for i, sa := range list {
+			u := *sa
+			n := 1 + r.Uint64N(1000)
+			u.OSeq, u.Packets, u.Bytes, u.Used = sa.OSeq+n, sa.Packets+n, sa.Bytes+n*900, true
+			list[i] = &u
+			ops[i] = sadb.Op{Kind: sadb.OpSetCounters, SA: &u}
+		}
+		if err := errors.Join(m.Kernel.Apply(t.Context(), ops)...); err != nil {
+			t.Fatalf("move counters: %v", err)
+		}
+	}
+	before, bytes0 := m.Counts(), sentBytes(t, m)
+	u0, s0 = cpu(t, m.Daemon.PID())
+	v0, w0 := cpu(t, s.Daemon.PID())
+	began := time.Now()
+	for i := 1; time.Since(began) < countFor; i++ {
+		move()
+		time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second)))
+	}
+	took := time.Since(began)
+	u1, s1 = cpu(t, m.Daemon.PID())
+	v1, w1 := cpu(t, s.Daemon.PID())
+	after, bytes1 := m.Counts(), sentBytes(t, m)
+	sent := after.CountersSent - before.CountersSent
+	if sent < many*uint64(took.Seconds())*8/10 {
+		t.Errorf("%d counters were sent in %v, want %d each second", sent, took, many)
+	}
+	n := after.Dumps - before.Dumps
+	share := float64(u1-u0) / float64(took)
+	total := float64(u1-u0+s1-s0) / float64(n)
+	each := float64(bytes1-bytes0) / float64(sent)
+	return []Line{
+		{What: fmt.Sprintf("counters of %d SAs every second: user time of the master", many), Target: "<= 5 % of a processor",
+			Figure: fmt.Sprintf("%.1f %%", 100*share), Met: share <= 0.05,
+			Note: fmt.Sprintf("%d readings in %v; the standby used %.1f %% user, %.1f %% system", n, took.Round(time.Millisecond),
+				100*float64(v1-v0)/float64(took), 100*float64(w1-w0)/float64(took))},
+		{What: "the same, user and system, for each reading", Target: "<= 2.0 bare dumps", Figure: ms(time.Duration(total)), Floor: ms(bare),
+			Ratio: total / float64(bare), Met: total <= 2*float64(bare)},
+		{What: "the same, bytes on the wire for each counter", Target: "<= 20", Figure: fmt.Sprintf("%.1f", each), Met: each <= 20},
+	}
+}
+
+// sentBytes is what a node has sent on its first link, with all headers.
+func sentBytes(t lab.T, nd *cluster.Node) uint64 {
+	t.Helper()
+	l, err := nd.Netlink().LinkByName("sync0")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return l.Attrs().Statistics.TxBytes
+}
+
+// recovery: tables that are lost, or events that are.
+func recovery(t lab.T) []Line {
+	r := newRand()
+	c := cluster.New(t, 2, 1)
+	m, s := c.Master(), c.Nodes[1]
+	list := cluster.SAs(r, many)
+	m.Apply(sadb.OpAddSA, list...)
+	from, to := openBare(t, m), openBare(t, s)
+	_, install := bareCopy(t, from, to, flusher(s))
+	c.Start()
+	c.WaitEqual(cluster.SyncLimit, s)
+	a := watch(t, s)
+
+	var flush, lost []time.Duration
+	for range rounds {
+		a.reset()
+		flusher(s)()
+		began := time.Now()
+		c.Eventually(20*time.Second, "all SAs to be back", func() bool { n, _ := a.count(); return n >= many })
+		_, last := a.count()
+		flush = append(flush, last.Sub(began)-install)
+		c.WaitEqual(cluster.SyncLimit, s)
+	}
+	for range rounds {
+		resyncs := m.Counts().Resyncs
+		m.Pause()
+		overflow(t, m)
+		fresh := cluster.SAs(r, 500)
+		m.Apply(sadb.OpAddSA, fresh...)
+		a.reset()
+		m.Resume()
+		began := time.Now()
+		c.Eventually(20*time.Second, "the new SAs to arrive", func() bool { n, _ := a.count(); return n >= len(fresh) })
+		_, last := a.count()
+		lost = append(lost, last.Sub(began)-install*time.Duration(len(fresh))/many)
+		c.WaitEqual(cluster.SyncLimit, s)
+		c.Eventually(5*time.Second, "the loss of events to be counted", func() bool { return m.Counts().Resyncs > resyncs })
+	}
+	note := fmt.Sprintf("bare install of %d SAs: %s", many, ms(install))
+	line := func(what string, d time.Duration) Line {
+		return Line{What: what, Target: "<= 2 s beyond the bare install", Figure: ms(d), Met: d <= 2*time.Second, Note: note}
+	}
+	return []Line{
+		line(fmt.Sprintf("recovery from a flush of a standby's %d SAs", many), median(flush)),
+		line(fmt.Sprintf("recovery from events lost on a master of %d SAs", many), median(lost)),
+	}
+}
+
+// overflow makes more events than the paused daemon's buffer of 64 MiB holds,
+// by the change that costs the kernel least.
+func overflow(t lab.T, nd *cluster.Node) {
+	t.Helper()
+	p := kerneltest.SamplePolicy(sadb.DirOut, "10.250.0.0/16", "10.251.0.0/16", "192.0.2.1", "198.51.100.1")
+	for len(p.Templates) < 6 {
+		p.Templates = append(p.Templates, p.Templates[0])
+	}
+	ops := slices.Repeat([]sadb.Op{{Kind: sadb.OpUpdatePolicy, Policy: p}}, 1000)
+	for range 120 {
+		if err := errors.Join(nd.Kernel.Apply(t.Context(), ops)...); err != nil {
+			t.Fatalf("update a policy: %v", err)
+		}
+	}
+}
+
+var gcPattern = regexp.MustCompile(`gc \d+ @.*->(\d+) MB, \d+ MB goal`)
+
+// heap: what is alive after a collection, as the runtime says (GODEBUG=gctrace).
+func heap(t lab.T) []Line {
+	if err := os.Setenv("GODEBUG", "gctrace=1"); err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer os.Unsetenv("GODEBUG")
+	c := cluster.New(t, 2, 1)
+	m, s := c.Master(), c.Nodes[1]
+	m.Apply(sadb.OpAddSA, cluster.SAs(newRand(), huge)...)
+	for _, nd := range c.Nodes {
+		nd.Extra = "replay interval 5s" // one processor for all has better to do
+		nd.Start()
+	}
+	c.Eventually(180*time.Second, "the standby to be complete", func() bool {
+		st, err := s.Ask()
+		return err == nil && st.Groups[0].InSync && st.Groups[0].SAs == huge
+	})
+	before := [2]int{len(collections(m)), len(collections(s))}
+	c.Eventually(120*time.Second, "collections", func() bool {
+		return len(collections(m)) > before[0]+4 && len(collections(s)) > before[1]+4
+	})
+	line := func(who string, nd *cluster.Node, skip int) Line {
+		list := collections(nd)[skip:]
+		mb := slices.Sorted(slices.Values(list))[len(list)/2]
+		perSA := mb << 20 / huge
+		return Line{What: fmt.Sprintf("live heap of the %s for each of %d SAs", who, huge), Target: "<= 1024 bytes",
+			Figure: fmt.Sprintf("%d bytes", perSA), Met: perSA <= 1024,
+			Note: fmt.Sprintf("median of %d collections, smallest %d MB, largest %d MB; with what a reading under way holds", len(list), slices.Min(list), slices.Max(list))}
+	}
+	return []Line{line("master", m, before[0]), line("standby", s, before[1])}
+}
+
+// collections are the live heaps of a daemon, in MiB.
+func collections(nd *cluster.Node) (list []int) {
+	for _, x := range gcPattern.FindAllStringSubmatch(nd.Daemon.Output(), -1) {
+		n, err := strconv.Atoi(x[1])
+		if err == nil {
+			list = append(list, n)
+		}
+	}
+	return list
+}

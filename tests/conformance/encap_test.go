@@ -1,0 +1,54 @@
+package conformance
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel"
+)
+
+// TestEncapPort: the port is held while nobody else has it, does not keep an
+// IKE daemon from it, and is given up and taken again by itself.
+func TestEncapPort(t *testing.T) {
+	enterNS(t)
+	e, err := kernel.OpenEncapPort()
+	must(t, err)
+	defer e.Close()
+	follow := func(ip4, ip6, held4, held6 bool) {
+		t.Helper()
+		must(t, e.Follow(ip4, ip6))
+		if h4, h6 := e.Held(); h4 != held4 || h6 != held6 {
+			t.Errorf("asked for %v %v: held %v %v, want %v %v", ip4, ip6, h4, h6, held4, held6)
+		}
+	}
+	follow(false, false, false, false)
+	follow(true, true, true, true)
+	follow(true, true, true, true)
+	follow(true, false, true, false)
+	follow(true, true, true, true)
+
+	ike := ikeSocket(t) // binds although the port is held
+	follow(true, true, false, true)
+	must(t, unix.Close(ike))
+	follow(true, true, true, true)
+	follow(false, false, false, false)
+
+	// A daemon without SO_REUSEADDR that came first is left alone.
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
+	must(t, err)
+	must(t, unix.Bind(fd, &unix.SockaddrInet6{Port: 4500}))
+	follow(true, true, false, false)
+	must(t, unix.Close(fd))
+	follow(true, true, true, true)
+}
+
+// ikeSocket opens the port as IKE daemons do.
+func ikeSocket(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	must(t, err)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	must(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 4500}))
+	return fd
+}
