@@ -37,8 +37,16 @@ func startPinned(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	_ = unix.Setpriority(unix.PRIO_PROCESS, cmd.Process.Pid, guestNice) // only root may
+	prioritise(cmd.Process.Pid)
 	return nil
+}
+
+// prioritise gives a new session its priority, as far as we may: only root may.
+// A process's own counts within its autogroup (sched(7)) only, which is its
+// session; between sessions it is the autogroup's that counts.
+func prioritise(pid int) {
+	_ = unix.Setpriority(unix.PRIO_PROCESS, pid, guestNice)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte(strconv.Itoa(guestNice)), 0)
 }
 
 // idlest returns the allowed processor with the most idle time over a moment.
