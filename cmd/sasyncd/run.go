@@ -81,10 +81,6 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 	ss := newSessions(mgr)
-	if ss.members, err = members.New(members.Config{Node: hello.Node, Send: ss.gossip, Log: log,
-		Claim: func() members.Claim { return claim(c, eng) }}); err != nil {
-		return nil, err
-	}
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
@@ -96,11 +92,16 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		cfg.Keying = ike
 	}
 	eng = engine.New(cfg, watched, ss, el)
+	// After the engine, of which its goroutines ask.
+	if ss.members, err = members.New(members.Config{Node: hello.Node, Send: ss.gossip, Log: log,
+		Claim: func() members.Claim { return claim(c, eng) }}); err != nil {
+		return nil, err
+	}
 
 	reg := registry(eng)
 
-	// peersReady and the control socket serve from the start; the engine is
-	// ready once it has read the kernel.
+	// Everything serves from the start but the engine, which is ready once it
+	// has read the kernel.
 	reload := func(context.Context) error { return reloadFrom(f.Config, c, mgr) }
 	tasks := []daemon.Task{
 		eng,
