@@ -57,7 +57,6 @@ type Group struct {
 
 	holdUntil time.Duration // start-hold
 	notBefore time.Duration // after a resignation or a failure
-	pause     time.Duration // asked for by the operator, added to notBefore
 	waitUntil time.Duration // phasePreparing, phaseHanding
 	waiting   map[uint64]bool
 	blocked   string // why the group may not take over; "" it may

@@ -54,9 +54,7 @@ type sim struct {
 	trace   []string
 	dual    time.Duration // since when two nodes serve, 0 not
 	worst   time.Duration
-	healed  time.Duration // last fault ended
 	serving int
-	gap     time.Duration // since when nobody serves
 }
 
 type simNode struct {

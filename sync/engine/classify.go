@@ -88,15 +88,6 @@ func (s scope) ownsSelector(sel sadb.Selector) bool {
 	return false
 }
 
-// standbySA returns sa as a standby installs it: without soft limits, which
-// only the master's IKE daemon may answer, and with grace on hard limits, so
-// that the master's own expiry comes first.
-func standbySA(sa *sadb.SA) *sadb.SA {
-	c := *sa
-	c.Limits = standbyLimits(sa.Limits)
-	return &c
-}
-
 // hardGrace is added to time limits on a standby, in seconds. It must exceed
 // the delay of a delta and the one second to which the kernel rounds ages.
 const hardGrace = 5

@@ -121,7 +121,6 @@ type Engine struct {
 	bypassed   bool // bypass policies may be in the kernel
 	calls      chan func()
 	ready      chan struct{}
-	lastTag    uint32
 	stats      Counts
 	told       atomic.Pointer[[]wire.GroupState] // as of the last event
 	wallOffset time.Duration                     // of the wall clock against the monotonic one

@@ -172,7 +172,6 @@ type simLink struct{ a, b *simSession }
 type simSession struct {
 	to     *simNode
 	from   *simNode
-	mu     sync.Mutex
 	queue  chan []byte
 	peer   *simSession
 	closed chan struct{}

@@ -12,12 +12,6 @@ import (
 	"sasyncd/tests/scenario"
 )
 
-// Exchange types of IKEv2 (RFC 7296, 3.1).
-const (
-	exchangeInit          = 34
-	exchangeInformational = 37
-)
-
 // message is one IKE packet on the wire.
 type message struct {
 	at       time.Time

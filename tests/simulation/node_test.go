@@ -231,7 +231,7 @@ func (n *node) fence(context.Context, []netip.Addr) error {
 // powerCut ends both daemons and all sending. The tables stay, as if the
 // node's links had been cut at the same moment.
 func (n *node) powerCut() {
-	_ = n.fence(nil, nil)
+	_ = n.fence(context.Background(), nil)
 	n.killCarpd()
 	n.killSasyncd()
 }

@@ -53,7 +53,6 @@ type Capture struct {
 	duplicates []Duplicate
 	plain      []string // descriptions of the first few
 	plainCount int
-	dropped    int
 	err        error
 }
 
