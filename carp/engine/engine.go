@@ -253,7 +253,9 @@ func (e *Engine) setPoller(p *poller) {
 	e.poll = p
 }
 
-// silence sets the fence and takes off what an earlier life left, of some groups.
+// silence sets the fence and takes off what an earlier life left, of some
+// groups. What that life had sent and the kernel still holds is beyond the
+// fence, so it is dropped.
 func (e *Engine) silence(groups []*group) error {
 	var all []netip.Addr
 	for _, g := range groups {
@@ -268,6 +270,20 @@ func (e *Engine) silence(groups []*group) error {
 		if err := e.deps.Addresses.Release(e.leftovers(g)); err != nil {
 			return fmt.Errorf("remove addresses before start: %w", err)
 		}
+	}
+	if e.deps.NextHops == nil {
+		return nil
+	}
+	var indexes []int
+	for _, g := range groups {
+		for _, a := range e.leftovers(g) {
+			if !slices.Contains(indexes, a.Index) {
+				indexes = append(indexes, a.Index)
+			}
+		}
+	}
+	if err := e.deps.NextHops.Purge(indexes); err != nil {
+		e.say(slog.LevelWarn, "packets of an earlier life may still be sent", "err", err)
 	}
 	return nil
 }

@@ -66,20 +66,41 @@ func (n *NextHops) Keep(indexes []int) error {
 // its link comes back and another is master.
 func (n *NextHops) Purge(indexes []int) error {
 	var errs []error
-	for _, index := range indexes {
-		list, err := n.nl.NeighList(index, netlink.FAMILY_ALL)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("read neighbours: %w", err))
-			continue
+	for range purgePasses {
+		again := false
+		for _, index := range indexes {
+			deleted, err := n.purge(index)
+			again = again || deleted
+			errs = append(errs, err)
 		}
-		for _, nb := range list {
-			if nb.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) == 0 {
-				continue
-			}
-			if err := n.nl.NeighDel(&nb); err != nil && !errors.Is(err, unix.ENOENT) {
-				errs = append(errs, fmt.Errorf("delete neighbour %v: %w", nb.IP, err))
-			}
+		if !again {
+			break
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// purgePasses: for a packet that is dropped the kernel may send an ICMP error,
+// which then waits for another neighbour. For errors there are none.
+const purgePasses = 3
+
+func (n *NextHops) purge(index int) (deleted bool, _ error) {
+	list, err := n.nl.NeighList(index, netlink.FAMILY_ALL)
+	if err != nil {
+		return false, fmt.Errorf("read neighbours: %w", err)
+	}
+	var errs []error
+	for _, nb := range list {
+		if nb.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) == 0 {
+			continue
+		}
+		err := n.nl.NeighDel(&nb)
+		switch {
+		case err == nil:
+			deleted = true
+		case !errors.Is(err, unix.ENOENT):
+			errs = append(errs, fmt.Errorf("delete neighbour %v: %w", nb.IP, err))
+		}
+	}
+	return deleted, errors.Join(errs...)
 }

@@ -82,7 +82,9 @@ func TestBackupIsSilent(t *testing.T) {
 		t.Errorf("%v: all should be lost", n)
 	}
 	for _, vip := range []netip.Addr{lab.VIPOut, lab.VIPOut6} {
-		sendIKE(t, gw2.Node, vip)
+		if sendIKE(t, gw2.Node, vip) == nil {
+			t.Errorf("gw2, a backup, can send from port 500 of %v", vip)
+		}
 	}
 	wan.Stop()
 	n := wan.Between(time.Unix(0, 0), time.Now(), gw2.WAN)
@@ -104,8 +106,8 @@ func TestBackupIsSilent(t *testing.T) {
 }
 
 // sendIKE sends a datagram from port 500 of an address that the node may not
-// have, and fails the test when it leaves.
-func sendIKE(t *testing.T, nd *lab.Node, src netip.Addr) {
+// have, and returns what the kernel says to that.
+func sendIKE(t *testing.T, nd *lab.Node, src netip.Addr) (sent error) {
 	t.Helper()
 	err := nd.Do(func() error {
 		domain, level, opt := unix.AF_INET, unix.IPPROTO_IP, unix.IP_FREEBIND
@@ -122,13 +124,39 @@ func sendIKE(t *testing.T, nd *lab.Node, src netip.Addr) {
 		if err := errors.Join(unix.SetsockoptInt(fd, level, opt, 1), unix.Bind(fd, from)); err != nil {
 			return err
 		}
-		if err := unix.Sendto(fd, []byte("from a backup"), 0, to); err == nil {
-			t.Errorf("%s, a backup, can send from port 500 of %v", nd.Name, src)
-		}
+		sent = unix.Sendto(fd, []byte("from a gateway"), 0, to)
 		return nil
 	})
 	if err != nil {
 		t.Fatalf("send from %v of %s: %v", src, nd.Name, err)
+	}
+	return sent
+}
+
+// A gateway whose cables went dead while it was MASTER has packets waiting for
+// neighbours. When the cables come back another is MASTER, and they must not leave.
+func TestReturningMasterSendsNothingOld(t *testing.T) {
+	p, gw1, gw2 := started(t)
+	gw1.Off()
+	for _, vip := range []netip.Addr{lab.VIPOut, lab.VIPOut6} {
+		if err := sendIKE(t, gw1.Node, vip); err != nil {
+			t.Fatalf("gw1 cannot even try to send from %v: %v", vip, err)
+		}
+	}
+	var old atomic.Int64
+	c := capture.Start(t, capture.Config{Ports: []*lab.Port{gw1.WAN}, Inner: lab.Inner(), Watch: func(pk *capture.Packet) {
+		if pk.Src == lab.VIPOut || pk.Src == lab.VIPOut6 {
+			old.Add(1)
+		}
+	}})
+	gw1.Return()
+	p.WaitFit(gw2)
+	c.Stop()
+	if n := old.Load(); n != 0 {
+		t.Errorf("gw1 sent %d packets from virtual addresses that gw2 has", n)
+	}
+	if n, examples := c.Plaintext(); n != 0 {
+		t.Errorf("gw1 sent %d packets in plaintext: %v", n, examples)
 	}
 }
 
