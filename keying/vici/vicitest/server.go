@@ -18,6 +18,7 @@ type Server struct {
 	mu       sync.Mutex
 	handlers map[string]Handler
 	conns    map[*conn]bool
+	stopped  bool
 	calls    []string
 	done     sync.WaitGroup
 }
@@ -48,7 +49,7 @@ func (s *Server) Listen(t *testing.T) {
 		t.Fatalf("listen: %v", err)
 	}
 	s.mu.Lock()
-	s.listener, s.conns = l, make(map[*conn]bool)
+	s.listener, s.conns, s.stopped = l, make(map[*conn]bool), false
 	s.mu.Unlock()
 	s.done.Go(func() {
 		for {
@@ -56,18 +57,32 @@ func (s *Server) Listen(t *testing.T) {
 			if err != nil {
 				return
 			}
-			s.mu.Lock()
 			vc := &conn{Conn: c, registered: make(map[string]bool)}
-			s.conns[vc] = true
-			s.mu.Unlock()
+			if !s.admit(vc) {
+				c.Close()
+				return
+			}
 			s.done.Go(func() { s.serve(vc) })
 		}
 	})
 }
 
+// admit takes a new connection; false after Stop, which has closed those it
+// knew of and would wait for this one for ever.
+func (s *Server) admit(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.conns[c] = true
+	return true
+}
+
 // Stop closes the socket and all connections, as charon's death does.
 func (s *Server) Stop() {
 	s.mu.Lock()
+	s.stopped = true
 	s.listener.Close()
 	for c := range s.conns {
 		c.Close()
