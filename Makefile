@@ -34,7 +34,7 @@ test: deps
 	$(MAKE) --no-print-directory unit drill
 
 unit:
-	$(GO) test -race $(UNITS)
+	$(GO) test -race -timeout 6m $(UNITS)
 
 drill:
 	$(GO) test -p 1 -timeout 15m $(DRILLS)
