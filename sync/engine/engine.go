@@ -13,7 +13,8 @@
 // standby's desired and actual state; counters.go has its arithmetic), holdback
 // (deletions that wait), sums (digest.go, the audit of the stream). role.go
 // follows the election, master.go the kernel of a MASTER, members.go and
-// stream.go speak with the peers, tail.go and split.go are for the hard cases.
+// stream.go speak with the peers, tail.go and split.go are for the hard cases,
+// compare.go and succession.go for what operators ask.
 package engine
 
 import (
@@ -124,6 +125,9 @@ type Engine struct {
 	stats      Counts
 	told       atomic.Pointer[[]wire.GroupState] // as of the last event
 	wallOffset time.Duration                     // of the wall clock against the monotonic one
+
+	questions map[uint32]*question // to peers, by token
+	lastToken uint32
 }
 
 type dumpResult struct {
@@ -139,9 +143,11 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 		start:   time.Now(),
 		groups:  make(map[string]*group),
 		members: make(map[Session]*member),
-		dumps:   make(chan dumpResult, 1),
-		calls:   make(chan func()),
-		ready:   make(chan struct{}),
+
+		questions: make(map[uint32]*question),
+		dumps:     make(chan dumpResult, 1),
+		calls:     make(chan func()),
+		ready:     make(chan struct{}),
 	}
 	if e.cfg.Wall == nil {
 		e.cfg.Wall = time.Now
