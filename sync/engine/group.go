@@ -75,6 +75,8 @@ type group struct {
 	heardAt    time.Time
 	heardFrom  string
 	last       *Failover
+
+	expected uint64 // records of the snapshot that is received
 }
 
 func newGroup(gc GroupConfig, cfg Config) *group {

@@ -127,6 +127,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	case *wire.SnapBegin:
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
 			g.rcv.begin(msg.ID, msg.Seq)
+			g.expected = uint64(msg.SAs) + uint64(msg.Policies)
 			return true
 		})
 	case *wire.Batch:

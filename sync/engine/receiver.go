@@ -44,6 +44,7 @@ type receiver struct {
 	havePolicy map[sadb.PolicyKey]wire.Sum
 	sums       sums    // over what is wanted
 	tail       journal // the last deltas, for a new master that lacks them
+	out, in    uint64  // packets of all SAs, from the master's counters
 }
 
 type wantSA struct {
@@ -420,6 +421,21 @@ func (r *receiver) counts() (sas, policies, refused, uncovered int) {
 		}
 	}
 	return len(r.want), len(r.wantPolicy), refused, uncovered
+}
+
+// lead returns how far the kernel's outbound counters are ahead of the master's
+// last word, in packets and in seconds at the SA's highest rate, for the SA whose
+// seconds are the fewest. Without traffic both are 0.
+func (r *receiver) lead() (packets uint64, seconds float64) {
+	for k, w := range r.want {
+		h, ok := r.have[k]
+		if peak := w.rate.Peak(); ok && w.sa.Dir != sadb.DirIn && peak > 0 && h.oseq > w.sa.OSeq {
+			if s := float64(h.oseq-w.sa.OSeq) / peak; seconds == 0 || s < seconds {
+				packets, seconds = h.oseq-w.sa.OSeq, s
+			}
+		}
+	}
+	return packets, seconds
 }
 
 // inherit takes over what this node published itself as master, so that an
