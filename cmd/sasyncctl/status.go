@@ -177,8 +177,8 @@ func check(out io.Writer, v report.Verdict) error {
 			if p.Group != "" {
 				what = "group " + p.Group + ": " + what
 			}
-			b.WriteString(wrap("  ", "    ", what))
-			b.WriteString(wrap("    remedy: ", "      ", p.Remedy))
+			b.WriteString(term.Wrap("  ", "    ", what))
+			b.WriteString(term.Wrap("    remedy: ", "      ", p.Remedy))
 		}
 	}
 	_, err := io.WriteString(out, b.String())

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"sasyncd/cmd/internal/term"
 )
 
 // columns is what text is laid out for.
-const columns = 80
+const columns = term.Columns
 
 // ago prints how long ago something was.
 func ago(t time.Time) string { return span(time.Since(t)) }
@@ -65,25 +67,6 @@ func plural[T int | uint64](n T, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
-}
-
-// wrap breaks text into lines of the width that is laid out for, all but the
-// first behind indent.
-func wrap(first, indent, text string) string {
-	var b strings.Builder
-	line := first
-	for i, w := range strings.Fields(text) {
-		if i > 0 && len([]rune(line))+1+len([]rune(w)) > columns {
-			b.WriteString(line + "\n")
-			line = indent + w
-			continue
-		}
-		if i > 0 {
-			line += " "
-		}
-		line += w
-	}
-	return b.String() + line + "\n"
 }
 
 // table prints rows in aligned columns, cut to the width that is laid out for.

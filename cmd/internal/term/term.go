@@ -4,6 +4,7 @@ package term
 
 import (
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,17 +19,18 @@ func Is(w any) bool {
 	return err == nil
 }
 
-// Default size, of a terminal that does not tell.
+// Columns and Rows are what text is laid out for, and the size of a terminal that
+// does not tell.
 const (
-	defaultColumns = 80
-	defaultRows    = 24
+	Columns = 80
+	Rows    = 24
 )
 
 // Size returns the columns and rows of a terminal.
 func Size(f *os.File) (columns, rows int) {
 	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil || ws.Col == 0 || ws.Row == 0 {
-		return defaultColumns, defaultRows
+		return Columns, Rows
 	}
 	return int(ws.Col), int(ws.Row)
 }
@@ -112,4 +114,23 @@ func Clip(line string, columns int) string {
 		}
 	}
 	return line
+}
+
+// Wrap breaks text into lines of Columns, the first behind first and the others
+// behind indent.
+func Wrap(first, indent, text string) string {
+	var b strings.Builder
+	line := first
+	for i, w := range strings.Fields(text) {
+		if i > 0 && len([]rune(line))+1+len([]rune(w)) > Columns {
+			b.WriteString(line + "\n")
+			line = indent + w
+			continue
+		}
+		if i > 0 {
+			line += " "
+		}
+		line += w
+	}
+	return b.String() + line + "\n"
 }
