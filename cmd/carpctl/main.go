@@ -100,7 +100,7 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	case err != nil:
 		return err
 	case r.Verb == api.VerbStatus && f.JSON:
-		return printJSON(out, status{Groups: m.Groups, Clock: m.Clock})
+		return printJSON(out, status{Groups: append([]api.GroupState{}, m.Groups...), Clock: m.Clock})
 	case r.Verb == api.VerbStatus:
 		return show(out, m.Groups, f.Verbose > 0)
 	case f.JSON:

@@ -404,10 +404,24 @@ func (e *Engine) kernelError(g *group, op sadb.Op, err error) {
 
 // Counts are totals since the start, for metrics and status.
 type Counts struct {
-	Dumps, DumpErrors, KernelErrors, Resyncs, Repairs     uint64
-	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
-	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
-	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
-	DigestMismatches, TailRecords                         uint64
-	DumpTime                                              time.Duration
+	Dumps             uint64        `json:"dumps"`
+	DumpErrors        uint64        `json:"dump_errors"`
+	DumpTime          time.Duration `json:"dump_ns"` // of the last one
+	KernelErrors      uint64        `json:"kernel_errors"`
+	Resyncs           uint64        `json:"netlink_overruns"`
+	Repairs           uint64        `json:"repairs"`
+	SnapshotsSent     uint64        `json:"snapshots_sent"`
+	SnapshotsReceived uint64        `json:"snapshots_received"`
+	Resumes           uint64        `json:"resumes"`
+	CutOffs           uint64        `json:"cutoffs"`
+	RecordsSent       uint64        `json:"records_sent"`
+	RecordsReceived   uint64        `json:"records_received"`
+	CountersSent      uint64        `json:"counters_sent"`
+	Takeovers         uint64        `json:"takeovers"`
+	SplitsSeen        uint64        `json:"two_masters"`
+	SplitJumps        uint64        `json:"split_jumps"`
+	HeldDeletes       uint64        `json:"held_deletes"`
+	DroppedDeletes    uint64        `json:"dropped_deletes"`
+	DigestMismatches  uint64        `json:"digest_mismatches"`
+	TailRecords       uint64        `json:"tail_records"`
 }

@@ -142,14 +142,14 @@ func (e *Engine) tellGroups() {
 }
 
 func (e *Engine) status(now time.Time) Status {
-	s := Status{Node: e.cfg.Node.String(), Counts: e.stats}
+	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Groups: []GroupStatus{}, Members: []MemberStatus{}}
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
 			Kernel: m.hello.Kernel, Since: m.since})
 	}
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
-			VIPs: g.vips, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded,
+			VIPs: append([]netip.Addr{}, g.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{}, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded,
 			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last}
 		if g.pub != nil {
 			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
