@@ -40,7 +40,7 @@ const (
 	syncLimit  = 20 * time.Second
 )
 
-// Pair is two gateways that run carpd and sasyncd, in the standard lab.
+// Pair is two gateways, or more, that run carpd and sasyncd, in the standard lab.
 type Pair struct {
 	*lab.Standard
 	Members []*Member
@@ -68,7 +68,13 @@ type Member struct {
 // to the remote gateway. Daemons are not started.
 func NewPair(t lab.T) *Pair {
 	t.Helper()
-	const gateways = 2
+	return NewGateways(t, 2)
+}
+
+// NewGateways is NewPair with another number of gateways, each of lower priority
+// than the one before.
+func NewGateways(t lab.T, gateways int) *Pair {
+	t.Helper()
 	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
