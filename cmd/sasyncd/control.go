@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -26,6 +27,7 @@ type control struct {
 		HandOver(ctx context.Context, group string) error
 	}
 	reload func(context.Context) error
+	own    func() map[netip.Addr]bool
 }
 
 // verbs are the requests of sasyncctl.
@@ -67,10 +69,15 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 	return out, nil
 }
 
-// known is what is known of the peers of the configuration.
+// known is what is known of the peers of the configuration. One file may serve
+// all nodes, so this node may be among them: it is left out.
 func (k *control) known() []report.Peer {
 	out := []report.Peer{}
+	own := k.own()
 	for _, st := range k.peers.Status() {
+		if st.Session == nil && len(st.Addrs) > 0 && !slices.ContainsFunc(st.Addrs, func(a netip.AddrPort) bool { return !own[bareAddr(a.Addr())] }) {
+			continue
+		}
 		p := report.Peer{Name: st.Name, Addresses: []string{}}
 		for _, a := range st.Addrs {
 			p.Addresses = append(p.Addresses, a.String())
@@ -81,10 +88,27 @@ func (k *control) known() []report.Peer {
 		if st.Session != nil {
 			stats := st.Session.Stats()
 			p.Connected, p.Since, p.Kernel, p.RTT = true, stats.Since, st.Session.Hello().Kernel, stats.RTT.Seconds()
-		} else {
+		} else if st.Trouble != (peer.Reason{}) {
 			p.Trouble = st.Trouble.String()
 		}
 		out = append(out, p)
+	}
+	return out
+}
+
+func bareAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// ownAddrs returns the addresses of this machine; none if they cannot be read.
+func ownAddrs() map[netip.Addr]bool {
+	out := make(map[netip.Addr]bool)
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return out
+	}
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out[bareAddr(p.Addr())] = true
+		}
 	}
 	return out
 }
@@ -119,7 +143,7 @@ func (k *control) peerNamed(operand string) (string, error) {
 	addr, addrErr := netip.ParseAddr(operand)
 	for _, st := range k.peers.Status() {
 		names = append(names, st.Name)
-		byAddr := addrErr == nil && slices.ContainsFunc(st.Addrs, func(a netip.AddrPort) bool { return a.Addr().Unmap().WithZone("") == addr.Unmap().WithZone("") })
+		byAddr := addrErr == nil && slices.ContainsFunc(st.Addrs, func(a netip.AddrPort) bool { return bareAddr(a.Addr()) == bareAddr(addr) })
 		byNode := len(operand) >= 8 && !st.Node.IsZero() && strings.HasPrefix(st.Node.String(), strings.ToLower(operand))
 		if st.Name == operand || byAddr || byNode {
 			found = append(found, st.Name)

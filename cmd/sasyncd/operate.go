@@ -98,10 +98,12 @@ func (k *control) handOver(ctx context.Context, c *daemon.Call, group, to string
 			return h, err
 		}
 		defer k.eng.Settle(ctx, group)
-		h.Unasked = d.Silent
 		h.Holding = append(h.Holding, d.Holding...)
-		if d.Silent > 0 {
-			tell("%d peers are not connected and could not be asked", d.Silent)
+		for _, p := range k.known() {
+			if !p.Connected {
+				h.Unasked++
+				tell("%s is not connected and could not be asked to hold back", p.Name)
+			}
 		}
 	}
 	tell("fence, final counters, hand-over")

@@ -110,7 +110,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		daemon.NewTask("elector", el.Run),
 		daemon.NewTask("encapsulation port", watched.hold(port, log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
-		daemon.NewControlServer(c.Socket, log, (&control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload}).verbs()),
+		daemon.NewControlServer(c.Socket, log, (&control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}).verbs()),
 	}
 	tasks = append(tasks, ike.tasks()...)
 	if c.Metrics.IsValid() {

@@ -19,6 +19,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -126,6 +127,7 @@ type Engine struct {
 	told       atomic.Pointer[[]wire.GroupState] // as of the last event
 	wallOffset time.Duration                     // of the wall clock against the monotonic one
 
+	ended     chan struct{}        // closed when Run has returned
 	questions map[uint32]*question // to peers, by token
 	lastToken uint32
 }
@@ -145,6 +147,7 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 		members: make(map[Session]*member),
 
 		questions: make(map[uint32]*question),
+		ended:     make(chan struct{}),
 		dumps:     make(chan dumpResult, 1),
 		calls:     make(chan func()),
 		ready:     make(chan struct{}),
@@ -173,6 +176,7 @@ func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
 // Run serves until ctx ends. It leaves the kernel as it is.
 func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.ended)
 	events, err := e.kernel.Watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch the kernel's tables: %w", err)
@@ -215,6 +219,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
+// errEnded is the answer of an engine that does not run any more.
+var errEnded = errors.New("sasyncd is ending")
+
 // do runs f on the engine's goroutine and waits for it.
 func (e *Engine) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
@@ -224,6 +231,8 @@ func (e *Engine) do(ctx context.Context, f func()) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-e.ended:
+		return errEnded
 	}
 }
 

@@ -42,10 +42,9 @@ func (r *Refusal) Error() string { return r.Peer + " " + r.Reason + "; " + r.Rem
 // Directed is a hand-over that all members have consented to.
 type Directed struct {
 	Group, Peer string
-	// Holding are the members that hold back, Silent those of the configuration
-	// without a session, which could not be asked.
+	// Holding are the members that hold back. Who has no session could not be
+	// asked.
 	Holding []string
-	Silent  int
 }
 
 // ReadyStandby tells whether a standby of a group of which this node is MASTER
@@ -141,7 +140,6 @@ func (e *Engine) Direct(ctx context.Context, group, peer string) (Directed, erro
 			return
 		}
 		to, d.Peer = m.hello.Node, m.session.Peer()
-		d.Silent = max(e.cfg.Peers-len(e.members), 0)
 		for _, o := range e.sorted() {
 			name := o.session.Peer()
 			if o.groups[group] == nil {

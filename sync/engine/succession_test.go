@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -51,7 +52,7 @@ func handOverTo(t *testing.T, next int, name string) {
 	defer w.stop()
 	old, to, other := w.nodes[0], w.nodes[next], w.nodes[3-next]
 	d, err := old.engine.Direct(t.Context(), simGroup, name)
-	if err != nil || d.Peer != name || len(d.Holding) != 1 || d.Silent != 0 {
+	if err != nil || d.Peer != name || len(d.Holding) != 1 {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	if l := other.elector.leases(); len(l) != 1 || l[0] != holdBackFor {
@@ -138,6 +139,21 @@ func TestUnplannedFailoverIsMeasured(t *testing.T) {
 		f := w.nodes[1].status().LastFailover
 		if f == nil || f.Planned || f.From != name0 || f.To != thisNode || f.GapSeconds < 3 || f.GapSeconds > 4.5 {
 			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// Whoever asks an engine that has ended gets an answer, also with a context that
+// never ends: a hand-over outlives the client that ordered it.
+func TestAnEngineThatEndedAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		w.stop()
+		if _, err := w.nodes[0].engine.Status(context.Background()); !errors.Is(err, errEnded) {
+			t.Errorf("status: %v", err)
+		}
+		if _, err := w.nodes[0].engine.Direct(context.Background(), simGroup, name1); err == nil {
+			t.Error("an engine that ended directs a hand-over")
 		}
 	})
 }

@@ -152,3 +152,40 @@ esac`,
 		}
 	}
 }
+
+// TestCompletionInFish does the same with fish, where it is installed.
+func TestCompletionInFish(t *testing.T) {
+	fish, err := exec.LookPath("fish")
+	if err != nil {
+		t.Log("no fish here: its files are only compared with the code, by TestCompletions")
+		return
+	}
+	for line, want := range map[string]string{
+		"sasyncctl re":      "reload resync",
+		"sasyncctl show ":   "all flow sa",
+		"carpctl d":         "demote doctor",
+		"carpd c":           "cleanup",
+		"sasyncctl resync ": "10.0.0.2",
+	} {
+		program, _, _ := strings.Cut(line, " ")
+		file, err := filepath.Abs(filepath.Join(deploy, "completions/fish", program+".fish"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "sasyncctl"), []byte("#!/bin/sh\nprintf 'PEER  NODE\\n10.0.0.2  aaaa\\n'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(fish, "--no-config", "-c", fmt.Sprintf("source %q; complete -C %q", file, line))
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "HOME="+dir)
+		out, err := cmd.CombinedOutput()
+		var words []string
+		for l := range strings.Lines(string(out)) {
+			w, _, _ := strings.Cut(strings.TrimSpace(l), "\t")
+			words = append(words, w)
+		}
+		if got := sorted(words); err != nil || got != want {
+			t.Errorf("%q completes to %q, want %q (%v)", line, got, want, err)
+		}
+	}
+}
