@@ -20,7 +20,7 @@ func watch[T any](ctx context.Context, p *program, verb string, args any) (T, er
 			return fmt.Errorf("read answer to %s: %w", verb, err)
 		}
 		if l.Step != nil {
-			fmt.Fprintf(p.progress, "%s: %s\n", l.Step.Group, l.Step.Text)
+			fmt.Fprintf(p.progress, "%s: %s\n", named(l.Step.Group), l.Step.Text)
 		}
 		if l.Result != nil {
 			res = l.Result
@@ -47,13 +47,13 @@ func (p *program) failover(ctx context.Context, r request) (int, error) {
 	}
 	code := daemon.ExitOK
 	for _, h := range res.Handovers {
-		text := fmt.Sprintf("%s: handed over to %s, gap %s, %s in all", h.Group, h.To, gap(h.Gap), gap(h.Took))
+		text := fmt.Sprintf("%s: handed over to %s, gap %s, %s in all", named(h.Group), h.To, gap(h.Gap), gap(h.Took))
 		if len(h.Holding) > 0 {
 			text += ", " + strings.Join(h.Holding, " and ") + " held back"
 		}
 		if !h.OK {
 			code = daemon.ExitFailure
-			text = fmt.Sprintf("%s: FAILED: %s", h.Group, h.Error)
+			text = fmt.Sprintf("%s: FAILED: %s", named(h.Group), h.Error)
 		}
 		if p.flags.JSON {
 			continue
@@ -76,10 +76,10 @@ func (p *program) resync(ctx context.Context, r request) (int, error) {
 		if t.Push {
 			way = "sent to"
 		}
-		text := fmt.Sprintf("%s: %s %s, %d SAs and policies in %s", t.Group, way, t.Peer, t.Records, gap(t.Seconds))
+		text := fmt.Sprintf("%s: %s %s, %d SAs and policies in %s", named(t.Group), way, t.Peer, t.Records, gap(t.Seconds))
 		if !t.Complete {
 			code = daemon.ExitFailure
-			text = fmt.Sprintf("%s: with %s: no progress after %d records, see the log", t.Group, t.Peer, t.Records)
+			text = fmt.Sprintf("%s: with %s: no progress after %d records, see the log", named(t.Group), t.Peer, t.Records)
 		}
 		if p.flags.JSON {
 			continue

@@ -61,6 +61,14 @@ func count(n float64) string {
 	return fmt.Sprintf("%.0f", n)
 }
 
+// named prints the name of a group; the only one that takes in all has none.
+func named(group string) string {
+	if group == "" {
+		return "(all)"
+	}
+	return group
+}
+
 // plural prints a number with its noun.
 func plural[T int | uint64](n T, one, many string) string {
 	if n == 1 {

@@ -119,7 +119,7 @@ func frame(s, before sample) []string {
 		if g.LeadPackets > 0 {
 			lead = count(float64(g.LeadPackets))
 		}
-		groups = append(groups, []string{dash(g.Name), g.Role, ago(g.Since), fmt.Sprint(g.Term), count(float64(g.SAs)), count(float64(g.Policies)),
+		groups = append(groups, []string{named(g.Name), g.Role, ago(g.Since), fmt.Sprint(g.Term), count(float64(g.SAs)), count(float64(g.Policies)),
 			r.of(g.PacketsOut, old.PacketsOut), r.of(g.PacketsIn, old.PacketsIn), lead})
 		for _, st := range g.Standbys {
 			links = append(links, standbyRow(g, st, standbyOf(old, st.Peer), r))
@@ -129,7 +129,7 @@ func frame(s, before sample) []string {
 			if p := g.Snapshot; p != nil {
 				state = fmt.Sprintf("%d/%d", p.Done, p.Of)
 			}
-			links = append(links, []string{g.Following, dash(g.Name), state, fmt.Sprintf("%.2f", g.CounterAge), "-", "-",
+			links = append(links, []string{g.Following, named(g.Name), state, fmt.Sprintf("%.2f", g.CounterAge), "-", "-",
 				r.of(c.RecordsReceived, o.RecordsReceived), "-", "-"})
 		}
 	}
@@ -145,7 +145,7 @@ func frame(s, before sample) []string {
 	}
 	for _, g := range s.Groups {
 		if f := g.LastFailover; f != nil {
-			lines = append(lines, "last failover of "+dash(g.Name)+": "+failover(f))
+			lines = append(lines, "last failover of "+named(g.Name)+": "+failover(f))
 		}
 	}
 	for i := range lines {
@@ -162,7 +162,7 @@ func standbyRow(g engine.GroupStatus, st, old engine.StandbyStatus, r rates) []s
 	case !st.InSync:
 		state = "behind"
 	}
-	return []string{st.Peer, dash(g.Name), state, fmt.Sprintf("%.2f", st.Lag), count(float64(st.LagPackets)), fmt.Sprint(st.Unacked),
+	return []string{st.Peer, named(g.Name), state, fmt.Sprintf("%.2f", st.Lag), count(float64(st.LagPackets)), fmt.Sprint(st.Unacked),
 		r.of(st.Records, old.Records), r.of(st.Counters, old.Counters), count(float64(st.Queued))}
 }
 

@@ -55,6 +55,19 @@ type operator struct {
 	bin string
 }
 
+func newOperator(t *testing.T) *operator {
+	t.Helper()
+	doc, err := jsondoc.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := harness.Binary("sasyncctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &operator{t, doc, bin}
+}
+
 // ask runs one command and decodes what it prints.
 func (o *operator) ask(m *scenario.Member, section string, v any, args ...string) (code int) {
 	o.t.Helper()
@@ -84,18 +97,11 @@ func (o *operator) ask(m *scenario.Member, section string, v any, args ...string
 // TestOperator has an operator look at three gateways, and move mastership to the
 // one that is named, which is not the one that the election would choose.
 func TestOperator(t *testing.T) {
-	doc, err := jsondoc.Read()
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin, err := harness.Binary("sasyncctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &operator{t, doc, bin}
+	o := newOperator(t)
 	p := scenario.NewGateways(t, 3)
 	p.Start()
 	gw1, gw2, gw3 := p.Members[0], p.Members[1], p.Members[2]
+	waitAble(t, p, gw1)
 	name := func(m *scenario.Member) string { return m.SyncAddr.String() }
 
 	t.Run("look", func(t *testing.T) {
@@ -208,17 +214,63 @@ func TestOperator(t *testing.T) {
 			if f := s.Groups[0].LastFailover; f == nil || !f.Planned || f.From != name(step.from) {
 				t.Errorf("%s tells of %+v", step.to.Name, f)
 			}
-			// Nobody pauses any more from having been master before.
-			lab.Eventually(t, 20*time.Second, "all to be able to take over", func() bool {
-				for _, m := range p.Members {
-					g, err := m.Elected()
-					if err != nil || m != step.to && (g.Blocked != "" || g.State != api.StateBackup) {
-						return false
-					}
-				}
-				return true
-			})
+			waitAble(t, p, step.to)
 		}
+	})
+}
+
+// TestOperatorAgainstPriorities has everybody preempt, and hands over to the one
+// of the lowest priority. The others let it be master, until it dies.
+func TestOperatorAgainstPriorities(t *testing.T) {
+	o := newOperator(t)
+	p := scenario.NewGateways(t, 3)
+	p.Preempt = "yes"
+	p.Start()
+	gw1, gw2, gw3 := p.Members[0], p.Members[1], p.Members[2]
+	waitAble(t, p, gw1)
+	var r failover
+	if code := o.ask(gw1, "failover", &r, "failover", "to", gw3.SyncAddr.String()); code != 0 || !r.Handovers[0].OK {
+		t.Fatalf("code %d, %+v", code, r)
+	}
+	p.WaitFit(gw3)
+	// Adverts of a lesser master, in numbers that would have been enough.
+	heard := func(m *scenario.Member) uint64 {
+		g, err := m.Elected()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.Instances[0].Routers[0].Received
+	}
+	for _, m := range []*scenario.Member{gw1, gw2} {
+		before := heard(m)
+		lab.Eventually(t, 20*time.Second, m.Name+" to hear ten advertisements", func() bool { return heard(m) >= before+10 })
+	}
+	if n := takeovers(t, gw2); n != 0 || len(p.Masters()) != 1 || p.Masters()[0] != gw3 {
+		t.Errorf("masters %v, gw2 took over %d times", p.Masters(), n)
+	}
+	gw3.Off()
+	lab.Eventually(t, 20*time.Second, "another one to take over from the dead", func() bool {
+		for _, m := range []*scenario.Member{gw1, gw2} {
+			if g, err := m.Elected(); err == nil && g.State == api.StateMaster {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// waitAble waits until every backup could take over: none listens after its start,
+// or pauses after having been master.
+func waitAble(t *testing.T, p *scenario.Pair, master *scenario.Member) {
+	t.Helper()
+	lab.Eventually(t, 20*time.Second, "all to be able to take over", func() bool {
+		for _, m := range p.Members {
+			g, err := m.Elected()
+			if err != nil || m != master && (g.Blocked != "" || g.State != api.StateBackup) {
+				return false
+			}
+		}
+		return true
 	})
 }
 
