@@ -39,7 +39,7 @@ func (k *control) failover(ctx context.Context, c *daemon.Call) error {
 	if err != nil {
 		return err
 	}
-	s, err := k.eng.Status(ctx)
+	s, err := k.eng.Glance(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (k *control) handOver(ctx context.Context, c *daemon.Call, group, to string
 // or the limit has passed.
 func (k *control) outcome(ctx context.Context, group string, began time.Time) (g engine.GroupStatus, err error) {
 	for {
-		s, err := k.eng.Status(ctx)
+		s, err := k.eng.Glance(ctx)
 		if err != nil {
 			return g, err
 		}
@@ -178,7 +178,7 @@ func (k *control) resync(ctx context.Context, c *daemon.Call) error {
 	}
 	moved, told := began, time.Time{}
 	for left := len(list); left > 0; {
-		s, err := k.eng.Status(ctx)
+		s, err := k.eng.Glance(ctx)
 		if err != nil {
 			return err
 		}

@@ -141,9 +141,9 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		if g := e.receiving(m, msg.Stream); g != nil {
 			e.exec(ctx, g, g.rcv.end(msg.Seq))
 			e.stats.SnapshotsReceived++
-			sas, policies, refused, _ := g.rcv.counts()
+			refused, _ := g.rcv.lost()
 			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.pos.Term,
-				"sas", sas, "policies", policies, "refused", refused)
+				"sas", len(g.rcv.want), "policies", len(g.rcv.wantPolicy), "refused", refused)
 			e.ack(m, g, msg.Stream)
 			e.tellReadiness(g, time.Now())
 		}

@@ -404,9 +404,9 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 	return nil, unknown
 }
 
-// counts returns how many items are wanted, and how many of them the kernel
-// refused or cannot be used after a takeover.
-func (r *receiver) counts() (sas, policies, refused, uncovered int) {
+// lost returns how many of the items that are wanted the kernel refused, or cannot
+// be used after a takeover.
+func (r *receiver) lost() (refused, uncovered int) {
 	for _, w := range r.want {
 		if w.failed != nil {
 			refused++
@@ -420,7 +420,7 @@ func (r *receiver) counts() (sas, policies, refused, uncovered int) {
 			refused++
 		}
 	}
-	return len(r.want), len(r.wantPolicy), refused, uncovered
+	return refused, uncovered
 }
 
 // lead returns how far the kernel's outbound counters are ahead of the master's

@@ -109,10 +109,16 @@ type MemberStatus struct {
 	Since  time.Time `json:"since"`
 }
 
-// Status returns a picture of the engine.
-func (e *Engine) Status(ctx context.Context) (Status, error) {
-	var s Status
-	err := e.do(ctx, func() { s = e.status(time.Now()) })
+// Status returns a picture of the engine. It takes the engine's time in proportion
+// to the number of SAs.
+func (e *Engine) Status(ctx context.Context) (Status, error) { return e.look(ctx, true) }
+
+// Glance is Status without what takes time: Refused, Uncovered and the lead are
+// left out. It may be called often, also during a change of role.
+func (e *Engine) Glance(ctx context.Context) (Status, error) { return e.look(ctx, false) }
+
+func (e *Engine) look(ctx context.Context, whole bool) (s Status, err error) {
+	err = e.do(ctx, func() { s = e.status(time.Now(), whole) })
 	return s, err
 }
 
@@ -141,7 +147,7 @@ func (e *Engine) tellGroups() {
 	e.told.Store(&out)
 }
 
-func (e *Engine) status(now time.Time) Status {
+func (e *Engine) status(now time.Time, whole bool) Status {
 	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Groups: []GroupStatus{}, Members: []MemberStatus{}}
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
@@ -156,10 +162,13 @@ func (e *Engine) status(now time.Time) Status {
 			gs.PacketsOut, gs.PacketsIn = g.pub.out, g.pub.in
 			gs.Complete = true
 		} else {
-			gs.SAs, gs.Policies, gs.Refused, gs.Uncovered = g.rcv.counts()
+			gs.SAs, gs.Policies = len(g.rcv.want), len(g.rcv.wantPolicy)
+			if whole {
+				gs.Refused, gs.Uncovered = g.rcv.lost()
+				gs.LeadPackets, gs.LeadSeconds = g.rcv.lead()
+			}
 			gs.Seq = g.rcv.pos.Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
-			gs.LeadPackets, gs.LeadSeconds = g.rcv.lead()
 			gs.Complete = g.rcv.pos.Complete && !g.rcv.inSnap
 			if g.from != nil {
 				gs.Following = g.from.session.Peer()
