@@ -26,7 +26,7 @@ func status(out io.Writer, s report.Status) error {
 			connected++
 		}
 	}
-	line("%s: %s, node %.8s, %d of %s connected", s.Host, s.Version, s.Node, connected, plural(len(s.Peers), "peer", "peers"))
+	line("%s: node %.8s, %d of %s connected, %s", s.Host, s.Node, connected, plural(len(s.Peers), "peer", "peers"), s.Version)
 	for _, g := range s.Groups {
 		group(line, g)
 	}
@@ -63,7 +63,9 @@ func group(line func(string, ...any), g engine.GroupStatus) {
 		vips = append(vips, a.String())
 	}
 	if len(vips) > 0 {
-		field("vips", "%s", strings.Join(vips, " "))
+		for l := range strings.Lines(term.Wrap("  vips      ", "            ", strings.Join(vips, " "))) {
+			line("%s", strings.TrimSuffix(l, "\n"))
+		}
 	}
 	holds := plural(g.SAs, "SA", "SAs") + ", " + plural(g.Policies, "policy", "policies")
 	if g.Held > 0 {

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"sasyncd/carp/api"
 	"sasyncd/kernel"
@@ -116,6 +118,16 @@ func TestOperator(t *testing.T) {
 			}
 			o.ask(m, "peers", nil, "peers")
 			o.ask(m, "show", nil, "show")
+		}
+	})
+	t.Run("status on a terminal", func(t *testing.T) {
+		for _, m := range []*scenario.Member{gw1, gw2} {
+			out, err := exec.Command(o.bin, "-s", m.Socket(), "status").Output()
+			lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+			if err != nil || len(lines) < 5 || len(lines) > 24 || slices.ContainsFunc(lines, func(l string) bool { return utf8.RuneCountInString(l) > 80 }) {
+				t.Errorf("%v, %d lines", err, len(lines))
+			}
+			t.Logf("\n%s", out)
 		}
 	})
 	t.Run("diff", func(t *testing.T) {
