@@ -141,6 +141,9 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	g.preparing = false
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
+	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
+		g.term = e.seenTerm(g) + 1
+	}
 	g.reason = ev.Reason
 	if old != ev.Role {
 		g.since = time.Now()
@@ -164,6 +167,19 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		e.follow(g, false)
 	}
 	e.peers.Kick()
+}
+
+// seenTerm returns the highest term of which this node has heard: its own memory,
+// which survives a restart, and what the members say, of themselves and of the
+// streams they hold.
+func (e *Engine) seenTerm(g *group) uint64 {
+	seen := max(g.term, g.rcv.pos.Term)
+	for _, m := range e.members {
+		if ms := m.groups[g.name]; ms != nil {
+			seen = max(seen, ms.state.Term, ms.state.Have.Term)
+		}
+	}
+	return seen
 }
 
 func sortedAddrs(a []netip.Addr) []netip.Addr {
