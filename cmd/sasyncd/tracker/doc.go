@@ -24,8 +24,6 @@ type Group struct {
 // Sight is what a tracker sees of one group.
 type Sight struct {
 	Master bool
-	// Heard: another master's advertisements keep this node from contending.
-	Heard  bool
 	Reason string // for people
 }
 

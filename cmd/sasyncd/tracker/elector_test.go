@@ -93,6 +93,7 @@ func TestElector(t *testing.T) {
 
 	src <- Sight{}
 	next(engine.ElectorState, wire.RoleBackup)
+	next(engine.ElectorHeard, wire.RoleInit)
 	await(set) // the kernel refused it twice
 	src <- Sight{Master: true}
 	next(engine.ElectorPrepare, wire.RoleInit)

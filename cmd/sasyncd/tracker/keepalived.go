@@ -140,9 +140,7 @@ func (k *keepalived) line(l string, see func(string, Sight)) {
 	switch state {
 	case "MASTER":
 		s.Master = true
-	case "BACKUP":
-		s.Heard = true
-	case "FAULT", "STOP", "DELETED":
+	case "BACKUP", "FAULT", "STOP", "DELETED":
 	default:
 		return // MASTER_PRIORITY and the like change nothing
 	}

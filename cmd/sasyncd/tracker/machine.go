@@ -55,7 +55,7 @@ func (m *machine) state(role wire.Role, reason string) action {
 
 // see takes what the tracker says.
 func (m *machine) see(s Sight) []action {
-	same := m.phase != unknown && s.Master == m.sight.Master && s.Heard == m.sight.Heard
+	same := m.phase != unknown && s.Master == m.sight.Master
 	m.sight = s
 	switch {
 	case same:
@@ -70,11 +70,8 @@ func (m *machine) see(s Sight) []action {
 		out = append(out, action{fence: true})
 	}
 	m.phase = backup
-	out = append(out, m.state(wire.RoleBackup, s.Reason))
-	if s.Heard {
-		out = append(out, m.event(engine.ElectorEvent{Kind: engine.ElectorHeard}))
-	}
-	return out
+	// Heard: it is the election itself that keeps this node from contending.
+	return append(out, m.state(wire.RoleBackup, s.Reason), m.event(engine.ElectorEvent{Kind: engine.ElectorHeard}))
 }
 
 func (m *machine) prepare() []action {

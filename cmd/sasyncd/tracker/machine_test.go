@@ -35,7 +35,6 @@ func words(list []action) string {
 func TestMachine(t *testing.T) {
 	master := func(m *machine) []action { return m.see(Sight{Master: true}) }
 	lost := func(m *machine) []action { return m.see(Sight{}) }
-	heard := func(m *machine) []action { return m.see(Sight{Heard: true}) }
 	prepared := (*machine).prepared
 	resign := func(m *machine) []action { return m.resign("another") }
 	other := func(is bool) func(*machine) []action { return func(m *machine) []action { return m.members(is) } }
@@ -49,30 +48,29 @@ func TestMachine(t *testing.T) {
 		steps   []step
 	}{
 		"the fence is set at the start, opens after the preparation, and closes first": {steps: []step{
-			{"start", lost, "fence, state BACKUP"},
+			{"start", lost, "fence, state BACKUP, heard"},
 			{"the same again", lost, ""},
 			{"elected", master, "prepare"},
 			{"elected, again", master, ""},
 			{"prepared", prepared, "unfence, state MASTER"},
 			{"elected, again", master, ""},
-			{"lost", lost, "fence, state BACKUP"},
-			{"advertisements", heard, "state BACKUP, heard"},
+			{"lost", lost, "fence, state BACKUP, heard"},
 		}},
 		"a master that was restarted does not close the fence": {steps: []step{
 			{"start", master, "prepare"},
 			{"prepared", prepared, "unfence, state MASTER"},
 		}},
 		"an answer that comes too late opens nothing": {steps: []step{
-			{"start", lost, "fence, state BACKUP"},
+			{"start", lost, "fence, state BACKUP, heard"},
 			{"elected", master, "prepare"},
-			{"lost", lost, "fence, state BACKUP"},
+			{"lost", lost, "fence, state BACKUP, heard"},
 			{"elected", master, "prepare"},
 			{"the first answer", prepared, ""},
 			{"the second", prepared, "unfence, state MASTER"},
 		}},
 		"lost before the answer": {steps: []step{
 			{"elected", master, "prepare"},
-			{"lost", lost, "fence, state BACKUP"},
+			{"lost", lost, "fence, state BACKUP, heard"},
 			{"the answer", prepared, ""},
 		}},
 		"giving way holds until the other is no master": {steps: []step{
@@ -91,7 +89,7 @@ func TestMachine(t *testing.T) {
 			{"elected", master, "prepare"},
 			{"prepared", prepared, "unfence, state MASTER"},
 			{"give way", resign, "fence, state BACKUP"},
-			{"lost", heard, "fence, state BACKUP, heard"},
+			{"lost", lost, "fence, state BACKUP, heard"},
 			{"the other is gone", other(false), ""},
 			{"elected", master, "prepare"},
 		}},
