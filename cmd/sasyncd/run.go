@@ -87,6 +87,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
+	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
 	ike, err := keyingOf(c, log)
 	if err != nil {
 		return nil, err

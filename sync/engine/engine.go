@@ -68,6 +68,9 @@ type Config struct {
 	// node was MASTER: nobody else on this machine would, and another node is
 	// about to take over. nil leaves it to the elector.
 	Fence func(ctx context.Context, vips []netip.Addr) error
+	// Imported reports whether sasyncd has installed an SA, in this process's
+	// life or before. As MASTER no others are touched. nil: this process knows.
+	Imported func(*sadb.SA) bool
 	// Keying switches the IKE daemons; nil leaves them alone.
 	Keying Keying
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
@@ -402,6 +405,6 @@ type Counts struct {
 	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
 	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
 	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
-	DigestMismatches, TailRecords                         uint64
+	DigestMismatches, TailRecords, Mappings               uint64
 	DumpTime                                              time.Duration
 }

@@ -193,7 +193,7 @@ func sortedAddrs(a []netip.Addr) []netip.Addr {
 func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.stats.Takeovers++
 	g.handover, g.from = nil, nil
-	g.pub, g.holds = nil, newHoldback()
+	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
 	for _, m := range e.members {
 		if ms := m.groups[g.name]; ms != nil {
 			ms.out = nil
@@ -217,7 +217,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // from the successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
-	g.pub, g.handover, g.trail = nil, nil, nil
+	g.pub, g.handover, g.trail, g.mapped = nil, nil, nil, nil
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}
