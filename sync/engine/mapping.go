@@ -51,7 +51,8 @@ func flowOf(sa *sadb.SA) flow {
 // noteMapping takes the kernel's word. It comes with every packet until the SA
 // is changed.
 func (g *group) noteMapping(now time.Time, ev sadb.Event) {
-	if ev.SA == nil || ev.Encap == nil || !g.scope.owns(ev.SA) {
+	if ev.SA == nil || ev.Encap == nil || !g.scope.owns(ev.SA) || ev.Encap.SrcPort == 0 ||
+		ev.SA.Src.Is4() != ev.SA.Key.Dst.Is4() || ev.SA.Src.IsUnspecified() {
 		return
 	}
 	to := netip.AddrPortFrom(ev.SA.Src, ev.Encap.SrcPort)
@@ -91,6 +92,12 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 	for i, err := range e.kernel.Apply(ctx, ops) {
 		if err != nil {
 			e.kernelError(g, ops[i], err)
+		}
+		if err != nil && ops[i].Kind == sadb.OpAddSA && ops[i].SA.Dir == sadb.DirIn && i > 0 {
+			// What was there is better than nothing.
+			if err := e.kernel.Apply(ctx, []sadb.Op{{Kind: sadb.OpAddSA, SA: ops[i-1].SA}})[0]; err != nil {
+				e.kernelError(g, ops[i-1], err)
+			}
 		}
 	}
 	for f, to := range moves {
@@ -163,7 +170,7 @@ func (e *Engine) moveOps(g *group, snap *sadb.Snapshot, moves map[flow]netip.Add
 			continue
 		}
 		tunnels[endsOf(sa)] = to.Addr()
-		old := sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: sa.Key}}
+		old := sadb.Op{Kind: sadb.OpDeleteSA, SA: sa}
 		if sa.Dir == sadb.DirIn {
 			c.Src = to.Addr()
 			ops = append(ops, old, sadb.Op{Kind: sadb.OpAddSA, SA: &c})
