@@ -160,8 +160,23 @@ func Check(s engine.Status) Verdict {
 		default:
 			add(name+"the role is not known", "is carpd running, and is "+g.Name+" one of its instances?")
 		}
-		if g.Refused > 0 {
-			add(fmt.Sprintf("%s%d items are refused by this kernel", name, g.Refused), "see the log: usually a missing algorithm module")
+		refused := g.Refused
+		if g.Unlike > 0 {
+			what := "the master's kernel is of another release"
+			if g.Role == "MASTER" {
+				what = "a standby's kernel is of another release"
+			} else {
+				refused -= g.Unlike
+			}
+			add(fmt.Sprintf("%s%d items have attributes unknown to this version, and %s", name, g.Unlike, what),
+				"run the same kernel release on all members, or do without what these items use")
+		}
+		if refused > 0 {
+			add(fmt.Sprintf("%s%d items are refused by this kernel", name, refused), "see the log: usually a missing algorithm module")
+		}
+		if g.Offloaded > 0 {
+			add(fmt.Sprintf("%s%d SAs are offloaded to a device and not replicated", name, g.Offloaded),
+				"have the IKE daemon not offload them: hardware uses the bare sequence number as IV")
 		}
 		if g.Uncovered > 0 {
 			add(fmt.Sprintf("%s%d SAs cannot be kept ahead of the master", name, g.Uncovered), "rekey them")

@@ -35,6 +35,10 @@ type GroupStatus struct {
 	// margin cannot be kept; both are lost or need a rekey after a takeover.
 	Refused   int `json:"refused"`
 	Uncovered int `json:"uncovered"`
+	// Unlike are items with attributes unknown to this version, which are passed
+	// on only between like kernels: on a standby those that it has refused for
+	// that, on a MASTER those that a connected standby refuses.
+	Unlike int `json:"unlike"`
 	// Offloaded SAs are left out: hardware would reuse their numbers as IVs.
 	Offloaded int `json:"offloaded"`
 	// Seq is the number of the last delta published or installed, CounterAge
@@ -114,8 +118,12 @@ func (e *Engine) status(now time.Time) Status {
 			VIPs: g.vips, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded}
 		if g.pub != nil {
 			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
+			if e.unlikeStandby(g) {
+				gs.Unlike = g.pub.unknown()
+			}
 		} else {
 			gs.SAs, gs.Policies, gs.Refused, gs.Uncovered = g.rcv.counts()
+			gs.Unlike = g.rcv.unlike()
 			gs.Seq = g.rcv.pos.Seq
 			if !g.rcv.counters.IsZero() {
 				gs.CounterAge = now.Sub(g.rcv.counters).Seconds()

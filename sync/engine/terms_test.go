@@ -55,7 +55,7 @@ func TestTermsOfAnElectionWithout(t *testing.T) {
 		w.nodes[1].role(wire.RoleMaster, 0)
 		time.Sleep(time.Second)
 		w.connect(0, 1)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // readiness is told within a tick
 		if a, b := w.nodes[0].elector.resignations(), w.nodes[1].elector.resignations(); a == 0 || b != 0 {
 			t.Errorf("node 0 was told to resign %d times, node 1, the newer, %d times", a, b)
 		}
@@ -70,7 +70,7 @@ func TestTermsOfAnElectionWithout(t *testing.T) {
 		}
 		// The election decides for the one that gave way.
 		w.nodes[1].role(wire.RoleBackup, 0)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // readiness is told within a tick
 		if w.ready(0).Master {
 			t.Error("the elector is told of a master that is none any more")
 		}
