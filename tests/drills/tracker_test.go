@@ -98,6 +98,37 @@ func requireFences(t *testing.T, master, standby *scenario.Member) {
 	}
 }
 
+// emptied has a standby lose everything and be elected before it has fetched it
+// again, as after a boot that the election did not wait for. It must not take
+// the others along.
+func emptied(t *testing.T, p *scenario.Pair, standby, master *scenario.Member) {
+	t.Helper()
+	if code := standby.Sasyncd.Term(limit); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	standby.Other.MayExit()
+	standby.Other.Term(limit)
+	standby.Forget()
+	before := tables(t, master)
+	// The master's election ends at the moment at which the other's begins, and
+	// before the two sasyncd know each other.
+	standby.StartSasyncd()
+	standby.Other = p.Elector(standby)
+	master.Other.MayExit()
+	master.Other.Term(limit)
+	standby.WaitRole("MASTER")
+	requireEqual(t, before, tables(t, standby), master.Name+" before", standby.Name+" that was empty")
+	master.Other = p.Elector(master)
+	p.WaitFit(standby)
+	requireEqual(t, before, tables(t, master), master.Name+" before", master.Name+" behind one that was empty")
+	// And back.
+	standby.Other.MayExit()
+	standby.Other.Term(limit)
+	master.WaitRole("MASTER")
+	standby.Other = p.Elector(standby)
+	p.WaitFit(master)
+}
+
 // keepalived elects, and sasyncd follows: by keepalived's own words, or by the
 // addresses. It keeps the fence, and what is promised with carpd holds.
 func TestKeepalivedElects(t *testing.T) {
@@ -122,6 +153,11 @@ func TestKeepalivedElects(t *testing.T) {
 			p.WaitFit(gw2)
 			requireFences(t, gw2, gw1)
 			flowing(t, m, rate)
+
+			if name == "fifo" {
+				emptied(t, p, gw1, gw2)
+				flowing(t, m, rate)
+			}
 
 			// An orderly end hands over.
 			gw2.Other.MayExit()

@@ -119,9 +119,9 @@ func (p *Pair) WaitFit(master *Member) {
 func (m *Member) StartDaemons() {
 	m.pair.t.Helper()
 	if m.pair.Tracker != "" {
+		m.Other = m.pair.Elector(m)
 		m.StartSasyncd()
 		m.waitSasyncd()
-		m.Other = m.pair.Elector(m)
 		return
 	}
 	m.StartCarpd()

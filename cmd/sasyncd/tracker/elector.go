@@ -20,7 +20,7 @@ const (
 	OpenFor = 30 * time.Second
 
 	renewEvery = 5 * time.Second
-	retryEvery = 200 * time.Millisecond // a fence that the kernel did not take
+	retryEvery = 200 * time.Millisecond // a fence that the kernel did not take; also the resolution of time
 	eventQueue = 64
 )
 
@@ -54,7 +54,7 @@ func New(cfg Config) *Elector {
 	e := &Elector{cfg: cfg, events: make(chan engine.ElectorEvent, eventQueue), wake: make(chan struct{}, 1),
 		groups: make(map[string]*machine), wants: make(map[string]bool)}
 	for _, g := range cfg.Groups {
-		e.groups[g.Name] = &machine{name: g.Name, vips: g.VIPs, yields: cfg.Fence != nil}
+		e.groups[g.Name] = &machine{name: g.Name, vips: g.VIPs, yields: cfg.Fence != nil, started: time.Now()}
 	}
 	return e
 }
@@ -70,7 +70,7 @@ func (e *Elector) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- e.cfg.Source.Follow(ctx, func(group string, s Sight) {
-			e.call(group, func(m *machine) []action { return m.see(s) })
+			e.call(group, func(m *machine) []action { return m.see(time.Now(), s) })
 		})
 	}()
 	renew, retry := time.NewTicker(renewEvery), time.NewTicker(retryEvery)
@@ -92,9 +92,10 @@ func (e *Elector) Run(ctx context.Context) error {
 			}
 		case <-renew.C:
 			e.renew()
-		case <-retry.C:
-			for group := range e.wants {
-				e.fence(ctx, e.groups[group])
+		case now := <-retry.C:
+			for group, m := range e.groups {
+				e.fence(ctx, m)
+				e.act(ctx, group, func(m *machine) []action { return m.tick(now) })
 			}
 		}
 	}
@@ -191,11 +192,13 @@ func (e *Elector) renew() {
 }
 
 // Prepared implements engine.Elector.
-func (e *Elector) Prepared(group string, _ uint64) { e.call(group, (*machine).prepared) }
+func (e *Elector) Prepared(group string, term uint64) {
+	e.call(group, func(m *machine) []action { return m.prepared(term) })
+}
 
 // Ready implements engine.Elector.
 func (e *Elector) Ready(group string, r engine.Readiness) {
-	e.call(group, func(m *machine) []action { return m.members(r.Master) })
+	e.call(group, func(m *machine) []action { return m.readiness(time.Now(), r) })
 }
 
 // Takeover implements engine.Elector. The election goes its own way.

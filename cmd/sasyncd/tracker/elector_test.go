@@ -95,6 +95,7 @@ func TestElector(t *testing.T) {
 	next(engine.ElectorState, wire.RoleBackup)
 	next(engine.ElectorHeard, wire.RoleInit)
 	await(set) // the kernel refused it twice
+	el.Ready("g", engine.Readiness{InSync: true})
 	src <- Sight{Master: true}
 	next(engine.ElectorPrepare, wire.RoleInit)
 	if fe.last() != set {
@@ -114,7 +115,7 @@ func TestElector(t *testing.T) {
 	next(engine.ElectorState, wire.RoleBackup)
 	await(set)
 	el.Ready("g", engine.Readiness{Master: true})
-	el.Ready("g", engine.Readiness{})
+	el.Ready("g", engine.Readiness{InSync: true})
 	next(engine.ElectorPrepare, wire.RoleInit)
 	el.Prepared("g", 0)
 	next(engine.ElectorState, wire.RoleMaster)
