@@ -39,6 +39,9 @@ func frr(t *testing.T) func(m *scenario.Member) *lab.Daemon {
 		}
 		t.Cleanup(func() { os.RemoveAll(dir) })
 		var config strings.Builder
+		// The addresses of a backup stay on interfaces that are down, and those
+		// that are up must not answer for them.
+		m.Run("sysctl -qw net.ipv4.conf.all.arp_ignore=1")
 		for i, r := range []struct {
 			dev string
 			vip netip.Addr
