@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/kernel"
+	"sasyncd/sync/sadb"
 )
 
 // trackerOf returns the elector for an election that is not carpd's. sasyncd
@@ -17,7 +21,15 @@ func trackerOf(c *conf.Sasyncd, k *kernel.Kernel, log *slog.Logger) (elector, er
 	for _, g := range c.Groups {
 		groups = append(groups, tracker.Group{Name: g.Interface, VIPs: g.VIPs})
 	}
-	cfg := tracker.Config{Groups: groups, Interfaces: k, Log: log}
+	cfg := tracker.Config{Groups: groups, Interfaces: k, Log: log, Holds: func(ctx context.Context, vips []netip.Addr) (bool, error) {
+		snap, err := k.Dump(ctx)
+		if err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(snap.SAs, func(sa *sadb.SA) bool {
+			return slices.Contains(vips, sa.Src) || slices.Contains(vips, sa.Key.Dst)
+		}), nil
+	}}
 	switch c.Tracker.Kind {
 	case conf.TrackLink:
 		cfg.Source = tracker.NewLink(k, groups)

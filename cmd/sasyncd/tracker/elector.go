@@ -29,6 +29,8 @@ type Config struct {
 	Groups     []Group
 	Source     Source
 	Interfaces Interfaces
+	// Holds reports whether the kernel has anything that ends on the addresses.
+	Holds func(ctx context.Context, vips []netip.Addr) (bool, error)
 	// Fence is nil with `fence no`.
 	Fence Fence
 	Log   *slog.Logger
@@ -67,6 +69,13 @@ func (e *Elector) Events() <-chan engine.ElectorEvent { return e.events }
 func (e *Elector) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	for _, m := range e.groups {
+		holds, err := e.cfg.Holds(ctx, m.vips)
+		if err != nil {
+			return err
+		}
+		m.empty = !holds
+	}
 	ended := make(chan error, 1)
 	go func() {
 		ended <- e.cfg.Source.Follow(ctx, func(group string, s Sight) {

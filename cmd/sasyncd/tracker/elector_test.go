@@ -64,7 +64,7 @@ func (f *fence) last() string {
 func TestElector(t *testing.T) {
 	src, fe, n := make(told), &fence{fail: 2}, newNode()
 	n.set(true, 0, vip4)
-	el := New(Config{Groups: group("g"), Source: src, Interfaces: n, Fence: fe, Log: slog.New(slog.DiscardHandler)})
+	el := New(Config{Groups: group("g"), Source: src, Interfaces: n, Fence: fe, Holds: holds, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- el.Run(ctx) }()
@@ -130,7 +130,7 @@ func TestElector(t *testing.T) {
 
 // A tracker that fails ends the daemon, with the reason.
 func TestElectorEndsWithItsSource(t *testing.T) {
-	el := New(Config{Groups: group("g"), Source: failing{}, Interfaces: newNode(), Log: slog.New(slog.DiscardHandler)})
+	el := New(Config{Groups: group("g"), Source: failing{}, Interfaces: newNode(), Holds: holds, Log: slog.New(slog.DiscardHandler)})
 	if err := el.Run(t.Context()); err == nil || !errors.Is(err, errFailed) {
 		t.Errorf("error %v, want the source's", err)
 	}
@@ -141,3 +141,5 @@ var errFailed = errors.New("failed")
 type failing struct{}
 
 func (failing) Follow(context.Context, func(string, Sight)) error { return errFailed }
+
+func holds(context.Context, []netip.Addr) (bool, error) { return true, nil }

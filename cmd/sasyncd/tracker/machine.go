@@ -54,8 +54,10 @@ type machine struct {
 	vips []netip.Addr
 	// yields says that the fence is ours, so giving way means something.
 	yields bool
-	// started is when this process began to follow.
+	// started is when this process began to follow, and empty that the kernel
+	// had nothing of the group then.
 	started time.Time
+	empty   bool
 
 	phase phase
 	since time.Time // of waiting or lingering
@@ -86,6 +88,10 @@ func (m *machine) see(now time.Time, s Sight) []action {
 	if s.Master {
 		switch m.phase {
 		case unknown:
+			if m.empty { // a boot at which the election was faster
+				out := append([]action{{fence: true}}, m.stepDown()...)
+				return append(out, m.elected(now)...)
+			}
 			return m.prepare() // a restart of sasyncd; the node was master before
 		case backup:
 			return m.elected(now)

@@ -60,8 +60,8 @@ func TestMachine(t *testing.T) {
 	other := ready(engine.Readiness{Master: true, Behind: true})
 	const s = time.Second
 	for name, tc := range map[string]struct {
-		noFence bool
-		steps   []step
+		noFence, empty bool
+		steps          []step
 	}{
 		"the fence is set at the start, opens after the preparation, and closes first": {steps: []step{
 			{0, "start", lost, "fence, state BACKUP, heard"},
@@ -81,6 +81,12 @@ func TestMachine(t *testing.T) {
 		"a master that was restarted does not close the fence": {steps: []step{
 			{0, "start", master, "prepare MASTER"},
 			{0, "prepared", prepared, "unfence, state MASTER"},
+		}},
+		"a boot at which the election was faster": {empty: true, steps: []step{
+			{0, "start", master, "fence, state BACKUP, heard"},
+			{1 * s, "connected", other, ""},
+			{2 * s, "the snapshot is complete", follows, "prepare MASTER"},
+			{2 * s, "prepared", prepared, "unfence, state MASTER"},
 		}},
 		"nobody takes over": {steps: []step{
 			{0, "start", master, "prepare MASTER"},
@@ -182,7 +188,7 @@ func TestMachine(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := &machine{name: "g", vips: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, yields: !tc.noFence, started: start}
+			m := &machine{name: "g", vips: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, yields: !tc.noFence, started: start, empty: tc.empty}
 			for i, s := range tc.steps {
 				list := s.do(m, start.Add(s.after))
 				if got := words(list); got != s.want {
