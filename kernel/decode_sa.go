@@ -84,7 +84,9 @@ func (d *decoder) expiredSA(b []byte, now int64) (sa *sadb.SA, hard bool, err er
 	return &s.sa, b[sizeSA] != 0, nil
 }
 
-// mapping decodes the payload of MAPPING. The message carries no mark.
+// mapping decodes the payload of MAPPING. The message carries no mark. Of a new
+// IPv4 address the kernel fills in no more than its four bytes; the others are
+// whatever its stack held (net/ipv4/esp4.c, esp_input_done2).
 func (d *decoder) mapping(b []byte) (*sadb.SA, *sadb.Encap, error) {
 	if len(b) < sizeMapping {
 		return nil, nil, errShort("mapping", len(b), sizeMapping)
@@ -93,7 +95,8 @@ func (d *decoder) mapping(b []byte) (*sadb.SA, *sadb.Encap, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	sa := &sadb.SA{Key: key, Reqid: native.Uint32(b[24:]), Src: addr16(b[44:60], key.Family())}
+	src, _ := sadb.Bytes16(b[44:60]).Addr(key.Family())
+	sa := &sadb.SA{Key: key, Reqid: native.Uint32(b[24:]), Src: src}
 	return sa, &sadb.Encap{SrcPort: network.Uint16(b[62:])}, nil
 }
 

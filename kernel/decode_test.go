@@ -182,7 +182,7 @@ func TestEvents(t *testing.T) {
 	polExpire := append(pad(pol[:sizePolicy], 8), pol[sizePolicy:]...)
 	polExpire[sizePolicy] = 1
 	mapping := pad(appendKey(nil, key), 40)
-	copy(mapping[44:], []byte{203, 0, 113, 9})
+	copy(mapping[44:], []byte{203, 0, 113, 9, 0xde, 0xad, 0xbe, 0xef}) // as the kernel leaves them
 	network.PutUint16(mapping[62:], 61234)
 
 	isSA := func(full bool) func(sadb.Event) bool {

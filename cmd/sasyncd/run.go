@@ -68,7 +68,10 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Caps: wire.Caps, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
 		Kernel: kernel.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
 
-	el := electorOf(c, log)
+	el, err := electorOf(c, k, log)
+	if err != nil {
+		return nil, err
+	}
 	var eng *engine.Engine
 	mgr, err := peer.New(peer.Config{Keys: keys, Peers: peersOf(c), Listeners: lns, Log: log, Hello: func() *wire.Hello {
 		h := *hello
@@ -85,6 +88,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
+	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
 	ike, err := keyingOf(c, log)
 	if err != nil {
 		return nil, err
@@ -135,7 +139,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		tasks = append(tasks, daemon.NewWeb(c.Metrics, log, reg, alive, fit))
 	}
 	var handOver func(context.Context) error
-	if c.Lock == conf.LockNone {
+	if c.Lock == conf.LockNone && c.Tracker.Kind == conf.TrackCarpd { // no other can be asked
 		handOver = func(ctx context.Context) error { return drain(ctx, eng, el) }
 	}
 	return &daemon.Process{
@@ -257,7 +261,7 @@ func drain(ctx context.Context, eng *engine.Engine, el elector) error {
 }
 
 // electorOf returns the source of roles that the configuration names.
-func electorOf(c *conf.Sasyncd, log *slog.Logger) elector {
+func electorOf(c *conf.Sasyncd, k *kernel.Kernel, log *slog.Logger) (elector, error) {
 	if c.Lock != conf.LockNone {
 		role := wire.RoleBackup
 		if c.Lock == conf.LockMaster {
@@ -268,13 +272,16 @@ func electorOf(c *conf.Sasyncd, log *slog.Logger) elector {
 			states = append(states, engine.ElectorEvent{Kind: engine.ElectorState, Group: g.Interface, Role: role, Term: 1,
 				VIPs: g.VIPs, Reason: "mode " + string(c.Lock)})
 		}
-		return newLockedElector(states)
+		return newLockedElector(states), nil
+	}
+	if c.Tracker.Kind != conf.TrackCarpd {
+		return trackerOf(c, k, log)
 	}
 	var names []string
 	for _, g := range c.Groups {
 		names = append(names, g.Interface)
 	}
-	return newCarpdElector(c.CarpdSocket, names, daemon.Version("sasyncd"), log)
+	return newCarpdElector(c.CarpdSocket, names, daemon.Version("sasyncd"), log), nil
 }
 
 // reloadFrom reads the configuration again and applies what may change while

@@ -49,8 +49,12 @@ func (t *tables) join() *Kernel {
 	return &Kernel{tables: t, process: t.processes}
 }
 
+// first is the process that New makes. It is sasyncd: what it adds gets its tag.
+const first = 1
+
 // Other returns the view of another process on the same tables: what it does is
-// not Own to this one. The IKE daemon of a test is one.
+// not Own to this one, and what it adds gets no tag. The IKE daemon of a test is
+// one.
 func (k *Kernel) Other() *Kernel { return k.join() }
 
 // SetFault lets f refuse operations before they happen. nil ends that.

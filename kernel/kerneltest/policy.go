@@ -57,7 +57,7 @@ func (k *Kernel) putPolicy(op sadb.Op) error {
 	if old != nil {
 		p.Index = old.Index
 		k.removePolicy(old)
-	} else if !kernel.IsOurPolicy(p.Index) && !kernel.IsBypass(in) {
+	} else if k.process == first && !kernel.IsOurPolicy(p.Index) && !kernel.IsBypass(in) {
 		k.polTag++
 		p.Index = 0x5a000000 | k.polTag<<3 | uint32(in.Key.Dir-sadb.DirIn)
 	}

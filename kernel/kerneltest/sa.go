@@ -67,7 +67,7 @@ func (k *Kernel) insertSA(in *sadb.SA) {
 	if in.Used {
 		s.used = now - int64(in.UseAge)
 	}
-	if !kernel.IsOurs(s.Tag) {
+	if k.process == first && !kernel.IsOurs(s.Tag) {
 		k.saTag++
 		s.Tag = 0xe5000000 | k.saTag&0xffffff
 	}

@@ -1,6 +1,7 @@
 package kerneltest
 
 import (
+	"net/netip"
 	"slices"
 
 	"sasyncd/sync/sadb"
@@ -46,6 +47,24 @@ func (k *Kernel) Receive(key sadb.SAKey, seq, n uint64) bool {
 		return false
 	}
 	k.count(s, n)
+	return true
+}
+
+// ReceiveFrom is Receive for ESP in UDP from an address and port. Where they are
+// not those that the SA has, an accepted packet is announced with them
+// (net/ipv4/esp4.c, esp_input_done2), and changes nothing else.
+func (k *Kernel) ReceiveFrom(key sadb.SAKey, seq, n uint64, from netip.AddrPort) bool {
+	if !k.Receive(key, seq, n) {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.locate(key)
+	if s.Encap != nil && (s.Src != from.Addr() || s.Encap.SrcPort != from.Port()) {
+		key.Mark = sadb.Mark{} // the message has none
+		k.announce(sadb.Event{Kind: sadb.EventMapping, SA: &sadb.SA{Key: key, Reqid: s.Reqid, Src: from.Addr()},
+			Encap: &sadb.Encap{SrcPort: from.Port()}}, 0)
+	}
 	return true
 }
 

@@ -70,6 +70,9 @@ type Config struct {
 	// node was MASTER: nobody else on this machine would, and another node is
 	// about to take over. nil leaves it to the elector.
 	Fence func(ctx context.Context, vips []netip.Addr) error
+	// Imported reports whether sasyncd has installed an SA, in this process's
+	// life or before. As MASTER no others are touched. nil: this process knows.
+	Imported func(*sadb.SA) bool
 	// Keying switches the IKE daemons; nil leaves them alone.
 	Keying Keying
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
@@ -433,4 +436,5 @@ type Counts struct {
 	DroppedDeletes    uint64        `json:"dropped_deletes"`
 	DigestMismatches  uint64        `json:"digest_mismatches"`
 	TailRecords       uint64        `json:"tail_records"`
+	Mappings          uint64        `json:"nat_mappings"`
 }

@@ -43,6 +43,7 @@ type group struct {
 	touched *touched
 	foreign time.Time // when to look after a foreign change; zero: never
 	flushed bool      // the master's tables were flushed since the last dump
+	mapped  map[sadb.SAKey]mapping
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
 	offloaded, offloadedTold int
@@ -252,6 +253,11 @@ func (g *group) concerns(ev sadb.Event) bool {
 func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 	if g.role == wire.RoleMaster {
 		if g.pub != nil {
+			for k := range g.holds.sas {
+				if g.pub.covered(k) { // by what came after the deletion
+					g.holds.sas[k] = now
+				}
+			}
 			due := g.holds.due(now)
 			var recs []wire.Record
 			for _, k := range due.sas {
@@ -265,6 +271,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 				}
 			}
 			e.publish(g, recs)
+			e.followMappings(ctx, g, now)
 			e.advanceHandover(g, now)
 		} else if g.tail != nil && !g.waitsForTail(now) {
 			g.tail = nil

@@ -86,6 +86,8 @@ type Readiness struct {
 	Behind bool
 	// PeerReady: a reachable member is in sync and could take over.
 	PeerReady bool
+	// Master: a reachable member is MASTER.
+	Master bool
 	// Term is the highest term seen anywhere.
 	Term   uint64
 	Reason string
@@ -115,10 +117,12 @@ const (
 
 // ElectorEvent is one message of the election.
 type ElectorEvent struct {
-	Kind   ElectorEventKind
-	Group  string
-	Role   Role // State
-	To     Role // Prepare
+	Kind  ElectorEventKind
+	Group string
+	Role  Role // State
+	To    Role // Prepare
+	// Term numbers the mastership. An election that has no such number leaves
+	// it 0, and the engine counts: one more than any it has seen.
 	Term   uint64
 	VIPs   []netip.Addr
 	Reason string

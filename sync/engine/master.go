@@ -68,6 +68,8 @@ func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
 func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) {
 	var recs []wire.Record
 	switch ev.Kind {
+	case sadb.EventMapping:
+		g.noteMapping(now, ev)
 	case sadb.EventPutSA:
 		dir, ok := g.scope.sa(ev.SA)
 		if !ok {
@@ -121,6 +123,16 @@ func (e *Engine) followPromotion(ctx context.Context, g *group) {
 	}
 	chunk := g.trail[:min(applyChunk, len(g.trail))]
 	g.trail = g.trail[len(chunk):]
+	if g.pub != nil {
+		// Limits are restored, and nothing else undone that has happened since.
+		for i := range chunk {
+			if p := g.pub.sas[chunk[i].SA.Key]; p != nil && p.sa.Encap != nil {
+				sa := *chunk[i].SA
+				sa.Encap = p.sa.Encap
+				chunk[i].SA = &sa
+			}
+		}
+	}
 	for i, err := range e.kernel.Apply(ctx, chunk) {
 		if err != nil {
 			e.kernelError(g, chunk[i], err)

@@ -271,7 +271,7 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 	if !begin(g) {
 		return
 	}
-	g.rcv.alike = m.hello.Kernel == e.cfg.Kernel && m.hello.BigEndian == e.cfg.BigEndian
+	g.rcv.alike = e.alike(m)
 	delete(m.streams, ms.in)
 	ms.in = handle
 	m.streams[handle] = g

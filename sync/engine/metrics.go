@@ -63,6 +63,7 @@ func descs() metricDescs {
 			"takeovers":  t("takeovers_total", "Times at which this node became MASTER."),
 			"splits":     t("two_masters_total", "Times at which another master was met."),
 			"jumps":      t("split_jumps_total", "Outbound counters raised above those of another master after a split."),
+			"mappings":   t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address."),
 			"tail":       t("tail_records_total", "Changes that a new master took from another standby."),
 			"digests":    t("digest_mismatches_total", "Times at which this standby did not know what its master had published."),
 			"heldtotal":  t("held_deletes_total", "Deletions that were held back."),
@@ -124,7 +125,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		"resyncs": s.Counts.Resyncs, "repairs": s.Counts.Repairs, "snapsent": s.Counts.SnapshotsSent,
 		"snaprecv": s.Counts.SnapshotsReceived, "resumes": s.Counts.Resumes, "cutoffs": s.Counts.CutOffs,
 		"recsent": s.Counts.RecordsSent, "recrecv": s.Counts.RecordsReceived, "counters": s.Counts.CountersSent,
-		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "jumps": s.Counts.SplitJumps, "digests": s.Counts.DigestMismatches, "tail": s.Counts.TailRecords, "heldtotal": s.Counts.HeldDeletes,
+		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "jumps": s.Counts.SplitJumps, "digests": s.Counts.DigestMismatches, "tail": s.Counts.TailRecords, "mappings": s.Counts.Mappings, "heldtotal": s.Counts.HeldDeletes,
 		"droppedtot": s.Counts.DroppedDeletes,
 	} {
 		ch <- prometheus.MustNewConstMetric(d.totals[name], prometheus.CounterValue, float64(v))

@@ -95,9 +95,20 @@ var coverSeed = maphash.MakeSeed()
 // coverOf returns a hash of the SA's coverKey, which is too large to be kept for
 // each of many SAs. Two that are equal by chance cost no more than a deletion
 // that is forwarded at once.
+//
+// A remote end behind a NAT may be elsewhere in the next generation, so its
+// address does not count where the reqid tells tunnels apart.
 func coverOf(sa *sadb.SA) uint64 {
-	return maphash.Comparable(coverSeed, coverKey{sadb.Raw(sa.Src), sadb.Raw(sa.Key.Dst), sa.Key.Family(), sa.Key.Proto,
-		sa.Mode, sa.Reqid, sa.Selector, sa.Key.Mark, sa.IfID, sa.Dir})
+	k := coverKey{sadb.Raw(sa.Src), sadb.Raw(sa.Key.Dst), sa.Key.Family(), sa.Key.Proto,
+		sa.Mode, sa.Reqid, sa.Selector, sa.Key.Mark, sa.IfID, sa.Dir}
+	switch {
+	case sa.Encap == nil || sa.Reqid == 0:
+	case sa.Dir == sadb.DirIn:
+		k.src = sadb.Bytes16{}
+	default:
+		k.dst = sadb.Bytes16{}
+	}
+	return maphash.Comparable(coverSeed, k)
 }
 
 func newPublisher(id wire.StreamID) *publisher {

@@ -35,6 +35,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Term = max(r.Term, ms.state.Term)
 		r.PeerReady = r.PeerReady || ms.state.InSync
 		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
+		r.Master = r.Master || ms.state.Role == wire.RoleMaster
 		if ms.state.Role == wire.RoleMaster || ahead(ms.state.Have, g.rcv.pos) {
 			r.Behind = true
 		}

@@ -68,10 +68,6 @@ type wantPolicy struct {
 	failed error
 }
 
-// errUnlike refuses an item with attributes that this code does not know and
-// that another kernel release may read differently.
-var errUnlike = errors.New("it has attributes unknown to this version, and the master's kernel is of another release")
-
 // haveSA is what is known of an SA in this kernel.
 type haveSA struct {
 	core   wire.Sum

@@ -142,6 +142,9 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	g.preparing = false
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
+	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
+		g.term = e.seenTerm(g) + 1
+	}
 	g.reason = ev.Reason
 	if old != ev.Role {
 		g.since = time.Now()
@@ -170,6 +173,19 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	e.peers.Kick()
 }
 
+// seenTerm returns the highest term of which this node has heard: its own memory,
+// which survives a restart, and what the members say, of themselves and of the
+// streams they hold.
+func (e *Engine) seenTerm(g *group) uint64 {
+	seen := max(g.term, g.rcv.pos.Term)
+	for _, m := range e.members {
+		if ms := m.groups[g.name]; ms != nil {
+			seen = max(seen, ms.state.Term, ms.state.Have.Term)
+		}
+	}
+	return seen
+}
+
 func sortedAddrs(a []netip.Addr) []netip.Addr {
 	a = slices.Clone(a)
 	slices.SortFunc(a, netip.Addr.Compare)
@@ -181,7 +197,7 @@ func sortedAddrs(a []netip.Addr) []netip.Addr {
 func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.stats.Takeovers++
 	g.handover, g.from = nil, nil
-	g.pub, g.holds = nil, newHoldback()
+	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
 	for _, m := range e.members {
 		if ms := m.groups[g.name]; ms != nil {
 			ms.out = nil
@@ -205,7 +221,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // from the successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
-	g.pub, g.handover, g.trail = nil, nil, nil
+	g.pub, g.handover, g.trail, g.mapped = nil, nil, nil, nil
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}

@@ -53,6 +53,7 @@ type simNode struct {
 	peers   *simPeers
 	engine  *Engine
 	keying  Keying       // nil for none
+	release string       // of the kernel
 	wall    atomic.Int64 // how far the wall clock is off, in nanoseconds
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -82,7 +83,7 @@ func (n *simNode) boot(nonce uint64) {
 	n.peers = &simPeers{events: make(chan PeerEvent, 256)}
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
-		Node: n.id, Nonce: nonce, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup}}, n.w.more...),
+		Node: n.id, Nonce: nonce, Kernel: n.release, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup}}, n.w.more...),
 		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
@@ -237,7 +238,7 @@ func (w *world) connect(i, j int) {
 	sa.peer, sb.peer = sb, sa
 	w.links[[2]int{min(i, j), max(i, j)}] = &simLink{sa, sb}
 	for _, s := range []*simSession{sa, sb} {
-		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Caps: w.caps, Groups: s.from.engine.Groups()}}
+		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Caps: w.caps, Kernel: s.from.release, Groups: s.from.engine.Groups()}}
 		go s.deliver()
 	}
 	synctest.Wait()

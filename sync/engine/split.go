@@ -111,14 +111,14 @@ const yieldPause = 3 * time.Second
 
 // laterTerm is what a master does that meets a standby of a later term.
 func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.GroupState) {
-	if gs.Have.Node != m.hello.Node {
+	if gs.Have.Node != m.hello.Node && gs.Have.Node != e.cfg.Node {
 		// It follows somebody else: this node is a stale one that came back.
 		e.log.Error("a later master exists, giving way", "group", g.name, "term", g.term, "later", gs.Have.Term, "node", gs.Have.Node.String())
 		e.elector.Resign(g.name, "stale: a later master exists")
 		return
 	}
 	// It was that master itself and gave way: advertisements know priorities,
-	// not terms. Go on under a term above both, or nobody who followed it would
+	// not terms. Or it was this node, which has lost its memory since. Go on under a term above both, or nobody who followed it would
 	// follow this node.
 	g.term = max(gs.Term, gs.Have.Term) + 1
 	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)

@@ -35,6 +35,10 @@ type GroupStatus struct {
 	// margin cannot be kept; both are lost or need a rekey after a takeover.
 	Refused   int `json:"refused"`
 	Uncovered int `json:"uncovered"`
+	// Unlike are items with attributes unknown to this version, which are passed
+	// on only between like kernels: on a standby those that it has refused for
+	// that, on a MASTER those that a connected standby refuses.
+	Unlike int `json:"unlike"`
 	// Offloaded SAs are left out: hardware would reuse their numbers as IVs.
 	Offloaded int `json:"offloaded"`
 	// Seq is the number of the last delta published or installed, CounterAge
@@ -161,11 +165,15 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
 			gs.PacketsOut, gs.PacketsIn = g.pub.out, g.pub.in
 			gs.Complete = true
+			if e.unlikeStandby(g) {
+				gs.Unlike = g.pub.unknown()
+			}
 		} else {
 			gs.SAs, gs.Policies = len(g.rcv.want), len(g.rcv.wantPolicy)
 			if whole {
 				gs.Refused, gs.Uncovered = g.rcv.lost()
 				gs.LeadPackets, gs.LeadSeconds = g.rcv.lead()
+				gs.Unlike = g.rcv.unlike()
 			}
 			gs.Seq = g.rcv.pos.Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in

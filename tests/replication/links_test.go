@@ -1,13 +1,20 @@
 package replication
 
 import (
+	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"sasyncd/sync/engine"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/cluster"
+	"sasyncd/tests/harness/lab"
 )
 
 // TestTwoLinks cuts the link in use: the other one is taken within 3 s of
@@ -132,4 +139,78 @@ func stream(r *rand.Rand, nd *cluster.Node) (stop func() int) {
 		}
 	}()
 	return func() int { close(quit); return <-done }
+}
+
+// TestReload: a reload does everything or nothing, and does not touch sessions
+// that it is not about.
+func TestReload(t *testing.T) {
+	r := newRand(t)
+	c := cluster.New(t, 3, 1)
+	m, s, third := c.Master(), c.Nodes[1], c.Nodes[2]
+	m.Apply(sadb.OpAddSA, cluster.SAs(r, 20)...)
+	c.Start()
+	kept := func() map[string]time.Time {
+		since := make(map[string]time.Time)
+		for _, x := range m.Status().Members {
+			since[x.Peer] = x.Since
+		}
+		return since
+	}
+	whole := kept()
+	if len(whole) != 2 {
+		t.Fatalf("the master has sessions with %v, want two", whole)
+	}
+	file := filepath.Join(m.Dir(), "sasyncd.conf")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(text)
+	without := strings.Replace(good, "peer "+third.Address(0)+"\n", "", 1)
+	if without == good {
+		t.Fatalf("no peer %s in\n%s", third.Address(0), good)
+	}
+	open := m.WriteFile("open.key", cluster.NewKey()+"\n")
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Each is wrong in one place and would drop a peer in another.
+	for what, tc := range map[string]struct{ conf, says string }{
+		"a mistake":               {without + "flushmode sometimes\n", "sometimes"},
+		"what needs a restart":    {without + "replay interval 2s\n", "replay interval"},
+		"a key open to others":    {without + fmt.Sprintf("sharedkey file %q\n", open), "open.key"},
+		"a key that is not there": {without + "sharedkey file \"/nonexistent/key\"\n", "/nonexistent/key"},
+	} {
+		m.WriteFile("sasyncd.conf", tc.conf)
+		m.Daemon.Signal(syscall.SIGHUP)
+		m.Daemon.WaitLog(tc.says, cluster.SyncLimit)
+		if now := kept(); !maps.EqualFunc(now, whole, time.Time.Equal) {
+			t.Errorf("%s: sessions are %v, were %v", what, now, whole)
+		}
+	}
+	m.Apply(sadb.OpAddSA, cluster.SAs(r, 5)...)
+	c.WaitEqual(5*time.Second, s, third)
+
+	// What is right is done: one peer goes, the other's session does not notice.
+	m.WriteFile("sasyncd.conf", without)
+	m.Daemon.Signal(syscall.SIGHUP)
+	left := s.Address(0)
+	lab.Eventually(t, cluster.SyncLimit, "the session with the peer that was removed to end", func() bool {
+		now := kept()
+		return len(now) == 1 && now[left].Equal(whole[left])
+	})
+	m.Apply(sadb.OpAddSA, cluster.SAs(r, 5)...)
+	c.WaitEqual(5*time.Second, s)
+	if n := len(cluster.Differences(m.Dump(), third.Dump())); n != 5 {
+		t.Errorf("the peer that was removed differs in %d items, want the 5 that are new", n)
+	}
+
+	// And it comes back.
+	m.WriteFile("sasyncd.conf", good)
+	m.Daemon.Signal(syscall.SIGHUP)
+	third.WaitInSync()
+	c.WaitEqual(5*time.Second, s, third)
+	if now := kept(); !now[left].Equal(whole[left]) {
+		t.Errorf("the session with %s is of %v, was of %v", left, now[left], whole[left])
+	}
 }

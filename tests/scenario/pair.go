@@ -49,6 +49,11 @@ type Pair struct {
 	AloneAfter time.Duration
 	// Preempt of the same, "no" by default.
 	Preempt string
+	// Tracker is what sasyncd follows in place of carpd, as lines of its
+	// configuration, and who starts it: see [Pair.Elector].
+	Tracker string
+	// Elector starts, with Tracker, the program that elects.
+	Elector func(*Member) *lab.Daemon
 
 	t    lab.T
 	logs follower
@@ -62,6 +67,7 @@ type Member struct {
 
 	Carpd   *lab.Daemon // nil before the first start
 	Sasyncd *lab.Daemon
+	Other   *lab.Daemon // of Pair.Elector
 
 	pair *Pair
 }
@@ -120,12 +126,23 @@ func (p *Pair) WaitFit(master *Member) {
 // StartDaemons starts carpd and sasyncd and waits until they answer.
 func (m *Member) StartDaemons() {
 	m.pair.t.Helper()
+	if m.pair.Tracker != "" {
+		m.Other = m.pair.Elector(m)
+		m.StartSasyncd()
+		m.waitSasyncd()
+		return
+	}
 	m.StartCarpd()
 	lab.Eventually(m.pair.t, startLimit, "carpd of "+m.Name+" to answer", func() bool {
 		_, err := m.Elected()
 		return err == nil
 	})
 	m.StartSasyncd()
+	m.waitSasyncd()
+}
+
+func (m *Member) waitSasyncd() {
+	m.pair.t.Helper()
 	lab.Eventually(m.pair.t, startLimit, "the daemons of "+m.Name+" to answer", func() bool {
 		_, err := m.Status()
 		return err == nil
@@ -161,7 +178,11 @@ func (m *Member) carpdConf() string {
 
 func (m *Member) sasyncdConf() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "interface %s\n", Instance)
+	follow := fmt.Sprintf("interface %s\ncarpd socket %q\n", Instance, m.carpdSocket())
+	if m.pair.Tracker != "" {
+		follow = strings.ReplaceAll(m.pair.Tracker, "DIR", m.Dir())
+	}
+	b.WriteString(follow)
 	for _, other := range m.pair.Members {
 		if other != m {
 			fmt.Fprintf(&b, "peer %s\n", other.SyncAddr)
@@ -171,9 +192,8 @@ func (m *Member) sasyncdConf() string {
 sharedkey file %q
 control none
 socket %q
-carpd socket %q
 statedir %q
-`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.carpdSocket(), m.Dir())
+`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir())
 	return b.String()
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sasyncd/carp"
+	"sasyncd/kernel"
 	"sasyncd/kernel/kerneltest"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/sadb"
@@ -47,11 +48,15 @@ type node struct {
 	doneC  chan struct{}
 	engine *engine.Engine
 	events chan engine.ElectorEvent
-	peers  *peers
-	stopS  context.CancelFunc
-	doneS  chan struct{}
-	boots  uint64
-	public carp.State
+	// What sasyncd was told last, and whether it was a standby before it became
+	// MASTER.
+	role      wire.Role
+	inherited bool
+	peers     *peers
+	stopS     context.CancelFunc
+	doneS     chan struct{}
+	boots     uint64
+	public    carp.State
 }
 
 func (n *node) addr() netip.Addr { return netip.AddrFrom4([4]byte{10, 9, 0, byte(n.i + 1)}) }
@@ -259,7 +264,7 @@ func (n *node) electing() bool {
 func (n *node) startSasyncd() {
 	n.boots++
 	n.mu.Lock()
-	n.events = make(chan engine.ElectorEvent, queueLimit)
+	n.events, n.role = make(chan engine.ElectorEvent, queueLimit), wire.RoleInit
 	n.mu.Unlock()
 	n.peers = &peers{events: make(chan engine.PeerEvent, queueLimit)}
 	m := sadb.DefaultMargin()
@@ -268,6 +273,7 @@ func (n *node) startSasyncd() {
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
 		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence,
+		Imported: func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) },
 	}, n.kernel, n.peers, n)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopS, n.doneS = cancel, make(chan struct{})
@@ -305,6 +311,13 @@ func (n *node) deliver(ev engine.ElectorEvent) {
 		return
 	}
 	ev.Group = groupName
+	if ev.Kind == engine.ElectorState {
+		if ev.Role == wire.RoleMaster && n.role != wire.RoleMaster {
+			n.s.masterships++
+			n.inherited = n.role == wire.RoleBackup
+		}
+		n.role = ev.Role
+	}
 	select {
 	case n.events <- ev:
 	default:

@@ -36,6 +36,9 @@ type sim struct {
 	sent     int
 	recorder *recorder
 	apart    bool // two nodes cannot hear each other: both may send
+
+	nat         bool // remote ends are behind NATs
+	masterships int
 }
 
 // tunnel is what the IKE daemon believes to be up.
@@ -43,6 +46,16 @@ type tunnel struct {
 	out, in  *sadb.SA
 	policies []*sadb.Policy
 	since    time.Time
+
+	// far is the identity by which the remote end knows its inbound SA, and
+	// made the mastership in which it was negotiated.
+	far  sadb.SAKey
+	made int
+	// from is where a remote end behind a NAT sends from, and was the outbound
+	// SA before it moved.
+	from  netip.AddrPort
+	was   *sadb.SA
+	inSeq uint64
 }
 
 type logBuffer struct {
@@ -118,10 +131,13 @@ func (s *sim) add() {
 		local, far = netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix(fmt.Sprintf("fd00:2:%x::/64", id+1))
 	}
 	pol := func(d sadb.Direction, src, dst netip.Prefix, a, b netip.Addr) *sadb.Policy {
-		return kerneltest.SamplePolicy(d, src.String(), dst.String(), a.String(), b.String())
+		p := kerneltest.SamplePolicy(d, src.String(), dst.String(), a.String(), b.String())
+		p.Templates[0].Reqid = uint32(id + 1)
+		return p
 	}
 	t := &tunnel{out: s.sa(vip, remote, id), in: s.sa(remote, vip, id), since: time.Now(),
 		policies: []*sadb.Policy{pol(sadb.DirOut, local, far, vip, remote), pol(sadb.DirIn, far, local, remote, vip), pol(sadb.DirFwd, far, local, remote, vip)}}
+	t.far, t.made, t.from = t.out.Key, s.masterships, netip.AddrPortFrom(remote, natPort)
 	ops := []sadb.Op{{Kind: sadb.OpAddSA, SA: t.in}, {Kind: sadb.OpAddSA, SA: t.out}}
 	for _, p := range t.policies {
 		ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: p})
@@ -137,6 +153,18 @@ func (s *sim) sa(src, dst netip.Addr, id int) *sadb.SA {
 		sa = kerneltest.SampleESN(src.String(), dst.String(), spi)
 	}
 	sa.Reqid = uint32(id + 1)
+	if s.nat {
+		sa.Encap = &sadb.Encap{Type: 2, SrcPort: 4500, DstPort: natPort}
+		if slices.Contains(vips, dst) {
+			sa.Encap.SrcPort, sa.Encap.DstPort = natPort, 4500
+		}
+		if t := s.tunnels[id]; t != nil { // a rekey
+			*sa.Encap = *t.out.Encap
+			if slices.Contains(vips, dst) {
+				*sa.Encap = *t.in.Encap
+			}
+		}
+	}
 	if !slices.Contains(vips, dst) {
 		r := kerneltest.New(time.Now)
 		s.remote[sa.Key] = r
@@ -165,6 +193,7 @@ func (s *sim) rekey() {
 	}
 	old := *t
 	t.out, t.in, t.since = s.sa(old.out.Src, old.out.Key.Dst, id), s.sa(old.in.Src, old.in.Key.Dst, id), time.Now()
+	t.far, t.made, t.was, t.inSeq = t.out.Key, s.masterships, nil, 0
 	s.apply(m, sadb.Op{Kind: sadb.OpAddSA, SA: t.in}, sadb.Op{Kind: sadb.OpAddSA, SA: t.out},
 		sadb.Op{Kind: sadb.OpDeleteSA, SA: old.out}, sadb.Op{Kind: sadb.OpDeleteSA, SA: old.in})
 }
@@ -200,21 +229,30 @@ func (s *sim) traffic() {
 			continue
 		}
 		for _, t := range s.tunnels {
+			if s.nat {
+				t.inSeq++
+				n.kernel.ReceiveFrom(t.in.Key, t.inSeq, 100, t.from)
+			}
+			arrives := true
 			seq, ok := n.kernel.Send(t.out.Key, 100)
+			if !ok && t.was != nil { // still to where the remote end was
+				arrives = false
+				seq, ok = n.kernel.Send(t.was.Key, 100)
+			}
 			if !ok {
 				continue
 			}
 			s.sent++
-			used := s.used[t.out.Key]
+			used := s.used[t.far]
 			if used == nil {
 				used = make(map[uint64]int)
-				s.used[t.out.Key] = used
+				s.used[t.far] = used
 			}
 			if who, again := used[seq]; again && !s.apart {
 				s.t.Errorf("%s: I1: node %d sends number %d on %s, node %d sent it before", time.Since(s.start), n.i, seq, t.out.Key, who)
 			}
 			used[seq] = n.i
-			if !s.remote[t.out.Key].Receive(t.out.Key, seq, 100) && !s.apart {
+			if arrives && !s.remote[t.far].Receive(t.far, seq, 100) && !s.apart {
 				s.t.Errorf("%s: node %d's number %d on %s is refused by the remote end", time.Since(s.start), n.i, seq, t.out.Key)
 			}
 		}

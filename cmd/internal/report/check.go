@@ -57,8 +57,23 @@ func checkGroup(s engine.Status, g engine.GroupStatus, add func(what, remedy str
 	default:
 		add("the role is not known", "is carpd running, and is "+g.Name+" one of its instances?")
 	}
-	if g.Refused > 0 {
-		add(fmt.Sprintf("%d items are refused by this kernel", g.Refused), "see the log: usually a missing algorithm module")
+	refused := g.Refused
+	if g.Unlike > 0 {
+		what := "the master's kernel is of another release"
+		if g.Role == "MASTER" {
+			what = "a standby's kernel is of another release"
+		} else {
+			refused -= g.Unlike
+		}
+		add(fmt.Sprintf("%d items have attributes unknown to this version, and %s", g.Unlike, what),
+			"run the same kernel release on all members, or do without what these items use")
+	}
+	if refused > 0 {
+		add(fmt.Sprintf("%d items are refused by this kernel", refused), "see the log: usually a missing algorithm module")
+	}
+	if g.Offloaded > 0 {
+		add(fmt.Sprintf("%d SAs are offloaded to a device and not replicated", g.Offloaded),
+			"have the IKE daemon not offload them: hardware uses the bare sequence number as IV")
 	}
 	if g.Uncovered > 0 {
 		add(fmt.Sprintf("%d SAs cannot be kept ahead of the master", g.Uncovered), "rekey them")

@@ -30,6 +30,11 @@ func TestCheck(t *testing.T) {
 		"not in sync": {func(_ *engine.Status, g *engine.GroupStatus) { g.Role, g.InSync, g.Why = "BACKUP", false, "a reason" }, "a reason"},
 		"no role":     {func(_ *engine.Status, g *engine.GroupStatus) { g.Role = "INIT" }, "role is not known"},
 		"refused":     {func(_ *engine.Status, g *engine.GroupStatus) { g.Refused = 2 }, "2 items are refused"},
+		"another kernel's attributes, on a standby": {func(_ *engine.Status, g *engine.GroupStatus) {
+			g.Role, g.Standbys, g.Refused, g.Unlike = "BACKUP", nil, 5, 2
+		}, "2 items have attributes unknown to this version, and the master's kernel is of another release\n3 items are refused"},
+		"another kernel's attributes, on the master": {func(_ *engine.Status, g *engine.GroupStatus) { g.Unlike = 2 }, "a standby's kernel"},
+		"offloaded":   {func(_ *engine.Status, g *engine.GroupStatus) { g.Offloaded = 4 }, "4 SAs are offloaded"},
 		"uncovered":   {func(_ *engine.Status, g *engine.GroupStatus) { g.Uncovered = 3 }, "3 SAs cannot"},
 		"two masters": {func(_ *engine.Status, g *engine.GroupStatus) { g.Peers[0].Role = "MASTER" }, "b is MASTER too"},
 		"ike":         {func(_ *engine.Status, g *engine.GroupStatus) { g.Keying.Error = "vici" }, "vici"},

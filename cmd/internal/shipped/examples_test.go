@@ -3,6 +3,7 @@
 package shipped
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,7 @@ func TestExamples(t *testing.T) {
 			sasyncd(t, rel)
 		case "carpd.conf":
 			carpd(t, rel)
+		case "keepalived.conf": // see TestKeepalived
 		default:
 			t.Errorf("%s: nothing says what it is", rel)
 		}
@@ -112,5 +114,42 @@ func TestPair(t *testing.T) {
 		if !strings.Contains(p1.String(), "vrrp "+g.Interface+" {") {
 			t.Errorf("sasyncd follows %s, which carpd does not have", g.Interface)
 		}
+	}
+}
+
+// TestKeepalived checks that keepalived's files and ours speak of the same fifo,
+// group and addresses, and that the two gateways belong together.
+func TestKeepalived(t *testing.T) {
+	var elections []string
+	for i, gw := range []string{"gw1", "gw2"} {
+		dir := "examples/keepalived/" + gw
+		c := sasyncd(t, dir, "sasyncd.conf")
+		k := read(t, dir, "keepalived.conf")
+		if c.Tracker.Kind != conf.TrackKeepalived || !c.Fence || len(c.Groups) != 1 {
+			t.Fatalf("%s: tracker %s, fence %v, %d groups", dir, c.Tracker.Kind, c.Fence, len(c.Groups))
+		}
+		for _, want := range []string{"vrrp_notify_fifo " + c.Tracker.Path, "vrrp_sync_group " + c.Groups[0].Interface + " {"} {
+			if !strings.Contains(k, want) {
+				t.Errorf("%s/keepalived.conf lacks %q", dir, want)
+			}
+		}
+		moved := 0
+		for _, a := range c.Groups[0].VIPs {
+			if !strings.Contains(k, fmt.Sprintf("\t\t%s/%d\n", a, a.BitLen())) {
+				t.Errorf("%s/keepalived.conf does not move %s", dir, a)
+			}
+			moved++
+		}
+		if n := strings.Count(k, "/32\n") + strings.Count(k, "/128\n"); n != moved {
+			t.Errorf("%s/keepalived.conf moves %d addresses, sasyncd.conf names %d", dir, n, moved)
+		}
+		// What is the gateway's own, made the same.
+		k = strings.ReplaceAll(k, gw, "gw")
+		k = strings.ReplaceAll(k, fmt.Sprintf("gateway %d", i+1), "gateway")
+		k = strings.ReplaceAll(k, fmt.Sprintf("priority %d", 200-50*i), "priority")
+		elections = append(elections, k)
+	}
+	if diff := cmp.Diff(elections[0], elections[1]); diff != "" {
+		t.Errorf("the elections differ in more than their priority:\n%s", diff)
 	}
 }

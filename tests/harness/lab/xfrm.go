@@ -61,7 +61,10 @@ type Tunnel struct {
 	LocalNet, RemoteNet string
 	ReqID               int
 	SPIOut, SPIIn       uint32 // seen from the gateways
-	algorithm           [2]string
+	// NATPort is, for a remote end behind a NAT, the UDP port that the NAT has
+	// given it; 0 for plain ESP. The gateways' is 4500.
+	NATPort   uint16
+	algorithm [2]string
 }
 
 // Tunnels returns the two tunnels of the standard lab: AES-CBC with HMAC-SHA256
@@ -120,12 +123,16 @@ func (tn Tunnel) mirrored() Tunnel {
 }
 
 func (tn Tunnel) states() []string {
-	state := func(src, dst string, spi uint32, alg string) string {
-		return fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s", src, dst, spi, tn.ReqID, alg)
+	state := func(src, dst string, spi uint32, alg string, sport, dport uint16) string {
+		line := fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s", src, dst, spi, tn.ReqID, alg)
+		if tn.NATPort != 0 {
+			line += fmt.Sprintf(" encap espinudp %d %d 0.0.0.0", sport, dport)
+		}
+		return line
 	}
 	return []string{
-		state(tn.Local, tn.Remote, tn.SPIOut, tn.algorithm[0]),
-		state(tn.Remote, tn.Local, tn.SPIIn, tn.algorithm[1]),
+		state(tn.Local, tn.Remote, tn.SPIOut, tn.algorithm[0], 4500, tn.NATPort),
+		state(tn.Remote, tn.Local, tn.SPIIn, tn.algorithm[1], tn.NATPort, 4500),
 	}
 }
 

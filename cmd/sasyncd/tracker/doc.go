@@ -1,0 +1,50 @@
+// Package tracker follows elections other than carpd's: the state of an
+// interface, the presence of addresses, keepalived's notifications. It is the
+// elector of the engine then, and keeps the fence where carpd would.
+//
+// Such an election cannot be asked for anything: not to wait until the kernel
+// is prepared, not to resign. What is left is the order of things on this node
+// (machine.go), and the fence.
+package tracker
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"sasyncd/kernel"
+)
+
+// Group is a set of virtual addresses that moves together.
+type Group struct {
+	Name string // interface, or instance or group of keepalived
+	VIPs []netip.Addr
+}
+
+// Sight is what a tracker sees of one group.
+type Sight struct {
+	Master bool
+	Reason string // for people
+}
+
+// Source is a tracker.
+type Source interface {
+	// Follow calls see with each group's state, at first and after changes,
+	// until ctx ends. A state told twice does no harm.
+	Follow(ctx context.Context, see func(group string, s Sight)) error
+}
+
+// Fence silences virtual addresses. kernel.Fence is one.
+type Fence interface {
+	Set(vips ...netip.Addr) error
+	Clear(link int, vips ...netip.Addr) error
+	RenewFor(lifetime time.Duration) error
+}
+
+// Interfaces is what trackers need of the kernel. kernel.Kernel is one.
+type Interfaces interface {
+	LocalAddrs(ctx context.Context) ([]kernel.Address, error)
+	Links(ctx context.Context) ([]kernel.Link, error)
+	// WatchInterfaces says when one of the others may answer differently.
+	WatchInterfaces(ctx context.Context) (<-chan struct{}, error)
+}
