@@ -49,7 +49,9 @@ func snapshot(t lab.T) []Line {
 		floor = append(floor, read+write)
 		flush()
 		s.Start()
+		end := profile(m, s)
 		s.WaitInSync()
+		end()
 		c.WaitEqual(cluster.SyncLimit, s)
 		s.Stop()
 		all := tookPattern.FindAllStringSubmatch(m.Daemon.Output(), -1)
@@ -131,6 +133,7 @@ func latency(t lab.T) []Line {
 	c.Start()
 	a := watch(t, s)
 	var took []time.Duration
+	defer profile(m, s)()
 	for _, sa := range cluster.SAs(r, samples) {
 		time.Sleep(time.Duration(5+r.IntN(20)) * time.Millisecond) // not in step with anything
 		began := time.Now()
@@ -202,6 +205,7 @@ func churn(t lab.T) []Line {
 	old, fresh = generations(r, pool)
 	rate := both / 2
 	sent := make(map[uint32]time.Time, pool)
+	end := profile(m, s)
 	began := time.Now()
 	n := 0
 	for n < pool && time.Since(began) < churnFor {
@@ -218,6 +222,7 @@ func churn(t lab.T) []Line {
 	}
 	reached := float64(n) / time.Since(began).Seconds()
 	_ = old
+	end()
 	c.Eventually(30*time.Second, "the last SA to arrive", func() bool { _, ok := a.of(fresh[n-1].Key.SPI); return ok })
 	var lag []time.Duration
 	for spi, at := range sent {
@@ -275,6 +280,7 @@ func counters(t lab.T) []Line {
 			t.Fatalf("move counters: %v", err)
 		}
 	}
+	end := profile(m, s)
 	before, bytes0 := m.Counts(), sentBytes(t, m)
 	u0, s0 = cpu(t, m.Daemon.PID())
 	v0, w0 := cpu(t, s.Daemon.PID())
@@ -287,6 +293,7 @@ func counters(t lab.T) []Line {
 	u1, s1 = cpu(t, m.Daemon.PID())
 	v1, w1 := cpu(t, s.Daemon.PID())
 	after, bytes1 := m.Counts(), sentBytes(t, m)
+	end()
 	sent := after.CountersSent - before.CountersSent
 	if sent < many*uint64(took.Seconds())*8/10 {
 		t.Errorf("%d counters were sent in %v, want %d each second", sent, took, many)
@@ -399,6 +406,7 @@ func heap(t lab.T) []Line {
 		st, err := s.Ask()
 		return err == nil && st.Groups[0].InSync && st.Groups[0].SAs == huge
 	})
+	profile(m, s)()
 	before := [2]int{len(collections(m)), len(collections(s))}
 	c.Eventually(120*time.Second, "collections", func() bool {
 		return len(collections(m)) > before[0]+4 && len(collections(s)) > before[1]+4
