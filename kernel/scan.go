@@ -105,6 +105,8 @@ func (s *scanner) attrs(r *sadb.Reading, b []byte) {
 		switch typ {
 		case attrPad, attrLastUsed, attrLifetime:
 			known(at, behind)
+		case attrEncap:
+			r.Encap = true
 		case attrMark:
 			r.Key.Mark, _ = mark(data)
 		case attrReplay:

@@ -35,7 +35,8 @@ func (s *sa) view(now int64) *sadb.SA {
 // reading returns what a scan shows.
 func (s *sa) reading(now int64) sadb.Reading {
 	v := s.view(now)
-	return sadb.Reading{Key: v.Key, Config: s.config, Counters: v.Counters, Age: v.Age, Used: v.Used, UseAge: v.UseAge, Tag: v.Tag}
+	return sadb.Reading{Key: v.Key, Config: s.config, Counters: v.Counters, Age: v.Age, Used: v.Used, UseAge: v.UseAge,
+		Encap: v.Encap != nil, Tag: v.Tag}
 }
 
 // changed gives the SA another fingerprint.

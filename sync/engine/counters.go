@@ -39,15 +39,16 @@ func (r *receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
 // installed returns the SA as this standby's kernel shall hold it: the
 // outbound counter ahead by the margin and never below h, ages counted on.
 func (r *receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
-	c := *w.sa
-	c.Limits = w.limits
+	c := r.slabs.next()
+	*c = *w.sa
+	c.Limits = standbyLimits(w.sa.Limits)
 	c.OSeq = r.ahead(w, 0, h.oseq)
 	passed := uint64(max(now.Sub(w.at), 0) / time.Second)
 	c.Age += passed
 	if c.Used {
 		c.UseAge += passed
 	}
-	return &c
+	return c
 }
 
 // advanceShare is the part of the expected progress that an inbound counter is
@@ -80,7 +81,7 @@ func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
 // counterOps raises the kernel's counters to what w needs; none if they are
 // there already.
 func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
-	h, ok := r.have[w.sa.Key]
+	h, ok := r.holds(w.sa.Key)
 	if !ok || h.core != w.core {
 		return nil
 	}
@@ -111,15 +112,17 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, 
 		if w == nil {
 			continue
 		}
-		c := *w.sa
-		passed := uint64(max(now.Sub(w.at), 0) / time.Second)
-		c.Age += passed
-		c.Used = true
-		c.UseAge += passed
-		c.OSeq, c.Seq = max(c.OSeq, e.OSeq), max(c.Seq, e.Seq)
-		c.Bytes, c.Packets, c.Bitmap = e.Bytes, e.Packets, nil
-		w.sa, w.at = &c, now
-		w.rate.Report(c.Packets, mono)
+		sa := w.sa
+		// Whole seconds move on with their date, or updates more often than
+		// one a second would stop the ages.
+		passed := max(now.Sub(w.at), 0) / time.Second
+		w.at = w.at.Add(passed * time.Second)
+		sa.Age += uint64(passed)
+		sa.Used = true
+		sa.UseAge += uint64(passed)
+		sa.OSeq, sa.Seq = max(sa.OSeq, e.OSeq), max(sa.Seq, e.Seq)
+		sa.Bytes, sa.Packets, sa.Bitmap = e.Bytes, e.Packets, nil
+		w.rate.Report(sa.Packets, mono)
 		ops = append(ops, r.counterOps(now, w, 0)...)
 	}
 	return ops
@@ -144,8 +147,8 @@ func (r *receiver) raise(now time.Time) []sadb.Op {
 // the successor's, which is configured alike.
 func (r *receiver) retire(now time.Time) []sadb.Op {
 	var ops []sadb.Op
-	for k, h := range r.have {
-		w := r.want[k]
+	for k, have := range r.have {
+		w, h := r.want[k], *have
 		if w == nil || w.sa.Dir == sadb.DirIn || w.core != h.core {
 			continue
 		}
@@ -164,7 +167,7 @@ func (r *receiver) retire(now time.Time) []sadb.Op {
 func (r *receiver) rebase(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, w := range r.want {
-		h, ok := r.have[k]
+		h, ok := r.holds(k)
 		if !ok || h.core != w.core {
 			continue
 		}

@@ -33,7 +33,7 @@ func benchTables(n int) func() *sadb.Snapshot {
 // BenchmarkReconcile is what a master does with each reading of its tables.
 func BenchmarkReconcile(b *testing.B) {
 	tables := benchTables(10_000)
-	p := newPublisher(wire.StreamID{Group: "g"})
+	p := newPublisher(wire.StreamID{Group: "g"}, time.Now())
 	now := time.Now()
 	p.reconcile(now, tables(), newTouched())
 	b.ReportAllocs()
@@ -52,7 +52,7 @@ func BenchmarkAudit(b *testing.B) {
 	r := newReceiver(sadb.DefaultMargin(), true, true)
 	now := time.Now()
 	r.observe(&sadb.Snapshot{}, newTouched())
-	r.begin(wire.StreamID{Group: "g"}, 0)
+	r.begin(wire.StreamID{Group: "g"}, 0, 0)
 	for i, sa := range tables().SAs {
 		for _, op := range r.apply(now, 0, wire.Record{Kind: wire.PutSA, Handle: uint32(i + 1), SA: sa}) {
 			r.result(op, nil)

@@ -60,6 +60,11 @@ func (e *Engine) request(m *member, req *wire.Request) {
 				recs := make([]wire.Record, len(chunk))
 				for i, je := range chunk {
 					recs[i] = je.rec
+					if je.rec.Kind == wire.PutSA {
+						if p := g.pub.sas[je.rec.SA.Key]; p != nil && p.sa == je.rec.SA {
+							g.pub.age(now, p)
+						}
+					}
 					recs[i].SentAge = uint64(now.Sub(je.at).Microseconds())
 				}
 				first := req.Have.Seq + 1
@@ -75,7 +80,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 	}
 	e.stats.SnapshotsSent++
 	out.snapshot = true
-	out.cursor = g.pub.snapshot()
+	out.cursor = g.pub.snapshot(out.began)
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
 	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
 	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
@@ -84,8 +89,12 @@ func (e *Engine) request(m *member, req *wire.Request) {
 
 // pump sends as much of a snapshot as the window allows.
 func (e *Engine) pump(g *group, m *member, out *outStream) {
+	if out.cursor == nil {
+		return
+	}
+	now := time.Now()
 	for out.cursor != nil && out.sent-out.acked < snapWindow {
-		recs := g.pub.next(out.cursor, snapBatch)
+		recs := g.pub.next(now, out.cursor, snapBatch)
 		for _, r := range recs {
 			if r.Kind == wire.PutSA {
 				out.sas++
@@ -156,7 +165,6 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 		return // what moved stays marked; the latest values go when there is room
 	}
 	entries := g.pub.countersSince(out.sentEpoch)
-	slices.SortFunc(entries, func(a, b wire.CounterEntry) int { return int(int64(a.Handle) - int64(b.Handle)) })
 	out.sentEpoch = g.pub.epoch
 	e.stats.CountersSent += uint64(len(entries))
 	// An empty message still says that the master is alive and idle.

@@ -14,6 +14,7 @@ type Reading struct {
 	Counters
 	Age, UseAge uint64
 	Used        bool
+	Encap       bool // for NAT traversal
 	Tag         uint32
 }
 

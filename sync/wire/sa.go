@@ -47,7 +47,7 @@ const (
 // machine (Tag, Offloaded). It allocates only to grow b. What it appends can be
 // parsed when it is at most MaxRecord bytes long; messages check that.
 func AppendSA(b []byte, s *sadb.SA) []byte {
-	b = appendSAConfig(b, s)
+	b = AppendSAConfig(b, s)
 	b = appendU8(b, saDir, uint8(s.Dir))
 	if s.OSeq|s.Seq|s.Bytes|s.Packets != 0 {
 		var at int
@@ -88,7 +88,9 @@ func AppendSAKey(b []byte, k sadb.SAKey) []byte {
 	return b
 }
 
-func appendSAConfig(b []byte, s *sadb.SA) []byte {
+// AppendSAConfig appends the part of an SA's record that is configuration and so
+// part of its digest.
+func AppendSAConfig(b []byte, s *sadb.SA) []byte {
 	b = AppendSAKey(b, s.Key)
 	b, at := openTLV(b, saSrc)
 	b = closeTLV(appendAddrBytes(b, s.Src), at)
