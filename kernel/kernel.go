@@ -103,13 +103,20 @@ func (k *Kernel) open() (err error) {
 		})
 		return sock, err
 	}
+	openScan := func() (*socket, error) {
+		sock, err := open()
+		if err == nil {
+			sock.buf = make([]byte, scanBuffer)
+		}
+		return sock, err
+	}
 	if k.write, err = newRequester(open, k.pid); err != nil {
 		return err
 	}
 	if k.read, err = newRequester(open, k.pid); err != nil {
 		return err
 	}
-	if k.scan, err = newRequester(open, k.pid); err != nil {
+	if k.scan, err = newRequester(openScan, k.pid); err != nil {
 		return err
 	}
 	if err := k.ns.do(func() (err error) { k.links, err = openLinks(); return err }); err != nil {

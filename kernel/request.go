@@ -51,8 +51,8 @@ func (r *requester) request(ctx context.Context, typ, flags uint16, payload []by
 	return r.ask(ctx, typ, flags, payload, f, nil)
 }
 
-// datagrams is request without payload; it calls end behind the messages of each
-// datagram, until when their payloads are valid.
+// datagrams is request without payload; it calls end behind the messages of some
+// datagrams, as many as there is room for, until when their payloads are valid.
 func (r *requester) datagrams(ctx context.Context, typ, flags uint16, f func(m message) error, end func() error) error {
 	return r.ask(ctx, typ, flags, nil, f, end)
 }
@@ -117,8 +117,8 @@ func (r *requester) batch(b []byte, first uint32, n int, fail func(i int, res re
 	}, nil)
 }
 
-// answers reads until f is done, and calls end, if not nil, behind each
-// datagram. A socket that fails is replaced: it may hold the rest of an answer.
+// answers reads until f is done, and calls end, if not nil, behind datagrams as
+// many as there is room for. A socket that fails is replaced: it may hold the rest of an answer.
 func (r *requester) answers(f func(m message) (done bool), end func()) error {
 	for {
 		datagram, err := r.sock.answer()
@@ -137,7 +137,8 @@ func (r *requester) answers(f func(m message) (done bool), end func()) error {
 			}
 			done = f(m)
 		}
-		if end != nil {
+		if end != nil && (done || !r.sock.keep(datagram)) {
+			r.sock.at = 0
 			end()
 		}
 		if done {

@@ -10,9 +10,12 @@ import (
 	"sasyncd/sync/sadb"
 )
 
+// scanBuffer is how much of a dump is handed out at once: of 400 bytes for an SA
+// about 600. The consumer looks at that many without a break.
+const scanBuffer = 256 << 10
+
 // Scan reads all SAs, as Dump does, and hands them to f in the kernel's order,
-// as many at a time as the kernel tells at a time (about ninety), undecoded but
-// for what a Reading holds. It allocates nothing for an SA unless f asks for the
+// some hundred at a time, undecoded but for what a Reading holds. It allocates nothing for an SA unless f asks for the
 // whole of it. Then it returns the policies.
 //
 // f may be slow, and may call any other method: the kernel waits. An error of f ends the scan and is returned.

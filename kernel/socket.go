@@ -22,6 +22,7 @@ type socket struct {
 	file *os.File
 	raw  syscall.RawConn
 	buf  []byte
+	at   int // where in buf the next datagram goes, see answer
 }
 
 // openSocket opens a netlink socket on the calling thread's namespace and
@@ -105,11 +106,11 @@ func (s *socket) interrupt() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
 // there. (Each deadline costs a look at the clock.)
 func (s *socket) answer() ([]byte, error) {
 	r := received{err: unix.EAGAIN}
-	if err := s.raw.Control(func(fd uintptr) { r.from(fd, s.buf) }); err != nil {
+	if err := s.raw.Control(func(fd uintptr) { r.from(fd, s.buf[s.at:]) }); err != nil {
 		return nil, fmt.Errorf("receive from netlink: %w", err)
 	}
 	if r.err != unix.EAGAIN {
-		return r.datagram(s.buf)
+		return r.datagram(s.buf[s.at:])
 	}
 	_ = s.file.SetReadDeadline(time.Now().Add(answerTime))
 	defer s.file.SetReadDeadline(time.Time{})
@@ -120,12 +121,22 @@ func (s *socket) answer() ([]byte, error) {
 func (s *socket) recv() ([]byte, error) {
 	var r received
 	if err := s.raw.Read(func(fd uintptr) bool {
-		r.from(fd, s.buf)
+		r.from(fd, s.buf[s.at:])
 		return r.err != unix.EAGAIN
 	}); err != nil {
 		return nil, fmt.Errorf("receive from netlink: %w", err)
 	}
-	return r.datagram(s.buf)
+	return r.datagram(s.buf[s.at:])
+}
+
+// keep protects a datagram that has just been received from the next, and
+// reports whether there is room for that.
+func (s *socket) keep(datagram []byte) bool {
+	if s.at+len(datagram)+recvBuffer > len(s.buf) {
+		return false
+	}
+	s.at += len(datagram)
+	return true
 }
 
 // received is the outcome of one recvfrom.

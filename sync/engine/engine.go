@@ -199,7 +199,7 @@ func (e *Engine) Run(ctx context.Context) error {
 				}
 				return fmt.Errorf("watch the kernel's tables: closed")
 			}
-			e.kernelEvent(ctx, ev)
+			e.kernelEvents(ctx, ev, events)
 		case ev := <-e.peers.Events():
 			e.peerEvent(ctx, ev)
 		case c := <-e.chunks:

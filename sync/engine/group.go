@@ -41,6 +41,7 @@ type group struct {
 	bumped      uint64    // the term for which counters were raised again
 
 	touched *touched
+	due     []wire.Record // published, not sent yet
 	scan    groupScan
 	foreign time.Time // when to look after a foreign change; zero: never
 	flushed bool      // the master's tables were flushed since the last dump
@@ -154,8 +155,36 @@ func countRepairs(ops []sadb.Op) int {
 	return n
 }
 
+// eventBatch is how many changes of the kernel's tables are published at once.
+// A system call, a record and an answer for each would not keep up with an IKE
+// daemon in a hurry.
+const eventBatch = snapBatch
+
+// kernelEvents follows a change of the kernel's tables and those that wait
+// behind it.
+func (e *Engine) kernelEvents(ctx context.Context, ev sadb.Event, more <-chan sadb.Event) {
+	now := time.Now()
+	ok := true
+	for n := 1; ok; n++ {
+		e.kernelEvent(ctx, now, ev)
+		if n == eventBatch {
+			break
+		}
+		select {
+		case ev, ok = <-more: // its end is met by Run
+		default:
+			ok = false
+		}
+	}
+	for _, g := range e.order {
+		recs := g.due
+		g.due = nil
+		e.publish(g, recs)
+	}
+}
+
 // kernelEvent follows one change of the kernel's tables.
-func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
+func (e *Engine) kernelEvent(ctx context.Context, now time.Time, ev sadb.Event) {
 	switch ev.Kind {
 	case sadb.EventResync:
 		e.stats.Resyncs++
@@ -176,11 +205,10 @@ func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
 	if ev.Own {
 		return
 	}
-	now := time.Now()
 	for _, g := range e.order {
 		if g.role == wire.RoleMaster {
 			if g.pub != nil {
-				e.masterEvent(g, now, ev)
+				g.due = append(g.due, e.masterEvent(g, now, ev)...)
 			}
 		} else if g.concerns(ev) && g.foreign.IsZero() {
 			g.foreign = now.Add(foreignDelay)

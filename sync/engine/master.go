@@ -71,13 +71,13 @@ func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
 	return nil
 }
 
-func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) {
-	var recs []wire.Record
+// masterEvent returns what a change of the kernel's tables adds to the stream.
+func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wire.Record) {
 	switch ev.Kind {
 	case sadb.EventPutSA:
 		dir, ok := g.scope.sa(ev.SA)
 		if !ok {
-			return
+			return nil
 		}
 		sa := g.own(ev.SA)
 		sa.Dir = dir
@@ -88,16 +88,16 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) {
 		}
 	case sadb.EventDeleteSA, sadb.EventExpireSA:
 		if ev.Kind == sadb.EventExpireSA && !ev.Hard {
-			return
+			return nil
 		}
 		g.touch(e.dumping, ev.SA.Key)
 		if g.pub.sas[ev.SA.Key] == nil {
-			return
+			return nil
 		}
 		recs = e.goneSA(g, now, ev.SA.Key)
 	case sadb.EventPutPolicy:
 		if !g.scope.policy(ev.Policy) {
-			return
+			return nil
 		}
 		g.touched.policies[ev.Policy.Key] = true
 		g.holds.putPolicy(ev.Policy.Key)
@@ -106,17 +106,17 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) {
 		}
 	case sadb.EventDeletePolicy, sadb.EventExpirePolicy:
 		if ev.Kind == sadb.EventExpirePolicy && !ev.Hard {
-			return
+			return nil
 		}
 		if g.pub.policies[ev.Policy.Key] == nil {
-			return
+			return nil
 		}
 		g.touched.policies[ev.Policy.Key] = true
 		if g.holds.holdPolicy(ev.Policy.Key, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
 		}
 	}
-	e.publish(g, recs)
+	return recs
 }
 
 // followPromotion does the part of a promotion that may come after the VIPs:

@@ -145,7 +145,8 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		}
 	case *wire.Counters:
 		if g := e.receiving(m, msg.Stream); g != nil {
-			e.exec(ctx, g, g.rcv.setCounters(time.Now(), e.mono(), msg.Epoch, msg.Entries))
+			now := time.Now()
+			e.exec(ctx, g, g.rcv.setCounters(now, now.Sub(e.start), msg.Epoch, msg.Entries))
 			e.ack(m, g, msg.Stream)
 		}
 	case *wire.Ack:
@@ -277,21 +278,24 @@ func (e *Engine) receiving(m *member, handle uint32) *group {
 }
 
 func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) {
-	now, mono := time.Now(), e.mono()
+	now := time.Now()
+	mono := now.Sub(e.start)
 	next := g.rcv.pos.Seq + 1
 	if b.First != next {
 		e.refuse(m, "numbers of the stream are not in order")
 		return
 	}
 	e.stats.RecordsReceived += uint64(len(b.Records))
-	var ops []sadb.Op
-	pending := newTouched()
+	ops := make([]sadb.Op, 0, 2*len(b.Records))
+	pending := g.rcv.pending
+	pending.reset()
 	for _, rec := range b.Records {
 		// What to do for a record depends on what the kernel has, so a second
 		// record for one item waits for the first.
 		if pending.has(rec) {
 			e.exec(ctx, g, ops)
-			ops, pending = nil, newTouched()
+			ops = ops[:0]
+			pending.reset()
 		}
 		pending.add(rec)
 		ops = append(ops, g.rcv.apply(now, mono, rec)...)

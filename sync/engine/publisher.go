@@ -201,7 +201,7 @@ func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record
 	}
 	delete(p.policies, key)
 	p.sums.remove(e.part)
-	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: key}), true
+	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: &key}), true
 }
 
 func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
@@ -249,6 +249,11 @@ func newTouched() *touched {
 	return &touched{make(map[sadb.SAKey]bool), make(map[sadb.PolicyKey]bool)}
 }
 
+func (t *touched) reset() {
+	clear(t.sas)
+	clear(t.policies)
+}
+
 func (t *touched) has(r wire.Record) bool {
 	switch r.Kind {
 	case wire.PutSA:
@@ -258,7 +263,7 @@ func (t *touched) has(r wire.Record) bool {
 	case wire.PutPolicy:
 		return t.policies[r.Policy.Key]
 	case wire.DelPolicy:
-		return t.policies[r.PolicyKey]
+		return t.policies[*r.PolicyKey]
 	}
 	return false
 }
@@ -272,7 +277,7 @@ func (t *touched) add(r wire.Record) {
 	case wire.PutPolicy:
 		t.policies[r.Policy.Key] = true
 	case wire.DelPolicy:
-		t.policies[r.PolicyKey] = true
+		t.policies[*r.PolicyKey] = true
 	}
 }
 

@@ -47,6 +47,8 @@ type receiver struct {
 
 	scan  uint64 // number of the reading under way, or of the last
 	slabs slabs  // for the SAs of operations
+	// pending are the items of a message whose operations are not carried out.
+	pending *touched
 }
 
 // wantSA is an SA that the master has published. There may be very many.
@@ -100,6 +102,7 @@ func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 		have:       make(map[sadb.SAKey]*haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
 		tail:       journal{limit: tailRecords},
+		pending:    newTouched(),
 	}
 }
 
@@ -302,9 +305,9 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 		r.wantsPolicy(w)
 		return r.wantPolicyOps(w)
 	case wire.DelPolicy:
-		r.forgetPolicy(rec.PolicyKey)
-		if _, ok := r.havePolicy[rec.PolicyKey]; ok {
-			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: rec.PolicyKey}}}
+		r.forgetPolicy(*rec.PolicyKey)
+		if _, ok := r.havePolicy[*rec.PolicyKey]; ok {
+			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: *rec.PolicyKey}}}
 		}
 	}
 	return nil

@@ -84,15 +84,11 @@ func (e *Engine) request(m *member, req *wire.Request) {
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
 	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
 	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
-	e.pump(g, m, out)
+	e.pump(g, m, out, out.began)
 }
 
 // pump sends as much of a snapshot as the window allows.
-func (e *Engine) pump(g *group, m *member, out *outStream) {
-	if out.cursor == nil {
-		return
-	}
-	now := time.Now()
+func (e *Engine) pump(g *group, m *member, out *outStream, now time.Time) {
 	for out.cursor != nil && out.sent-out.acked < snapWindow {
 		recs := g.pub.next(now, out.cursor, snapBatch)
 		for _, r := range recs {
@@ -188,13 +184,14 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 			e.refuse(m, "acknowledged what was never sent")
 			return
 		}
-		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, time.Now()
+		now := time.Now()
+		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, now
 		if a.SnapDone && !out.snapDone {
-			out.snapDone, out.finishedAt = true, time.Now()
+			out.snapDone, out.finishedAt = true, now
 			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.finishedAt.Sub(out.began))
 		}
-		e.pump(g, m, out)
-		e.advanceHandover(g, time.Now())
+		e.pump(g, m, out, now)
+		e.advanceHandover(g, now)
 		return
 	}
 }
