@@ -104,8 +104,8 @@ func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []s
 }
 
 // setCounters takes a message of the counter stream.
-func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, entries []wire.CounterEntry) []sadb.Op {
-	r.counters, r.epoch = now, max(r.epoch, epoch)
+func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire.CounterEntry) []sadb.Op {
+	r.counters = now
 	var ops []sadb.Op
 	for _, e := range entries {
 		w := r.handles[e.Handle]

@@ -71,3 +71,39 @@ func BenchmarkAudit(b *testing.B) {
 		r.repair(now)
 	}
 }
+
+// BenchmarkSnapshot is what a standby does with a snapshot of 10,000 SAs, but for
+// the kernel's part, and from the first byte: all of it is memory that a fresh
+// process has not touched yet.
+func BenchmarkSnapshot(b *testing.B) {
+	p := newPublisher(wire.StreamID{Group: "g"}, time.Now())
+	p.reconcile(time.Now(), benchTables(10_000)(), newTouched())
+	var frames [][]byte
+	for c := p.snapshot(time.Now()); !c.done(); {
+		f, err := wire.AppendFrame(nil, &wire.Batch{Stream: 1, First: 1, Records: p.next(time.Now(), c, snapBatch)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		frames = append(frames, f)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r := newReceiver(sadb.DefaultMargin(), true, false)
+		r.observe(&sadb.Snapshot{}, newTouched())
+		r.begin(wire.StreamID{Group: "g"}, 0, 10_000)
+		now := time.Now()
+		for _, f := range frames {
+			m, err := wire.Parse(wire.TypeBatch, f[wire.HeaderLen:])
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, rec := range m.(*wire.Batch).Records {
+				for _, op := range r.apply(now, 0, rec) {
+					r.result(op, nil)
+				}
+			}
+			r.slabs.reset()
+		}
+		r.end(0)
+	}
+}

@@ -146,8 +146,14 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	case *wire.Counters:
 		if g := e.receiving(m, msg.Stream); g != nil {
 			now := time.Now()
-			e.exec(ctx, g, g.rcv.setCounters(now, now.Sub(e.start), msg.Epoch, msg.Entries))
-			e.ack(m, g, msg.Stream)
+			e.exec(ctx, g, g.rcv.setCounters(now, now.Sub(e.start), msg.Entries))
+			// Only the last message of an epoch, which is not full, is answered: an
+			// epoch is held when all of it is, and answers to each would cost both
+			// sides more than the counters do.
+			if len(msg.Entries) < counterBatch {
+				g.rcv.epoch = max(g.rcv.epoch, msg.Epoch)
+				e.ack(m, g, msg.Stream)
+			}
 		}
 	case *wire.Ack:
 		e.acked(m, msg)

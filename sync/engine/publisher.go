@@ -30,6 +30,15 @@ type publisher struct {
 	moved []*pubSA // whose counters moved since that reading began
 	out   []wire.CounterEntry
 
+	// order is what the last reading showed, in its order; at is where the one
+	// under way probably is. The kernel lists SAs in the same order each time,
+	// the new ones first, and looking them up by identity costs more than all
+	// else that is done with one that has not changed.
+	order  []*pubSA
+	coming []*pubSA // as order, of the reading under way
+	at     int
+	found  int // how many published SAs it has found
+
 	// Of the reading under way.
 	recs  []wire.Record
 	fresh []freshSA
@@ -48,6 +57,7 @@ type pubSA struct {
 	born, used time.Duration
 
 	part   part
+	place  int // in order, once the reading under way has shown it, in coming
 	handle uint32
 
 	// ghost: a flush took it from the kernel and `flushmode never` keeps it
@@ -172,6 +182,9 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 	}
 	delete(p.sas, key)
 	e.gone = true
+	if e.seen == p.mark {
+		p.found--
+	}
 	p.uncover(e.sa)
 	p.sums.remove(e.part)
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
@@ -294,16 +307,49 @@ func (p *publisher) begin() {
 	p.mark++ // never again the number of a reading that was given up
 	clear(p.moved)
 	p.moved, p.recs, p.fresh = p.moved[:0], nil, nil
+	clear(p.coming)
+	p.coming, p.at, p.found = p.coming[:0], 0, 0
+}
+
+// see notes that the reading under way has found e.
+func (p *publisher) see(e *pubSA) {
+	if e.seen != p.mark {
+		e.seen = p.mark
+		p.found++
+	}
+}
+
+// find returns the published SA that a reading shows, nil if there is none of
+// its identity with its fingerprint.
+func (p *publisher) find(r *sadb.Reading) *pubSA {
+	if r.Config == 0 {
+		return nil
+	}
+	// A fingerprint covers the identity.
+	if p.at < len(p.order) && p.order[p.at].config == r.Config && !p.order[p.at].gone {
+		p.at++
+		return p.order[p.at-1]
+	}
+	e := p.sas[r.Key]
+	if e == nil || e.config != r.Config {
+		return nil
+	}
+	if e.place < len(p.order) && p.order[e.place] == e {
+		p.at = e.place + 1 // those between are gone, or have changed
+	}
+	return e
 }
 
 // read takes what a glance at an SA tells. It reports whether that was enough;
 // if not, the whole SA is wanted.
 func (p *publisher) read(now time.Time, r *sadb.Reading, t *touched) bool {
-	e := p.sas[r.Key]
-	if e == nil || e.config != r.Config || r.Config == 0 {
+	e := p.find(r)
+	if e == nil {
 		return false
 	}
-	if e.seen = p.mark; !t.sas[r.Key] {
+	e.place = len(p.coming)
+	p.coming = append(p.coming, e)
+	if p.see(e); !t.sas[r.Key] {
 		e.ghost = false
 		p.noteCounters(now, e, &r.Counters, r.Used, r.UseAge)
 	}
@@ -319,7 +365,7 @@ func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touc
 		p.fresh = append(p.fresh, freshSA{sa, config})
 		return
 	}
-	if e.seen = p.mark; t.sas[sa.Key] {
+	if p.see(e); t.sas[sa.Key] {
 		return
 	}
 	if r, ok := p.putSA(now, sa); ok {
@@ -340,9 +386,12 @@ func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (rec
 			recs = append(recs, r)
 		}
 		e := p.sas[f.sa.Key]
-		e.seen, e.config = p.epoch, f.config
+		p.see(e)
+		e.config = f.config
 	}
 	p.fresh = nil
+	clear(p.order)
+	p.order, p.coming = p.coming, p.order[:0]
 	seenPolicy := make(map[sadb.PolicyKey]bool, len(policies))
 	for _, pol := range policies {
 		seenPolicy[pol.Key] = true
@@ -353,9 +402,11 @@ func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (rec
 			recs = append(recs, r)
 		}
 	}
-	for k, e := range p.sas {
-		if e.seen != p.epoch && !e.ghost && !t.sas[k] {
-			gone.sas = append(gone.sas, k)
+	if p.found < len(p.sas) {
+		for k, e := range p.sas {
+			if e.seen != p.epoch && !e.ghost && !t.sas[k] {
+				gone.sas = append(gone.sas, k)
+			}
 		}
 	}
 	for k, e := range p.policies {

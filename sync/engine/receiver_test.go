@@ -41,7 +41,7 @@ func (s *standby) put(sa *sadb.SA, handle uint32) {
 }
 
 func (s *standby) counters(after time.Duration, e ...wire.CounterEntry) {
-	s.do(s.r.setCounters(time.Now(), after, 1, e))
+	s.do(s.r.setCounters(time.Now(), after, e))
 }
 
 func outbound(n int) *sadb.SA {

@@ -144,7 +144,8 @@ func (e *Engine) sendCounters(g *group, now time.Time) {
 	}
 }
 
-// counterBatch is how many counters travel in one message: at most 20 bytes
+// counterBatch is how many counters travel in one message, fewer in the last of
+// an epoch (which may be none): at most 20 bytes
 // each, far below a frame's limit, and one short batch for the standby's
 // kernel.
 const counterBatch = 1000
@@ -163,9 +164,10 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 	entries := g.pub.countersSince(out.sentEpoch)
 	out.sentEpoch = g.pub.epoch
 	e.stats.CountersSent += uint64(len(entries))
-	// An empty message still says that the master is alive and idle.
-	for first := true; first || len(entries) > 0; first = false {
-		n := min(len(entries), counterBatch)
+	// The last message is one that is not full. An empty one also says that the
+	// master is alive and idle.
+	for n := counterBatch; n == counterBatch; {
+		n = min(len(entries), counterBatch)
 		if !e.send(m, &wire.Counters{Stream: out.handle, Epoch: g.pub.epoch, Entries: entries[:n]}) {
 			return
 		}
