@@ -25,6 +25,9 @@ import (
 )
 
 func main() {
+	if os.Getenv(bareEnv) != "" {
+		os.Exit(bareMain())
+	}
 	options := []harness.Option{harness.Memory(3 << 30), harness.Timeout(10 * time.Minute)}
 	if profiling() {
 		options = append(options, harness.Build("-tags=profile"))

@@ -43,10 +43,10 @@ func snapshot(t lab.T) []Line {
 	from, to := openBare(t, m), openBare(t, s)
 	flush := flusher(s)
 	m.Start()
-	var floor, took []time.Duration
+	var floor, warm, took []time.Duration
 	for range rounds {
-		read, write := bareCopy(t, from, to, flush)
-		floor = append(floor, read+write)
+		fresh, again := bareCopy(t, from, to, flush)
+		floor, warm = append(floor, fresh.total()), append(warm, again)
 		flush()
 		s.Start()
 		end := profile(m, s)
@@ -66,7 +66,8 @@ func snapshot(t lab.T) []Line {
 	}
 	ratio := float64(median(floor)) / float64(median(took))
 	return []Line{{What: fmt.Sprintf("snapshot of %d SAs to an empty standby", many), Target: ">= 0.80 of a bare copy",
-		Figure: ms(median(took)), Floor: ms(median(floor)), Ratio: ratio, Met: ratio >= 0.8}}
+		Figure: ms(median(took)), Floor: ms(median(floor)), Ratio: ratio, Met: ratio >= 0.8,
+		Note: fmt.Sprintf("the standby and the bare loop are both processes that have just started; in memory that was used before the loop takes %s", ms(median(warm)))}}
 }
 
 // arrivals notes when SAs appear in a node's kernel.
@@ -211,7 +212,7 @@ func churn(t lab.T) []Line {
 	c.Start()
 	a.reset()
 	old, fresh = generations(r, pool)
-	rate := both / 2
+	rate := both * 0.55
 	sent := make(map[uint32]time.Time, pool)
 	end := profile(m, s)
 	began := time.Now()
@@ -246,8 +247,8 @@ func churn(t lab.T) []Line {
 	ratio := reached / both
 	return []Line{
 		{What: "sustained churn (rekeys per second)", Target: ">= 0.50 of the bare generator", Figure: fmt.Sprintf("%.0f/s", reached),
-			Floor: fmt.Sprintf("%.0f/s on two kernels", both), Ratio: ratio, Met: ratio >= 0.48,
-			Note: fmt.Sprintf("offered at half of the floor for %v; the generator on one kernel alone makes %.0f/s", churnFor, one)},
+			Floor: fmt.Sprintf("%.0f/s on two kernels", both), Ratio: ratio, Met: ratio >= 0.5,
+			Note: fmt.Sprintf("offered at 0.55 of the floor for %v; the generator on one kernel alone makes %.0f/s", churnFor, one)},
 		{What: "lag under that churn, p99", Target: "<= 250 ms", Figure: ms(p99), Met: p99 <= 250*time.Millisecond,
 			Note: fmt.Sprintf("p50 %s, largest %s", ms(median(lag)), ms(quantile(lag, 1)))},
 	}
@@ -264,17 +265,6 @@ func counters(t lab.T) []Line {
 	c.WaitEqual(cluster.SyncLimit, s)
 
 	b := openBare(t, m)
-	self := os.Getpid()
-	const dumps = 20
-	u0, s0 := cpu(t, self)
-	for range dumps {
-		if n, err := b.dump(nil); err != nil || n != many {
-			t.Fatalf("bare dump: %d SAs, %v", n, err)
-		}
-	}
-	u1, s1 := cpu(t, self)
-	bare := (u1 - u0 + s1 - s0) / dumps
-
 	move := func() {
 		ops := make([]sadb.Op, len(list))
 		for i, sa := range list {
@@ -290,15 +280,23 @@ func counters(t lab.T) []Line {
 	}
 	end := profile(m, s)
 	before, bytes0 := m.Counts(), sentBytes(t, m)
-	u0, s0 = cpu(t, m.Daemon.PID())
+	u0, s0 := cpu(t, m.Daemon.PID())
 	v0, w0 := cpu(t, s.Daemon.PID())
+	// The floor is measured meanwhile, as often, with the same caches.
+	var bare []time.Duration
 	began := time.Now()
 	for i := 1; time.Since(began) < countFor; i++ {
 		move()
+		time.Sleep(300 * time.Millisecond)
+		bare = append(bare, threadCPU(t, func() {
+			if n, err := b.dump(nil); err != nil || n != many {
+				t.Fatalf("bare dump: %d SAs, %v", n, err)
+			}
+		}))
 		time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second)))
 	}
 	took := time.Since(began)
-	u1, s1 = cpu(t, m.Daemon.PID())
+	u1, s1 := cpu(t, m.Daemon.PID())
 	v1, w1 := cpu(t, s.Daemon.PID())
 	after, bytes1 := m.Counts(), sentBytes(t, m)
 	end()
@@ -308,15 +306,15 @@ func counters(t lab.T) []Line {
 	}
 	n := after.Dumps - before.Dumps
 	share := float64(u1-u0) / float64(took)
-	total := float64(u1-u0+s1-s0) / float64(n)
+	total, floor := float64(s1-s0)/float64(n), float64(median(bare))
 	each := float64(bytes1-bytes0) / float64(sent)
 	return []Line{
 		{What: fmt.Sprintf("counters of %d SAs every second: user time of the master", many), Target: "<= 5 % of a processor",
 			Figure: fmt.Sprintf("%.1f %%", 100*share), Met: share <= 0.05,
 			Note: fmt.Sprintf("%d readings in %v; the standby used %.1f %% user, %.1f %% system", n, took.Round(time.Millisecond),
-				100*float64(v1-v0)/float64(took), 100*float64(w1-w0)/float64(took))},
-		{What: "the same, user and system, for each reading", Target: "<= 2.0 bare dumps", Figure: ms(time.Duration(total)), Floor: ms(bare),
-			Ratio: total / float64(bare), Met: total <= 2*float64(bare)},
+				100*float64(v1-v0)/float64(took), 100*float64(w1-w0-v1+v0)/float64(took))},
+		{What: "the same, user and system, for each reading", Target: "<= 2.0 bare dumps", Figure: ms(time.Duration(total)), Floor: ms(median(bare)),
+			Ratio: total / floor, Met: total <= 2*floor},
 		{What: "the same, bytes on the wire for each counter", Target: "<= 20", Figure: fmt.Sprintf("%.1f", each), Met: each <= 20},
 	}
 }
@@ -339,7 +337,8 @@ func recovery(t lab.T) []Line {
 	list := cluster.SAs(r, many)
 	m.Apply(sadb.OpAddSA, list...)
 	from, to := openBare(t, m), openBare(t, s)
-	_, install := bareCopy(t, from, to, flusher(s))
+	fresh, _ := bareCopy(t, from, to, flusher(s))
+	install := fresh.Write
 	c.Start()
 	c.WaitEqual(cluster.SyncLimit, s)
 	a := watch(t, s)
@@ -415,9 +414,10 @@ func heap(t lab.T) []Line {
 		return err == nil && st.Groups[0].InSync && st.Groups[0].SAs == huge
 	})
 	profile(m, s)()
+	// The runtime collects at least every two minutes.
 	before := [2]int{len(collections(m)), len(collections(s))}
-	c.Eventually(120*time.Second, "collections", func() bool {
-		return len(collections(m)) > before[0]+4 && len(collections(s)) > before[1]+4
+	c.Eventually(180*time.Second, "collections", func() bool {
+		return len(collections(m)) > before[0] && len(collections(s)) > before[1]
 	})
 	line := func(who string, nd *cluster.Node, skip int) Line {
 		list := collections(nd)[skip:]
@@ -425,7 +425,7 @@ func heap(t lab.T) []Line {
 		perSA := mb << 20 / huge
 		return Line{What: fmt.Sprintf("live heap of the %s for each of %d SAs", who, huge), Target: "<= 1024 bytes",
 			Figure: fmt.Sprintf("%d bytes", perSA), Met: perSA <= 1024,
-			Note: fmt.Sprintf("median of %d collections, smallest %d MB, largest %d MB; with what a reading under way holds", len(list), slices.Min(list), slices.Max(list))}
+			Note: fmt.Sprintf("%d collections, smallest %d MB, largest %d MB", len(list), slices.Min(list), slices.Max(list))}
 	}
 	return []Line{line("master", m, before[0]), line("standby", s, before[1])}
 }
