@@ -123,7 +123,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		})
 	case *wire.SnapBegin:
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
-			g.rcv.begin(msg.ID, msg.Seq, int(msg.SAs))
+			g.rcv.begin(msg.ID, msg.Seq, msg.SAs)
 			return true
 		})
 	case *wire.Batch:

@@ -181,7 +181,7 @@ const mostExpected = 1 << 17
 
 // begin starts a snapshot of a stream, of about n SAs. What is installed stays
 // until the snapshot is complete.
-func (r *receiver) begin(id wire.StreamID, seq uint64, n int) {
+func (r *receiver) begin(id wire.StreamID, seq uint64, n uint32) {
 	if r.pos.StreamID != id {
 		// Handles belong to a stream.
 		r.handles = make(map[uint32]*wantSA, min(n, mostExpected))

@@ -26,7 +26,7 @@ const (
 	rounds   = 3
 	samples  = 200
 	churnFor = 5 * time.Second
-	countFor = 10 * time.Second
+	countFor = 20 * time.Second
 )
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)) }
@@ -191,12 +191,14 @@ func churn(t lab.T) []Line {
 	const pool = 20_000
 	a := watch(t, s)
 	old, fresh := generations(r, present)
+	sent := make(map[uint32]time.Time, pool)
 	bareRate := func(nodes ...*cluster.Node) float64 {
 		for _, nd := range nodes {
 			nd.Apply(sadb.OpAddSA, old...)
 		}
 		began := time.Now()
 		for i := range present {
+			sent[fresh[i].Key.SPI] = time.Now() // as below
 			for _, nd := range nodes {
 				rekey(t, nd, fresh[i], old[i])
 			}
@@ -213,16 +215,21 @@ func churn(t lab.T) []Line {
 	a.reset()
 	old, fresh = generations(r, pool)
 	rate := both * 0.55
-	sent := make(map[uint32]time.Time, pool)
+	clear(sent)
 	end := profile(m, s)
 	began := time.Now()
 	n := 0
-	for n < pool && time.Since(began) < churnFor {
-		if due := time.Duration(float64(n) / rate * float64(time.Second)); time.Since(began) < due {
-			time.Sleep(time.Millisecond)
+	for n < pool {
+		now := time.Now()
+		passed := now.Sub(began)
+		if passed >= churnFor {
+			break
+		}
+		if due := time.Duration(float64(n) / rate * float64(time.Second)); passed < due {
+			time.Sleep(due - passed)
 			continue
 		}
-		sent[fresh[n].Key.SPI] = time.Now()
+		sent[fresh[n].Key.SPI] = now
 		m.Apply(sadb.OpAddSA, fresh[n])
 		if n >= present {
 			m.Apply(sadb.OpDeleteSA, fresh[n-present])
@@ -306,14 +313,19 @@ func counters(t lab.T) []Line {
 	}
 	n := after.Dumps - before.Dumps
 	share := float64(u1-u0) / float64(took)
-	total, floor := float64(s1-s0)/float64(n), float64(median(bare))
+	// Means on both sides: what disturbs one disturbs the other as much.
+	floor := 0.0
+	for _, d := range bare {
+		floor += float64(d) / float64(len(bare))
+	}
+	total := float64(s1-s0) / float64(n)
 	each := float64(bytes1-bytes0) / float64(sent)
 	return []Line{
 		{What: fmt.Sprintf("counters of %d SAs every second: user time of the master", many), Target: "<= 5 % of a processor",
 			Figure: fmt.Sprintf("%.1f %%", 100*share), Met: share <= 0.05,
 			Note: fmt.Sprintf("%d readings in %v; the standby used %.1f %% user, %.1f %% system", n, took.Round(time.Millisecond),
 				100*float64(v1-v0)/float64(took), 100*float64(w1-w0-v1+v0)/float64(took))},
-		{What: "the same, user and system, for each reading", Target: "<= 2.0 bare dumps", Figure: ms(time.Duration(total)), Floor: ms(median(bare)),
+		{What: "the same, user and system, for each reading", Target: "<= 2.0 bare dumps", Figure: ms(time.Duration(total)), Floor: ms(time.Duration(floor)),
 			Ratio: total / floor, Met: total <= 2*floor},
 		{What: "the same, bytes on the wire for each counter", Target: "<= 20", Figure: fmt.Sprintf("%.1f", each), Met: each <= 20},
 	}
