@@ -121,6 +121,11 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire
 		sa.Used = true
 		sa.UseAge += uint64(passed)
 		sa.OSeq, sa.Seq = max(sa.OSeq, e.OSeq), max(sa.Seq, e.Seq)
+		if moved := e.Packets - sa.Packets; e.Packets > sa.Packets && sa.Dir == sadb.DirIn {
+			r.in += moved
+		} else if e.Packets > sa.Packets {
+			r.out += moved
+		}
 		sa.Bytes, sa.Packets, sa.Bitmap = e.Bytes, e.Packets, nil
 		w.rate.Report(sa.Packets, mono)
 		ops = append(ops, r.counterOps(now, w, 0)...)

@@ -26,9 +26,9 @@ type publisher struct {
 	sums       sums
 	began      time.Time
 
-	mark  uint64   // epoch that the reading under way will have been, or epoch
-	moved []*pubSA // whose counters moved since that reading began
-	out   []wire.CounterEntry
+	mark    uint64              // epoch that the reading under way will have been, or epoch
+	moved   []*pubSA            // whose counters moved since that reading began
+	sending []wire.CounterEntry // reused
 
 	// order is what the last reading showed, in its order; at is where the one
 	// under way probably is. The kernel lists SAs in the same order each time,
@@ -42,6 +42,23 @@ type publisher struct {
 	// What the reading under way has found changed and new. It is published at
 	// its end: a reading may be given up, and what has got a number must be sent.
 	changed, fresh []foundSA
+
+	// out and in count the packets of all SAs; outs is what out was when the last
+	// epochs began, by number.
+	out, in uint64
+	outs    [outEpochs]uint64
+}
+
+// outEpochs is for how many readings it is remembered what had been sent.
+const outEpochs = 64
+
+// outAt returns what had been sent when an epoch was collected, or at the oldest
+// one that is remembered.
+func (p *publisher) outAt(epoch uint64) uint64 {
+	if epoch+outEpochs <= p.epoch {
+		epoch = p.epoch - outEpochs + 1
+	}
+	return p.outs[epoch%outEpochs]
 }
 
 // pubSA is one published SA. There may be very many.
@@ -229,6 +246,13 @@ func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 // counter may be torn once every 2^32 packets.
 func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used bool, useAge uint64) {
 	own := &e.sa.Counters
+	if d := c.Packets - own.Packets; c.Packets < own.Packets {
+		// Another SA, or one that was reset: nothing is known of the difference.
+	} else if e.sa.Dir == sadb.DirIn {
+		p.in += d
+	} else {
+		p.out += d
+	}
 	if c.OSeq > own.OSeq || c.Seq > own.Seq || c.Bytes != own.Bytes || c.Packets != own.Packets {
 		own.OSeq, own.Seq = max(c.OSeq, own.OSeq), max(c.Seq, own.Seq)
 		own.Bytes, own.Packets = c.Bytes, c.Packets
@@ -264,9 +288,9 @@ func (p *publisher) haunt(gone missing) {
 // countersSince returns the counters of all SAs that moved after epoch, by
 // handle. The result is valid until the next call.
 func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
-	p.out = p.out[:0]
+	p.sending = p.sending[:0]
 	add := func(e *pubSA) {
-		p.out = append(p.out, wire.CounterEntry{Handle: e.handle, OSeq: e.sa.OSeq, Seq: e.sa.Seq,
+		p.sending = append(p.sending, wire.CounterEntry{Handle: e.handle, OSeq: e.sa.OSeq, Seq: e.sa.Seq,
 			Bytes: e.sa.Bytes, Packets: e.sa.Packets})
 	}
 	if epoch+1 == p.epoch && p.epoch == p.mark { // the rule
@@ -282,6 +306,6 @@ func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
 			}
 		}
 	}
-	slices.SortFunc(p.out, func(a, b wire.CounterEntry) int { return cmp.Compare(a.Handle, b.Handle) })
-	return p.out
+	slices.SortFunc(p.sending, func(a, b wire.CounterEntry) int { return cmp.Compare(a.Handle, b.Handle) })
+	return p.sending
 }

@@ -61,6 +61,7 @@ type missing struct {
 // meanwhile, so that it is known better.
 func (p *publisher) begin() {
 	p.mark++ // never again the number of a reading that was given up
+	p.outs[p.mark%outEpochs] = p.out
 	clear(p.moved)
 	p.moved, p.changed, p.fresh = p.moved[:0], nil, nil
 	clear(p.coming)
@@ -172,6 +173,7 @@ func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (rec
 			gone.policies = append(gone.policies, k)
 		}
 	}
+	p.outs[p.epoch%outEpochs] = p.out
 	return recs, gone
 }
 
