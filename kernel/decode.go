@@ -114,7 +114,7 @@ func (d *decoder) name(b []byte) string {
 
 // algorithm reads struct xfrm_algo (trunc false) or xfrm_algo_auth and
 // xfrm_algo_aead (trunc true).
-func (d *decoder) algorithm(a *sadb.Algorithm, b []byte, trunc bool) bool {
+func (d *decoder) algorithm(s *sadb.Block, a *sadb.Algorithm, b []byte, trunc bool) bool {
 	head := sizeAlgName + 4
 	if trunc {
 		head += 4
@@ -130,8 +130,9 @@ func (d *decoder) algorithm(a *sadb.Algorithm, b []byte, trunc bool) bool {
 	if trunc {
 		a.TruncBits = native.Uint32(b[sizeAlgName+4:])
 	}
-	if n > 0 {
-		a.Key = sadb.NewSecret(b[head : head+n])
+	// The kernel tells authentication twice.
+	if k := b[head : head+n]; n > 0 && !bytes.Equal(a.Key.Bytes(), k) {
+		a.Key = s.Secret(k)
 	}
 	return true
 }

@@ -6,22 +6,6 @@ import (
 	"sasyncd/sync/sadb"
 )
 
-// saBlock is an SA with what nearly every SA points to, in one allocation.
-type saBlock struct {
-	sa     sadb.SA
-	algs   [2]sadb.Algorithm
-	nalgs  int
-	bitmap [4]uint32
-}
-
-func (s *saBlock) alg() *sadb.Algorithm {
-	if s.nalgs == len(s.algs) {
-		return new(sadb.Algorithm)
-	}
-	s.nalgs++
-	return &s.algs[s.nalgs-1]
-}
-
 // sa decodes the payload of NEWSA or UPDSA. now is the wall clock in Unix
 // seconds.
 func (d *decoder) sa(b []byte, now int64) (*sadb.SA, error) {
@@ -33,7 +17,7 @@ func (d *decoder) sa(b []byte, now int64) (*sadb.SA, error) {
 		return nil, err
 	}
 	d.saAttrs(s, b[sizeSA:])
-	return &s.sa, nil
+	return &s.SA, nil
 }
 
 // deletedSA decodes the payload of DELSA: the identity, then the whole SA as
@@ -53,7 +37,7 @@ func (d *decoder) deletedSA(b []byte, now int64) (*sadb.SA, error) {
 				return nil, err
 			}
 			d.saAttrs(s, b[sizeSAID:])
-			return &s.sa, nil
+			return &s.SA, nil
 		}
 	}
 	key, err := saKey(b)
@@ -81,7 +65,7 @@ func (d *decoder) expiredSA(b []byte, now int64) (sa *sadb.SA, hard bool, err er
 		return nil, false, err
 	}
 	d.saAttrs(s, b[sizeExpire:])
-	return &s.sa, b[sizeSA] != 0, nil
+	return &s.SA, b[sizeSA] != 0, nil
 }
 
 // mapping decodes the payload of MAPPING. The message carries no mark. Of a new
@@ -111,7 +95,7 @@ func saKey(b []byte) (sadb.SAKey, error) {
 }
 
 // saHead decodes struct xfrm_usersa_info.
-func (d *decoder) saHead(b []byte, now int64) (*saBlock, error) {
+func (d *decoder) saHead(b []byte, now int64) (*sadb.Block, error) {
 	f := sadb.Family(native.Uint16(b[saFamily:]))
 	dst, ok := sadb.Bytes16(b[saID : saID+16]).Addr(f)
 	if !ok {
@@ -119,8 +103,8 @@ func (d *decoder) saHead(b []byte, now int64) (*saBlock, error) {
 	}
 	src, _ := sadb.Bytes16(b[saSrc : saSrc+16]).Addr(f)
 	u := use(b[saCurrent:], now)
-	s := new(saBlock)
-	sa := &s.sa // field by field: a literal would be built elsewhere and copied
+	s := new(sadb.Block)
+	sa := &s.SA // field by field: a literal would be built elsewhere and copied
 	sa.Key.Dst, sa.Key.SPI, sa.Key.Proto = dst, network.Uint32(b[saSPI:]), b[saProto]
 	sa.Src = src
 	d.selector(&sa.Selector, b)
@@ -137,8 +121,8 @@ func (d *decoder) saHead(b []byte, now int64) (*saBlock, error) {
 
 // saAttrs decodes the attributes of an SA. One that is known but malformed is
 // kept like an unknown one: a dump must not fail over a single SA.
-func (d *decoder) saAttrs(s *saBlock, rest attrs) {
-	sa := &s.sa
+func (d *decoder) saAttrs(s *sadb.Block, rest attrs) {
+	sa := &s.SA
 	for {
 		typ, data, ok := rest.next()
 		if !ok {
@@ -200,11 +184,11 @@ func (d *decoder) saAttrs(s *saBlock, rest attrs) {
 		case attrReplay:
 			if good = len(data) >= sizeReplay; good {
 				sa.OSeq, sa.Seq = uint64(native.Uint32(data)), uint64(native.Uint32(data[4:]))
-				s.bitmap[0] = native.Uint32(data[8:])
-				sa.Bitmap = s.bitmap[:1:1]
+				sa.Bitmap = s.Words(1)
+				sa.Bitmap[0] = native.Uint32(data[8:])
 			}
 		case attrReplayESN:
-			good = s.replayESN(data)
+			good = replayESN(s, data)
 		default:
 			good = false
 		}
@@ -214,12 +198,12 @@ func (d *decoder) saAttrs(s *saBlock, rest attrs) {
 	}
 }
 
-func (d *decoder) setAlgorithm(s *saBlock, into **sadb.Algorithm, data []byte, trunc bool) bool {
+func (d *decoder) setAlgorithm(s *sadb.Block, into **sadb.Algorithm, data []byte, trunc bool) bool {
 	a := *into
 	if a == nil {
-		a = s.alg()
+		a = s.Algorithm()
 	}
-	if !d.algorithm(a, data, trunc) {
+	if !d.algorithm(s, a, data, trunc) {
 		return false
 	}
 	*into = a
@@ -243,25 +227,33 @@ func setOutputMark(sa *sadb.SA, data []byte, mask bool) bool {
 }
 
 // replayESN decodes struct xfrm_replay_state_esn.
-func (s *saBlock) replayESN(b []byte) bool {
-	if len(b) < sizeReplayESN {
+func replayESN(s *sadb.Block, b []byte) bool {
+	n, ok := esnWords(b)
+	if !ok {
 		return false
 	}
-	n := native.Uint32(b)
-	if n > maxESNBits/32 || len(b) < sizeReplayESN+4*int(n) {
-		return false
-	}
-	sa := &s.sa
-	sa.OSeq = uint64(native.Uint32(b[12:]))<<32 | uint64(native.Uint32(b[4:]))
-	sa.Seq = uint64(native.Uint32(b[16:]))<<32 | uint64(native.Uint32(b[8:]))
-	sa.Window, sa.BitmapLen = native.Uint32(b[20:]), n
-	if n <= uint32(len(s.bitmap)) {
-		sa.Bitmap = s.bitmap[:n:n]
-	} else {
-		sa.Bitmap = make([]uint32, n)
-	}
+	sa := &s.SA
+	sa.OSeq, sa.Seq = esnCounters(b)
+	sa.Window, sa.BitmapLen = native.Uint32(b[20:]), uint32(n)
+	sa.Bitmap = s.Words(n)
 	for i := range sa.Bitmap {
 		sa.Bitmap[i] = native.Uint32(b[sizeReplayESN+4*i:])
 	}
 	return true
+}
+
+// esnWords returns the length of the bitmap of struct xfrm_replay_state_esn; ok
+// is false when that is not all there.
+func esnWords(b []byte) (n int, ok bool) {
+	if len(b) < sizeReplayESN {
+		return 0, false
+	}
+	words := native.Uint32(b)
+	return int(words), words <= maxESNBits/32 && len(b) >= sizeReplayESN+4*int(words)
+}
+
+// esnCounters returns both counters, high words included.
+func esnCounters(b []byte) (oseq, seq uint64) {
+	return uint64(native.Uint32(b[12:]))<<32 | uint64(native.Uint32(b[4:])),
+		uint64(native.Uint32(b[16:]))<<32 | uint64(native.Uint32(b[8:]))
 }

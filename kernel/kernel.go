@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -50,12 +51,16 @@ type Kernel struct {
 	pid uint32
 	// write carries changes, read dumps: a long dump must not hold back a
 	// change of role.
-	write, read *requester
-	links       *links
-	routing     *routing
-	encoder     encoder
-	tags        tags
-	resyncs     atomic.Uint64
+	// scan is apart from read because a scan waits for whoever looks at it, who
+	// may want a dump meanwhile.
+	write, read, scan *requester
+	links             *links
+	routing           *routing
+	encoder           encoder
+	tags              tags
+	resyncs           atomic.Uint64
+	// scanSeed makes fingerprints worthless outside this process.
+	scanSeed maphash.Seed
 }
 
 // New opens the network namespace of the calling thread. Everything the Kernel
@@ -64,7 +69,8 @@ type Kernel struct {
 // It dumps the policies once: to learn the indexes in use, and to find out
 // whether it may. Without CAP_NET_ADMIN the error is fs.ErrPermission.
 func New(opt Options) (*Kernel, error) {
-	k := &Kernel{log: opt.Logger, now: opt.Now, eventBuffer: opt.EventBuffer, skipOwn: opt.SkipOwn}
+	k := &Kernel{log: opt.Logger, now: opt.Now, eventBuffer: opt.EventBuffer, skipOwn: opt.SkipOwn,
+		scanSeed: maphash.MakeSeed()}
 	if k.eventBuffer <= 0 {
 		k.eventBuffer = eventRecvBuffer
 	}
@@ -97,10 +103,20 @@ func (k *Kernel) open() (err error) {
 		})
 		return sock, err
 	}
+	openScan := func() (*socket, error) {
+		sock, err := open()
+		if err == nil {
+			sock.buf = make([]byte, scanBuffer)
+		}
+		return sock, err
+	}
 	if k.write, err = newRequester(open, k.pid); err != nil {
 		return err
 	}
 	if k.read, err = newRequester(open, k.pid); err != nil {
+		return err
+	}
+	if k.scan, err = newRequester(openScan, k.pid); err != nil {
 		return err
 	}
 	if err := k.ns.do(func() (err error) { k.links, err = openLinks(); return err }); err != nil {
@@ -114,7 +130,7 @@ func (k *Kernel) open() (err error) {
 // until their context ends.
 func (k *Kernel) Close() error {
 	var errs []error
-	for _, r := range []*requester{k.write, k.read} {
+	for _, r := range []*requester{k.write, k.read, k.scan} {
 		if r != nil {
 			errs = append(errs, r.close())
 		}

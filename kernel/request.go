@@ -48,6 +48,16 @@ func (r *requester) close() error {
 // the answer. f's payload is valid during the call only. After an error of f
 // or the end of ctx the rest of the answer is read and dropped.
 func (r *requester) request(ctx context.Context, typ, flags uint16, payload []byte, f func(m message) error) error {
+	return r.ask(ctx, typ, flags, payload, f, nil)
+}
+
+// datagrams is request without payload; it calls end behind the messages of some
+// datagrams, as many as there is room for, until when their payloads are valid.
+func (r *requester) datagrams(ctx context.Context, typ, flags uint16, f func(m message) error, end func() error) error {
+	return r.ask(ctx, typ, flags, nil, f, end)
+}
+
+func (r *requester) ask(ctx context.Context, typ, flags uint16, payload []byte, f func(m message) error, end func() error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -76,6 +86,10 @@ func (r *requester) request(ctx context.Context, typ, flags uint16, payload []by
 			}
 		}
 		return false
+	}, func() {
+		if end != nil && failed == nil {
+			failed = end()
+		}
 	})
 	if err == nil && verdict.errno != 0 {
 		err = verdict.error()
@@ -100,15 +114,14 @@ func (r *requester) batch(b []byte, first uint32, n int, fail func(i int, res re
 			fail(int(i), result{errno, text})
 		}
 		return i == uint32(n)-1
-	})
+	}, nil)
 }
 
-// answers reads until f is done. A socket that fails is replaced: it may hold
-// the rest of an answer.
-func (r *requester) answers(f func(m message) (done bool)) error {
-	r.sock.limit(answerTime)
+// answers reads until f is done, and calls end, if not nil, behind datagrams as
+// many as there is room for. A socket that fails is replaced: it may hold the rest of an answer.
+func (r *requester) answers(f func(m message) (done bool), end func()) error {
 	for {
-		datagram, err := r.sock.recv()
+		datagram, err := r.sock.answer()
 		if err != nil {
 			if fresh, oerr := r.open(); oerr == nil {
 				_ = r.sock.close()
@@ -116,14 +129,20 @@ func (r *requester) answers(f func(m message) (done bool)) error {
 			}
 			return err
 		}
-		for rest := messages(datagram); ; {
+		done := false
+		for rest := messages(datagram); !done; {
 			m, ok := rest.next()
 			if !ok {
 				break
 			}
-			if f(m) {
-				return nil
-			}
+			done = f(m)
+		}
+		if end != nil && (done || !r.sock.keep(datagram)) {
+			r.sock.at = 0
+			end()
+		}
+		if done {
+			return nil
 		}
 	}
 }

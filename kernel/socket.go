@@ -22,6 +22,7 @@ type socket struct {
 	file *os.File
 	raw  syscall.RawConn
 	buf  []byte
+	at   int // where in buf the next datagram goes, see answer
 }
 
 // openSocket opens a netlink socket on the calling thread's namespace and
@@ -100,36 +101,70 @@ func (s *socket) send(b []byte) error {
 // interrupt makes a pending read, and every later one, fail.
 func (s *socket) interrupt() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
 
-// limit lets reads fail that take longer than d.
-func (s *socket) limit(d time.Duration) { _ = s.file.SetReadDeadline(time.Now().Add(d)) }
+// answer is recv for what the kernel has to say at once: it has answered before
+// the system call that asked returned, so a deadline is set only where nothing is
+// there. (Each deadline costs a look at the clock.)
+func (s *socket) answer() ([]byte, error) {
+	r := received{err: unix.EAGAIN}
+	if err := s.raw.Control(func(fd uintptr) { r.from(fd, s.buf[s.at:]) }); err != nil {
+		return nil, fmt.Errorf("receive from netlink: %w", err)
+	}
+	if r.err != unix.EAGAIN {
+		return r.datagram(s.buf[s.at:])
+	}
+	_ = s.file.SetReadDeadline(time.Now().Add(answerTime))
+	defer s.file.SetReadDeadline(time.Time{})
+	return s.recv()
+}
 
 // recv waits for the next datagram, valid until the next call.
 func (s *socket) recv() ([]byte, error) {
-	var n int
-	var from unix.Sockaddr
-	var err error
-	rerr := s.raw.Read(func(fd uintptr) bool {
-		for {
-			n, from, err = unix.Recvfrom(int(fd), s.buf, unix.MSG_TRUNC)
-			if err == unix.EINTR {
-				continue
-			}
-			return err != unix.EAGAIN
-		}
-	})
-	if rerr != nil {
-		return nil, fmt.Errorf("receive from netlink: %w", rerr)
-	}
-	if err != nil {
+	var r received
+	if err := s.raw.Read(func(fd uintptr) bool {
+		r.from(fd, s.buf[s.at:])
+		return r.err != unix.EAGAIN
+	}); err != nil {
 		return nil, fmt.Errorf("receive from netlink: %w", err)
 	}
-	if nl, ok := from.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 {
+	return r.datagram(s.buf[s.at:])
+}
+
+// keep protects a datagram that has just been received from the next, and
+// reports whether there is room for that.
+func (s *socket) keep(datagram []byte) bool {
+	if s.at+len(datagram)+recvBuffer > len(s.buf) {
+		return false
+	}
+	s.at += len(datagram)
+	return true
+}
+
+// received is the outcome of one recvfrom.
+type received struct {
+	n      int
+	sender unix.Sockaddr
+	err    error
+}
+
+func (r *received) from(fd uintptr, buf []byte) {
+	for {
+		if r.n, r.sender, r.err = unix.Recvfrom(int(fd), buf, unix.MSG_TRUNC); r.err != unix.EINTR {
+			return
+		}
+	}
+}
+
+func (r *received) datagram(buf []byte) ([]byte, error) {
+	if r.err != nil {
+		return nil, fmt.Errorf("receive from netlink: %w", r.err)
+	}
+	if nl, ok := r.sender.(*unix.SockaddrNetlink); !ok || nl.Pid != 0 {
 		return nil, nil // not from the kernel
 	}
-	if n > len(s.buf) {
-		return nil, fmt.Errorf("receive from netlink: message of %d bytes, buffer of %d", n, len(s.buf))
+	if r.n > len(buf) {
+		return nil, fmt.Errorf("receive from netlink: message of %d bytes, buffer of %d", r.n, len(buf))
 	}
-	return s.buf[:n], nil
+	return buf[:r.n], nil
 }
 
 // message is one netlink message inside a datagram.

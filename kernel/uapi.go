@@ -82,8 +82,9 @@ const (
 	sizePolicyType = 6
 )
 
-// Offsets in struct xfrm_usersa_info.
+// Offsets in struct xfrm_usersa_info, which begins with struct xfrm_selector.
 const (
+	selIfindex = 48
 	saID       = 56
 	saSPI      = 72
 	saProto    = 76

@@ -20,22 +20,24 @@ type encapWatch struct {
 	ip4, ip6 atomic.Bool
 }
 
-// Dump implements engine.Kernel.
-func (w *encapWatch) Dump(ctx context.Context) (*sadb.Snapshot, error) {
-	snap, err := w.Kernel.Dump(ctx)
+// Scan implements engine.Kernel.
+func (w *encapWatch) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+	var ip4, ip6 bool
+	policies, err := w.Kernel.Scan(ctx, func(c *sadb.Chunk) error {
+		for i := range c.Readings {
+			if r := &c.Readings[i]; r.Encap {
+				ip4 = ip4 || r.Key.Dst.Is4()
+				ip6 = ip6 || !r.Key.Dst.Is4()
+			}
+		}
+		return f(c)
+	})
 	if err != nil {
 		return nil, err
 	}
-	var ip4, ip6 bool
-	for _, sa := range snap.SAs {
-		if sa.Encap != nil {
-			ip4 = ip4 || sa.Key.Dst.Is4()
-			ip6 = ip6 || !sa.Key.Dst.Is4()
-		}
-	}
 	w.ip4.Store(ip4)
 	w.ip6.Store(ip6)
-	return snap, nil
+	return policies, nil
 }
 
 // hold keeps port 4500 while such SAs are there and no IKE daemon has it.

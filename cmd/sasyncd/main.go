@@ -50,6 +50,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "problem", w.Error())
 	}
+	profile(log)
 	p, err := build(c, f, log)
 	if err == nil {
 		err = p.Run(context.Background())

@@ -16,6 +16,7 @@ import (
 // own with empty tables.
 type Subject interface {
 	Dump(ctx context.Context) (*sadb.Snapshot, error)
+	Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error)
 	Apply(ctx context.Context, ops []sadb.Op) []error
 	Watch(ctx context.Context) (<-chan sadb.Event, error)
 }
@@ -65,6 +66,8 @@ type check struct {
 	*testing.T
 	Bench
 	ctx context.Context
+	// known is what each fingerprint stood for.
+	known map[uint64]*sadb.SA
 }
 
 func (c *check) must(ops ...sadb.Op) {
@@ -90,7 +93,45 @@ func (c *check) dump() *sadb.Snapshot {
 	if err != nil {
 		c.Fatal(err)
 	}
+	c.scan(snap)
 	return snap
+}
+
+// scan wants a scan to tell what a dump has just told, and each fingerprint to
+// stand for one configuration.
+func (c *check) scan(snap *sadb.Snapshot) {
+	c.Helper()
+	if c.known == nil {
+		c.known = make(map[uint64]*sadb.SA)
+	}
+	n := 0
+	policies, err := c.Scan(c.ctx, func(chunk *sadb.Chunk) error {
+		for i := range chunk.Readings {
+			if n == len(snap.SAs) {
+				return errors.New("more sas in a scan than in a dump")
+			}
+			r, want := &chunk.Readings[i], snap.SAs[n]
+			n++
+			sa, err := chunk.SA(i)
+			if err != nil {
+				return err
+			}
+			if r.Key != want.Key || !cmp.Equal(r.Counters, want.Counters) || r.Used != want.Used || r.Tag != want.Tag || r.Age-want.Age > 1 {
+				c.Errorf("a scan tells %+v of %+v", r, want)
+			}
+			if !sadb.SameConfig(sa, want) {
+				c.Errorf("a scan decodes %+v, a dump %+v", sa, want)
+			}
+			if old := c.known[r.Config]; r.Config != 0 && old != nil && !sadb.SameConfig(old, sa) {
+				c.Errorf("one fingerprint for %+v and %+v", old, sa)
+			}
+			c.known[r.Config] = sa
+		}
+		return nil
+	})
+	if err != nil || n != len(snap.SAs) || len(policies) != len(snap.Policies) {
+		c.Errorf("a scan tells %d sas and %d policies of %d and %d: %v", n, len(policies), len(snap.SAs), len(snap.Policies), err)
+	}
 }
 
 // one returns the only SA in the tables.

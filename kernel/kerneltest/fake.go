@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type tables struct {
 	fault     func(sadb.Op) error
 	saTag     uint32
 	polTag    uint32
+	configs   uint64 // fingerprints given out
 	resyncs   uint64
 	applied   map[sadb.OpKind]int
 }
@@ -88,6 +90,43 @@ func (k *Kernel) Dump(ctx context.Context) (*sadb.Snapshot, error) {
 		snap.Policies = append(snap.Policies, p.view(now))
 	}
 	return snap, nil
+}
+
+// scanChunk is how many SAs Scan hands out at a time: few, so that the ends of
+// chunks are met in small tests too.
+const scanChunk = 3
+
+// Scan hands out a copy of the tables as the real one does. They may change
+// between chunks; what is new then is not shown.
+func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+	k.mu.Lock()
+	list := slices.Clone(k.sas)
+	k.mu.Unlock()
+	for part := range slices.Chunk(list, scanChunk) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c := sadb.Chunk{}
+		var whole []*sadb.SA
+		k.mu.Lock()
+		now := k.now().Unix()
+		for _, s := range part {
+			if !s.gone {
+				c.Readings = append(c.Readings, s.reading(now))
+				whole = append(whole, s.view(now))
+			}
+		}
+		k.mu.Unlock()
+		c.SA = func(i int) (*sadb.SA, error) { return whole[i], nil }
+		if err := f(&c); err != nil {
+			return nil, err
+		}
+	}
+	snap, err := k.Dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snap.Policies, nil
 }
 
 // Apply executes ops in order, as the real one does.

@@ -14,8 +14,10 @@ import (
 // seconds as the real kernel keeps them.
 type sa struct {
 	sadb.SA
-	added, used int64 // used 0: never
-	dying       bool  // its soft limit has been announced
+	config      uint64 // another one with each change of the configuration
+	added, used int64  // used 0: never
+	gone        bool   // no longer in the table
+	dying       bool   // its soft limit has been announced
 	timer       *time.Timer
 }
 
@@ -28,6 +30,19 @@ func (s *sa) view(now int64) *sadb.SA {
 		c.UseAge = uint64(max(0, now-s.used))
 	}
 	return &c
+}
+
+// reading returns what a scan shows.
+func (s *sa) reading(now int64) sadb.Reading {
+	v := s.view(now)
+	return sadb.Reading{Key: v.Key, Config: s.config, Counters: v.Counters, Age: v.Age, Used: v.Used, UseAge: v.UseAge,
+		Encap: v.Encap != nil, Tag: v.Tag}
+}
+
+// changed gives the SA another fingerprint.
+func (t *tables) changed(s *sa) {
+	t.configs++
+	s.config = t.configs
 }
 
 // locate finds an SA as __xfrm_state_lookup does: the marks of the table's SAs
@@ -71,6 +86,7 @@ func (k *Kernel) insertSA(in *sadb.SA) {
 		k.saTag++
 		s.Tag = 0xe5000000 | k.saTag&0xffffff
 	}
+	k.changed(s)
 	k.sas = slices.Insert(k.sas, 0, s)
 	k.announce(sadb.Event{Kind: sadb.EventPutSA, SA: s.view(now)}, k.process)
 	k.schedule(s, time.Second)
@@ -131,6 +147,7 @@ func (k *Kernel) updateSA(op sadb.Op) error {
 	if (s.Encap == nil) != (in.Encap == nil) || s.Encap != nil && s.Encap.Type != in.Encap.Type {
 		return refuse(op, unix.EINVAL)
 	}
+	k.changed(s)
 	s.Encap, s.Limits, s.dying = in.Encap, in.Limits, false
 	if in.OutputMark != nil || in.IfID != 0 {
 		s.OutputMark = in.OutputMark
@@ -158,6 +175,7 @@ func (k *Kernel) deleteSA(key sadb.SAKey) {
 func (t *tables) removeSA(s *sa) {
 	if i := slices.Index(t.sas, s); i >= 0 {
 		t.sas = slices.Delete(t.sas, i, i+1)
+		s.gone = true
 	}
 	if s.timer != nil {
 		s.timer.Stop()
@@ -180,6 +198,7 @@ func (k *Kernel) setCounters(op sadb.Op) error {
 			return refuse(op, unix.EINVAL)
 		}
 		s.Window = in.Window
+		k.changed(s)
 	}
 	if ring == inRing {
 		s.OSeq, s.Seq, s.Bitmap = in.OSeq, in.Seq, bitmap(in)
@@ -213,5 +232,7 @@ func (k *Kernel) FlushSA(proto uint8) {
 func (k *Kernel) Allocate(key sadb.SAKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.sas = slices.Insert(k.sas, 0, &sa{SA: sadb.SA{Key: key}, added: k.now().Unix()})
+	s := &sa{SA: sadb.SA{Key: key}, added: k.now().Unix()}
+	k.changed(s)
+	k.sas = slices.Insert(k.sas, 0, s)
 }

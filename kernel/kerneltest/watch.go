@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"context"
+	"slices"
 
 	"sasyncd/sync/sadb"
 )
@@ -96,6 +97,11 @@ func (t *tables) announce(ev sadb.Event, by int) {
 		}
 		e := ev
 		e.Own = by == w.process
+		if ev.SA != nil { // each watcher decodes its own
+			sa := *ev.SA
+			sa.Bitmap = slices.Clone(ev.SA.Bitmap)
+			e.SA = &sa
+		}
 		w.queue = append(w.queue, e)
 		w.signal()
 	}

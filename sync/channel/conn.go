@@ -34,8 +34,10 @@ type Conn struct {
 	dialled bool
 	remote  netip.AddrPort
 
-	read    []byte // reused between frames
-	size    int    // of the last frame
+	began   time.Time
+	limit   time.Duration // until when a piece must be accepted, since began
+	read    []byte        // reused between frames
+	size    int           // of the last frame
 	write   []byte
 	records atomic.Uint64
 
@@ -45,7 +47,7 @@ type Conn struct {
 }
 
 func newConn(t *tls.Conn, raw *meter, k *key, dialled bool, settle func(bool)) *Conn {
-	c := &Conn{tls: t, raw: raw, key: k.id, dialled: dialled, settle: settle}
+	c := &Conn{tls: t, raw: raw, key: k.id, dialled: dialled, settle: settle, began: time.Now()}
 	c.remote, _ = addrPort(raw.RemoteAddr())
 	_ = raw.SetReadDeadline(time.Now().Add(helloTimeout))
 	return c
@@ -100,7 +102,7 @@ func (c *Conn) FrameSize() int { return c.size }
 
 // WriteFrames writes encoded frames (wire.AppendFrame), small ones joined so
 // that they fill TLS records. Every piece must be accepted within
-// WriteTimeout. Any error is final: a part may have been sent.
+// WriteTimeout, or a second more. Any error is final: a part may have been sent.
 func (c *Conn) WriteFrames(frames ...[]byte) error {
 	buf := c.write[:0]
 	for _, f := range frames {
@@ -129,11 +131,22 @@ func (c *Conn) WriteFrames(frames ...[]byte) error {
 }
 
 func (c *Conn) writeChunk(b []byte) error {
-	if err := c.raw.SetWriteDeadline(time.Now().Add(WriteTimeout)); err != nil {
-		return fmt.Errorf("set deadline: %w", err)
+	// A deadline costs more than a short write. One that is less than a second
+	// older than it should be serves.
+	if now := time.Since(c.began); c.limit < now+WriteTimeout {
+		c.limit = now + WriteTimeout + time.Second
+		if err := c.raw.SetWriteDeadline(c.began.Add(c.limit)); err != nil {
+			return fmt.Errorf("set deadline: %w", err)
+		}
 	}
 	c.records.Add(uint64((len(b) + recordSize - 1) / recordSize))
-	if _, err := c.tls.Write(b); err != nil {
+	// TLS writes each record by itself; all of the piece go in one system call.
+	c.raw.cork()
+	_, err := c.tls.Write(b)
+	if ferr := c.raw.uncork(); err == nil {
+		err = ferr
+	}
+	if err != nil {
 		return fmt.Errorf("write %d bytes: %w", len(b), err)
 	}
 	return nil
@@ -167,10 +180,37 @@ func (c *Conn) settledAs(up bool) {
 	})
 }
 
-// meter counts the bytes of a connection.
+// meter counts the bytes of a connection, and joins what is written between cork
+// and uncork.
 type meter struct {
 	net.Conn
 	in, out atomic.Uint64
+
+	mu     sync.Mutex // TLS may answer the other side while frames are written
+	corked bool
+	buf    []byte
+}
+
+func (m *meter) cork() {
+	m.mu.Lock()
+	m.corked = true
+	m.mu.Unlock()
+}
+
+// uncork writes what has come since cork.
+func (m *meter) uncork() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.corked = false
+	if len(m.buf) == 0 {
+		return nil
+	}
+	n, err := m.Conn.Write(m.buf)
+	m.out.Add(uint64(n))
+	if m.buf = m.buf[:0]; cap(m.buf) > keepBuffer {
+		m.buf = nil
+	}
+	return err
 }
 
 func (m *meter) Read(b []byte) (int, error) {
@@ -180,6 +220,12 @@ func (m *meter) Read(b []byte) (int, error) {
 }
 
 func (m *meter) Write(b []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.corked {
+		m.buf = append(m.buf, b...)
+		return len(b), nil
+	}
 	n, err := m.Conn.Write(b)
 	m.out.Add(uint64(n))
 	return n, err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -106,17 +107,9 @@ func standbyLimits(l sadb.Limits) sadb.Limits {
 // oldestFirst orders SAs for installation. With templates that carry no SPI
 // the kernel sends on the SA that was installed last, so the newest must come
 // last. A dump lists the newest first; equal ages keep that order reversed.
-func oldestFirst(sas []*sadb.SA) []*sadb.SA {
-	out := slices.Clone(sas)
+func oldestFirst[T any](list []T, age func(T) uint64) []T {
+	out := slices.Clone(list)
 	slices.Reverse(out)
-	slices.SortStableFunc(out, func(a, b *sadb.SA) int {
-		switch {
-		case a.Age > b.Age:
-			return -1
-		case a.Age < b.Age:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(out, func(a, b T) int { return cmp.Compare(age(b), age(a)) })
 	return out
 }

@@ -365,10 +365,10 @@ func barePolicy(p *sadb.Policy) *sadb.Policy {
 // sumsOf returns the sums over what a kernel holds.
 func sumsOf(snap *sadb.Snapshot) (s sums) {
 	for _, sa := range snap.SAs {
-		s.add(wire.SAKeyDigest(sa.Key), wire.SADigest(bare(sa)))
+		s.add(partOf(wire.SAKeyDigest(sa.Key), wire.SADigest(bare(sa))))
 	}
 	for _, p := range snap.Policies {
-		s.add(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(barePolicy(p)))
+		s.add(partOf(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(barePolicy(p))))
 	}
 	return s
 }

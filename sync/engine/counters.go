@@ -39,15 +39,16 @@ func (r *receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
 // installed returns the SA as this standby's kernel shall hold it: the
 // outbound counter ahead by the margin and never below h, ages counted on.
 func (r *receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
-	c := *w.sa
-	c.Limits = w.limits
+	c := r.slabs.next()
+	*c = *w.sa
+	c.Limits = standbyLimits(w.sa.Limits)
 	c.OSeq = r.ahead(w, 0, h.oseq)
 	passed := uint64(max(now.Sub(w.at), 0) / time.Second)
 	c.Age += passed
 	if c.Used {
 		c.UseAge += passed
 	}
-	return &c
+	return c
 }
 
 // advanceShare is the part of the expected progress that an inbound counter is
@@ -80,7 +81,7 @@ func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
 // counterOps raises the kernel's counters to what w needs; none if they are
 // there already.
 func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
-	h, ok := r.have[w.sa.Key]
+	h, ok := r.holds(w.sa.Key)
 	if !ok || h.core != w.core {
 		return nil
 	}
@@ -103,28 +104,30 @@ func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []s
 }
 
 // setCounters takes a message of the counter stream.
-func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, entries []wire.CounterEntry) []sadb.Op {
-	r.counters, r.epoch = now, max(r.epoch, epoch)
+func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire.CounterEntry) []sadb.Op {
+	r.counters = now
 	var ops []sadb.Op
 	for _, e := range entries {
 		w := r.handles[e.Handle]
 		if w == nil {
 			continue
 		}
-		c := *w.sa
-		passed := uint64(max(now.Sub(w.at), 0) / time.Second)
-		c.Age += passed
-		c.Used = true
-		c.UseAge += passed
-		c.OSeq, c.Seq = max(c.OSeq, e.OSeq), max(c.Seq, e.Seq)
-		if moved := e.Packets - c.Packets; e.Packets > c.Packets && c.Dir == sadb.DirIn {
+		sa := w.sa
+		// Whole seconds move on with their date, or updates more often than
+		// one a second would stop the ages.
+		passed := max(now.Sub(w.at), 0) / time.Second
+		w.at = w.at.Add(passed * time.Second)
+		sa.Age += uint64(passed)
+		sa.Used = true
+		sa.UseAge += uint64(passed)
+		sa.OSeq, sa.Seq = max(sa.OSeq, e.OSeq), max(sa.Seq, e.Seq)
+		if moved := e.Packets - sa.Packets; e.Packets > sa.Packets && sa.Dir == sadb.DirIn {
 			r.in += moved
-		} else if e.Packets > c.Packets {
+		} else if e.Packets > sa.Packets {
 			r.out += moved
 		}
-		c.Bytes, c.Packets, c.Bitmap = e.Bytes, e.Packets, nil
-		w.sa, w.at = &c, now
-		w.rate.Report(c.Packets, mono)
+		sa.Bytes, sa.Packets, sa.Bitmap = e.Bytes, e.Packets, nil
+		w.rate.Report(sa.Packets, mono)
 		ops = append(ops, r.counterOps(now, w, 0)...)
 	}
 	return ops
@@ -149,8 +152,8 @@ func (r *receiver) raise(now time.Time) []sadb.Op {
 // the successor's, which is configured alike.
 func (r *receiver) retire(now time.Time) []sadb.Op {
 	var ops []sadb.Op
-	for k, h := range r.have {
-		w := r.want[k]
+	for k, have := range r.have {
+		w, h := r.want[k], *have
 		if w == nil || w.sa.Dir == sadb.DirIn || w.core != h.core {
 			continue
 		}
@@ -169,7 +172,7 @@ func (r *receiver) retire(now time.Time) []sadb.Op {
 func (r *receiver) rebase(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, w := range r.want {
-		h, ok := r.have[k]
+		h, ok := r.holds(k)
 		if !ok || h.core != w.core {
 			continue
 		}

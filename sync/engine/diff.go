@@ -83,7 +83,7 @@ func (g *group) published() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Su
 	}
 	for k, w := range g.rcv.want {
 		if !w.short { // withdrawn on purpose
-			sas[k] = w.core
+			sas[k] = coreDigest(w.sa)
 		}
 	}
 	for k, w := range g.rcv.wantPolicy {

@@ -22,12 +22,25 @@ const digestBuckets = 256
 // digestEvery is how often the sums are sent.
 const digestEvery = 5 * time.Second
 
-// sums are the buckets, kept up to date with every change. An item adds the
-// folded digest of its configuration to the bucket of its identity.
+// sums are the buckets, kept up to date with every change.
 type sums [digestBuckets]uint64
 
-func (s *sums) add(key, item wire.Sum)    { s[key.Bucket(digestBuckets)] += item.Fold() }
-func (s *sums) remove(key, item wire.Sum) { s[key.Bucket(digestBuckets)] -= item.Fold() }
+func (s *sums) add(p part)    { s[p.bucket] += p.fold }
+func (s *sums) remove(p part) { s[p.bucket] -= p.fold }
+
+// part is what one item adds to the sums: the folded digest of its
+// configuration, in the bucket of its identity. Both sides keep it for every
+// item, so that taking an item out costs no digest.
+type part struct {
+	fold   uint64
+	bucket uint8
+}
+
+func partOf(key, item wire.Sum) part {
+	return part{item.Fold(), uint8(key.Bucket(digestBuckets))}
+}
+
+func partOfSA(sa *sadb.SA) part { return partOf(wire.SAKeyDigest(sa.Key), wire.SADigest(sa)) }
 
 // sendDigest tells a standby the sums at this place of the stream.
 func (e *Engine) sendDigest(g *group, m *member, out *outStream, now time.Time) {
@@ -73,7 +86,7 @@ func (e *Engine) sendBuckets(m *member, req *wire.BucketRequest) {
 			e.refuse(m, "request for another number of buckets")
 			return
 		}
-		items := g.pub.buckets(req.Buckets)
+		items := g.pub.buckets(time.Now(), req.Buckets)
 		for _, b := range req.Buckets {
 			it := items[b]
 			for more := true; more; {
@@ -100,7 +113,7 @@ type bucket struct {
 }
 
 // buckets collects the items of some buckets, policies first.
-func (p *publisher) buckets(which []uint16) map[uint16]bucket {
+func (p *publisher) buckets(now time.Time, which []uint16) map[uint16]bucket {
 	out := make(map[uint16]bucket, len(which))
 	for _, b := range which {
 		out[b] = bucket{}
@@ -115,7 +128,10 @@ func (p *publisher) buckets(which []uint16) map[uint16]bucket {
 		put(wire.PolicyKeyDigest(&k), wire.Record{Kind: wire.PutPolicy, Policy: e.policy})
 	}
 	for k, e := range p.sas {
-		put(wire.SAKeyDigest(k), wire.Record{Kind: wire.PutSA, Handle: e.handle, SA: e.sa})
+		if n := uint16(e.part.bucket); slices.Contains(which, n) {
+			p.age(now, e)
+			put(wire.SAKeyDigest(k), wire.Record{Kind: wire.PutSA, Handle: e.handle, SA: e.sa})
+		}
 	}
 	for n, b := range out {
 		slices.SortFunc(b.keys, func(x, y wire.Sum) int { return bytes.Compare(x[:], y[:]) })
@@ -144,8 +160,8 @@ func (r *receiver) repairBucket(now time.Time, mono time.Duration, b *wire.Bucke
 	for _, k := range b.Keys {
 		keep[k] = true
 	}
-	for k := range r.want {
-		if d := wire.SAKeyDigest(k); uint16(d.Bucket(digestBuckets)) == b.Bucket && !keep[d] {
+	for k, w := range r.want {
+		if uint16(w.part.bucket) == b.Bucket && !keep[wire.SAKeyDigest(k)] {
 			r.forgetSA(k)
 			ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
 		}
@@ -161,22 +177,18 @@ func (r *receiver) repairBucket(now time.Time, mono time.Duration, b *wire.Bucke
 
 // wants notes a wanted SA and its place in the sums.
 func (r *receiver) wants(k sadb.SAKey, w *wantSA) {
-	r.unsum(k)
-	w.item = wire.SADigest(w.sa)
-	r.want[k] = w
-	r.sums.add(wire.SAKeyDigest(k), w.item)
-}
-
-func (r *receiver) unsum(k sadb.SAKey) {
 	if old := r.want[k]; old != nil {
-		r.sums.remove(wire.SAKeyDigest(k), old.item)
+		r.sums.remove(old.part)
 	}
+	w.part = partOfSA(w.sa)
+	r.want[k] = w
+	r.sums.add(w.part)
 }
 
 // forgetSA takes an SA out of what is wanted.
 func (r *receiver) forgetSA(k sadb.SAKey) {
 	if w := r.want[k]; w != nil {
-		r.unsum(k)
+		r.sums.remove(w.part)
 		delete(r.want, k)
 		delete(r.handles, w.handle)
 	}
@@ -185,14 +197,14 @@ func (r *receiver) forgetSA(k sadb.SAKey) {
 // wantsPolicy and forgetPolicy do the same for policies.
 func (r *receiver) wantsPolicy(w *wantPolicy) {
 	r.forgetPolicy(w.policy.Key)
-	w.item = wire.PolicyDigest(w.policy)
+	w.part = partOf(wire.PolicyKeyDigest(&w.policy.Key), wire.PolicyDigest(w.policy))
 	r.wantPolicy[w.policy.Key] = w
-	r.sums.add(wire.PolicyKeyDigest(&w.policy.Key), w.item)
+	r.sums.add(w.part)
 }
 
 func (r *receiver) forgetPolicy(k sadb.PolicyKey) {
 	if w := r.wantPolicy[k]; w != nil {
-		r.sums.remove(wire.PolicyKeyDigest(&k), w.item)
+		r.sums.remove(w.part)
 		delete(r.wantPolicy, k)
 	}
 }

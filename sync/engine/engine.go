@@ -123,6 +123,8 @@ type Engine struct {
 	dumpStale  bool // the reading under way is older than what is known
 	lastDump   time.Time
 	dumps      chan dumpResult
+	chunks     chan *sadb.Chunk // of the reading under way
+	chunkDone  chan struct{}
 	bypassed   bool // bypass policies may be in the kernel
 	calls      chan func()
 	ready      chan struct{}
@@ -136,9 +138,9 @@ type Engine struct {
 }
 
 type dumpResult struct {
-	snap *sadb.Snapshot
-	err  error
-	took time.Duration
+	policies []*sadb.Policy
+	err      error
+	took     time.Duration
 }
 
 // New returns an engine that does nothing until Run.
@@ -152,6 +154,8 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 		questions: make(map[uint32]*question),
 		ended:     make(chan struct{}),
 		dumps:     make(chan dumpResult, 1),
+		chunks:    make(chan *sadb.Chunk),
+		chunkDone: make(chan struct{}),
 		calls:     make(chan func()),
 		ready:     make(chan struct{}),
 	}
@@ -209,9 +213,12 @@ func (e *Engine) Run(ctx context.Context) error {
 				}
 				return fmt.Errorf("watch the kernel's tables: closed")
 			}
-			e.kernelEvent(ctx, ev)
+			e.kernelEvents(ctx, ev, events)
 		case ev := <-e.peers.Events():
 			e.peerEvent(ctx, ev)
+		case c := <-e.chunks:
+			e.scanned(c)
+			e.chunkDone <- struct{}{}
 		case r := <-e.dumps:
 			e.dumped(ctx, r)
 		case f := <-e.calls:
@@ -241,61 +248,6 @@ func (e *Engine) do(ctx context.Context, f func()) error {
 
 // mono is the monotonic time since the engine was made.
 func (e *Engine) mono() time.Duration { return time.Since(e.start) }
-
-// requestDump starts reading the kernel's tables, or has it done again after
-// the reading that is under way.
-func (e *Engine) requestDump(ctx context.Context) {
-	if e.dumping {
-		e.dumpAgain = true
-		return
-	}
-	e.dumping, e.dumpAgain, e.dumpStale, e.lastDump = true, false, false, time.Now()
-	for _, g := range e.order {
-		g.touched = newTouched()
-	}
-	go func() {
-		began := time.Now()
-		snap, err := e.kernel.Dump(ctx)
-		e.dumps <- dumpResult{snap, err, time.Since(began)}
-	}()
-}
-
-// dumpNow reads the kernel's tables while everything else waits, for the few
-// moments at which nothing may come between. A reading under way is older then
-// and is thrown away.
-func (e *Engine) dumpNow(ctx context.Context) (*sadb.Snapshot, error) {
-	e.dumpStale = e.dumping
-	return e.kernel.Dump(ctx)
-}
-
-func (e *Engine) dumped(ctx context.Context, r dumpResult) {
-	e.dumping = false
-	e.stats.Dumps++
-	e.stats.DumpTime = r.took
-	if r.err != nil {
-		e.stats.DumpErrors++
-		if ctx.Err() == nil {
-			e.log.Error("reading the kernel's tables failed", "err", r.err)
-		}
-		return
-	}
-	if e.dumpStale {
-		e.requestDump(ctx)
-		return
-	}
-	for _, g := range e.order {
-		e.groupDumped(ctx, g, g.pick(r.snap))
-	}
-	e.bypass(ctx, r.snap.Policies)
-	select {
-	case <-e.ready:
-	default:
-		close(e.ready)
-	}
-	if e.dumpAgain {
-		e.requestDump(ctx)
-	}
-}
 
 func (e *Engine) tick(ctx context.Context, now time.Time) {
 	e.clockStep(ctx, now)
@@ -386,7 +338,7 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 			ops = ops[len(chunk):]
 			for i, err := range e.kernel.Apply(ctx, chunk) {
 				op := chunk[i]
-				g.touch(op)
+				g.touchOp(e.dumping, op)
 				n++
 				retry, unknown := g.rcv.result(op, err)
 				again = append(again, retry...)
@@ -400,6 +352,7 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 		}
 		ops = again
 	}
+	g.rcv.slabs.reset()
 	return n
 }
 

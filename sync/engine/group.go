@@ -41,6 +41,8 @@ type group struct {
 	bumped      uint64    // the term for which counters were raised again
 
 	touched *touched
+	due     []wire.Record // published, not sent yet
+	scan    groupScan
 	foreign time.Time // when to look after a foreign change; zero: never
 	flushed bool      // the master's tables were flushed since the last dump
 	mapped  map[sadb.SAKey]mapping
@@ -92,6 +94,11 @@ func (g *group) setVIPs(vips []netip.Addr) {
 	g.vips = slices.Clone(vips)
 	slices.SortFunc(g.vips, netip.Addr.Compare)
 	g.scope = newScope(g.vips, g.whole, g.skip)
+	g.scan.void = true
+	if g.pub != nil {
+		g.pub.lookAgain()
+	}
+	g.rcv.lookAgain()
 }
 
 // pick picks the group's items out of a dump and judges their direction.
@@ -103,28 +110,37 @@ func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 			g.offloaded++
 		}
 		if dir, ok := g.scope.sa(sa); ok {
-			if !g.alone {
-				c := *sa // several groups look at one dump
-				sa = &c
-			}
+			sa = g.own(sa)
 			sa.Dir = dir
 			out.SAs = append(out.SAs, sa)
 		}
 	}
-	for _, p := range snap.Policies {
-		if g.scope.policy(p) {
-			out.Policies = append(out.Policies, p)
-		}
-	}
+	out.Policies = g.pickPolicies(snap.Policies)
 	return out
 }
 
-// touch notes that an operation changed an item while a dump may be under way.
-func (g *group) touch(op sadb.Op) {
-	if op.SA != nil {
-		g.touched.sas[op.SA.Key] = true
+func (g *group) pickPolicies(list []*sadb.Policy) (own []*sadb.Policy) {
+	for _, p := range list {
+		if g.scope.policy(p) {
+			own = append(own, p)
+		}
 	}
-	if op.Policy != nil {
+	return own
+}
+
+// touch notes that an SA changed while a reading is under way.
+func (g *group) touch(reading bool, k sadb.SAKey) {
+	if reading {
+		g.touched.sas[k] = true
+	}
+}
+
+// touchOp notes the same of an operation's item.
+func (g *group) touchOp(reading bool, op sadb.Op) {
+	if op.SA != nil {
+		g.touch(reading, op.SA.Key)
+	}
+	if op.Policy != nil && reading {
 		g.touched.policies[op.Policy.Key] = true
 	}
 }
@@ -140,47 +156,6 @@ func (g *group) state() wire.GroupState {
 		s.Have = g.rcv.pos
 	}
 	return s
-}
-
-// groupDumped compares a fresh dump with what is published or wanted.
-func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot) {
-	now := time.Now()
-	if g.offloaded != g.offloadedTold {
-		e.log.Warn("SAs offloaded to a device are not replicated: their IV is the bare sequence number", "group", g.name, "sas", g.offloaded)
-		g.offloadedTold = g.offloaded
-	}
-	if g.role == wire.RoleMaster {
-		if g.pub == nil {
-			if g.waitsForTail(now) {
-				return
-			}
-			g.tail = nil
-			g.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce})
-			g.pub.reconcile(now, snap, g.touched)
-			g.pub.journal.forget()
-			e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
-			e.broadcast(&wire.State{GroupState: g.state()})
-			return
-		}
-		e.publishDump(g, snap, g.touched)
-		return
-	}
-	if !g.known() {
-		return // following a master now would collide with what is here already
-	}
-	first := !g.rcv.adopted
-	g.rcv.observe(snap, g.touched)
-	if g.rcv.pos.Complete && !g.rcv.inSnap && !g.preparing {
-		ops := g.rcv.repair(now)
-		if n := countRepairs(ops); n > 0 {
-			e.stats.Repairs += uint64(n)
-			e.log.Warn("repaired what differed from the master", "group", g.name, "operations", n)
-		}
-		e.exec(ctx, g, ops)
-	}
-	if first {
-		e.follow(g, false)
-	}
 }
 
 // known reports whether the group's share of the kernel can be told: before the
@@ -199,8 +174,36 @@ func countRepairs(ops []sadb.Op) int {
 	return n
 }
 
+// eventBatch is how many changes of the kernel's tables are published at once.
+// A system call, a record and an answer for each would not keep up with an IKE
+// daemon in a hurry.
+const eventBatch = snapBatch
+
+// kernelEvents follows a change of the kernel's tables and those that wait
+// behind it.
+func (e *Engine) kernelEvents(ctx context.Context, ev sadb.Event, more <-chan sadb.Event) {
+	now := time.Now()
+	ok := true
+	for n := 1; ok; n++ {
+		e.kernelEvent(ctx, now, ev)
+		if n == eventBatch {
+			break
+		}
+		select {
+		case ev, ok = <-more: // its end is met by Run
+		default:
+			ok = false
+		}
+	}
+	for _, g := range e.order {
+		recs := g.due
+		g.due = nil
+		e.publish(g, recs)
+	}
+}
+
 // kernelEvent follows one change of the kernel's tables.
-func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
+func (e *Engine) kernelEvent(ctx context.Context, now time.Time, ev sadb.Event) {
 	switch ev.Kind {
 	case sadb.EventResync:
 		e.stats.Resyncs++
@@ -221,11 +224,10 @@ func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
 	if ev.Own {
 		return
 	}
-	now := time.Now()
 	for _, g := range e.order {
 		if g.role == wire.RoleMaster {
 			if g.pub != nil {
-				e.masterEvent(g, now, ev)
+				g.due = append(g.due, e.masterEvent(g, now, ev)...)
 			}
 		} else if g.concerns(ev) && g.foreign.IsZero() {
 			g.foreign = now.Add(foreignDelay)

@@ -12,6 +12,10 @@ import (
 type Kernel interface {
 	// Dump reads all SAs and policies.
 	Dump(ctx context.Context) (*sadb.Snapshot, error)
+	// Scan reads them too, handing all SAs to f, some at a time, and then
+	// returns the policies. It tells what Dump tells, at a fraction of the
+	// cost where little has changed.
+	Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error)
 	// Apply carries out ops in order, pipelined, and returns one error for
 	// each. Deleting what is absent succeeds; adding what exists fails with
 	// an error that is fs.ErrExist.

@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
-	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
@@ -53,8 +51,3 @@ func (j *journal) since(seq, head uint64) (e []journalEntry, ok bool) {
 
 // forget empties the journal, for what every peer gets by snapshot anyway.
 func (j *journal) forget() { j.entries, j.first = nil, 0 }
-
-// sortByHandle orders SAs newest first by their handles.
-func sortByHandle(sas []*sadb.SA, handle func(sadb.SAKey) uint32) {
-	slices.SortFunc(sas, func(a, b *sadb.SA) int { return cmp.Compare(handle(b.Key), handle(a.Key)) })
-}

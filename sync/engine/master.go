@@ -8,14 +8,11 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// publishDump sends what a dump shows to be new, holds back what is gone, and
-// sends the counters that moved.
-func (e *Engine) publishDump(g *group, snap *sadb.Snapshot, t *touched) {
+// publishDump is publishRead for a dump that nothing came between. A reading
+// under way is older.
+func (e *Engine) publishDump(g *group, snap *sadb.Snapshot) {
 	now := time.Now()
-	recs, gone := g.pub.reconcile(now, snap, t)
-	for _, r := range recs {
-		e.unhold(g, r)
-	}
+	recs, gone := g.pub.reconcile(now, snap, newTouched())
 	if g.holds.len() > 0 {
 		for _, sa := range snap.SAs {
 			g.holds.putSA(sa.Key)
@@ -23,6 +20,15 @@ func (e *Engine) publishDump(g *group, snap *sadb.Snapshot, t *touched) {
 		for _, p := range snap.Policies {
 			g.holds.putPolicy(p.Key)
 		}
+	}
+	e.publishRead(g, now, recs, gone)
+}
+
+// publishRead sends what a reading has shown to be new, holds back what is gone,
+// and sends the counters that moved.
+func (e *Engine) publishRead(g *group, now time.Time, recs []wire.Record, gone missing) {
+	for _, r := range recs {
+		e.unhold(g, r)
 	}
 	if g.flushed && !e.cfg.ForwardFlush {
 		g.pub.haunt(gone)
@@ -65,35 +71,35 @@ func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
 	return nil
 }
 
-func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) {
-	var recs []wire.Record
+// masterEvent returns what a change of the kernel's tables adds to the stream.
+func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wire.Record) {
 	switch ev.Kind {
 	case sadb.EventMapping:
 		g.noteMapping(now, ev)
 	case sadb.EventPutSA:
 		dir, ok := g.scope.sa(ev.SA)
 		if !ok {
-			return
+			return nil
 		}
-		sa := *ev.SA
+		sa := g.own(ev.SA)
 		sa.Dir = dir
-		g.touched.sas[sa.Key] = true
+		g.touch(e.dumping, sa.Key)
 		g.holds.putSA(sa.Key)
-		if r, ok := g.pub.putSA(now, &sa); ok {
+		if r, ok := g.pub.putSA(now, sa); ok {
 			recs = append(recs, r)
 		}
 	case sadb.EventDeleteSA, sadb.EventExpireSA:
 		if ev.Kind == sadb.EventExpireSA && !ev.Hard {
-			return
+			return nil
 		}
+		g.touch(e.dumping, ev.SA.Key)
 		if g.pub.sas[ev.SA.Key] == nil {
-			return
+			return nil
 		}
-		g.touched.sas[ev.SA.Key] = true
 		recs = e.goneSA(g, now, ev.SA.Key)
 	case sadb.EventPutPolicy:
 		if !g.scope.policy(ev.Policy) {
-			return
+			return nil
 		}
 		g.touched.policies[ev.Policy.Key] = true
 		g.holds.putPolicy(ev.Policy.Key)
@@ -102,17 +108,17 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) {
 		}
 	case sadb.EventDeletePolicy, sadb.EventExpirePolicy:
 		if ev.Kind == sadb.EventExpirePolicy && !ev.Hard {
-			return
+			return nil
 		}
 		if g.pub.policies[ev.Policy.Key] == nil {
-			return
+			return nil
 		}
 		g.touched.policies[ev.Policy.Key] = true
 		if g.holds.holdPolicy(ev.Policy.Key, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
 		}
 	}
-	e.publish(g, recs)
+	return recs
 }
 
 // followPromotion does the part of a promotion that may come after the VIPs:

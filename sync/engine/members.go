@@ -126,7 +126,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		})
 	case *wire.SnapBegin:
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
-			g.rcv.begin(msg.ID, msg.Seq)
+			g.rcv.begin(msg.ID, msg.Seq, msg.SAs)
 			g.expected = uint64(msg.SAs) + uint64(msg.Policies)
 			return true
 		})
@@ -149,8 +149,15 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		}
 	case *wire.Counters:
 		if g := e.receiving(m, msg.Stream); g != nil {
-			e.exec(ctx, g, g.rcv.setCounters(time.Now(), e.mono(), msg.Epoch, msg.Entries))
-			e.ack(m, g, msg.Stream)
+			now := time.Now()
+			e.exec(ctx, g, g.rcv.setCounters(now, now.Sub(e.start), msg.Entries))
+			// Only the last message of an epoch, which is not full, is answered: an
+			// epoch is held when all of it is, and answers to each would cost both
+			// sides more than the counters do.
+			if len(msg.Entries) < counterBatch {
+				g.rcv.epoch = max(g.rcv.epoch, msg.Epoch)
+				e.ack(m, g, msg.Stream)
+			}
 		}
 	case *wire.Ack:
 		e.acked(m, msg)
@@ -291,21 +298,24 @@ func (e *Engine) receiving(m *member, handle uint32) *group {
 }
 
 func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) {
-	now, mono := time.Now(), e.mono()
+	now := time.Now()
+	mono := now.Sub(e.start)
 	next := g.rcv.pos.Seq + 1
 	if b.First != next {
 		e.refuse(m, "numbers of the stream are not in order")
 		return
 	}
 	e.stats.RecordsReceived += uint64(len(b.Records))
-	var ops []sadb.Op
-	pending := newTouched()
+	ops := make([]sadb.Op, 0, 2*len(b.Records))
+	pending := g.rcv.pending
+	pending.reset()
 	for _, rec := range b.Records {
 		// What to do for a record depends on what the kernel has, so a second
 		// record for one item waits for the first.
 		if pending.has(rec) {
 			e.exec(ctx, g, ops)
-			ops, pending = nil, newTouched()
+			ops = ops[:0]
+			pending.reset()
 		}
 		pending.add(rec)
 		ops = append(ops, g.rcv.apply(now, mono, rec)...)

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -22,6 +24,24 @@ type publisher struct {
 	lastHandle uint32
 	journal    journal
 	sums       sums
+	began      time.Time
+
+	mark    uint64              // epoch that the reading under way will have been, or epoch
+	moved   []*pubSA            // whose counters moved since that reading began
+	sending []wire.CounterEntry // reused
+
+	// order is what the last reading showed, in its order; at is where the one
+	// under way probably is. The kernel lists SAs in the same order each time,
+	// the new ones first, and looking them up by identity costs more than all
+	// else that is done with one that has not changed.
+	order  []*pubSA
+	coming []*pubSA // as order, of the reading under way
+	at     int
+	found  int // how many published SAs it has found
+
+	// What the reading under way has found changed and new. It is published at
+	// its end: a reading may be given up, and what has got a number must be sent.
+	changed, fresh []foundSA
 
 	// out and in count the packets of all SAs; outs is what out was when the last
 	// epochs began, by number.
@@ -41,37 +61,54 @@ func (p *publisher) outAt(epoch uint64) uint64 {
 	return p.outs[epoch%outEpochs]
 }
 
-// pubSA is one published SA.
+// pubSA is one published SA. There may be very many.
 type pubSA struct {
-	sa     *sadb.SA // with the counters of the last collection
-	digest wire.Sum
-	handle uint32
-	moved  uint64 // epoch in which its counters moved last
-	seen   uint64 // epoch whose reading found it
+	sa     *sadb.SA // ours; with the counters of the last collection, and older ages
+	config uint64   // fingerprint of the reading that showed it as it is; 0: none
+	moved  uint64   // epoch in which its counters moved last; 0 for never
+	seen   uint64   // epoch whose reading found it
 
-	// When it was added and first used, on the monotonic clock: the kernel
-	// keeps dates, and after a step of the wall clock its ages are wrong.
-	born, used time.Time
+	// When it was added and (if it was) first used, since the publisher began,
+	// on the monotonic clock: the kernel keeps dates, and after a step of the
+	// wall clock its ages are wrong.
+	born, used time.Duration
+
+	part   part
+	place  int // in order, once the reading under way has shown it, in coming
+	handle uint32
 
 	// ghost: a flush took it from the kernel and `flushmode never` keeps it
 	// published, until it comes back or its lifetime ends on the standbys.
 	ghost bool
+	gone  bool // not published any more
 }
 
-// age sets the ages of e.sa to what the monotonic clock says.
-func (e *pubSA) age(now time.Time) {
-	e.sa.Age = uint64(now.Sub(e.born) / time.Second)
+// foundSA is an SA that a reading has shown and that is not published so.
+type foundSA struct {
+	sa     *sadb.SA
+	config uint64
+}
+
+// age sets the ages of e.sa to what the monotonic clock says. Nobody needs them
+// between two sendings.
+func (p *publisher) age(now time.Time, e *pubSA) {
+	since := now.Sub(p.began)
+	e.sa.Age = uint64((since - e.born) / time.Second)
 	if e.sa.Used {
-		if e.used.IsZero() {
-			e.used = now.Add(-time.Duration(min(e.sa.UseAge, e.sa.Age)) * time.Second)
-		}
-		e.sa.UseAge = uint64(now.Sub(e.used) / time.Second)
+		e.sa.UseAge = uint64((since - e.used) / time.Second)
 	}
+}
+
+// use notes the first use of an SA, by its age.
+func (p *publisher) use(now time.Time, e *pubSA, age uint64) {
+	since := now.Sub(p.began)
+	e.used = max(since-time.Duration(age)*time.Second, e.born)
 }
 
 type pubPolicy struct {
 	policy *sadb.Policy
 	digest wire.Sum
+	part   part
 	ghost  bool
 }
 
@@ -111,9 +148,10 @@ func coverOf(sa *sadb.SA) uint64 {
 	return maphash.Comparable(coverSeed, k)
 }
 
-func newPublisher(id wire.StreamID) *publisher {
+func newPublisher(id wire.StreamID, now time.Time) *publisher {
 	return &publisher{
 		stream:   id,
+		began:    now,
 		sas:      make(map[sadb.SAKey]*pubSA),
 		policies: make(map[sadb.PolicyKey]*pubPolicy),
 		cover:    make(map[uint64]int),
@@ -128,21 +166,24 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	if old != nil {
 		old.ghost = false
 		if sadb.SameConfig(old.sa, sa) {
-			p.noteCounters(now, old, sa)
+			p.noteCounters(now, old, &sa.Counters, sa.Used, sa.UseAge)
 			return wire.Record{}, false
 		}
 	}
-	d := wire.SADigest(sa)
 	if old == nil {
 		p.lastHandle++
-		old = &pubSA{handle: p.lastHandle, born: now.Add(-time.Duration(sa.Age) * time.Second)}
+		old = &pubSA{handle: p.lastHandle, born: now.Sub(p.began) - time.Duration(sa.Age)*time.Second}
 		p.sas[sa.Key] = old
 	} else {
 		p.uncover(old.sa)
-		p.sums.remove(wire.SAKeyDigest(sa.Key), old.digest)
+		p.sums.remove(old.part)
 	}
-	p.sums.add(wire.SAKeyDigest(sa.Key), d)
-	old.sa, old.digest, old.moved = sa, d, p.epoch
+	if sa.Used && (old.sa == nil || !old.sa.Used) {
+		p.use(now, old, sa.UseAge)
+	}
+	old.sa, old.config, old.part = sa, 0, partOfSA(sa)
+	p.sums.add(old.part)
+	p.move(old)
 	p.cover[coverOf(sa)]++
 	return p.append(now, wire.Record{Kind: wire.PutSA, Handle: old.handle, SA: sa}), true
 }
@@ -168,8 +209,12 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 		return wire.Record{}, false
 	}
 	delete(p.sas, key)
+	e.gone = true
+	if e.seen == p.mark {
+		p.found--
+	}
 	p.uncover(e.sa)
-	p.sums.remove(wire.SAKeyDigest(key), e.digest)
+	p.sums.remove(e.part)
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
 }
 
@@ -181,10 +226,11 @@ func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, boo
 			old.policy, old.ghost = pol, false
 			return wire.Record{}, false
 		}
-		p.sums.remove(wire.PolicyKeyDigest(&pol.Key), old.digest)
+		p.sums.remove(old.part)
 	}
-	p.sums.add(wire.PolicyKeyDigest(&pol.Key), d)
-	p.policies[pol.Key] = &pubPolicy{policy: pol, digest: d}
+	e := &pubPolicy{policy: pol, digest: d, part: partOf(wire.PolicyKeyDigest(&pol.Key), d)}
+	p.sums.add(e.part)
+	p.policies[pol.Key] = e
 	return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true
 }
 
@@ -195,8 +241,8 @@ func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record
 		return wire.Record{}, false
 	}
 	delete(p.policies, key)
-	p.sums.remove(wire.PolicyKeyDigest(&key), e.digest)
-	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: key}), true
+	p.sums.remove(e.part)
+	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: &key}), true
 }
 
 func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
@@ -206,124 +252,38 @@ func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 	return r
 }
 
-// noteCounters takes over the counters and ages of a fresh reading, which
-// becomes the publisher's. Counters
-// never go back: a dump is read without the SA's lock, so the two words of a
-// 64-bit counter may be torn once every 2^32 packets.
-func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
-	c := sa.Counters
-	c.OSeq, c.Seq = max(c.OSeq, e.sa.OSeq), max(c.Seq, e.sa.Seq)
-	old := &e.sa.Counters
-	if c.OSeq != old.OSeq || c.Seq != old.Seq || c.Bytes != old.Bytes || c.Packets != old.Packets {
-		e.moved = p.epoch
-	}
-	if d := c.Packets - old.Packets; c.Packets < old.Packets {
+// noteCounters takes over the counters of a fresh reading. Counters never go
+// back: a dump is read without the SA's lock, so the two words of a 64-bit
+// counter may be torn once every 2^32 packets.
+func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used bool, useAge uint64) {
+	own := &e.sa.Counters
+	if d := c.Packets - own.Packets; c.Packets < own.Packets {
 		// Another SA, or one that was reset: nothing is known of the difference.
-	} else if sa.Dir == sadb.DirIn {
+	} else if e.sa.Dir == sadb.DirIn {
 		p.in += d
 	} else {
 		p.out += d
 	}
-	sa.Counters = c
-	e.sa = sa
-	e.age(now)
-}
-
-// touched names what events changed while a dump was being read; for those the
-// dump is older than what is known.
-type touched struct {
-	sas      map[sadb.SAKey]bool
-	policies map[sadb.PolicyKey]bool
-}
-
-func newTouched() *touched {
-	return &touched{make(map[sadb.SAKey]bool), make(map[sadb.PolicyKey]bool)}
-}
-
-func (t *touched) has(r wire.Record) bool {
-	switch r.Kind {
-	case wire.PutSA:
-		return t.sas[r.SA.Key]
-	case wire.DelSA:
-		return t.sas[r.SAKey]
-	case wire.PutPolicy:
-		return t.policies[r.Policy.Key]
-	case wire.DelPolicy:
-		return t.policies[r.PolicyKey]
+	if c.OSeq > own.OSeq || c.Seq > own.Seq || c.Bytes != own.Bytes || c.Packets != own.Packets {
+		own.OSeq, own.Seq = max(c.OSeq, own.OSeq), max(c.Seq, own.Seq)
+		own.Bytes, own.Packets = c.Bytes, c.Packets
+		p.move(e)
 	}
-	return false
-}
-
-func (t *touched) add(r wire.Record) {
-	switch r.Kind {
-	case wire.PutSA:
-		t.sas[r.SA.Key] = true
-	case wire.DelSA:
-		t.sas[r.SAKey] = true
-	case wire.PutPolicy:
-		t.policies[r.Policy.Key] = true
-	case wire.DelPolicy:
-		t.policies[r.PolicyKey] = true
+	if !slices.Equal(own.Bitmap, c.Bitmap) {
+		own.Bitmap = append(own.Bitmap[:0], c.Bitmap...)
+	}
+	if used && !e.sa.Used {
+		e.sa.Used = true
+		p.use(now, e, useAge)
 	}
 }
 
-// missing are published items that a dump did not find.
-type missing struct {
-	sas      []sadb.SAKey
-	policies []sadb.PolicyKey
-}
-
-// reconcile compares what is published with a dump of the group's items and
-// returns the deltas for what is new or changed and the names of what is gone,
-// whose deletion is the engine's decision. It begins a new epoch of counters.
-func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([]wire.Record, missing) {
-	p.epoch++
-	var recs []wire.Record
-	// What is known needs no order; what is new is published oldest first.
-	var fresh []*sadb.SA
-	for _, sa := range snap.SAs {
-		if e := p.sas[sa.Key]; e == nil {
-			fresh = append(fresh, sa)
-			continue
-		} else if e.seen = p.epoch; t.sas[sa.Key] {
-			continue
-		}
-		if r, ok := p.putSA(now, sa); ok {
-			recs = append(recs, r)
-		}
+// move notes that counters moved.
+func (p *publisher) move(e *pubSA) {
+	if e.moved != p.mark {
+		e.moved = p.mark
+		p.moved = append(p.moved, e)
 	}
-	for _, sa := range oldestFirst(fresh) {
-		if t.sas[sa.Key] {
-			continue
-		}
-		if r, ok := p.putSA(now, sa); ok {
-			recs = append(recs, r)
-		}
-		p.sas[sa.Key].seen = p.epoch
-	}
-	seenPolicy := make(map[sadb.PolicyKey]bool, len(snap.Policies))
-	for _, pol := range snap.Policies {
-		seenPolicy[pol.Key] = true
-		if t.policies[pol.Key] {
-			continue
-		}
-		if r, ok := p.putPolicy(now, pol); ok {
-			recs = append(recs, r)
-		}
-	}
-	var gone missing
-	for k, e := range p.sas {
-		if e.seen != p.epoch && !e.ghost && !t.sas[k] {
-			gone.sas = append(gone.sas, k)
-		}
-	}
-	for k, e := range p.policies {
-		if !seenPolicy[k] && !t.policies[k] && !e.ghost {
-			gone.policies = append(gone.policies, k)
-		}
-	}
-	p.outs[p.epoch%outEpochs] = p.out
-	return recs, gone
 }
 
 // haunt keeps what a flush has taken from the kernel.
@@ -336,61 +296,27 @@ func (p *publisher) haunt(gone missing) {
 	}
 }
 
-// countersSince returns the counters of all SAs that moved after epoch.
+// countersSince returns the counters of all SAs that moved after epoch, by
+// handle. The result is valid until the next call.
 func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
-	var out []wire.CounterEntry
-	for _, e := range p.sas {
-		if e.moved > epoch {
-			out = append(out, wire.CounterEntry{Handle: e.handle, OSeq: e.sa.OSeq, Seq: e.sa.Seq,
-				Bytes: e.sa.Bytes, Packets: e.sa.Packets})
+	p.sending = p.sending[:0]
+	add := func(e *pubSA) {
+		p.sending = append(p.sending, wire.CounterEntry{Handle: e.handle, OSeq: e.sa.OSeq, Seq: e.sa.Seq,
+			Bytes: e.sa.Bytes, Packets: e.sa.Packets})
+	}
+	if epoch+1 == p.epoch && p.epoch == p.mark { // the rule
+		for _, e := range p.moved {
+			if !e.gone {
+				add(e)
+			}
+		}
+	} else {
+		for _, e := range p.sas {
+			if e.moved > epoch {
+				add(e)
+			}
 		}
 	}
-	return out
+	slices.SortFunc(p.sending, func(a, b wire.CounterEntry) int { return cmp.Compare(a.Handle, b.Handle) })
+	return p.sending
 }
-
-// cursor walks what is published for one peer's snapshot: policies first, then
-// SAs, oldest first. It holds names only, and what it yields is current at the
-// moment it is sent; what a delta has changed or deleted meanwhile is in the
-// same ordered sequence.
-type cursor struct {
-	policies []sadb.PolicyKey
-	sas      []sadb.SAKey
-}
-
-func (p *publisher) snapshot() *cursor {
-	c := &cursor{}
-	for k := range p.policies {
-		c.policies = append(c.policies, k)
-	}
-	sas := make([]*sadb.SA, 0, len(p.sas))
-	for _, e := range p.sas {
-		sas = append(sas, e.sa)
-	}
-	// Equal ages must come in the order of publication, which handles keep:
-	// oldestFirst reverses before its stable sort, so hand it the newest first.
-	sortByHandle(sas, func(k sadb.SAKey) uint32 { return p.sas[k].handle })
-	for _, sa := range oldestFirst(sas) {
-		c.sas = append(c.sas, sa.Key)
-	}
-	return c
-}
-
-// next returns up to n records, fewer only at the end.
-func (p *publisher) next(c *cursor, n int) []wire.Record {
-	var recs []wire.Record
-	for len(recs) < n && len(c.policies) > 0 {
-		if e := p.policies[c.policies[0]]; e != nil {
-			recs = append(recs, wire.Record{Kind: wire.PutPolicy, Policy: e.policy})
-		}
-		c.policies = c.policies[1:]
-	}
-	for len(recs) < n && len(c.sas) > 0 {
-		if e := p.sas[c.sas[0]]; e != nil {
-			recs = append(recs, wire.Record{Kind: wire.PutSA, Handle: e.handle, SA: e.sa})
-		}
-		c.sas = c.sas[1:]
-	}
-	return recs
-}
-
-func (c *cursor) done() bool { return len(c.policies) == 0 && len(c.sas) == 0 }

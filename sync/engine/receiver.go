@@ -40,29 +40,35 @@ type receiver struct {
 	want       map[sadb.SAKey]*wantSA
 	wantPolicy map[sadb.PolicyKey]*wantPolicy
 	handles    map[uint32]*wantSA
-	have       map[sadb.SAKey]haveSA
+	have       map[sadb.SAKey]*haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
 	sums       sums    // over what is wanted
 	tail       journal // the last deltas, for a new master that lacks them
-	out, in    uint64  // packets of all SAs, from the master's counters
+
+	scan  uint64 // number of the reading under way, or of the last
+	slabs slabs  // for the SAs of operations
+	// pending are the items of a message whose operations are not carried out.
+	pending *touched
+	out, in uint64 // packets of all SAs, from the master's counters
 }
 
+// wantSA is an SA that the master has published. There may be very many.
 type wantSA struct {
-	sa     *sadb.SA // as published, with the master's last counters
-	core   wire.Sum // digest of the configuration without limits
-	limits sadb.Limits
-	handle uint32
+	sa     *sadb.SA // ours: as published, with the master's last counters
+	core   uint64   // of the configuration without limits, see coreOf
+	limits uint64   // of the limits of a standby, see limitsOf
 	gen    uint64
 	at     time.Time // when sa was received: its ages count from here
 	rate   sadb.Rate
-	short  bool // the margin could not be kept: uncovered
 	failed error
-	item   wire.Sum // digest as published
+	part   part // of the sums
+	handle uint32
+	short  bool // the margin could not be kept: uncovered
 }
 
 type wantPolicy struct {
 	policy *sadb.Policy
-	item   wire.Sum // digest as published
+	part   part // of the sums
 	digest wire.Sum
 	gen    uint64
 	failed error
@@ -70,9 +76,11 @@ type wantPolicy struct {
 
 // haveSA is what is known of an SA in this kernel.
 type haveSA struct {
-	core   wire.Sum
-	limits sadb.Limits
+	core   uint64 // as in wantSA
+	limits uint64
 	keys   uint64 // of the key material; counters are tied to it
+	config uint64 // fingerprint of the reading that showed it so; 0: none
+	seen   uint64 // reading that found it
 	oseq   uint64
 	seq    uint64
 	// inbound: the SA ends here, so its oseq says nothing.
@@ -88,11 +96,24 @@ func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
 		handles:    make(map[uint32]*wantSA),
-		have:       make(map[sadb.SAKey]haveSA),
+		have:       make(map[sadb.SAKey]*haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
 		tail:       journal{limit: tailRecords},
+		pending:    newTouched(),
 	}
 }
+
+// coreOf tells configurations apart as coreDigest does, within this process and
+// at a fraction of the cost.
+func coreOf(sa *sadb.SA) uint64 {
+	c := *sa
+	c.Limits = sadb.Limits{}
+	var room [512]byte
+	return maphash.Bytes(keySeed, wire.AppendSAConfig(room[:0], &c))
+}
+
+// limitsOf tells limits apart.
+func limitsOf(l sadb.Limits) uint64 { return maphash.Comparable(keySeed, l) }
 
 // coreDigest is the digest of an SA's configuration without its limits, which
 // a standby changes on purpose and which the kernel can update in place, and
@@ -110,10 +131,18 @@ func policyDigest(p *sadb.Policy) wire.Sum {
 }
 
 func asHave(sa *sadb.SA) haveSA {
-	return haveSA{core: coreDigest(sa), limits: sa.Limits, keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
+	return haveSA{core: coreOf(sa), limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
 }
 
-// keySeed makes keysOf worthless outside this process.
+// holds returns what the kernel has of an SA.
+func (r *receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
+	if p := r.have[k]; p != nil {
+		return *p, true
+	}
+	return h, false
+}
+
+// keySeed makes keysOf, coreOf and limitsOf worthless outside this process.
 var keySeed = maphash.MakeSeed()
 
 // keysOf tells SAs with different key material apart. Two of one identity with
@@ -131,49 +160,34 @@ func keysOf(sa *sadb.SA) uint64 {
 	return h.Sum64()
 }
 
-// observe takes a dump of the group's items as what the kernel has. Items
-// named in t changed while the dump was read, so what is known of them stays.
-func (r *receiver) observe(snap *sadb.Snapshot, t *touched) {
-	have := make(map[sadb.SAKey]haveSA, len(snap.SAs))
-	for _, sa := range snap.SAs {
-		if !t.sas[sa.Key] {
-			old, ok := r.have[sa.Key]
-			h := old
-			if w := r.want[sa.Key]; ok && w != nil && w.core == old.core && sadb.SameButLimits(w.sa, sa) {
-				// As it was: no need to digest it again.
-				h.limits, h.oseq, h.seq, h.inbound = sa.Limits, sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
-			} else {
-				h = asHave(sa)
-			}
-			h.virgin = ok && old.virgin && old.oseq == h.oseq
-			have[sa.Key] = h
-		}
+// asInstalled is what the kernel has after sa was added. It is what w wants, but
+// for what was refused to be known.
+func (r *receiver) asInstalled(w *wantSA, sa *sadb.SA) haveSA {
+	if w == nil || !sadb.SameButLimits(w.sa, sa) {
+		h := asHave(sa)
+		h.virgin = true
+		return h
 	}
-	policies := make(map[sadb.PolicyKey]wire.Sum, len(snap.Policies))
-	for _, p := range snap.Policies {
-		if !t.policies[p.Key] {
-			policies[p.Key] = policyDigest(p)
-		}
-	}
-	for k := range t.sas {
-		if h, ok := r.have[k]; ok {
-			have[k] = h
-		}
-	}
-	for k := range t.policies {
-		if d, ok := r.havePolicy[k]; ok {
-			policies[k] = d
-		}
-	}
-	r.have, r.havePolicy, r.adopted = have, policies, true
+	return haveSA{core: w.core, limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq,
+		inbound: sa.Dir == sadb.DirIn, virgin: true}
 }
 
-// begin starts a snapshot of a stream. What is installed stays until the
-// snapshot is complete.
-func (r *receiver) begin(id wire.StreamID, seq uint64) {
+// mostExpected bounds the room that is made on a master's word; growing the maps
+// step by step costs more than all that is put into them.
+const mostExpected = 1 << 17
+
+// begin starts a snapshot of a stream, of about n SAs. What is installed stays
+// until the snapshot is complete.
+func (r *receiver) begin(id wire.StreamID, seq uint64, n uint32) {
 	if r.pos.StreamID != id {
 		// Handles belong to a stream.
-		r.handles = make(map[uint32]*wantSA)
+		r.handles = make(map[uint32]*wantSA, min(n, mostExpected))
+	}
+	if len(r.want) == 0 {
+		r.want = make(map[sadb.SAKey]*wantSA, min(n, mostExpected))
+	}
+	if len(r.have) == 0 {
+		r.have = make(map[sadb.SAKey]*haveSA, min(n, mostExpected))
 	}
 	r.tail.forget()
 	r.applied = 0
@@ -206,9 +220,9 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 		r.wantsPolicy(w)
 		return r.wantPolicyOps(w)
 	case wire.DelPolicy:
-		r.forgetPolicy(rec.PolicyKey)
-		if _, ok := r.havePolicy[rec.PolicyKey]; ok {
-			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: rec.PolicyKey}}}
+		r.forgetPolicy(*rec.PolicyKey)
+		if _, ok := r.havePolicy[*rec.PolicyKey]; ok {
+			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: *rec.PolicyKey}}}
 		}
 	}
 	return nil
@@ -216,25 +230,27 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 
 func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
 	w := r.want[rec.SA.Key]
-	core := coreDigest(rec.SA)
+	core := coreOf(rec.SA)
 	if w == nil || w.core != core {
 		r.forgetSA(rec.SA.Key)
 		w = &wantSA{core: core}
-	} else if w.handle != rec.Handle {
-		delete(r.handles, w.handle)
+	} else {
+		if w.handle != rec.Handle {
+			delete(r.handles, w.handle)
+		}
+		r.sums.remove(w.part)
+		w.part = part{}
 	}
-	r.unsum(rec.SA.Key)
-	w.sa, w.limits, w.handle, w.gen, w.at, w.failed = rec.SA, standbyLimits(rec.SA.Limits), rec.Handle, r.gen, now, nil
+	w.sa, w.limits, w.handle, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), rec.Handle, r.gen, now, nil
 	w.rate.Report(rec.SA.Packets, mono)
 	r.handles[rec.Handle] = w
-	delete(r.want, rec.SA.Key)
 	r.wants(rec.SA.Key, w)
 	return r.wantSAOps(now, w)
 }
 
 // wantSAOps returns what it takes to make the kernel's SA what w wants.
 func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
-	h, ok := r.have[w.sa.Key]
+	h, ok := r.holds(w.sa.Key)
 	if len(w.sa.Unknown) > 0 && !r.alike {
 		w.failed = errUnlike
 		return r.withdraw(w)
@@ -354,9 +370,8 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 	case sadb.OpAddSA:
 		w := r.want[op.SA.Key]
 		if err == nil {
-			h := asHave(op.SA)
-			h.virgin = true
-			r.have[op.SA.Key] = h
+			h := r.asInstalled(w, op.SA)
+			r.have[op.SA.Key] = &h
 		}
 		unknown = errors.Is(err, fs.ErrExist)
 		if w != nil {
@@ -364,8 +379,7 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 		}
 	case sadb.OpUpdateSA:
 		if h, ok := r.have[op.SA.Key]; ok && err == nil {
-			h.limits = op.SA.Limits
-			r.have[op.SA.Key] = h
+			h.limits, h.config = limitsOf(op.SA.Limits), 0
 		}
 	case sadb.OpDeleteSA:
 		if err == nil {
@@ -374,7 +388,6 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 	case sadb.OpSetCounters:
 		if h, ok := r.have[op.SA.Key]; ok && err == nil {
 			h.oseq, h.seq = op.SA.OSeq, op.SA.Seq
-			r.have[op.SA.Key] = h
 		} else if errors.Is(err, fs.ErrNotExist) {
 			delete(r.have, op.SA.Key)
 			if w := r.want[op.SA.Key]; w != nil {
@@ -440,7 +453,8 @@ func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	r.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 	r.counters = now
 	for k, e := range p.sas {
-		w := &wantSA{sa: e.sa, core: coreDigest(e.sa), limits: standbyLimits(e.sa.Limits), handle: e.handle, at: now}
+		p.age(now, e)
+		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), handle: e.handle, at: now}
 		w.rate.Report(e.sa.Packets, mono)
 		r.wants(k, w)
 	}

@@ -20,7 +20,7 @@ type standby struct {
 func newStandby(t *testing.T) *standby {
 	s := &standby{t, newReceiver(sadb.DefaultMargin(), true, false), newSimKernel()}
 	s.r.observe(&sadb.Snapshot{}, newTouched())
-	s.r.begin(wire.StreamID{Group: "g", Term: 1}, 0)
+	s.r.begin(wire.StreamID{Group: "g", Term: 1}, 0, 0)
 	return s
 }
 
@@ -41,7 +41,7 @@ func (s *standby) put(sa *sadb.SA, handle uint32) {
 }
 
 func (s *standby) counters(after time.Duration, e ...wire.CounterEntry) {
-	s.do(s.r.setCounters(time.Now(), after, 1, e))
+	s.do(s.r.setCounters(time.Now(), after, e))
 }
 
 func outbound(n int) *sadb.SA {

@@ -87,7 +87,7 @@ func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 		e.elector.Prepared(g.name, term)
 		return
 	}
-	e.publishDump(g, g.pick(snap), newTouched())
+	e.publishDump(g, g.pick(snap))
 	h.epoch, h.until = g.pub.epoch, time.Now().Add(handoverLimit)
 	g.handover = h
 	e.advanceHandover(g, time.Now())
@@ -136,7 +136,6 @@ type handover struct {
 func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	if !slices.Equal(g.vips, sortedAddrs(ev.VIPs)) && len(ev.VIPs) > 0 {
 		g.setVIPs(ev.VIPs)
-		g.rcv.adopted = false // what belongs to the group is not known yet
 		e.requestDump(ctx)
 	}
 	g.preparing = false
@@ -205,7 +204,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	}
 	g.trail = nil
 	for _, w := range g.rcv.want {
-		if w.limits != w.sa.Limits {
+		if standbyLimits(w.sa.Limits) != w.sa.Limits {
 			sa := *w.sa
 			sa.Limits = w.sa.Limits
 			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})

@@ -317,6 +317,7 @@ func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
 	s := &sadb.Snapshot{}
 	for _, key := range slices.Backward(k.order) {
 		c := *k.sas[key]
+		c.Bitmap = slices.Clone(c.Bitmap)
 		c.Age = k.ageOf(key)
 		s.SAs = append(s.SAs, &c)
 	}
@@ -325,6 +326,25 @@ func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
 		s.Policies = append(s.Policies, &c)
 	}
 	return s, nil
+}
+
+// Scan hands out what Dump does, five at a time. The fingerprint is the digest's.
+func (k *simKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+	snap, err := k.Dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for part := range slices.Chunk(snap.SAs, 5) {
+		c := &sadb.Chunk{SA: func(i int) (*sadb.SA, error) { sa := *part[i]; return &sa, nil }}
+		for _, sa := range part {
+			c.Readings = append(c.Readings, sadb.Reading{Key: sa.Key, Config: wire.SADigest(sa).Fold(), Counters: sa.Counters,
+				Age: sa.Age, UseAge: sa.UseAge, Used: sa.Used, Tag: sa.Tag})
+		}
+		if err := f(c); err != nil {
+			return nil, err
+		}
+	}
+	return snap.Policies, nil
 }
 
 func (k *simKernel) Watch(context.Context) (<-chan sadb.Event, error) {
@@ -405,6 +425,11 @@ func (k *simKernel) apply(op sadb.Op, own bool) error {
 		ev = sadb.Event{Kind: sadb.EventDeletePolicy, Policy: old}
 	}
 	ev.Own = own
+	if ev.SA != nil {
+		c := *ev.SA // theirs
+		c.Bitmap = slices.Clone(c.Bitmap)
+		ev.SA = &c
+	}
 	for _, w := range k.watchers {
 		select {
 		case w <- ev:

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -144,11 +145,24 @@ func (e *Engine) Groups() []wire.GroupState {
 
 // tellGroups keeps Groups up to date.
 func (e *Engine) tellGroups() {
+	was := e.told.Load()
+	same := was != nil
+	for i, g := range e.order {
+		same = same && sameState((*was)[i], g.state())
+	}
+	if same {
+		return
+	}
 	out := make([]wire.GroupState, 0, len(e.order))
 	for _, g := range e.order {
 		out = append(out, g.state())
 	}
 	e.told.Store(&out)
+}
+
+func sameState(a, b wire.GroupState) bool {
+	return a.Name == b.Name && a.Role == b.Role && a.Term == b.Term && a.Reason == b.Reason && a.InSync == b.InSync &&
+		a.Have == b.Have && slices.Equal(a.VIPs, b.VIPs)
 }
 
 func (e *Engine) status(now time.Time, whole bool) Status {

@@ -59,6 +59,11 @@ func (e *Engine) request(m *member, req *wire.Request) {
 				recs := make([]wire.Record, len(chunk))
 				for i, je := range chunk {
 					recs[i] = je.rec
+					if je.rec.Kind == wire.PutSA {
+						if p := g.pub.sas[je.rec.SA.Key]; p != nil && p.sa == je.rec.SA {
+							g.pub.age(now, p)
+						}
+					}
 					recs[i].SentAge = uint64(now.Sub(je.at).Microseconds())
 				}
 				first := req.Have.Seq + 1
@@ -86,17 +91,17 @@ func (m *member) newStream(ms *membership) *outStream {
 func (e *Engine) sendSnapshot(g *group, m *member, out *outStream) {
 	e.stats.SnapshotsSent++
 	out.snapshot = true
-	out.cursor = g.pub.snapshot()
+	out.cursor = g.pub.snapshot(out.began)
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
 	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
 	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
-	e.pump(g, m, out)
+	e.pump(g, m, out, out.began)
 }
 
 // pump sends as much of a snapshot as the window allows.
-func (e *Engine) pump(g *group, m *member, out *outStream) {
+func (e *Engine) pump(g *group, m *member, out *outStream, now time.Time) {
 	for out.cursor != nil && out.sent-out.acked < snapWindow {
-		recs := g.pub.next(out.cursor, snapBatch)
+		recs := g.pub.next(now, out.cursor, snapBatch)
 		for _, r := range recs {
 			if r.Kind == wire.PutSA {
 				out.sas++
@@ -150,7 +155,8 @@ func (e *Engine) sendCounters(g *group, now time.Time) {
 	}
 }
 
-// counterBatch is how many counters travel in one message: at most 20 bytes
+// counterBatch is how many counters travel in one message, fewer in the last of
+// an epoch (which may be none): at most 20 bytes
 // each, far below a frame's limit, and one short batch for the standby's
 // kernel.
 const counterBatch = 1000
@@ -167,13 +173,13 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 		return // what moved stays marked; the latest values go when there is room
 	}
 	entries := g.pub.countersSince(out.sentEpoch)
-	slices.SortFunc(entries, func(a, b wire.CounterEntry) int { return int(int64(a.Handle) - int64(b.Handle)) })
 	out.sentEpoch = g.pub.epoch
 	e.stats.CountersSent += uint64(len(entries))
 	out.counters += uint64(len(entries))
-	// An empty message still says that the master is alive and idle.
-	for first := true; first || len(entries) > 0; first = false {
-		n := min(len(entries), counterBatch)
+	// The last message is one that is not full. An empty one also says that the
+	// master is alive and idle.
+	for n := counterBatch; n == counterBatch; {
+		n = min(len(entries), counterBatch)
 		if !e.send(m, &wire.Counters{Stream: out.handle, Epoch: g.pub.epoch, Entries: entries[:n]}) {
 			return
 		}
@@ -192,13 +198,14 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 			e.refuse(m, "acknowledged what was never sent")
 			return
 		}
-		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, time.Now()
+		now := time.Now()
+		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, now
 		if a.SnapDone && !out.snapDone {
-			out.snapDone, out.finishedAt = true, time.Now()
+			out.snapDone, out.finishedAt = true, now
 			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.finishedAt.Sub(out.began))
 		}
-		e.pump(g, m, out)
-		e.advanceHandover(g, time.Now())
+		e.pump(g, m, out, now)
+		e.advanceHandover(g, now)
 		return
 	}
 }

@@ -124,6 +124,7 @@ func (o *owner) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	o.input(ctx, inTargets{t: o.targets})
+	var armed time.Time // when the timer runs out
 	for {
 		var events chan<- Event
 		var head Event
@@ -136,7 +137,12 @@ func (o *owner) run(ctx context.Context) {
 		if o.held {
 			msgs = nil
 		}
-		timer.Reset(o.rest())
+		// Every message moves the time by which the next must have come. The timer
+		// follows when it has run out, not each time.
+		if at := o.due(); armed.IsZero() || at.Before(armed) {
+			armed = at
+			timer.Reset(max(time.Until(at), 0))
+		}
 		select {
 		case ev := <-o.in:
 			o.input(ctx, ev)
@@ -145,6 +151,7 @@ func (o *owner) run(ctx context.Context) {
 		case events <- head:
 			o.taken()
 		case <-timer.C:
+			armed = time.Time{}
 			o.wear()
 			o.step(nil)
 			if o.session == nil {
@@ -157,16 +164,16 @@ func (o *owner) run(ctx context.Context) {
 	}
 }
 
-// rest returns how long nothing is due.
-func (o *owner) rest() time.Duration {
-	d := time.Hour
-	if at := o.m.Deadline(); !at.IsZero() {
-		d = time.Until(at)
+// due returns when something may have to be done at the latest.
+func (o *owner) due() time.Time {
+	at := o.m.Deadline()
+	if o.session == nil && o.targets.named() && (at.IsZero() || o.targets.next.Before(at)) {
+		at = o.targets.next
 	}
-	if o.session == nil && o.targets.named() {
-		d = min(d, time.Until(o.targets.next))
+	if at.IsZero() {
+		at = time.Now().Add(time.Hour)
 	}
-	return max(d, 0)
+	return at
 }
 
 // stop closes what is open and waits for the goroutines.

@@ -2,6 +2,8 @@ package peer
 
 import (
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"sasyncd/sync/channel"
@@ -50,6 +52,9 @@ type Session struct {
 	owner   *owner
 	since   time.Time
 
+	encoding sync.Mutex // guards scratch
+	scratch  []byte
+
 	// All below is guarded by owner.mu.
 	up       bool
 	sender   *line
@@ -83,7 +88,7 @@ func (s *Session) Version() uint16 { return s.version }
 // with wire.ByeSlow, it will come back and resynchronise), or when the message
 // cannot be encoded, which is logged. The message may be reused afterwards.
 func (s *Session) Send(m wire.Message) bool {
-	frame, err := wire.AppendFrame(nil, m)
+	frame, err := s.encode(m)
 	if err != nil {
 		s.owner.log.Error("cannot send a message", "error", err)
 		return false
@@ -98,6 +103,24 @@ func (s *Session) Send(m wire.Message) bool {
 	s.sender.poke()
 	return true
 }
+
+// encode returns the frame of a message in memory of just its size, which is
+// known only when it has been made.
+func (s *Session) encode(m wire.Message) ([]byte, error) {
+	s.encoding.Lock()
+	defer s.encoding.Unlock()
+	b, err := wire.AppendFrame(s.scratch[:0], m)
+	if err != nil {
+		return nil, err
+	}
+	if s.scratch = b; cap(b) > keepScratch {
+		s.scratch = nil
+	}
+	return slices.Clone(b), nil
+}
+
+// keepScratch bounds what a session keeps for encoding.
+const keepScratch = 256 << 10
 
 // SendCounters queues counters of a stream and reports whether it did. It does
 // not while earlier counters of that stream still wait for their turn: then

@@ -73,7 +73,7 @@ const (
 )
 
 // Event is one announcement of the kernel. Own is set when this process caused
-// it.
+// it. What it points to belongs to whoever receives it.
 type Event struct {
 	Kind   EventKind
 	Own    bool

@@ -129,20 +129,25 @@ type SA struct {
 	Key      SAKey
 	Src      netip.Addr
 	Selector Selector
-	Mode     Mode
 	Reqid    uint32
-	Flags    uint8  // Flag*
 	Extra    uint32 // XFRMA_SA_EXTRA_FLAGS
+	Mode     Mode
+	Flags    uint8 // Flag*
+	// KernelDir is XFRMA_SA_DIR as the kernel reports it.
+	KernelDir Direction
+	// Dir is the direction as the master judges it; replicated.
+	Dir Direction
+	// Offloaded reports XFRMA_OFFLOAD_DEV; such an SA is not replicated.
+	Offloaded bool
+	Used      bool // see Age
 
 	Auth, Crypt, AEAD, Comp *Algorithm
 	Encap                   *Encap
 
-	OutputMark *Mark // XFRMA_SET_MARK and its mask
-	IfID       uint32
-	TFCPad     uint32
-	// KernelDir is XFRMA_SA_DIR as the kernel reports it.
-	KernelDir    Direction
+	OutputMark   *Mark // XFRMA_SET_MARK and its mask
 	PCPU         *uint32
+	IfID         uint32
+	TFCPad       uint32
 	MappingTimer uint32 // XFRMA_MTIMER_THRESH, seconds
 	Keepalive    uint32 // XFRMA_NAT_KEEPALIVE_INTERVAL, seconds
 	Unknown      []Attr // ascending by type
@@ -158,17 +163,11 @@ type SA struct {
 	// but are not part of the SA's configuration.
 	Counters
 	Age    uint64 // seconds since it was added
-	Used   bool
 	UseAge uint64 // seconds since first use, when Used
-
-	// Dir is the direction as the master judges it; replicated.
-	Dir Direction
 
 	// Tag is the kernel's km.seq, which marks what sasyncd installed. It is
 	// local to a node and never replicated.
 	Tag uint32
-	// Offloaded reports XFRMA_OFFLOAD_DEV; such an SA is not replicated.
-	Offloaded bool
 }
 
 // ESN reports whether the SA uses 64-bit sequence numbers (RFC 4303 2.2.1).

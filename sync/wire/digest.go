@@ -40,7 +40,7 @@ const digestRoom = 512
 // are included as they are in s.
 func SADigest(s *sadb.SA) Sum {
 	var room [digestRoom]byte
-	return digest(appendSAConfig(append(room[:0], domainSA...), s))
+	return digest(AppendSAConfig(append(room[:0], domainSA...), s))
 }
 
 // SAKeyDigest returns the digest of an SA's identity, which decides its bucket.

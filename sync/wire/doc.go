@@ -113,7 +113,8 @@
 //
 // Counters run beside: the newest value counts, messages may be left out by a
 // sender whose receiver is slow, but then their entries are part of a later
-// one. Ack says what the standby's kernel holds.
+// one. The last message of an epoch holds fewer than 1,000 entries, and none
+// holds more. Ack says what the standby's kernel holds.
 //
 // Handover is the last word of a master that gives up in an orderly way, behind
 // its last changes and counters. Maxima is exchanged by nodes that were both

@@ -183,7 +183,7 @@ type Record struct {
 	SA        *sadb.SA
 	Policy    *sadb.Policy
 	SAKey     sadb.SAKey
-	PolicyKey sadb.PolicyKey
+	PolicyKey *sadb.PolicyKey // a pointer, because it is large and rare
 	Proto     uint8
 	Sub       bool
 }

@@ -105,8 +105,10 @@ func (e *field) policyKey(k *sadb.PolicyKey) bool {
 
 // ParsePolicyKey reads what AppendPolicyKey wrote.
 func ParsePolicyKey(b []byte) (k sadb.PolicyKey, err error) {
-	err = fields(b, never, func(e *field) bool { return e.policyKey(&k) })
-	if err == nil && k.Dir == sadb.DirUnknown {
+	w, e := walk{reader: reader{b: b}}, field{}
+	for w.next(&e, never) && w.done(&e, e.policyKey(&k)) {
+	}
+	if err = w.err; err == nil && k.Dir == sadb.DirUnknown {
 		err = errNoIdentity
 	}
 	if err != nil {
@@ -122,9 +124,10 @@ func ParsePolicy(b []byte) (*sadb.Policy, error) {
 	}
 	p := &sadb.Policy{Limits: unlimited()}
 	repeats := func(t tlv) bool { return t == polTemplate || t == polUnknown }
-	err := fields(b, repeats, func(e *field) bool {
-		return e.policyKey(&p.Key) || e.policy(p)
-	})
+	w, e := walk{reader: reader{b: b}}, field{}
+	for w.next(&e, repeats) && w.done(&e, e.policyKey(&p.Key) || e.policy(p)) {
+	}
+	err := w.err
 	if err == nil && p.Key.Dir == sadb.DirUnknown {
 		err = errNoIdentity
 	}

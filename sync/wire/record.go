@@ -53,8 +53,8 @@ func AppendRecord(b []byte, rec *Record) ([]byte, error) {
 		out = AppendSAKey(binary.AppendUvarint(out, uint64(rec.Handle)), rec.SAKey)
 	case rec.Kind == PutPolicy && rec.Policy != nil:
 		out = AppendPolicy(out, rec.Policy)
-	case rec.Kind == DelPolicy:
-		out = AppendPolicyKey(out, &rec.PolicyKey)
+	case rec.Kind == DelPolicy && rec.PolicyKey != nil:
+		out = AppendPolicyKey(out, rec.PolicyKey)
 	case rec.Kind == FlushSA:
 		out = append(out, rec.Proto)
 	case rec.Kind == FlushPolicy:
@@ -118,7 +118,8 @@ func (r *reader) record(rec *Record) error {
 	case PutPolicy:
 		rec.Policy, err = ParsePolicy(e.rest())
 	case DelPolicy:
-		rec.PolicyKey, err = ParsePolicyKey(e.rest())
+		k, kerr := ParsePolicyKey(e.rest())
+		rec.PolicyKey, err = &k, kerr
 	case FlushSA:
 		rec.Proto = e.u8("protocol")
 	case FlushPolicy:

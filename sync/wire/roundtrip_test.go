@@ -96,7 +96,7 @@ func randomRecords(r *rand.Rand) (rs []Record) {
 	s, p := sadbtest.SA(r), sadbtest.Policy(r)
 	for _, rec := range []Record{
 		{Kind: PutSA, Handle: r.Uint32(), SA: s}, {Kind: DelSA, Handle: r.Uint32(), SAKey: s.Key},
-		{Kind: PutPolicy, Policy: p}, {Kind: DelPolicy, PolicyKey: p.Key},
+		{Kind: PutPolicy, Policy: p}, {Kind: DelPolicy, PolicyKey: &p.Key},
 		{Kind: FlushSA, Proto: sadb.ProtoAH}, {Kind: FlushPolicy, Sub: true},
 	} {
 		rec.Numbered, rec.SentAge = r.IntN(2) == 0, r.Uint64()>>r.IntN(64)

@@ -47,7 +47,7 @@ const (
 // machine (Tag, Offloaded). It allocates only to grow b. What it appends can be
 // parsed when it is at most MaxRecord bytes long; messages check that.
 func AppendSA(b []byte, s *sadb.SA) []byte {
-	b = appendSAConfig(b, s)
+	b = AppendSAConfig(b, s)
 	b = appendU8(b, saDir, uint8(s.Dir))
 	if s.OSeq|s.Seq|s.Bytes|s.Packets != 0 {
 		var at int
@@ -88,7 +88,9 @@ func AppendSAKey(b []byte, k sadb.SAKey) []byte {
 	return b
 }
 
-func appendSAConfig(b []byte, s *sadb.SA) []byte {
+// AppendSAConfig appends the part of an SA's record that is configuration and so
+// part of its digest.
+func AppendSAConfig(b []byte, s *sadb.SA) []byte {
 	b = AppendSAKey(b, s.Key)
 	b, at := openTLV(b, saSrc)
 	b = closeTLV(appendAddrBytes(b, s.Src), at)
@@ -137,8 +139,9 @@ func appendAlgorithm(b []byte, t tlv, a *sadb.Algorithm) []byte {
 	return closeTLV(b, at)
 }
 
-func (e *field) algorithm() *sadb.Algorithm {
-	a := &sadb.Algorithm{TruncBits: e.u32("truncation")}
+func (e *field) algorithm(block *sadb.Block) *sadb.Algorithm {
+	a := block.Algorithm()
+	a.TruncBits = e.u32("truncation")
 	name := e.take(int(e.u8("algorithm name")), "algorithm name")
 	if e.err == nil && (len(name) == 0 || len(name) > maxAlgorithm) {
 		e.fail("algorithm name of %d bytes, not 1 to %d", len(name), maxAlgorithm)
@@ -148,12 +151,34 @@ func (e *field) algorithm() *sadb.Algorithm {
 			e.fail("algorithm name with byte 0x%02x", c)
 		}
 	}
-	a.Name = string(name)
-	a.Key = sadb.NewSecret(e.rest())
+	a.Name = knownName(name)
+	a.Key = block.Secret(e.rest())
 	return a
 }
 
-// saKeyField reads a field of an identity.
+// knownName returns a name as a string, without allocation for the algorithms
+// of nearly all SAs.
+func knownName(b []byte) string {
+	switch string(b) {
+	case "rfc4106(gcm(aes))":
+		return "rfc4106(gcm(aes))"
+	case "rfc7539esp(chacha20,poly1305)":
+		return "rfc7539esp(chacha20,poly1305)"
+	case "cbc(aes)":
+		return "cbc(aes)"
+	case "hmac(sha1)":
+		return "hmac(sha1)"
+	case "hmac(sha256)":
+		return "hmac(sha256)"
+	case "hmac(sha384)":
+		return "hmac(sha384)"
+	case "hmac(sha512)":
+		return "hmac(sha512)"
+	}
+	return string(b)
+}
+
+// saKey reads a field of an identity.
 func (e *field) saKey(k *sadb.SAKey) bool {
 	switch e.t {
 	case saID:
@@ -174,8 +199,10 @@ var (
 
 // ParseSAKey reads what AppendSAKey wrote.
 func ParseSAKey(b []byte) (k sadb.SAKey, err error) {
-	err = fields(b, never, func(e *field) bool { return e.saKey(&k) })
-	if err == nil && !k.Dst.IsValid() {
+	w, e := walk{reader: reader{b: b}}, field{}
+	for w.next(&e, never) && w.done(&e, e.saKey(&k)) {
+	}
+	if err = w.err; err == nil && !k.Dst.IsValid() {
 		err = errNoIdentity
 	}
 	if err != nil {
@@ -186,6 +213,8 @@ func ParseSAKey(b []byte) (k sadb.SAKey, err error) {
 
 func never(tlv) bool { return false }
 
+func repeatedUnknown(t tlv) bool { return t == saUnknown }
+
 // ParseSA reads the record of an SA. The result does not alias b. Only the
 // canonical form is accepted, but for fields of types 128 and above, which
 // are left out. It checks what every SA must satisfy (addresses of one family,
@@ -194,10 +223,13 @@ func ParseSA(b []byte) (*sadb.SA, error) {
 	if len(b) > MaxRecord {
 		return nil, fmt.Errorf("parse SA: %d bytes exceed %d", len(b), MaxRecord)
 	}
-	s := &sadb.SA{Limits: unlimited()}
-	err := fields(b, func(t tlv) bool { return t == saUnknown }, func(e *field) bool {
-		return e.saKey(&s.Key) || e.saConfig(s) || e.saState(s)
-	})
+	block := new(sadb.Block)
+	s := &block.SA
+	s.Limits = unlimited()
+	w, e := walk{reader: reader{b: b}}, field{}
+	for w.next(&e, repeatedUnknown) && w.done(&e, e.saKey(&s.Key) || e.saConfig(block) || e.saState(block)) {
+	}
+	err := w.err
 	switch {
 	case err != nil:
 	case !s.Key.Dst.IsValid():
@@ -211,7 +243,8 @@ func ParseSA(b []byte) (*sadb.SA, error) {
 	return s, nil
 }
 
-func (e *field) saConfig(s *sadb.SA) bool {
+func (e *field) saConfig(block *sadb.Block) bool {
+	s := &block.SA
 	switch e.t {
 	case saSrc:
 		s.Src = e.fixedAddr("source")
@@ -226,13 +259,13 @@ func (e *field) saConfig(s *sadb.SA) bool {
 	case saExtra:
 		s.Extra = nonzero(e, e.u32("extra flags"))
 	case saAuth:
-		s.Auth = e.algorithm()
+		s.Auth = e.algorithm(block)
 	case saCrypt:
-		s.Crypt = e.algorithm()
+		s.Crypt = e.algorithm(block)
 	case saAEAD:
-		s.AEAD = e.algorithm()
+		s.AEAD = e.algorithm(block)
 	case saComp:
-		s.Comp = e.algorithm()
+		s.Comp = e.algorithm(block)
 	case saEncap:
 		s.Encap = &sadb.Encap{Type: e.u16("type"), SrcPort: e.u16("source port"), DstPort: e.u16("destination port")}
 		s.Encap.OA = e.addrOf(e.rest(), "original address")
@@ -268,7 +301,8 @@ func (e *field) saConfig(s *sadb.SA) bool {
 	return true
 }
 
-func (e *field) saState(s *sadb.SA) bool {
+func (e *field) saState(block *sadb.Block) bool {
+	s := &block.SA
 	switch e.t {
 	case saDir:
 		s.Dir = e.direction()
@@ -281,7 +315,7 @@ func (e *field) saState(s *sadb.SA) bool {
 			e.fail("bitmap of %d bytes", len(e.b))
 			break
 		}
-		s.Bitmap = make([]uint32, len(e.b)/4)
+		s.Bitmap = block.Words(len(e.b) / 4)
 		for i := range s.Bitmap {
 			s.Bitmap[i] = e.u32("bitmap")
 		}

@@ -56,35 +56,49 @@ type field struct {
 	t tlv
 }
 
-// fields walks the fields of a record in ascending order of their type and
-// calls f for each that must be understood; f reports whether it did. Types
-// that repeat are allowed for those that repeats says.
-func fields(b []byte, repeats func(tlv) bool, f func(*field) bool) error {
-	r := reader{b: b}
-	e := new(field) // one for all: it escapes to f
-	last := tlv(0)
-	for len(r.b) > 0 {
-		t := tlv(r.u8("field type"))
-		v := r.take(int(r.u16("field length")), "field")
-		if r.err != nil {
-			return fmt.Errorf("field %d: %w", t, r.err)
+// walk goes through the fields of a record in ascending order of their type. It
+// is a loop of its caller's and not a function that calls back, so that all of
+// it stays on the stack: decoding a snapshot is mostly this.
+type walk struct {
+	reader
+	last tlv
+}
+
+// next reads one field into e, except those of types that may be skipped; ok is
+// false at the end and after a mistake. Types that repeat are allowed for those
+// that repeats says.
+func (w *walk) next(e *field, repeats func(tlv) bool) (ok bool) {
+	for len(w.b) > 0 {
+		t := tlv(w.u8("field type"))
+		v := w.take(int(w.u16("field length")), "field")
+		if w.err != nil {
+			w.err = fmt.Errorf("field %d: %w", t, w.err)
+			return false
 		}
-		if t < last || t == last && !repeats(t) && t < skippable || t == 0 {
-			return fmt.Errorf("field %d follows field %d", t, last)
+		if t < w.last || t == w.last && t < skippable && !repeats(t) || t == 0 {
+			w.err = fmt.Errorf("field %d follows field %d", t, w.last)
+			return false
 		}
-		last = t
-		if t >= skippable {
-			continue
-		}
-		*e = field{reader{b: v}, t}
-		if !f(e) {
-			return fmt.Errorf("field %d of %d bytes is unknown and must be understood", t, len(v))
-		}
-		if e.end("value"); e.err != nil {
-			return fmt.Errorf("field %d: %w", t, e.err)
+		w.last = t
+		if t < skippable {
+			e.b, e.err, e.t = v, nil, t
+			return true
 		}
 	}
-	return nil
+	return false
+}
+
+// done ends a field that was understood, or not, and reports whether to go on.
+func (w *walk) done(e *field, understood bool) bool {
+	if !understood {
+		w.err = fmt.Errorf("field %d of %d bytes is unknown and must be understood", e.t, len(e.b))
+		return false
+	}
+	if e.end("value"); e.err != nil {
+		w.err = fmt.Errorf("field %d: %w", e.t, e.err)
+		return false
+	}
+	return true
 }
 
 // nonzero refuses a zero that should have been left out.

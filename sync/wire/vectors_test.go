@@ -109,7 +109,7 @@ func vectors() map[string]Message {
 			{Kind: PutSA, Handle: 300, SentAge: 1500, SA: sa},
 			{Kind: PutPolicy, Policy: policy},
 			{Kind: DelSA, Numbered: true, Handle: 301, SentAge: 20, SAKey: key301},
-			{Kind: DelPolicy, Numbered: true, SentAge: 20, PolicyKey: policy.Key},
+			{Kind: DelPolicy, Numbered: true, SentAge: 20, PolicyKey: &policy.Key},
 			{Kind: FlushSA, Numbered: true, Proto: sadb.ProtoAH},
 			{Kind: FlushPolicy, Numbered: true, Sub: true},
 		}},

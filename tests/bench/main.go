@@ -25,7 +25,14 @@ import (
 )
 
 func main() {
-	os.Exit(harness.BootOrRun(run, append(cluster.Options(), harness.Memory(3<<30), harness.Timeout(10*time.Minute))...))
+	if os.Getenv(bareEnv) != "" {
+		os.Exit(bareMain())
+	}
+	options := []harness.Option{harness.Memory(3 << 30), harness.Timeout(10 * time.Minute)}
+	if profiling() {
+		options = append(options, harness.Build("-tags=profile"))
+	}
+	os.Exit(harness.BootOrRun(run, append(options, cluster.Options()...)...))
 }
 
 // Line is one line of the report.
@@ -65,6 +72,12 @@ var parts = []struct {
 }
 
 func run() int {
+	if profiling() {
+		if err := os.Setenv("SASYNCD_PROFILE", harness.ArtifactDir()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	r := Report{Kernel: release(), Processor: processor(), CPUs: runtime.NumCPU(), Guest: harness.Guest(), Go: runtime.Version(), At: time.Now()}
 	failed := false
 	for _, p := range parts {

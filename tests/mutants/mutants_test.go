@@ -36,7 +36,7 @@ var mutants = []struct {
 	},
 	{
 		"a snapshot sweeps before its end (I6)", "sync/engine/members.go",
-		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq)\n", "g.rcv.begin(msg.ID, msg.Seq)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.inSnap = true\n"}},
+		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.inSnap = true\n"}},
 		[]string{"./sync/engine", "./tests/simulation"},
 	},
 	{

@@ -14,7 +14,7 @@ import (
 )
 
 // crowd is how many SAs recovery is shown with.
-const crowd = 2000
+const crowd = 10_000
 
 // TestRecovery loses one thing after the other, and has the standby's tables
 // be those of the master again.

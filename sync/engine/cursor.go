@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// cursor walks what is published for one peer's snapshot: policies first, then
+// SAs, oldest first. What it yields is current at the moment it is sent; what a
+// delta has changed or deleted meanwhile is in the same ordered sequence.
+type cursor struct {
+	policies []sadb.PolicyKey
+	sas      []*pubSA
+}
+
+func (p *publisher) snapshot(now time.Time) *cursor {
+	c := &cursor{sas: make([]*pubSA, 0, len(p.sas))}
+	for k := range p.policies {
+		c.policies = append(c.policies, k)
+	}
+	for _, e := range p.sas {
+		p.age(now, e)
+		c.sas = append(c.sas, e)
+	}
+	// Equal ages come in the order of publication, which handles keep.
+	slices.SortFunc(c.sas, func(a, b *pubSA) int {
+		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle, b.handle))
+	})
+	return c
+}
+
+// next returns up to n records, fewer only at the end.
+func (p *publisher) next(now time.Time, c *cursor, n int) []wire.Record {
+	recs := make([]wire.Record, 0, min(n, len(c.policies)+len(c.sas)))
+	for len(recs) < n && len(c.policies) > 0 {
+		if e := p.policies[c.policies[0]]; e != nil {
+			recs = append(recs, wire.Record{Kind: wire.PutPolicy, Policy: e.policy})
+		}
+		c.policies = c.policies[1:]
+	}
+	for len(recs) < n && len(c.sas) > 0 {
+		if e := c.sas[0]; !e.gone {
+			p.age(now, e)
+			recs = append(recs, wire.Record{Kind: wire.PutSA, Handle: e.handle, SA: e.sa})
+		}
+		c.sas = c.sas[1:]
+	}
+	return recs
+}
+
+func (c *cursor) done() bool { return len(c.policies) == 0 && len(c.sas) == 0 }

@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// touched names what events changed while a dump was being read; for those the
+// dump is older than what is known.
+type touched struct {
+	sas      map[sadb.SAKey]bool
+	policies map[sadb.PolicyKey]bool
+}
+
+func newTouched() *touched {
+	return &touched{make(map[sadb.SAKey]bool), make(map[sadb.PolicyKey]bool)}
+}
+
+func (t *touched) reset() {
+	clear(t.sas)
+	clear(t.policies)
+}
+
+func (t *touched) has(r wire.Record) bool {
+	switch r.Kind {
+	case wire.PutSA:
+		return t.sas[r.SA.Key]
+	case wire.DelSA:
+		return t.sas[r.SAKey]
+	case wire.PutPolicy:
+		return t.policies[r.Policy.Key]
+	case wire.DelPolicy:
+		return t.policies[*r.PolicyKey]
+	}
+	return false
+}
+
+func (t *touched) add(r wire.Record) {
+	switch r.Kind {
+	case wire.PutSA:
+		t.sas[r.SA.Key] = true
+	case wire.DelSA:
+		t.sas[r.SAKey] = true
+	case wire.PutPolicy:
+		t.policies[r.Policy.Key] = true
+	case wire.DelPolicy:
+		t.policies[*r.PolicyKey] = true
+	}
+}
+
+// missing are published items that a dump did not find.
+type missing struct {
+	sas      []sadb.SAKey
+	policies []sadb.PolicyKey
+}
+
+// begin begins a reading of the tables and an epoch of counters. read and
+// readWhole, for each SA, and end belong to it; what t names has changed
+// meanwhile, so that it is known better.
+func (p *publisher) begin() {
+	p.mark++ // never again the number of a reading that was given up
+	p.outs[p.mark%outEpochs] = p.out
+	clear(p.moved)
+	p.moved, p.changed, p.fresh = p.moved[:0], nil, nil
+	clear(p.coming)
+	p.coming, p.at, p.found = p.coming[:0], 0, 0
+}
+
+// see notes that the reading under way has found e.
+func (p *publisher) see(e *pubSA) {
+	if e.seen != p.mark {
+		e.seen = p.mark
+		p.found++
+	}
+}
+
+// find returns the published SA that a reading shows, nil if there is none of
+// its identity with its fingerprint.
+func (p *publisher) find(r *sadb.Reading) *pubSA {
+	if r.Config == 0 {
+		return nil
+	}
+	// A fingerprint covers the identity.
+	if p.at < len(p.order) && p.order[p.at].config == r.Config && !p.order[p.at].gone {
+		p.at++
+		return p.order[p.at-1]
+	}
+	e := p.sas[r.Key]
+	if e == nil || e.config != r.Config {
+		return nil
+	}
+	if e.place < len(p.order) && p.order[e.place] == e {
+		p.at = e.place + 1 // those between are gone, or have changed
+	}
+	return e
+}
+
+// read takes what a glance at an SA tells. It reports whether that was enough;
+// if not, the whole SA is wanted.
+func (p *publisher) read(now time.Time, r *sadb.Reading, t *touched) bool {
+	e := p.find(r)
+	if e == nil {
+		return false
+	}
+	e.place = len(p.coming)
+	p.coming = append(p.coming, e)
+	if p.see(e); !t.sas[r.Key] {
+		e.ghost = false
+		p.noteCounters(now, e, &r.Counters, r.Used, r.UseAge)
+	}
+	return true
+}
+
+// readWhole takes an SA of the group, with the fingerprint of its reading (0:
+// unknown).
+func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touched) {
+	e := p.sas[sa.Key]
+	if e == nil {
+		p.fresh = append(p.fresh, foundSA{sa, config})
+		return
+	}
+	if p.see(e); t.sas[sa.Key] {
+		return
+	}
+	if !sadb.SameConfig(e.sa, sa) {
+		p.changed = append(p.changed, foundSA{sa, config})
+		return
+	}
+	e.config, e.ghost = config, false
+	p.noteCounters(now, e, &sa.Counters, sa.Used, sa.UseAge)
+}
+
+// end ends a reading and returns the deltas for what is new or changed and the
+// names of what is gone, whose deletion is the engine's decision.
+func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (recs []wire.Record, gone missing) {
+	p.epoch = p.mark
+	// What is known needs no order; what is new is published oldest first.
+	for _, f := range append(p.changed, oldestFirst(p.fresh, func(f foundSA) uint64 { return f.sa.Age })...) {
+		if t.sas[f.sa.Key] {
+			continue
+		}
+		if r, ok := p.putSA(now, f.sa); ok {
+			recs = append(recs, r)
+		}
+		e := p.sas[f.sa.Key]
+		p.see(e)
+		e.config = f.config
+	}
+	p.changed, p.fresh = nil, nil
+	clear(p.order)
+	p.order, p.coming = p.coming, p.order[:0]
+	seenPolicy := make(map[sadb.PolicyKey]bool, len(policies))
+	for _, pol := range policies {
+		seenPolicy[pol.Key] = true
+		if t.policies[pol.Key] {
+			continue
+		}
+		if r, ok := p.putPolicy(now, pol); ok {
+			recs = append(recs, r)
+		}
+	}
+	if p.found < len(p.sas) {
+		for k, e := range p.sas {
+			if e.seen != p.epoch && !e.ghost && !t.sas[k] {
+				gone.sas = append(gone.sas, k)
+			}
+		}
+	}
+	for k, e := range p.policies {
+		if !seenPolicy[k] && !t.policies[k] && !e.ghost {
+			gone.policies = append(gone.policies, k)
+		}
+	}
+	p.outs[p.epoch%outEpochs] = p.out
+	return recs, gone
+}
+
+// reconcile compares what is published with a dump of the group's items: begin,
+// readWhole and end in one.
+func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([]wire.Record, missing) {
+	p.begin()
+	for _, sa := range snap.SAs {
+		p.readWhole(now, sa, 0, t)
+	}
+	return p.end(now, snap.Policies, t)
+}
+
+// lookAgain has the next reading look at every SA as a whole: what belongs to
+// the group may have changed.
+func (p *publisher) lookAgain() {
+	for _, e := range p.sas {
+		e.config = 0
+	}
+}
