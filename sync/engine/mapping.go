@@ -108,7 +108,7 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 		e.requestDump(ctx) // that publishes as well
 		return
 	}
-	e.publishDump(g, g.pick(snap), newTouched())
+	e.publishDump(g, g.pick(snap))
 	// What was moved to another identity is not gone, so nothing is held back.
 	for _, k := range gone {
 		delete(g.holds.sas, k)
@@ -140,7 +140,7 @@ func (e *Engine) moveOps(g *group, snap *sadb.Snapshot, moves map[flow]netip.Add
 	var last []sadb.Op
 	tunnels := make(map[tunnelEnds]netip.Addr) // their new remote ends
 	theirs := make(map[tunnelEnds]bool)        // what the IKE daemon has SAs for
-	for _, sa := range oldestFirst(snap.SAs) {
+	for _, sa := range oldestFirst(snap.SAs, func(sa *sadb.SA) uint64 { return sa.Age }) {
 		if !e.imports(g, sa) {
 			theirs[endsOf(sa)] = true
 			continue
