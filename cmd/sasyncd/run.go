@@ -98,7 +98,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 
-	reg := registry(eng)
+	reg := registry(sources{eng.Status, mgr.Status, mgr.Counters(), kernel.ErrorCounts}, state.Start())
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.

@@ -122,6 +122,7 @@ type Engine struct {
 	calls      chan func()
 	ready      chan struct{}
 	stats      Counts
+	seen       observed
 	told       atomic.Pointer[[]wire.GroupState] // as of the last event
 	wallOffset time.Duration                     // of the wall clock against the monotonic one
 }
@@ -142,6 +143,7 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 		dumps:   make(chan dumpResult, 1),
 		calls:   make(chan func()),
 		ready:   make(chan struct{}),
+		seen:    newObserved(),
 	}
 	if e.cfg.Wall == nil {
 		e.cfg.Wall = time.Now
@@ -366,7 +368,7 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 		for len(ops) > 0 {
 			chunk := ops[:min(applyChunk, len(ops))]
 			ops = ops[len(chunk):]
-			for i, err := range e.kernel.Apply(ctx, chunk) {
+			for i, err := range e.apply(ctx, chunk) {
 				op := chunk[i]
 				g.touch(op)
 				n++
@@ -385,8 +387,17 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 	return n
 }
 
+// apply has the kernel carry out a chunk of operations and times it.
+func (e *Engine) apply(ctx context.Context, chunk []sadb.Op) []error {
+	began := time.Now()
+	errs := e.kernel.Apply(ctx, chunk)
+	e.seen.apply.add(time.Since(began))
+	return errs
+}
+
 func (e *Engine) kernelError(g *group, op sadb.Op, err error) {
 	e.stats.KernelErrors++
+	e.seen.refused[Refused{op.Kind.String(), errnoName(err)}]++
 	what := ""
 	if op.SA != nil {
 		what = op.SA.Key.String()

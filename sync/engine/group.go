@@ -50,6 +50,13 @@ type group struct {
 	toldOnce                 bool
 	trail                    []sadb.Op // work of a promotion that may come after the VIPs
 
+	// Times of the changes under way, zero while there is none.
+	preparedAt, promotedAt, handingAt time.Time
+	// audited is the member whose sums were compared last, agreed what came of
+	// it.
+	audited string
+	agreed  bool
+
 	sent    map[sadb.SAKey]uint64 // what this node sent as master, until it has told
 	sentAs  wire.StreamID
 	yielded time.Time // when it was last told to yield to another master
@@ -139,6 +146,7 @@ func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot)
 			g.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce})
 			g.pub.reconcile(now, snap, g.touched)
 			g.pub.journal.forget()
+			e.timed(PhasePublish, &g.promotedAt)
 			e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
 			e.broadcast(&wire.State{GroupState: g.state()})
 			return

@@ -121,7 +121,7 @@ func (e *Engine) followPromotion(ctx context.Context, g *group) {
 	}
 	chunk := g.trail[:min(applyChunk, len(g.trail))]
 	g.trail = g.trail[len(chunk):]
-	for i, err := range e.kernel.Apply(ctx, chunk) {
+	for i, err := range e.apply(ctx, chunk) {
 		if err != nil {
 			e.kernelError(g, chunk[i], err)
 		}

@@ -16,6 +16,10 @@ type publisher struct {
 	seq    uint64 // number of the last delta
 	epoch  uint64 // number of the last collection of counters
 
+	collected time.Time // when that was
+	since     float64   // seconds from the one before to it, 0: it was the first
+	headroom  float64   // see collectedAt
+
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
 	cover      map[uint64]int // published SAs by what they protect
@@ -90,6 +94,7 @@ func newPublisher(id wire.StreamID) *publisher {
 		policies: make(map[sadb.PolicyKey]*pubPolicy),
 		cover:    make(map[uint64]int),
 		journal:  journal{limit: journalRecords},
+		headroom: never,
 	}
 }
 
@@ -189,9 +194,11 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
 	if c.OSeq != old.OSeq || c.Seq != old.Seq || c.Bytes != old.Bytes || c.Packets != old.Packets {
 		e.moved = p.epoch
 	}
+	moved := c.OSeq - old.OSeq
 	sa.Counters = c
 	e.sa = sa
 	e.age(now)
+	p.collect(sa, moved)
 }
 
 // touched names what events changed while a dump was being read; for those the
@@ -243,6 +250,7 @@ type missing struct {
 // whose deletion is the engine's decision. It begins a new epoch of counters.
 func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([]wire.Record, missing) {
 	p.epoch++
+	p.collectedAt(now)
 	var recs []wire.Record
 	// What is known needs no order; what is new is published oldest first.
 	var fresh []*sadb.SA

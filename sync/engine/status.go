@@ -16,6 +16,12 @@ type Status struct {
 	Groups  []GroupStatus  `json:"groups"`
 	Members []MemberStatus `json:"members"`
 	Counts  Counts         `json:"counts"`
+	// What is counted per label, for metrics.
+	Traffic   []TrafficCount      `json:"-"`
+	Refused   []RefusedCount      `json:"-"`
+	Snapshots map[string]uint64   `json:"-"`
+	Phases    map[string]Duration `json:"-"`
+	Apply     Duration            `json:"-"`
 }
 
 // GroupStatus is one group on this node.
@@ -39,11 +45,26 @@ type GroupStatus struct {
 	Offloaded int `json:"offloaded"`
 	// Seq is the number of the last delta published or installed, CounterAge
 	// the seconds since the master's counters were heard (standby only).
-	Seq        uint64           `json:"seq"`
-	CounterAge float64          `json:"counter_age_seconds"`
-	Standbys   []StandbyStatus  `json:"standbys"`
-	Peers      []GroupPeerState `json:"peers"`
-	Keying     KeyingStatus     `json:"keying"`
+	Seq        uint64  `json:"seq"`
+	CounterAge float64 `json:"counter_age_seconds"`
+	// CounterAt is when those counters were heard, from the member From; zero
+	// and empty on a MASTER.
+	CounterAt time.Time `json:"counter_at,omitzero"`
+	From      string    `json:"from,omitempty"`
+	// Lead is by how many packets this standby's outbound counters are ahead of
+	// the master's, at least; HasLead is false where there is none.
+	Lead    uint64 `json:"lead_packets"`
+	HasLead bool   `json:"-"`
+	// Headroom is for how many seconds the outbound counter that would run out
+	// first lasts at its present rate; infinite while nothing is sent.
+	Headroom float64 `json:"-"`
+	// Audited is the member whose sums of what is published this node compared
+	// last, empty for none, Agreed what came of it.
+	Audited  string           `json:"-"`
+	Agreed   bool             `json:"-"`
+	Standbys []StandbyStatus  `json:"standbys"`
+	Peers    []GroupPeerState `json:"peers"`
+	Keying   KeyingStatus     `json:"keying"`
 }
 
 // StandbyStatus is one standby of a group of which this node is MASTER.
@@ -53,6 +74,8 @@ type StandbyStatus struct {
 	Unacked  uint64  `json:"unacked_records"`
 	Lag      float64 `json:"lag_seconds"`
 	Epochs   uint64  `json:"unacked_counter_epochs"`
+	// AckedAt is when it last confirmed something; zero before that.
+	AckedAt time.Time `json:"acked_at,omitzero"`
 }
 
 // GroupPeerState is what a member says of a group.
@@ -105,6 +128,7 @@ func (e *Engine) tellGroups() {
 
 func (e *Engine) status(now time.Time) Status {
 	s := Status{Node: e.cfg.Node.String(), Counts: e.stats}
+	e.seen.copyTo(&s)
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
 			Kernel: m.hello.Kernel, Since: m.since})
@@ -114,12 +138,18 @@ func (e *Engine) status(now time.Time) Status {
 			VIPs: g.vips, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded}
 		if g.pub != nil {
 			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
+			gs.Headroom = g.pub.headroom
 		} else {
 			gs.SAs, gs.Policies, gs.Refused, gs.Uncovered = g.rcv.counts()
 			gs.Seq = g.rcv.pos.Seq
 			if !g.rcv.counters.IsZero() {
-				gs.CounterAge = now.Sub(g.rcv.counters).Seconds()
+				gs.CounterAge, gs.CounterAt = now.Sub(g.rcv.counters).Seconds(), g.rcv.counters
 			}
+			if g.from != nil {
+				gs.From = g.from.session.Peer()
+			}
+			gs.Lead, gs.HasLead, gs.Headroom = g.rcv.leads()
+			gs.Audited, gs.Agreed = g.audited, g.agreed
 		}
 		for _, m := range e.sorted() {
 			ms := m.groups[g.name]
@@ -145,6 +175,9 @@ func (e *Engine) status(now time.Time) Status {
 func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus {
 	st := StandbyStatus{Peer: m.session.Peer(), Complete: out.snapDone,
 		Unacked: g.pub.seq - out.ackSeq, Epochs: g.pub.epoch - out.ackEpoch}
+	if out.acked > 0 || out.ackEpoch > 0 || out.snapDone {
+		st.AckedAt = out.ackAt
+	}
 	if !out.snapDone {
 		st.Lag = now.Sub(out.began).Seconds()
 	} else if tail, ok := g.pub.journal.since(out.ackSeq, g.pub.seq); ok && len(tail) > 0 {

@@ -74,6 +74,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 		}
 	}
 	e.stats.SnapshotsSent++
+	e.seen.snapshots[wantsSnapshot(req.Have, g.pub.stream)]++
 	out.snapshot = true
 	out.cursor = g.pub.snapshot()
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sasyncd/sync/channel"
@@ -49,6 +50,9 @@ type owner struct {
 	held     bool
 	targets  *targets
 	quit     bool
+
+	// Bytes of frames over all connections.
+	read, written atomic.Uint64
 
 	mu      sync.Mutex
 	session *Session

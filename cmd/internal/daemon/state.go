@@ -97,6 +97,26 @@ func (s *State) Term(group string) uint64 {
 	return s.terms[group]
 }
 
+// Start counts this start of the daemon and returns how often it was started
+// since the state directory was made, this time included.
+func (s *State) Start() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	src, err := os.ReadFile(s.path("starts"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.warn(fmt.Errorf("read number of starts: %w", err))
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(src)), 10, 63)
+	if err != nil {
+		n = 0 // a number for operators only: not worth a complaint
+	}
+	n++
+	if err := replaceFile(s.path("starts"), fmt.Appendf(nil, "%d\n", n), false); err != nil {
+		s.warn(err)
+	}
+	return n
+}
+
 // SetTerm remembers term for group unless a higher one is known. It does not
 // wait for the disk: it is called on the way to a takeover, and the peers
 // remember the same terms.

@@ -17,21 +17,31 @@ func Version(program string) string {
 }
 
 func describe(program string, info *debug.BuildInfo) string {
-	version, revision, when, dirty := info.Main.Version, "", "", ""
-	if version == "" || version == "(devel)" {
+	version, revision, when, dirty := build(info)
+	for _, s := range []*string{&revision, &when} {
+		if *s != "" {
+			*s = " " + *s
+		}
+	}
+	return fmt.Sprintf("%s %s%s%s%s (%s %s/%s)", program, version, revision, dirty, when, info.GoVersion, runtime.GOOS, runtime.GOARCH)
+}
+
+// build returns what the build recorded; "" where it did not.
+func build(info *debug.BuildInfo) (version, revision, when, dirty string) {
+	if version = info.Main.Version; version == "" || version == "(devel)" {
 		version = "devel"
 	}
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
-			revision = " " + s.Value[:min(12, len(s.Value))]
+			revision = s.Value[:min(12, len(s.Value))]
 		case "vcs.time":
-			when = " " + s.Value
+			when = s.Value
 		case "vcs.modified":
 			if s.Value == "true" {
 				dirty = "+dirty"
 			}
 		}
 	}
-	return fmt.Sprintf("%s %s%s%s%s (%s %s/%s)", program, version, revision, dirty, when, info.GoVersion, runtime.GOOS, runtime.GOARCH)
+	return version, revision, when, dirty
 }
