@@ -27,7 +27,7 @@ type collector struct {
 
 func newCollector(status func(context.Context) ([]api.GroupState, error)) *collector {
 	group := []string{"group"}
-	router := []string{"group", "instance", "family"}
+	router := []string{"group", "router", "family"}
 	also := func(more ...string) []string { return slices.Concat(router, more) }
 	desc := func(name, help string, labels []string) *prometheus.Desc {
 		return prometheus.NewDesc("carpd_"+name, help, labels, nil)
