@@ -29,6 +29,10 @@ func daemonUsers() []string { return []string{"sasyncd", "_sasyncd", "carpd", "_
 
 // serve runs the daemon.
 func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
+	board := newBoard()
+	if c.Metrics.IsValid() {
+		log = slog.New(board.recorder.Tee(log.Handler()))
+	}
 	fence, err := openFence()
 	if err != nil {
 		return err
@@ -99,7 +103,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		}))
 	}
 	if c.Metrics.IsValid() {
-		p.Tasks = append(p.Tasks, web(c.Metrics, eng, pulse, starts, log))
+		p.Tasks = append(p.Tasks, web(c.Metrics, eng, board, pulse, starts, log)...)
 	}
 	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked: a takeover may wait for a disk", "err", err)

@@ -17,6 +17,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/page"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -38,6 +39,10 @@ const audit = 2 * time.Second
 
 // build wires the daemon's parts.
 func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, error) {
+	board := newBoard()
+	if c.Metrics.IsValid() {
+		log = slog.New(board.recorder.Tee(log.Handler()))
+	}
 	k, err := kernel.New(kernel.Options{Logger: log, SkipOwn: true})
 	if err != nil {
 		return nil, err
@@ -131,7 +136,14 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 			}
 			return nil
 		}
-		tasks = append(tasks, daemon.NewWeb(c.Metrics, log, reg, alive, fit))
+		board.status, board.sample, board.peers, board.known = eng.Status, eng.Sample, mgr.Status, ss.members.Known
+		if el, ok := el.(*carpdElector); ok {
+			board.gap = el.gap
+		}
+		web := daemon.NewWeb(c.Metrics, log, reg, alive, fit)
+		web.Handle("/{$}", page.HTML())
+		web.Handle("/status.json", page.JSON(board.page))
+		tasks = append(tasks, web, daemon.NewTask("status page", board.run))
 	}
 	var handOver func(context.Context) error
 	if c.Lock == conf.LockNone {

@@ -145,8 +145,10 @@ func TestDashboard(t *testing.T) {
 	var d struct {
 		Title, UID  string
 		Annotations struct{ List []struct{ Expr string } }
-		Templating  struct{ List []struct{ Name, Query string } }
-		Panels      []struct {
+		Templating  struct {
+			List []struct{ Name, Query string }
+		}
+		Panels []struct {
 			ID      int
 			Title   string
 			GridPos struct{ X, Y, W, H int }
