@@ -12,9 +12,9 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # They take turns, because a measurement that shares the machine measures the other.
 # Those with real IKE daemons have a target of their own.
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e 's, .*sasyncd/tests/harness .*,,p')
-UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e 's, .*,,')
+UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-ike lint bench microbench bench-election fuzz install clean
+.PHONY: all deps build demo test unit drill drill-ike drill-page lint bench microbench bench-election fuzz install clean
 all: build
 
 deps:
@@ -43,6 +43,11 @@ drill:
 drill-ike:
 	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked
 	$(GO) test -p 1 -timeout 15m ./tests/ike
+
+# The status page in a real browser. SCREENSHOTS=directory keeps its pictures.
+drill-page:
+	@./.ci/deps chromium
+	$(GO) test -count=1 ./cmd/internal/page/browser
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt is needed on:"; gofmt -l .; exit 1; }
