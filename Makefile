@@ -2,6 +2,13 @@
 
 PREFIX  ?= /usr/local
 GO      ?= go
+BIN     ?= bin
+# Further flags of the build.
+STAMP   ?=
+# What -V says; empty: what the sources know.
+RELEASE ?=
+DEBARCH ?= amd64 arm64
+IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
 FUZZTIME ?= 10s
 # Versions of the optional linters.
@@ -14,15 +21,15 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-ike drill-page lint bench microbench bench-election fuzz install clean
+.PHONY: all deps build demo test unit drill drill-ike drill-page lint bench microbench bench-election fuzz install deb check-deb image clean
 all: build
 
 deps:
 	@./.ci/deps
 
 build:
-	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath $(STAMP) -ldflags '-s -w -buildid= -X sasyncd/cmd/internal/daemon.release=$(RELEASE)' -o $(BIN)/ ./cmd/...
 
 demo: deps
 	@mkdir -p bin
@@ -79,14 +86,37 @@ fuzz:
 		done; \
 	done
 
-# Daemons go to sbin, control programs to bin; what deploy/ has goes where Debian looks for it.
+# Daemons go to sbin, control programs to bin, the rest of deploy/ to where
+# Debian looks for it. Configuration and keys are never touched.
 install: build
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
-	for p in bin/*ctl; do [ ! -e "$$p" ] || install -m 755 "$$p" $(DESTDIR)$(PREFIX)/bin/; done
-	for p in sasyncd carpd; do [ ! -e "bin/$$p" ] || install -m 755 "bin/$$p" $(DESTDIR)$(PREFIX)/sbin/; done
-	for s in 5 8; do for m in deploy/man/*.$$s; do [ ! -e "$$m" ] || install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$$(basename "$$m")"; done; done
-	for u in deploy/systemd/*.service.d/*.conf; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u#deploy/systemd/}"; done
-	for u in deploy/systemd/*.service; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; done
+	install -m 755 $(BIN)/sasyncd $(BIN)/carpd $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $(BIN)/sasyncctl $(BIN)/carpctl $(DESTDIR)$(PREFIX)/bin/
+	set -e; cd deploy/man; for m in *.[58]; do install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m"; done
+	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
+		sed -i 's,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1,' "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
+	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
+	set -e; cd deploy; find examples prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
+	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg
+	set -e; for c in sasyncctl carpctl; do \
+		install_if() { [ ! -e "$$1" ] || install -D -m 644 "$$1" "$(DESTDIR)$(PREFIX)/share/$$2"; }; \
+		install_if deploy/completions/$$c.bash bash-completion/completions/$$c; \
+		install_if deploy/completions/_$$c zsh/vendor-completions/_$$c; \
+		install_if deploy/completions/$$c.fish fish/vendor_completions.d/$$c.fish; done
+
+# Packages for Debian, in dist/.
+deb:
+	@for arch in $(DEBARCH); do ./deploy/deb/build $$arch dist; done
+
+# Twice from different directories: the same bits. And what lintian says.
+check-deb:
+	@./.ci/deps lintian
+	@./deploy/deb/check $(DEBARCH)
+
+# An image without anything but the programs, in dist/image (OCI layout) and
+# dist/rootfs.tar; see deploy/container/README.md.
+image:
+	@./deploy/container/build $(IMAGEARCH) dist
 
 clean:
 	rm -rf bin dist

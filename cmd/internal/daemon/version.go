@@ -6,6 +6,10 @@ import (
 	"runtime/debug"
 )
 
+// release is the version of a package, which its build sets with the linker
+// (-X); "" for other builds.
+var release string
+
 // Version describes the build: version of the module, revision and date of the
 // sources where the build recorded them, compiler, platform.
 func Version(program string) string {
@@ -28,7 +32,11 @@ func describe(program string, info *debug.BuildInfo) string {
 
 // build returns what the build recorded; "" where it did not.
 func build(info *debug.BuildInfo) (version, revision, when, dirty string) {
-	if version = info.Main.Version; version == "" || version == "(devel)" {
+	version = release
+	if version == "" {
+		version = info.Main.Version
+	}
+	if version == "" || version == "(devel)" {
 		version = "devel"
 	}
 	for _, s := range info.Settings {
