@@ -98,11 +98,11 @@ install: build
 	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
 	set -e; cd deploy; find examples prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
 	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg
-	set -e; for c in sasyncctl carpctl; do \
-		install_if() { [ ! -e "$$1" ] || install -D -m 644 "$$1" "$(DESTDIR)$(PREFIX)/share/$$2"; }; \
-		install_if deploy/completions/$$c.bash bash-completion/completions/$$c; \
-		install_if deploy/completions/_$$c zsh/vendor-completions/_$$c; \
-		install_if deploy/completions/$$c.fish fish/vendor_completions.d/$$c.fish; done
+	set -e; cd deploy; for c in completions/*/*; do case $$c in \
+		*/bash/*) to=bash-completion/completions ;; \
+		*/zsh/*) to=zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions) ;; \
+		*/fish/*) to=fish/vendor_completions.d ;; \
+		*) continue ;; esac; install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/$$to" "$$c"; done
 
 # Packages for Debian, in dist/.
 deb:

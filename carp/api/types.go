@@ -92,7 +92,7 @@ type GroupState struct {
 	Instances []InstanceState `json:"instances"`
 	VIPs      []VIP           `json:"vips"`
 	// Transitions counts the changes of state since carpd started.
-	Transitions []Transition `json:"transitions,omitempty"`
+	Transitions []Transition `json:"-"`
 	// Takeover is the latest one by this node from another master; absent if
 	// there was none since carpd started.
 	Takeover *Takeover `json:"last_takeover,omitempty"`

@@ -49,11 +49,11 @@ type GroupStatus struct {
 	CounterAge float64 `json:"counter_age_seconds"`
 	// CounterAt is when those counters were heard, from the member From; zero
 	// and empty on a MASTER.
-	CounterAt time.Time `json:"counter_at,omitzero"`
-	From      string    `json:"from,omitempty"`
+	CounterAt time.Time `json:"-"`
+	From      string    `json:"-"`
 	// Lead is by how many packets this standby's outbound counters are ahead of
 	// the master's, at least; HasLead is false where there is none.
-	Lead    uint64 `json:"lead_packets"`
+	Lead    uint64 `json:"-"`
 	HasLead bool   `json:"-"`
 	// Headroom is for how many seconds the outbound counter that would run out
 	// first lasts at its present rate; infinite while nothing is sent.
@@ -75,7 +75,7 @@ type StandbyStatus struct {
 	Lag      float64 `json:"lag_seconds"`
 	Epochs   uint64  `json:"unacked_counter_epochs"`
 	// AckedAt is when it last confirmed something; zero before that.
-	AckedAt time.Time `json:"acked_at,omitzero"`
+	AckedAt time.Time `json:"-"`
 }
 
 // GroupPeerState is what a member says of a group.
