@@ -142,7 +142,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			err := m.listener.Serve(ctx, nl, m.accepted)
 			if err != nil {
 				err = fmt.Errorf("listen on %s: %w", nl.Addr(), err)
-				m.cfg.Log.Error("a listener ended", "error", err)
+				m.cfg.Log.Error("a listener ended", "err", err)
 			}
 			errs <- err
 		}()

@@ -336,7 +336,7 @@ func (o *owner) resolve(ctx context.Context) {
 		defer cancel()
 		next, err := t.resolve(ctx, o.mgr.cfg.Resolve)
 		if err != nil && !errors.Is(err, context.Canceled) {
-			o.log.Warn("cannot resolve a peer's name", "error", err)
+			o.log.Warn("cannot resolve a peer's name", "err", err)
 		}
 		if next != nil {
 			o.post(inTargets{next, true})

@@ -112,7 +112,7 @@ func (w *Web) listen(ctx context.Context) (net.Listener, error) {
 			return nil, ctx.Err()
 		}
 		if !warned {
-			w.log.Error("listen for metrics, trying again", "address", w.addr, "error", err)
+			w.log.Error("listen for metrics, trying again", "address", w.addr, "err", err)
 			warned = true
 		}
 		select {
@@ -172,5 +172,5 @@ func answer(check Check) http.Handler {
 type webErrors struct{ log *slog.Logger }
 
 func (e webErrors) Println(v ...any) {
-	e.log.Error("gather metrics", "error", strings.TrimSpace(fmt.Sprintln(v...)))
+	e.log.Error("gather metrics", "err", strings.TrimSpace(fmt.Sprintln(v...)))
 }

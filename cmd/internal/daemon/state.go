@@ -62,7 +62,7 @@ func (s *State) path(name string) string { return filepath.Join(s.dir, name) }
 // warn logs the first failure to write.
 func (s *State) warn(err error) {
 	if !s.warned {
-		s.log.Warn("state is not kept over a restart", "error", err)
+		s.log.Warn("state is not kept over a restart", "err", err)
 	}
 	s.warned = true
 }
