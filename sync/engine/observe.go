@@ -138,8 +138,14 @@ const counterKind = "counter"
 func (o *observed) pass(peer string, in bool, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Batch:
+		var kinds [wire.FlushPolicy + 1]uint64 // one look into the map for each kind
 		for i := range m.Records {
-			o.traffic[Traffic{peer, in, m.Records[i].Kind.String()}]++
+			kinds[min(m.Records[i].Kind, wire.FlushPolicy)]++
+		}
+		for k, n := range kinds {
+			if n > 0 {
+				o.traffic[Traffic{peer, in, wire.RecordKind(k).String()}] += n
+			}
 		}
 	case *wire.Counters:
 		o.traffic[Traffic{peer, in, counterKind}] += uint64(len(m.Entries))
