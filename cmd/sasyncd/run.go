@@ -103,7 +103,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 
-	reg := registry(sources{eng.Status, mgr.Status, mgr.Counters(), kernel.ErrorCounts}, state.Start())
+	neighbours := func() []peer.Status { return others(mgr.Status(), machineAddrs()) }
+	reg := registry(sources{eng.Status, neighbours, mgr.Counters(), kernel.ErrorCounts}, state.Start())
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
@@ -136,7 +137,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 			}
 			return nil
 		}
-		board.status, board.sample, board.peers, board.known = eng.Status, eng.Sample, mgr.Status, ss.members.Known
+		board.status, board.sample, board.peers, board.known = eng.Status, eng.Sample, neighbours, ss.members.Known
 		if el, ok := el.(*carpdElector); ok {
 			board.gap = el.gap
 		}
