@@ -120,6 +120,7 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 	// It was that master itself and gave way: advertisements know priorities,
 	// not terms. Go on under a term above both, or nobody who followed it would
 	// follow this node.
+	e.stats.SplitsSeen++ // over before the two could speak, but there was one
 	g.term = max(gs.Term, gs.Have.Term) + 1
 	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
 	g.toldOnce = false
