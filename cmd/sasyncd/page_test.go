@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sasyncd/cmd/internal/page"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
@@ -29,6 +30,7 @@ func TestPage(t *testing.T) {
 	b.known = func() []members.Member {
 		return []members.Member{{Node: node, Claim: members.Claim{Host: "gw2"}}}
 	}
+	b.check = func(s engine.Status) report.Verdict { return report.Check(s, nil) }
 	b.gap = func(group string) gap { return gap{time.Now(), 812 * time.Millisecond} }
 	log := slog.New(b.recorder.Tee(slog.DiscardHandler))
 	log.Info(roleMessage, "group", "outside", "from", "BACKUP", "to", "MASTER", "term", 8, "reason", "no advertisements")

@@ -18,6 +18,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/page"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -69,7 +70,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 	state := daemon.OpenState(c.StateDir, log)
-	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
+	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Caps: wire.Caps, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
 		Kernel: kernel.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
 
 	el := electorOf(c, log)
@@ -109,13 +110,14 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
 	reload := func(context.Context) error { return reloadFrom(f.Config, c, mgr) }
+	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}
 	tasks := []daemon.Task{
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
 		daemon.NewTask("encapsulation port", watched.hold(port, log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
-		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
+		daemon.NewControlServer(c.Socket, log, ctl.verbs()),
 	}
 	tasks = append(tasks, ike.tasks()...)
 	if c.Metrics.IsValid() {
@@ -132,11 +134,12 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 			if err != nil {
 				return err
 			}
-			if v := Check(s); !v.Fit {
+			if v := report.Check(s, ctl.known()); !v.Fit {
 				return fmt.Errorf("%s: %s", v.Summary, v.Reasons[0].What)
 			}
 			return nil
 		}
+		board.check = func(s engine.Status) report.Verdict { return report.Check(s, ctl.known()) }
 		board.status, board.sample, board.peers, board.known = eng.Status, eng.Sample, neighbours, ss.members.Known
 		if el, ok := el.(*carpdElector); ok {
 			board.gap = el.gap

@@ -111,12 +111,13 @@ type observed struct {
 const (
 	SnapshotFirst = "first" // the standby holds nothing of this group
 	SnapshotOther = "other" // it holds another master's stream
+	SnapshotAsked = "asked" // an operator wants one sent
 	SnapshotGap   = "gap"   // the journal does not reach back as far as it needs
 )
 
 func newObserved() observed {
 	o := observed{traffic: make(map[Traffic]uint64), refused: make(map[Refused]uint64),
-		snapshots: map[string]uint64{SnapshotFirst: 0, SnapshotOther: 0, SnapshotGap: 0}, phases: make(map[string]*Duration)}
+		snapshots: map[string]uint64{SnapshotFirst: 0, SnapshotOther: 0, SnapshotAsked: 0, SnapshotGap: 0}, phases: make(map[string]*Duration)}
 	for _, p := range phases() {
 		o.phases[p] = new(Duration)
 	}
