@@ -104,7 +104,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 
-	neighbours := func() []peer.Status { return others(mgr.Status(), machineAddrs()) }
+	neighbours := func() []peer.Status { return others(mgr.Status(), ownAddrs()) }
 	reg := registry(sources{eng.Status, neighbours, mgr.Counters(), kernel.ErrorCounts}, state.Start())
 
 	// Everything serves from the start but the engine, which is ready once it
