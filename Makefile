@@ -2,6 +2,13 @@
 
 PREFIX  ?= /usr/local
 GO      ?= go
+BIN     ?= bin
+# Further flags of the build.
+STAMP   ?=
+# What -V says; empty: what the sources know.
+RELEASE ?=
+DEBARCH ?= amd64 arm64
+IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
 FUZZTIME ?= 10s
 # Versions of the optional linters.
@@ -11,18 +18,18 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
 # Those with real IKE daemons have a target of their own.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e 's, .*sasyncd/tests/harness .*,,p')
-UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e 's, .*,,')
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e 's, .*sasyncd/tests/harness .*,,p')
+UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-ike lint bench microbench bench-election fuzz install clean
+.PHONY: all deps build demo test unit drill drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
 all: build
 
 deps:
 	@./.ci/deps
 
 build:
-	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath $(STAMP) -ldflags '-s -w -buildid= -X sasyncd/cmd/internal/daemon.release=$(RELEASE)' -o $(BIN)/ ./cmd/...
 
 demo: deps
 	@mkdir -p bin
@@ -43,6 +50,16 @@ drill:
 drill-ike:
 	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked
 	$(GO) test -p 1 -timeout 15m ./tests/ike
+
+# A real Prometheus watches a pair through a failover.
+drill-prometheus:
+	@./.ci/deps
+	$(GO) test -count=1 -timeout 15m ./tests/monitor
+
+# The status page in a real browser. SCREENSHOTS=directory keeps its pictures.
+drill-page:
+	@./.ci/deps chromium
+	$(GO) test -count=1 ./cmd/internal/page/browser
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt is needed on:"; gofmt -l .; exit 1; }
@@ -74,18 +91,37 @@ fuzz:
 		done; \
 	done
 
-# Daemons go to sbin, control programs to bin; what deploy/ has goes where Debian looks for it.
+# Daemons go to sbin, control programs to bin, the rest of deploy/ to where
+# Debian looks for it. Configuration and keys are never touched.
 install: build
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
-	for p in bin/*ctl; do [ ! -e "$$p" ] || install -m 755 "$$p" $(DESTDIR)$(PREFIX)/bin/; done
-	for p in sasyncd carpd; do [ ! -e "bin/$$p" ] || install -m 755 "bin/$$p" $(DESTDIR)$(PREFIX)/sbin/; done
-	for s in 5 8; do for m in deploy/man/*.$$s; do [ ! -e "$$m" ] || install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$$(basename "$$m")"; done; done
-	for u in deploy/systemd/*.service.d/*.conf; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u#deploy/systemd/}"; done
-	for u in deploy/systemd/*.service; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; done
-	for p in sasyncd carpd sasyncctl carpctl; do \
-		install -D -m 644 deploy/completions/bash/$$p "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p"; \
-		install -D -m 644 deploy/completions/zsh/_$$p "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$p"; \
-		install -D -m 644 deploy/completions/fish/$$p.fish "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$p.fish"; done
+	install -m 755 $(BIN)/sasyncd $(BIN)/carpd $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $(BIN)/sasyncctl $(BIN)/carpctl $(DESTDIR)$(PREFIX)/bin/
+	set -e; cd deploy/man; for m in *.[58]; do install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m"; done
+	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
+		sed -i 's,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1,' "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
+	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
+	set -e; cd deploy; find examples prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
+	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg
+	set -e; cd deploy; for c in completions/*/*; do case $$c in \
+		*/bash/*) to=bash-completion/completions ;; \
+		*/zsh/*) to=zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions) ;; \
+		*/fish/*) to=fish/vendor_completions.d ;; \
+		*) continue ;; esac; install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/$$to" "$$c"; done
+
+# Packages for Debian, in dist/.
+deb:
+	@for arch in $(DEBARCH); do ./deploy/deb/build $$arch dist; done
+
+# Twice from different directories: the same bits. And what lintian says.
+check-deb:
+	@./.ci/deps lintian
+	@./deploy/deb/check $(DEBARCH)
+
+# An image without anything but the programs, in dist/image (OCI layout) and
+# dist/rootfs.tar; see deploy/container/README.md.
+image:
+	@./deploy/container/build $(IMAGEARCH) dist
 
 clean:
 	rm -rf bin dist

@@ -89,7 +89,7 @@ func (k *Kernel) WatchInterfaces(ctx context.Context) (<-chan struct{}, error) {
 			// What is lost is a change as well.
 			if _, err := sock.recv(); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				if ctx.Err() == nil {
-					k.log.Error("watching interfaces ends", "error", err)
+					k.log.Error("watching interfaces ends", "err", err)
 				}
 				return
 			}

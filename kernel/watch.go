@@ -84,7 +84,7 @@ func (w *watcher) run(ctx context.Context) {
 			}
 			continue
 		case err != nil:
-			w.k.log.Error("kernel events end", "error", err)
+			w.k.log.Error("kernel events end", "err", err)
 			return
 		}
 		now := w.k.now().Unix()
@@ -95,7 +95,7 @@ func (w *watcher) run(ctx context.Context) {
 			}
 			ev, ok, err := w.decoder.event(m, w.k.pid, now)
 			if err != nil {
-				w.k.log.Warn("kernel event not understood", "type", m.typ, "error", err)
+				w.k.log.Warn("kernel event not understood", "type", m.typ, "err", err)
 				ev, ok = sadb.Event{Kind: sadb.EventResync, Reason: "event not understood"}, true
 			}
 			if ok && !w.emit(ctx, ev) {
@@ -112,7 +112,7 @@ func (w *watcher) run(ctx context.Context) {
 func (w *watcher) overrun(ctx context.Context) bool {
 	sock, err := w.k.openEvents()
 	if err != nil {
-		w.k.log.Error("kernel events end", "error", err)
+		w.k.log.Error("kernel events end", "err", err)
 		return false
 	}
 	_ = w.sock.close()

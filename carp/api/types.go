@@ -91,6 +91,30 @@ type GroupState struct {
 	Clients   []string        `json:"clients,omitempty"`
 	Instances []InstanceState `json:"instances"`
 	VIPs      []VIP           `json:"vips"`
+	// Transitions counts the changes of state since carpd started.
+	Transitions []Transition `json:"-"`
+	// Takeover is the latest one by this node from another master; absent if
+	// there was none since carpd started.
+	Takeover *Takeover `json:"last_takeover,omitempty"`
+	// OutageMS is how long nobody would be MASTER if the master died now: the
+	// silence after which this node takes over; on the MASTER itself, that of a
+	// backup with the same settings. Negative: this node would not take over.
+	OutageMS int64 `json:"predicted_outage_ms"`
+}
+
+// Transition is a change of state and how often it happened.
+type Transition struct {
+	From  string `json:"from"`
+	To    string `json:"to"`
+	Count uint64 `json:"count"`
+}
+
+// Takeover is how this node became MASTER.
+type Takeover struct {
+	Reason string     `json:"reason"`
+	From   netip.Addr `json:"from,omitzero"` // the master before
+	GapMS  int64      `json:"gap_ms"`        // from the last that was heard of it until this node was MASTER
+	AgeMS  int64      `json:"age_ms"`        // since then
 }
 
 // HasInstance reports whether the group contains the instance.

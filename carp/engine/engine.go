@@ -92,6 +92,9 @@ type group struct {
 
 	frozenTo time.Duration // while MASTER: a restart is announced, 0 none
 	adopt    uint64        // at the start: the term that was left behind
+
+	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
+	takeover takeover
 }
 
 // router is a virtual router and what belongs to it.

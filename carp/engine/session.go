@@ -343,6 +343,7 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 	onlyPreparing := false
 	switch a.Kind {
 	case carp.ActState:
+		g.moved(now, a)
 		st := e.state(g, now)
 		m.Event, m.State, m.Old, m.To = api.EventState, &st, a.Old.String(), a.To.String()
 		for _, r := range g.routers {

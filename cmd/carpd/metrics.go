@@ -2,125 +2,163 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"maps"
-	"net/netip"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sasyncd/carp/api"
-	"sasyncd/carp/engine"
 	"sasyncd/cmd/internal/daemon"
 )
 
 // collector makes metrics of the engine's status when asked, so that nothing
 // is kept up to date where it costs time.
 type collector struct {
-	eng *engine.Engine
+	status func(context.Context) ([]api.GroupState, error)
 
-	state, term, demotion, fenced, age          *prometheus.Desc
-	sent, received, dropped, priority, silences *prometheus.Desc
-	advskew, trailers, digests                  *prometheus.Desc
+	state, term, demotion, source, fenced, blocked, age, moves    *prometheus.Desc
+	outage, gap, gapAt                                            *prometheus.Desc
+	adverts, dropped, rejected, priority, advskew, trailers, down *prometheus.Desc
+	digests, silence, repaired                                    *prometheus.Desc
 }
 
-func newCollector(eng *engine.Engine) *collector {
+func newCollector(status func(context.Context) ([]api.GroupState, error)) *collector {
 	group := []string{"group"}
-	router := []string{"group", "instance", "family"}
+	router := []string{"group", "router", "family"}
+	also := func(more ...string) []string { return slices.Concat(router, more) }
 	desc := func(name, help string, labels []string) *prometheus.Desc {
 		return prometheus.NewDesc("carpd_"+name, help, labels, nil)
 	}
 	return &collector{
-		eng:      eng,
-		state:    desc("group_state", "State of the group: 0 init, 1 backup, 2 master.", group),
-		term:     desc("group_term", "Highest term known of the group.", group),
+		status:   status,
+		state:    desc("state", "1 for the state that the group is in.", []string{"group", "state"}),
+		term:     desc("term", "Highest term known of the group.", group),
 		demotion: desc("group_demotion", "Sum of demotions of the group.", group),
-		fenced:   desc("group_fenced", "1 while nothing can leave from the virtual addresses.", group),
-		age:      desc("group_state_seconds", "Seconds since the state changed.", group),
-		sent:     desc("advertisements_sent_total", "Advertisements sent.", router),
-		received: desc("advertisements_received_total", "Valid advertisements of others received.", router),
-		dropped:  desc("advertisements_dropped_total", "Advertisements not taken.", router),
+		source:   desc("demotion", "Demotions of the group by their source.", []string{"group", "source"}),
+		fenced:   desc("fenced", "1 while nothing can leave from the virtual addresses.", group),
+		blocked:  desc("blocked", "1 while the group would not take over.", group),
+		age:      desc("state_age_seconds", "Seconds since the state changed.", group),
+		moves:    desc("transitions_total", "Changes of state.", []string{"group", "from", "to"}),
+		outage:   desc("predicted_outage_seconds", "How long nobody would be MASTER if the master died now, as far as this node can tell; infinite if it would not take over.", group),
+		gap:      desc("last_takeover_gap_seconds", "From the last that was heard of the master before until this node was MASTER, at its latest takeover.", group),
+		gapAt:    desc("last_takeover_age_seconds", "Seconds since that takeover.", group),
+		adverts:  desc("advertisements_total", "Advertisements sent, and valid ones of others received.", also("direction")),
+		dropped:  desc("advertisements_dropped_total", "Advertisements not taken, for any reason.", router),
+		rejected: desc("advertisements_rejected_total", "Advertisements that show a mistake in a configuration, or an attempt.", also("reason")),
 		priority: desc("priority", "Priority as advertised (VRRP).", router),
 		advskew:  desc("advskew", "Advskew as advertised (CARP).", router),
-		trailers: desc("authentication_total", "Advertisements by what their authentication trailer proved.", append(router[:3:3], "found")),
+		trailers: desc("authentication_total", "Advertisements by what their authentication trailer proved.", also("found")),
+		down:     desc("down_interval_seconds", "Silence after which a master counts as gone.", router),
 		digests:  desc("carp_bad_digests_total", "CARP advertisements with another pass phrase or set of addresses.", router),
-		silences: desc("peer_heard_seconds", "Seconds since another master was heard.", router),
+		silence:  desc("peer_heard_seconds", "Seconds since another master was heard.", router),
+		repaired: desc("addresses_repaired_total", "Virtual addresses that somebody deleted on the master, put back.", router),
 	}
 }
 
 // Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.state, c.term, c.demotion, c.source, c.fenced, c.blocked, c.age, c.moves, c.outage, c.gap, c.gapAt,
+		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.silence, c.repaired} {
+		ch <- d
+	}
+}
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	groups, err := c.eng.Status(ctx)
+	groups, err := c.status(ctx)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(c.state, err)
 		return
 	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	for i := range groups {
+		c.group(ch, &groups[i])
 	}
-	count := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func count(ch chan<- prometheus.Metric, d *prometheus.Desc, v uint64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (c *collector) group(ch chan<- prometheus.Metric, g *api.GroupState) {
+	for _, s := range []string{api.StateInit, api.StateBackup, api.StateMaster} {
+		gauge(ch, c.state, bit(g.State == s), g.Group, s)
 	}
-	for _, g := range groups {
-		gauge(c.state, stateNumber(g.State), g.Group)
-		gauge(c.term, float64(g.Seen), g.Group)
-		gauge(c.demotion, float64(g.Demotion), g.Group)
-		gauge(c.fenced, flag(g.Fenced), g.Group)
-		gauge(c.age, float64(g.AgeMS)/1000, g.Group)
-		for _, in := range g.Instances {
-			for _, r := range in.Routers {
-				count(c.sent, r.Sent, g.Group, in.Name, r.Family)
-				count(c.received, r.Received, g.Group, in.Name, r.Family)
-				count(c.dropped, r.Dropped, g.Group, in.Name, r.Family)
-				if r.Priority != 0 {
-					gauge(c.priority, float64(r.Priority), g.Group, in.Name, r.Family)
-				} else {
-					gauge(c.advskew, float64(r.AdvSkew), g.Group, in.Name, r.Family)
-					count(c.digests, r.BadDigests, g.Group, in.Name, r.Family)
-				}
-				for _, found := range slices.Sorted(maps.Keys(r.Trailers)) {
-					count(c.trailers, r.Trailers[found], g.Group, in.Name, r.Family, found)
-				}
-				if r.Peer.IsValid() {
-					gauge(c.silences, float64(r.HeardMS)/1000, g.Group, in.Name, r.Family)
-				}
-			}
+	gauge(ch, c.term, float64(g.Seen), g.Group)
+	gauge(ch, c.demotion, float64(g.Demotion), g.Group)
+	for _, d := range g.Demotions {
+		gauge(ch, c.source, float64(d.By), g.Group, d.ID)
+	}
+	gauge(ch, c.fenced, bit(g.Fenced), g.Group)
+	gauge(ch, c.blocked, bit(g.Blocked != ""), g.Group)
+	gauge(ch, c.age, float64(g.AgeMS)/1000, g.Group)
+	for _, t := range g.Transitions {
+		count(ch, c.moves, t.Count, g.Group, t.From, t.To)
+	}
+	outage := math.Inf(1)
+	if g.OutageMS >= 0 {
+		outage = float64(g.OutageMS) / 1000
+	}
+	gauge(ch, c.outage, outage, g.Group)
+	if t := g.Takeover; t != nil {
+		gauge(ch, c.gap, float64(t.GapMS)/1000, g.Group)
+		gauge(ch, c.gapAt, float64(t.AgeMS)/1000, g.Group)
+	}
+	for _, in := range g.Instances {
+		for i := range in.Routers {
+			c.router(ch, &in.Routers[i], g.Group, in.Name, in.Routers[i].Family)
 		}
 	}
 }
 
-func stateNumber(s string) float64 {
-	switch s {
-	case api.StateBackup:
-		return 1
-	case api.StateMaster:
-		return 2
+func (c *collector) router(ch chan<- prometheus.Metric, r *api.RouterState, labels ...string) {
+	with := func(more string) []string { return append(slices.Clone(labels), more) }
+	count(ch, c.adverts, r.Sent, with("out")...)
+	count(ch, c.adverts, r.Received, with("in")...)
+	count(ch, c.dropped, r.Dropped, labels...)
+	refused := make(map[string]uint64)
+	for _, x := range r.Refusals {
+		refused[x.Kind] += x.Count
 	}
-	return 0
+	for _, kind := range []string{api.RefusedVersion, api.RefusedProtocol, api.RefusedInterval, api.RefusedAddresses, api.RefusedAuth,
+		api.RefusedTTL, api.RefusedInvalid, api.RefusedOwn} {
+		count(ch, c.rejected, refused[kind], with(kind)...)
+	}
+	if r.Priority != 0 {
+		gauge(ch, c.priority, float64(r.Priority), labels...)
+	} else {
+		gauge(ch, c.advskew, float64(r.AdvSkew), labels...)
+		count(ch, c.digests, r.BadDigests, labels...)
+	}
+	for _, found := range slices.Sorted(maps.Keys(r.Trailers)) {
+		count(ch, c.trailers, r.Trailers[found], with(found)...)
+	}
+	gauge(ch, c.down, float64(r.DownMS)/1000, labels...)
+	if r.Peer.IsValid() {
+		gauge(ch, c.silence, float64(r.HeardMS)/1000, labels...)
+	}
+	count(ch, c.repaired, r.Repaired, labels...)
 }
 
-func flag(b bool) float64 {
+func bit(b bool) float64 {
 	if b {
 		return 1
 	}
 	return 0
 }
 
-// web is the listener for metrics and health.
-func web(addr netip.AddrPort, eng *engine.Engine, pulse *daemon.Pulse, log *slog.Logger) daemon.Task {
+// registry holds everything that the metrics listener shows.
+func registry(status func(context.Context) ([]api.GroupState, error), starts uint64) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(newCollector(eng))
-	alive := func() error {
-		if !pulse.Alive(stuckAfter) {
-			return errStuck
-		}
-		return nil
-	}
-	return daemon.NewWeb(addr, log, reg, alive, alive)
+	reg.MustRegister(newCollector(status), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	daemon.RegisterSelf(reg, "carpd", starts)
+	return reg
 }

@@ -29,6 +29,10 @@ func daemonUsers() []string { return []string{"sasyncd", "_sasyncd", "carpd", "_
 
 // serve runs the daemon.
 func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
+	board := newBoard()
+	if c.Metrics.IsValid() {
+		log = slog.New(board.recorder.Tee(log.Handler()))
+	}
 	fence, err := openFence()
 	if err != nil {
 		return err
@@ -49,9 +53,11 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		return err
 	}
 	defer announcer.Close()
+	state := daemon.OpenState(c.StateDir, log)
+	starts := state.Start()
 	eng, err := engine.New(cfg, engine.Deps{
 		Fence: fence, Addresses: addresses, Announcer: announcer, NextHops: hops,
-		Terms: daemon.OpenState(c.StateDir, log), Freezer: openFreezer(c.StateDir), Log: log,
+		Terms: state, Freezer: openFreezer(c.StateDir), Log: log,
 	})
 	if err != nil {
 		return err
@@ -97,7 +103,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		}))
 	}
 	if c.Metrics.IsValid() {
-		p.Tasks = append(p.Tasks, web(c.Metrics, eng, pulse, log))
+		p.Tasks = append(p.Tasks, web(c.Metrics, eng, board, pulse, starts, log)...)
 	}
 	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked: a takeover may wait for a disk", "err", err)

@@ -69,15 +69,10 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 	return out, nil
 }
 
-// known is what is known of the peers of the configuration. One file may serve
-// all nodes, so this node may be among them: it is left out.
+// known is what is known of the other nodes of the configuration.
 func (k *control) known() []report.Peer {
 	out := []report.Peer{}
-	own := k.own()
-	for _, st := range k.peers.Status() {
-		if st.Session == nil && len(st.Addrs) > 0 && !slices.ContainsFunc(st.Addrs, func(a netip.AddrPort) bool { return !own[bareAddr(a.Addr())] }) {
-			continue
-		}
+	for _, st := range others(k.peers.Status(), k.own()) {
 		p := report.Peer{Name: st.Name, Addresses: []string{}}
 		for _, a := range st.Addrs {
 			p.Addresses = append(p.Addresses, a.String())

@@ -25,6 +25,7 @@ type carpdElector struct {
 
 	mu     sync.Mutex
 	groups map[string]string // instance -> group of carpd
+	gaps   map[string]gap    // of the latest takeover, by instance
 	ready  map[string]engine.Readiness
 	wake   chan struct{}
 	calls  []func(context.Context) error
@@ -33,6 +34,19 @@ type carpdElector struct {
 	// connection's end that wait for that.
 	frozenTo time.Time
 	lost     string
+}
+
+// gap is how long nobody was MASTER before this node took over at a time.
+type gap struct {
+	at   time.Time
+	long time.Duration
+}
+
+// gap returns the gap of the latest takeover with an instance; zero for none.
+func (e *carpdElector) gap(instance string) gap {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gaps[instance]
 }
 
 var _ engine.Director = (*carpdElector)(nil)
@@ -47,6 +61,7 @@ func newCarpdElector(socket string, instances []string, version string, log *slo
 		log: log, names: instances,
 		events: make(chan engine.ElectorEvent, 64),
 		groups: make(map[string]string),
+		gaps:   make(map[string]gap),
 		ready:  make(map[string]engine.Readiness),
 		wake:   make(chan struct{}, 1),
 	}
@@ -109,6 +124,9 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			}
 			e.mu.Lock()
 			e.groups[name] = m.State.Group
+			if t := m.State.Takeover; t != nil {
+				e.gaps[name] = gap{time.Now().Add(-time.Duration(t.AgeMS) * time.Millisecond), time.Duration(t.GapMS) * time.Millisecond}
+			}
 			if r, ok := e.ready[name]; ok && m.Snapshot {
 				e.later(e.report(name, m.State.Group, r)) // reports end with their connection
 			}

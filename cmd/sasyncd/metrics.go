@@ -1,16 +1,80 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io/fs"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"sasyncd/cmd/internal/daemon"
+	"sasyncd/kernel"
+	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/peer"
 )
 
+// sources are where the metrics come from.
+type sources struct {
+	status  func(context.Context) (engine.Status, error)
+	peers   func() []peer.Status
+	refused *channel.Counters
+	errors  func() ([]kernel.ErrorCount, error)
+}
+
 // registry holds everything that the metrics listener shows.
-func registry(e *engine.Engine) *prometheus.Registry {
+func registry(s sources, starts uint64) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(engine.NewCollector(e), collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	daemon.RegisterSelf(reg, "sasyncd", starts)
+	registerOwn(reg, s)
 	return reg
+}
+
+// registerOwn registers what is of this program alone.
+func registerOwn(reg prometheus.Registerer, s sources) {
+	reg.MustRegister(engine.NewCollector(s.status), &outside{s,
+		prometheus.NewDesc("sasyncd_peer_connected", "1 while there is a session with the peer.", []string{"peer"}, nil),
+		prometheus.NewDesc("sasyncd_sync_bytes_total", "Bytes exchanged with the peer, before encryption.", []string{"peer", "direction"}, nil),
+		prometheus.NewDesc("sasyncd_connections_refused_total", "Connections to the listener that were turned away.", []string{"reason"}, nil),
+		prometheus.NewDesc("sasyncd_xfrm_errors_total", "Packets that the kernel's IPsec dropped, by its own names.", []string{"error"}, nil),
+	})
+}
+
+// outside collects what the engine does not know.
+type outside struct {
+	sources
+	connected, bytes, refusals, xfrm *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (o *outside) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{o.connected, o.bytes, o.refusals, o.xfrm} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (o *outside) Collect(ch chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	for _, p := range o.peers() {
+		up := 0.0
+		if p.Session != nil {
+			up = 1
+		}
+		ch <- prometheus.MustNewConstMetric(o.connected, prometheus.GaugeValue, up, p.Name)
+		count(o.bytes, p.In, p.Name, "in")
+		count(o.bytes, p.Out, p.Name, "out")
+	}
+	o.sources.refused.Refused(func(reason string, n uint64) { count(o.refusals, n, reason) })
+	list, err := o.errors()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		ch <- prometheus.NewInvalidMetric(o.xfrm, err)
+	}
+	for _, x := range list {
+		count(o.xfrm, x.Count, x.Name)
+	}
 }

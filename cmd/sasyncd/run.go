@@ -17,6 +17,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/page"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
@@ -39,6 +40,10 @@ const audit = 2 * time.Second
 
 // build wires the daemon's parts.
 func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, error) {
+	board := newBoard()
+	if c.Metrics.IsValid() {
+		log = slog.New(board.recorder.Tee(log.Handler()))
+	}
 	k, err := kernel.New(kernel.Options{Logger: log, SkipOwn: true})
 	if err != nil {
 		return nil, err
@@ -103,18 +108,20 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 
-	reg := registry(eng)
+	neighbours := func() []peer.Status { return others(mgr.Status(), ownAddrs()) }
+	reg := registry(sources{eng.Status, neighbours, mgr.Counters(), kernel.ErrorCounts}, state.Start())
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
 	reload := func(context.Context) error { return reloadFrom(f.Config, c, mgr) }
+	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}
 	tasks := []daemon.Task{
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
 		daemon.NewTask("encapsulation port", watched.hold(port, log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
-		daemon.NewControlServer(c.Socket, log, (&control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}).verbs()),
+		daemon.NewControlServer(c.Socket, log, ctl.verbs()),
 	}
 	tasks = append(tasks, ike.tasks()...)
 	if c.Metrics.IsValid() {
@@ -131,12 +138,20 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 			if err != nil {
 				return err
 			}
-			if v := report.Check(s, nil); !v.Fit {
+			if v := report.Check(s, ctl.known()); !v.Fit {
 				return fmt.Errorf("%s: %s", v.Summary, v.Reasons[0].What)
 			}
 			return nil
 		}
-		tasks = append(tasks, daemon.NewWeb(c.Metrics, log, reg, alive, fit))
+		board.check = func(s engine.Status) report.Verdict { return report.Check(s, ctl.known()) }
+		board.status, board.sample, board.peers, board.known = eng.Status, eng.Sample, neighbours, ss.members.Known
+		if el, ok := el.(*carpdElector); ok {
+			board.gap = el.gap
+		}
+		web := daemon.NewWeb(c.Metrics, log, reg, alive, fit)
+		web.Handle("/{$}", page.HTML())
+		web.Handle("/status.json", page.JSON(board.page))
+		tasks = append(tasks, web, daemon.NewTask("status page", board.run))
 	}
 	var handOver func(context.Context) error
 	if c.Lock == conf.LockNone && c.Tracker.Kind == conf.TrackCarpd { // no other can be asked

@@ -57,7 +57,7 @@ func (l *Listener) refused(a net.Addr, why refusalReason, err error) {
 	}
 	args := []any{"from", endpoint(a), "reason", why.String()}
 	if err != nil {
-		args = append(args, "error", err)
+		args = append(args, "err", err)
 	}
 	if why == refusedKey {
 		args = append(args, "hint", "the shared keys differ")

@@ -67,7 +67,8 @@ func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 			differ = append(differ, uint16(i))
 		}
 	}
-	if len(differ) == 0 {
+	g.audited, g.agreed = m.session.Peer(), len(differ) == 0
+	if g.agreed {
 		return
 	}
 	e.stats.DigestMismatches++

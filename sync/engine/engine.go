@@ -129,6 +129,7 @@ type Engine struct {
 	calls      chan func()
 	ready      chan struct{}
 	stats      Counts
+	seen       observed
 	told       atomic.Pointer[[]wire.GroupState] // as of the last event
 	wallOffset time.Duration                     // of the wall clock against the monotonic one
 
@@ -158,6 +159,7 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 		chunkDone: make(chan struct{}),
 		calls:     make(chan func()),
 		ready:     make(chan struct{}),
+		seen:      newObserved(),
 	}
 	if e.cfg.Wall == nil {
 		e.cfg.Wall = time.Now
@@ -336,7 +338,7 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 		for len(ops) > 0 {
 			chunk := ops[:min(applyChunk, len(ops))]
 			ops = ops[len(chunk):]
-			for i, err := range e.kernel.Apply(ctx, chunk) {
+			for i, err := range e.apply(ctx, chunk) {
 				op := chunk[i]
 				g.touchOp(e.dumping, op)
 				n++
@@ -356,8 +358,17 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 	return n
 }
 
+// apply has the kernel carry out a chunk of operations and times it.
+func (e *Engine) apply(ctx context.Context, chunk []sadb.Op) []error {
+	began := time.Now()
+	errs := e.kernel.Apply(ctx, chunk)
+	e.seen.apply.add(time.Since(began))
+	return errs
+}
+
 func (e *Engine) kernelError(g *group, op sadb.Op, err error) {
 	e.stats.KernelErrors++
+	e.seen.refused[Refused{op.Kind.String(), errnoName(err)}]++
 	what := ""
 	if op.SA != nil {
 		what = op.SA.Key.String()

@@ -53,6 +53,13 @@ type group struct {
 	toldOnce                 bool
 	trail                    []sadb.Op // work of a promotion that may come after the VIPs
 
+	// Times of the changes under way, zero while there is none.
+	preparedAt, promotedAt, handingAt time.Time
+	// audited is the member whose sums were compared last, agreed what came of
+	// it.
+	audited string
+	agreed  bool
+
 	sent    map[sadb.SAKey]uint64 // what this node sent as master, until it has told
 	sentAs  wire.StreamID
 	yielded time.Time // when it was last told to yield to another master

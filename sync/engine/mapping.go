@@ -89,13 +89,13 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 		return
 	}
 	ops, gone := e.moveOps(g, g.pick(snap), moves)
-	for i, err := range e.kernel.Apply(ctx, ops) {
+	for i, err := range e.apply(ctx, ops) {
 		if err != nil {
 			e.kernelError(g, ops[i], err)
 		}
 		if err != nil && ops[i].Kind == sadb.OpAddSA && ops[i].SA.Dir == sadb.DirIn && i > 0 {
 			// What was there is better than nothing.
-			if err := e.kernel.Apply(ctx, []sadb.Op{{Kind: sadb.OpAddSA, SA: ops[i-1].SA}})[0]; err != nil {
+			if err := e.apply(ctx, []sadb.Op{{Kind: sadb.OpAddSA, SA: ops[i-1].SA}})[0]; err != nil {
 				e.kernelError(g, ops[i-1], err)
 			}
 		}

@@ -139,7 +139,7 @@ func (e *Engine) followPromotion(ctx context.Context, g *group) {
 			}
 		}
 	}
-	for i, err := range e.kernel.Apply(ctx, chunk) {
+	for i, err := range e.apply(ctx, chunk) {
 		if err != nil {
 			e.kernelError(g, chunk[i], err)
 		}

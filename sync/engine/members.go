@@ -52,6 +52,7 @@ func (e *Engine) broadcast(m wire.Message) {
 // resynchronised when it comes back, never allowed to stall the master.
 func (e *Engine) send(m *member, msg wire.Message) bool {
 	if m.session.Send(msg) {
+		e.seen.pass(m.session.Peer(), false, msg)
 		return true
 	}
 	for _, ms := range m.groups {
@@ -78,6 +79,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		m := &member{session: ev.Session, hello: ev.Hello, groups: make(map[string]*membership),
 			streams: make(map[uint32]*group), since: time.Now()}
 		e.members[ev.Session] = m
+		e.seen.meet(m.session.Peer())
 		for _, gs := range ev.Hello.Groups {
 			e.memberState(ctx, m, gs)
 		}
@@ -101,6 +103,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		}
 	case PeerMessage:
 		if m := e.members[ev.Session]; m != nil {
+			e.seen.pass(m.session.Peer(), true, ev.Message)
 			e.message(ctx, m, ev.Message)
 		}
 	}

@@ -10,10 +10,15 @@ import (
 // Collector exports the engine's status to Prometheus. It asks the engine at
 // every scrape and keeps nothing, so nothing in the engine waits for a scrape.
 // There are no labels with SPIs or tunnel addresses: their number is unbounded.
-type Collector struct{ e *Engine }
+type Collector struct {
+	status func(context.Context) (Status, error)
+}
 
-// NewCollector returns the collector of e.
-func NewCollector(e *Engine) *Collector { return &Collector{e} }
+// NewCollector returns the collector of what status returns, which is the
+// method of an Engine.
+func NewCollector(status func(context.Context) (Status, error)) *Collector {
+	return &Collector{status}
+}
 
 // scrapeLimit bounds how long a scrape waits for a busy engine.
 const scrapeLimit = 2 * time.Second
@@ -22,66 +27,98 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("sasyncd_"+name, help, labels, nil)
 }
 
-// metrics is one table, so that names stand side by side.
+// groupGauge is a gauge of each group.
+type groupGauge struct {
+	desc  *prometheus.Desc
+	value func(*GroupStatus) float64
+}
+
+func groupGauges() []groupGauge {
+	g := func(name, help string, value func(*GroupStatus) float64) groupGauge {
+		return groupGauge{desc(name, help, "group"), value}
+	}
+	return []groupGauge{
+		g("term", "Term of mastership of the group.", func(g *GroupStatus) float64 { return float64(g.Term) }),
+		g("role_start_timestamp_seconds", "When the role was taken, in Unix time.", func(g *GroupStatus) float64 { return unix(g.Since) }),
+		g("in_sync", "1 if a takeover by this node would lose nothing.", func(g *GroupStatus) float64 { return bit(g.InSync) }),
+		g("offloaded_sas", "SAs left out because a device does their cryptography.", func(g *GroupStatus) float64 { return float64(g.Offloaded) }),
+		g("refused_entries", "Items that this kernel refuses.", func(g *GroupStatus) float64 { return float64(g.Refused) }),
+		g("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.", func(g *GroupStatus) float64 { return float64(g.Uncovered) }),
+		g("held_deletes", "Deletions held back because they would leave traffic uncovered.", func(g *GroupStatus) float64 { return float64(g.Held) }),
+		g("counter_age_seconds", "Age of the master's counters on a standby, 0 on a master.", func(g *GroupStatus) float64 { return g.CounterAge }),
+		g("oseq_headroom_seconds", "How long the outbound counter that would run out first lasts at its present rate.", func(g *GroupStatus) float64 { return g.Headroom }),
+		g("ike_tunnels_wanted", "Tunnels that the IKE daemon should have as MASTER.", func(g *GroupStatus) float64 { return float64(g.Keying.Wanted) }),
+		g("ike_tunnels_up", "Those of them that are up.", func(g *GroupStatus) float64 { return float64(g.Keying.Up) }),
+		g("ike_promotion_duration_seconds", "How long the IKE daemon's last promotion took.", func(g *GroupStatus) float64 { return g.Keying.PromoteSeconds }),
+	}
+}
+
+// total is a counter of the whole node.
+type total struct {
+	desc  *prometheus.Desc
+	value func(*Counts) uint64
+}
+
+func totals() []total {
+	t := func(name, help string, value func(*Counts) uint64) total { return total{desc(name, help), value} }
+	return []total{
+		t("kernel_dumps_total", "Readings of the kernel's tables.", func(c *Counts) uint64 { return c.Dumps }),
+		t("kernel_dump_errors_total", "Readings of the kernel's tables that failed.", func(c *Counts) uint64 { return c.DumpErrors }),
+		t("netlink_overruns_total", "Times at which events of the kernel were lost.", func(c *Counts) uint64 { return c.Resyncs }),
+		t("repairs_total", "Operations by which an audit corrected this standby's kernel.", func(c *Counts) uint64 { return c.Repairs }),
+		t("snapshots_received_total", "Snapshots received from a master.", func(c *Counts) uint64 { return c.SnapshotsReceived }),
+		t("resumes_total", "Reconnections that the journal served without a snapshot.", func(c *Counts) uint64 { return c.Resumes }),
+		t("peer_cutoffs_total", "Peers cut off because they did not keep up.", func(c *Counts) uint64 { return c.CutOffs }),
+		t("changes_published_total", "Changes that this node published as MASTER, however many standbys there are.", func(c *Counts) uint64 { return c.RecordsSent }),
+		t("takeovers_total", "Times at which this node became MASTER.", func(c *Counts) uint64 { return c.Takeovers }),
+		t("two_masters_total", "Times at which another master was met.", func(c *Counts) uint64 { return c.SplitsSeen }),
+		t("split_jumps_total", "Outbound counters raised above those of another master after a split.", func(c *Counts) uint64 { return c.SplitJumps }),
+		t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address.", func(c *Counts) uint64 { return c.Mappings }),
+		t("tail_records_total", "Changes that a new master took from another standby.", func(c *Counts) uint64 { return c.TailRecords }),
+		t("digest_mismatches_total", "Times at which this standby did not know what its master had published.", func(c *Counts) uint64 { return c.DigestMismatches }),
+		t("held_deletes_total", "Deletions that were held back.", func(c *Counts) uint64 { return c.HeldDeletes }),
+		t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER.", func(c *Counts) uint64 { return c.DroppedDeletes }),
+	}
+}
+
+// metricDescs are those with further labels.
 type metricDescs struct {
-	role, term, roleSince, inSync, entries, offloaded, refused, uncovered, held, counterAge *prometheus.Desc
-	lag, unacked, complete, peers                                                           *prometheus.Desc
-	totals                                                                                  map[string]*prometheus.Desc
-	dumpSeconds                                                                             *prometheus.Desc
+	role, entries, lead, digest, lastSync, lag, unacked, complete *prometheus.Desc
+	ikeRestarts, records, refused, snapshots, phase, apply, dump  *prometheus.Desc
 }
 
 func descs() metricDescs {
-	t := func(name, help string) *prometheus.Desc { return desc(name, help) }
 	return metricDescs{
-		role:       desc("role", "1 for the role that this node has in the group.", "group", "role"),
-		term:       desc("term", "Term of mastership of the group.", "group"),
-		roleSince:  desc("role_start_timestamp_seconds", "When the role was taken, in Unix time.", "group"),
-		inSync:     desc("in_sync", "1 if a takeover by this node would lose nothing.", "group"),
-		entries:    desc("sadb_entries", "Replicated items of the group.", "group", "kind"),
-		offloaded:  desc("offloaded_sas", "SAs left out because a device does their cryptography.", "group"),
-		refused:    desc("refused_entries", "Items that this kernel refuses.", "group"),
-		uncovered:  desc("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.", "group"),
-		held:       desc("held_deletes", "Deletions held back because they would leave traffic uncovered.", "group"),
-		counterAge: desc("counter_age_seconds", "Age of the master's counters on a standby.", "group"),
-		lag:        desc("sync_lag_seconds", "Age of the oldest change that a standby has not confirmed.", "group", "peer"),
-		unacked:    desc("sync_unacked_records", "Changes that a standby has not confirmed.", "group", "peer"),
-		complete:   desc("standby_complete", "1 if the standby holds a whole snapshot of this master.", "group", "peer"),
-		peers:      desc("peers_connected", "Connected peers."),
-		totals: map[string]*prometheus.Desc{
-			"dumps":      t("kernel_dumps_total", "Readings of the kernel's tables."),
-			"dumperr":    t("kernel_dump_errors_total", "Readings of the kernel's tables that failed."),
-			"kernelerr":  t("kernel_errors_total", "Operations that the kernel refused."),
-			"resyncs":    t("netlink_overruns_total", "Times at which events of the kernel were lost."),
-			"repairs":    t("repairs_total", "Operations by which an audit corrected this standby's kernel."),
-			"snapsent":   t("snapshots_sent_total", "Snapshots sent to standbys."),
-			"snaprecv":   t("snapshots_received_total", "Snapshots received from a master."),
-			"resumes":    t("resumes_total", "Reconnections that the journal served without a snapshot."),
-			"cutoffs":    t("peer_cutoffs_total", "Peers cut off because they did not keep up."),
-			"recsent":    t("records_sent_total", "Changes published."),
-			"recrecv":    t("records_received_total", "Changes and snapshot records received."),
-			"counters":   t("counter_updates_sent_total", "Counter updates sent."),
-			"takeovers":  t("takeovers_total", "Times at which this node became MASTER."),
-			"splits":     t("two_masters_total", "Times at which another master was met."),
-			"jumps":      t("split_jumps_total", "Outbound counters raised above those of another master after a split."),
-			"mappings":   t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address."),
-			"tail":       t("tail_records_total", "Changes that a new master took from another standby."),
-			"digests":    t("digest_mismatches_total", "Times at which this standby did not know what its master had published."),
-			"heldtotal":  t("held_deletes_total", "Deletions that were held back."),
-			"droppedtot": t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER."),
-		},
-		dumpSeconds: desc("kernel_dump_duration_seconds", "How long the last reading of the kernel's tables took."),
+		role:        desc("role", "1 for the role that this node has in the group.", "group", "role"),
+		entries:     desc("sadb_entries", "Replicated items of the group, own ones of a master or copies of a standby.", "group", "kind", "origin"),
+		lead:        desc("replay_lead_packets", "By how much the outbound counters of this standby lead the master's, at least.", "group", "peer"),
+		digest:      desc("sadb_digest_match", "1 if this standby's last audit found what the master has published.", "group", "peer"),
+		lastSync:    desc("last_sync_timestamp_seconds", "When counters were last confirmed by a standby, or heard from the master, in Unix time.", "group", "peer"),
+		lag:         desc("sync_lag_seconds", "Age of the oldest change that a standby has not confirmed.", "group", "peer"),
+		unacked:     desc("sync_unacked_records", "Changes that a standby has not confirmed.", "group", "peer"),
+		complete:    desc("standby_complete", "1 if the standby holds a whole snapshot of this master.", "group", "peer"),
+		ikeRestarts: desc("ike_restarts_total", "Times at which the IKE daemon went and came back.", "group", "driver"),
+		records:     desc("sync_records_total", "Changes and counter updates exchanged.", "peer", "direction", "type"),
+		refused:     desc("kernel_errors_total", "Operations that the kernel refused.", "op", "errno"),
+		snapshots:   desc("snapshots_total", "Snapshots sent to standbys.", "reason"),
+		phase:       desc("takeover_duration_seconds", "Duration of the phases of a change of role.", "phase"),
+		apply:       desc("kernel_apply_duration_seconds", "Duration of a batch of at most 100 operations of the kernel."),
+		dump:        desc("kernel_dump_duration_seconds", "How long the last reading of the kernel's tables took."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	d := descs()
-	for _, x := range []*prometheus.Desc{d.role, d.term, d.roleSince, d.inSync, d.entries, d.offloaded, d.refused, d.uncovered, d.held,
-		d.counterAge, d.lag, d.unacked, d.complete, d.peers, d.dumpSeconds} {
+	for _, x := range []*prometheus.Desc{d.role, d.entries, d.lead, d.digest, d.lastSync, d.lag, d.unacked, d.complete, d.ikeRestarts,
+		d.records, d.refused, d.snapshots, d.phase, d.apply, d.dump} {
 		ch <- x
 	}
-	for _, x := range d.totals {
-		ch <- x
+	for _, g := range groupGauges() {
+		ch <- g.desc
+	}
+	for _, t := range totals() {
+		ch <- t.desc
 	}
 }
 
@@ -89,47 +126,92 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeLimit)
 	defer cancel()
-	s, err := c.e.Status(ctx)
+	s, err := c.status(ctx)
 	d := descs()
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(d.role, err)
 		return
 	}
+	for i := range s.Groups {
+		collectGroup(ch, &d, &s.Groups[i])
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	for _, t := range s.Traffic {
+		direction := "out"
+		if t.In {
+			direction = "in"
+		}
+		count(d.records, t.Count, t.Peer, direction, t.Kind)
+	}
+	for _, r := range s.Refused {
+		count(d.refused, r.Count, r.Op, r.Errno)
+	}
+	for why, n := range s.Snapshots {
+		count(d.snapshots, n, why)
+	}
+	for _, t := range totals() {
+		count(t.desc, t.value(&s.Counts))
+	}
+	for _, name := range phases() {
+		histogram(ch, d.phase, s.Phases[name], name)
+	}
+	histogram(ch, d.apply, s.Apply)
+	ch <- prometheus.MustNewConstMetric(d.dump, prometheus.GaugeValue, s.Counts.DumpTime.Seconds())
+}
+
+func collectGroup(ch chan<- prometheus.Metric, d *metricDescs, g *GroupStatus) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{g.Name}, labels...)...)
 	}
-	for _, g := range s.Groups {
-		for _, role := range []string{"INIT", "BACKUP", "MASTER"} {
-			gauge(d.role, bit(g.Role == role), g.Name, role)
+	for _, role := range []string{"INIT", "BACKUP", "MASTER"} {
+		gauge(d.role, bit(g.Role == role), role)
+	}
+	for _, x := range groupGauges() {
+		gauge(x.desc, x.value(g))
+	}
+	for origin, own := range map[string]bool{"local": true, "peer": false} {
+		on := bit(own == (g.Role == "MASTER"))
+		gauge(d.entries, on*float64(g.SAs), "sa", origin)
+		gauge(d.entries, on*float64(g.Policies), "policy", origin)
+	}
+	if g.From != "" {
+		if g.HasLead {
+			gauge(d.lead, float64(g.Lead), g.From)
 		}
-		gauge(d.term, float64(g.Term), g.Name)
-		gauge(d.roleSince, float64(g.Since.UnixMilli())/1000, g.Name)
-		gauge(d.inSync, bit(g.InSync), g.Name)
-		gauge(d.entries, float64(g.SAs), g.Name, "sa")
-		gauge(d.entries, float64(g.Policies), g.Name, "policy")
-		gauge(d.offloaded, float64(g.Offloaded), g.Name)
-		gauge(d.refused, float64(g.Refused), g.Name)
-		gauge(d.uncovered, float64(g.Uncovered), g.Name)
-		gauge(d.held, float64(g.Held), g.Name)
-		gauge(d.counterAge, g.CounterAge, g.Name)
-		for _, st := range g.Standbys {
-			gauge(d.lag, st.Lag, g.Name, st.Peer)
-			gauge(d.unacked, float64(st.Unacked), g.Name, st.Peer)
-			gauge(d.complete, bit(st.Complete), g.Name, st.Peer)
-		}
+		gauge(d.lastSync, unix(g.CounterAt), g.From)
 	}
-	gauge(d.peers, float64(len(s.Members)))
-	gauge(d.dumpSeconds, s.Counts.DumpTime.Seconds())
-	for name, v := range map[string]uint64{
-		"dumps": s.Counts.Dumps, "dumperr": s.Counts.DumpErrors, "kernelerr": s.Counts.KernelErrors,
-		"resyncs": s.Counts.Resyncs, "repairs": s.Counts.Repairs, "snapsent": s.Counts.SnapshotsSent,
-		"snaprecv": s.Counts.SnapshotsReceived, "resumes": s.Counts.Resumes, "cutoffs": s.Counts.CutOffs,
-		"recsent": s.Counts.RecordsSent, "recrecv": s.Counts.RecordsReceived, "counters": s.Counts.CountersSent,
-		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "jumps": s.Counts.SplitJumps, "digests": s.Counts.DigestMismatches, "tail": s.Counts.TailRecords, "mappings": s.Counts.Mappings, "heldtotal": s.Counts.HeldDeletes,
-		"droppedtot": s.Counts.DroppedDeletes,
-	} {
-		ch <- prometheus.MustNewConstMetric(d.totals[name], prometheus.CounterValue, float64(v))
+	if g.Audited != "" {
+		gauge(d.digest, bit(g.Agreed), g.Audited)
 	}
+	for _, st := range g.Standbys {
+		gauge(d.lag, st.Lag, st.Peer)
+		gauge(d.unacked, float64(st.Unacked), st.Peer)
+		gauge(d.complete, bit(st.Complete), st.Peer)
+		gauge(d.lastSync, unix(st.AckedAt), st.Peer)
+	}
+	if g.Keying.Driver != "" {
+		ch <- prometheus.MustNewConstMetric(d.ikeRestarts, prometheus.CounterValue, float64(g.Keying.Restarts), g.Name, g.Keying.Driver)
+	}
+}
+
+// histogram exports a Duration, whose buckets are not cumulated.
+func histogram(ch chan<- prometheus.Metric, d *prometheus.Desc, v Duration, labels ...string) {
+	buckets, sum := make(map[float64]uint64, len(v.Buckets)), uint64(0)
+	for i, bound := range durationBounds() {
+		sum += v.Buckets[i]
+		buckets[bound] = sum
+	}
+	ch <- prometheus.MustNewConstHistogram(d, v.Count, v.Sum, buckets, labels...)
+}
+
+// unix is t in seconds, 0 for never.
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }
 
 func bit(b bool) float64 {

@@ -18,6 +18,11 @@ type publisher struct {
 	seq    uint64 // number of the last delta
 	epoch  uint64 // number of the last collection of counters
 
+	collected time.Time // when that was
+	since     float64   // seconds from the one before to it, 0: it was the first
+	headroom  float64   // of the last reading, see collectedAt
+	room      float64   // the same of the reading under way
+
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
 	cover      map[uint64]int // published SAs by what they protect
@@ -156,6 +161,7 @@ func newPublisher(id wire.StreamID, now time.Time) *publisher {
 		policies: make(map[sadb.PolicyKey]*pubPolicy),
 		cover:    make(map[uint64]int),
 		journal:  journal{limit: journalRecords},
+		headroom: never,
 	}
 }
 
@@ -263,6 +269,9 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 		p.in += d
 	} else {
 		p.out += d
+	}
+	if c.OSeq > own.OSeq {
+		p.collect(e.sa, c.OSeq, c.OSeq-own.OSeq)
 	}
 	if c.OSeq > own.OSeq || c.Seq > own.Seq || c.Bytes != own.Bytes || c.Packets != own.Packets {
 		own.OSeq, own.Seq = max(c.OSeq, own.OSeq), max(c.Seq, own.Seq)

@@ -59,7 +59,8 @@ type missing struct {
 // begin begins a reading of the tables and an epoch of counters. read and
 // readWhole, for each SA, and end belong to it; what t names has changed
 // meanwhile, so that it is known better.
-func (p *publisher) begin() {
+func (p *publisher) begin(now time.Time) {
+	p.collectedAt(now)
 	p.mark++ // never again the number of a reading that was given up
 	p.outs[p.mark%outEpochs] = p.out
 	clear(p.moved)
@@ -135,7 +136,7 @@ func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touc
 // end ends a reading and returns the deltas for what is new or changed and the
 // names of what is gone, whose deletion is the engine's decision.
 func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (recs []wire.Record, gone missing) {
-	p.epoch = p.mark
+	p.epoch, p.headroom = p.mark, p.room
 	// What is known needs no order; what is new is published oldest first.
 	for _, f := range append(p.changed, oldestFirst(p.fresh, func(f foundSA) uint64 { return f.sa.Age })...) {
 		if t.sas[f.sa.Key] {
@@ -180,7 +181,7 @@ func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (rec
 // reconcile compares what is published with a dump of the group's items: begin,
 // readWhole and end in one.
 func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([]wire.Record, missing) {
-	p.begin()
+	p.begin(now)
 	for _, sa := range snap.SAs {
 		p.readWhole(now, sa, 0, t)
 	}

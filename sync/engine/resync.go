@@ -60,7 +60,7 @@ func (e *Engine) push(g *group, m *member) bool {
 	if g.pub == nil || ms == nil || ms.out == nil {
 		return false
 	}
-	e.sendSnapshot(g, m, m.newStream(ms))
+	e.sendSnapshot(g, m, m.newStream(ms), SnapshotAsked)
 	return true
 }
 

@@ -35,6 +35,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	case ElectorCancel:
 		g.preparing = false
 		g.handover, g.fencedAt = nil, time.Time{}
+		g.preparedAt, g.handingAt = time.Time{}, time.Time{}
 		e.tellKeying(g)
 		if g.role != wire.RoleMaster {
 			e.follow(g, true)
@@ -65,7 +66,7 @@ func (e *Engine) electorLost(ctx context.Context, reason string) {
 // prepareMaster makes sure that nothing is missing: the kernel is complete
 // already, so all there is to do is to close the door behind the old master.
 func (e *Engine) prepareMaster(g *group, term uint64) {
-	g.preparing = true
+	g.preparing, g.preparedAt = true, time.Now()
 	g.term = max(g.term, term)
 	e.elector.Prepared(g.name, term)
 }
@@ -76,6 +77,7 @@ func (e *Engine) prepareMaster(g *group, term uint64) {
 func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 	g.gaveUp(time.Now(), term)
 	h := &handover{term: term}
+	g.handingAt = time.Now()
 	e.silence(ctx, g, h)
 	if g.pub == nil {
 		e.elector.Prepared(g.name, term)
@@ -109,6 +111,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 			continue
 		}
 		g.handover, g.handedAt = nil, now
+		e.timed(PhaseHandOver, &g.handingAt)
 		e.elector.Prepared(g.name, h.term)
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
 		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
@@ -195,6 +198,8 @@ func sortedAddrs(a []netip.Addr) []netip.Addr {
 // complete before. What is published comes from the next dump.
 func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.stats.Takeovers++
+	e.timed(PhasePrepare, &g.preparedAt)
+	g.promotedAt = time.Now()
 	g.handover, g.from = nil, nil
 	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
 	for _, m := range e.members {

@@ -33,10 +33,10 @@ func (e *Engine) beginScan(g *group, now time.Time) {
 		g.rcv.beginScan()
 	case g.pub != nil:
 		g.scan.pub = g.pub
-		g.pub.begin()
+		g.pub.begin(now)
 	default: // what it finds is what there is to publish
 		g.scan.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce}, now)
-		g.scan.pub.begin()
+		g.scan.pub.begin(now)
 	}
 }
 
@@ -233,6 +233,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		g.pub = g.scan.pub
 		g.pub.end(g.scan.at, policies, g.touched)
 		g.pub.journal.forget()
+		e.timed(PhasePublish, &g.promotedAt)
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
 		e.broadcast(&wire.State{GroupState: g.state()})
 		return

@@ -78,7 +78,7 @@ func TestGlancesTellAPublisherWhatDumpsTell(t *testing.T) {
 		whole, glancing := newPublisher(wire.StreamID{}, now), newPublisher(wire.StreamID{}, now)
 		glances, sentWhole, sentGlancing := 0, uint64(0), uint64(0)
 		read := func(list []*sadb.SA, touched *touched) {
-			glancing.begin()
+			glancing.begin(now)
 			for _, sa := range list {
 				if r := reading(sa); glancing.read(now, r, touched) {
 					glances++

@@ -74,7 +74,7 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	e.stats.SplitJumps += uint64(len(ops))
 	e.log.Error("another node sent on the same SAs, jumping above its numbers; rekey them",
 		"group", g.name, "peer", m.session.Peer(), "sas", len(ops))
-	for i, err := range e.kernel.Apply(ctx, ops) {
+	for i, err := range e.apply(ctx, ops) {
 		if err != nil {
 			e.kernelError(g, ops[i], err)
 		}
@@ -120,6 +120,7 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 	// It was that master itself and gave way: advertisements know priorities,
 	// not terms. Or it was this node, which has lost its memory since. Go on under a term above both, or nobody who followed it would
 	// follow this node.
+	e.stats.SplitsSeen++ // over before the two could speak, but there was one
 	g.term = max(gs.Term, gs.Have.Term) + 1
 	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
 	g.toldOnce = false

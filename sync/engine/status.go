@@ -17,6 +17,12 @@ type Status struct {
 	Groups  []GroupStatus  `json:"groups"`
 	Members []MemberStatus `json:"members"`
 	Counts  Counts         `json:"counts"`
+	// What is counted per label, for metrics.
+	Traffic   []TrafficCount      `json:"-"`
+	Refused   []RefusedCount      `json:"-"`
+	Snapshots map[string]uint64   `json:"-"`
+	Phases    map[string]Duration `json:"-"`
+	Apply     Duration            `json:"-"`
 }
 
 // GroupStatus is one group on this node.
@@ -44,11 +50,26 @@ type GroupStatus struct {
 	Offloaded int `json:"offloaded"`
 	// Seq is the number of the last delta published or installed, CounterAge
 	// the seconds since the master's counters were heard (standby only).
-	Seq        uint64           `json:"seq"`
-	CounterAge float64          `json:"counter_age_seconds"`
-	Standbys   []StandbyStatus  `json:"standbys"`
-	Peers      []GroupPeerState `json:"peers"`
-	Keying     KeyingStatus     `json:"keying"`
+	Seq        uint64  `json:"seq"`
+	CounterAge float64 `json:"counter_age_seconds"`
+	// CounterAt is when those counters were heard, from the member From; zero
+	// and empty on a MASTER.
+	CounterAt time.Time `json:"-"`
+	From      string    `json:"-"`
+	// Lead is by how many packets this standby's outbound counters are ahead of
+	// the master's, at least; HasLead is false where there is none.
+	Lead    uint64 `json:"-"`
+	HasLead bool   `json:"-"`
+	// Headroom is for how many seconds the outbound counter that would run out
+	// first lasts at its present rate; infinite while nothing is sent.
+	Headroom float64 `json:"-"`
+	// Audited is the member whose sums of what is published this node compared
+	// last, empty for none, Agreed what came of it.
+	Audited  string           `json:"-"`
+	Agreed   bool             `json:"-"`
+	Standbys []StandbyStatus  `json:"standbys"`
+	Peers    []GroupPeerState `json:"peers"`
+	Keying   KeyingStatus     `json:"keying"`
 	// MarginESN and MarginLegacy are the smallest forward margins in packets, for
 	// SAs with numbers of 64 and of 32 bits. On a standby, LeadPackets is how far
 	// the kernel's outbound counters are ahead of the master's where that is least
@@ -86,6 +107,8 @@ type StandbyStatus struct {
 	Unacked  uint64  `json:"unacked_records"`
 	Lag      float64 `json:"lag_seconds"`
 	Epochs   uint64  `json:"unacked_counter_epochs"`
+	// AckedAt is when it last confirmed something; zero before that.
+	AckedAt time.Time `json:"-"`
 	// LagPackets are the packets sent on the group's SAs that the standby does not
 	// know of, as of the last reading of the counters; the margin is above them.
 	LagPackets uint64 `json:"lag_packets"`
@@ -167,6 +190,7 @@ func sameState(a, b wire.GroupState) bool {
 
 func (e *Engine) status(now time.Time, whole bool) Status {
 	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Groups: []GroupStatus{}, Members: []MemberStatus{}}
+	e.seen.copyTo(&s)
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
 			Kernel: m.hello.Kernel, Since: m.since})
@@ -177,6 +201,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last}
 		if g.pub != nil {
 			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
+			gs.Headroom = g.pub.headroom
 			gs.PacketsOut, gs.PacketsIn = g.pub.out, g.pub.in
 			gs.Complete = true
 			if e.unlikeStandby(g) {
@@ -188,6 +213,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 				gs.Refused, gs.Uncovered = g.rcv.lost()
 				gs.LeadPackets, gs.LeadSeconds = g.rcv.lead()
 				gs.Unlike = g.rcv.unlike()
+				gs.Lead, gs.HasLead, gs.Headroom = g.rcv.leads()
 			}
 			gs.Seq = g.rcv.pos.Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
@@ -199,8 +225,12 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 				gs.Snapshot = &Progress{g.from.session.Peer(), g.rcv.applied, g.expected}
 			}
 			if !g.rcv.counters.IsZero() {
-				gs.CounterAge = now.Sub(g.rcv.counters).Seconds()
+				gs.CounterAge, gs.CounterAt = now.Sub(g.rcv.counters).Seconds(), g.rcv.counters
 			}
+			if g.from != nil {
+				gs.From = g.from.session.Peer()
+			}
+			gs.Audited, gs.Agreed = g.audited, g.agreed
 		}
 		for _, m := range e.sorted() {
 			ms := m.groups[g.name]
@@ -230,6 +260,9 @@ func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus 
 		Unacked: g.pub.seq - out.ackSeq, Epochs: g.pub.epoch - out.ackEpoch,
 		LagPackets: g.pub.out - g.pub.outAt(out.ackEpoch), Queued: m.session.Queued(),
 		Records: uint64(out.sent), Counters: out.counters}
+	if out.acked > 0 || out.ackEpoch > 0 || out.snapDone {
+		st.AckedAt = out.ackAt
+	}
 	if !out.snapDone {
 		st.Snapshot = &Progress{st.Peer, uint64(out.acked), uint64(out.snapSAs) + uint64(out.snapPols)}
 		st.Lag = now.Sub(out.began).Seconds()

@@ -77,7 +77,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 			return
 		}
 	}
-	e.sendSnapshot(g, m, out)
+	e.sendSnapshot(g, m, out, wantsSnapshot(req.Have, g.pub.stream))
 }
 
 // newStream begins a stream to a member; a former one is over.
@@ -87,9 +87,10 @@ func (m *member) newStream(ms *membership) *outStream {
 	return ms.out
 }
 
-// sendSnapshot sends all there is.
-func (e *Engine) sendSnapshot(g *group, m *member, out *outStream) {
+// sendSnapshot sends all there is; why is one of the Snapshot names.
+func (e *Engine) sendSnapshot(g *group, m *member, out *outStream, why string) {
 	e.stats.SnapshotsSent++
+	e.seen.snapshots[why]++
 	out.snapshot = true
 	out.cursor = g.pub.snapshot(out.began)
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))

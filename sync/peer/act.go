@@ -24,7 +24,7 @@ func (o *owner) do(a action) {
 		h := *o.mgr.cfg.Hello()
 		h.Gen, h.Move = a.Gen, a.Move
 		if err := o.lines[a.Conn].say(&h); err != nil {
-			o.log.Error("cannot say hello", "error", err)
+			o.log.Error("cannot say hello", "err", err)
 			o.lines[a.Conn].close()
 		}
 	case actRead:

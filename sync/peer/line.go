@@ -109,6 +109,7 @@ func (l *line) read() {
 			l.owner.post(evLost{Conn: l.id, Err: err})
 			return
 		}
+		l.owner.read.Add(uint64(l.conn.FrameSize()))
 		select {
 		case <-l.discard:
 			continue // until the peer has read the Bye and closed
@@ -134,6 +135,9 @@ func (l *line) write() {
 			if err := l.conn.WriteFrames(frames...); err != nil {
 				l.owner.post(evLost{Conn: l.id, Err: err, Writing: true})
 				return
+			}
+			for _, f := range frames {
+				l.owner.written.Add(uint64(len(f)))
 			}
 		}
 		switch then {

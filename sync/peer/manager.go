@@ -142,7 +142,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			err := m.listener.Serve(ctx, nl, m.accepted)
 			if err != nil {
 				err = fmt.Errorf("listen on %s: %w", nl.Addr(), err)
-				m.cfg.Log.Error("a listener ended", "error", err)
+				m.cfg.Log.Error("a listener ended", "err", err)
 			}
 			errs <- err
 		}()
@@ -302,6 +302,8 @@ type Status struct {
 	// Session is nil while there is none; Trouble says why.
 	Session *Session
 	Trouble Reason
+	// In and Out are the bytes of all frames since the peer was configured.
+	In, Out uint64
 }
 
 // Status returns the state of all peers in the order of the configuration.
@@ -314,6 +316,7 @@ func (m *Manager) Status() []Status {
 		for _, o := range m.owners {
 			if o.name == p.Name {
 				st.Addrs = m.addrs[o]
+				st.In, st.Out = o.read.Load(), o.written.Load()
 				o.mu.Lock()
 				st.Node, st.Trouble = o.known, o.trouble
 				if o.told {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sasyncd/sync/channel"
@@ -49,6 +50,9 @@ type owner struct {
 	held     bool
 	targets  *targets
 	quit     bool
+
+	// Bytes of frames over all connections.
+	read, written atomic.Uint64
 
 	mu      sync.Mutex
 	session *Session
@@ -339,7 +343,7 @@ func (o *owner) resolve(ctx context.Context) {
 		defer cancel()
 		next, err := t.resolve(ctx, o.mgr.cfg.Resolve)
 		if err != nil && !errors.Is(err, context.Canceled) {
-			o.log.Warn("cannot resolve a peer's name", "error", err)
+			o.log.Warn("cannot resolve a peer's name", "err", err)
 		}
 		if next != nil {
 			o.post(inTargets{next, true})

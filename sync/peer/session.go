@@ -90,7 +90,7 @@ func (s *Session) Version() uint16 { return s.version }
 func (s *Session) Send(m wire.Message) bool {
 	frame, err := s.encode(m)
 	if err != nil {
-		s.owner.log.Error("cannot send a message", "error", err)
+		s.owner.log.Error("cannot send a message", "err", err)
 		return false
 	}
 	s.owner.mu.Lock()
@@ -200,7 +200,7 @@ func (s *Session) take() (frames [][]byte, n int) {
 			c.AgeMicros += uint64(time.Since(q.since).Microseconds())
 			var err error
 			if q.frame, err = wire.AppendFrame(nil, c); err != nil {
-				s.owner.log.Error("cannot send counters", "error", err)
+				s.owner.log.Error("cannot send counters", "err", err)
 				continue
 			}
 		} else {

@@ -156,7 +156,7 @@ func (s *ControlServer) accept(ctx context.Context, c *net.UnixConn) {
 		}()
 		peer, err := credentials(c)
 		if err != nil {
-			s.log.Warn("ask for credentials of control client", "error", err)
+			s.log.Warn("ask for credentials of control client", "err", err)
 			return
 		}
 		s.serve(ctx, c, peer)

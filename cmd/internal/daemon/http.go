@@ -112,7 +112,7 @@ func (w *Web) listen(ctx context.Context) (net.Listener, error) {
 			return nil, ctx.Err()
 		}
 		if !warned {
-			w.log.Error("listen for metrics, trying again", "address", w.addr, "error", err)
+			w.log.Error("listen for metrics, trying again", "address", w.addr, "err", err)
 			warned = true
 		}
 		select {
@@ -130,6 +130,8 @@ func (w *Web) guard(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Frame-Options", "DENY")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'") // the page has its own
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		switch {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -170,5 +172,5 @@ func answer(check Check) http.Handler {
 type webErrors struct{ log *slog.Logger }
 
 func (e webErrors) Println(v ...any) {
-	e.log.Error("gather metrics", "error", strings.TrimSpace(fmt.Sprintln(v...)))
+	e.log.Error("gather metrics", "err", strings.TrimSpace(fmt.Sprintln(v...)))
 }

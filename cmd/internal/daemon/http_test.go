@@ -52,7 +52,7 @@ func TestWeb(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+		if resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
 			t.Errorf("%s %s lacks its protective headers", method, path)
 		}
 		return resp.StatusCode, string(body)

@@ -18,11 +18,11 @@ func TestJournalFormat(t *testing.T) {
 	log.Debug("not shown")
 	log.Info("became master", "group", "carp1", "term", 7, "peer", "gw 2")
 	log.Warn("two\nlines", "value", "a\nb\x1b[31m", "empty", "")
-	log.With("peer", "10.0.0.2").WithGroup("g").Error("broken", "error", `say "no"`)
+	log.With("peer", "10.0.0.2").WithGroup("g").Error("broken", "err", `say "no"`)
 	log.Info("key", "key", sadb.NewSecret([]byte("very secret")), "lag", 1500*time.Millisecond)
 	want := `<6>became master group=carp1 term=7 peer="gw 2"
 <4>"two\nlines" value="a\nb\x1b[31m" empty=""
-<3>broken peer=10.0.0.2 g.error="say \"no\""
+<3>broken peer=10.0.0.2 g.err="say \"no\""
 <6>key key="<secret 11 bytes>" lag=1.5s
 `
 	if b.String() != want {

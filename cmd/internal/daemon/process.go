@@ -105,7 +105,7 @@ func wait(g *errgroup.Group) <-chan error {
 
 func (r *running) tell(f func() error) {
 	if err := f(); err != nil {
-		r.Log.Warn("service manager does not listen", "error", err)
+		r.Log.Warn("service manager does not listen", "err", err)
 	}
 }
 
@@ -203,6 +203,6 @@ func (r *running) feed() {
 // configuration are.
 func LogError(log *slog.Logger, msg string, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		log.Error(msg, "error", line)
+		log.Error(msg, "err", line)
 	}
 }

@@ -148,8 +148,8 @@ func TestReloadAndDump(t *testing.T) {
 		if reloads != 2 || dumps != 1 {
 			t.Errorf("%d reloads and %d dumps, want 2 and 1", reloads, dumps)
 		}
-		want := `<3>reload refused, nothing changed error="a.conf:1:1: wrong"
-<3>reload refused, nothing changed error="a.conf:2:1: wrong too"
+		want := `<3>reload refused, nothing changed err="a.conf:1:1: wrong"
+<3>reload refused, nothing changed err="a.conf:2:1: wrong too"
 <6>reloaded
 `
 		if !strings.Contains(log.String(), want) {

@@ -62,7 +62,7 @@ func (s *State) path(name string) string { return filepath.Join(s.dir, name) }
 // warn logs the first failure to write.
 func (s *State) warn(err error) {
 	if !s.warned {
-		s.log.Warn("state is not kept over a restart", "error", err)
+		s.log.Warn("state is not kept over a restart", "err", err)
 	}
 	s.warned = true
 }
@@ -95,6 +95,26 @@ func (s *State) Term(group string) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.terms[group]
+}
+
+// Start counts this start of the daemon and returns how often it was started
+// since the state directory was made, this time included.
+func (s *State) Start() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	src, err := os.ReadFile(s.path("starts"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.warn(fmt.Errorf("read number of starts: %w", err))
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(src)), 10, 63)
+	if err != nil {
+		n = 0 // a number for operators only: not worth a complaint
+	}
+	n++
+	if err := replaceFile(s.path("starts"), fmt.Appendf(nil, "%d\n", n), false); err != nil {
+		s.warn(err)
+	}
+	return n
 }
 
 // SetTerm remembers term for group unless a higher one is known. It does not

@@ -133,7 +133,7 @@ func (k *keepalived) line(l string, see func(string, Sight)) {
 	}
 	name, state, ok := parseLine(l)
 	if !ok {
-		k.log.Warn("line of keepalived not understood", "line", fmt.Sprintf("%.80q", l))
+		k.log.Warn("line of keepalived not understood", "said", fmt.Sprintf("%.80q", l))
 		return
 	}
 	s := Sight{Reason: "keepalived: " + state}

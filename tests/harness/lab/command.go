@@ -29,6 +29,7 @@ func (nd *Node) Try(line string) (string, error) {
 }
 
 func (nd *Node) tryWith(line, stdin string) (string, error) {
+	nd.net.secrets.learn("a command", line+"\n"+stdin)
 	args := strings.Fields(line)
 	// Not the test's context: that is done when cleanups, which use this, run.
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)

@@ -31,6 +31,7 @@ func (nd *Node) Dir() string {
 func (nd *Node) WriteFile(name, content string) string {
 	nd.t.Helper()
 	p := filepath.Join(nd.Dir(), name)
+	nd.net.secrets.learn(name, content)
 	if err := os.WriteFile(p, []byte(content), 0o600); err != nil {
 		nd.t.Fatalf("write %s of %s: %v", name, nd.Name, err)
 	}
@@ -82,6 +83,8 @@ func (nd *Node) Exec(name string, cmd *exec.Cmd) *Daemon {
 	go d.wait()
 	nd.t.Cleanup(func() {
 		d.Kill()
+		nd.learnKernel()
+		d.searched(nd)
 		if nd.t.Failed() {
 			d.dump()
 		}

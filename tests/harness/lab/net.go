@@ -31,6 +31,8 @@ type Net struct {
 	t      T
 	fabric *Node
 	nodes  []*Node
+
+	secrets secrets // that no daemon may print
 }
 
 // New returns an empty network, taken down when t ends.

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"net/netip"
+	"testing"
+
+	"sasyncd/carp/api"
+	"sasyncd/cmd/internal/daemon/daemontest"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// pictured is a node with a group of VRRP that is MASTER and one of CARP that
+// cannot take over.
+func pictured() []api.GroupState {
+	peer := netip.MustParseAddr("192.0.2.3")
+	return []api.GroupState{
+		{Group: "ipsec", State: api.StateMaster, Reason: "no advertisements", AgeMS: 61500, Term: 8, Seen: 8, Demotion: 3,
+			Demotions: []api.Demotion{{ID: "track eth2", By: 2}, {ID: "operator", By: 1}}, Clients: []string{"sasyncd"},
+			Instances: []api.InstanceState{{Name: "outside", Interface: "eth0", Protocol: "vrrp3", ID: 10, State: api.StateMaster,
+				Routers: []api.RouterState{{Family: "ipv4", State: api.StateMaster, Priority: 200, DownMS: 804, Source: netip.MustParseAddr("192.0.2.2"),
+					Peer: peer, HeardMS: 62300, Sent: 246, Received: 12, Dropped: 2, Repaired: 1,
+					Trailers: map[string]uint64{"good": 11, "absent": 1},
+					Refusals: []api.Refusal{{Kind: api.RefusedTTL, Count: 2, Text: "from beyond a router"}}}}}},
+			VIPs:        []api.VIP{{Address: netip.MustParseAddr("192.0.2.1"), Interface: "eth0", Instance: "outside"}},
+			Transitions: []api.Transition{{From: api.StateBackup, To: api.StateMaster, Count: 1}, {From: api.StateMaster, To: api.StateBackup}},
+			Takeover:    &api.Takeover{Reason: "no advertisements", From: peer, GapMS: 812, AgeMS: 61500}, OutageMS: 804},
+		{Group: "other", State: api.StateBackup, Fenced: true, Blocked: "sasyncd is not there", OutageMS: -1,
+			Instances: []api.InstanceState{{Name: "carp1", Interface: "eth1", Protocol: "carp", ID: 1, State: api.StateBackup,
+				Routers: []api.RouterState{{Family: "ipv6", State: api.StateBackup, AdvBase: 1, AdvSkew: 64, DownMS: 3250, BadDigests: 4}}}}},
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	daemontest.Metrics(t, registry(func(context.Context) ([]api.GroupState, error) { return pictured(), nil }, 5), *update)
+}

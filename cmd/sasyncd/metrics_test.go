@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"io/fs"
+	"math"
+	"testing"
+	"time"
+
+	"sasyncd/cmd/internal/daemon/daemontest"
+	"sasyncd/kernel"
+	"sasyncd/sync/channel"
+	"sasyncd/sync/engine"
+	"sasyncd/sync/peer"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// pictured is a node that is MASTER of one group and BACKUP in another, with
+// every optional part present.
+func pictured() engine.Status {
+	at := time.Unix(1_700_000_000, 250e6)
+	var quick engine.Duration
+	quick.Buckets[3], quick.Buckets[6], quick.Count, quick.Sum = 2, 1, 3, 0.0105
+	return engine.Status{
+		Node: "00112233445566778899aabbccddeeff",
+		Groups: []engine.GroupStatus{
+			{Name: "outside", Role: "MASTER", Term: 8, Since: at, InSync: true, SAs: 20, Policies: 30, Held: 1, Seq: 100, Headroom: 3600,
+				Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true, Unacked: 3, Lag: 0.25, AckedAt: at}, {Peer: "10.9.0.3"}},
+				Keying:   engine.KeyingStatus{Driver: "strongswan", State: "active", Wanted: 4, Up: 3, PromoteSeconds: 1.5, Restarts: 2}},
+			{Name: "other", Role: "BACKUP", Term: 3, Since: at, InSync: true, SAs: 2, Policies: 3, Refused: 1, Uncovered: 1, Offloaded: 1,
+				CounterAge: 0.5, CounterAt: at, From: "10.9.0.2", Lead: 67108864, HasLead: true, Headroom: math.Inf(1),
+				Audited: "10.9.0.2", Agreed: true},
+		},
+		Counts: engine.Counts{Dumps: 1, DumpErrors: 2, KernelErrors: 3, Resyncs: 4, Repairs: 5, SnapshotsSent: 6, SnapshotsReceived: 7,
+			Resumes: 8, CutOffs: 9, RecordsSent: 10, RecordsReceived: 11, CountersSent: 12, Takeovers: 13, SplitsSeen: 14, SplitJumps: 15,
+			HeldDeletes: 16, DroppedDeletes: 17, DigestMismatches: 18, TailRecords: 19, DumpTime: 20 * time.Millisecond},
+		Traffic: []engine.TrafficCount{{Traffic: engine.Traffic{Peer: "10.9.0.2", Kind: "counter"}, Count: 12},
+			{Traffic: engine.Traffic{Peer: "10.9.0.2", In: true, Kind: "put-sa"}, Count: 11}},
+		Refused:   []engine.RefusedCount{{Refused: engine.Refused{Op: "add-sa", Errno: "ENOSYS"}, Count: 3}},
+		Snapshots: map[string]uint64{engine.SnapshotFirst: 1, engine.SnapshotOther: 2, engine.SnapshotGap: 3},
+		Phases:    map[string]engine.Duration{engine.PhasePrepare: quick},
+		Apply:     quick,
+	}
+}
+
+func picture() sources {
+	return sources{
+		status: func(context.Context) (engine.Status, error) { return pictured(), nil },
+		peers: func() []peer.Status {
+			return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session), In: 1000, Out: 2000}, {Name: "10.9.0.3"}}
+		},
+		refused: new(channel.Counters),
+		errors: func() ([]kernel.ErrorCount, error) {
+			return []kernel.ErrorCount{{Name: "XfrmInNoStates", Count: 1}, {Name: "XfrmInStateSeqError", Count: 0}}, nil
+		},
+	}
+}
+
+func TestMetrics(t *testing.T) { daemontest.Metrics(t, registry(picture(), 5), *update) }
+
+// TestMetricsWithoutKernelStatistics: a kernel that does not count errors costs
+// only these.
+func TestMetricsWithoutKernelStatistics(t *testing.T) {
+	s := picture()
+	s.errors = func() ([]kernel.ErrorCount, error) { return nil, fs.ErrNotExist }
+	families, err := registry(s, 1).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, f := range families {
+		seen[f.GetName()] = true
+	}
+	if seen["sasyncd_xfrm_errors_total"] || !seen["sasyncd_role"] {
+		t.Errorf("there is %v", seen)
+	}
+}

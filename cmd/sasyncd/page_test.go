@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"sasyncd/cmd/internal/page"
+	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/engine"
+	"sasyncd/sync/members"
+	"sasyncd/sync/peer"
+	"sasyncd/sync/wire"
+)
+
+// TestPage: what is known of the node and its peers is on the page.
+func TestPage(t *testing.T) {
+	b := newBoard()
+	node := wire.NodeID{1}
+	b.status = func(context.Context) (engine.Status, error) {
+		s := pictured()
+		s.Groups[0].Peers = []engine.GroupPeerState{{Peer: "10.9.0.2", Role: "BACKUP"}}
+		s.Members = []engine.MemberStatus{{Peer: "10.9.0.2", Kernel: "6.1"}}
+		return s, nil
+	}
+	b.peers = func() []peer.Status {
+		return []peer.Status{{Name: "10.9.0.2", Node: node, Session: new(peer.Session), In: 4096}, {Name: "10.9.0.3"}}
+	}
+	b.known = func() []members.Member {
+		return []members.Member{{Node: node, Claim: members.Claim{Host: "gw2"}}}
+	}
+	b.check = func(s engine.Status) report.Verdict { return report.Check(s, nil) }
+	b.gap = func(group string) gap { return gap{time.Now(), 812 * time.Millisecond} }
+	log := slog.New(b.recorder.Tee(slog.DiscardHandler))
+	log.Info(roleMessage, "group", "outside", "from", "BACKUP", "to", "MASTER", "term", 8, "reason", "no advertisements")
+	s, err := b.page(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Gateways) != 3 || !s.Gateways[0].Self || s.Gateways[0].Roles["outside"] != "MASTER" || s.Gateways[1].Name != "gw2" ||
+		s.Gateways[1].Roles["outside"] != "BACKUP" || s.Gateways[2].Up {
+		t.Errorf("gateways %+v", s.Gateways)
+	}
+	if len(s.Failovers) != 1 || s.Failovers[0].Gap != 0.812 {
+		t.Errorf("failovers %+v", s.Failovers)
+	}
+	has := func(list []page.Detail, want page.Detail) {
+		t.Helper()
+		for _, d := range list {
+			if d == want {
+				return
+			}
+		}
+		t.Errorf("%+v lacks %+v", list, want)
+	}
+	has(s.Groups[0].Details, page.Detail{Name: "SAs", Value: "20"})
+	has(s.Groups[1].Details, page.Detail{Name: "margin", Value: "67108864 packets"})
+	has(s.Peers[0].Details, page.Detail{Name: "outside: lag", Value: "0.25 s"})
+	has(s.Peers[0].Details, page.Detail{Name: "received", Value: "4 KiB"})
+	if s.Fit || len(s.Problems) == 0 {
+		t.Errorf("problems %+v", s.Problems)
+	}
+}
