@@ -16,6 +16,7 @@ type GroupConfig struct {
 	Preempt        Preempt       // replace a lesser master
 	PreemptDelay   time.Duration // after it was first heard
 	Witness        bool          // no address is taken or kept unless a witness is reachable
+	PreferTraffic  bool          // of two masters the one stays to which the traffic comes
 	DemoteAtStart  int           // demotion until in sync, 0 none
 	StartHold      time.Duration // listen at least so long before the first election
 	Require        []string      // names of clients without which no address is taken
@@ -64,6 +65,7 @@ type Group struct {
 	stopping  bool
 	lesserAt  time.Duration // since when only a lesser master is heard, 0 not
 	witness   bool          // reachable
+	proofAt   time.Duration // latest time at which that was certainly so
 
 	bow      []bool // router has to tell its peers
 	bowSince time.Duration
@@ -79,6 +81,7 @@ type Group struct {
 	aloneFrom time.Duration // since when the clients know of nobody better
 	lostAt    time.Duration // MASTER: a required client is missing
 	peerReady bool          // latest report
+	traffic   bool          // latest report
 	demotions ledger
 	demotion  int // their sum, as the routers have it
 }
@@ -189,9 +192,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		g.act(Action{Kind: ActAnnounce})
 		g.reply(ev, nil)
 	case EvWitness:
-		if g.witness = ev.Witness; g.cfg.Witness && !g.witness {
-			_ = g.resign(now, whyWitness, 0) // the error: not master anyway
-		}
+		g.witnesses(now, ev)
 	case EvStop:
 		g.stopping = true
 		switch {
@@ -254,6 +255,7 @@ func (g *Group) advert(now time.Duration, ev Event) {
 	r := g.routers[ev.Router]
 	g.lesser(now, r, ev.Advert)
 	r.preempt = g.mayPreempt(now, r)
+	g.weigh(now, r, ev.Advert)
 	g.router(now, ev.Router, RouterEvent{Kind: RouterAdvert, Advert: ev.Advert})
 }
 
@@ -265,7 +267,11 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 			g.act(Action{Kind: ActAdvert, Router: i, Priority: a.Priority, Base: a.Base, Skew: a.Skew, Demotion: a.Demotion})
 		case RouterYielded:
 			g.contested(now, a.Advert)
-			g.lose(now, "better master")
+			why := "better master"
+			if g.routers[i].give {
+				why, g.yielded = whyTraffic, true // no way back by preemption
+			}
+			g.lose(now, why)
 		case RouterContested:
 			g.contested(now, a.Advert)
 			g.insist(now)
