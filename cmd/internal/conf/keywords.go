@@ -77,7 +77,7 @@ var carpdKeywords = []Keyword{
 	{"group when-split", have},
 	{"group when-split continue", have},
 	{"group when-split prefer-traffic", have},
-	{"group when-split witness", later},
+	{"group when-split witness", have},
 	{"carp", have},
 	{"carp carpdev", have},
 	{"carp vhid", have},
