@@ -86,6 +86,8 @@ type Readiness struct {
 	Behind bool
 	// PeerReady: a reachable member is in sync and could take over.
 	PeerReady bool
+	// Traffic: MASTER, and packets that the kernel authenticated came in lately.
+	Traffic bool
 	// Term is the highest term seen anywhere.
 	Term   uint64
 	Reason string
@@ -122,4 +124,7 @@ type ElectorEvent struct {
 	Term   uint64
 	VIPs   []netip.Addr
 	Reason string
+	// PreferTraffic, of State: of two masters the one stays to which the
+	// traffic comes.
+	PreferTraffic bool
 }

@@ -16,6 +16,10 @@ type publisher struct {
 	seq    uint64 // number of the last delta
 	epoch  uint64 // number of the last collection of counters
 
+	// received counts the packets that came in on the group's SAs between the
+	// collections.
+	received uint64
+
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
 	cover      map[uint64]int // published SAs by what they protect
@@ -186,6 +190,9 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
 	c := sa.Counters
 	c.OSeq, c.Seq = max(c.OSeq, e.sa.OSeq), max(c.Seq, e.sa.Seq)
 	old := &e.sa.Counters
+	if sa.Dir == sadb.DirIn && c.Packets > old.Packets {
+		p.received += c.Packets - old.Packets
+	}
 	if c.OSeq != old.OSeq || c.Seq != old.Seq || c.Bytes != old.Bytes || c.Packets != old.Packets {
 		e.moved = p.epoch
 	}

@@ -138,7 +138,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.rcv.adopted = false // what belongs to the group is not known yet
 		e.requestDump(ctx)
 	}
-	g.preparing = false
+	g.preparing, g.preferTraffic = false, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	g.reason = ev.Reason
@@ -176,6 +176,7 @@ func sortedAddrs(a []netip.Addr) []netip.Addr {
 // complete before. What is published comes from the next dump.
 func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.stats.Takeovers++
+	g.dual = dual{}
 	g.handover, g.from = nil, nil
 	g.pub, g.holds = nil, newHoldback()
 	for _, m := range e.members {
@@ -201,7 +202,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // from the successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
-	g.pub, g.handover, g.trail = nil, nil, nil
+	g.pub, g.handover, g.trail, g.dual = nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}
