@@ -35,6 +35,7 @@ type Deps struct {
 	NextHops  NextHops
 	Terms     Terms
 	Freezer   Freezer // nil: a restart is never without a change
+	Marks     Marks   // nil: forgotten at a restart
 	Log       *slog.Logger
 }
 
@@ -51,6 +52,7 @@ type Engine struct {
 	work  *queue[task]   // to the worker
 	out   *queue[output] // to clients and log
 	terms *queue[termOf] // to the disk
+	marks *markBook      // so too
 
 	mu    sync.Mutex
 	calls []func(now time.Duration)
@@ -69,7 +71,6 @@ type Engine struct {
 	carp     packet.CARP
 	carpOut  packet.CARP
 	trailer  [packet.TrailerLen]byte
-	marksAt  time.Duration
 	body     [16 << 10]byte
 	rx       [16 << 10]byte
 	tx       [16 << 10]byte
@@ -134,7 +135,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
-		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](),
+		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
 		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
 		beat:  func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
@@ -230,6 +231,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Go(func() { e.runWorker(ctx) })
 	wg.Go(func() { e.pump(ctx) })
 	wg.Go(func() { e.writeTerms(ctx) })
+	wg.Go(func() { e.writeMarks(ctx) })
 	wg.Go(func() { watcher.run(ctx) })
 	defer context.AfterFunc(ctx, poll.wake)()
 
@@ -365,7 +367,6 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 		e.runCalls(bootTime())
 		now := bootTime()
 		e.thawExpired(now)
-		e.keepMarks(now)
 		for _, g := range e.groups {
 			if now >= g.machine.Deadline() {
 				e.step(g, now, carp.Event{Kind: carp.EvTick})

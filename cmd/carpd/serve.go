@@ -49,9 +49,12 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		return err
 	}
 	defer announcer.Close()
+	state := daemon.OpenState(c.StateDir, log)
+	marks := openMarks(c.StateDir, log)
+	defer marks.Close()
 	eng, err := engine.New(cfg, engine.Deps{
 		Fence: fence, Addresses: addresses, Announcer: announcer, NextHops: hops,
-		Terms: daemon.OpenState(c.StateDir, log), Freezer: openFreezer(c.StateDir), Log: log,
+		Terms: state, Freezer: openFreezer(c.StateDir), Marks: marks, Log: log,
 	})
 	if err != nil {
 		return err
