@@ -36,6 +36,7 @@ type Deps struct {
 	Terms     Terms
 	Freezer   Freezer // nil: a restart is never without a change
 	Marks     Marks   // nil: forgotten at a restart
+	Filter    Filter  // nil: every address accepts packets
 	Log       *slog.Logger
 }
 
@@ -210,6 +211,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.silence(e.inherit(bootTime())); err != nil {
 		return err
 	}
+	if err := e.refuseAccess(e.cfg.refused()); err != nil {
+		return err
+	}
 	poll, err := newPoller()
 	if err != nil {
 		return err
@@ -288,6 +292,20 @@ func (e *Engine) silence(groups []*group) error {
 		e.say(slog.LevelWarn, "packets of an earlier life may still be sent", "err", err)
 	}
 	return nil
+}
+
+// refuseAccess sets the rules for the addresses that do not accept packets, or
+// takes them away.
+func (e *Engine) refuseAccess(vips []netip.Addr) error {
+	if e.deps.Filter == nil {
+		return nil
+	}
+	err := e.deps.Filter.Refuse(vips...)
+	if err != nil && len(vips) == 0 {
+		e.say(slog.LevelDebug, "no packet filter", "err", err)
+		return nil // nothing was there that could have to go
+	}
+	return err
 }
 
 // leftovers returns the addresses of a group on the interfaces that exist now.
@@ -469,12 +487,17 @@ func (e *Engine) Stop(ctx context.Context) error {
 
 // Cleanup sets the fence and removes the addresses, for a node whose engine is
 // gone. What was left behind on purpose is left alone, as long as it may stay.
-func Cleanup(cfg Config, fence Fence, addresses Addresses, freezer Freezer) error {
-	e, err := New(cfg, Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Log: slog.New(slog.DiscardHandler)})
+func Cleanup(cfg Config, deps Deps) error {
+	deps.Log = slog.New(slog.DiscardHandler)
+	e, err := New(cfg, deps)
 	if err != nil {
 		return err
 	}
-	return e.silence(e.inherit(bootTime()))
+	rest := e.inherit(bootTime())
+	if err := e.silence(rest); err != nil || len(rest) < len(e.groups) {
+		return err
+	}
+	return e.refuseAccess(nil)
 }
 
 func (e *Engine) writeTerms(ctx context.Context) {

@@ -51,6 +51,7 @@ func router(in *conf.Instance, r conf.Router) engine.Router {
 		out.Machine.Proto, out.Auth = carp.VRRP2, engine.Password(in.VRRP.Pass.Bytes())
 	}
 	if in.VRRP != nil {
+		out.Refuse = !in.VRRP.Accept
 		out.Machine.ID, out.Machine.Priority, out.Machine.Interval = in.VRRP.VRID, in.VRRP.Priority, in.VRRP.Interval
 		switch in.VRRP.Checksum {
 		case conf.ChecksumPseudo:

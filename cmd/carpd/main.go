@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"sasyncd/carp/engine"
+	"sasyncd/carp/filter"
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -93,5 +94,5 @@ func cleanup(cfg engine.Config, freezer engine.Freezer) error {
 		return err
 	}
 	defer addresses.Close()
-	return engine.Cleanup(cfg, fence, addresses, freezer)
+	return engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: filter.Rules{}})
 }

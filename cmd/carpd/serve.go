@@ -12,6 +12,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/carp/engine"
+	"sasyncd/carp/filter"
 	"sasyncd/carp/track"
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
@@ -54,7 +55,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 	defer marks.Close()
 	eng, err := engine.New(cfg, engine.Deps{
 		Fence: fence, Addresses: addresses, Announcer: announcer, NextHops: hops,
-		Terms: state, Freezer: openFreezer(c.StateDir), Marks: marks, Log: log,
+		Terms: state, Freezer: openFreezer(c.StateDir), Marks: marks, Filter: filter.Rules{}, Log: log,
 	})
 	if err != nil {
 		return err

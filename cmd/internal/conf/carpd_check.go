@@ -207,9 +207,27 @@ func (c *carpdParser) checkWitnesses() {
 	}
 }
 
+// checkAccept warns where a statement keeps out, or does not keep out, what the
+// user seems to want.
+func (c *carpdParser) checkAccept(in *Instance) {
+	if in.VRRP == nil || in.VRRP.Accept {
+		return
+	}
+	if in.VRRP.Priority == 255 {
+		c.warnf(in.Pos, "remove accept no, or lower the priority", "instance %s has priority 255: the owner of addresses accepts packets to them", in.Name)
+		return
+	}
+	for _, g := range c.c.Groups {
+		if g.Name == in.Group && g.RequireSasyncd {
+			c.warnf(in.Pos, "remove it where tunnels end on the addresses", "accept no of instance %s also keeps out IKE and ESP", in.Name)
+		}
+	}
+}
+
 func (c *carpdParser) checkInstances() {
 	for i := range c.c.Instances {
 		in := &c.c.Instances[i]
+		c.checkAccept(in)
 		for j := range c.c.Instances[:i] {
 			o := &c.c.Instances[j]
 			if in.Device != "" && in.Device == o.Device {

@@ -121,7 +121,7 @@ var carpdKeywords = []Keyword{
 	{"vrrp checksum message", have},
 	{"vrrp accept", have},
 	{"vrrp accept yes", have},
-	{"vrrp accept no", later},
+	{"vrrp accept no", have},
 	{"vrrp preempt", have},
 	{"vrrp key", have},
 	{"vrrp auth", have},
