@@ -268,8 +268,8 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 		case RouterYielded:
 			g.contested(now, a.Advert)
 			why := "better master"
-			if g.routers[i].give {
-				why, g.yielded = whyTraffic, true // no way back by preemption
+			if give := g.routers[i].give; give != "" {
+				why, g.yielded = give, true // no way back by preemption
 			}
 			g.lose(now, why)
 		case RouterContested:
@@ -289,6 +289,8 @@ func (g *Group) stall(now time.Duration) {
 		late := now - g.sentAt[i]
 		if r.State() == Master && late > r.stale() {
 			g.act(Action{Kind: ActStall, Router: i, For: late})
+			// Who cannot send would come back by preemption, and fail again.
+			g.yielded = g.yielded || g.sends[i].failed
 			g.lose(now, "stall")
 			return
 		}

@@ -80,9 +80,9 @@ type RouterAction struct {
 // for RouterWin, because the group moves as one. Not for concurrent use.
 type Router struct {
 	cfg      RouterConfig
-	preempt  bool // set by the group before each advertisement
-	stay     bool // so too: Master, do not yield yet to a better one
-	give     bool // so too: Master, yield to a lesser one
+	preempt  bool   // set by the group before each advertisement
+	stay     bool   // so too: Master, do not yield yet to a better one
+	give     string // so too: Master, why to yield to a lesser one, "" not to
 	demotion int
 
 	state    State
@@ -239,7 +239,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 		case yields && r.stay:
 			// Without an answer, or the two would answer each other for ever.
 			out = append(out, RouterAction{Kind: RouterContested, Advert: a})
-		case yields || r.give:
+		case yields || r.give != "":
 			if yields && stays {
 				// A last word, so that the better one learns that there were
 				// two and tells the neighbours again whom to follow.

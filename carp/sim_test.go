@@ -71,6 +71,7 @@ type simNode struct {
 	serves bool          // addresses up and fence open
 	until  time.Duration // of the lease
 	busy   time.Duration // kernel is working until
+	mute   bool          // cannot send
 }
 
 // profile is a protocol to simulate.
@@ -248,6 +249,10 @@ func (n *simNode) do(a Action) {
 	}
 	switch a.Kind {
 	case ActAdvert:
+		if n.mute {
+			n.step(Event{Kind: EvSent, Router: a.Router, Err: errMute})
+			return
+		}
 		n.multicast(a)
 		n.step(Event{Kind: EvSent, Router: a.Router})
 	case ActTerm:

@@ -7,6 +7,11 @@ import "time"
 const (
 	whyWitness = "witness not reachable"
 	whyTraffic = "the other master has the traffic"
+	whyUnheard = "the other master does not hear us"
+
+	// unheardAfter is for how many down intervals a lesser master must have
+	// been heard.
+	unheardAfter = 3
 )
 
 // missed is how many thousandths of an interval without an advertisement are
@@ -42,28 +47,39 @@ func (g *Group) witnessed(now time.Duration) bool {
 	return true
 }
 
-// weigh lets traffic decide between two masters, before r judges the
-// advertisement of the other one. Both may be of this mind, and neither knows
-// what the other sees. So the lesser one with traffic stays for one down
-// interval, and a better one without gives way when the lesser one is still
-// there although it must have heard of us. If both have traffic, or one of them
-// does not take part, the election decides after that time.
+// weigh judges two masters by more than the advertisement a of the other one,
+// before r does.
+//
+// A lesser master that goes on although it should have heard us for long does
+// not hear us, and never will: the network passes one direction only. Of the two
+// only we can end that.
+//
+// With `when-split prefer-traffic` the traffic decides. Both may be of this
+// mind, and neither knows what the other sees. So the lesser one with traffic
+// stays for one down interval, and a better one without gives way when the
+// lesser one is still there although it must have heard of us. If both have
+// traffic, or one of them does not take part, the election decides after that
+// time.
 func (g *Group) weigh(now time.Duration, r *Router, a Advert) {
-	r.stay, r.give = false, false
-	if !g.cfg.PreferTraffic || g.phase != phaseMaster || a.Priority == 0 {
+	r.stay, r.give = false, ""
+	if g.phase != phaseMaster || a.Priority == 0 {
 		return
 	}
-	since := now
+	lasted := time.Duration(0)
 	if g.contest.peer.IsValid() {
-		since = g.contest.since
-	}
-	if g.traffic {
-		r.stay = now-since < g.down()
-		return
+		lasted = now - g.contest.since
 	}
 	each := r.every()
 	if r.cfg.Proto != VRRP2 {
 		each = max(each, a.Interval)
 	}
-	r.give = now-since > each*missed/1000
+	switch {
+	case lasted > unheardAfter*g.down():
+		r.give = whyUnheard
+	case !g.cfg.PreferTraffic:
+	case g.traffic:
+		r.stay = lasted < g.down()
+	case lasted > each*missed/1000:
+		r.give = whyTraffic
+	}
 }

@@ -1,6 +1,7 @@
 package carp
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -37,7 +38,7 @@ func TestSimulationWitness(t *testing.T) {
 			s.at(0, func() { n.watch(p, func() bool { return alone == n.id }, answered) })
 		}
 		s.run(15 * time.Second)
-		for range 6 {
+		for range 4 {
 			alone = s.rnd.Intn(len(s.nodes))
 			n := s.nodes[alone]
 			for i := range s.nodes {
@@ -97,6 +98,56 @@ func TestSimulationPreferTraffic(t *testing.T) {
 			}
 		}
 	}, func(_ int, c *GroupConfig) { c.PreferTraffic = true })
+}
+
+// A network that passes one direction only ends with one master, for good, even
+// if the one that is not heard is the better one and preempts.
+func TestSimulationOneWay(t *testing.T) {
+	simulateUpTo(2, t, func(s *sim, p profile, seed int64) {
+		s.run(15 * time.Second)
+		from := int(seed) % 2
+		s.cut[[2]int{from, 1 - from}] = true
+		s.run(s.now + 8*p.down + 20*p.every)
+		if s.serving != 1 {
+			s.fail("%d nodes serve", s.serving)
+		}
+		changes := len(s.trace)
+		s.run(s.now + 2*time.Minute)
+		if s.serving != 1 || len(s.trace) != changes {
+			s.fail("%d nodes serve, %d changes since there was one", s.serving, len(s.trace)-changes)
+		}
+		// Healed, there is one too; who preempts may.
+		clear(s.cut)
+		s.run(s.now + time.Minute)
+		s.settled(8*p.down + 20*p.every)
+	}, func(i int, c *GroupConfig) {
+		if i == 0 {
+			c.Preempt = PreemptYes
+		}
+	})
+}
+
+var errMute = errors.New("no buffer space")
+
+// A node that cannot send is not master for long, and does not come back by
+// preemption for the same to happen again.
+func TestSimulationMute(t *testing.T) {
+	simulateUpTo(2, t, func(s *sim, p profile, seed int64) {
+		s.run(15 * time.Second)
+		mute, other := s.nodes[int(seed)%2], s.nodes[1-int(seed)%2]
+		mute.mute = true
+		s.run(s.now + 8*p.down)
+		changes := len(s.trace)
+		s.run(s.now + 2*time.Minute)
+		if s.serving != 1 || !other.serves || len(s.trace) != changes {
+			s.fail("%d nodes serve, %d changes since there was one", s.serving, len(s.trace)-changes)
+		}
+		mute.mute = false
+		s.run(s.now + time.Minute)
+		if s.serving != 1 {
+			s.fail("%d nodes serve", s.serving)
+		}
+	}, func(_ int, c *GroupConfig) { c.Preempt = PreemptYes })
 }
 
 // The witness must have answered since the master fell silent. Where nobody was
