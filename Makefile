@@ -14,7 +14,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-ike lint bench microbench bench-election fuzz install clean
+.PHONY: all deps build demo test unit drill drill-long drill-ike lint bench microbench bench-election fuzz install clean
 all: build
 
 deps:
@@ -38,6 +38,10 @@ unit:
 
 drill:
 	$(GO) test -p 1 -timeout 15m $(DRILLS)
+
+# What takes long and is not in "make test".
+drill-long: deps
+	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:

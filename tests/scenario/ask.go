@@ -158,6 +158,14 @@ func (m *Member) Resign() {
 	}
 }
 
+// Freeze announces a restart of carpd within limit, as "carpctl freeze" does.
+func (m *Member) Freeze(limit time.Duration) {
+	m.pair.t.Helper()
+	if _, err := m.carpd(api.Request{Verb: api.VerbFreeze, HoldMS: limit.Milliseconds()}); err != nil {
+		m.pair.t.Fatalf("%s: freeze: %v", m.Name, err)
+	}
+}
+
 func (m *Member) carpd(r api.Request) (api.Message, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 	defer cancel()
