@@ -141,3 +141,34 @@ func TestLinkWithoutInterface(t *testing.T) {
 		t.Errorf("loopback: %v", err)
 	}
 }
+
+// What cannot be looked at is not well.
+func TestUnreadable(t *testing.T) {
+	for _, c := range []Config{
+		{Kind: File, Target: t.TempDir(), Demote: 6},
+		{Kind: Exec, Target: filepath.Join(t.TempDir(), "nosuch"), Demote: 6, Interval: time.Hour, Timeout: time.Second},
+	} {
+		follow(t, c).want(t, 6)
+	}
+}
+
+// An end that comes while a command hangs is not waited for.
+func TestEndOfTracks(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "hang")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	tracks := []Config{{Kind: Exec, Target: script, Demote: 1, Interval: time.Hour, Timeout: time.Hour}, {Kind: Link, Target: "lo", Demote: 1}}
+	go func() { done <- New(tracks, make(told, 16), slog.New(slog.DiscardHandler)).Run(ctx) }()
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("does not end")
+	}
+}
