@@ -20,6 +20,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/auth"
+	"sasyncd/carp/filter"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -43,6 +44,7 @@ type Router struct {
 	Hashed   []netip.Addr // CARP: the addresses of both families, which the digest covers
 	Trailer  auth.Policy  // VRRPv3 and CARP
 	Virtual  bool         // the addresses live on the protocol's own MAC
+	Lease    bool         // the kernel silences the addresses when advertisements cease
 	Refuse   bool         // packets to the addresses are not accepted, but by their owner
 }
 
@@ -97,9 +99,10 @@ type NextHops interface {
 }
 
 // Filter keeps packets from addresses of this node; filter.Rules is one. Each
-// call replaces the addresses of the one before.
+// call replaces what the one before has set.
 type Filter interface {
 	Refuse(vips ...netip.Addr) error
+	Lease(ls ...filter.Lease) error
 }
 
 // Terms remembers the highest term of each group.

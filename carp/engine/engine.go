@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -64,6 +65,7 @@ type Engine struct {
 	stopped  int
 	sessions map[uint64]*session
 	requests map[uint64]request
+	leasing  bool
 	lastReq  uint64
 	clock    clock
 	frame    packet.Frame
@@ -214,6 +216,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.refuseAccess(e.cfg.refused()); err != nil {
 		return err
 	}
+	if err := e.leaseAtStart(); err != nil {
+		return err
+	}
 	poll, err := newPoller()
 	if err != nil {
 		return err
@@ -292,20 +297,6 @@ func (e *Engine) silence(groups []*group) error {
 		e.say(slog.LevelWarn, "packets of an earlier life may still be sent", "err", err)
 	}
 	return nil
-}
-
-// refuseAccess sets the rules for the addresses that do not accept packets, or
-// takes them away.
-func (e *Engine) refuseAccess(vips []netip.Addr) error {
-	if e.deps.Filter == nil {
-		return nil
-	}
-	err := e.deps.Filter.Refuse(vips...)
-	if err != nil && len(vips) == 0 {
-		e.say(slog.LevelDebug, "no packet filter", "err", err)
-		return nil // nothing was there that could have to go
-	}
-	return err
 }
 
 // leftovers returns the addresses of a group on the interfaces that exist now.
@@ -497,7 +488,7 @@ func Cleanup(cfg Config, deps Deps) error {
 	if err := e.silence(rest); err != nil || len(rest) < len(e.groups) {
 		return err
 	}
-	return e.refuseAccess(nil)
+	return errors.Join(e.refuseAccess(nil), e.lease(nil))
 }
 
 func (e *Engine) writeTerms(ctx context.Context) {

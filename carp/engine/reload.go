@@ -125,6 +125,7 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 		e.broadcast(g, api.Message{Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
 			Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason}, false)
 	}
+	e.leaseAgain()
 	return nil
 }
 

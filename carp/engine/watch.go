@@ -115,6 +115,7 @@ func (e *Engine) apply(p *port, st linkState) {
 				e.say(slog.LevelError, "interface cannot be used", "interface", p.device, "err", err)
 			}
 		}
+		e.leaseAgain()
 	}
 	p.mac = st.mac
 	for _, r := range e.routers {

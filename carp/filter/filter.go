@@ -1,6 +1,7 @@
-// Package filter keeps packets from virtual addresses that a router does not
-// accept (RFC 9568 section 6.1, Accept_Mode), with rules of nf_tables in a table
-// of its own, "inet carpd".
+// Package filter has rules of nf_tables for what addresses cannot do by
+// themselves: they keep out what a router does not accept (RFC 9568 section 6.1,
+// Accept_Mode), in the table "inet carpd", and silence a node whose daemon does
+// not advertise any more within fractions of a second, in "netdev carpd".
 package filter
 
 import (
@@ -35,12 +36,9 @@ type Rules struct{}
 // replaces what was refused before, in one step; with no addresses the table
 // goes.
 func (Rules) Refuse(vips ...netip.Addr) error {
-	b := newBatch()
-	// Deleting what is not there fails; making what is there does not.
-	b.add(unix.NFT_MSG_NEWTABLE, flagsCreate, text(unix.NFTA_TABLE_NAME, table))
-	b.add(unix.NFT_MSG_DELTABLE, flagsDelete, text(unix.NFTA_TABLE_NAME, table))
+	b := newBatch(unix.NFPROTO_INET)
+	b.renew(len(vips) > 0)
 	if len(vips) > 0 {
-		b.add(unix.NFT_MSG_NEWTABLE, flagsCreate, text(unix.NFTA_TABLE_NAME, table))
 		b.add(unix.NFT_MSG_NEWCHAIN, flagsCreate, text(unix.NFTA_CHAIN_TABLE, table), text(unix.NFTA_CHAIN_NAME, chain),
 			nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_LOCAL_IN), signed(unix.NFTA_HOOK_PRIORITY, priority)),
 			text(unix.NFTA_CHAIN_TYPE, "filter"))
@@ -48,11 +46,11 @@ func (Rules) Refuse(vips ...netip.Addr) error {
 	for _, v := range vips {
 		if v.Is6() {
 			for _, kind := range []byte{neighbourSolicitation, neighbourAdvertisement} {
-				b.rule(append(append(to(v), meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_ICMPV6})),
+				b.rule(chain, append(append(to(v), meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_ICMPV6})),
 					payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1), equal([]byte{kind}), verdict(unix.NFT_RETURN))...)
 			}
 		}
-		b.rule(append(to(v), meta(unix.NFT_META_IIF), compare(unix.NFT_CMP_NEQ, binary.NativeEndian.AppendUint32(nil, loopback)),
+		b.rule(chain, append(to(v), meta(unix.NFT_META_IIF), compare(unix.NFT_CMP_NEQ, binary.NativeEndian.AppendUint32(nil, loopback)),
 			expr("counter"), verdict(dropped))...)
 	}
 	if err := b.commit(); err != nil {
@@ -76,7 +74,18 @@ func to(v netip.Addr) [][]byte {
 	}
 }
 
-func (b *batch) rule(exprs ...[]byte) {
+// renew empties the table, and takes it away unless it is wanted.
+func (b *batch) renew(wanted bool) {
+	// Deleting what is not there fails; making what is there does not.
+	name := text(unix.NFTA_TABLE_NAME, table)
+	b.add(unix.NFT_MSG_NEWTABLE, flagsCreate, name)
+	b.add(unix.NFT_MSG_DELTABLE, flagsDelete, name)
+	if wanted {
+		b.add(unix.NFT_MSG_NEWTABLE, flagsCreate, name)
+	}
+}
+
+func (b *batch) rule(chain string, exprs ...[]byte) {
 	b.add(unix.NFT_MSG_NEWRULE, flagsAppend, text(unix.NFTA_RULE_TABLE, table), text(unix.NFTA_RULE_CHAIN, chain),
 		nest(unix.NFTA_RULE_EXPRESSIONS, exprs...))
 }

@@ -53,9 +53,9 @@ func TestAnswers(t *testing.T) {
 
 // Every message of a batch is numbered, asks for its answer, and is whole.
 func TestBatch(t *testing.T) {
-	b := newBatch()
+	b := newBatch(unix.NFPROTO_INET)
 	b.add(unix.NFT_MSG_NEWTABLE, flagsCreate, text(unix.NFTA_TABLE_NAME, table))
-	b.rule(verdict(dropped))
+	b.rule(chain, verdict(dropped))
 	var kinds []uint16
 	for rest := b.b; len(rest) > 0; {
 		size := binary.NativeEndian.Uint32(rest)

@@ -12,8 +12,9 @@ import (
 // linux/netfilter/nf_tables.h): messages between a begin and an end, each with
 // attributes, numbers of which are big endian.
 type batch struct {
-	b []byte
-	n uint32 // messages that are answered
+	b      []byte
+	n      uint32 // messages that are answered
+	family uint8
 }
 
 const (
@@ -23,15 +24,14 @@ const (
 	nested       = 0x8000 // NLA_F_NESTED
 	answerLimit  = 2 * time.Second
 	nfTables     = unix.NFNL_SUBSYS_NFTABLES
-	familyInet   = 1 // NFPROTO_INET
 	flagsCreate  = unix.NLM_F_REQUEST | unix.NLM_F_ACK | unix.NLM_F_CREATE
 	flagsAppend  = flagsCreate | unix.NLM_F_APPEND
 	flagsDelete  = unix.NLM_F_REQUEST | unix.NLM_F_ACK
 	flagsNothing = unix.NLM_F_REQUEST
 )
 
-func newBatch() *batch {
-	b := &batch{}
+func newBatch(family uint8) *batch {
+	b := &batch{family: family}
 	b.message(batchBegin, flagsNothing, unix.AF_UNSPEC, nfTables)
 	return b
 }
@@ -55,7 +55,7 @@ func (b *batch) message(kind, flags uint16, family uint8, res uint16, attrs ...[
 // add appends a message of nf_tables.
 func (b *batch) add(kind, flags uint16, attrs ...[]byte) {
 	b.n++
-	b.message(nfTables<<8|kind, flags, familyInet, 0, attrs...)
+	b.message(nfTables<<8|kind, flags, b.family, 0, attrs...)
 }
 
 // attr encodes an attribute.

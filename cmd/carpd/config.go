@@ -42,6 +42,7 @@ func router(in *conf.Instance, r conf.Router) engine.Router {
 	out := engine.Router{
 		Instance: in.Name, Group: in.Group, Device: in.Device,
 		VIPs: addresses(r.Addresses), Peers: r.Unicast, Trailer: trailer(in), Virtual: in.VirtualMAC,
+		Lease: in.Lease == conf.LeaseNftables,
 	}
 	switch {
 	case in.CARP != nil:
