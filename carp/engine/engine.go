@@ -56,9 +56,13 @@ type Engine struct {
 	terms *queue[termOf] // to the disk
 	marks *markBook      // so too
 
-	mu    sync.Mutex
-	calls []func(now time.Duration)
-	poll  *poller // nil while not running
+	// The engine's thread takes mu and never pollMu. Nobody may hold mu while he
+	// wakes that thread: it would run at once, and then wait for somebody who has
+	// no priority.
+	mu     sync.Mutex
+	calls  []func(now time.Duration)
+	pollMu sync.RWMutex
+	poll   *poller // nil while not running
 
 	// Of the thread.
 	sent     []sentAdvert
@@ -259,8 +263,8 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) setPoller(p *poller) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.pollMu.Lock()
+	defer e.pollMu.Unlock()
 	e.poll = p
 }
 
@@ -389,12 +393,14 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 
 // post runs f in the engine's thread, in order. Safe for concurrent use.
 func (e *Engine) post(f func(now time.Duration)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.pollMu.RLock()
+	defer e.pollMu.RUnlock()
 	if e.poll == nil {
 		return // nobody there; the caller's context will end
 	}
+	e.mu.Lock()
 	e.calls = append(e.calls, f)
+	e.mu.Unlock()
 	e.poll.wake()
 }
 

@@ -94,8 +94,6 @@ func (e *Engine) link() {
 
 // watch adds a descriptor to those that end the thread's sleep.
 func (e *Engine) watch(fd int) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	return e.poll.add(fd)
 }
 
