@@ -25,6 +25,10 @@ func TestPacketLease(t *testing.T) {
 			p := newPair(t)
 			p.instances = func(*gateway) string { return fmt.Sprintf(instance, 26) }
 			a := p.gws[0]
+			if !filters(a.Node) {
+				p.refusesToStart(a, "lease addresses")
+				return
+			}
 			p.start(a)
 			a.await(api.StateMaster, 5*time.Second)
 			answers := func() bool {
