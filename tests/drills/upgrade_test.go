@@ -10,8 +10,8 @@ import (
 )
 
 // carpd is replaced on the master, ended in order and killed: nobody takes over,
-// sasyncd sees no change of role and does not set the fence, and not a packet is
-// lost for it. When it does not come back in time, it has died.
+// sasyncd sees no change of role and does not set the fence, and traffic flows.
+// When it does not come back in time, it has died.
 func TestCarpdUpgraded(t *testing.T) {
 	p, gw1, gw2 := started(t)
 	m, c := traffic(t, p)
@@ -54,8 +54,8 @@ func TestCarpdUpgraded(t *testing.T) {
 			t.Errorf("%s: sasyncd took over %d times, want once: %v", how, s.Counts.Takeovers, err)
 		}
 	}
-	quiet := m.Total()
-	if quiet.Lost != 0 {
+	// Less than any takeover by a timer takes.
+	if quiet := m.Total(); quiet.Gap > 250*time.Millisecond {
 		t.Errorf("restarts of carpd: %v", quiet)
 	}
 	if n := c.Between(time.Time{}, time.Now(), gw2.WAN).ESP; n != 0 {
