@@ -7,7 +7,7 @@ const (
 	whyHold  = "listening after start"
 	whyPause = "pausing after a resignation or a failure"
 
-	whyWitness = "witness not reachable"
+	whyTakeover = "takeover"
 )
 
 // settle takes over if the time has come, and tells INIT from BACKUP.
@@ -21,7 +21,7 @@ func (g *Group) settle(now time.Duration) {
 		}
 	}
 	g.blocked = why
-	if g.phase == phaseIdle && !g.stopping && why == "" && g.allExpired() {
+	if g.phase == phaseIdle && !g.stopping && why == "" && g.allExpired() && g.witnessed(now) {
 		g.win(now)
 	}
 	if g.public == Master || g.phase == phaseStopped {
@@ -266,6 +266,6 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 	for i := range g.routers {
 		g.router(now, i, RouterEvent{Kind: RouterExpire})
 	}
-	g.why = "takeover"
+	g.why = whyTakeover
 	return nil
 }

@@ -36,7 +36,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 		g.seen = max(g.seen, ev.Term)
 		fresh := !c.reported || c.ready.Ahead || c.ready.InSync
 		c.reported, c.ready = true, ev.Ready
-		g.peerReady = ev.Ready.PeerReady
+		g.peerReady, g.traffic = ev.Ready.PeerReady, ev.Ready.Traffic
 		if fresh && !ev.Ready.Ahead && !ev.Ready.InSync {
 			g.aloneFrom = now
 		}

@@ -28,7 +28,7 @@ const (
 	EvTerm                      // Term was seen elsewhere
 	EvAnnounce                  // announce the addresses again
 	EvStop                      // end in an orderly way
-	EvWitness                   // the witness is reachable, as Witness says
+	EvWitness                   // a witness answered what was sent at Proof, or none does any more
 	EvHoldBack                  // promise client Client not to take over for Hold because of Reason; 0 ends that
 )
 
@@ -37,6 +37,7 @@ type Ready struct {
 	InSync    bool // complete up to the moment contact was lost
 	Ahead     bool // a reachable member is MASTER or has more than we do
 	PeerReady bool // a reachable member could take over now
+	Traffic   bool // MASTER: authenticated packets of the group came in lately
 }
 
 // Event is an event of a group. Which fields count depends on Kind. Request,
@@ -58,6 +59,7 @@ type Event struct {
 	Demotion Demotion
 	Request  uint64
 	Witness  bool
+	Proof    time.Duration
 }
 
 // ActionKind says what a group wants done.

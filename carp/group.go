@@ -16,6 +16,7 @@ type GroupConfig struct {
 	Preempt        Preempt       // replace a lesser master
 	PreemptDelay   time.Duration // after it was first heard
 	Witness        bool          // no address is taken or kept unless a witness is reachable
+	PreferTraffic  bool          // of two masters the one stays to which the traffic comes
 	DemoteAtStart  int           // demotion until in sync, 0 none
 	StartHold      time.Duration // listen at least so long before the first election
 	Require        []string      // names of clients without which no address is taken
@@ -65,6 +66,7 @@ type Group struct {
 	stopping  bool
 	lesserAt  time.Duration // since when only a lesser master is heard, 0 not
 	witness   bool          // reachable
+	proofAt   time.Duration // latest time at which that was certainly so
 
 	bow      []bool // router has to tell its peers
 	bowSince time.Duration
@@ -80,6 +82,7 @@ type Group struct {
 	aloneFrom time.Duration // since when the clients know of nobody better
 	lostAt    time.Duration // MASTER: a required client is missing
 	peerReady bool          // latest report
+	traffic   bool          // latest report
 	demotions ledger
 	demotion  int // their sum, as the routers have it
 }
@@ -193,9 +196,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		g.act(Action{Kind: ActAnnounce})
 		g.reply(ev, nil)
 	case EvWitness:
-		if g.witness = ev.Witness; g.cfg.Witness && !g.witness {
-			_ = g.resign(now, whyWitness, 0) // the error: not master anyway
-		}
+		g.witnesses(now, ev)
 	case EvStop:
 		g.stopping = true
 		switch {
@@ -258,6 +259,7 @@ func (g *Group) advert(now time.Duration, ev Event) {
 	r := g.routers[ev.Router]
 	g.lesser(now, r, ev.Advert)
 	r.preempt = g.mayPreempt(now, r)
+	g.weigh(now, r, ev.Advert)
 	g.router(now, ev.Router, RouterEvent{Kind: RouterAdvert, Advert: ev.Advert})
 }
 
@@ -269,7 +271,11 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 			g.act(Action{Kind: ActAdvert, Router: i, Priority: a.Priority, Base: a.Base, Skew: a.Skew, Demotion: a.Demotion})
 		case RouterYielded:
 			g.contested(now, a.Advert)
-			g.lose(now, "better master")
+			why := "better master"
+			if give := g.routers[i].give; give != "" {
+				why, g.yielded = give, true // no way back by preemption
+			}
+			g.lose(now, why)
 		case RouterContested:
 			g.contested(now, a.Advert)
 			g.insist(now)
@@ -287,6 +293,8 @@ func (g *Group) stall(now time.Duration) {
 		late := now - g.sentAt[i]
 		if r.State() == Master && late > r.stale() {
 			g.act(Action{Kind: ActStall, Router: i, For: late})
+			// Who cannot send would come back by preemption, and fail again.
+			g.yielded = g.yielded || g.sends[i].failed
 			g.lose(now, "stall")
 			return
 		}

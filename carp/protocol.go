@@ -110,6 +110,15 @@ func (r *Router) stale() time.Duration {
 	return r.every() * 5 / 2
 }
 
+// Stale is the time without own advertisements after which a peer may have taken
+// over.
+func (c RouterConfig) Stale() time.Duration {
+	if c.Proto == CARP && c.Base == 0 && c.Dialect == FreeBSD {
+		c.Skew = maxFoldedSkew // as demotion may slow it down
+	}
+	return NewRouter(c).stale()
+}
+
 // compare is positive if the sender of a is the better master, negative if we
 // are, 0 if neither.
 func (r *Router) compare(a Advert) int {

@@ -80,7 +80,9 @@ type RouterAction struct {
 // for RouterWin, because the group moves as one. Not for concurrent use.
 type Router struct {
 	cfg      RouterConfig
-	preempt  bool // set by the group before each advertisement
+	preempt  bool   // set by the group before each advertisement
+	stay     bool   // so too: Master, do not yield yet to a better one
+	give     string // so too: Master, why to yield to a lesser one, "" not to
 	demotion int
 
 	state    State
@@ -234,8 +236,11 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			out = r.now(now, out)
 		case now < r.deafTo && a.From == r.from:
 			// Sent before it was fenced in our favour.
-		case yields:
-			if stays {
+		case yields && r.stay:
+			// Without an answer, or the two would answer each other for ever.
+			out = append(out, RouterAction{Kind: RouterContested, Advert: a})
+		case yields || r.give != "":
+			if yields && stays {
 				// A last word, so that the better one learns that there were
 				// two and tells the neighbours again whom to follow.
 				out = append(out, r.say())
@@ -243,7 +248,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			r.state = Backup
 			r.follow(now, a)
 			r.downAt += r.tieTime(a)
-			if !stays {
+			if yields && !stays {
 				r.tie, r.tieAt = a.From, now
 			}
 			out = append(out, RouterAction{Kind: RouterYielded, Advert: a})

@@ -71,6 +71,7 @@ type simNode struct {
 	serves bool          // addresses up and fence open
 	until  time.Duration // of the lease
 	busy   time.Duration // kernel is working until
+	mute   bool          // cannot send
 }
 
 // profile is a protocol to simulate.
@@ -248,6 +249,10 @@ func (n *simNode) do(a Action) {
 	}
 	switch a.Kind {
 	case ActAdvert:
+		if n.mute {
+			n.step(Event{Kind: EvSent, Router: a.Router, Err: errMute})
+			return
+		}
 		n.multicast(a)
 		n.step(Event{Kind: EvSent, Router: a.Router})
 	case ActTerm:
@@ -297,7 +302,7 @@ func (n *simNode) multicast(a Action) {
 			continue
 		}
 		to.later(s.now+time.Duration(s.rnd.Int63n(int64(simDelay))), func() {
-			worse := to.g.public == Master && adv.Priority > 0 && to.g.routers[a.Router].compare(adv) > 0
+			worse := !to.cfg.PreferTraffic && to.g.public == Master && adv.Priority > 0 && to.g.routers[a.Router].compare(adv) > 0
 			to.step(Event{Kind: EvAdvert, Router: a.Router, Advert: adv})
 			if worse {
 				// Whoever hears a better master must be silent as soon as its
@@ -345,10 +350,15 @@ func (p profile) runs() int {
 }
 
 func simulate(t *testing.T, f func(s *sim, p profile, seed int64), edit func(i int, c *GroupConfig)) {
+	simulateUpTo(3, t, f, edit)
+}
+
+// simulateUpTo plays histories of two nodes and of up to most.
+func simulateUpTo(most int, t *testing.T, f func(s *sim, p profile, seed int64), edit func(i int, c *GroupConfig)) {
 	for _, p := range profiles() {
 		t.Run(p.name, func(t *testing.T) {
 			for seed := range int64(p.runs()) {
-				s := newSim(t, seed, 2+int(seed%2), func(i int, c *GroupConfig) {
+				s := newSim(t, seed, 2+int(seed)%(most-1), func(i int, c *GroupConfig) {
 					p.edit(i, c)
 					if edit != nil {
 						edit(i, c)

@@ -28,6 +28,7 @@ type Ready struct {
 	InSync    bool `json:"in_sync"`    // complete up to the moment contact was lost
 	Ahead     bool `json:"ahead"`      // a reachable member is MASTER or has more
 	PeerReady bool `json:"peer_ready"` // a reachable member could take over now
+	Traffic   bool `json:"traffic"`    // MASTER: authenticated packets of the group came in lately
 }
 
 // Holds of a demotion.
@@ -89,6 +90,7 @@ type GroupState struct {
 	Demotion  int             `json:"demotion"`          // sum
 	Demotions []Demotion      `json:"demotions,omitempty"`
 	Clients   []string        `json:"clients,omitempty"`
+	WhenSplit string          `json:"when_split"` // continue, prefer-traffic or witness
 	Instances []InstanceState `json:"instances"`
 	VIPs      []VIP           `json:"vips"`
 	// Transitions counts the changes of state since carpd started.
@@ -116,6 +118,13 @@ type Takeover struct {
 	GapMS  int64      `json:"gap_ms"`        // from the last that was heard of it until this node was MASTER
 	AgeMS  int64      `json:"age_ms"`        // since then
 }
+
+// What GroupState.WhenSplit can be.
+const (
+	SplitContinue      = "continue"
+	SplitPreferTraffic = "prefer-traffic"
+	SplitWitness       = "witness"
+)
 
 // HasInstance reports whether the group contains the instance.
 func (g *GroupState) HasInstance(name string) bool {

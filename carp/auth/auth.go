@@ -5,10 +5,10 @@
 // What is new is decided by high-water marks: of each sender the highest
 // sequence number so far is remembered, and only a higher one counts. Sequence
 // numbers are made of the sender's clock, but compared with each other only, so
-// that a clock that is wrong, or stepped, never silences a pair of nodes. A
-// window against the own clock can be added (keepalived has one); then a replay
-// of something that was never seen, as after a restart, is refused too, and
-// clocks have to agree.
+// that a clock that is wrong, or stepped, never silences a pair of nodes. The
+// marks are for the daemon to keep over a restart (Latest, Remember). A window
+// against the own clock can be added (keepalived has one); then a replay of
+// something that was never seen is refused too, and clocks have to agree.
 package auth
 
 import (
@@ -163,15 +163,28 @@ func (a *Auth) fresh(seq uint64, src netip.Addr, now time.Time) Verdict {
 	return Genuine
 }
 
+// Latest is the sequence number of the message that was checked last, for the
+// next life of the daemon if that was genuine. See Remember.
+func (a *Auth) Latest() uint64 { return a.tr.Seq }
+
+// Remember takes over what an earlier life of the daemon has seen of a sender,
+// so that nothing recorded until then is believed again.
+func (a *Auth) Remember(src netip.Addr, seq uint64) {
+	if mark, known := a.marks[src]; len(a.marks) < maxSenders && (!known || int64(seq-mark) > 0) {
+		a.marks[src] = seq
+	}
+}
+
 // Mark is the sequence number last signed, for the next life of the daemon.
 func (a *Auth) Mark() uint64 { return a.seq }
 
-// resumeAhead is more than what is signed between two times that a Mark is
-// kept, in the units of a sequence number.
-const resumeAhead = 2 * uint64(MarkEach/time.Second) << 32
+// resumeAhead is more than what is signed within MarkAge, in the units of a
+// sequence number.
+const resumeAhead = 2 * uint64(MarkAge/time.Second) << 32
 
-// MarkEach is how often a Mark is to be kept.
-const MarkEach = time.Minute
+// MarkAge is how old a Mark may be that is resumed from, as after a loss of
+// power.
+const MarkAge = time.Minute
 
 // Resume continues after the Mark that an earlier life of the daemon kept. It
 // has no effect unless the clock went back since.

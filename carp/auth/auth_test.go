@@ -72,7 +72,7 @@ func TestClockSteps(t *testing.T) {
 		}
 	}
 	kept := a.Mark()
-	b.Check(message(1), a.Sign(nil, message(1), src, noon.AddDate(20, 0, 0).Add(MarkEach)), src, noon)
+	b.Check(message(1), a.Sign(nil, message(1), src, noon.AddDate(20, 0, 0).Add(MarkAge)), src, noon)
 	restarted := New(Policy{Mode: Enforce, Keys: []Key{one}})
 	restarted.Resume(kept, noon.Add(-time.Hour))
 	if v := b.Check(message(1), restarted.Sign(nil, message(1), src, noon.Add(-time.Hour)), src, noon); v != Genuine {
@@ -159,5 +159,36 @@ func TestResumeFollowsClock(t *testing.T) {
 	a.Sign(nil, message(1), src, noon)
 	if a.Mark() != sequence(noon) {
 		t.Errorf("%x, want %x", a.Mark(), sequence(noon))
+	}
+}
+
+// What was recorded before a restart of the receiver is refused after it, and
+// the sender goes on.
+func TestRemember(t *testing.T) {
+	p := Policy{Mode: Enforce, Keys: []Key{one}}
+	a, b := New(p), New(p)
+	recorded := [][]byte{a.Sign(nil, message(1), src, noon), a.Sign(nil, message(1), src, noon), a.Sign(nil, message(1), src, noon.Add(time.Second))}
+	for _, r := range recorded {
+		if v := b.Check(message(1), r, src, noon); v != Genuine {
+			t.Fatal(v)
+		}
+	}
+	kept := b.Latest()
+	b = New(p)
+	b.Remember(src, kept)
+	b.Remember(src, kept-5) // older never overrides newer
+	for _, r := range recorded {
+		if v := b.Check(message(1), r, src, noon.Add(time.Minute)); v != Replayed {
+			t.Errorf("recorded message: %v", v)
+		}
+	}
+	if v := b.Check(message(1), a.Sign(nil, message(1), src, noon.Add(time.Minute)), src, noon.Add(time.Minute)); v != Genuine {
+		t.Errorf("the sender goes on: %v", v)
+	}
+	for i := range 2 * maxSenders {
+		b.Remember(netip.AddrFrom4([4]byte{10, 2, 0, byte(i)}), 1)
+	}
+	if len(b.marks) > maxSenders {
+		t.Errorf("%d marks", len(b.marks))
 	}
 }

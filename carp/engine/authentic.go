@@ -16,6 +16,7 @@ func (e *Engine) authentic(r *router, message, trailer []byte, src netip.Addr) (
 	v := r.auth.Check(message, trailer, src, time.Now())
 	r.verdicts[v].Add(1)
 	if v == auth.Genuine {
+		e.marks.note(r, src, r.auth.Latest())
 		return true, true
 	}
 	if r.auth.Accepts(v) {
@@ -33,31 +34,7 @@ func (e *Engine) appendTrailer(b, message []byte, r *router) []byte {
 	if !r.auth.Signs() {
 		return b
 	}
-	return r.auth.Sign(b, message, r.src, time.Now())
-}
-
-// markName is what the sequence number of a router is remembered under, beside
-// the terms of groups, whose names have no blanks.
-func (r *router) markName() string { return "signed " + r.Instance + " " + family(r.six()) }
-
-// resumeMarks lets sequence numbers go on where an earlier process stopped.
-func (e *Engine) resumeMarks() {
-	for _, r := range e.routers {
-		if r.auth.Signs() {
-			r.auth.Resume(e.deps.Terms.Term(r.markName()), time.Now())
-		}
-	}
-}
-
-// keepMarks writes the sequence numbers down, each minute.
-func (e *Engine) keepMarks(now time.Duration) {
-	if now < e.marksAt {
-		return
-	}
-	e.marksAt = now + auth.MarkEach
-	for _, r := range e.routers {
-		if r.auth.Signs() && r.auth.Mark() != 0 {
-			e.terms.put(termOf{r.markName(), r.auth.Mark()})
-		}
-	}
+	b = r.auth.Sign(b, message, r.src, time.Now())
+	e.marks.note(r, netip.Addr{}, r.auth.Mark())
+	return b
 }

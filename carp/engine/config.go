@@ -20,6 +20,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/auth"
+	"sasyncd/carp/filter"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -43,6 +44,8 @@ type Router struct {
 	Hashed   []netip.Addr // CARP: the addresses of both families, which the digest covers
 	Trailer  auth.Policy  // VRRPv3 and CARP
 	Virtual  bool         // the addresses live on the protocol's own MAC
+	Lease    bool         // the kernel silences the addresses when advertisements cease
+	Refuse   bool         // packets to the addresses are not accepted, but by their owner
 }
 
 // Password does not print.
@@ -95,6 +98,13 @@ type NextHops interface {
 	Purge(indexes []int) error
 }
 
+// Filter keeps packets from addresses of this node; filter.Rules is one. Each
+// call replaces what the one before has set.
+type Filter interface {
+	Refuse(vips ...netip.Addr) error
+	Lease(ls ...filter.Lease) error
+}
+
 // Terms remembers the highest term of each group.
 type Terms interface {
 	Term(group string) uint64
@@ -133,6 +143,21 @@ func (c *Config) check() error {
 		seen[k] = r.Instance
 	}
 	return errors.Join(errs...)
+}
+
+// owner is the priority of the router whose own addresses the virtual ones are
+// (RFC 9568 section 5.2.4).
+const owner = 255
+
+// refused lists the addresses that do not accept packets.
+func (c *Config) refused() []netip.Addr {
+	var out []netip.Addr
+	for _, r := range c.Routers {
+		if r.Refuse && r.Machine.Priority != owner {
+			out = append(out, r.VIPs...)
+		}
+	}
+	return out
 }
 
 func (r *Router) six() bool { return r.VIPs[0].Is6() }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -35,6 +36,8 @@ type Deps struct {
 	NextHops  NextHops
 	Terms     Terms
 	Freezer   Freezer // nil: a restart is never without a change
+	Marks     Marks   // nil: forgotten at a restart
+	Filter    Filter  // nil: every address accepts packets
 	Log       *slog.Logger
 }
 
@@ -51,16 +54,22 @@ type Engine struct {
 	work  *queue[task]   // to the worker
 	out   *queue[output] // to clients and log
 	terms *queue[termOf] // to the disk
+	marks *markBook      // so too
 
-	mu    sync.Mutex
-	calls []func(now time.Duration)
-	poll  *poller // nil while not running
+	// The engine's thread takes mu and never pollMu. Nobody may hold mu while he
+	// wakes that thread: it would run at once, and then wait for somebody who has
+	// no priority.
+	mu     sync.Mutex
+	calls  []func(now time.Duration)
+	pollMu sync.RWMutex
+	poll   *poller // nil while not running
 
 	// Of the thread.
 	sent     []sentAdvert
 	stopped  int
 	sessions map[uint64]*session
 	requests map[uint64]request
+	leasing  bool
 	lastReq  uint64
 	clock    clock
 	frame    packet.Frame
@@ -69,7 +78,6 @@ type Engine struct {
 	carp     packet.CARP
 	carpOut  packet.CARP
 	trailer  [packet.TrailerLen]byte
-	marksAt  time.Duration
 	body     [16 << 10]byte
 	rx       [16 << 10]byte
 	tx       [16 << 10]byte
@@ -137,7 +145,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
-		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](),
+		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
 		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
 		beat:  func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
@@ -212,6 +220,12 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.silence(e.inherit(bootTime())); err != nil {
 		return err
 	}
+	if err := e.refuseAccess(e.cfg.refused()); err != nil {
+		return err
+	}
+	if err := e.leaseAtStart(); err != nil {
+		return err
+	}
 	poll, err := newPoller()
 	if err != nil {
 		return err
@@ -233,6 +247,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Go(func() { e.runWorker(ctx) })
 	wg.Go(func() { e.pump(ctx) })
 	wg.Go(func() { e.writeTerms(ctx) })
+	wg.Go(func() { e.writeMarks(ctx) })
 	wg.Go(func() { watcher.run(ctx) })
 	defer context.AfterFunc(ctx, poll.wake)()
 
@@ -251,8 +266,8 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) setPoller(p *poller) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.pollMu.Lock()
+	defer e.pollMu.Unlock()
 	e.poll = p
 }
 
@@ -368,7 +383,6 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 		e.runCalls(bootTime())
 		now := bootTime()
 		e.thawExpired(now)
-		e.keepMarks(now)
 		for _, g := range e.groups {
 			if now >= g.machine.Deadline() {
 				e.step(g, now, carp.Event{Kind: carp.EvTick})
@@ -382,12 +396,14 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 
 // post runs f in the engine's thread, in order. Safe for concurrent use.
 func (e *Engine) post(f func(now time.Duration)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.pollMu.RLock()
+	defer e.pollMu.RUnlock()
 	if e.poll == nil {
 		return // nobody there; the caller's context will end
 	}
+	e.mu.Lock()
 	e.calls = append(e.calls, f)
+	e.mu.Unlock()
 	e.poll.wake()
 }
 
@@ -471,12 +487,17 @@ func (e *Engine) Stop(ctx context.Context) error {
 
 // Cleanup sets the fence and removes the addresses, for a node whose engine is
 // gone. What was left behind on purpose is left alone, as long as it may stay.
-func Cleanup(cfg Config, fence Fence, addresses Addresses, freezer Freezer) error {
-	e, err := New(cfg, Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Log: slog.New(slog.DiscardHandler)})
+func Cleanup(cfg Config, deps Deps) error {
+	deps.Log = slog.New(slog.DiscardHandler)
+	e, err := New(cfg, deps)
 	if err != nil {
 		return err
 	}
-	return e.silence(e.inherit(bootTime()))
+	rest := e.inherit(bootTime())
+	if err := e.silence(rest); err != nil || len(rest) < len(e.groups) {
+		return err
+	}
+	return errors.Join(e.refuseAccess(nil), e.lease(nil))
 }
 
 func (e *Engine) writeTerms(ctx context.Context) {

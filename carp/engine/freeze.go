@@ -47,6 +47,7 @@ func (e *Engine) freeze(g *group, now, limit time.Duration, done func(error)) {
 	}
 	limit = min(max(limit, minFreeze), maxFreeze)
 	g.frozenTo = now + limit
+	e.leaseAgain()
 	t := e.task(g, carp.Action{Kind: carp.ActRenew})
 	t.do = func() error {
 		err := e.deps.Fence.Renew(t.lease)
@@ -81,6 +82,7 @@ func (e *Engine) thaw(g *group) {
 		return
 	}
 	g.frozenTo = 0
+	e.leaseAgain()
 	e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.cfg.Name) }})
 }
 
@@ -188,5 +190,6 @@ func (e *Engine) resume(ctx context.Context, poll *poller) error {
 		}
 		e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.cfg.Name) }})
 	}
+	e.leaseAgain()
 	return nil
 }

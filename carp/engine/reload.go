@@ -103,6 +103,11 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 		}
 	}
 	e.vips.Store(next.vips.Load())
+	if vips := next.cfg.refused(); !slices.Equal(vips, e.cfg.refused()) {
+		// Before the addresses are taken; the worker keeps the order.
+		e.work.put(task{group: e.groups[0], do: func() error { return e.refuseAccess(vips) }})
+	}
+	e.cfg = next.cfg
 	for _, g := range e.groups {
 		n := next.find(g.cfg.Name)
 		before := g.addresses()
@@ -120,6 +125,7 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 		e.broadcast(g, api.Message{Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
 			Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason}, false)
 	}
+	e.leaseAgain()
 	return nil
 }
 

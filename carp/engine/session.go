@@ -322,6 +322,16 @@ func (e *Engine) Track(group, id string, by int, reason string) {
 	})
 }
 
+// Witness tells a group what is known of its witness, see track.Referee. Safe
+// for concurrent use.
+func (e *Engine) Witness(group string, reachable bool, sent time.Duration) {
+	e.post(func(now time.Duration) {
+		if g := e.find(group); g != nil {
+			e.step(g, now, carp.Event{Kind: carp.EvWitness, Witness: reachable, Proof: sent})
+		}
+	})
+}
+
 // answer sends the reply that a machine gave.
 func (e *Engine) answer(id uint64, err error) {
 	r, ok := e.requests[id]

@@ -17,7 +17,13 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 	out := api.GroupState{
 		Group: s.Group, State: s.State.String(), Reason: s.Reason, AgeMS: s.Age.Milliseconds(),
 		Term: s.Term, Seen: s.Seen, Fenced: s.Fenced, Blocked: s.Blocked, Demotion: s.Demotion,
-		Instances: []api.InstanceState{}, VIPs: []api.VIP{},
+		Instances: []api.InstanceState{}, VIPs: []api.VIP{}, WhenSplit: api.SplitContinue,
+	}
+	switch {
+	case g.cfg.Witness:
+		out.WhenSplit = api.SplitWitness
+	case g.cfg.PreferTraffic:
+		out.WhenSplit = api.SplitPreferTraffic
 	}
 	for _, d := range s.Demotions {
 		x := api.Demotion{ID: d.ID, By: d.By, Reason: d.Reason, Hold: api.HoldPersistent}

@@ -94,8 +94,6 @@ func (e *Engine) link() {
 
 // watch adds a descriptor to those that end the thread's sleep.
 func (e *Engine) watch(fd int) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	return e.poll.add(fd)
 }
 
@@ -115,6 +113,7 @@ func (e *Engine) apply(p *port, st linkState) {
 				e.say(slog.LevelError, "interface cannot be used", "interface", p.device, "err", err)
 			}
 		}
+		e.leaseAgain()
 	}
 	p.mac = st.mac
 	for _, r := range e.routers {

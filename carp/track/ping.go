@@ -47,78 +47,110 @@ func (p *pinger) check(context.Context) error {
 }
 
 func (p *pinger) ask() error {
-	family, proto := unix.AF_INET, unix.IPPROTO_ICMP
-	if p.addr.Is6() {
-		family, proto = unix.AF_INET6, unix.IPPROTO_ICMPV6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+	s, err := openEcho(p.addr)
 	if err != nil {
-		return fmt.Errorf("open ICMP socket: %w", err)
+		return err
 	}
-	defer unix.Close(fd)
-	return p.exchange(fd, family)
-}
-
-func (p *pinger) exchange(fd, family int) error {
+	defer s.Close()
 	p.seq++
-	id := uint16(fd)<<8 ^ uint16(unix.Getpid())
-	b := make([]byte, echoLength)
-	var to unix.Sockaddr
-	if family == unix.AF_INET {
-		b[0] = echo4
-		to = &unix.SockaddrInet4{Addr: p.addr.As4()}
-	} else {
-		b[0] = echo6 // the kernel fills in the checksum
-		to = &unix.SockaddrInet6{Addr: p.addr.As16()}
+	if err := s.Send(p.seq); err != nil {
+		return err
 	}
-	binary.BigEndian.PutUint16(b[4:], id)
-	binary.BigEndian.PutUint16(b[6:], p.seq)
-	if family == unix.AF_INET {
-		binary.BigEndian.PutUint16(b[2:], checksum(b))
-	}
-	if err := unix.Sendto(fd, b, 0, to); err != nil {
-		return fmt.Errorf("send echo: %w", err)
-	}
-	var in [1500]byte
 	for end := time.Now().Add(p.timeout); ; {
 		left := time.Until(end)
 		if left <= 0 {
 			return errSilent
 		}
-		wait := unix.NsecToTimeval(int64(max(left, time.Microsecond)))
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
-			return fmt.Errorf("set time limit: %w", err)
-		}
-		n, from, err := unix.Recvfrom(fd, in[:], 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return errSilent
-		}
-		if p.answers(in[:n], from, id) {
-			return nil
+		if seq, ok, err := s.Receive(left); err != nil || ok && seq == p.seq {
+			return err
 		}
 	}
 }
 
-// answers reports whether a packet is the reply. A raw socket gets everybody's.
-func (p *pinger) answers(b []byte, from unix.Sockaddr, id uint16) bool {
+// echoSocket asks one address.
+type echoSocket struct {
+	fd   int
+	addr netip.Addr
+	id   uint16
+}
+
+// openEcho opens a raw socket, which needs CAP_NET_RAW.
+func openEcho(addr netip.Addr) (*echoSocket, error) {
+	family, proto := unix.AF_INET, unix.IPPROTO_ICMP
+	if addr.Is6() {
+		family, proto = unix.AF_INET6, unix.IPPROTO_ICMPV6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		return nil, fmt.Errorf("open ICMP socket: %w", err)
+	}
+	return &echoSocket{fd: fd, addr: addr, id: uint16(fd)<<8 ^ uint16(unix.Getpid())}, nil
+}
+
+// Close closes the socket.
+func (s *echoSocket) Close() { unix.Close(s.fd) }
+
+// Send sends an echo request.
+func (s *echoSocket) Send(seq uint16) error {
+	b := make([]byte, echoLength)
+	binary.BigEndian.PutUint16(b[4:], s.id)
+	binary.BigEndian.PutUint16(b[6:], seq)
+	var to unix.Sockaddr
+	if s.addr.Is6() {
+		b[0] = echo6 // the kernel fills in the checksum
+		to = &unix.SockaddrInet6{Addr: s.addr.As16()}
+	} else {
+		b[0] = echo4
+		binary.BigEndian.PutUint16(b[2:], checksum(b))
+		to = &unix.SockaddrInet4{Addr: s.addr.As4()}
+	}
+	if err := unix.Sendto(s.fd, b, 0, to); err != nil {
+		return fmt.Errorf("send echo: %w", err)
+	}
+	return nil
+}
+
+// Receive waits for one packet. ok says that it was a reply of the address to
+// us; nothing within wait is no error.
+func (s *echoSocket) Receive(wait time.Duration) (seq uint16, ok bool, err error) {
+	limit := unix.NsecToTimeval(int64(max(wait, time.Microsecond)))
+	if err := unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		return 0, false, fmt.Errorf("set time limit: %w", err)
+	}
+	var in [1500]byte
+	n, from, err := unix.Recvfrom(s.fd, in[:], 0)
+	switch err {
+	case nil:
+	case unix.EINTR, unix.EAGAIN:
+		return 0, false, nil
+	default:
+		return 0, false, errSilent
+	}
+	seq, ok = answers(in[:n], from, s.addr, s.id)
+	return seq, ok, nil
+}
+
+// answers reports whether a packet is a reply of addr to id, and to which
+// request. A raw socket gets everybody's.
+func answers(b []byte, from unix.Sockaddr, addr netip.Addr, id uint16) (seq uint16, ok bool) {
 	kind := byte(reply6)
 	switch sa := from.(type) {
 	case *unix.SockaddrInet4:
-		if len(b) < 20 || len(b) < int(b[0]&15)*4 || netip.AddrFrom4(sa.Addr) != p.addr {
-			return false
+		if len(b) < 20 || len(b) < int(b[0]&15)*4 || netip.AddrFrom4(sa.Addr) != addr {
+			return 0, false
 		}
 		kind, b = reply4, b[int(b[0]&15)*4:]
 	case *unix.SockaddrInet6:
-		if netip.AddrFrom16(sa.Addr) != p.addr.WithZone("") {
-			return false
+		if netip.AddrFrom16(sa.Addr) != addr.WithZone("") {
+			return 0, false
 		}
 	default:
-		return false
+		return 0, false
 	}
-	return len(b) >= 8 && b[0] == kind && binary.BigEndian.Uint16(b[4:]) == id && binary.BigEndian.Uint16(b[6:]) == p.seq
+	if len(b) < 8 || b[0] != kind || binary.BigEndian.Uint16(b[4:]) != id {
+		return 0, false
+	}
+	return binary.BigEndian.Uint16(b[6:]), true
 }
 
 // checksum is that of RFC 1071 over an even number of bytes.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // told collects what a tracker says.
@@ -93,15 +95,80 @@ func TestAnswers(t *testing.T) {
 	if got := checksum([]byte{8, 0, 0, 0, 0x12, 0x34, 0, 1}); got != 0xe5ca {
 		t.Errorf("checksum %#x", got)
 	}
-	p := &pinger{addr: netip.MustParseAddr("192.0.2.1"), seq: 1}
-	if p.answers([]byte{0x45}, nil, 1) {
-		t.Error("a stub answers")
+	v4, v6, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.2")
+	from := func(a netip.Addr) unix.Sockaddr {
+		if a.Is6() {
+			return &unix.SockaddrInet6{Addr: a.As16()}
+		}
+		return &unix.SockaddrInet4{Addr: a.As4()}
 	}
-	p = &pinger{addr: netip.MustParseAddr("192.0.2.1")}
+	header := append([]byte{0x46}, make([]byte, 23)...) // 24 bytes, with an option
+	icmp := func(kind byte) []byte { return []byte{kind, 0, 0, 0, 0x12, 0x34, 0, 7} }
+	for _, tc := range []struct {
+		what string
+		addr netip.Addr
+		b    []byte
+		from unix.Sockaddr
+		ok   bool
+	}{
+		{"reply", v4, append(header, icmp(0)...), from(v4), true},
+		{"reply of IPv6", v6, icmp(129), from(v6), true},
+		{"request", v4, append(header, icmp(8)...), from(v4), false},
+		{"somebody else's", v4, append(header, icmp(0)...), from(other), false},
+		{"somebody else's, IPv6", v6, icmp(129), from(netip.MustParseAddr("2001:db8::2")), false},
+		{"another asker's", v4, append(header, 0, 0, 0, 0, 1, 1, 0, 7), from(v4), false},
+		{"stub", v4, []byte{0x45}, from(v4), false},
+		{"header without a message", v4, header, from(v4), false},
+		{"no address", v4, icmp(0), nil, false},
+	} {
+		if seq, ok := answers(tc.b, tc.from, tc.addr, 0x1234); ok != tc.ok || ok && seq != 7 {
+			t.Errorf("%s: %d %v", tc.what, seq, ok)
+		}
+	}
+	p := &pinger{addr: netip.MustParseAddr("127.0.0.1")}
 	for i, want := range []bool{false, false, true} {
 		p.timeout = time.Nanosecond
 		if err := p.check(t.Context()); (err != nil) != want {
 			t.Errorf("after %d failures: %v", i+1, err)
 		}
+	}
+}
+
+func TestLinkWithoutInterface(t *testing.T) {
+	c := follow(t, Config{Kind: Link, Target: "nosuch0", Demote: 3})
+	c.want(t, 3)
+	if err := carrier("lo"); err != nil {
+		t.Errorf("loopback: %v", err)
+	}
+}
+
+// What cannot be looked at is not well.
+func TestUnreadable(t *testing.T) {
+	for _, c := range []Config{
+		{Kind: File, Target: t.TempDir(), Demote: 6},
+		{Kind: Exec, Target: filepath.Join(t.TempDir(), "nosuch"), Demote: 6, Interval: time.Hour, Timeout: time.Second},
+	} {
+		follow(t, c).want(t, 6)
+	}
+}
+
+// An end that comes while a command hangs is not waited for.
+func TestEndOfTracks(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "hang")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	tracks := []Config{{Kind: Exec, Target: script, Demote: 1, Interval: time.Hour, Timeout: time.Hour}, {Kind: Link, Target: "lo", Demote: 1}}
+	go func() { done <- New(tracks, make(told, 16), slog.New(slog.DiscardHandler)).Run(ctx) }()
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("does not end")
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"time"
 
 	"sasyncd/carp"
 	"sasyncd/carp/auth"
@@ -20,7 +21,7 @@ func engineConfig(c *conf.Carpd) engine.Config {
 	for _, g := range c.Groups {
 		gc := carp.GroupConfig{
 			Name: g.Name, Preempt: preempt(g.Preempt), PreemptDelay: g.PreemptDelay,
-			Witness: g.WhenSplit == conf.SplitWitness, DemoteAtStart: int(g.DemoteAtStart), StartHold: g.StartHold,
+			Witness: g.WhenSplit == conf.SplitWitness, PreferTraffic: g.WhenSplit == conf.SplitPreferTraffic, DemoteAtStart: int(g.DemoteAtStart), StartHold: g.StartHold,
 			AloneAfter: g.AloneAfter, PrepareTimeout: g.PrepareTimeout,
 		}
 		if g.RequireSasyncd {
@@ -41,6 +42,7 @@ func router(in *conf.Instance, r conf.Router) engine.Router {
 	out := engine.Router{
 		Instance: in.Name, Group: in.Group, Device: in.Device,
 		VIPs: addresses(r.Addresses), Peers: r.Unicast, Trailer: trailer(in), Virtual: in.VirtualMAC,
+		Lease: in.Lease == conf.LeaseNftables,
 	}
 	switch {
 	case in.CARP != nil:
@@ -50,6 +52,7 @@ func router(in *conf.Instance, r conf.Router) engine.Router {
 		out.Machine.Proto, out.Auth = carp.VRRP2, engine.Password(in.VRRP.Pass.Bytes())
 	}
 	if in.VRRP != nil {
+		out.Refuse = !in.VRRP.Accept
 		out.Machine.ID, out.Machine.Priority, out.Machine.Interval = in.VRRP.VRID, in.VRRP.Priority, in.VRRP.Interval
 		switch in.VRRP.Checksum {
 		case conf.ChecksumPseudo:
@@ -114,6 +117,35 @@ func trackConfig(ts []conf.Track) []track.Config {
 			Kind: track.Kind(t.Kind), Target: t.Target, Addr: t.Addr, Group: t.Group,
 			Demote: int(t.Demote), Interval: t.Interval, Timeout: t.Timeout,
 		})
+	}
+	return out
+}
+
+// Bounds of the rhythm in which a witness is asked, and the shortest time after
+// which it counts as lost.
+const (
+	witnessMin  = 50 * time.Millisecond
+	witnessMax  = time.Second
+	witnessLost = time.Second
+)
+
+// witnessConfig lists the witnesses of the groups that want one. A takeover
+// waits for an answer that is later than the advertisement that was missed
+// first, so two requests in an interval let it wait for nothing.
+func witnessConfig(c *conf.Carpd, cfg engine.Config) []track.WitnessConfig {
+	var out []track.WitnessConfig
+	for _, g := range c.Groups {
+		if g.WhenSplit != conf.SplitWitness {
+			continue
+		}
+		shortest, longest := time.Hour, time.Duration(0)
+		for _, r := range cfg.Routers {
+			if r.Group == g.Name {
+				shortest, longest = min(shortest, r.Machine.Interval), max(longest, r.Machine.Interval)
+			}
+		}
+		out = append(out, track.WitnessConfig{Group: g.Name, Addrs: g.Witness,
+			Each: min(max(shortest/2, witnessMin), witnessMax), Lost: max(witnessLost, 4*longest)})
 	}
 	return out
 }

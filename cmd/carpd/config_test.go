@@ -11,13 +11,14 @@ import (
 	"sasyncd/carp"
 	"sasyncd/carp/auth"
 	"sasyncd/carp/engine"
+	"sasyncd/carp/track"
 	"sasyncd/cmd/internal/conf"
 )
 
 func TestEngineConfig(t *testing.T) {
 	c, err := conf.ParseCarpd("carpd.conf", []byte(`
 group ipsec { preempt no  demote-at-start 2  start-hold 5s  require sasyncd  alone after 10s  prepare-timeout 3s  when-split prefer-traffic }
-group free { preempt yes  alone after never }
+group free { preempt yes  alone after never  when-split witness 192.0.2.254 2001:db8::fe }
 group wary { preempt in-sync  preempt-delay 3s }
 vrrp in { carpdev eth1  vrid 10  priority 200  interval 100ms  address 10.1.0.1/24  address fd00::1/64  group ipsec }
 vrrp old { carpdev eth0  version 2  vrid 7  pass "geheim"  address 192.0.2.1/32  unicast { 192.0.2.3 }  group free }
@@ -38,8 +39,8 @@ carp carp4 { carpdev eth2  vhid 9  pass "love"  advbase 0  advskew 64  address 2
 	}}
 	want := engine.Config{
 		Groups: []carp.GroupConfig{
-			{Name: "ipsec", Preempt: carp.PreemptNo, DemoteAtStart: 2, StartHold: 5 * time.Second, Require: []string{"sasyncd"}, AloneAfter: 10 * time.Second, PrepareTimeout: 3 * time.Second},
-			{Name: "free", Preempt: carp.PreemptYes, AloneAfter: -1, PrepareTimeout: 2 * time.Second},
+			{Name: "ipsec", Preempt: carp.PreemptNo, PreferTraffic: true, DemoteAtStart: 2, StartHold: 5 * time.Second, Require: []string{"sasyncd"}, AloneAfter: 10 * time.Second, PrepareTimeout: 3 * time.Second},
+			{Name: "free", Preempt: carp.PreemptYes, AloneAfter: -1, Witness: true, PrepareTimeout: 2 * time.Second},
 			{Name: "wary", Preempt: carp.PreemptInSync, PreemptDelay: 3 * time.Second, AloneAfter: 10 * time.Second, PrepareTimeout: 2 * time.Second},
 		},
 		Routers: []engine.Router{
@@ -67,6 +68,11 @@ carp carp4 { carpdev eth2  vhid 9  pass "love"  advbase 0  advskew 64  address 2
 		},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	witnesses := []track.WitnessConfig{{Group: "free", Each: 500 * time.Millisecond, Lost: 4 * time.Second,
+		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::fe")}}}
+	if diff := cmp.Diff(witnesses, witnessConfig(c, got), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

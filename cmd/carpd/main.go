@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"runtime/debug"
 
 	"sasyncd/carp/engine"
+	"sasyncd/carp/filter"
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -22,12 +24,21 @@ const (
 
 	// minProcs keeps a processor of the runtime free while the engine's thread
 	// sleeps in the kernel. With a single one its next work would wait until
-	// the runtime notices, up to 10 ms.
-	minProcs = 4
+	// the runtime notices, up to 10 ms. And threads without priority hold theirs
+	// while a busy machine does not let them run; there must be more than of
+	// those.
+	minProcs = 16
+
+	// memoryLimit is when the runtime begins to collect garbage, in bytes. What
+	// stops the world runs without priority, and on a busy machine the engine's
+	// thread would wait for it. An idle carpd allocates a few kilobytes a second.
+	memoryLimit = 64 << 20
 )
 
 func main() {
 	runtime.GOMAXPROCS(max(minProcs, runtime.GOMAXPROCS(0)))
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -93,5 +104,5 @@ func cleanup(cfg engine.Config, freezer engine.Freezer) error {
 		return err
 	}
 	defer addresses.Close()
-	return engine.Cleanup(cfg, fence, addresses, freezer)
+	return engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: filter.Rules{}})
 }

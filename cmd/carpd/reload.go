@@ -10,7 +10,7 @@ import (
 )
 
 // errFixed is what a reload cannot change; a restart can.
-var errFixed = errors.New("socket, statedir, metrics and track cannot be reloaded: restart carpd for that (after carpctl freeze, nothing changes hands)")
+var errFixed = errors.New("socket, statedir, metrics, track and witnesses cannot be reloaded: restart carpd for that (after carpctl freeze, nothing changes hands)")
 
 // reload reads the file again. It changes nothing by itself.
 func reload(file string, running *conf.Carpd, log *slog.Logger) (engine.Config, error) {
@@ -23,11 +23,23 @@ func reload(file string, running *conf.Carpd, log *slog.Logger) (engine.Config, 
 		return a == b
 	}
 	if c.Socket != running.Socket || c.StateDir != running.StateDir || c.Metrics != running.Metrics ||
-		!slices.EqualFunc(c.Tracks, running.Tracks, sameTrack) {
+		!slices.EqualFunc(c.Tracks, running.Tracks, sameTrack) || !sameWitnesses(c.Groups, running.Groups) {
 		return engine.Config{}, errFixed
 	}
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "problem", w.Error())
 	}
 	return engineConfig(c), nil
+}
+
+// sameWitnesses reports whether the groups that both have look at the same
+// witnesses; that groups come and go is refused elsewhere.
+func sameWitnesses(a, b []conf.Group) bool {
+	for _, g := range a {
+		i := slices.IndexFunc(b, func(o conf.Group) bool { return o.Name == g.Name })
+		if i >= 0 && ((g.WhenSplit == conf.SplitWitness) != (b[i].WhenSplit == conf.SplitWitness) || !slices.Equal(g.Witness, b[i].Witness)) {
+			return false
+		}
+	}
+	return true
 }

@@ -12,6 +12,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/carp/engine"
+	"sasyncd/carp/filter"
 	"sasyncd/carp/track"
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
@@ -55,9 +56,11 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 	defer announcer.Close()
 	state := daemon.OpenState(c.StateDir, log)
 	starts := state.Start()
+	marks := openMarks(c.StateDir, log)
+	defer marks.Close()
 	eng, err := engine.New(cfg, engine.Deps{
 		Fence: fence, Addresses: addresses, Announcer: announcer, NextHops: hops,
-		Terms: state, Freezer: openFreezer(c.StateDir), Log: log,
+		Terms: state, Freezer: openFreezer(c.StateDir), Marks: marks, Filter: filter.Rules{}, Log: log,
 	})
 	if err != nil {
 		return err
@@ -91,16 +94,22 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		},
 		Alive: func() bool { return pulse.Alive(stuckAfter) },
 	}
-	if len(c.Tracks) > 0 {
-		tracks := track.New(trackConfig(c.Tracks), eng, log)
-		p.Tasks = append(p.Tasks, daemon.NewTask("tracks", func(ctx context.Context) error {
+	// What is watched for the election begins when the election does.
+	watch := func(name string, run func(context.Context) error) {
+		p.Tasks = append(p.Tasks, daemon.NewTask(name, func(ctx context.Context) error {
 			select {
 			case <-eng.Ready():
-				return tracks.Run(ctx)
+				return run(ctx)
 			case <-ctx.Done():
 				return nil
 			}
 		}))
+	}
+	if len(c.Tracks) > 0 {
+		watch("tracks", track.New(trackConfig(c.Tracks), eng, log).Run)
+	}
+	for _, w := range witnessConfig(c, cfg) {
+		watch("witness of "+w.Group, track.NewWitness(w, eng, log).Run)
 	}
 	if c.Metrics.IsValid() {
 		p.Tasks = append(p.Tasks, web(c.Metrics, eng, board, pulse, starts, log)...)

@@ -136,7 +136,8 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 				term = m.State.Term
 			}
 			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorState, Group: name, Role: roleOf(m.State.State),
-				Term: term, VIPs: m.State.Addresses(), Reason: m.State.Reason})
+				Term: term, VIPs: m.State.Addresses(), Reason: m.State.Reason,
+				PreferTraffic: m.State.WhenSplit == api.SplitPreferTraffic})
 			if hearsMaster(m.State) { // the event may have been before our time, or before we gave way
 				e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorHeard, Group: name})
 			}
@@ -292,7 +293,7 @@ func (e *carpdElector) report(name, group string, r engine.Readiness) func(conte
 		if now != r {
 			return nil // a later report follows
 		}
-		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady}, r.Term)
+		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic}, r.Term)
 	}
 }
 

@@ -66,6 +66,11 @@ type group struct {
 	// yieldedTo is the master to which this node gave way in a split. While it
 	// is alive this node does not contend, whatever the advertisements say.
 	yieldedTo wire.NodeID
+
+	preferTraffic bool
+	received      uint64 // packets, see wire.GroupState
+	receivedAt    time.Time
+	dual          dual
 	// handedAt is when this node last handed over: its successor is master a
 	// moment before the election has told this node that it no longer is.
 	handedAt time.Time
@@ -154,7 +159,7 @@ func (g *group) touchOp(reading bool, op sadb.Op) {
 
 // state is what the members are told about the group.
 func (g *group) state() wire.GroupState {
-	s := wire.GroupState{Name: g.name, VIPs: g.vips, Role: g.role, Term: g.term, Reason: g.reason}
+	s := wire.GroupState{Name: g.name, VIPs: g.vips, Role: g.role, Term: g.term, Reason: g.reason, Received: g.received}
 	if g.pub != nil {
 		s.InSync = true
 		s.Have = wire.StreamPos{StreamID: g.pub.stream, Seq: g.pub.seq, Complete: true}
@@ -287,6 +292,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			e.requestDump(ctx)
 		}
 		e.followPromotion(ctx, g)
+		e.decideDual(ctx, g, now)
 	} else {
 		if !g.foreign.IsZero() && now.After(g.foreign) {
 			g.foreign = time.Time{}

@@ -92,6 +92,8 @@ type Readiness struct {
 	PeerReady bool
 	// Master: a reachable member is MASTER.
 	Master bool
+	// Traffic: MASTER, and packets that the kernel authenticated came in lately.
+	Traffic bool
 	// Term is the highest term seen anywhere.
 	Term   uint64
 	Reason string
@@ -130,4 +132,7 @@ type ElectorEvent struct {
 	Term   uint64
 	VIPs   []netip.Addr
 	Reason string
+	// PreferTraffic, of State: of two masters the one stays to which the
+	// traffic comes.
+	PreferTraffic bool
 }

@@ -22,6 +22,9 @@ type publisher struct {
 	since     float64   // seconds from the one before to it, 0: it was the first
 	headroom  float64   // of the last reading, see collectedAt
 	room      float64   // the same of the reading under way
+	// received counts the packets that came in on the group's SAs between the
+	// collections.
+	received uint64
 
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
@@ -267,6 +270,7 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 		// Another SA, or one that was reset: nothing is known of the difference.
 	} else if e.sa.Dir == sadb.DirIn {
 		p.in += d
+		p.received += d
 	} else {
 		p.out += d
 	}

@@ -43,6 +43,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	switch {
 	case g.role == wire.RoleMaster:
 		r.InSync, r.Behind, r.Reason = true, false, "master"
+		r.Traffic = g.traffic(now, e.cfg.Interval)
 	case yielded:
 		r.Behind, r.Reason = true, "gave way to another master that is alive"
 	case !g.rcv.adopted:

@@ -141,7 +141,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.setVIPs(ev.VIPs)
 		e.requestDump(ctx)
 	}
-	g.preparing = false
+	g.preparing, g.preferTraffic = false, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
@@ -200,6 +200,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.stats.Takeovers++
 	e.timed(PhasePrepare, &g.preparedAt)
 	g.promotedAt = time.Now()
+	g.dual = dual{}
 	g.handover, g.from = nil, nil
 	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
 	for _, m := range e.members {
@@ -225,7 +226,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // from the successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
-	g.pub, g.handover, g.trail, g.mapped = nil, nil, nil, nil
+	g.pub, g.handover, g.trail, g.mapped, g.dual = nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}

@@ -247,4 +247,5 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		}
 	}
 	e.publishRead(g, now, recs, gone)
+	e.countReceived(g, now)
 }

@@ -136,13 +136,22 @@ func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	if yield && now.Sub(g.handedAt) < yieldPause {
 		return // the successor that this node has made
 	}
-	if now.Sub(g.yielded) >= yieldPause {
-		g.yielded = now
-		e.stats.SplitsSeen++
-		e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", yield)
-		if yield {
-			g.yieldedTo = m.hello.Node
-			e.elector.Resign(g.name, "another master with a higher term")
-		}
+	if g.preferTraffic && e.compares(m, g, gs, yield, now) || now.Sub(g.yielded) < yieldPause {
+		return
 	}
+	if yield {
+		e.giveWay(m, g, gs, now)
+		return
+	}
+	g.yielded = now
+	e.stats.SplitsSeen++
+	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", false)
+}
+
+// giveWay yields to another master.
+func (e *Engine) giveWay(m *member, g *group, gs wire.GroupState, now time.Time) {
+	g.yielded, g.yieldedTo = now, m.hello.Node
+	e.stats.SplitsSeen++
+	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", true)
+	e.elector.Resign(g.name, "another master with a higher term")
 }

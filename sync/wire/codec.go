@@ -80,6 +80,9 @@ func appendGroup(b []byte, g *GroupState) (_ []byte, err error) {
 		return b, err
 	}
 	b = appendText(b, g.Reason, maxReason)
+	if g.Received != 0 {
+		b = binary.BigEndian.AppendUint64(b, g.Received)
+	}
 	binary.BigEndian.PutUint16(b[at-2:], uint16(len(b)-at))
 	return b, nil
 }
@@ -103,6 +106,11 @@ func (r *reader) group() (g GroupState) {
 	}
 	g.Term, g.InSync, g.Have = e.u64("term"), e.bool("in sync"), e.pos()
 	g.Reason = e.text("reason")
+	if len(e.b) > 0 { // as the first senders never wrote it
+		if g.Received = e.u64("received"); g.Received == 0 && e.err == nil {
+			e.fail("received packets of 0 are not written")
+		}
+	}
 	if e.err != nil {
 		r.fail("group: %w", e.err)
 	}

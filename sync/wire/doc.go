@@ -91,7 +91,7 @@
 //
 //	group     u16 length of the rest, name, u16 number of addresses, addr...,
 //	          u8 role (0 INIT, 1 BACKUP, 2 MASTER), u64 term, bool in sync,
-//	          position, text reason
+//	          position, text reason, u64 received packets (absent: 0)
 //	stream    name group, u64 term, id node, u64 process nonce
 //	position  stream, u64 seq, bool complete
 //	maximum   u8 length of the identity, identity of an SA, uvarint outbound

@@ -84,6 +84,9 @@ type GroupState struct {
 	InSync bool   // complete up to now, or up to the moment contact was lost
 	Have   StreamPos
 	Reason string // why the role is what it is, for humans
+	// Received counts the packets of the group that this node's kernel has
+	// authenticated since the process started, as far as it was master.
+	Received uint64
 }
 
 // Hello is the first message on a connection, from both sides.

@@ -87,7 +87,7 @@ func randomStream(r *rand.Rand) StreamID {
 func randomGroup(r *rand.Rand) GroupState {
 	return GroupState{
 		Name: "carp1", VIPs: []netip.Addr{sadbtest.Addr4(r), sadbtest.Addr6(r)}, Role: Role(r.IntN(3)),
-		Term: r.Uint64(), InSync: r.IntN(2) == 0, Reason: "adverts ceased on “eth0”",
+		Term: r.Uint64(), Received: r.Uint64(), InSync: r.IntN(2) == 0, Reason: "adverts ceased on “eth0”",
 		Have: StreamPos{StreamID: randomStream(r), Seq: r.Uint64(), Complete: r.IntN(2) == 0},
 	}
 }

@@ -158,6 +158,14 @@ func (m *Member) Resign() {
 	}
 }
 
+// Freeze announces a restart of carpd within limit, as "carpctl freeze" does.
+func (m *Member) Freeze(limit time.Duration) {
+	m.pair.t.Helper()
+	if _, err := m.carpd(api.Request{Verb: api.VerbFreeze, HoldMS: limit.Milliseconds()}); err != nil {
+		m.pair.t.Fatalf("%s: freeze: %v", m.Name, err)
+	}
+}
+
 // Demote makes the gateway a lesser master, as "carpctl demote" does, until the
 // returned function is called.
 func (m *Member) Demote(by int) (undo func()) {

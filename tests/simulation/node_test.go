@@ -57,6 +57,8 @@ type node struct {
 	doneS     chan struct{}
 	boots     uint64
 	public    carp.State
+
+	prefer bool // when-split prefer-traffic
 }
 
 func (n *node) addr() netip.Addr { return netip.AddrFrom4([4]byte{10, 9, 0, byte(n.i + 1)}) }
@@ -78,7 +80,7 @@ func (n *node) startCarpd() {
 	n.mu.Unlock()
 	rc := carp.RouterConfig{Proto: carp.VRRP3, ID: 1, Priority: uint8(200 - 10*n.i), Interval: 250 * time.Millisecond}
 	g := carp.NewGroup(carp.GroupConfig{Name: groupName, Require: []string{"sasyncd"}, AloneAfter: 10 * time.Second,
-		PrepareTimeout: 2 * time.Second, Routers: []carp.RouterConfig{rc}}, n.since(), term)
+		PrepareTimeout: 2 * time.Second, PreferTraffic: n.prefer, Routers: []carp.RouterConfig{rc}}, n.since(), term)
 	ctx, cancel := context.WithCancel(context.Background())
 	elect := make(chan carp.Event, queueLimit)
 	n.stopC, n.doneC = cancel, make(chan struct{})
@@ -98,7 +100,7 @@ func (n *node) join() {
 	n.mu.Lock()
 	role := roleOf(n.public)
 	n.mu.Unlock()
-	n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Role: role, Term: n.term, VIPs: vips, Reason: "snapshot"})
+	n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Role: role, Term: n.term, VIPs: vips, Reason: "snapshot", PreferTraffic: n.prefer})
 }
 
 func (n *node) tell(ev carp.Event) {
@@ -180,7 +182,7 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		if a.To == carp.Master {
 			term = a.Term
 		}
-		n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Group: groupName, Role: roleOf(a.To), Term: term, VIPs: vips, Reason: a.Reason})
+		n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Group: groupName, Role: roleOf(a.To), Term: term, VIPs: vips, Reason: a.Reason, PreferTraffic: n.prefer})
 		// As sasyncd's follower of carpd does: a state says who is heard.
 		if heard := g.Snapshot(n.since()).Routers[0].Heard; heard >= 0 && heard < 500*time.Millisecond {
 			n.deliver(engine.ElectorEvent{Kind: engine.ElectorHeard})
@@ -339,7 +341,7 @@ func (n *node) Prepared(_ string, term uint64) {
 }
 func (n *node) Ready(_ string, r engine.Readiness) {
 	n.tell(carp.Event{Kind: carp.EvReady, Client: clientID, Term: r.Term,
-		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady}})
+		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic}})
 }
 func (n *node) Takeover(_ string, term uint64) { n.tell(carp.Event{Kind: carp.EvTakeover, Term: term}) }
 func (n *node) Resign(_, why string) {

@@ -39,6 +39,8 @@ type sim struct {
 
 	nat         bool // remote ends are behind NATs
 	masterships int
+	answers     int // the node to which the remote ends send, -1 nobody
+	back        uint64
 }
 
 // tunnel is what the IKE daemon believes to be up.
@@ -74,7 +76,7 @@ func run(t *testing.T, seed uint64, n int, play func(*sim)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 99)), start: time.Now(),
 			sessions: make(map[[2]int]*session), syncCut: make(map[[2]int]bool), lan: lan{down: make(map[[2]int]bool)}, log: &logBuffer{},
-			remote: make(map[sadb.SAKey]*kerneltest.Kernel), used: make(map[sadb.SAKey]map[uint64]int), tunnels: make(map[int]*tunnel)}
+			answers: -1, remote: make(map[sadb.SAKey]*kerneltest.Kernel), used: make(map[sadb.SAKey]map[uint64]int), tunnels: make(map[int]*tunnel)}
 		for i := range n {
 			k := kerneltest.New(time.Now)
 			s.nodes = append(s.nodes, &node{s: s, i: i, kernel: k, ike: k.Other(),
@@ -223,6 +225,12 @@ func (s *sim) traffic() {
 	}
 	if senders > 1 && !s.apart {
 		s.t.Errorf("%s: %d nodes send", time.Since(s.start), senders)
+	}
+	if s.answers >= 0 && s.nodes[s.answers].sends() {
+		for _, t := range s.tunnels {
+			s.back++
+			s.nodes[s.answers].kernel.Receive(t.in.Key, s.back, 100)
+		}
 	}
 	for _, n := range s.nodes {
 		if !n.sends() {

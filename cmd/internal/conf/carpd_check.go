@@ -138,6 +138,7 @@ func b2i(b bool) int {
 // check compares blocks with each other.
 func (c *carpdParser) check() {
 	c.checkGroups()
+	c.checkWitnesses()
 	c.checkInstances()
 	c.checkTracks()
 	if len(c.c.Instances) == 0 {
@@ -181,8 +182,44 @@ func (c *carpdParser) checkGroups() {
 					"instances %s and %s of group %s notice a dead master after different times", first.Name, in.Name, g.Name)
 			}
 		}
+		if g.WhenSplit == SplitPreferTraffic && !g.RequireSasyncd {
+			c.errorf(g.Pos, "add require sasyncd", "when-split prefer-traffic of group %s needs sasyncd, which sees the traffic", g.Name)
+		}
 		if first == nil && !g.Pos.IsZero() {
 			c.warnf(g.Pos, "put an instance into it or remove it", "group %s has no instance", g.Name)
+		}
+	}
+}
+
+// checkWitnesses refuses witnesses that say nothing about the network.
+func (c *carpdParser) checkWitnesses() {
+	for _, g := range c.c.Groups {
+		for _, w := range g.Witness {
+			if w.IsLinkLocalUnicast() || w.IsLoopback() {
+				c.errorf(g.Pos, "name a machine by an address that is routed", "witness %s of group %s is not reachable from more than one link", w, g.Name)
+			}
+			for i := range c.c.Instances {
+				if in := &c.c.Instances[i]; containsAddr(in.Addresses, w) {
+					c.errorf(g.Pos, "name another machine", "witness %s of group %s is a virtual address, of instance %s", w, g.Name, in.Name)
+				}
+			}
+		}
+	}
+}
+
+// checkAccept warns where a statement keeps out, or does not keep out, what the
+// user seems to want.
+func (c *carpdParser) checkAccept(in *Instance) {
+	if in.VRRP == nil || in.VRRP.Accept {
+		return
+	}
+	if in.VRRP.Priority == 255 {
+		c.warnf(in.Pos, "remove accept no, or lower the priority", "instance %s has priority 255: the owner of addresses accepts packets to them", in.Name)
+		return
+	}
+	for _, g := range c.c.Groups {
+		if g.Name == in.Group && g.RequireSasyncd {
+			c.warnf(in.Pos, "remove it where tunnels end on the addresses", "accept no of instance %s also keeps out IKE and ESP", in.Name)
 		}
 	}
 }
@@ -190,6 +227,7 @@ func (c *carpdParser) checkGroups() {
 func (c *carpdParser) checkInstances() {
 	for i := range c.c.Instances {
 		in := &c.c.Instances[i]
+		c.checkAccept(in)
 		for j := range c.c.Instances[:i] {
 			o := &c.c.Instances[j]
 			if in.Device != "" && in.Device == o.Device {

@@ -1,0 +1,85 @@
+package carp
+
+import "time"
+
+// What a group does when its members may be apart (`when-split`).
+
+const (
+	whyWitness = "witness not reachable"
+	whyTraffic = "the other master has the traffic"
+	whyUnheard = "the other master does not hear us"
+
+	// unheardAfter is for how many down intervals a lesser master must have
+	// been heard.
+	unheardAfter = 3
+)
+
+// missed is how many thousandths of an interval without an advertisement are
+// certainly one that was missed.
+const missed = 1500
+
+// silentAt is the time from which the master that r followed is suspicious.
+func (r *Router) silentAt() time.Duration { return r.heardAt + r.learned*missed/1000 }
+
+// witnesses takes note of what is known of the witness.
+func (g *Group) witnesses(now time.Duration, ev Event) {
+	g.witness = ev.Witness
+	if ev.Witness {
+		g.proofAt = max(g.proofAt, min(ev.Proof, now))
+	} else if g.cfg.Witness {
+		_ = g.resign(now, whyWitness, 0) // the error: not master anyway
+	}
+}
+
+// witnessed reports whether the silence of the master is known not to be our
+// own: since it should have been heard, the witness has been. Who leaves, or is
+// replaced while it is heard, is not silent.
+func (g *Group) witnessed(now time.Duration) bool {
+	if !g.cfg.Witness || g.why == whyTakeover {
+		return true
+	}
+	for _, r := range g.routers {
+		at := r.silentAt()
+		if r.from.IsValid() && !r.bowed && now > at && g.proofAt <= at {
+			return false
+		}
+	}
+	return true
+}
+
+// weigh judges two masters by more than the advertisement a of the other one,
+// before r does.
+//
+// A lesser master that goes on although it should have heard us for long does
+// not hear us, and never will: the network passes one direction only. Of the two
+// only we can end that.
+//
+// With `when-split prefer-traffic` the traffic decides. Both may be of this
+// mind, and neither knows what the other sees. So the lesser one with traffic
+// stays for one down interval, and a better one without gives way when the
+// lesser one is still there although it must have heard of us. If both have
+// traffic, or one of them does not take part, the election decides after that
+// time.
+func (g *Group) weigh(now time.Duration, r *Router, a Advert) {
+	r.stay, r.give = false, ""
+	if g.phase != phaseMaster || a.Priority == 0 {
+		return
+	}
+	lasted := time.Duration(0)
+	if g.contest.peer.IsValid() {
+		lasted = now - g.contest.since
+	}
+	each := r.every()
+	if r.cfg.Proto != VRRP2 {
+		each = max(each, a.Interval)
+	}
+	switch {
+	case lasted > unheardAfter*g.down():
+		r.give = whyUnheard
+	case !g.cfg.PreferTraffic:
+	case g.traffic:
+		r.stay = lasted < g.down()
+	case lasted > each*missed/1000:
+		r.give = whyTraffic
+	}
+}
