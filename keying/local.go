@@ -3,10 +3,12 @@ package keying
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,8 +53,8 @@ func Places() map[Daemon]Place {
 // Local is Privileged inside this process, which must be root then.
 type Local struct {
 	Places map[Daemon]Place
-	// HookPath is the program of `control exec`.
-	HookPath string
+	// Hooks are the programs of `control exec`, by group.
+	Hooks map[string]string
 }
 
 func (l *Local) place(d Daemon) (Place, error) {
@@ -141,6 +143,9 @@ func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done f
 func (l *Local) Tell(ctx context.Context, d Daemon, line string) error {
 	p, err := l.place(d)
 	if err != nil {
+		return err
+	}
+	if err := checkLine(d, line); err != nil {
 		return err
 	}
 	fd, err := p.openFIFO(ctx, d)
@@ -364,8 +369,22 @@ func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
 }
 
 // Hook implements Privileged.
-func (l *Local) Hook(ctx context.Context, env []string, stdin []byte) error {
-	_, err := run(ctx, []string{l.HookPath}, env, stdin)
+func (l *Local) Hook(ctx context.Context, o Order) error {
+	path, ok := l.Hooks[o.Group]
+	if !ok {
+		return fmt.Errorf("run hook of group %q: none is configured", o.Group)
+	}
+	if err := o.Check(); err != nil {
+		return err
+	}
+	if o.VIPs == nil {
+		o.VIPs = []netip.Addr{}
+	}
+	in, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("tell the hook: %w", err)
+	}
+	_, err = run(ctx, []string{path}, o.environment(), append(in, '\n'))
 	return err
 }
 

@@ -81,8 +81,8 @@ func (f *fakePrivileged) Control(_ context.Context, d Daemon, v Verb) (string, e
 func (f *fakePrivileged) Unit(context.Context, Daemon) (map[string]string, error) {
 	return f.unit, nil
 }
-func (f *fakePrivileged) Hook(_ context.Context, env []string, stdin []byte) error {
-	return f.note("hook " + strings.Join(env, " ") + " " + string(stdin))
+func (f *fakePrivileged) Hook(_ context.Context, o Order) error {
+	return f.note("hook " + strings.Join(o.environment(), " "))
 }
 
 // fakeCharon negotiates: an initiated child is up after a while, unless its

@@ -15,10 +15,9 @@ import (
 type daemons map[string]*keying.Runner
 
 // keyingOf returns the drivers that the configuration names.
-func keyingOf(c *conf.Sasyncd, log *slog.Logger) (daemons, error) {
+func keyingOf(c *conf.Sasyncd, priv keying.Privileged, log *slog.Logger) (daemons, error) {
 	ds := make(daemons)
 	for _, g := range c.Groups {
-		priv := &keying.Local{Places: keying.Places(), HookPath: g.Control.Path}
 		d, err := driverOf(g.Control.Kind, g.Interface, priv)
 		if err != nil {
 			return nil, err

@@ -37,7 +37,7 @@ type elector interface {
 const audit = 2 * time.Second
 
 // build wires the daemon's parts.
-func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, error) {
+func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.Process, error) {
 	k, err := kernel.New(kernel.Options{Logger: log, SkipOwn: true})
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
-	ike, err := keyingOf(c, log)
+	ike, err := keyingOf(c, h.privileged(c), log)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
-	reload := func(context.Context) error { return reloadFrom(f.Config, c, mgr) }
+	reload := func(context.Context) error { return reloadFrom(h.reader, f.Config, c, mgr) }
 	tasks := []daemon.Task{
 		eng,
 		daemon.NewTask("peers", ss.Run),
@@ -112,6 +112,9 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
 	}
 	tasks = append(tasks, ike.tasks()...)
+	if h.passed {
+		tasks = append(tasks, h.task())
+	}
 	if c.Metrics.IsValid() {
 		alive := func() error {
 			if !eng.Alive(context.Background(), time.Second) {
@@ -279,8 +282,8 @@ func electorOf(c *conf.Sasyncd, log *slog.Logger) elector {
 // reloadFrom reads the configuration again and applies what may change while
 // running: keys and peers. All or nothing: any other change is refused with
 // its line, as it needs a restart, which loses nothing either.
-func reloadFrom(path string, running *conf.Sasyncd, mgr *peer.Manager) error {
-	c, err := conf.LoadSasyncd(path)
+func reloadFrom(r conf.Reader, path string, running *conf.Sasyncd, mgr *peer.Manager) error {
+	c, err := r.LoadSasyncd(path)
 	if err != nil {
 		return err
 	}
