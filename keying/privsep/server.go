@@ -43,7 +43,7 @@ type Source interface {
 
 // Limits of a connection.
 const (
-	maxUnderWay = 32               // requests; further ones wait unread
+	maxUnderWay = 32               // requests
 	maxDialled  = 16               // connections to IKE daemons that are open
 	opLimit     = 60 * time.Second // for any request
 	writeLimit  = 10 * time.Second // for a client to take a reply
@@ -123,8 +123,8 @@ func (c *connection) begin(ctx context.Context, req Request) error {
 	}
 	select {
 	case c.room <- struct{}{}:
-	case <-ctx.Done():
-		return nil
+	default: // to wait would be not to notice its end
+		return fmt.Errorf("%w: more than %d requests are under way", ErrRefused, maxUnderWay)
 	}
 	work, cancel := context.WithTimeout(ctx, opLimit)
 	c.mu.Lock()
