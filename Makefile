@@ -81,7 +81,7 @@ install: build
 	for p in sasyncd carpd; do [ ! -e "bin/$$p" ] || install -m 755 "bin/$$p" $(DESTDIR)$(PREFIX)/sbin/; done
 	for s in 5 8; do for m in deploy/man/*.$$s; do [ ! -e "$$m" ] || install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$$(basename "$$m")"; done; done
 	for u in deploy/systemd/*.service.d/*.conf; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u#deploy/systemd/}"; done
-	for u in deploy/systemd/*.service; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; done
+	for u in deploy/systemd/*.service deploy/systemd/*.socket; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; done
 
 clean:
 	rm -rf bin dist
