@@ -77,7 +77,7 @@ func (s *Server) Serve(ctx context.Context, conn *net.UnixConn) error {
 	for {
 		n, _, flags, _, err := conn.ReadMsgUnix(buf, nil)
 		switch {
-		case errors.Is(err, io.EOF), err != nil && ctx.Err() != nil:
+		case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), err != nil && ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return fmt.Errorf("read request: %w", err)

@@ -31,9 +31,9 @@ func inHome(m *scenario.Member) string {
 		m.Dir(), m.WriteFile("passwd", users), m.WriteFile("group", groups))
 }
 
-// startDivided starts the daemons as root does, on a machine that has a user
-// for sasyncd.
-func startDivided(t *testing.T, p *scenario.Pair, m *scenario.Member) {
+// startDivided starts the daemons on a machine that has a user for sasyncd: as
+// root does, or as the units do.
+func startDivided(t *testing.T, p *scenario.Pair, m *scenario.Member, units bool) {
 	t.Helper()
 	for _, f := range []string{"passwd", "group"} { // known to everybody
 		m.WriteFile(f, "")
@@ -44,16 +44,17 @@ func startDivided(t *testing.T, p *scenario.Pair, m *scenario.Member) {
 	if err := os.Chmod(m.Dir(), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	start := func(program, args string) *lab.Daemon {
+	start := func(program, script, args string) *lab.Daemon {
 		bin, err := harness.Binary(program)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return m.Exec(program, exec.Command("unshare", "-m", "sh", "-c", inHome(m)+"exec "+bin+" "+args))
+		return m.Exec(program, exec.Command("unshare", "-m", "sh", "-c", inHome(m)+
+			"mkdir -p /run/bin; cp -u "+bin+" /run/bin/"+program+"; "+script+" /run/bin/"+program+" "+args))
 	}
 	if m.Carpd == nil || !m.Carpd.Running() {
 		m.WriteFile("carpd.conf", m.CarpdConf())
-		m.Carpd = start("carpd", "-dc "+m.Dir()+"/carpd.conf")
+		m.Carpd = start("carpd", "exec", "-dc "+m.Dir()+"/carpd.conf")
 	}
 	lab.Eventually(t, limit, "carpd of "+m.Name+" to answer", func() bool { _, err := m.Elected(); return err == nil })
 	conf := "interface " + scenario.Instance + "\n"
@@ -69,7 +70,16 @@ func startDivided(t *testing.T, p *scenario.Pair, m *scenario.Member) {
 	if err := os.Symlink(m.Dir()+"/run/sasyncd/control.sock", m.Socket()); err != nil {
 		t.Fatal(err)
 	}
-	m.Sasyncd = start("sasyncd", "-dc /run/node/sasyncd.conf")
+	script := "exec"
+	if units { // sasyncd-privileged.socket, then sasyncd.service
+		script = `s=/run/sasyncd-privileged.sock; rm -f $s
+			setpriv --pdeathsig KILL systemd-socket-activate --accept --seqpacket -l $s /run/bin/sasyncd -dc /run/node/sasyncd.conf privileged &
+			until [ -S $s ]; do sleep 0.05; done; chown sasyncd $s; chmod 600 $s
+			mkdir -p /run/sasyncd /run/state; chown -R sasyncd:sasyncd /run/sasyncd /run/state
+			exec setpriv --reuid sasyncd --regid sasyncd --init-groups --no-new-privs --inh-caps -all,+net_admin,+net_bind_service \
+				--ambient-caps -all,+net_admin,+net_bind_service --bounding-set -all,+net_admin,+net_bind_service`
+	}
+	m.Sasyncd = start("sasyncd", script, "-dc /run/node/sasyncd.conf")
 	lab.Eventually(t, limit, "sasyncd of "+m.Name+" to answer", func() bool { _, err := m.Status(); return err == nil })
 }
 
@@ -156,8 +166,8 @@ func TestStrongSwanDivided(t *testing.T) {
 	r.start()
 	c1.supervise()
 	c2.supervise()
-	startDivided(t, p, gw1)
-	startDivided(t, p, gw2)
+	startDivided(t, p, gw1, false)
+	startDivided(t, p, gw2, false)
 	gw1.WaitRole("MASTER")
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
@@ -203,7 +213,7 @@ func TestStrongSwanDivided(t *testing.T) {
 	lab.Eventually(t, limit, "the privileged process to end", func() bool { return gone(pid) })
 
 	// So does the death of the privileged one, as a failure.
-	startDivided(t, p, gw1)
+	startDivided(t, p, gw1, false)
 	gw1.Sasyncd.MayExit()
 	pid = privilegedOf(t, gw1.Sasyncd.PID())
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -212,4 +222,18 @@ func TestStrongSwanDivided(t *testing.T) {
 	if code := gw1.Sasyncd.WaitExit(limit); code != 1 {
 		t.Errorf("after the death of the privileged process: exit code %d, want 1", code)
 	}
+
+	// As the units start it: the network-facing process was never root, and the
+	// other one comes when it is needed, again if it dies.
+	gw1.Resign()
+	startDivided(t, p, gw1, true)
+	gw1.WaitRole("MASTER")
+	waitIKE(t, gw1, "active")
+	s := process(t, gw1.Sasyncd.PID())
+	if id := strings.Fields(s["Uid"]); id[0] != strconv.Itoa(sasyncdUID) || s["CapPrm"] != "0000000000001400" {
+		t.Errorf("under the units the network-facing process is user %s with capabilities %s", s["Uid"], s["CapPrm"])
+	}
+	kill(t, c1)
+	lab.Eventually(t, limit, "charon's return to be noticed", func() bool { return ikeStatus(t, gw1).Restarts >= 1 })
+	waitIKE(t, gw1, "active")
 }
