@@ -89,13 +89,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // confine leaves a carpd that root has started no more than it needs. It stays
 // root, whose files it reads, without root's power over the files of others.
-// Its socket is for the group that sasyncd is in.
+// Its socket is for the group of its own, which sasyncd is in, or for sasyncd's.
 func confine() error {
 	caps := []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_SYS_NICE, unix.CAP_IPC_LOCK}
 	if !privileges.Needed(caps) {
 		return nil
 	}
-	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd"), Caps: caps}.Exec()
+	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd", "_sasyncd", "sasyncd"), Caps: caps}.Exec()
 }
 
 // cleanup makes the node silent after its carpd was killed.

@@ -131,6 +131,9 @@ func divide(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) error {
 		log.Warn("the process that talks to the network runs as root, as there is no user sasyncd; make it: systemd-sysusers, or useradd --system sasyncd")
 		return nil
 	}
+	if g := privileges.FindGroup("_carpd", "carpd"); g != 0 { // for carpd's socket
+		u.Groups = append(u.Groups, g)
+	}
 	socket := filepath.Base(c.Socket)
 	for _, d := range []struct {
 		path string
