@@ -30,6 +30,8 @@ type Place struct {
 	Comms   []string // names of its processes (/proc/PID/comm)
 	Many    bool     // it is several processes, of one process group
 	Control []string // command line of its control program, without a verb
+	// Settings is a file for what the control socket does not tell.
+	Settings string
 	// OK are exit codes of the control program that mean success, besides 0.
 	OK []int
 	// Start, when set, starts the daemon instead of systemd.
@@ -40,7 +42,8 @@ type Place struct {
 func Places() map[Daemon]Place {
 	return map[Daemon]Place{
 		StrongSwan: {Units: []string{"strongswan.service", "strongswan-starter.service"},
-			Socket: "/run/charon.vici", FIFO: "/run/charon.ha", Comms: []string{"charon-systemd", "charon"}},
+			Socket: "/run/charon.vici", FIFO: "/run/charon.ha", Comms: []string{"charon-systemd", "charon"},
+			Settings: "/etc/swanctl/swanctl.conf"},
 		// whack --shutdown --leave-state ends with 12 in 4.x, with 0 later.
 		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
 			Control: []string{"ipsec", "whack"}, OK: []int{12}},
@@ -356,6 +359,9 @@ func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
 	args, err := v.args(d)
 	if err != nil {
 		return "", err
+	}
+	if d == StrongSwan && v.Do == "settings" {
+		return swanSettings(p.Settings)
 	}
 	out, err := run(ctx, append(slices.Clone(p.Control), args...), nil, nil)
 	var exit *exec.ExitError

@@ -58,6 +58,10 @@ type Verb struct {
 
 // verbs are all command lines there are; %s is the name of a connection.
 var verbs = map[Daemon]map[string][]string{
+	StrongSwan: {
+		// Not of a program: what swanctl.conf says, without its secrets.
+		"settings": {},
+	},
 	Libreswan: {
 		"shutdown":      {"--shutdown", "--leave-state"},
 		"listen":        {"--listen"},

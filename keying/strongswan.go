@@ -2,6 +2,7 @@ package keying
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -233,8 +234,8 @@ func (s *strongSwan) Watch(ctx context.Context) <-chan Notice {
 // Probe implements Driver.
 func (s *strongSwan) Probe(ctx context.Context, vips []netip.Addr) (Info, error) {
 	var info Info
-	if props, err := s.priv.Unit(ctx, StrongSwan); err == nil && props != nil {
-		info.Lint = append(info.Lint, killLint(props)...)
+	if props, err := s.priv.Unit(ctx, StrongSwan); err == nil {
+		info.Stop, info.Lint = judgeUnit(StrongSwan, props)
 	}
 	c, err := s.dial(ctx)
 	if err != nil {
@@ -259,6 +260,17 @@ func (s *strongSwan) Probe(ctx context.Context, vips []netip.Addr) (Info, error)
 		return info, err
 	}
 	info.Lint = append(info.Lint, lintConns(conns, vips)...)
+	text, err := s.priv.Control(ctx, StrongSwan, Verb{Do: "settings"})
+	if err != nil {
+		return info, err
+	}
+	if text != "" {
+		var file []swanConn
+		if err := json.Unmarshal([]byte(text), &file); err != nil {
+			return info, fmt.Errorf("read settings of strongswan: %w", err)
+		}
+		info.Lint = append(info.Lint, lintSwanctl(file, conns, func(c connection) bool { return onVIP(c.local, vips) })...)
+	}
 	err = c.Stream(ctx, "list-policies", "list-policy", func(m vici.Message) {
 		for _, p := range m.Sections() {
 			info.Lint = append(info.Lint, Lint{"strongswan: " + p.Name + " has a trap policy, which takes the replicated policy away when it is unloaded",
@@ -266,13 +278,4 @@ func (s *strongSwan) Probe(ctx context.Context, vips []netip.Addr) (Info, error)
 		}
 	}, vici.Value("trap", "yes"))
 	return info, err
-}
-
-// killLint judges a unit by what its stop does.
-func killLint(props map[string]string) []Lint {
-	if props["KillSignal"] == "9" {
-		return nil
-	}
-	return []Lint{{props["Id"] + ": a stop tells peers to delete their SAs, and empties the kernel",
-		"install the drop-in " + props["Id"] + ".d/50-sasyncd.conf"}}
 }

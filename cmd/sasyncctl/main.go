@@ -228,6 +228,9 @@ func status(out io.Writer, s engine.Status) error {
 				fmt.Fprintf(w, "  master\t%s (term %d)\n", p.Peer, p.Term)
 			}
 		}
+		if k := g.Keying; k.Driver != "" {
+			fmt.Fprintf(w, "  ike daemon\t%s %s%s\n", k.Driver, k.State, ikeStop(k))
+		}
 		if g.Refused+g.Uncovered > 0 {
 			fmt.Fprintf(w, "  wrong\t%d items refused by the kernel, %d SAs uncovered\n", g.Refused, g.Uncovered)
 		}

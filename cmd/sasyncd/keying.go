@@ -87,7 +87,8 @@ func (ds daemons) Status(group string) engine.KeyingStatus {
 	}
 	s := r.Status()
 	k := engine.KeyingStatus{Driver: s.Driver, State: s.State, Error: s.Error, Wanted: s.Last.Wanted, Up: s.Last.Up,
-		Failed: s.Last.Failed, PromoteSeconds: s.PromoteSeconds, Restarts: s.Restarts}
+		Failed: s.Last.Failed, PromoteSeconds: s.PromoteSeconds, Restarts: s.Restarts,
+		Stop: s.Info.Stop}
 	for _, l := range s.Info.Lint {
 		k.Lint = append(k.Lint, [2]string{l.What, l.Remedy})
 	}

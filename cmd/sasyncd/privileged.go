@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/privileges"
@@ -18,6 +20,11 @@ import (
 // servePrivileged is the privileged process: it does what the network-facing
 // one asks for, as far as root's sasyncd.conf names it, until that one ends.
 func servePrivileged(f daemon.Flags, log *slog.Logger) error {
+	src := source{f.Config}
+	if r, err := src.Rules(); err == nil && len(r.Hooks) == 0 && privileges.Needed(privilegedCaps()) {
+		// A hook may want all of root's rights; what is done here does not.
+		return privileges.Confinement{Caps: privilegedCaps(), NoNew: true}.Exec()
+	}
 	file, err := privileges.Take(privileges.PassedFD)
 	if err != nil {
 		return errByHand
@@ -33,8 +40,11 @@ func servePrivileged(f daemon.Flags, log *slog.Logger) error {
 	local := func(r privsep.Rules) keying.Privileged {
 		return &keying.Local{Places: keying.Places(), Hooks: r.Hooks}
 	}
-	return privsep.NewServer(source{f.Config}, local, log).Serve(context.Background(), conn)
+	return privsep.NewServer(src, local, log).Serve(context.Background(), conn)
 }
+
+// privilegedCaps are those of sasyncd-privileged@.service.
+func privilegedCaps() []uintptr { return []uintptr{unix.CAP_KILL, unix.CAP_NET_ADMIN} }
 
 var errByHand = errors.New("the privileged process is started by sasyncd or by sasyncd-privileged.socket, not by hand")
 

@@ -455,11 +455,11 @@ func TestStrongSwanThroughIt(t *testing.T) {
 		up = true
 		return nil, nil
 	})
-	r := &recorder{charon: charon.Socket}
+	r := &recorder{charon: charon.Socket, output: `[{"name":"site","mobike":"yes"}]`}
 	d := keying.NewStrongSwan(newClient(t, fakeSource{}, r))
 	vips := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	info, err := d.Probe(within(t), vips)
-	if err != nil || info.Version != "charon 5.9.8" {
+	if err != nil || info.Version != "charon 5.9.8" || len(info.Lint) != 1 || !strings.Contains(info.Lint[0].What, "MOBIKE") {
 		t.Errorf("probe: %+v, %v", info, err)
 	}
 	var last keying.Outcome
@@ -469,7 +469,7 @@ func TestStrongSwanThroughIt(t *testing.T) {
 	if err := d.Passive(within(t), keying.Hush{}); err == nil || !strings.Contains(err.Error(), "something went wrong") {
 		t.Errorf("passive: %v", err)
 	}
-	if got, want := r.deeds(), []string{"kill strongswan", "start strongswan"}; !slices.Equal(got, want) {
+	if got, want := r.deeds(), []string{"control strongswan settings ", "kill strongswan", "start strongswan"}; !slices.Equal(got, want) {
 		t.Errorf("did %q, want %q", got, want)
 	}
 }

@@ -145,8 +145,8 @@ func requireDivided(t *testing.T, m *scenario.Member) {
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0 ") {
 		t.Errorf("network-facing process of %s may leave a core dump: %v", m.Name, err)
 	}
-	if h := process(t, privilegedOf(t, pid)); h["Uid"] != "0 0 0 0" {
-		t.Errorf("privileged process of %s is user %q", m.Name, h["Uid"])
+	if h := process(t, privilegedOf(t, pid)); h["Uid"] != "0 0 0 0" || h["CapBnd"] != "0000000000001020" { // KILL, NET_ADMIN
+		t.Errorf("privileged process of %s is user %q with capabilities %s", m.Name, h["Uid"], h["CapBnd"])
 	}
 	// NET_ADMIN, NET_RAW, IPC_LOCK, SYS_NICE.
 	const election = "0000000000807000"
