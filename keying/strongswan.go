@@ -84,7 +84,7 @@ func (s *strongSwan) Passive(ctx context.Context, h Hush) error {
 	defer cancel()
 	c, err := s.dial(quick)
 	if errors.Is(err, ErrNotRunning) {
-		return s.priv.Start(ctx, StrongSwan)
+		return s.startIf(ctx, h)
 	}
 	if err == nil {
 		defer c.Close()
@@ -97,7 +97,17 @@ func (s *strongSwan) Passive(ctx context.Context, h Hush) error {
 	if err := s.priv.Kill(ctx, StrongSwan); err != nil {
 		return err
 	}
-	return s.priv.Start(ctx, StrongSwan) // for NAT-T, whose packets need its socket
+	return s.startIf(ctx, h)
+}
+
+// startIf has charon started, for NAT-T, whose packets need its socket. While
+// the VIPs are here, traffic waits for this gateway to be silent, so nothing
+// more is done then: the same order comes again when they have gone.
+func (s *strongSwan) startIf(ctx context.Context, h Hush) error {
+	if !h.Settled {
+		return nil
+	}
+	return s.priv.Start(ctx, StrongSwan)
 }
 
 // Active implements Driver.
