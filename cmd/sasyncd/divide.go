@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,12 +96,26 @@ func (h *half) open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// privileged is what the drivers of IKE daemons act through.
-func (h *half) privileged(c *conf.Sasyncd) keying.Privileged {
-	if h.client != nil {
+// privileged is what the drivers of IKE daemons act through. The other process
+// would refuse to follow a configuration that is not root's.
+func (h *half) privileged(c *conf.Sasyncd, log *slog.Logger) keying.Privileged {
+	if h.client != nil && !foreign(c.File) {
 		return h.client
 	}
+	if h.client != nil && slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool { return g.Control.Kind != conf.ControlNone }) {
+		log.Warn("the ike daemon is not controlled with root's rights, as the configuration is not root's; chown root", "file", c.File)
+	}
 	return &keying.Local{Places: keying.Places(), Hooks: hooks(c)}
+}
+
+// foreign reports whether a file is known to be somebody else's than root's.
+func foreign(path string) bool {
+	st, err := os.Stat(path)
+	if err != nil {
+		return false // what cannot be seen is for the other process to judge
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return !ok || sys.Uid != 0
 }
 
 // task ends when the process that was started for this one does: without it, no

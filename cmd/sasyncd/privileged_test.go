@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/keying"
+	"sasyncd/keying/privsep"
 )
 
 // TestRulesAreRootsOwn: what the privileged process allows is what the file
@@ -116,5 +118,29 @@ func TestRulesCoverDrivers(t *testing.T) {
 		if k != conf.ControlAuto && len(a.all) != len(may) {
 			t.Errorf("control %s may deal with %v and deals with %v", k, may, a.all)
 		}
+	}
+}
+
+// TestForeignConfigurationIsNotFollowed: control auto with a file of the
+// daemon's own user works as far as that user's rights go.
+func TestForeignConfigurationIsNotFollowed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("files of others can be made by root only")
+	}
+	path := filepath.Join(t.TempDir(), "sasyncd.conf")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &conf.Sasyncd{File: path, Groups: []conf.SyncGroup{{Control: conf.Control{Kind: conf.ControlAuto}}}}
+	h := &half{client: privsep.NewLazyClient(nil)}
+	log := slog.New(slog.DiscardHandler)
+	if p := h.privileged(c, log); p != keying.Privileged(h.client) {
+		t.Errorf("root's file leads to %T", p)
+	}
+	if err := os.Chown(path, 990, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := h.privileged(c, log).(*keying.Local); !ok {
+		t.Error("the other process is to follow a file that is not root's")
 	}
 }

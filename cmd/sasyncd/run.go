@@ -84,7 +84,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	cfg := engineConfig(c, hello, fence, log)
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
-	ike, err := keyingOf(c, h.privileged(c), log)
+	ike, err := keyingOf(c, h.privileged(c, log), log)
 	if err != nil {
 		return nil, err
 	}
