@@ -267,6 +267,31 @@ func TestHookIsToldPlainText(t *testing.T) {
 	}
 }
 
+// TestHookOfOthersIsNotRun as root.
+func TestHookOfOthersIsNotRun(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has rights to lend")
+	}
+	path := script(t, "exit 0")
+	p := &Local{Hooks: map[string]string{"g": path}}
+	run := func() error { return p.Hook(t.Context(), Order{State: "active", Group: "g"}) }
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err == nil {
+		t.Error("a program that all can write to is run as root")
+	}
+	if err := errors.Join(os.Chmod(path, 0o755), os.Chown(path, 990, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err == nil {
+		t.Error("a program of another user is run as root")
+	}
+}
+
 // TestLinesAreFixed: nothing but the listed lines goes into a FIFO.
 func TestLinesAreFixed(t *testing.T) {
 	p := &Local{Places: Places()}

@@ -383,6 +383,9 @@ func (l *Local) Hook(ctx context.Context, o Order) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
+	if err := rootsOwn(path); err != nil {
+		return err
+	}
 	if o.VIPs == nil {
 		o.VIPs = []netip.Addr{}
 	}
@@ -392,6 +395,22 @@ func (l *Local) Hook(ctx context.Context, o Order) error {
 	}
 	_, err = run(ctx, []string{path}, o.environment(), append(in, '\n'))
 	return err
+}
+
+// rootsOwn refuses a program that others could have written, where it would run
+// as root.
+func rootsOwn(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("run hook: %w", err)
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || sys.Uid != 0 || st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("run hook: others than root can write to %s; give it to root with mode 755", path)
+	}
+	return nil
 }
 
 // run runs a command in a process group of its own, which ends with ctx. The

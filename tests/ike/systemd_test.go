@@ -201,6 +201,17 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("what a stop of charon does: %q", k.Stop)
 	}
 
+	if c := process(t, m1.mainPID("carpd.service")); strings.HasPrefix(c["Uid"], "0 ") || c["CapBnd"] != "0000000000807000" {
+		t.Errorf("carpd is user %s with capabilities %s", c["Uid"], c["CapBnd"])
+	}
+
+	// A reload reads files that only root can.
+	m1.do("systemctl reload sasyncd")
+	lab.Eventually(t, limit, "sasyncd to have reloaded", func() bool {
+		out, _ := m1.try("journalctl --no-pager -u sasyncd -g '^reloaded'")
+		return strings.Contains(out, "reloaded")
+	})
+
 	w := watch(t, p)
 	m := traffic(t, p)
 	flowing(t, m, rate)
