@@ -178,7 +178,7 @@ func TestSystemd(t *testing.T) {
 		"swanctl/swanctl.conf": gatewayConf(),
 	})
 	m1.do("systemctl start carpd strongswan sasyncd")
-	startDaemons(t, p, gw2)
+	startDivided(t, p, gw2, false)
 	gw1.WaitRole("MASTER")
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
