@@ -4,22 +4,7 @@ import (
 	"testing"
 
 	"sasyncd/cmd/internal/conf"
-	"sasyncd/sync/engine"
 )
-
-// TestCheckFailsForTheIKEDaemon: a drop-in or a setting that is missing is a
-// reason why a failover would not work.
-func TestCheckFailsForTheIKEDaemon(t *testing.T) {
-	s := engine.Status{Members: []engine.MemberStatus{{}}, Groups: []engine.GroupStatus{{Name: "outside", Role: "BACKUP", InSync: true}}}
-	if v := Check(s); !v.Fit {
-		t.Fatalf("%+v", v)
-	}
-	s.Groups[0].Keying = engine.KeyingStatus{Driver: "strongswan", Lint: [][2]string{{"strongswan.service: a stop tells peers", "install the drop-in"}}}
-	v := Check(s)
-	if v.Fit || len(v.Reasons) != 1 || v.Reasons[0].Remedy != "install the drop-in" {
-		t.Errorf("%+v", v)
-	}
-}
 
 // TestFixedDifference: peers and keys may change while running, nothing else.
 func TestFixedDifference(t *testing.T) {
