@@ -52,7 +52,7 @@ drill-long: deps
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:
-	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked
+	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked systemd
 	$(GO) test -p 1 -timeout 15m ./tests/ike
 
 # A real Prometheus watches a pair through a failover.

@@ -81,9 +81,11 @@ type Outcome struct {
 type Info struct {
 	Version string `json:"version"`
 	// IKESAs and Children count what the daemon has negotiated itself.
-	IKESAs   int    `json:"ike_sas"`
-	Children int    `json:"children"`
-	Lint     []Lint `json:"lint,omitempty"`
+	IKESAs   int `json:"ike_sas"`
+	Children int `json:"children"`
+	// Stop is what a stop by the service manager does: StopKeeps, StopTears or StopAsIs.
+	Stop string `json:"stop,omitempty"`
+	Lint []Lint `json:"lint,omitempty"`
 }
 
 // Lint is a setting that would harm a failover.

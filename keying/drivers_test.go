@@ -214,7 +214,7 @@ func script(t *testing.T, body string) string {
 
 func TestExec(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	p := &Local{HookPath: script(t, `{ echo "$SASYNCD_STATE $SASYNCD_GROUP $SASYNCD_TERM $SASYNCD_VIPS"; cat; } > `+out)}
+	p := &Local{Hooks: map[string]string{"carp1": script(t, `{ echo "$SASYNCD_STATE $SASYNCD_GROUP $SASYNCD_TERM $SASYNCD_VIPS"; cat; } > `+out)}}
 	d := NewExec(p, "carp1")
 	if err := d.Active(t.Context(), Plan{Term: 7, VIPs: vips, Reason: "no master heard"}, nil); err != nil {
 		t.Fatal(err)
@@ -227,22 +227,78 @@ func TestExec(t *testing.T) {
 	if env != "active carp1 7 192.0.2.1 2001:db8::1" {
 		t.Errorf("environment %q", env)
 	}
-	var o order
+	var o Order
 	if err := json.Unmarshal([]byte(in), &o); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(order{State: "active", Group: "carp1", Term: 7, VIPs: vips, Reason: "no master heard"}, o, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+	if d := cmp.Diff(Order{State: "active", Group: "carp1", Term: 7, VIPs: vips, Reason: "no master heard"}, o, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Errorf("standard input (-want +got)\n%s", d)
 	}
-	p.HookPath = script(t, "echo cannot do that >&2; exit 3")
+	p.Hooks["carp1"] = script(t, "echo cannot do that >&2; exit 3")
 	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "cannot do that") {
 		t.Errorf("a hook that failed: %v", err)
 	}
-	p.HookPath = script(t, "sleep 1000 & sleep 1000")
+	p.Hooks["carp1"] = script(t, "sleep 1000 & sleep 1000")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := d.Passive(ctx, Hush{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a hook that hangs: %v", err)
+	}
+	if err := NewExec(p, "carp2").Passive(t.Context(), Hush{}); err == nil {
+		t.Error("a group without a hook has one run")
+	}
+}
+
+// TestHookIsToldPlainText: the reason comes from elsewhere and is perhaps put
+// into a line of a shell.
+func TestHookIsToldPlainText(t *testing.T) {
+	f := &fakePrivileged{}
+	if err := NewExec(f, "g").Passive(t.Context(), Hush{Reason: "`reboot`\n$(x) " + strings.Repeat("a", 300)}); err != nil {
+		t.Fatal(err)
+	}
+	if did := f.deeds(); strings.ContainsAny(did[0], "`$\n") || len(did[0]) > 400 {
+		t.Errorf("told %q", did)
+	}
+	p := &Local{Hooks: map[string]string{"g": "/bin/true"}}
+	for _, o := range []Order{{State: "other", Group: "g"}, {State: "active", Group: "g", Reason: "$(x)"}, {State: "active", Group: "g", Reason: "a\nb"}} {
+		if err := p.Hook(t.Context(), o); err == nil {
+			t.Errorf("%+v is carried out", o)
+		}
+	}
+}
+
+// TestHookOfOthersIsNotRun as root.
+func TestHookOfOthersIsNotRun(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has rights to lend")
+	}
+	path := script(t, "exit 0")
+	p := &Local{Hooks: map[string]string{"g": path}}
+	run := func() error { return p.Hook(t.Context(), Order{State: "active", Group: "g"}) }
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err == nil {
+		t.Error("a program that all can write to is run as root")
+	}
+	if err := errors.Join(os.Chmod(path, 0o755), os.Chown(path, 990, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err == nil {
+		t.Error("a program of another user is run as root")
+	}
+}
+
+// TestLinesAreFixed: nothing but the listed lines goes into a FIFO.
+func TestLinesAreFixed(t *testing.T) {
+	p := &Local{Places: Places()}
+	for _, line := range []string{"*1", "", "M active\nR", "+1\n"} {
+		if err := p.Tell(t.Context(), StrongSwan, line); err == nil || !strings.Contains(err.Error(), "no line") {
+			t.Errorf("%q: %v", line, err)
+		}
 	}
 }
 
@@ -294,7 +350,7 @@ func TestStrongSwanHA(t *testing.T) {
 		t.Error("initiated what was replicated")
 	}
 	// It does not turn.
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1", "kill", "start"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1", "kill", "start"}) {
 		t.Errorf("a charon that does not turn was not killed, or: %v", err)
 	}
 	if !d.Caps().CountersOnly {

@@ -2,7 +2,6 @@ package keying
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -22,8 +21,9 @@ type hook struct {
 // NewExec returns the driver that runs the program of `control exec`.
 func NewExec(p Privileged, group string) Driver { return &hook{p, group} }
 
-// order is what the program is told, as JSON on its standard input.
-type order struct {
+// Order is what the program of `control exec` is told, as JSON on its standard
+// input and as variables.
+type Order struct {
 	State  string       `json:"state"` // active or passive
 	Group  string       `json:"group"`
 	Term   uint64       `json:"term"`
@@ -33,8 +33,36 @@ type order struct {
 	Settled bool `json:"settled"`
 }
 
+// Check refuses an order that was not made here. The program is often a shell
+// script of root's, and whoever gives the order may have been taken over.
+func (o *Order) Check() error {
+	if o.State != "active" && o.State != "passive" {
+		return fmt.Errorf("tell the hook: no state %q", o.State)
+	}
+	for what, s := range map[string]string{"group": o.Group, "reason": o.Reason} {
+		if len(s) > maxWords || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || strings.ContainsRune("`$\\\"'", r) }) {
+			return fmt.Errorf("tell the hook: the %s is not plain text of at most %d characters", what, maxWords)
+		}
+	}
+	return nil
+}
+
+// maxWords is the longest reason that a hook is told, in characters.
+const maxWords = 200
+
+// plain turns what others say into what Check accepts.
+func plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f || strings.ContainsRune("`$\\\"'", r) {
+			return '.'
+		}
+		return r
+	}, s)
+	return s[:min(len(s), maxWords)]
+}
+
 // environment is the same as variables.
-func (o order) environment() []string {
+func (o *Order) environment() []string {
 	var vips []string
 	for _, v := range o.VIPs {
 		vips = append(vips, v.String())
@@ -58,25 +86,18 @@ func (*hook) Probe(context.Context, []netip.Addr) (Info, error) { return Info{},
 
 // Passive implements Driver.
 func (h *hook) Passive(ctx context.Context, q Hush) error {
-	return h.run(ctx, order{State: "passive", Group: h.group, Term: q.Term, Reason: q.Reason, Settled: q.Settled})
+	return h.run(ctx, Order{State: "passive", Group: h.group, Term: q.Term, Reason: plain(q.Reason), Settled: q.Settled})
 }
 
 // Active implements Driver.
 func (h *hook) Active(ctx context.Context, p Plan, _ func(Outcome)) error {
-	return h.run(ctx, order{State: "active", Group: h.group, Term: p.Term, Reason: p.Reason, VIPs: p.VIPs})
+	return h.run(ctx, Order{State: "active", Group: h.group, Term: p.Term, Reason: plain(p.Reason), VIPs: p.VIPs})
 }
 
-func (h *hook) run(ctx context.Context, o order) error {
+func (h *hook) run(ctx context.Context, o Order) error {
 	ctx, cancel := context.WithTimeout(ctx, hookLimit)
 	defer cancel()
-	if o.VIPs == nil {
-		o.VIPs = []netip.Addr{}
-	}
-	in, err := json.Marshal(o)
-	if err != nil {
-		return fmt.Errorf("tell the hook: %w", err)
-	}
-	return h.priv.Hook(ctx, o.environment(), append(in, '\n'))
+	return h.priv.Hook(ctx, o)
 }
 
 // Watch implements Driver.

@@ -108,14 +108,8 @@ func (s plutoStatus) wanted(p Plan) []tunnel {
 // Probe implements Driver.
 func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 	var info Info
-	if props, err := l.priv.Unit(ctx, Libreswan); err == nil && props != nil {
-		fix := "install the drop-in " + props["Id"] + ".d/50-sasyncd.conf"
-		if !strings.Contains(props["ExecStop"], "--leave-state") {
-			info.Lint = append(info.Lint, Lint{props["Id"] + ": a stop tells peers to delete their SAs, and empties the kernel", fix})
-		}
-		if strings.Contains(props["ExecStopPost"], "xfrm") || strings.Contains(props["ExecStartPre"], "_stackmanager") {
-			info.Lint = append(info.Lint, Lint{props["Id"] + ": a start or stop flushes the kernel's SAs and policies", fix})
-		}
+	if props, err := l.priv.Unit(ctx, Libreswan); err == nil {
+		info.Stop, info.Lint = judgeUnit(Libreswan, props)
 	}
 	if err := l.priv.Running(ctx, Libreswan); err != nil {
 		return info, err

@@ -3,10 +3,12 @@ package keying
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +30,8 @@ type Place struct {
 	Comms   []string // names of its processes (/proc/PID/comm)
 	Many    bool     // it is several processes, of one process group
 	Control []string // command line of its control program, without a verb
+	// Settings is a file for what the control socket does not tell.
+	Settings string
 	// OK are exit codes of the control program that mean success, besides 0.
 	OK []int
 	// Start, when set, starts the daemon instead of systemd.
@@ -38,7 +42,8 @@ type Place struct {
 func Places() map[Daemon]Place {
 	return map[Daemon]Place{
 		StrongSwan: {Units: []string{"strongswan.service", "strongswan-starter.service"},
-			Socket: "/run/charon.vici", FIFO: "/run/charon.ha", Comms: []string{"charon-systemd", "charon"}},
+			Socket: "/run/charon.vici", FIFO: "/run/charon.ha", Comms: []string{"charon-systemd", "charon"},
+			Settings: "/etc/swanctl/swanctl.conf"},
 		// whack --shutdown --leave-state ends with 12 in 4.x, with 0 later.
 		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
 			Control: []string{"ipsec", "whack"}, OK: []int{12}},
@@ -51,8 +56,8 @@ func Places() map[Daemon]Place {
 // Local is Privileged inside this process, which must be root then.
 type Local struct {
 	Places map[Daemon]Place
-	// HookPath is the program of `control exec`.
-	HookPath string
+	// Hooks are the programs of `control exec`, by group.
+	Hooks map[string]string
 }
 
 func (l *Local) place(d Daemon) (Place, error) {
@@ -141,6 +146,9 @@ func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done f
 func (l *Local) Tell(ctx context.Context, d Daemon, line string) error {
 	p, err := l.place(d)
 	if err != nil {
+		return err
+	}
+	if err := checkLine(d, line); err != nil {
 		return err
 	}
 	fd, err := p.openFIFO(ctx, d)
@@ -352,6 +360,9 @@ func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if d == StrongSwan && v.Do == "settings" {
+		return swanSettings(p.Settings)
+	}
 	out, err := run(ctx, append(slices.Clone(p.Control), args...), nil, nil)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && slices.Contains(p.OK, exit.ExitCode()) {
@@ -364,9 +375,42 @@ func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
 }
 
 // Hook implements Privileged.
-func (l *Local) Hook(ctx context.Context, env []string, stdin []byte) error {
-	_, err := run(ctx, []string{l.HookPath}, env, stdin)
+func (l *Local) Hook(ctx context.Context, o Order) error {
+	path, ok := l.Hooks[o.Group]
+	if !ok {
+		return fmt.Errorf("run hook of group %q: none is configured", o.Group)
+	}
+	if err := o.Check(); err != nil {
+		return err
+	}
+	if err := rootsOwn(path); err != nil {
+		return err
+	}
+	if o.VIPs == nil {
+		o.VIPs = []netip.Addr{}
+	}
+	in, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("tell the hook: %w", err)
+	}
+	_, err = run(ctx, []string{path}, o.environment(), append(in, '\n'))
 	return err
+}
+
+// rootsOwn refuses a program that others could have written, where it would run
+// as root.
+func rootsOwn(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("run hook: %w", err)
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || sys.Uid != 0 || st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("run hook: others than root can write to %s; give it to root with mode 755", path)
+	}
+	return nil
 }
 
 // run runs a command in a process group of its own, which ends with ctx. The

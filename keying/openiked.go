@@ -42,12 +42,8 @@ func (o *openIKED) sas(ctx context.Context) (all, up int, err error) {
 // Probe implements Driver.
 func (o *openIKED) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 	var info Info
-	if props, err := o.priv.Unit(ctx, OpenIKED); err == nil && props != nil {
-		info.Lint = killLint(props)
-		if !strings.Contains(props["ExecStart"], " -S") {
-			info.Lint = append(info.Lint, Lint{props["Id"] + ": iked starts active, before this node is master",
-				"install the drop-in " + props["Id"] + ".d/50-sasyncd.conf"})
-		}
+	if props, err := o.priv.Unit(ctx, OpenIKED); err == nil {
+		info.Stop, info.Lint = judgeUnit(OpenIKED, props)
 	}
 	if err := o.priv.Running(ctx, OpenIKED); err != nil {
 		return info, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -39,8 +40,14 @@ type Privileged interface {
 	Control(ctx context.Context, d Daemon, v Verb) (string, error)
 	// Unit returns properties of the daemon's systemd unit; nil where there is none.
 	Unit(ctx context.Context, d Daemon) (map[string]string, error)
-	// Hook runs the configured program with the given environment and input.
-	Hook(ctx context.Context, env []string, stdin []byte) error
+	// Hook runs the program that is configured for the order's group.
+	Hook(ctx context.Context, o Order) error
+}
+
+// lines are all that is ever written to a FIFO.
+var lines = map[Daemon][]string{
+	StrongSwan: {"+1", "-1"},
+	ISAKMPD:    {"M active", "M passive"},
 }
 
 // Verb is one fixed invocation of a control program.
@@ -51,6 +58,10 @@ type Verb struct {
 
 // verbs are all command lines there are; %s is the name of a connection.
 var verbs = map[Daemon]map[string][]string{
+	StrongSwan: {
+		// Not of a program: what swanctl.conf says, without its secrets.
+		"settings": {},
+	},
 	Libreswan: {
 		"shutdown":      {"--shutdown", "--leave-state"},
 		"listen":        {"--listen"},
@@ -92,4 +103,12 @@ func safeName(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"'\$;&|<>`, r)
 	})
+}
+
+// checkLine refuses what is none of a daemon's lines.
+func checkLine(d Daemon, line string) error {
+	if !slices.Contains(lines[d], line) {
+		return fmt.Errorf("write to fifo of %s: no line %q", d, line)
+	}
+	return nil
 }

@@ -69,6 +69,9 @@ func (s *several) Probe(ctx context.Context, vips []netip.Addr) (Info, error) {
 		sum.IKESAs += info.IKESAs
 		sum.Children += info.Children
 		sum.Lint = append(sum.Lint, info.Lint...)
+		if info.Stop != StopAsIs && sum.Stop != StopTears {
+			sum.Stop = info.Stop
+		}
 		return err
 	})
 	sum.Version = strings.Join(versions, ", ")

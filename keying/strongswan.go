@@ -2,6 +2,7 @@ package keying
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -83,7 +84,7 @@ func (s *strongSwan) Passive(ctx context.Context, h Hush) error {
 	defer cancel()
 	c, err := s.dial(quick)
 	if errors.Is(err, ErrNotRunning) {
-		return s.priv.Start(ctx, StrongSwan)
+		return s.startIf(ctx, h)
 	}
 	if err == nil {
 		defer c.Close()
@@ -96,7 +97,17 @@ func (s *strongSwan) Passive(ctx context.Context, h Hush) error {
 	if err := s.priv.Kill(ctx, StrongSwan); err != nil {
 		return err
 	}
-	return s.priv.Start(ctx, StrongSwan) // for NAT-T, whose packets need its socket
+	return s.startIf(ctx, h)
+}
+
+// startIf has charon started, for NAT-T, whose packets need its socket. While
+// the VIPs are here, traffic waits for this gateway to be silent, so nothing
+// more is done then: the same order comes again when they have gone.
+func (s *strongSwan) startIf(ctx context.Context, h Hush) error {
+	if !h.Settled {
+		return nil
+	}
+	return s.priv.Start(ctx, StrongSwan)
 }
 
 // Active implements Driver.
@@ -233,8 +244,8 @@ func (s *strongSwan) Watch(ctx context.Context) <-chan Notice {
 // Probe implements Driver.
 func (s *strongSwan) Probe(ctx context.Context, vips []netip.Addr) (Info, error) {
 	var info Info
-	if props, err := s.priv.Unit(ctx, StrongSwan); err == nil && props != nil {
-		info.Lint = append(info.Lint, killLint(props)...)
+	if props, err := s.priv.Unit(ctx, StrongSwan); err == nil {
+		info.Stop, info.Lint = judgeUnit(StrongSwan, props)
 	}
 	c, err := s.dial(ctx)
 	if err != nil {
@@ -259,6 +270,17 @@ func (s *strongSwan) Probe(ctx context.Context, vips []netip.Addr) (Info, error)
 		return info, err
 	}
 	info.Lint = append(info.Lint, lintConns(conns, vips)...)
+	text, err := s.priv.Control(ctx, StrongSwan, Verb{Do: "settings"})
+	if err != nil {
+		return info, err
+	}
+	if text != "" {
+		var file []swanConn
+		if err := json.Unmarshal([]byte(text), &file); err != nil {
+			return info, fmt.Errorf("read settings of strongswan: %w", err)
+		}
+		info.Lint = append(info.Lint, lintSwanctl(file, conns, func(c connection) bool { return onVIP(c.local, vips) })...)
+	}
 	err = c.Stream(ctx, "list-policies", "list-policy", func(m vici.Message) {
 		for _, p := range m.Sections() {
 			info.Lint = append(info.Lint, Lint{"strongswan: " + p.Name + " has a trap policy, which takes the replicated policy away when it is unloaded",
@@ -266,13 +288,4 @@ func (s *strongSwan) Probe(ctx context.Context, vips []netip.Addr) (Info, error)
 		}
 	}, vici.Value("trap", "yes"))
 	return info, err
-}
-
-// killLint judges a unit by what its stop does.
-func killLint(props map[string]string) []Lint {
-	if props["KillSignal"] == "9" {
-		return nil
-	}
-	return []Lint{{props["Id"] + ": a stop tells peers to delete their SAs, and empties the kernel",
-		"install the drop-in " + props["Id"] + ".d/50-sasyncd.conf"}}
 }

@@ -34,12 +34,12 @@ func (s *strongSwanHA) Passive(ctx context.Context, h Hush) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrNotRunning):
-		return s.priv.Start(ctx, StrongSwan)
+		return s.startIf(ctx, h)
 	}
 	if err := s.priv.Kill(ctx, StrongSwan); err != nil {
 		return err
 	}
-	return s.priv.Start(ctx, StrongSwan)
+	return s.startIf(ctx, h)
 }
 
 // Active implements Driver. Nothing is initiated: the IKE SAs are all there.

@@ -11,11 +11,14 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"golang.org/x/sys/unix"
+
 	"sasyncd/carp/engine"
 	"sasyncd/carp/filter"
 	"sasyncd/carp/vip"
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/privileges"
 )
 
 const (
@@ -78,7 +81,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	if len(f.Args) > 0 {
 		err = cleanup(cfg, openFreezer(c.StateDir))
-	} else {
+	} else if err = confine(); err == nil {
+		if err := privileges.Harden(); err != nil {
+			log.Warn("keys may get into a core dump", "err", err)
+		}
 		err = serve(f.Config, c, cfg, log)
 	}
 	switch {
@@ -90,6 +96,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	daemon.LogError(log, "stopped", err)
 	return daemon.ExitFailure
+}
+
+// confine leaves a carpd that root has started no more than it needs. It stays
+// root, whose files it reads, without root's power over the files of others.
+// Its socket is for the group of its own, which sasyncd is in, or for sasyncd's.
+func confine() error {
+	caps := []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_SYS_NICE, unix.CAP_IPC_LOCK}
+	if !privileges.Needed(caps) {
+		return nil
+	}
+	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd", "_sasyncd", "sasyncd"), Caps: caps}.Exec()
 }
 
 // cleanup makes the node silent after its carpd was killed.

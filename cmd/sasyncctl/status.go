@@ -144,6 +144,9 @@ func ike(k engine.KeyingStatus) string {
 	if k.Failed > 0 {
 		s += fmt.Sprintf(", %d failed", k.Failed)
 	}
+	if k.Stop != "" { // whether it has the semantics of isakmpd -S
+		s += ", its stop " + k.Stop
+	}
 	if k.Error != "" {
 		s += ": " + k.Error
 	}

@@ -15,10 +15,9 @@ import (
 type daemons map[string]*keying.Runner
 
 // keyingOf returns the drivers that the configuration names.
-func keyingOf(c *conf.Sasyncd, log *slog.Logger) (daemons, error) {
+func keyingOf(c *conf.Sasyncd, priv keying.Privileged, log *slog.Logger) (daemons, error) {
 	ds := make(daemons)
 	for _, g := range c.Groups {
-		priv := &keying.Local{Places: keying.Places(), HookPath: g.Control.Path}
 		d, err := driverOf(g.Control.Kind, g.Interface, priv)
 		if err != nil {
 			return nil, err
@@ -88,7 +87,8 @@ func (ds daemons) Status(group string) engine.KeyingStatus {
 	}
 	s := r.Status()
 	k := engine.KeyingStatus{Driver: s.Driver, State: s.State, Error: s.Error, Wanted: s.Last.Wanted, Up: s.Last.Up,
-		Failed: s.Last.Failed, PromoteSeconds: s.PromoteSeconds, Restarts: s.Restarts}
+		Failed: s.Last.Failed, PromoteSeconds: s.PromoteSeconds, Restarts: s.Restarts,
+		Stop: s.Info.Stop}
 	for _, l := range s.Info.Lint {
 		k.Lint = append(k.Lint, [2]string{l.What, l.Remedy})
 	}

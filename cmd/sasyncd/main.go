@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/privileges"
 )
 
 const defaultConfig = "/etc/sasyncd.conf"
@@ -19,7 +21,7 @@ const defaultConfig = "/etc/sasyncd.conf"
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr)
+	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr, verbPrivileged)
 	if err != nil {
 		return daemon.ExitUsage
 	}
@@ -27,7 +29,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, daemon.Version("sasyncd"))
 		return daemon.ExitOK
 	}
-	c, err := conf.LoadSasyncd(f.Config)
+	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
+	if len(f.Args) > 0 {
+		return ended(log, errors.Join(privileges.Harden(), servePrivileged(f, log)))
+	}
+	h, err := findHalf()
+	if err != nil {
+		return ended(log, err)
+	}
+	c, err := h.reader.LoadSasyncd(f.Config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		if conf.IsConfig(err) {
@@ -46,15 +56,25 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return daemon.ExitOK
 	}
-	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
+	if err := divide(c, f, log); err != nil {
+		return ended(log, err)
+	}
+	if err := privileges.Harden(); err != nil {
+		log.Warn("keys may get into a core dump", "err", err)
+	}
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "problem", w.Error())
 	}
 	profile(log)
-	p, err := build(c, f, log)
+	p, err := build(c, f, h, log)
 	if err == nil {
 		err = p.Run(context.Background())
 	}
+	return ended(log, err)
+}
+
+// ended says why the program ends, and returns its exit code.
+func ended(log *slog.Logger, err error) int {
 	switch {
 	case err == nil:
 		return daemon.ExitOK

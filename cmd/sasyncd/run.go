@@ -39,7 +39,7 @@ type elector interface {
 const audit = 2 * time.Second
 
 // build wires the daemon's parts.
-func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, error) {
+func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.Process, error) {
 	board := newBoard()
 	if c.Metrics.IsValid() {
 		log = slog.New(board.recorder.Tee(log.Handler()))
@@ -94,7 +94,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
-	ike, err := keyingOf(c, log)
+	ike, err := keyingOf(c, h.privileged(c, log), log)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
-	reload := func(context.Context) error { return reloadFrom(f.Config, c, mgr) }
+	reload := func(context.Context) error { return reloadFrom(h.reader, f.Config, c, mgr) }
 	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}
 	tasks := []daemon.Task{
 		eng,
@@ -124,6 +124,9 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		daemon.NewControlServer(c.Socket, log, ctl.verbs()),
 	}
 	tasks = append(tasks, ike.tasks()...)
+	if h.passed {
+		tasks = append(tasks, h.task())
+	}
 	if c.Metrics.IsValid() {
 		alive := func() error {
 			if !eng.Alive(context.Background(), time.Second) {
@@ -302,8 +305,8 @@ func electorOf(c *conf.Sasyncd, k *kernel.Kernel, log *slog.Logger) (elector, er
 // reloadFrom reads the configuration again and applies what may change while
 // running: keys and peers. All or nothing: any other change is refused with
 // its line, as it needs a restart, which loses nothing either.
-func reloadFrom(path string, running *conf.Sasyncd, mgr *peer.Manager) error {
-	c, err := conf.LoadSasyncd(path)
+func reloadFrom(r conf.Reader, path string, running *conf.Sasyncd, mgr *peer.Manager) error {
+	c, err := r.LoadSasyncd(path)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,8 @@ type KeyingStatus struct {
 	// was seen to go and come back.
 	PromoteSeconds float64 `json:"promote_seconds"`
 	Restarts       int     `json:"restarts"`
+	// Stop is what a stop of it by the service manager does; "" if that is not known.
+	Stop string `json:"stop,omitempty"`
 }
 
 // silenceLimit is how long a hand-over waits for the IKE daemon. Beyond that

@@ -164,6 +164,9 @@ func (m *Member) StartSasyncd() {
 	m.pair.logs.follow(m.Sasyncd)
 }
 
+// CarpdConf is the configuration of carpd, for a drill that starts it itself.
+func (m *Member) CarpdConf() string { return m.carpdConf() }
+
 // carpdConf is the configuration of carpd. A shorter start-hold than the default
 // makes nothing but the start faster.
 func (m *Member) carpdConf() string {

@@ -7,18 +7,37 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 )
 
 // maxFile is more than any configuration needs; a larger file is a mistake.
 const maxFile = 1 << 20
 
+// Reader opens files of a configuration. The zero value opens them itself, and
+// accepts those of root and of the running user.
+type Reader struct {
+	// Open opens a file for reading, without waiting for a writer of a FIFO.
+	Open func(path string) (*os.File, error)
+	// Owners are further users, by number, to whom files may belong.
+	Owners []int
+}
+
+// Open opens a file of a configuration as the running user.
+func Open(path string) (*os.File, error) {
+	// O_NONBLOCK: opening a FIFO must not wait for a writer.
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+}
+
+// LoadSasyncd reads a configuration with the zero Reader.
+func LoadSasyncd(path string) (*Sasyncd, error) { return Reader{}.LoadSasyncd(path) }
+
 // LoadSasyncd reads sasyncd.conf and the key files that it names. Each must be
 // a regular file that belongs to root or to the running user and that others
 // can neither read nor write; one that holds a key must not be open to its
 // group either. What is wrong is reported as Errors.
-func LoadSasyncd(path string) (*Sasyncd, error) {
-	src, mode, err := readFile(path)
+func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
+	src, mode, err := r.readFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +52,7 @@ func LoadSasyncd(path string) (*Sasyncd, error) {
 		if k.File == "" {
 			continue
 		}
-		if text, ok := d.readKey(k.File, k.Pos); ok {
+		if text, ok := d.readKey(r, k.File, k.Pos); ok {
 			read, problem, remedy := sharedKey(text)
 			if problem != "" {
 				d.errorf(Pos{File: k.File}, remedy, "%s", problem)
@@ -54,10 +73,23 @@ func LoadSasyncd(path string) (*Sasyncd, error) {
 	return c, nil
 }
 
+// ReadRoots reads a configuration that root alone can have written: what root
+// does on behalf of others follows such a file only.
+func ReadRoots(path string) ([]byte, error) {
+	src, _, err := Reader{}.read(path, func(mode fs.FileMode, owner int) (problem, remedy string) {
+		if owner != 0 {
+			return fmt.Sprintf("it belongs to user %d, who could have root do anything with it", owner), "give it to root"
+		}
+		return fileProblem(mode, owner)
+	})
+	return src, err
+}
+
 // LoadCarpd reads carpd.conf and the key files that it names, under the rules
 // of LoadSasyncd.
 func LoadCarpd(path string) (*Carpd, error) {
-	src, mode, err := readFile(path)
+	r := Reader{}
+	src, mode, err := r.readFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +105,7 @@ func LoadCarpd(path string) (*Carpd, error) {
 			if k.File == "" {
 				continue
 			}
-			if text, ok := d.readKey(k.File, k.Pos); ok {
+			if text, ok := d.readKey(r, k.File, k.Pos); ok {
 				secret, problem, remedy := authSecret(text)
 				if problem != "" {
 					d.errorf(Pos{File: k.File}, remedy, "%s", problem)
@@ -89,8 +121,8 @@ func LoadCarpd(path string) (*Carpd, error) {
 }
 
 // readKey reads a file with one key in its only line.
-func (d *diagnostics) readKey(path string, at Pos) (string, bool) {
-	src, mode, err := readFile(path)
+func (d *diagnostics) readKey(r Reader, path string, at Pos) (string, bool) {
+	src, mode, err := r.readFile(path)
 	if err != nil {
 		if es, ok := err.(Errors); ok {
 			d.errs = append(d.errs, es...)
@@ -108,11 +140,20 @@ func (d *diagnostics) readKey(path string, at Pos) (string, bool) {
 	return string(src), true
 }
 
-// readFile opens path, checks what it has opened (not the name, which may mean
+func (r Reader) readFile(path string) ([]byte, fs.FileMode, error) {
+	return r.read(path, func(mode fs.FileMode, owner int) (problem, remedy string) {
+		return fileProblem(mode, owner, append([]int{os.Geteuid()}, r.Owners...)...)
+	})
+}
+
+// read opens path, has checked what it has opened (not the name, which may mean
 // another file a moment later), and reads it.
-func readFile(path string) ([]byte, fs.FileMode, error) {
-	// O_NONBLOCK: opening a FIFO must not wait for a writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (problem, remedy string)) ([]byte, fs.FileMode, error) {
+	open := r.Open
+	if open == nil {
+		open = Open
+	}
+	f, err := open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, 0, Errors{{Pos{File: path}, "it does not exist", "write it or name another file"}}
@@ -130,7 +171,7 @@ func readFile(path string) ([]byte, fs.FileMode, error) {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 		owner = int(sys.Uid)
 	}
-	if problem, remedy := fileProblem(st.Mode(), owner, os.Geteuid()); problem != "" {
+	if problem, remedy := check(st.Mode(), owner); problem != "" {
 		return nil, 0, Errors{{Pos{File: path}, problem, remedy}}
 	}
 	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
@@ -144,12 +185,12 @@ func readFile(path string) ([]byte, fs.FileMode, error) {
 }
 
 // fileProblem says what is wrong with a file as far as that can be said without
-// its content, "" if nothing.
-func fileProblem(mode fs.FileMode, owner, self int) (problem, remedy string) {
+// its content, "" if nothing. It may belong to root and to the others.
+func fileProblem(mode fs.FileMode, owner int, others ...int) (problem, remedy string) {
 	switch {
 	case !mode.IsRegular():
 		return "it is not a regular file", "name a regular file"
-	case owner != 0 && owner != self:
+	case owner != 0 && !slices.Contains(others, owner):
 		return fmt.Sprintf("it belongs to user %d", owner), "give it to root or to the user that runs the daemon"
 	case mode.Perm()&0o027 != 0:
 		return fmt.Sprintf("its mode %04o gives access to others", mode.Perm()), "set it with chmod 600"

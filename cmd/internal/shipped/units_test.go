@@ -61,6 +61,21 @@ func TestUnits(t *testing.T) {
 			t.Errorf("nobody makes user %s", tt.user)
 		}
 	}
+	// The two halves of sasyncd find each other.
+	sock := unit(t, "sasyncd-privileged.socket")
+	for key, want := range map[string]string{"ListenSequentialPacket": "/run/sasyncd-privileged.sock", "SocketUser": "sasyncd",
+		"SocketMode": "0600", "Accept": "yes"} {
+		if !slices.Equal(sock[key], []string{want}) {
+			t.Errorf("sasyncd-privileged.socket: %s is %q, want %q", key, sock[key], want)
+		}
+	}
+	priv := unit(t, "sasyncd-privileged@.service")
+	if !slices.Equal(priv["ExecStart"], []string{"/usr/sbin/sasyncd privileged"}) || priv["User"] != nil || !slices.Equal(priv["LimitCORE"], []string{"0"}) {
+		t.Errorf("sasyncd-privileged@.service runs %q as %q", priv["ExecStart"], priv["User"])
+	}
+	if u := unit(t, "sasyncd.service"); !slices.Equal(u["Wants"], []string{"sasyncd-privileged.socket"}) || !slices.Equal(u["Also"], u["Wants"]) {
+		t.Errorf("sasyncd.service wants %q and is enabled with %q", u["Wants"], u["Also"])
+	}
 	c := unit(t, "carpd.service")
 	if !slices.Equal(c["ExecStopPost"], []string{"/usr/sbin/carpd cleanup"}) {
 		t.Errorf("after a kill of carpd nobody sets the fence: %q", c["ExecStopPost"])
@@ -76,7 +91,7 @@ func TestExposure(t *testing.T) {
 	if err != nil {
 		t.Skip("systemd-analyze is not installed")
 	}
-	for name, limit := range map[string]int{"sasyncd.service": 20, "carpd.service": 25, "carpd-fence.service": 20} {
+	for name, limit := range map[string]int{"sasyncd.service": 20, "carpd.service": 25, "carpd-fence.service": 20, "sasyncd-privileged@.service": 25} {
 		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true",
 			"--threshold="+strconv.Itoa(limit), filepath.Join(deploy, "systemd", name)).CombinedOutput()
 		if err != nil {
