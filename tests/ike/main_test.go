@@ -60,11 +60,15 @@ func flowing(t *testing.T, m *meter.Meter, n int) {
 	})
 }
 
+// slowest is the most of a flow's own stall that excuses losses: how late charon
+// was seen to deal with an answer on a machine whose processor was taken.
+const slowest = 40 * time.Millisecond
+
 // requireLost fails the test for losses of what was sent in a period: none
 // from the gateways to the remote. The other way, the remote uses a fresh SA
 // from the moment it answers; until the answer is dealt with, what it sends has
 // no SA at the gateway. That is one packet at most on a machine that runs
-// charon at once, and what the flow's own stall explains on one that does not.
+// charon at once, and a few more while the guest itself stood still.
 func requireLost(t *testing.T, m *meter.Meter, what string, from, to time.Time) {
 	t.Helper()
 	for i, f := range m.Flows {
@@ -72,13 +76,25 @@ func requireLost(t *testing.T, m *meter.Meter, what string, from, to time.Time) 
 		t.Logf("%s: %v", what, r)
 		may := 0
 		if i%2 == 1 {
-			may = 1 + int(r.Stall.Seconds()*rate)
+			may = 1 + int(min(r.Stall, slowest).Seconds()*rate)
 		}
 		if r.Lost > may {
 			t.Errorf("%s: %s lost %d packets, at most %d may be", what, f.Name, r.Lost, may)
 		}
 		if r.Sent == 0 {
 			t.Errorf("%s: %s sent nothing", what, f.Name)
+		}
+	}
+}
+
+// requireNone fails the test for any loss of what was sent in a period.
+func requireNone(t *testing.T, m *meter.Meter, what string, from, to time.Time) {
+	t.Helper()
+	for _, f := range m.Flows {
+		r := f.Between(from, to)
+		t.Logf("%s: %v", what, r)
+		if r.Lost != 0 || r.Sent == 0 {
+			t.Errorf("%s: %s lost %d of %d packets, none may be", what, f.Name, r.Lost, r.Sent)
 		}
 	}
 }
