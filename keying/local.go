@@ -28,6 +28,9 @@ type Place struct {
 	Comms   []string // names of its processes (/proc/PID/comm)
 	Many    bool     // it is several processes, of one process group
 	Control []string // command line of its control program, without a verb
+	// Config prints the daemon's configuration, for what its control program
+	// does not tell.
+	Config []string
 	// OK are exit codes of the control program that mean success, besides 0.
 	OK []int
 	// Start, when set, starts the daemon instead of systemd.
@@ -43,7 +46,7 @@ func Places() map[Daemon]Place {
 		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
 			Control: []string{"ipsec", "whack"}, OK: []int{12}},
 		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: "/run/iked.sock", Comms: []string{"iked"}, Many: true,
-			Control: []string{"ikectl"}},
+			Control: []string{"ikectl"}, Config: []string{"iked", "-nv"}},
 		ISAKMPD: {Units: []string{"isakmpd.service"}, FIFO: "/run/isakmpd.fifo", Comms: []string{"isakmpd"}},
 	}
 }
@@ -351,6 +354,13 @@ func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
 	args, err := v.args(d)
 	if err != nil {
 		return "", err
+	}
+	if d == OpenIKED && v.Do == "policies" {
+		out, err := run(ctx, p.Config, nil, nil)
+		if err != nil {
+			return "", fmt.Errorf("read configuration of %s: %w", d, err)
+		}
+		return ikedEnds(out), nil
 	}
 	out, err := run(ctx, append(slices.Clone(p.Control), args...), nil, nil)
 	var exit *exec.ExitError

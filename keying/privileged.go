@@ -62,6 +62,8 @@ var verbs = map[Daemon]map[string][]string{
 		"active":  {"active"},
 		"passive": {"passive"},
 		"sas":     {"show", "sa"},
+		// Not of ikectl: what iked.conf says, without its keys.
+		"policies": {},
 	},
 }
 

@@ -154,7 +154,7 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
 		Interval: c.ReplayInterval, Audit: audit, Sweep: c.FlushMode == conf.FlushStartup,
 		Advance:      c.InboundAdvance,
-		ForwardFlush: c.FlushMode != conf.FlushNever, Log: log,
+		ForwardFlush: c.FlushMode != conf.FlushNever, Ours: kernel.IsOurs, Log: log,
 	}
 	for _, g := range c.Groups {
 		cfg.Groups = append(cfg.Groups, engine.GroupConfig{Name: g.Interface, Whole: g.Interface == ""})

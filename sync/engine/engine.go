@@ -70,6 +70,9 @@ type Config struct {
 	Fence func(ctx context.Context, vips []netip.Addr) error
 	// Keying switches the IKE daemons; nil leaves them alone.
 	Keying Keying
+	// Ours says whether an SA's tag is that of one that sasyncd installed; nil
+	// for never.
+	Ours func(tag uint32) bool
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
 	Wall func() time.Time
 	Log  *slog.Logger
@@ -402,6 +405,6 @@ type Counts struct {
 	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
 	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
 	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
-	DigestMismatches, TailRecords                         uint64
+	DigestMismatches, TailRecords, Collected, Reinserted  uint64
 	DumpTime                                              time.Duration
 }

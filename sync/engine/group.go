@@ -40,9 +40,10 @@ type group struct {
 	newer       time.Time // when a newer term was first heard of without its stream
 	bumped      uint64    // the term for which counters were raised again
 
-	touched *touched
-	foreign time.Time // when to look after a foreign change; zero: never
-	flushed bool      // the master's tables were flushed since the last dump
+	touched   *touched
+	foreign   time.Time // when to look after a foreign change; zero: never
+	collected time.Time // when replicated SAs were last looked through
+	flushed   bool      // the master's tables were flushed since the last dump
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
 	offloaded, offloadedTold int
@@ -138,12 +139,14 @@ func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot)
 			g.tail = nil
 			g.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce})
 			g.pub.reconcile(now, snap, g.touched)
+			g.pub.adopt(now, g.rcv.want, e.cfg.Ours)
 			g.pub.journal.forget()
 			e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
 			e.broadcast(&wire.State{GroupState: g.state()})
 			return
 		}
 		e.publishDump(g, snap, g.touched)
+		e.collect(ctx, g, now)
 		return
 	}
 	if !g.known() {
@@ -193,6 +196,10 @@ func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
 			e.log.Warn("the kernel's tables were flushed", "forwarded", e.cfg.ForwardFlush)
 			for _, g := range e.order {
 				g.flushed = true
+				if ev.Kind == sadb.EventFlushSA && g.role == wire.RoleMaster && g.pub != nil && e.flushesOnStart(g) {
+					e.reinsert(ctx, g, time.Now())
+					g.flushed = false
+				}
 			}
 			e.dumpStale = e.dumping // it may show half of the flush
 			e.requestDump(ctx)

@@ -65,6 +65,8 @@ func descs() metricDescs {
 			"jumps":      t("split_jumps_total", "Outbound counters raised above those of another master after a split."),
 			"tail":       t("tail_records_total", "Changes that a new master took from another standby."),
 			"digests":    t("digest_mismatches_total", "Times at which this standby did not know what its master had published."),
+			"collected":  t("collected_sas_total", "Replicated SAs deleted because fresh ones carry their traffic."),
+			"reinserted": t("reinserted_sas_total", "SAs put back after the start of an IKE daemon had flushed them."),
 			"heldtotal":  t("held_deletes_total", "Deletions that were held back."),
 			"droppedtot": t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER."),
 		},
@@ -125,6 +127,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		"snaprecv": s.Counts.SnapshotsReceived, "resumes": s.Counts.Resumes, "cutoffs": s.Counts.CutOffs,
 		"recsent": s.Counts.RecordsSent, "recrecv": s.Counts.RecordsReceived, "counters": s.Counts.CountersSent,
 		"takeovers": s.Counts.Takeovers, "splits": s.Counts.SplitsSeen, "jumps": s.Counts.SplitJumps, "digests": s.Counts.DigestMismatches, "tail": s.Counts.TailRecords, "heldtotal": s.Counts.HeldDeletes,
+		"collected": s.Counts.Collected, "reinserted": s.Counts.Reinserted,
 		"droppedtot": s.Counts.DroppedDeletes,
 	} {
 		ch <- prometheus.MustNewConstMetric(d.totals[name], prometheus.CounterValue, float64(v))

@@ -19,6 +19,7 @@ type publisher struct {
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
 	cover      map[uint64]int // published SAs by what they protect
+	imported   int            // published SAs that are replicated ones
 	lastHandle uint32
 	journal    journal
 	sums       sums
@@ -35,6 +36,12 @@ type pubSA struct {
 	// When it was added and first used, on the monotonic clock: the kernel
 	// keeps dates, and after a step of the wall clock its ages are wrong.
 	born, used time.Time
+
+	// imported: this node did not make it (collect.go).
+	imported bool
+	// heard is when its counters were last seen to have moved, or when it was
+	// taken over.
+	heard time.Time
 
 	// ghost: a flush took it from the kernel and `flushmode never` keeps it
 	// published, until it comes back or its lifetime ends on the standbys.
@@ -140,6 +147,9 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 		return wire.Record{}, false
 	}
 	delete(p.sas, key)
+	if e.imported {
+		p.imported--
+	}
 	p.uncover(e.sa)
 	p.sums.remove(wire.SAKeyDigest(key), e.digest)
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
@@ -188,6 +198,7 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
 	old := &e.sa.Counters
 	if c.OSeq != old.OSeq || c.Seq != old.Seq || c.Bytes != old.Bytes || c.Packets != old.Packets {
 		e.moved = p.epoch
+		e.heard = now
 	}
 	sa.Counters = c
 	e.sa = sa

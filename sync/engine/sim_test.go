@@ -420,6 +420,17 @@ func (k *simKernel) flush() {
 	}
 }
 
+// flushSAs is what the start of iked does.
+func (k *simKernel) flushSAs() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.sas)
+	k.order = nil
+	for _, w := range k.watchers {
+		w <- sadb.Event{Kind: sadb.EventFlushSA}
+	}
+}
+
 // traffic sends n packets on every outbound SA and returns the numbers used.
 func (k *simKernel) traffic(n uint64) map[sadb.SAKey][2]uint64 {
 	k.mu.Lock()
