@@ -9,9 +9,12 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -213,7 +216,7 @@ func TestOpenIKED(t *testing.T) {
 		t.Errorf("sources %v, want %v", src.prefers, want)
 	}
 	// While the VIPs are here, a start would empty the kernel under live traffic.
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"show sa", "kill"}) {
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
 		t.Errorf("an iked with SAs was not just killed, or: %v", err)
 	}
 	if len(src.prefers) != 0 {
@@ -335,6 +338,48 @@ func TestKillFindsTheSocketsOwner(t *testing.T) {
 	p.Places[StrongSwan] = Place{Socket: c.Socket, Comms: []string{"charon"}}
 	if err := p.Kill(t.Context(), StrongSwan); err == nil {
 		t.Error("killed what is not charon")
+	}
+}
+
+// TestKillTakesAllOfADaemon: with one process left, that one would clean up
+// after the others.
+func TestKillTakesAllOfADaemon(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "manyd")
+	script := "#!/bin/sh\nset -m\n(while :; do sleep 0.1; done) & echo $! > " + dir + "/pid.new\n(while :; do sleep 0.1; done) & (while :; do sleep 0.1; done) &\nmv " + dir + "/pid.new " + dir + "/pid\nwait\n"
+	if err := os.WriteFile(file, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &Local{Places: map[Daemon]Place{OpenIKED: {PIDFile: dir + "/pid", Comms: []string{"manyd"}, Many: true}}}
+	var pids []int
+	for begun := time.Now(); len(pids) < 4; {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("it did not start")
+		}
+		if b, err := os.ReadFile(dir + "/pid"); err == nil {
+			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = family(pid, p.Places[OpenIKED])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := p.Kill(t.Context(), OpenIKED); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	for _, pid := range pids {
+		if comm, _, err := identify(pid); err == nil && comm == "manyd" {
+			if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(b), ") Z ") {
+				t.Errorf("process %d is still there: %s", pid, b)
+			}
+		}
 	}
 }
 

@@ -40,9 +40,13 @@ func (*openIKED) Caps() Caps { return Caps{ProcessWide: true, FlushesOnStart: tr
 // pair is the two ends of an IKE SA.
 type pair struct{ local, remote netip.Addr }
 
+// ikedAnswers is how long iked may take to answer: one that has just started has
+// the kernel look for all algorithms that it could have.
+const ikedAnswers = 8 * time.Second
+
 // control runs ikectl or reads iked.conf. Neither waits for a peer.
 func (o *openIKED) control(ctx context.Context, do string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	ctx, cancel := context.WithTimeout(ctx, ikedAnswers)
 	defer cancel()
 	return o.priv.Control(ctx, OpenIKED, Verb{Do: do})
 }
@@ -155,9 +159,12 @@ func (o *openIKED) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 func (o *openIKED) Passive(ctx context.Context, h Hush) error {
 	err := o.priv.Running(ctx, OpenIKED)
 	if err == nil {
-		if all, _, err := o.sas(ctx); err == nil && all == 0 {
-			if _, err = o.control(ctx, "passive"); err == nil {
-				return o.src.Forget()
+		// A master that is about to go has no time to ask: traffic waits.
+		if h.Settled {
+			if all, _, err := o.sas(ctx); err == nil && all == 0 {
+				if _, err = o.control(ctx, "passive"); err == nil {
+					return o.src.Forget()
+				}
 			}
 		}
 		err = o.priv.Kill(ctx, OpenIKED)

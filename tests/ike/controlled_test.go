@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -136,16 +135,8 @@ func TestStrongSwanControlled(t *testing.T) {
 
 	m.Stop()
 	w.RequireClean()
-	for _, nd := range []*lab.Node{p.RGW, gw1.Node, gw2.Node} {
-		if st := nd.XfrmStat(); lab.Refused(nil, st) != 0 {
-			t.Errorf("%s has refused packets: %v", nd.Name, st)
-		}
-	}
-	for line := range strings.Lines(r.log()) {
-		if strings.Contains(line, "received DELETE for IKE_SA") {
-			t.Errorf("the remote was told to delete: %s", line)
-		}
-	}
+	requireNoReplays(t, p.RGW, gw1.Node, gw2.Node)
+	requireNoDelete(t, r)
 }
 
 // requireSilentAfter fails the test if a gateway has spoken IKE after its

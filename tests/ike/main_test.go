@@ -98,3 +98,22 @@ func requireNone(t *testing.T, m *meter.Meter, what string, from, to time.Time) 
 		}
 	}
 }
+
+// requireOneGap fails the test if what a move of the virtual IPs cost is not
+// one gap within the budget: outside of it nothing may be lost to the remote,
+// and one packet of each flow from it.
+func requireOneGap(t *testing.T, m *meter.Meter, what string, budget time.Duration, from, to time.Time) {
+	t.Helper()
+	for i, f := range m.Flows {
+		r := f.Between(from, to)
+		t.Logf("%s: %v", what, r)
+		// A gap has one packet less than intervals, and the idle sender sent none.
+		may := int((r.Gap + r.Idle).Seconds() * rate)
+		if i%2 == 1 {
+			may += 1 + int(min(r.Stall, slowest).Seconds()*rate)
+		}
+		if r.Lost > may || r.Gap > budget || r.Sent == 0 {
+			t.Errorf("%s: %s lost %d of %d packets, at most %d may be in a gap of at most %v", what, f.Name, r.Lost, r.Sent, may, budget)
+		}
+	}
+}

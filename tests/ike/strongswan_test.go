@@ -115,16 +115,8 @@ func TestStrongSwan(t *testing.T) {
 
 	m.Stop()
 	w.RequireClean()
-	for _, nd := range []*lab.Node{p.RGW, gw1.Node, gw2.Node} {
-		if st := nd.XfrmStat(); lab.Refused(nil, st) != 0 {
-			t.Errorf("%s has refused packets: %v", nd.Name, st)
-		}
-	}
-	for line := range strings.Lines(r.log()) {
-		if strings.Contains(line, "received DELETE for IKE_SA") {
-			t.Errorf("the remote was told to delete: %s", line)
-		}
-	}
+	requireNoReplays(t, p.RGW, gw1.Node, gw2.Node)
+	requireNoDelete(t, r)
 }
 
 // negotiate makes a gateway active, and checks that fresh tunnels stand beside

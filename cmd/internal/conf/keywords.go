@@ -37,7 +37,7 @@ var sasyncdKeywords = []Keyword{
 	{"control auto", have},
 	{"control none", have},
 	{"control isakmpd", later},
-	{"control iked", later},
+	{"control iked", have},
 	{"control all", later},
 	{"control strongswan", have},
 	{"control strongswan-ha", later},
