@@ -103,7 +103,7 @@ func startPluto(conns ...string) *fakePluto {
 func TestLibreswan(t *testing.T) {
 	f := startPluto("a", "b")
 	d := NewLibreswan(f)
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"--status"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"--status"}) {
 		t.Errorf("a pluto without states was disturbed, or: %v", err)
 	}
 	f.up["a"] = true
@@ -115,14 +115,18 @@ func TestLibreswan(t *testing.T) {
 	if deeds[0] != "--listen" || !slices.Contains(deeds, "--initiate --asynchronous --name b") || slices.Contains(deeds, "--initiate --asynchronous --name a") {
 		t.Errorf("did %q", deeds)
 	}
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"--status", "--shutdown --leave-state", "start"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"--status", "--shutdown --leave-state", "start"}) {
 		t.Errorf("passive did not shut down with its state left, or: %v", err)
 	}
 	f.absent[Libreswan] = nil
 	f.up["a"] = true
 	f.fail = map[string]error{"--shutdown --leave-state": context.DeadlineExceeded}
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "kill") {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Contains(f.deeds(), "kill") {
 		t.Errorf("a pluto that hangs was not killed, or: %v", err)
+	}
+	f.deeds()
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill", "start"}) {
+		t.Errorf("during a hand-over it was not silenced at once, or: %v", err)
 	}
 }
 
@@ -183,6 +187,34 @@ func (s *fakeSources) Prefer(remote, source netip.Addr) error {
 func (s *fakeSources) Forget() error {
 	s.prefers = nil
 	return nil
+}
+
+// TestWatchNoticesAQuickRestart: pluto is back 0.1 s after its death, which no
+// look may catch.
+func TestWatchNoticesAQuickRestart(t *testing.T) {
+	f := startPluto()
+	id := make(chan string, 1)
+	id <- "1"
+	f.said = func(Daemon, Verb) (string, error) {
+		now := <-id
+		id <- now
+		return now, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := NewLibreswan(f).Watch(ctx)
+	if n := <-w; n.Kind != NoticeBack {
+		t.Errorf("first %v", n)
+	}
+	<-id
+	id <- "2"
+	if a, b := <-w, <-w; a.Kind != NoticeLost || b.Kind != NoticeBack {
+		t.Errorf("a restart shows as %v, %v", a, b)
+	}
+	cancel()
+	for range w {
+		// until it is closed
+	}
 }
 
 func TestOpenIKED(t *testing.T) {

@@ -140,6 +140,21 @@ func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done f
 	return pid, func() {}, nil
 }
 
+// instance names the process that runs, so that one that was replaced between
+// two looks is told from one that went on.
+func (l *Local) instance(ctx context.Context, d Daemon, p Place) (string, error) {
+	pid, done, err := l.process(ctx, d, p)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	st, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	if err != nil {
+		return "", fmt.Errorf("%w (%v)", ErrNotRunning, err)
+	}
+	return fmt.Sprintf("%d since %d", pid, st.ModTime().UnixNano()), nil
+}
+
 // Tell implements Privileged.
 func (l *Local) Tell(ctx context.Context, d Daemon, line string) error {
 	p, err := l.place(d)
@@ -369,6 +384,9 @@ func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
 	args, err := v.args(d)
 	if err != nil {
 		return "", err
+	}
+	if v.Do == "instance" {
+		return l.instance(ctx, d, p)
 	}
 	if d == OpenIKED && v.Do == "policies" {
 		out, err := run(ctx, p.Config, nil, nil)

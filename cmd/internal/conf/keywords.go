@@ -41,7 +41,7 @@ var sasyncdKeywords = []Keyword{
 	{"control all", later},
 	{"control strongswan", have},
 	{"control strongswan-ha", later},
-	{"control libreswan", later},
+	{"control libreswan", have},
 	{"control exec", have},
 	{"tracker", have},
 	{"tracker carpd", have},
