@@ -11,7 +11,7 @@ import (
 // ahead of the master's: after a takeover it must not be used. Its policy then
 // finds no SA, and the IKE daemon negotiates a new one.
 func (r *receiver) withdraw(w *wantSA) []sadb.Op {
-	if _, ok := r.have[w.sa.Key]; !ok {
+	if _, ok := r.have[w.sa.Key]; !ok || r.countersOnly {
 		return nil
 	}
 	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}}
@@ -33,7 +33,7 @@ func (r *receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
 	if w.sa.ESN() {
 		limit = excessESN
 	}
-	return h.virgin && h.oseq > need && h.oseq-w.sa.OSeq >= limit
+	return h.virgin && !r.countersOnly && h.oseq > need && h.oseq-w.sa.OSeq >= limit
 }
 
 // installed returns the SA as this standby's kernel shall hold it: the
@@ -81,7 +81,7 @@ func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
 // there already.
 func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
 	h, ok := r.have[w.sa.Key]
-	if !ok || h.core != w.core {
+	if !ok || !r.same(w, h) {
 		return nil
 	}
 	need := r.ahead(w, stale, 0)
@@ -146,7 +146,7 @@ func (r *receiver) retire(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, h := range r.have {
 		w := r.want[k]
-		if w == nil || w.sa.Dir == sadb.DirIn || w.core != h.core {
+		if w == nil || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
 			continue
 		}
 		lead, _ := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), 0)
@@ -165,7 +165,7 @@ func (r *receiver) rebase(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, w := range r.want {
 		h, ok := r.have[k]
-		if !ok || h.core != w.core {
+		if !ok || !r.same(w, h) {
 			continue
 		}
 		c := r.installed(now, w, h)

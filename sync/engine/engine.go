@@ -89,6 +89,9 @@ type GroupConfig struct {
 	Name string
 	// Whole takes in the whole kernel instead of what ends on a virtual IP.
 	Whole bool
+	// CountersOnly: the group's IKE daemon replicates SAs and policies itself,
+	// so that a standby writes nothing but counters.
+	CountersOnly bool
 }
 
 // Fixed times of the engine.

@@ -14,10 +14,12 @@ import (
 type group struct {
 	name  string
 	whole bool
-	alone bool // the only group: a dump is its own
-	skip  []netip.Addr
-	scope scope
-	vips  []netip.Addr
+	// countersOnly: see GroupConfig.
+	countersOnly bool
+	alone        bool // the only group: a dump is its own
+	skip         []netip.Addr
+	scope        scope
+	vips         []netip.Addr
 
 	role   Role
 	term   uint64
@@ -63,11 +65,19 @@ type group struct {
 }
 
 func newGroup(gc GroupConfig, cfg Config) *group {
-	g := &group{name: gc.Name, whole: gc.Whole, alone: len(cfg.Groups) == 1, skip: cfg.Skip, since: time.Now(),
+	g := &group{name: gc.Name, whole: gc.Whole, countersOnly: gc.CountersOnly, alone: len(cfg.Groups) == 1, skip: cfg.Skip, since: time.Now(),
 		holds: newHoldback(), touched: newTouched(),
-		rcv: newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)}
+	}
+	g.rcv = g.newReceiver(cfg)
 	g.setVIPs(nil)
 	return g
+}
+
+// newReceiver returns the group's, empty.
+func (g *group) newReceiver(cfg Config) *receiver {
+	r := newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)
+	r.countersOnly = g.countersOnly
+	return r
 }
 
 func (g *group) setVIPs(vips []netip.Addr) {
@@ -139,7 +149,9 @@ func (e *Engine) groupDumped(ctx context.Context, g *group, snap *sadb.Snapshot)
 			g.tail = nil
 			g.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce})
 			g.pub.reconcile(now, snap, g.touched)
-			g.pub.adopt(now, g.rcv.want, e.cfg.Ours)
+			if !g.countersOnly {
+				g.pub.adopt(now, g.rcv.want, e.cfg.Ours)
+			}
 			g.pub.journal.forget()
 			e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
 			e.broadcast(&wire.State{GroupState: g.state()})
@@ -215,6 +227,12 @@ func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
 			if g.pub != nil {
 				e.masterEvent(g, now, ev)
 			}
+		} else if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.adopted {
+			// Before anything can be sent with it here.
+			sa := *ev.SA
+			sa.Dir = dir
+			g.touched.sas[sa.Key] = true
+			e.exec(ctx, g, g.rcv.appeared(now, &sa))
 		} else if g.concerns(ev) && g.foreign.IsZero() {
 			g.foreign = now.Add(foreignDelay)
 		}

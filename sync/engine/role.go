@@ -185,7 +185,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	}
 	g.trail = nil
 	for _, w := range g.rcv.want {
-		if w.limits != w.sa.Limits {
+		if w.limits != w.sa.Limits && !g.countersOnly {
 			sa := *w.sa
 			sa.Limits = w.sa.Limits
 			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
@@ -206,7 +206,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.stats.DroppedDeletes += uint64(n)
 	}
 	g.holds = newHoldback()
-	r := newReceiver(e.cfg.Margin, e.cfg.Sweep, e.cfg.Advance)
+	r := g.newReceiver(e.cfg)
 	g.rcv = r
 	now := time.Now()
 	for _, m := range e.members {
