@@ -118,6 +118,9 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, 
 		c.UseAge += passed
 		c.OSeq, c.Seq = max(c.OSeq, e.OSeq), max(c.Seq, e.Seq)
 		c.Bytes, c.Packets, c.Bitmap = e.Bytes, e.Packets, nil
+		if c.Packets > w.sa.Packets {
+			w.moved = now
+		}
 		w.sa, w.at = &c, now
 		w.rate.Report(c.Packets, mono)
 		ops = append(ops, r.counterOps(now, w, 0)...)

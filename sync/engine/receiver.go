@@ -57,7 +57,8 @@ type wantSA struct {
 	gen    uint64
 	at     time.Time // when sa was received: its ages count from here
 	rate   sadb.Rate
-	short  bool // the margin could not be kept: uncovered
+	short  bool      // the margin could not be kept: uncovered
+	moved  time.Time // when the master was last heard to use it
 	failed error
 	item   wire.Sum // digest as published
 }
@@ -76,6 +77,10 @@ var errUnlike = errors.New("it has attributes unknown to this version, and the m
 
 // errNotHere is an SA that the IKE daemon has not replicated, or not alike.
 var errNotHere = errors.New("the ike daemon has not installed it here")
+
+// lateUse is for how long an SA that the IKE daemon has not replicated counts as
+// missing after the master was last heard to use it.
+const lateUse = time.Minute
 
 // same reports whether the kernel's SA is the one that w wants. Where the IKE
 // daemon replicates SAs only what ties counters to an SA counts.
@@ -446,7 +451,9 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 // refused or cannot be used after a takeover.
 func (r *receiver) counts() (sas, policies, refused, uncovered int) {
 	for _, w := range r.want {
-		if w.failed != nil {
+		// What an IKE daemon that replicates by itself has left behind on the
+		// master is no loss: see lateUse.
+		if w.failed != nil && (w.failed != errNotHere || r.counters.Sub(w.moved) < lateUse) {
 			refused++
 		}
 		if w.short {

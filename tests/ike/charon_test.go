@@ -21,6 +21,8 @@ type charon struct {
 	conf string // swanctl.conf
 	proc *lab.Daemon
 	run  string // directory that is its /run, if it has one of its own
+	more string // plugins to load besides, and
+	set  string // their settings
 }
 
 func newCharon(t *testing.T, nd *lab.Node, spis, conf string) *charon {
@@ -45,13 +47,14 @@ func (c *charon) logFile() string {
 func (c *charon) configure() string {
 	c.t.Helper()
 	return c.WriteFile("strongswan.conf", settings(`charon-systemd {
-	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown
+	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown %s
 	install_routes = no
 	retransmit_timeout = 1
 	spi_min = 0x%s000000
 	spi_max = 0x%sffffff
 	plugins {
 		vici { socket = %s }
+		%s
 	}
 	filelog {
 		all { path = %s; append = yes; default = 1; ike_name = yes; flush_line = yes; time_format = %%H:%%M:%%S }
@@ -59,7 +62,7 @@ func (c *charon) configure() string {
 	journal { default = -1 }
 	syslog { identifier = charon }
 }
-`, c.spis, c.spis, c.uri(), c.logFile()))
+`, c.more, c.spis, c.spis, c.uri(), c.set, c.logFile()))
 }
 
 // uri is where charon itself sees its socket.
@@ -149,64 +152,11 @@ func (c *charon) dump() {
 	}
 }
 
-// gatewayConf is swanctl.conf of both gateways: the same file.
-func gatewayConf() string {
-	conn := func(name, local, remote, localTS, remoteTS string) string {
-		return settings(`	%s {
-		version = 2
-		local_addrs = %s
-		remote_addrs = %s
-		mobike = no
-		unique = never
-		proposals = aes128gcm16-prfsha256-curve25519
-		local { auth = psk; id = gw.example.org }
-		remote { auth = psk; id = remote.example.org }
-		children {
-			%s { local_ts = %s; remote_ts = %s; esp_proposals = aes128gcm16; start_action = none; reqid = %d }
-		}
-	}
-`, name, local, remote, name, localTS, remoteTS, 1+len(name)%2)
-	}
-	return "connections {\n" +
-		conn("v4", lab.VIPOut.String(), lab.RGWOut.String(), lab.LANNet.String(), lab.RemNet.String()) +
-		conn("six", lab.VIPOut6.String(), lab.RGWOut6.String(), lab.LANNet6.String(), lab.RemNet6.String()) +
-		"}\n" + secrets
-}
-
-var secrets = settings(`secrets {
-	ike-1 { id-1 = gw.example.org; id-2 = remote.example.org; secret = "correct horse battery staple" }
-}
-`)
-
 // settings is Sprintf for strongSwan's files, in which a newline ends a setting:
 // here a semicolon or a brace does too.
 func settings(format string, args ...any) string {
 	s := fmt.Sprintf(format, args...)
 	return strings.NewReplacer(";", "\n", "{", "{\n", "}", "\n}\n").Replace(s)
-}
-
-// remoteConf is swanctl.conf of the remote gateway.
-func remoteConf() string {
-	conn := func(name, local, remote, localTS, remoteTS string) string {
-		return settings(`	%s {
-		version = 2
-		local_addrs = %s
-		remote_addrs = %s
-		mobike = no
-		unique = replace
-		proposals = aes128gcm16-prfsha256-curve25519
-		local { auth = psk; id = remote.example.org }
-		remote { auth = psk; id = gw.example.org }
-		children {
-			%s { local_ts = %s; remote_ts = %s; esp_proposals = aes128gcm16; dpd_action = trap; start_action = none }
-		}
-	}
-`, name, local, remote, name, localTS, remoteTS)
-	}
-	return "connections {\n" +
-		conn("v4", lab.RGWOut.String(), lab.VIPOut.String(), lab.RemNet.String(), lab.LANNet.String()) +
-		conn("six", lab.RGWOut6.String(), lab.VIPOut6.String(), lab.RemNet6.String(), lab.LANNet6.String()) +
-		"}\n" + secrets
 }
 
 // places says where keying finds this charon.

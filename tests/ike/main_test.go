@@ -4,7 +4,9 @@
 package ike
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,4 +118,18 @@ func requireOneGap(t *testing.T, m *meter.Meter, what string, budget time.Durati
 			t.Errorf("%s: %s lost %d of %d packets, at most %d may be in a gap of at most %v", what, f.Name, r.Lost, r.Sent, may, budget)
 		}
 	}
+}
+
+// requireSameSAs waits until a standby holds exactly the SAs of its
+// master, and as many policies.
+func requireSameSAs(t *testing.T, master, standby *lab.Node) {
+	t.Helper()
+	var want, got scenario.Tables
+	lab.Eventually(t, limit, standby.Name+" to hold the SAs of "+master.Name, func() bool {
+		var err1, err2 error
+		want, err1 = scenario.ReadTables(master)
+		got, err2 = scenario.ReadTables(standby)
+		spis := func(x scenario.Tables) []uint32 { return slices.Sorted(maps.Keys(x.Sent)) }
+		return err1 == nil && err2 == nil && len(want.Sent) > 0 && slices.Equal(spis(want), spis(got)) && len(want.Policies) == len(got.Policies)
+	})
 }

@@ -1,10 +1,8 @@
 package ike
 
 import (
-	"maps"
 	"os"
 	"os/exec"
-	"slices"
 	"testing"
 	"time"
 
@@ -95,20 +93,6 @@ func noMoreModules(t *testing.T) {
 // flushBudget is how long traffic may stop while what iked's start has flushed
 // is put back.
 const flushBudget = 200 * time.Millisecond
-
-// requireSameSAs waits until a standby holds exactly the SAs of its
-// master, and as many policies.
-func requireSameSAs(t *testing.T, master, standby *lab.Node) {
-	t.Helper()
-	var want, got scenario.Tables
-	lab.Eventually(t, limit, standby.Name+" to hold the SAs of "+master.Name, func() bool {
-		var err1, err2 error
-		want, err1 = scenario.ReadTables(master)
-		got, err2 = scenario.ReadTables(standby)
-		spis := func(x scenario.Tables) []uint32 { return slices.Sorted(maps.Keys(x.Sent)) }
-		return err1 == nil && err2 == nil && len(want.Sent) > 0 && slices.Equal(spis(want), spis(got)) && len(want.Policies) == len(got.Policies)
-	})
-}
 
 // TestOpenIKED: cold start, a crash of iked on the master, a power cut, return,
 // hand-over, with OpenIKED on the gateways and strongSwan at the remote end.

@@ -65,9 +65,9 @@ func (k *keyed) active(term uint64, tunnels int) {
 // either side.
 func TestStrongSwan(t *testing.T) {
 	p, gw1, gw2 := bare(t)
-	c1 := newCharon(t, gw1.Node, "c1", gatewayConf())
-	c2 := newCharon(t, gw2.Node, "c2", gatewayConf())
-	r := newCharon(t, p.RGW, "cf", remoteConf())
+	c1 := newCharon(t, gw1.Node, "c1", example(t, "strongswan", "gateway", "swanctl.conf"))
+	c2 := newCharon(t, gw2.Node, "c2", example(t, "strongswan", "gateway", "swanctl.conf"))
+	r := newCharon(t, p.RGW, "cf", example(t, "strongswan", "remote", "swanctl.conf"))
 	for _, c := range []*charon{c1, c2, r} {
 		c.start()
 	}
@@ -113,6 +113,8 @@ func TestStrongSwan(t *testing.T) {
 	rekey(t, m, "after the failback", c1, r)
 	w.requireNoIKE(t, gw2.WAN, silent, time.Now(), "after it had become passive")
 
+	k1.stop() // before the daemons, whose end it would undo
+	k2.stop()
 	m.Stop()
 	w.RequireClean()
 	requireNoReplays(t, p.RGW, gw1.Node, gw2.Node)
@@ -152,7 +154,7 @@ func negotiate(t *testing.T, m *meter.Meter, what string, k *keyed, term uint64,
 func rekey(t *testing.T, m *meter.Meter, what string, ends ...*charon) {
 	t.Helper()
 	for _, c := range ends {
-		for _, child := range []string{"v4", "six"} {
+		for _, child := range []string{"site4", "site6"} {
 			from := time.Now()
 			n := strings.Count(c.log(), "established with SPIs")
 			c.swanctl("--rekey --child " + child)
