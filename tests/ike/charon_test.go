@@ -46,12 +46,10 @@ func (c *charon) logFile() string {
 // configure writes strongswan.conf and returns its path.
 func (c *charon) configure() string {
 	c.t.Helper()
-	return c.WriteFile("strongswan.conf", settings(`charon-systemd {
+	shipped := c.WriteFile("sasyncd.conf", strings.NewReplacer("0xc1", "0x"+c.spis).Replace(example(c.t, "strongswan", "gateway", "strongswan.conf")))
+	return c.WriteFile("strongswan.conf", settings(`include `+shipped+`
+charon-systemd {
 	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown %s
-	install_routes = no
-	retransmit_timeout = 1
-	spi_min = 0x%s000000
-	spi_max = 0x%sffffff
 	plugins {
 		vici { socket = %s }
 		%s
@@ -62,7 +60,7 @@ func (c *charon) configure() string {
 	journal { default = -1 }
 	syslog { identifier = charon }
 }
-`, c.more, c.spis, c.spis, c.uri(), c.set, c.logFile()))
+`, c.more, c.uri(), c.set, c.logFile()))
 }
 
 // uri is where charon itself sees its socket.
