@@ -46,7 +46,7 @@ func (c *charon) logFile() string {
 // configure writes strongswan.conf and returns its path.
 func (c *charon) configure() string {
 	c.t.Helper()
-	shipped := c.WriteFile("sasyncd.conf", strings.NewReplacer("0xc1", "0x"+c.spis).Replace(example(c.t, "strongswan", "gateway", "strongswan.conf")))
+	shipped := c.WriteFile("shipped.conf", strings.NewReplacer("0xc1", "0x"+c.spis).Replace(example(c.t, "strongswan", "gateway", "strongswan.conf")))
 	return c.WriteFile("strongswan.conf", settings(`include `+shipped+`
 charon-systemd {
 	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown %s
@@ -77,7 +77,7 @@ func (c *charon) start() {
 	conf := c.configure()
 	// Ahead of the traffic, which shares the guest's only CPU.
 	cmd := exec.Command("nice", "-n", "-15", "/usr/sbin/charon-systemd")
-	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf)
+	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf, "SWANCTL_DIR="+c.Dir())
 	d := c.Exec("charon", cmd)
 	d.MayExit() // keying kills it
 	c.proc = d
@@ -106,7 +106,7 @@ func (c *charon) supervise() {
 		wait $pid
 		sleep 0.1
 	done`)
-	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf)
+	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf, "SWANCTL_DIR="+c.Dir())
 	c.proc = c.Exec("charon", cmd)
 }
 
@@ -114,7 +114,7 @@ func (c *charon) load() error {
 	file := c.WriteFile("swanctl.conf", c.conf)
 	var err error
 	for begun := time.Now(); time.Since(begun) < limit; time.Sleep(10 * time.Millisecond) {
-		if _, err = c.Try("/usr/sbin/swanctl --load-all --noprompt --uri unix://" + c.socket() + " --file " + file); err == nil {
+		if _, err = c.Try("env SWANCTL_DIR=" + c.Dir() + " /usr/sbin/swanctl --load-all --noprompt --uri unix://" + c.socket() + " --file " + file); err == nil {
 			return nil
 		}
 		if !c.proc.Running() {

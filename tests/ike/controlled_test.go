@@ -26,10 +26,16 @@ func ikeStatus(t *testing.T, m *scenario.Member) engine.KeyingStatus {
 // or "passive".
 func waitIKE(t *testing.T, m *scenario.Member, state string) engine.KeyingStatus {
 	t.Helper()
+	return waitTunnels(t, m, state, 2)
+}
+
+// waitTunnels is waitIKE for another number of tunnels.
+func waitTunnels(t *testing.T, m *scenario.Member, state string, tunnels int) engine.KeyingStatus {
+	t.Helper()
 	var k engine.KeyingStatus
 	lab.Eventually(t, limit, "the ike daemon of "+m.Name+" to be "+state, func() bool {
 		k = ikeStatus(t, m)
-		return k.State == state && k.Error == "" && (state != "active" || k.Up == 2 && k.Wanted == 2)
+		return k.State == state && k.Error == "" && (state != "active" || k.Up == tunnels && k.Wanted == tunnels)
 	})
 	return k
 }
