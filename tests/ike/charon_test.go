@@ -21,8 +21,7 @@ type charon struct {
 	conf string // swanctl.conf
 	proc *lab.Daemon
 	run  string // directory that is its /run, if it has one of its own
-	more string // plugins to load besides, and
-	set  string // their settings
+	ha   string // strongswan.conf of the ha plugin, if it is loaded
 }
 
 func newCharon(t *testing.T, nd *lab.Node, spis, conf string) *charon {
@@ -47,12 +46,15 @@ func (c *charon) logFile() string {
 func (c *charon) configure() string {
 	c.t.Helper()
 	shipped := c.WriteFile("shipped.conf", strings.NewReplacer("0xc1", "0x"+c.spis).Replace(example(c.t, "strongswan", "gateway", "strongswan.conf")))
-	return c.WriteFile("strongswan.conf", settings(`include `+shipped+`
+	include, plugin := "include "+shipped, ""
+	if c.ha != "" {
+		include, plugin = include+"\ninclude "+c.WriteFile("ha.conf", c.ha), "ha"
+	}
+	return c.WriteFile("strongswan.conf", settings(include+`
 charon-systemd {
 	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown %s
 	plugins {
 		vici { socket = %s }
-		%s
 	}
 	filelog {
 		all { path = %s; append = yes; default = 1; ike_name = yes; flush_line = yes; time_format = %%H:%%M:%%S }
@@ -60,7 +62,7 @@ charon-systemd {
 	journal { default = -1 }
 	syslog { identifier = charon }
 }
-`, c.more, c.uri(), c.set, c.logFile()))
+`, plugin, c.uri(), c.logFile()))
 }
 
 // uri is where charon itself sees its socket.

@@ -20,9 +20,8 @@ func TestStrongSwanHA(t *testing.T) {
 	charons := make(map[*scenario.Member]*charon)
 	for i, gw := range p.Members {
 		c := newCharon(t, gw.Node, fmt.Sprintf("c%d", i+1), example(t, "strongswan", "gateway", "swanctl.conf"))
-		c.more = "ha"
-		c.set = settings("ha { local = %s; remote = %s; segment_count = 1; monitor = no; fifo_interface = yes; resync = yes }",
-			gw.SyncAddr, p.Members[1-i].SyncAddr)
+		c.ha = strings.NewReplacer("10.9.0.1", gw.SyncAddr.String(), "10.9.0.2", p.Members[1-i].SyncAddr.String()).
+			Replace(example(t, "strongswan", "gateway", "ha.conf"))
 		charons[gw] = c
 	}
 	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(example(t, "strongswan", "remote", "swanctl.conf"), "dpd_delay = 30s", "dpd_delay = 1s"))

@@ -86,6 +86,7 @@ func TestExamples(t *testing.T) {
 // ikeFiles are the configurations of IKE daemons, each with what it must have.
 var ikeFiles = map[string][]string{
 	"examples/strongswan/gateway/swanctl.conf":    {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/strongswan/gateway/ha.conf":         {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
 	"examples/strongswan/gateway/strongswan.conf": {"install_routes = no", "spi_min", "spi_max"},
 	"examples/strongswan/remote/swanctl.conf":     {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 	"examples/libreswan/gateway/ipsec.conf":       {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
