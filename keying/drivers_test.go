@@ -454,6 +454,20 @@ func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	if info, err := d.Probe(t.Context(), vips); err != nil || info.Version != "charon-systemd 5.9.8" {
 		t.Errorf("%+v, %v", info, err)
 	}
+	if d.Caps().FlushesOnStart {
+		t.Error("strongswan runs, and flushes")
+	}
+	// What its start flushes must be known when it does not run yet.
+	c.Stop()
+	f.absent[OpenIKED] = nil
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !d.Caps().FlushesOnStart {
+		t.Errorf("iked runs, and flushes not, or: %v", err)
+	}
+	f.absent[OpenIKED] = ErrNotRunning
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !d.Caps().FlushesOnStart {
+		t.Errorf("iked is about to start, and flushes not, or: %v", err)
+	}
+	c.Listen(t)
 	f.absent[ISAKMPD] = nil
 	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
 		t.Errorf("two daemons run: %v", err)
