@@ -224,7 +224,11 @@ func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) {
 	now := time.Now()
 	for _, g := range e.order {
 		if g.role == wire.RoleMaster {
-			if g.pub != nil {
+			switch {
+			case g.pub == nil:
+			case ev.Kind == sadb.EventMapping:
+				e.mapped(ctx, g, now, ev)
+			default:
 				e.masterEvent(g, now, ev)
 			}
 		} else if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.adopted {

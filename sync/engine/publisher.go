@@ -41,7 +41,8 @@ type pubSA struct {
 	imported bool
 	// heard is when its counters were last seen to have moved, or when it was
 	// taken over.
-	heard time.Time
+	heard    time.Time
+	remapped time.Time // when its remote's NAT mapping was last followed
 
 	// ghost: a flush took it from the kernel and `flushmode never` keeps it
 	// published, until it comes back or its lifetime ends on the standbys.

@@ -65,7 +65,7 @@ const (
 
 // behindNAT puts a NAT between the WAN and the remote gateway's IPv4 address. It
 // is one to one, so that the gateways can initiate.
-func behindNAT(t *testing.T, p *scenario.Pair) {
+func behindNAT(t *testing.T, p *scenario.Pair) *lab.Node {
 	t.Helper()
 	home := p.Switch("home")
 	nat := p.Node("nat")
@@ -73,13 +73,71 @@ func behindNAT(t *testing.T, p *scenario.Pair) {
 	nat.Plug(p.WAN, "wan0", natOut+"/24")
 	nat.Plug(home, "home0", "172.16.0.1/24")
 	nat.Run("tc qdisc add dev wan0 clsact")
-	nat.Run("tc filter add dev wan0 egress protocol ip matchall action nat egress " + natIn + "/32 " + natOut)
-	nat.Run("tc filter add dev wan0 ingress protocol ip matchall action nat ingress " + natOut + "/32 " + natIn)
+	mapTo(nat, natOut, 20)
 	p.RGW.Plug(home, "home0", natIn+"/24")
 	p.RGW.IP("addr del 192.0.2.100/24 dev wan0", "route replace 192.0.2.0/24 via 172.16.0.1", "route replace 10.1.0.0/24 via 172.16.0.1")
 	for _, gw := range p.Members {
 		gw.IP("route replace 10.2.0.0/24 via " + natOut)
 	}
+	return nat
+}
+
+// mapTo has the NAT show the remote gateway as another address. Of several the
+// one with the lowest number counts.
+func mapTo(nat *lab.Node, out string, number int) {
+	const add = "tc filter add dev wan0 %[1]s protocol ip pref %[2]d matchall action nat %[1]s %[3]s/32 %[4]s"
+	nat.Run(fmt.Sprintf(add, "ingress", number, out, natIn))
+	nat.Run(fmt.Sprintf(add, "egress", number, natIn, out))
+}
+
+// TestStrongSwanMapping: the gateways cannot initiate to a remote behind NAT, so
+// its tunnel lives on what was replicated; and then the NAT's mapping changes,
+// of which nobody tells but the kernel.
+func TestStrongSwanMapping(t *testing.T) {
+	p, gw1, gw2 := bare(t)
+	nat := behindNAT(t, p)
+	for gw, spis := range map[*scenario.Member]string{gw1: "c1", gw2: "c2"} {
+		conf := strings.ReplaceAll(example(t, "strongswan", "gateway", "swanctl.conf"), "remote_addrs = "+lab.RGWOut.String(), "remote_addrs = %any")
+		newCharon(t, gw.Node, spis, conf).supervise()
+	}
+	conf := strings.ReplaceAll(example(t, "strongswan", "remote", "swanctl.conf"), lab.RGWOut.String(), natIn)
+	r := newCharon(t, p.RGW, "cf", conf)
+	r.start()
+	for _, gw := range p.Members {
+		startOn(t, p, gw, &stage{Node: gw.Node}, "strongswan")
+	}
+	gw1.WaitRole("MASTER")
+	waitTunnels(t, gw1, "active", 1) // that over IPv6
+	r.swanctl("--initiate --child site4")
+	p.WaitFit(gw1)
+	requireSameSAs(t, gw1.Node, gw2.Node)
+	w := watch(t, p)
+	m := traffic(t, p)
+	flowing(t, m, rate)
+
+	from := time.Now()
+	gw1.Off()
+	gw2.WaitRole("MASTER")
+	waitTunnels(t, gw2, "active", 1)
+	flowing(t, m, rate)
+	to := time.Now()
+	requireOneGap(t, m, "power cut", scenario.BudgetPowerCut, from, to)
+
+	const other = "192.0.2.102"
+	nat.IP("addr add " + other + "/24 dev wan0")
+	from = to
+	mapTo(nat, other, 10)
+	flowing(t, m, rate)
+	to = time.Now()
+	flowing(t, m, rate/10)
+	requireOneGap(t, m, "another mapping", scenario.BudgetPowerCut, from, to)
+	if out := gw2.Run("ip xfrm state"); strings.Contains(out, natOut) || !strings.Contains(out, other) {
+		t.Errorf("%s still sends to the former mapping", gw2.Name)
+	}
+	m.Stop()
+	w.RequireClean()
+	requireNoReplays(t, p.RGW, gw1.Node, gw2.Node)
+	requireNoDelete(t, r)
 }
 
 // many is how many tunnels one remote has in TestStrongSwanMany.
