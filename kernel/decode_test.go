@@ -200,6 +200,7 @@ func TestEvents(t *testing.T) {
 	polExpire[sizePolicy] = 1
 	mapping := pad(appendKey(nil, key), 40)
 	copy(mapping[44:], []byte{203, 0, 113, 9})
+	copy(mapping[48:60], "from a stack") // as kernels leave it
 	network.PutUint16(mapping[62:], 61234)
 
 	isSA := func(full bool) func(sadb.Event) bool {
