@@ -160,7 +160,10 @@ func Check(s engine.Status) Verdict {
 		default:
 			add(name+"the role is not known", "is carpd running, and is "+g.Name+" one of its instances?")
 		}
-		if g.Refused > 0 {
+		switch {
+		case g.Refused > 0 && g.Keying.Driver == "strongswan-ha":
+			add(fmt.Sprintf("%s%d SAs in use have not been replicated by charon", name, g.Refused), "see its log, and that of the MASTER's")
+		case g.Refused > 0:
 			add(fmt.Sprintf("%s%d items are refused by this kernel", name, g.Refused), "see the log: usually a missing algorithm module")
 		}
 		if g.Uncovered > 0 {
