@@ -98,14 +98,15 @@ const flushBudget = 200 * time.Millisecond
 // hand-over, with OpenIKED on the gateways and strongSwan at the remote end.
 func TestOpenIKED(t *testing.T) {
 	p, gw1, gw2 := bare(t)
+	p.AloneAfter = time.Second
 	k1, k2 := newIKED(t, gw1.Node), newIKED(t, gw2.Node)
 	r := newCharon(t, p.RGW, "cf", example(t, "openiked", "remote", "swanctl.conf"))
 	r.start()
 	k1.boot(t)
 	k2.boot(t)
 	startOn(t, p, gw1, &k1.stage, "iked")
-	startOn(t, p, gw2, &k2.stage, "iked")
 	gw1.WaitRole("MASTER")
+	startOn(t, p, gw2, &k2.stage, "iked")
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
 	p.WaitFit(gw1)
