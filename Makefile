@@ -84,6 +84,10 @@ install: build
 	for s in 5 8; do for m in deploy/man/*.$$s; do [ ! -e "$$m" ] || install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$$s/$$(basename "$$m")"; done; done
 	for u in deploy/systemd/*.service.d/*.conf; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u#deploy/systemd/}"; done
 	for u in deploy/systemd/*.service; do [ ! -e "$$u" ] || install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$u")"; done
+	for p in sasyncd carpd sasyncctl carpctl; do \
+		install -D -m 644 deploy/completions/bash/$$p "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p"; \
+		install -D -m 644 deploy/completions/zsh/_$$p "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$p"; \
+		install -D -m 644 deploy/completions/fish/$$p.fish "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$p.fish"; done
 
 clean:
 	rm -rf bin dist

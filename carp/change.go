@@ -45,6 +45,8 @@ func (g *Group) obstacle(now time.Duration) string {
 		return whyHold
 	case now < g.notBefore:
 		return whyPause
+	case now < g.held.until:
+		return whyHeld + g.held.reason
 	}
 	return g.ineligible(now)
 }
@@ -260,7 +262,7 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 		}
 	}
 	g.seen = term
-	g.holdUntil, g.notBefore, g.blocked = 0, 0, ""
+	g.holdUntil, g.notBefore, g.held, g.blocked = 0, 0, lease{}, ""
 	for i := range g.routers {
 		g.router(now, i, RouterEvent{Kind: RouterExpire})
 	}

@@ -19,6 +19,9 @@ func (g *Group) client(now time.Duration, ev Event) {
 	case EvGone:
 		delete(g.clients, ev.Client)
 		delete(g.waiting, ev.Client)
+		if g.held.client == ev.Client {
+			g.held = lease{}
+		}
 		g.demotions.drop(func(d Demotion) bool { return d.Client != 0 && d.Client == ev.Client })
 		g.demote(now)
 		if g.phase == phasePreparing && g.missing() != "" {

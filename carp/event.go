@@ -29,6 +29,7 @@ const (
 	EvAnnounce                  // announce the addresses again
 	EvStop                      // end in an orderly way
 	EvWitness                   // the witness is reachable, as Witness says
+	EvHoldBack                  // promise client Client not to take over for Hold because of Reason; 0 ends that
 )
 
 // Ready is what a client that replicates reports about a group.

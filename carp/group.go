@@ -61,6 +61,7 @@ type Group struct {
 	waiting   map[uint64]bool
 	blocked   string // why the group may not take over; "" it may
 	yielded   bool   // handed over: do not preempt the successor
+	held      lease  // promise not to take over
 	stopping  bool
 	lesserAt  time.Duration // since when only a lesser master is heard, 0 not
 	witness   bool          // reachable
@@ -130,6 +131,7 @@ func (g *Group) Deadline() time.Duration {
 	case phaseIdle:
 		later(g.holdUntil)
 		later(g.notBefore)
+		later(g.held.until)
 		later(g.aloneAt())
 	case phasePreparing, phaseHanding:
 		later(g.waitUntil)
@@ -177,6 +179,8 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		g.seen = max(g.seen, ev.Term)
 	case EvResign:
 		g.reply(ev, g.resign(now, ev.Reason, ev.Hold))
+	case EvHoldBack:
+		g.reply(ev, g.holdBack(now, ev))
 	case EvTakeover:
 		g.reply(ev, g.takeover(now, ev.Term))
 	case EvDemote, EvUndemote:

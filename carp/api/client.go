@@ -195,3 +195,24 @@ func (c *Client) Takeover(ctx context.Context, group string, term uint64) error 
 	_, err := c.Call(ctx, Request{Verb: VerbTakeover, Group: group, Term: term})
 	return err
 }
+
+// HoldBack keeps this node from taking over, and from preempting whoever takes
+// over meanwhile, for at most 30 s or until the connection ends; 0 ends that.
+func (c *Client) HoldBack(ctx context.Context, group, reason string, d time.Duration) error {
+	_, err := c.Call(ctx, Request{Verb: VerbHoldBack, Group: group, Reason: reason, HoldMS: d.Milliseconds()})
+	return err
+}
+
+// Status returns the state of a group.
+func (c *Client) Status(ctx context.Context, group string) (GroupState, error) {
+	m, err := c.Call(ctx, Request{Verb: VerbStatus})
+	if err != nil {
+		return GroupState{}, err
+	}
+	for _, g := range m.Groups {
+		if g.Group == group {
+			return g, nil
+		}
+	}
+	return GroupState{}, &RequestError{"no such group: " + group}
+}

@@ -38,6 +38,7 @@ const (
 	VerbUndemote  = "undemote"  // Group, Demotion.ID; empty: all but that of the start
 	VerbResign    = "resign"    // Group, Reason, HoldMS
 	VerbTakeover  = "takeover"  // Group, Term: the master of that term has fenced itself for us
+	VerbHoldBack  = "holdback"  // Group, HoldMS, Reason: do not take over for so long, at most until the connection ends; 0: again
 	VerbAnnounce  = "announce"  // Group; empty: all that are master
 	VerbFreeze    = "freeze"    // Group, empty: all; HoldMS: a restart within it changes nothing
 	VerbReload    = "reload"    // read the configuration again, all or nothing

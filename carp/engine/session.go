@@ -148,6 +148,8 @@ func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Req
 		ev.Kind, ev.Ready = carp.EvReady, carp.Ready(*r.Ready)
 	case api.VerbResign:
 		ev.Kind, answered = carp.EvResign, true
+	case api.VerbHoldBack:
+		ev.Kind, answered = carp.EvHoldBack, true
 	case api.VerbTakeover:
 		ev.Kind, answered = carp.EvTakeover, true
 	case api.VerbAnnounce:

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/cmd/internal/term"
 )
 
 // finding is something that doctor has to say. What is no problem is for
@@ -55,35 +55,40 @@ func doctor(ctx context.Context, c *api.Conn, asJSON bool, out io.Writer) error 
 			delete(x.raw, device) // nobody said anything
 		}
 	}
-	list := x.diagnose()
-	if asJSON {
-		b, err := json.Marshal(list)
-		if err == nil {
-			_, err = fmt.Fprintf(out, "%s\n", b)
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return tell(out, x.diagnose(), asJSON)
+}
+
+// diagnosis is what doctor prints with -j.
+type diagnosis struct {
+	Findings []finding `json:"findings"`
+}
+
+// tell prints what was found. The error says whether a problem is among it.
+func tell(out io.Writer, list []finding, asJSON bool) error {
 	sick := false
+	var b strings.Builder
 	for _, f := range list {
 		sick = sick || f.Problem
-		if asJSON {
-			continue
-		}
-		word := "note"
+		word := "note: "
 		if f.Problem {
-			word = "PROBLEM"
+			word = "PROBLEM: "
 		}
-		fmt.Fprintf(out, "%s: %s: %s\n    %s\n", word, f.Where, f.What, f.Remedy)
+		b.WriteString(term.Wrap(word, "  ", f.Where+": "+f.What))
+		b.WriteString(term.Wrap("    ", "    ", f.Remedy))
 	}
-	if sick {
-		return errSick
+	if !sick {
+		b.WriteString("no problem found\n")
 	}
-	if !asJSON {
-		fmt.Fprintln(out, "no problem found")
+	var err error
+	if asJSON {
+		err = printJSON(out, diagnosis{list})
+	} else {
+		_, err = io.WriteString(out, b.String())
 	}
-	return nil
+	if err == nil && sick {
+		err = errSick
+	}
+	return err
 }
 
 func readSysctl(name string) string {

@@ -46,12 +46,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err = command(ctx, f, stdout)
-	if err == nil {
-		return daemon.ExitOK
+	code := exitCode(err)
+	switch {
+	case err == nil || errors.Is(err, errSick):
+		return code // what doctor has to say was printed
+	case f.JSON:
+		_ = printJSON(stdout, daemon.Failure{Error: err.Error(), Code: code}) // the exit code says it too
 	}
 	fmt.Fprintln(stderr, "carpctl:", err)
+	return code
+}
+
+// exitCode tells what an error means to a script.
+func exitCode(err error) int {
 	var no *api.RequestError
 	switch {
+	case err == nil:
+		return daemon.ExitOK
 	case errors.Is(err, errUsage):
 		return daemon.ExitUsage
 	case errors.Is(err, errSick):
@@ -85,17 +96,32 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 		return doctor(ctx, c, f.JSON, out)
 	}
 	m, err := c.Call(ctx, r)
-	if err != nil || r.Verb != api.VerbStatus {
+	switch {
+	case err != nil:
+		return err
+	case r.Verb == api.VerbStatus && f.JSON:
+		return printJSON(out, status{Groups: append([]api.GroupState{}, m.Groups...), Clock: m.Clock})
+	case r.Verb == api.VerbStatus:
+		return show(out, m.Groups, f.Verbose > 0)
+	case f.JSON:
+		return printJSON(out, daemon.Done{OK: true})
+	}
+	return nil
+}
+
+// status is what show prints with -j.
+type status struct {
+	Groups []api.GroupState `json:"groups"`
+	Clock  *api.Clock       `json:"clock,omitempty"`
+}
+
+func printJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
 		return err
 	}
-	if f.JSON {
-		b, err := json.Marshal(m.Groups)
-		if err == nil {
-			_, err = fmt.Fprintf(out, "%s\n", b)
-		}
-		return err
-	}
-	return show(out, m.Groups, f.Verbose > 0)
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
 }
 
 // request turns the command line into a request.

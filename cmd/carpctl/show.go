@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/cmd/internal/term"
 )
 
 // show prints the groups for people.
@@ -20,23 +21,23 @@ func show(out io.Writer, groups []api.GroupState, verbose bool) error {
 }
 
 func group(b *strings.Builder, g *api.GroupState, verbose bool) {
-	fmt.Fprintf(b, "group %s: %s for %v (%s), term %d", g.Group, strings.ToUpper(g.State), age(g.AgeMS), g.Reason, g.Term)
+	head := fmt.Sprintf("group %s: %s for %v (%s), term %d", g.Group, strings.ToUpper(g.State), age(g.AgeMS), g.Reason, g.Term)
 	if g.Seen != g.Term {
-		fmt.Fprintf(b, ", highest %d", g.Seen)
+		head += fmt.Sprintf(", highest %d", g.Seen)
 	}
-	b.WriteString("\n")
+	b.WriteString(term.Wrap("", "  ", head))
 	if g.Blocked != "" {
-		fmt.Fprintf(b, "  would not take over: %s\n", g.Blocked)
+		b.WriteString(term.Wrap("  ", "    ", "would not take over: "+g.Blocked))
 	}
 	for _, d := range g.Demotions {
-		fmt.Fprintf(b, "  demoted by %d: %s", d.By, d.ID)
+		what := fmt.Sprintf("demoted by %d: %s", d.By, d.ID)
 		if d.Reason != "" && d.Reason != d.ID {
-			fmt.Fprintf(b, " (%s)", d.Reason)
+			what += " (" + d.Reason + ")"
 		}
-		b.WriteString("\n")
+		b.WriteString(term.Wrap("  ", "    ", what))
 	}
 	if len(g.Clients) > 0 {
-		fmt.Fprintf(b, "  clients: %s\n", strings.Join(g.Clients, " "))
+		b.WriteString(term.Wrap("  ", "    ", "clients: "+strings.Join(g.Clients, " ")))
 	}
 	for _, in := range g.Instances {
 		var vips []string
@@ -45,7 +46,7 @@ func group(b *strings.Builder, g *api.GroupState, verbose bool) {
 				vips = append(vips, v.Address.String())
 			}
 		}
-		fmt.Fprintf(b, "  %s on %s: %s, %s id %d, %s\n", in.Name, in.Interface, strings.ToUpper(in.State), in.Protocol, in.ID, strings.Join(vips, " "))
+		b.WriteString(term.Wrap("  ", "    ", fmt.Sprintf("%s on %s: %s, %s id %d, %s", in.Name, in.Interface, strings.ToUpper(in.State), in.Protocol, in.ID, strings.Join(vips, " "))))
 		for _, r := range in.Routers {
 			router(b, r, verbose)
 		}
@@ -53,24 +54,23 @@ func group(b *strings.Builder, g *api.GroupState, verbose bool) {
 }
 
 func router(b *strings.Builder, r api.RouterState, verbose bool) {
+	text := fmt.Sprintf("%s advbase %d advskew %d", r.Family, r.AdvBase, r.AdvSkew)
 	if r.Priority != 0 {
-		fmt.Fprintf(b, "    %s priority %d", r.Family, r.Priority)
-	} else {
-		fmt.Fprintf(b, "    %s advbase %d advskew %d", r.Family, r.AdvBase, r.AdvSkew)
+		text = fmt.Sprintf("%s priority %d", r.Family, r.Priority)
 	}
 	switch {
 	case r.Peer.IsValid() && r.State != api.StateMaster:
-		fmt.Fprintf(b, ", master %v heard %v ago", r.Peer, age(r.HeardMS))
+		text += fmt.Sprintf(", master %v heard %v ago", r.Peer, age(r.HeardMS))
 	case r.Peer.IsValid():
-		fmt.Fprintf(b, ", %v was master %v ago", r.Peer, age(r.HeardMS))
+		text += fmt.Sprintf(", %v was master %v ago", r.Peer, age(r.HeardMS))
 	}
 	if r.Expired {
-		b.WriteString(", hears no master")
+		text += ", hears no master"
 	}
 	if verbose {
-		fmt.Fprintf(b, ", from %v, down after %v, sent %d, received %d, dropped %d", r.Source, age(r.DownMS), r.Sent, r.Received, r.Dropped)
+		text += fmt.Sprintf(", from %v, down after %v, sent %d, received %d, dropped %d", r.Source, age(r.DownMS), r.Sent, r.Received, r.Dropped)
 	}
-	b.WriteString("\n")
+	b.WriteString(term.Wrap("    ", "      ", text))
 }
 
 // age rounds to what a person wants to read.

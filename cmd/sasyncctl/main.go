@@ -9,28 +9,27 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
-	"sasyncd/sync/engine"
+	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/internal/term"
 )
 
-const usage = `  status                 who is master of what, who is in sync
-  check                  would a failover work now?
-  peers                  connected gateways
-  show sa|flow|all [-v]  what the kernel holds, as ipsecctl prints it
-  diff                   what differs from what the master published
-  resync                 fetch whole snapshots anew
-  failover [GROUP]       hand mastership over
-  reload                 read the configuration again`
+const usage = `  status                       who is master of what, who is in sync, what is wrong
+  check                        would a failover work now? If not, why and what to do
+  peers                        the other gateways
+  show [sa|flow|all] [-v]      what the kernel holds, as ipsecctl prints it
+  diff [PEER]                  what differs from the master's word, or from a peer's kernel
+  resync [PEER]                fetch snapshots anew, or send them to a standby
+  failover [GROUP] [to PEER]   hand mastership over and tell how it went
+  top                          rates and lag, each second
+  reload                       read the configuration again`
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-func run(args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	f, err := daemon.CtlFlags("sasyncctl", conf.DefaultSasyncdSocket, args, stderr, usage)
 	if err != nil {
 		return daemon.ExitUsage
@@ -41,201 +40,178 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	code, err := command(ctx, f, stdout)
-	if err != nil {
-		fmt.Fprintln(stderr, "sasyncctl:", err)
-		var ce *daemon.CallError
-		switch {
-		case errors.Is(err, errUsage):
-			return daemon.ExitUsage
-		case errors.Is(err, daemon.ErrUnreachable):
-			return daemon.ExitUnknown
-		case errors.As(err, &ce) && ce.Code == daemon.CodeDenied:
-			return daemon.ExitPrivilege
-		}
-		return daemon.ExitFailure
+	p := &program{flags: f, in: stdin, out: stdout, progress: io.Discard}
+	if f.Verbose > 0 || term.Is(stderr) {
+		p.progress = stderr
+	}
+	code, err := p.command(ctx)
+	if err == nil {
+		return code
+	}
+	fmt.Fprintln(stderr, "sasyncctl:", err)
+	code = exitCode(err)
+	if f.JSON {
+		_ = printJSON(stdout, daemon.Failure{Error: err.Error(), Code: code}) // the exit code says it too
 	}
 	return code
 }
 
+// exitCode tells what an error means to a script.
+func exitCode(err error) int {
+	var ce *daemon.CallError
+	switch {
+	case errors.Is(err, errUsage), errors.As(err, &ce) && ce.Code == daemon.CodeBad:
+		return daemon.ExitUsage
+	case errors.Is(err, daemon.ErrUnreachable):
+		return daemon.ExitUnknown
+	case errors.As(err, &ce) && ce.Code == daemon.CodeDenied:
+		return daemon.ExitPrivilege
+	}
+	return daemon.ExitFailure
+}
+
 var errUsage = errors.New("unknown command or operands, see -h")
 
-func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) (int, error) {
-	c, err := daemon.DialControl(ctx, f.Socket)
+// program is one run.
+type program struct {
+	flags    daemon.ControlFlags
+	in       io.Reader
+	out      io.Writer
+	progress io.Writer // of what takes its time
+	client   *daemon.ControlClient
+}
+
+// request is a parsed command line.
+type request struct {
+	verb, what, group, peer string
+}
+
+// parse reads verb and operands.
+func parse(args []string) (request, error) {
+	r := request{verb: args[0]}
+	ops := args[1:]
+	switch r.verb {
+	case "status", "check", "peers", "top", "reload":
+		if len(ops) == 0 {
+			return r, nil
+		}
+	case "show":
+		r.what = "all"
+		if len(ops) == 1 {
+			r.what = ops[0]
+		}
+		if len(ops) <= 1 {
+			return r, nil
+		}
+	case "diff", "resync":
+		if len(ops) == 1 {
+			r.peer = ops[0]
+		}
+		if len(ops) <= 1 {
+			return r, nil
+		}
+	case "failover":
+		if n := len(ops); n >= 2 && ops[n-2] == "to" {
+			r.peer, ops = ops[n-1], ops[:n-2]
+		}
+		if len(ops) == 1 {
+			r.group = ops[0]
+		}
+		if len(ops) <= 1 && r.group != "to" {
+			return r, nil
+		}
+	}
+	return r, errUsage
+}
+
+func (p *program) command(ctx context.Context) (int, error) {
+	r, err := parse(p.flags.Args)
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
-	verb, operands := f.Args[0], f.Args[1:]
-	switch {
-	case verb == "show" && len(operands) <= 1:
-		args := map[string]any{"verbose": f.Verbose > 0}
-		if len(operands) == 1 {
-			args["what"] = operands[0]
+	if p.client, err = daemon.DialControl(ctx, p.flags.Socket); err != nil {
+		return 0, err
+	}
+	defer p.client.Close()
+	switch r.verb {
+	case "status":
+		var s report.Status
+		return p.ask(ctx, "status", nil, &s, func() error { return status(p.out, s) }, nil)
+	case "check":
+		var v report.Verdict
+		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) }, func() bool { return v.Fit })
+	case "peers":
+		var v report.Peers
+		return p.ask(ctx, "peers", nil, &v, func() error { return peers(p.out, v) }, nil)
+	case "diff":
+		var d report.Diff
+		return p.ask(ctx, "diff", map[string]any{"peer": r.peer}, &d, func() error { return diff(p.out, d) },
+			func() bool { return len(d.Differences) == 0 })
+	case "show":
+		return daemon.ExitOK, p.show(ctx, r.what)
+	case "resync":
+		return p.resync(ctx, r)
+	case "failover":
+		return p.failover(ctx, r)
+	case "top":
+		return daemon.ExitOK, p.top(ctx)
+	}
+	if err := p.client.Call(ctx, r.verb, nil, nil); err != nil { // reload
+		return 0, err
+	}
+	if p.flags.JSON {
+		return daemon.ExitOK, printJSON(p.out, daemon.Done{OK: true})
+	}
+	return daemon.ExitOK, nil
+}
+
+// ask sends a question, decodes the answer into v and prints it: as it came with
+// -j, else by text. The exit code is 1 if good is not nil and says no.
+func (p *program) ask(ctx context.Context, verb string, args, v any, text func() error, good func() bool) (int, error) {
+	var raw json.RawMessage
+	if err := p.client.Get(ctx, verb, args, &raw); err != nil {
+		return 0, err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return 0, fmt.Errorf("read answer to %s: %w", verb, err)
+	}
+	code := daemon.ExitOK
+	if good != nil && !good() {
+		code = daemon.ExitFailure
+	}
+	if p.flags.JSON {
+		_, err := fmt.Fprintf(p.out, "%s\n", raw)
+		return code, err
+	}
+	return code, text()
+}
+
+// show prints lines, or with -j one object of them.
+func (p *program) show(ctx context.Context, what string) error {
+	lines := []string{}
+	err := p.client.Call(ctx, "show", map[string]any{"what": what, "verbose": p.flags.Verbose > 0}, func(data json.RawMessage) error {
+		var line string
+		if err := json.Unmarshal(data, &line); err != nil {
+			return fmt.Errorf("read answer to show: %w", err)
 		}
-		return daemon.ExitOK, c.Call(ctx, "show", args, func(data json.RawMessage) error {
-			var line string
-			if err := json.Unmarshal(data, &line); err != nil {
-				return err
-			}
-			if f.JSON {
-				_, err := fmt.Fprintf(out, "%s\n", data)
-				return err
-			}
-			_, err := fmt.Fprintln(out, line)
+		if !p.flags.JSON {
+			_, err := fmt.Fprintln(p.out, line)
 			return err
-		})
-	case verb == "failover" && len(operands) <= 1:
-		args := map[string]any{"group": strings.Join(operands, "")}
-		return daemon.ExitOK, c.Call(ctx, "failover", args, nil)
-	case len(operands) != 0:
-		return 0, errUsage
-	case verb == "resync" || verb == "reload":
-		return daemon.ExitOK, c.Call(ctx, verb, nil, nil)
-	case verb == "status" || verb == "peers":
-		var raw json.RawMessage
-		if err := c.Get(ctx, "status", nil, &raw); err != nil {
-			return 0, err
 		}
-		if f.JSON {
-			_, err := fmt.Fprintf(out, "%s\n", raw)
-			return daemon.ExitOK, err
-		}
-		var s engine.Status
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return 0, err
-		}
-		if verb == "peers" {
-			var known []member
-			if err := c.Get(ctx, "members", nil, &known); err != nil {
-				return 0, err
-			}
-			return daemon.ExitOK, peers(out, s, known)
-		}
-		return daemon.ExitOK, status(out, s)
-	case verb == "diff":
-		var raw json.RawMessage
-		if err := c.Get(ctx, "diff", nil, &raw); err != nil {
-			return 0, err
-		}
-		return diff(out, raw, f.JSON)
-	case verb == "check":
-		var raw json.RawMessage
-		if err := c.Get(ctx, "check", nil, &raw); err != nil {
-			return 0, err
-		}
-		return check(out, raw, f.JSON)
+		lines = append(lines, line)
+		return nil
+	})
+	if err != nil || !p.flags.JSON {
+		return err
 	}
-	return 0, errUsage
+	return printJSON(p.out, report.Show{What: what, Lines: lines})
 }
 
-func diff(out io.Writer, raw json.RawMessage, asJSON bool) (int, error) {
-	var list []engine.Difference
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return 0, err
+func printJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
 	}
-	code := daemon.ExitOK
-	if len(list) > 0 {
-		code = daemon.ExitFailure
-	}
-	if asJSON {
-		_, err := fmt.Fprintf(out, "%s\n", raw)
-		return code, err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, d := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Group, d.How, d.Item)
-	}
-	return code, w.Flush()
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
 }
-
-func check(out io.Writer, raw json.RawMessage, asJSON bool) (int, error) {
-	var v struct {
-		Fit     bool   `json:"fit"`
-		Summary string `json:"summary"`
-		Reasons []struct{ What, Remedy string }
-	}
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return 0, err
-	}
-	code := daemon.ExitOK
-	if !v.Fit {
-		code = daemon.ExitFailure
-	}
-	if asJSON {
-		_, err := fmt.Fprintf(out, "%s\n", raw)
-		return code, err
-	}
-	fmt.Fprintln(out, v.Summary)
-	for _, r := range v.Reasons {
-		fmt.Fprintf(out, "  %s\n    remedy: %s\n", r.What, r.Remedy)
-	}
-	return code, nil
-}
-
-// member is what gossip tells of a gateway.
-type member struct {
-	Node, Host    string
-	Alive, Direct bool
-	Addresses     []string
-}
-
-func peers(out io.Writer, s engine.Status, known []member) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PEER\tNODE\tKERNEL\tCONNECTED")
-	for _, m := range s.Members {
-		fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\n", m.Peer, m.Node, m.Kernel, ago(m.Since))
-	}
-	for _, m := range known {
-		if m.Direct {
-			continue
-		}
-		state := "alive, no session from here"
-		if !m.Alive {
-			state = "gone"
-		}
-		fmt.Fprintf(w, "(%s %s)\t%.8s\t-\t%s\n", m.Host, strings.Join(m.Addresses, " "), m.Node, state)
-	}
-	return w.Flush()
-}
-
-func status(out io.Writer, s engine.Status) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, g := range s.Groups {
-		fmt.Fprintf(w, "group %s\t%s since %s (term %d): %s\n", g.Name, g.Role, ago(g.Since), g.Term, g.Reason)
-		fmt.Fprintf(w, "  holds\t%d SAs, %d policies", g.SAs, g.Policies)
-		if g.Held > 0 {
-			fmt.Fprintf(w, ", %d deletions held back", g.Held)
-		}
-		fmt.Fprintln(w)
-		sync := "not in sync"
-		if g.InSync {
-			sync = "in sync"
-		}
-		fmt.Fprintf(w, "  this node\t%s: %s\n", sync, g.Why)
-		for _, st := range g.Standbys {
-			state := "receives a snapshot"
-			if st.Complete {
-				state = "complete"
-			}
-			fmt.Fprintf(w, "  standby %s\t%s, lag %.3f s, %d changes unconfirmed\n", st.Peer, state, st.Lag, st.Unacked)
-		}
-		if g.Role == "BACKUP" {
-			fmt.Fprintf(w, "  counters\t%.1f s old\n", g.CounterAge)
-		}
-		for _, p := range g.Peers {
-			if p.Role == "MASTER" {
-				fmt.Fprintf(w, "  master\t%s (term %d)\n", p.Peer, p.Term)
-			}
-		}
-		if g.Refused+g.Uncovered > 0 {
-			fmt.Fprintf(w, "  wrong\t%d items refused by the kernel, %d SAs uncovered\n", g.Refused, g.Uncovered)
-		}
-	}
-	if len(s.Members) == 0 {
-		fmt.Fprintln(w, "peers\tnone connected")
-	}
-	return w.Flush()
-}
-
-func ago(t time.Time) string { return time.Since(t).Round(time.Second).String() }

@@ -4,182 +4,218 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
 	"strings"
 
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/internal/show"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
+	"sasyncd/sync/peer"
 )
 
+// control answers sasyncctl.
+type control struct {
+	eng     *engine.Engine
+	members *members.Members
+	peers   interface{ Status() []peer.Status }
+	elector interface {
+		HandOver(ctx context.Context, group string) error
+	}
+	reload func(context.Context) error
+	own    func() map[netip.Addr]bool
+}
+
 // verbs are the requests of sasyncctl.
-func verbs(e *engine.Engine, known *members.Members, resign func(ctx context.Context, group string) error, reload func(context.Context) error) map[string]daemon.Verb {
+func (k *control) verbs() map[string]daemon.Verb {
+	ask := func(f func(ctx context.Context, c *daemon.Call) (any, error)) daemon.Verb {
+		return daemon.Verb{Handle: func(ctx context.Context, c *daemon.Call) error {
+			v, err := f(ctx, c)
+			if err != nil {
+				return err
+			}
+			return c.Send(v)
+		}}
+	}
 	return map[string]daemon.Verb{
-		"status": {Handle: func(ctx context.Context, c *daemon.Call) error {
-			s, err := e.Status(ctx)
-			if err != nil {
-				return err
-			}
-			return c.Send(s)
-		}},
-		"members": {Handle: func(ctx context.Context, c *daemon.Call) error {
-			out := []Known{}
-			for _, m := range known.Known() {
-				out = append(out, Known{Node: m.Node.String(), Alive: m.Alive, Direct: m.Direct, Host: m.Claim.Host, Addrs: m.Claim.Addrs})
-			}
-			return c.Send(out)
-		}},
-		"check": {Handle: func(ctx context.Context, c *daemon.Call) error {
-			s, err := e.Status(ctx)
-			if err != nil {
-				return err
-			}
-			return c.Send(Check(s))
-		}},
-		"show": {Handle: func(ctx context.Context, c *daemon.Call) error {
-			args := struct {
-				What    string `json:"what"`
-				Verbose bool   `json:"verbose"`
-			}{What: "all"}
-			if err := c.Decode(&args); err != nil {
-				return err
-			}
-			snap, err := e.Show(ctx)
-			if err != nil {
-				return err
-			}
-			var out []string
-			switch args.What {
-			case "sa":
-				out = show.SAD(snap.SAs, args.Verbose)
-			case "flow":
-				out = show.Flows(snap.Policies, args.Verbose)
-			case "all":
-				var b strings.Builder
-				if err := show.All(&b, snap, args.Verbose); err != nil {
-					return err
-				}
-				out = []string{strings.TrimSuffix(b.String(), "\n")}
-			default:
-				return daemon.Bad("show %s: want sa, flow or all", args.What)
-			}
-			for _, line := range out {
-				if err := c.Send(line); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
-		"diff": {Handle: func(ctx context.Context, c *daemon.Call) error {
-			list, err := e.Diff(ctx)
-			if err != nil {
-				return err
-			}
-			return c.Send(list)
-		}},
-		"resync": {Changes: true, Handle: func(ctx context.Context, c *daemon.Call) error {
-			return e.Resync(ctx)
-		}},
-		"failover": {Changes: true, Handle: func(ctx context.Context, c *daemon.Call) error {
-			var args struct {
-				Group string `json:"group"`
-			}
-			if err := c.Decode(&args); err != nil {
-				return err
-			}
-			s, err := e.Status(ctx)
-			if err != nil {
-				return err
-			}
-			for _, g := range s.Groups {
-				if args.Group != "" && g.Name != args.Group {
-					continue
-				}
-				if g.Role != "MASTER" {
-					return fmt.Errorf("group %s: this node is %s, not MASTER", g.Name, g.Role)
-				}
-				return resign(ctx, g.Name)
-			}
-			return errors.New("no such group")
-		}},
-		"reload": {Changes: true, Handle: func(ctx context.Context, c *daemon.Call) error { return reload(ctx) }},
+		"status": ask(func(ctx context.Context, _ *daemon.Call) (any, error) { return k.status(ctx) }),
+		"peers": ask(func(context.Context, *daemon.Call) (any, error) {
+			return report.Peers{Peers: k.known(), Members: k.gossip()}, nil
+		}),
+		"check": ask(func(ctx context.Context, _ *daemon.Call) (any, error) {
+			s, err := k.status(ctx)
+			return s.Check, err
+		}),
+		"diff":     ask(k.diff),
+		"show":     {Handle: k.show},
+		"resync":   {Changes: true, Handle: k.resync},
+		"failover": {Changes: true, Handle: k.failover},
+		"reload":   {Changes: true, Handle: func(ctx context.Context, _ *daemon.Call) error { return k.reload(ctx) }},
 	}
 }
 
-// Known is a member that gossip tells of, perhaps without a session.
-type Known struct {
-	Node   string   `json:"node"`
-	Host   string   `json:"host"`
-	Alive  bool     `json:"alive"`
-	Direct bool     `json:"direct"`
-	Addrs  []string `json:"addresses"`
+func (k *control) status(ctx context.Context) (report.Status, error) {
+	s, err := k.eng.Status(ctx)
+	if err != nil {
+		return report.Status{}, err
+	}
+	host, _ := os.Hostname() // "" where there is none
+	out := report.Status{Status: s, Version: daemon.Version("sasyncd"), Host: host, Peers: k.known()}
+	out.Check = report.Check(s, out.Peers)
+	return out, nil
 }
 
-// Verdict is the answer to "would a failover work now?".
-type Verdict struct {
-	Fit     bool      `json:"fit"`
-	Summary string    `json:"summary"`
-	Reasons []Problem `json:"reasons"`
+// known is what is known of the peers of the configuration. One file may serve
+// all nodes, so this node may be among them: it is left out.
+func (k *control) known() []report.Peer {
+	out := []report.Peer{}
+	own := k.own()
+	for _, st := range k.peers.Status() {
+		if st.Session == nil && len(st.Addrs) > 0 && !slices.ContainsFunc(st.Addrs, func(a netip.AddrPort) bool { return !own[bareAddr(a.Addr())] }) {
+			continue
+		}
+		p := report.Peer{Name: st.Name, Addresses: []string{}}
+		for _, a := range st.Addrs {
+			p.Addresses = append(p.Addresses, a.String())
+		}
+		if !st.Node.IsZero() {
+			p.Node = st.Node.String()
+		}
+		if st.Session != nil {
+			stats := st.Session.Stats()
+			p.Connected, p.Since, p.Kernel, p.RTT = true, stats.Since, st.Session.Hello().Kernel, stats.RTT.Seconds()
+		} else if st.Trouble != (peer.Reason{}) {
+			p.Trouble = st.Trouble.String()
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
-// Problem is one reason why it would not, and what to do.
-type Problem struct {
-	What   string `json:"what"`
-	Remedy string `json:"remedy"`
+func bareAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// ownAddrs returns the addresses of this machine; none if they cannot be read.
+func ownAddrs() map[netip.Addr]bool {
+	out := make(map[netip.Addr]bool)
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return out
+	}
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out[bareAddr(p.Addr())] = true
+		}
+	}
+	return out
 }
 
-// Check judges a status.
-func Check(s engine.Status) Verdict {
-	v := Verdict{Reasons: []Problem{}}
-	add := func(what, remedy string) { v.Reasons = append(v.Reasons, Problem{what, remedy}) }
-	if len(s.Members) == 0 {
-		add("no peer is connected", "see the log of both nodes: address, port 500, shared key, firewall")
+func (k *control) gossip() []report.Member {
+	out := []report.Member{}
+	for _, m := range k.members.Known() {
+		addrs := m.Claim.Addrs
+		if addrs == nil {
+			addrs = []string{}
+		}
+		out = append(out, report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: addrs})
 	}
-	for _, g := range s.Groups {
-		name := "group " + g.Name + ": "
-		switch g.Role {
-		case "MASTER":
-			fit := 0
-			for _, st := range g.Standbys {
-				if st.Complete {
-					fit++
-				} else {
-					add(name+"standby "+st.Peer+" is still receiving a snapshot", "wait for it")
-				}
-				if st.Lag > 5 {
-					add(fmt.Sprintf("%sstandby %s is %.1f s behind", name, st.Peer, st.Lag), "check the load of that node and the sync link")
-				}
-			}
-			if fit == 0 && len(g.Standbys) == 0 && len(s.Members) > 0 {
-				add(name+"no standby follows", "see `sasyncctl status` on the peer: is its role BACKUP and its group name the same?")
-			}
-		case "BACKUP":
-			if !g.InSync {
-				add(name+"this node is not in sync: "+g.Why, "wait, or see why no peer is MASTER")
-			}
-		default:
-			add(name+"the role is not known", "is carpd running, and is "+g.Name+" one of its instances?")
-		}
-		switch {
-		case g.Refused > 0 && g.Keying.Driver == "strongswan-ha":
-			add(fmt.Sprintf("%s%d SAs in use have not been replicated by charon", name, g.Refused), "see its log, and that of the MASTER's")
-		case g.Refused > 0:
-			add(fmt.Sprintf("%s%d items are refused by this kernel", name, g.Refused), "see the log: usually a missing algorithm module")
-		}
-		if g.Uncovered > 0 {
-			add(fmt.Sprintf("%s%d SAs cannot be kept ahead of the master", name, g.Uncovered), "rekey them")
-		}
-		v.Reasons = append(v.Reasons, keyingProblems(g)...)
-		for _, p := range g.Peers {
-			if g.Role == "MASTER" && p.Role == "MASTER" {
-				add(name+p.Peer+" is MASTER too", "the election is split: check the links that carry the advertisements")
-			}
+	return out
+}
+
+// peerArg are the arguments of verbs about a peer.
+type peerArg struct {
+	Group string `json:"group"`
+	Peer  string `json:"peer"`
+}
+
+// peerNamed returns the name that the configuration has for a peer: what an
+// operator gives is that name, one of its addresses, or the first 8 digits or
+// more of its node id. "" stays "".
+func (k *control) peerNamed(operand string) (string, error) {
+	if operand == "" {
+		return "", nil
+	}
+	var names []string
+	var found []string
+	addr, addrErr := netip.ParseAddr(operand)
+	for _, st := range k.peers.Status() {
+		names = append(names, st.Name)
+		byAddr := addrErr == nil && slices.ContainsFunc(st.Addrs, func(a netip.AddrPort) bool { return bareAddr(a.Addr()) == bareAddr(addr) })
+		byNode := len(operand) >= 8 && !st.Node.IsZero() && strings.HasPrefix(st.Node.String(), strings.ToLower(operand))
+		if st.Name == operand || byAddr || byNode {
+			found = append(found, st.Name)
 		}
 	}
-	v.Fit = len(v.Reasons) == 0
-	v.Summary = "a failover would work"
-	if !v.Fit {
-		v.Summary = "a failover would not work"
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return "", daemon.Bad("%s is no peer of the configuration: want one of %s, another address of one, or at least 8 digits of its node id", operand, strings.Join(names, ", "))
 	}
-	return v
+	return "", daemon.Bad("%s could be %s", operand, strings.Join(found, " or "))
+}
+
+func (k *control) diff(ctx context.Context, c *daemon.Call) (any, error) {
+	var args peerArg
+	if err := c.Decode(&args); err != nil {
+		return nil, err
+	}
+	name, err := k.peerNamed(args.Peer)
+	if err != nil {
+		return nil, err
+	}
+	out := report.Diff{Peer: name}
+	if name == "" {
+		out.Differences, err = k.eng.Diff(ctx)
+	} else {
+		out.Differences, err = k.eng.Compare(ctx, name)
+	}
+	return out, err
+}
+
+func (k *control) show(ctx context.Context, c *daemon.Call) error {
+	args := struct {
+		What    string `json:"what"`
+		Verbose bool   `json:"verbose"`
+	}{What: "all"}
+	if err := c.Decode(&args); err != nil {
+		return err
+	}
+	snap, err := k.eng.Show(ctx)
+	if err != nil {
+		return err
+	}
+	var out []string
+	switch args.What {
+	case "sa":
+		out = show.SAD(snap.SAs, args.Verbose)
+	case "flow":
+		out = show.Flows(snap.Policies, args.Verbose)
+	case "all":
+		var b strings.Builder
+		if err := show.All(&b, snap, args.Verbose); err != nil {
+			return err
+		}
+		out = []string{strings.TrimSuffix(b.String(), "\n")}
+	default:
+		return daemon.Bad("show %s: want sa, flow or all", args.What)
+	}
+	for _, line := range out {
+		if err := c.Send(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refusal turns a refusal of the engine into words with a remedy.
+func refusal(err error) error {
+	var r *engine.Refusal
+	if errors.As(err, &r) {
+		return fmt.Errorf("%s %s\n  remedy: %s", r.Peer, r.Reason, r.Remedy)
+	}
+	return err
 }

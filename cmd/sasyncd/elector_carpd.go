@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type carpdElector struct {
 	frozenTo time.Time
 	lost     string
 }
+
+var _ engine.Director = (*carpdElector)(nil)
 
 // Names that the two daemons know each other by.
 const clientName = "sasyncd"
@@ -205,6 +208,49 @@ func (e *carpdElector) HandOver(ctx context.Context, name string) error {
 		return fmt.Errorf("carpd has not said which of its groups moves %s", name)
 	}
 	return e.client.Resign(ctx, group, "operator", 0)
+}
+
+// HoldBack implements engine.Director.
+func (e *carpdElector) HoldBack(name string, d time.Duration, reason string, done func(error)) {
+	e.direct(name, done, func(ctx context.Context, group string) error { return e.client.HoldBack(ctx, group, reason, d) })
+}
+
+// Able implements engine.Director: carpd must be BACKUP, undemoted, and without
+// a reason of its own not to take over.
+func (e *carpdElector) Able(name string, done func(error)) {
+	e.direct(name, done, func(ctx context.Context, group string) error {
+		g, err := e.client.Status(ctx, group)
+		switch {
+		case err != nil:
+			return err
+		case g.State != api.StateBackup:
+			return fmt.Errorf("carpd is %s in group %s", strings.ToUpper(g.State), group)
+		case g.Blocked != "":
+			return fmt.Errorf("carpd would not take over: %s", g.Blocked)
+		case g.Demotion != 0:
+			var why []string
+			for _, d := range g.Demotions {
+				why = append(why, d.ID)
+			}
+			return fmt.Errorf("carpd is demoted by %d (%s): it would not stay master", g.Demotion, strings.Join(why, ", "))
+		}
+		return nil
+	})
+}
+
+// direct asks carpd about the group that moves an instance.
+func (e *carpdElector) direct(name string, done func(error), f func(context.Context, string) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	group := e.groups[name]
+	if group == "" {
+		go done(fmt.Errorf("carpd has not said which of its groups moves %s", name))
+		return
+	}
+	e.later(func(ctx context.Context) error {
+		done(f(ctx, group))
+		return nil
+	})
 }
 
 // splitHold is how long a node that yielded in a split does not contend.

@@ -99,16 +99,3 @@ func (ds daemons) Status(group string) engine.KeyingStatus {
 	}
 	return k
 }
-
-// keyingProblems is what `check` says about a group's IKE daemon.
-func keyingProblems(g engine.GroupStatus) []Problem {
-	var out []Problem
-	name := "group " + g.Name + ": "
-	if k := g.Keying; k.Error != "" {
-		out = append(out, Problem{name + "ike daemon is " + k.State + ": " + k.Error, "see the log of the ike daemon"})
-	}
-	for _, l := range g.Keying.Lint {
-		out = append(out, Problem{name + l[0], l[1]})
-	}
-	return out
-}

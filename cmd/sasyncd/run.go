@@ -17,6 +17,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -64,7 +65,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		return nil, err
 	}
 	state := daemon.OpenState(c.StateDir, log)
-	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
+	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Caps: wire.Caps, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
 		Kernel: kernel.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
 
 	el := electorOf(c, log)
@@ -109,7 +110,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 		daemon.NewTask("elector", el.Run),
 		daemon.NewTask("encapsulation port", watched.hold(port, log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
-		daemon.NewControlServer(c.Socket, log, verbs(eng, ss.members, el.HandOver, reload)),
+		daemon.NewControlServer(c.Socket, log, (&control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}).verbs()),
 	}
 	tasks = append(tasks, ike.tasks()...)
 	if c.Metrics.IsValid() {
@@ -126,7 +127,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) (*daemon.Process, 
 			if err != nil {
 				return err
 			}
-			if v := Check(s); !v.Fit {
+			if v := report.Check(s, nil); !v.Fit {
 				return fmt.Errorf("%s: %s", v.Summary, v.Reasons[0].What)
 			}
 			return nil

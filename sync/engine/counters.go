@@ -117,6 +117,11 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, epoch uint64, 
 		c.Used = true
 		c.UseAge += passed
 		c.OSeq, c.Seq = max(c.OSeq, e.OSeq), max(c.Seq, e.Seq)
+		if moved := e.Packets - c.Packets; e.Packets > c.Packets && c.Dir == sadb.DirIn {
+			r.in += moved
+		} else if e.Packets > c.Packets {
+			r.out += moved
+		}
 		c.Bytes, c.Packets, c.Bitmap = e.Bytes, e.Packets, nil
 		if c.Packets > w.sa.Packets {
 			w.moved = now

@@ -8,13 +8,15 @@ import (
 )
 
 // Difference is one item in which this node's kernel differs from what its
-// group's master published. It holds no keys.
+// group's master published, or from a peer's kernel. It holds no keys.
 type Difference struct {
 	Group string `json:"group"`
-	// How is "missing" (published, not in this kernel), "extra" (in this
-	// kernel, not published) or "differs".
+	// How is "missing" (published or with the peer, not in this kernel), "extra"
+	// (in this kernel only) or "differs".
 	How  string `json:"how"`
 	Item string `json:"item"`
+	// Fields says in what it differs, when a peer was asked.
+	Fields []FieldDifference `json:"fields,omitempty"`
 }
 
 // Diff compares this node's kernel with what was published: on a standby by
@@ -36,7 +38,7 @@ func (e *Engine) Diff(ctx context.Context) ([]Difference, error) {
 
 func (g *group) diff(snap *sadb.Snapshot) []Difference {
 	var out []Difference
-	add := func(how, item string) { out = append(out, Difference{g.name, how, item}) }
+	add := func(how, item string) { out = append(out, Difference{Group: g.name, How: how, Item: item}) }
 	sas, policies := g.published()
 	for _, sa := range snap.SAs {
 		want, ok := sas[sa.Key]

@@ -13,11 +13,13 @@
 // standby's desired and actual state; counters.go has its arithmetic), holdback
 // (deletions that wait), sums (digest.go, the audit of the stream). role.go
 // follows the election, master.go the kernel of a MASTER, members.go and
-// stream.go speak with the peers, tail.go and split.go are for the hard cases.
+// stream.go speak with the peers, tail.go and split.go are for the hard cases,
+// compare.go and succession.go for what operators ask.
 package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -130,6 +132,10 @@ type Engine struct {
 	stats      Counts
 	told       atomic.Pointer[[]wire.GroupState] // as of the last event
 	wallOffset time.Duration                     // of the wall clock against the monotonic one
+
+	ended     chan struct{}        // closed when Run has returned
+	questions map[uint32]*question // to peers, by token
+	lastToken uint32
 }
 
 type dumpResult struct {
@@ -145,9 +151,12 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 		start:   time.Now(),
 		groups:  make(map[string]*group),
 		members: make(map[Session]*member),
-		dumps:   make(chan dumpResult, 1),
-		calls:   make(chan func()),
-		ready:   make(chan struct{}),
+
+		questions: make(map[uint32]*question),
+		ended:     make(chan struct{}),
+		dumps:     make(chan dumpResult, 1),
+		calls:     make(chan func()),
+		ready:     make(chan struct{}),
 	}
 	if e.cfg.Wall == nil {
 		e.cfg.Wall = time.Now
@@ -173,6 +182,7 @@ func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
 // Run serves until ctx ends. It leaves the kernel as it is.
 func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.ended)
 	events, err := e.kernel.Watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch the kernel's tables: %w", err)
@@ -215,6 +225,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
+// errEnded is the answer of an engine that does not run any more.
+var errEnded = errors.New("sasyncd is ending")
+
 // do runs f on the engine's goroutine and waits for it.
 func (e *Engine) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
@@ -224,6 +237,8 @@ func (e *Engine) do(ctx context.Context, f func()) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-e.ended:
+		return errEnded
 	}
 }
 
@@ -404,10 +419,26 @@ func (e *Engine) kernelError(g *group, op sadb.Op, err error) {
 
 // Counts are totals since the start, for metrics and status.
 type Counts struct {
-	Dumps, DumpErrors, KernelErrors, Resyncs, Repairs     uint64
-	SnapshotsSent, SnapshotsReceived, Resumes, CutOffs    uint64
-	RecordsSent, RecordsReceived, CountersSent, Takeovers uint64
-	SplitsSeen, SplitJumps, HeldDeletes, DroppedDeletes   uint64
-	DigestMismatches, TailRecords, Collected, Reinserted  uint64
-	DumpTime                                              time.Duration
+	Dumps             uint64        `json:"dumps"`
+	DumpErrors        uint64        `json:"dump_errors"`
+	DumpTime          time.Duration `json:"dump_ns"` // of the last one
+	KernelErrors      uint64        `json:"kernel_errors"`
+	Resyncs           uint64        `json:"netlink_overruns"`
+	Repairs           uint64        `json:"repairs"`
+	SnapshotsSent     uint64        `json:"snapshots_sent"`
+	SnapshotsReceived uint64        `json:"snapshots_received"`
+	Resumes           uint64        `json:"resumes"`
+	CutOffs           uint64        `json:"cutoffs"`
+	RecordsSent       uint64        `json:"records_sent"`
+	RecordsReceived   uint64        `json:"records_received"`
+	CountersSent      uint64        `json:"counters_sent"`
+	Takeovers         uint64        `json:"takeovers"`
+	SplitsSeen        uint64        `json:"two_masters"`
+	SplitJumps        uint64        `json:"split_jumps"`
+	HeldDeletes       uint64        `json:"held_deletes"`
+	DroppedDeletes    uint64        `json:"dropped_deletes"`
+	DigestMismatches  uint64        `json:"digest_mismatches"`
+	TailRecords       uint64        `json:"tail_records"`
+	Collected         uint64        `json:"collected_sas"`
+	Reinserted        uint64        `json:"reinserted_sas"`
 }

@@ -62,6 +62,24 @@ type group struct {
 	// handedAt is when this node last handed over: its successor is master a
 	// moment before the election has told this node that it no longer is.
 	handedAt time.Time
+
+	// successor is to whom alone this MASTER hands over until successorTo;
+	// holdsFor the master for whose hand-over to another this node holds back.
+	successor   wire.NodeID
+	successorTo time.Time
+	holdsFor    wire.NodeID
+
+	// What the last failover is measured by: when this node was fenced for a
+	// hand-over and which term it gave up, when it was told to take over, and
+	// when and from whom a master's stream was last heard.
+	fencedAt   time.Time
+	gaveTerm   uint64
+	handoverAt time.Time
+	heardAt    time.Time
+	heardFrom  string
+	last       *Failover
+
+	expected uint64 // records of the snapshot that is received
 }
 
 func newGroup(gc GroupConfig, cfg Config) *group {

@@ -18,6 +18,8 @@ type member struct {
 	streams map[uint32]*group // streams we receive from it, by handle
 	since   time.Time
 	nextOut uint32 // handle of the last stream that we send to it
+	// inventory: a question of its is being answered.
+	inventory bool
 }
 
 // membership is what is known of one group on one member.
@@ -89,6 +91,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 			return
 		}
 		delete(e.members, ev.Session)
+		e.unanswered(m)
 		for _, g := range e.order {
 			if g.from == m {
 				g.from, g.contactLost = nil, time.Now()
@@ -124,6 +127,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	case *wire.SnapBegin:
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
 			g.rcv.begin(msg.ID, msg.Seq)
+			g.expected = uint64(msg.SAs) + uint64(msg.Policies)
 			return true
 		})
 	case *wire.Batch:
@@ -137,9 +141,9 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		if g := e.receiving(m, msg.Stream); g != nil {
 			e.exec(ctx, g, g.rcv.end(msg.Seq))
 			e.stats.SnapshotsReceived++
-			sas, policies, refused, _ := g.rcv.counts()
+			refused, _ := g.rcv.lost()
 			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.pos.Term,
-				"sas", sas, "policies", policies, "refused", refused)
+				"sas", len(g.rcv.want), "policies", len(g.rcv.wantPolicy), "refused", refused)
 			e.ack(m, g, msg.Stream)
 			e.tellReadiness(g, time.Now())
 		}
@@ -166,6 +170,14 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			e.stats.Repairs += uint64(countRepairs(ops))
 			e.exec(ctx, g, ops)
 		}
+	case *wire.Compare:
+		e.compared(ctx, m, msg)
+	case *wire.Inventory:
+		e.answered(m, msg.Token, msg)
+	case *wire.Succession:
+		e.succeed(ctx, m, msg)
+	case *wire.Consent:
+		e.answered(m, msg.Token, msg)
 	case *wire.Gossip, *wire.Unknown:
 	default:
 		e.refuse(m, "unexpected "+msg.Type().String()+" message")
@@ -185,6 +197,7 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		m.groups[gs.Name] = ms
 	}
 	ms.state = gs
+	e.succeeded(m, g, gs, time.Now())
 	if gs.Term > g.term && g.role != wire.RoleMaster {
 		g.term = gs.Term
 	}
@@ -273,6 +286,7 @@ func (e *Engine) receiving(m *member, handle uint32) *group {
 	if g == nil || g.role == wire.RoleMaster || g.preparing || g.from != m {
 		return nil
 	}
+	g.heardAt, g.heardFrom = time.Now(), m.session.Peer()
 	return g
 }
 
@@ -312,6 +326,7 @@ func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 	if g == nil || g.role == wire.RoleMaster || g.from != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
 		return
 	}
+	g.handoverAt = time.Now()
 	e.log.Info("master hands over", "group", g.name, "peer", m.session.Peer(), "term", h.Term)
 	e.elector.Takeover(g.name, h.Term)
 }

@@ -23,6 +23,23 @@ type publisher struct {
 	lastHandle uint32
 	journal    journal
 	sums       sums
+
+	// out and in count the packets of all SAs; outs is what out was when the last
+	// epochs began, by number.
+	out, in uint64
+	outs    [outEpochs]uint64
+}
+
+// outEpochs is for how many readings it is remembered what had been sent.
+const outEpochs = 64
+
+// outAt returns what had been sent when an epoch was collected, or at the oldest
+// one that is remembered.
+func (p *publisher) outAt(epoch uint64) uint64 {
+	if epoch+outEpochs <= p.epoch {
+		epoch = p.epoch - outEpochs + 1
+	}
+	return p.outs[epoch%outEpochs]
 }
 
 // pubSA is one published SA.
@@ -201,6 +218,13 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, sa *sadb.SA) {
 		e.moved = p.epoch
 		e.heard = now
 	}
+	if d := c.Packets - old.Packets; c.Packets < old.Packets {
+		// Another SA, or one that was reset: nothing is known of the difference.
+	} else if sa.Dir == sadb.DirIn {
+		p.in += d
+	} else {
+		p.out += d
+	}
 	sa.Counters = c
 	e.sa = sa
 	e.age(now)
@@ -299,6 +323,7 @@ func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([
 			gone.policies = append(gone.policies, k)
 		}
 	}
+	p.outs[p.epoch%outEpochs] = p.out
 	return recs, gone
 }
 

@@ -47,6 +47,7 @@ type receiver struct {
 	havePolicy map[sadb.PolicyKey]wire.Sum
 	sums       sums    // over what is wanted
 	tail       journal // the last deltas, for a new master that lacks them
+	out, in    uint64  // packets of all SAs, from the master's counters
 }
 
 type wantSA struct {
@@ -447,9 +448,9 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 	return nil, unknown
 }
 
-// counts returns how many items are wanted, and how many of them the kernel
-// refused or cannot be used after a takeover.
-func (r *receiver) counts() (sas, policies, refused, uncovered int) {
+// lost returns how many of the items that are wanted the kernel refused, or cannot
+// be used after a takeover.
+func (r *receiver) lost() (refused, uncovered int) {
 	for _, w := range r.want {
 		// What an IKE daemon that replicates by itself has left behind on the
 		// master is no loss: see lateUse.
@@ -465,7 +466,22 @@ func (r *receiver) counts() (sas, policies, refused, uncovered int) {
 			refused++
 		}
 	}
-	return len(r.want), len(r.wantPolicy), refused, uncovered
+	return refused, uncovered
+}
+
+// lead returns how far the kernel's outbound counters are ahead of the master's
+// last word, in packets and in seconds at the SA's highest rate, for the SA whose
+// seconds are the fewest. Without traffic both are 0.
+func (r *receiver) lead() (packets uint64, seconds float64) {
+	for k, w := range r.want {
+		h, ok := r.have[k]
+		if peak := w.rate.Peak(); ok && w.sa.Dir != sadb.DirIn && peak > 0 && h.oseq > w.sa.OSeq {
+			if s := float64(h.oseq-w.sa.OSeq) / peak; seconds == 0 || s < seconds {
+				packets, seconds = h.oseq-w.sa.OSeq, s
+			}
+		}
+	}
+	return packets, seconds
 }
 
 // inherit takes over what this node published itself as master, so that an

@@ -60,7 +60,7 @@ func TestUncoveredSAIsNotUsed(t *testing.T) {
 	if len(s.k.sas) != 0 {
 		t.Error("an SA without room for the margin was installed")
 	}
-	if _, _, _, uncovered := s.r.counts(); uncovered != 1 {
+	if _, uncovered := s.r.lost(); uncovered != 1 {
 		t.Errorf("%d uncovered SAs reported, want 1", uncovered)
 	}
 	// One that runs out while it is installed is withdrawn.
@@ -171,7 +171,7 @@ func TestUnknownAttributes(t *testing.T) {
 		sa := outbound(1)
 		sa.Unknown = []sadb.Attr{{Type: 99, Data: []byte{1, 2}}}
 		s.put(sa, 1)
-		_, _, refused, _ := s.r.counts()
+		refused, _ := s.r.lost()
 		if got := s.k.sas[sa.Key] != nil; got != alike || (refused == 0) != alike {
 			t.Errorf("like kernels %v: installed %v, %d refused", alike, got, refused)
 		}

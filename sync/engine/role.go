@@ -34,7 +34,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		}
 	case ElectorCancel:
 		g.preparing = false
-		g.handover = nil
+		g.handover, g.fencedAt = nil, time.Time{}
 		e.tellKeying(g)
 		if g.role != wire.RoleMaster {
 			e.follow(g, true)
@@ -74,6 +74,7 @@ func (e *Engine) prepareMaster(g *group, term uint64) {
 // The answer to the election waits for a complete standby's acknowledgement,
 // or for the limit.
 func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
+	g.gaveUp(time.Now(), term)
 	h := &handover{term: term}
 	e.silence(ctx, g, h)
 	if g.pub == nil {
@@ -101,7 +102,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 	}
 	for _, m := range e.sorted() {
 		ms := m.groups[g.name]
-		if ms == nil || ms.out == nil || ms.out.cursor != nil || !ms.out.snapDone || !ms.state.InSync {
+		if ms == nil || ms.out == nil || ms.out.cursor != nil || !ms.out.snapDone || !ms.state.InSync || g.directed(m, now) {
 			continue
 		}
 		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {
@@ -148,6 +149,9 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	}
 	switch {
 	case ev.Role == wire.RoleMaster && (old != wire.RoleMaster || oldTerm != g.term):
+		if old != ev.Role {
+			e.tookOver(g, time.Now(), ev.Reason)
+		}
 		g.role = ev.Role
 		e.becomeMaster(ctx, g)
 	case ev.Role != wire.RoleMaster && old == wire.RoleMaster:

@@ -32,6 +32,7 @@ type world struct {
 	// simGroup.
 	forward bool
 	more    []GroupConfig
+	caps    uint64 // that all nodes claim
 }
 
 type lockedLog struct {
@@ -64,7 +65,7 @@ const simGroup = "carp1"
 var simVIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
 func newWorld(t *testing.T, n int) *world {
-	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true}
+	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true, caps: wire.Caps}
 	for i := range n {
 		w.nodes = append(w.nodes, &simNode{w: w, i: i, kernel: newSimKernel()})
 	}
@@ -126,6 +127,8 @@ type simElector struct {
 	takeover []uint64
 	resigned []string
 	ready    map[string]Readiness
+	held     []time.Duration // leases asked for, 0 ends one
+	unable   error           // what Able and HoldBack answer
 }
 
 func (e *simElector) Events() <-chan ElectorEvent { return e.events }
@@ -139,6 +142,31 @@ func (e *simElector) Takeover(_ string, t uint64) {
 	e.mu.Lock()
 	e.takeover = append(e.takeover, t)
 	e.mu.Unlock()
+}
+
+// HoldBack and Able make it a Director.
+func (e *simElector) HoldBack(_ string, d time.Duration, _ string, done func(error)) {
+	e.mu.Lock()
+	e.held = append(e.held, d)
+	e.mu.Unlock()
+	e.Able("", done)
+}
+
+func (e *simElector) Able(_ string, done func(error)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	go done(e.unable)
+}
+
+func (e *simElector) refuse(why error) { e.mu.Lock(); e.unable = why; e.mu.Unlock() }
+
+// leases returns and forgets the leases that were asked for.
+func (e *simElector) leases() []time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.held
+	e.held = nil
+	return l
 }
 
 // takeovers returns and forgets the terms of which a take-over was ordered.
@@ -211,7 +239,7 @@ func (w *world) connect(i, j int) {
 	sa.peer, sb.peer = sb, sa
 	w.links[[2]int{min(i, j), max(i, j)}] = &simLink{sa, sb}
 	for _, s := range []*simSession{sa, sb} {
-		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Groups: s.from.engine.Groups()}}
+		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Caps: w.caps, Groups: s.from.engine.Groups()}}
 		go s.deliver()
 	}
 	synctest.Wait()

@@ -44,6 +44,34 @@ type GroupStatus struct {
 	Standbys   []StandbyStatus  `json:"standbys"`
 	Peers      []GroupPeerState `json:"peers"`
 	Keying     KeyingStatus     `json:"keying"`
+	// MarginESN and MarginLegacy are the smallest forward margins in packets, for
+	// SAs with numbers of 64 and of 32 bits. On a standby, LeadPackets is how far
+	// the kernel's outbound counters are ahead of the master's where that is least
+	// for its rate, and LeadSeconds how long that lasts at the SA's highest rate;
+	// both 0 while no SA carries traffic.
+	MarginESN    uint64  `json:"margin_esn_packets"`
+	MarginLegacy uint64  `json:"margin_32bit_packets"`
+	LeadPackets  uint64  `json:"lead_packets"`
+	LeadSeconds  float64 `json:"lead_seconds"`
+	// PacketsOut and PacketsIn count what the group's SAs carried since the role
+	// was taken, as far as the master's counters are known here.
+	PacketsOut uint64 `json:"packets_out"`
+	PacketsIn  uint64 `json:"packets_in"`
+	// Following is the peer whose stream this standby receives, "" if none.
+	Following string `json:"following"`
+	// Complete: a whole snapshot of some master is installed, or this is one.
+	Complete bool `json:"complete"`
+	// Snapshot is one that is being received.
+	Snapshot *Progress `json:"snapshot,omitempty"`
+	// LastFailover is the last change of master that this node took part in.
+	LastFailover *Failover `json:"last_failover,omitempty"`
+}
+
+// Progress is how far a snapshot has come. Of is an estimate.
+type Progress struct {
+	Peer string `json:"peer"`
+	Done uint64 `json:"done"`
+	Of   uint64 `json:"of"`
 }
 
 // StandbyStatus is one standby of a group of which this node is MASTER.
@@ -53,6 +81,16 @@ type StandbyStatus struct {
 	Unacked  uint64  `json:"unacked_records"`
 	Lag      float64 `json:"lag_seconds"`
 	Epochs   uint64  `json:"unacked_counter_epochs"`
+	// LagPackets are the packets sent on the group's SAs that the standby does not
+	// know of, as of the last reading of the counters; the margin is above them.
+	LagPackets uint64 `json:"lag_packets"`
+	InSync     bool   `json:"in_sync"` // by the standby's own word
+	// Queued are the bytes that wait for the peer; Records and Counters what was
+	// sent to it on the present stream.
+	Queued   int       `json:"queued_bytes"`
+	Records  uint64    `json:"records_sent"`
+	Counters uint64    `json:"counters_sent"`
+	Snapshot *Progress `json:"snapshot,omitempty"` // while one is sent
 }
 
 // GroupPeerState is what a member says of a group.
@@ -71,10 +109,16 @@ type MemberStatus struct {
 	Since  time.Time `json:"since"`
 }
 
-// Status returns a picture of the engine.
-func (e *Engine) Status(ctx context.Context) (Status, error) {
-	var s Status
-	err := e.do(ctx, func() { s = e.status(time.Now()) })
+// Status returns a picture of the engine. It takes the engine's time in proportion
+// to the number of SAs.
+func (e *Engine) Status(ctx context.Context) (Status, error) { return e.look(ctx, true) }
+
+// Glance is Status without what takes time: Refused, Uncovered and the lead are
+// left out. It may be called often, also during a change of role.
+func (e *Engine) Glance(ctx context.Context) (Status, error) { return e.look(ctx, false) }
+
+func (e *Engine) look(ctx context.Context, whole bool) (s Status, err error) {
+	err = e.do(ctx, func() { s = e.status(time.Now(), whole) })
 	return s, err
 }
 
@@ -103,20 +147,35 @@ func (e *Engine) tellGroups() {
 	e.told.Store(&out)
 }
 
-func (e *Engine) status(now time.Time) Status {
-	s := Status{Node: e.cfg.Node.String(), Counts: e.stats}
+func (e *Engine) status(now time.Time, whole bool) Status {
+	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Groups: []GroupStatus{}, Members: []MemberStatus{}}
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
 			Kernel: m.hello.Kernel, Since: m.since})
 	}
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
-			VIPs: g.vips, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded}
+			VIPs: append([]netip.Addr{}, g.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{}, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded,
+			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last}
 		if g.pub != nil {
 			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
+			gs.PacketsOut, gs.PacketsIn = g.pub.out, g.pub.in
+			gs.Complete = true
 		} else {
-			gs.SAs, gs.Policies, gs.Refused, gs.Uncovered = g.rcv.counts()
+			gs.SAs, gs.Policies = len(g.rcv.want), len(g.rcv.wantPolicy)
+			if whole {
+				gs.Refused, gs.Uncovered = g.rcv.lost()
+				gs.LeadPackets, gs.LeadSeconds = g.rcv.lead()
+			}
 			gs.Seq = g.rcv.pos.Seq
+			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
+			gs.Complete = g.rcv.pos.Complete && !g.rcv.inSnap
+			if g.from != nil {
+				gs.Following = g.from.session.Peer()
+			}
+			if g.rcv.inSnap && g.from != nil {
+				gs.Snapshot = &Progress{g.from.session.Peer(), g.rcv.applied, g.expected}
+			}
 			if !g.rcv.counters.IsZero() {
 				gs.CounterAge = now.Sub(g.rcv.counters).Seconds()
 			}
@@ -129,7 +188,9 @@ func (e *Engine) status(now time.Time) Status {
 			gs.Peers = append(gs.Peers, GroupPeerState{Peer: m.session.Peer(),
 				Role: ms.state.Role.String(), Term: ms.state.Term, InSync: ms.state.InSync})
 			if ms.out != nil && g.pub != nil {
-				gs.Standbys = append(gs.Standbys, g.standby(m, ms.out, now))
+				st := g.standby(m, ms.out, now)
+				st.InSync = ms.state.InSync
+				gs.Standbys = append(gs.Standbys, st)
 			}
 		}
 		if e.cfg.Keying != nil {
@@ -144,8 +205,11 @@ func (e *Engine) status(now time.Time) Status {
 // delta that it has not acknowledged, or of the counters it holds.
 func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus {
 	st := StandbyStatus{Peer: m.session.Peer(), Complete: out.snapDone,
-		Unacked: g.pub.seq - out.ackSeq, Epochs: g.pub.epoch - out.ackEpoch}
+		Unacked: g.pub.seq - out.ackSeq, Epochs: g.pub.epoch - out.ackEpoch,
+		LagPackets: g.pub.out - g.pub.outAt(out.ackEpoch), Queued: m.session.Queued(),
+		Records: uint64(out.sent), Counters: out.counters}
 	if !out.snapDone {
+		st.Snapshot = &Progress{st.Peer, uint64(out.acked), uint64(out.snapSAs) + uint64(out.snapPols)}
 		st.Lag = now.Sub(out.began).Seconds()
 	} else if tail, ok := g.pub.journal.since(out.ackSeq, g.pub.seq); ok && len(tail) > 0 {
 		st.Lag = now.Sub(tail[0].at).Seconds()
@@ -187,16 +251,4 @@ func (e *Engine) Show(ctx context.Context) (*sadb.Snapshot, error) {
 		}
 	}
 	return out, nil
-}
-
-// Resync makes this node ask for whole snapshots of the groups that it follows.
-func (e *Engine) Resync(ctx context.Context) error {
-	return e.do(ctx, func() {
-		for _, g := range e.order {
-			if g.role != wire.RoleMaster {
-				g.rcv.pos.Complete = false
-				e.follow(g, true)
-			}
-		}
-	})
 }

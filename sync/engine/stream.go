@@ -23,6 +23,7 @@ type outStream struct {
 	snapshot          bool
 	snapSAs, snapPols uint32
 	digestAt          time.Time
+	counters          uint64 // entries sent
 }
 
 // snapWindow is how many records of a snapshot may be unacknowledged, so that
@@ -47,9 +48,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 		e.send(m, &wire.State{GroupState: g.state()}) // also says that this is all
 		return
 	}
-	m.nextOut++
-	out := &outStream{handle: m.nextOut, began: time.Now(), ackAt: time.Now()}
-	ms.out = out
+	out := m.newStream(ms)
 	if req.Have.Complete && req.Have.StreamID == g.pub.stream {
 		if tail, ok := g.pub.journal.since(req.Have.Seq, g.pub.seq); ok {
 			e.stats.Resumes++
@@ -73,6 +72,18 @@ func (e *Engine) request(m *member, req *wire.Request) {
 			return
 		}
 	}
+	e.sendSnapshot(g, m, out)
+}
+
+// newStream begins a stream to a member; a former one is over.
+func (m *member) newStream(ms *membership) *outStream {
+	m.nextOut++
+	ms.out = &outStream{handle: m.nextOut, began: time.Now(), ackAt: time.Now()}
+	return ms.out
+}
+
+// sendSnapshot sends all there is.
+func (e *Engine) sendSnapshot(g *group, m *member, out *outStream) {
 	e.stats.SnapshotsSent++
 	out.snapshot = true
 	out.cursor = g.pub.snapshot()
@@ -159,6 +170,7 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 	slices.SortFunc(entries, func(a, b wire.CounterEntry) int { return int(int64(a.Handle) - int64(b.Handle)) })
 	out.sentEpoch = g.pub.epoch
 	e.stats.CountersSent += uint64(len(entries))
+	out.counters += uint64(len(entries))
 	// An empty message still says that the master is alive and idle.
 	for first := true; first || len(entries) > 0; first = false {
 		n := min(len(entries), counterBatch)

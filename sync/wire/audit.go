@@ -83,31 +83,12 @@ func (m *Digest) parseBody(r *reader) {
 
 func (m *BucketRequest) appendBody(b []byte) ([]byte, error) {
 	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, m.Stream), m.Of)
-	b = binary.AppendUvarint(b, uint64(len(m.Buckets)))
-	for i, v := range m.Buckets {
-		if i > 0 && v <= m.Buckets[i-1] || uint32(v) >= m.Of {
-			return b, errOrder
-		}
-		b = binary.BigEndian.AppendUint16(b, v)
-	}
-	return b, nil
+	return appendBucketList(b, m.Of, m.Buckets)
 }
 
 func (m *BucketRequest) parseBody(r *reader) {
 	m.Stream, m.Of = r.u32("stream"), r.u32("number of buckets")
-	n := r.count(2, "buckets")
-	if r.err != nil {
-		return
-	}
-	m.Buckets = list[uint16](n)
-	for i := range m.Buckets {
-		v := r.u16("bucket")
-		if i > 0 && v <= m.Buckets[i-1] || uint32(v) >= m.Of {
-			r.fail("bucket %d of %d: %w", v, m.Of, errOrder)
-			return
-		}
-		m.Buckets[i] = v
-	}
+	m.Buckets = r.bucketList(m.Of)
 }
 
 func (m *BucketItems) appendBody(b []byte) ([]byte, error) {

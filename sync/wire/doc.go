@@ -51,7 +51,10 @@
 // that the sender speaks; both use the highest that is in both ranges. If there
 // is none, each sends Bye with code 2 and words, and closes. A node speaks its
 // own version and the one before. Additions that an old receiver cannot ignore
-// are sent only to those whose Hello carries the capability bit for it.
+// are sent only to those whose Hello carries the capability bit for it:
+//
+//	bit 0  messages 129 and 130
+//	bit 1  messages 131 and 132
 //
 // # Messages
 //
@@ -79,6 +82,12 @@
 //	17 BucketItems   u32 stream handle, u64 seq, u32 number of buckets,
 //	                 u16 bucket, bool more, list(16 bytes key digest), list(record)
 //	128 Gossip       all of the body is the payload
+//	129 Compare      u32 token, name group, id salt, u32 number of buckets,
+//	                 list(u16 bucket)
+//	130 Inventory    u32 token, bool last, text error, list(u64 sum),
+//	                 list(record)
+//	131 Succession   u32 token, name group, u64 term, id node, u32 milliseconds
+//	132 Consent      u32 token, bool yes, text reason, text remedy
 //
 //	group     u16 length of the rest, name, u16 number of addresses, addr...,
 //	          u8 role (0 INIT, 1 BACKUP, 2 MASTER), u64 term, bool in sync,
@@ -109,6 +118,24 @@
 // Handover is the last word of a master that gives up in an orderly way, behind
 // its last changes and counters. Maxima is exchanged by nodes that were both
 // master; afterwards both hold the greater values.
+//
+// # What operators ask for
+//
+// Compare asks for what a node's kernel holds of a group, whatever its role. The
+// answer to one without buckets is an Inventory with the sums of all buckets, to
+// one with buckets the records that put each item in them, in one or more
+// Inventories with the token of the question. Sums and records are of items
+// without limits and direction, which differ between master and standby, and
+// without counters; in the place of a key is the start, 8 bytes, of HMAC-SHA256
+// with the salt as key over the algorithm's name, a zero byte and the key. A node
+// answers one question of a peer at a time.
+//
+// A master that is to hand over to a certain node sends Succession to all members
+// of the group, before it fences itself. That node answers whether it could take
+// over; each other one keeps from taking over, and from preempting its successor,
+// for the time given, and says so. Only if all consent does the master hand over.
+// Once it knows the result it sends Succession with no time, which ends the wait
+// and is not answered.
 //
 // # Record
 //

@@ -31,6 +31,12 @@ const (
 	TypeBucketItems   Type = 17
 
 	TypeGossip Type = 128 // a hint: nothing depends on it
+
+	// Only for nodes whose Hello says that they know them.
+	TypeCompare    Type = 129
+	TypeInventory  Type = 130
+	TypeSuccession Type = 131
+	TypeConsent    Type = 132
 )
 
 // String names the type for logs and metrics.
@@ -72,6 +78,14 @@ func (t Type) String() string {
 		return "bucket-items"
 	case TypeGossip:
 		return "gossip"
+	case TypeCompare:
+		return "compare"
+	case TypeInventory:
+		return "inventory"
+	case TypeSuccession:
+		return "succession"
+	case TypeConsent:
+		return "consent"
 	}
 	return fmt.Sprintf("type-%d", uint8(t))
 }
@@ -91,15 +105,15 @@ const MaxRecords = 8192
 // receiver has to buffer before it can judge.
 func MaxBody(t Type) int {
 	switch t {
-	case TypeBatch, TypeCounters, TypeMaxima, TypeBucketItems:
+	case TypeBatch, TypeCounters, TypeMaxima, TypeBucketItems, TypeInventory:
 		return MaxFrame - HeaderLen
-	case TypeHello, TypeState, TypeBucketRequest:
+	case TypeHello, TypeState, TypeBucketRequest, TypeCompare:
 		return 64 << 10
 	case TypeDigest, TypeGossip:
 		return 256 << 10
-	case TypeBye:
+	case TypeBye, TypeConsent:
 		return 4 << 10
-	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover:
+	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover, TypeSuccession:
 		return 1 << 10
 	}
 	if t >= skippableTypes {
@@ -225,6 +239,14 @@ func newMessage(t Type) Message {
 		return new(BucketItems)
 	case TypeGossip:
 		return new(Gossip)
+	case TypeCompare:
+		return new(Compare)
+	case TypeInventory:
+		return new(Inventory)
+	case TypeSuccession:
+		return new(Succession)
+	case TypeConsent:
+		return new(Consent)
 	}
 	if t >= skippableTypes {
 		return &Unknown{Of: t}

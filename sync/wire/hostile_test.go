@@ -145,7 +145,7 @@ func TestFrameLimits(t *testing.T) {
 // A list's length is a sender's word; memory must follow what is there.
 func TestListsDoNotAllocateOnASendersWord(t *testing.T) {
 	huge := binary.AppendUvarint(nil, 1<<40)
-	for typ, head := range map[Type]int{TypeBatch: 12, TypeDigest: 12, TypeBucketRequest: 8, TypeBucketItems: 19} {
+	for typ, head := range map[Type]int{TypeBatch: 12, TypeDigest: 12, TypeBucketRequest: 8, TypeBucketItems: 19, TypeCompare: 25, TypeInventory: 7} {
 		b := append(make([]byte, head), huge...)
 		if typ == TypeBucketItems {
 			b[15] = 1 // of one bucket

@@ -89,7 +89,7 @@ type GroupState struct {
 // Hello is the first message on a connection, from both sides.
 type Hello struct {
 	Min, Max  uint16 // range of protocol versions
-	Caps      uint64 // capabilities, one bit each; none is defined yet
+	Caps      uint64 // capabilities, one bit each (CapCompare...)
 	Node      NodeID // who
 	Boot      NodeID // which boot of its kernel: another one lost all SAs
 	Nonce     uint64 // which process: drawn at its start

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -134,6 +135,12 @@ func randomMessages(r *rand.Rand) []Message {
 		&BucketItems{Stream: r.Uint32(), Seq: r.Uint64(), Of: 256, Bucket: 255, More: true,
 			Keys: []Sum{{1}, {2}}, Records: randomRecords(r)},
 		&Gossip{sadbtest.Bytes(r, r.IntN(100)+1)},
+		&Compare{Token: r.Uint32(), Group: "carp1", Salt: NodeID(sadbtest.Bytes(r, 16)), Of: 256, Buckets: []uint16{0, 7, 255}},
+		&Compare{Group: "carp1"},
+		&Inventory{Token: r.Uint32(), Last: r.IntN(2) == 0, Error: "busy", Sums: []uint64{r.Uint64(), 0}, Records: randomRecords(r)},
+		&Succession{Token: r.Uint32(), Group: "carp1", Term: r.Uint64(), Node: NodeID(sadbtest.Bytes(r, 16)),
+			Hold: time.Duration(r.Uint32()) * time.Millisecond},
+		&Consent{Token: r.Uint32(), Yes: r.IntN(2) == 0, Reason: "not in sync", Remedy: "wait"},
 	}
 }
 
@@ -247,5 +254,29 @@ func TestAgreeOnVersion(t *testing.T) {
 				t.Errorf("%d-%d with %d-%d: %d, %v; want %d", x[0].Min, x[0].Max, x[1].Min, x[1].Max, v, err, c.want)
 			}
 		}
+	}
+}
+
+// Digests tell keys apart, under one salt only, and are no keys.
+func TestRedact(t *testing.T) {
+	salt, other := NodeID{1}, NodeID{2}
+	s := vectorSA()
+	key := s.AEAD.Key.Bytes()
+	a := Redact(s, salt).AEAD.Key
+	if !bytes.Equal(s.AEAD.Key.Bytes(), key) || a.Len() != keyDigestLen || bytes.Contains(key, a.Bytes()) {
+		t.Fatalf("the SA was changed, or the digest is %d bytes of the key", a.Len())
+	}
+	if !a.Equal(Redact(vectorSA(), salt).AEAD.Key) {
+		t.Error("equal keys have different digests")
+	}
+	if a.Equal(Redact(s, other).AEAD.Key) {
+		t.Error("the salt does not matter")
+	}
+	s.AEAD.Key = sadb.NewSecret(append([]byte{9}, key[1:]...))
+	if a.Equal(Redact(s, salt).AEAD.Key) {
+		t.Error("different keys have the same digest")
+	}
+	if Redact(&sadb.SA{Comp: &sadb.Algorithm{Name: "deflate"}}, salt).Comp.Key.Len() != 0 {
+		t.Error("what has no key has a digest")
 	}
 }

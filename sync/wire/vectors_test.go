@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -128,7 +129,11 @@ func vectors() map[string]Message {
 		"bucket-request": &BucketRequest{Stream: 3, Of: 256, Buckets: []uint16{1, 255}},
 		"bucket-items": &BucketItems{Stream: 3, Seq: 44, Of: 256, Bucket: 255, Keys: []Sum{Sum(sequence(0x60, 16))},
 			Records: []Record{{Kind: FlushSA}}},
-		"gossip": &Gossip{[]byte("opaque")},
+		"gossip":     &Gossip{[]byte("opaque")},
+		"compare":    &Compare{Token: 5, Group: "carp1", Salt: NodeID(sequence(0x30, 16)), Of: 256, Buckets: []uint16{1, 255}},
+		"inventory":  &Inventory{Token: 5, Last: true, Error: "busy", Sums: []uint64{0x1122334455667788}, Records: []Record{{Kind: FlushSA}}},
+		"succession": &Succession{Token: 6, Group: "carp1", Term: 7, Node: node, Hold: 10 * time.Second},
+		"consent":    &Consent{Token: 6, Reason: "not in sync", Remedy: "wait"},
 	}
 }
 

@@ -158,6 +158,21 @@ func (m *Member) Resign() {
 	}
 }
 
+// Demote makes the gateway a lesser master, as "carpctl demote" does, until the
+// returned function is called.
+func (m *Member) Demote(by int) (undo func()) {
+	m.pair.t.Helper()
+	order := func(verb string, d api.Demotion) {
+		m.pair.t.Helper()
+		if _, err := m.carpd(api.Request{Verb: verb, Group: Group, Demotion: &d}); err != nil {
+			m.pair.t.Fatalf("%s: %s: %v", m.Name, verb, err)
+		}
+	}
+	d := api.Demotion{ID: "maintenance", By: by, Hold: api.HoldPersistent}
+	order(api.VerbDemote, d)
+	return func() { m.pair.t.Helper(); order(api.VerbUndemote, d) }
+}
+
 func (m *Member) carpd(r api.Request) (api.Message, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 	defer cancel()

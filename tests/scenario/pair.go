@@ -40,13 +40,15 @@ const (
 	syncLimit  = 20 * time.Second
 )
 
-// Pair is two gateways that run carpd and sasyncd, in the standard lab.
+// Pair is two gateways, or more, that run carpd and sasyncd, in the standard lab.
 type Pair struct {
 	*lab.Standard
 	Members []*Member
 	Tunnels []lab.Tunnel
 	// AloneAfter is that of the gateways' carpd.conf; set it before they start.
 	AloneAfter time.Duration
+	// Preempt of the same, "no" by default.
+	Preempt string
 
 	t    lab.T
 	logs follower
@@ -68,8 +70,14 @@ type Member struct {
 // to the remote gateway. Daemons are not started.
 func NewPair(t lab.T) *Pair {
 	t.Helper()
-	const gateways = 2
-	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, t: t}
+	return NewGateways(t, 2)
+}
+
+// NewGateways is NewPair with another number of gateways, each of lower priority
+// than the one before.
+func NewGateways(t lab.T, gateways int) *Pair {
+	t.Helper()
+	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -146,7 +154,7 @@ func (m *Member) carpdConf() string {
 		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
 			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
 	}
-	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", Group, int(m.pair.AloneAfter.Seconds())) +
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold 1s; alone after %ds }\n", Group, m.pair.Preempt, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
 }

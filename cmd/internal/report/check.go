@@ -1,0 +1,80 @@
+package report
+
+import (
+	"fmt"
+
+	"sasyncd/sync/engine"
+)
+
+// lagLimit is how many seconds a standby may be behind.
+const lagLimit = 5
+
+// Check judges a status: would a failover work now?
+func Check(s engine.Status, peers []Peer) Verdict {
+	v := Verdict{Reasons: []Problem{}, Warnings: []Problem{}}
+	add := func(group, what, remedy string) { v.Reasons = append(v.Reasons, Problem{group, what, remedy}) }
+	if len(s.Members) == 0 {
+		add("", "no peer is connected", "see the log of both nodes: address, port 500, shared key, firewall")
+	}
+	for _, p := range peers {
+		if !p.Connected && len(s.Members) > 0 {
+			what := "peer " + p.Name + " is not connected"
+			if p.Trouble != "" {
+				what += ": " + p.Trouble
+			}
+			v.Warnings = append(v.Warnings, Problem{"", what, "is it up? See its log: address, port, shared key, firewall; if it is gone for good, remove it from sasyncd.conf"})
+		}
+	}
+	for _, g := range s.Groups {
+		checkGroup(s, g, func(what, remedy string) { add(g.Name, what, remedy) })
+	}
+	v.Fit = len(v.Reasons) == 0
+	v.Summary = "a failover would work"
+	if !v.Fit {
+		v.Summary = "a failover would not work"
+	}
+	return v
+}
+
+func checkGroup(s engine.Status, g engine.GroupStatus, add func(what, remedy string)) {
+	switch g.Role {
+	case "MASTER":
+		for _, st := range g.Standbys {
+			switch {
+			case !st.Complete:
+				add("standby "+st.Peer+" is still receiving a snapshot", "wait for it")
+			case st.Lag > lagLimit:
+				add(fmt.Sprintf("standby %s is %.1f s behind", st.Peer, st.Lag), "check the load of that node and the sync link")
+			}
+		}
+		if len(g.Standbys) == 0 && len(s.Members) > 0 {
+			add("no standby follows", "see `sasyncctl status` on the peer: is its role BACKUP and its group name the same?")
+		}
+	case "BACKUP":
+		if !g.InSync {
+			add("this node is not in sync: "+g.Why, "wait, or see why no peer is MASTER")
+		}
+	default:
+		add("the role is not known", "is carpd running, and is "+g.Name+" one of its instances?")
+	}
+	switch {
+	case g.Refused > 0 && g.Keying.Driver == "strongswan-ha":
+		add(fmt.Sprintf("%d SAs in use have not been replicated by charon", g.Refused), "see its log, and that of the MASTER's")
+	case g.Refused > 0:
+		add(fmt.Sprintf("%d items are refused by this kernel", g.Refused), "see the log: usually a missing algorithm module")
+	}
+	if g.Uncovered > 0 {
+		add(fmt.Sprintf("%d SAs cannot be kept ahead of the master", g.Uncovered), "rekey them")
+	}
+	if k := g.Keying; k.Error != "" {
+		add("ike daemon is "+k.State+": "+k.Error, "see the log of the ike daemon")
+	}
+	for _, l := range g.Keying.Lint {
+		add(l[0], l[1])
+	}
+	for _, p := range g.Peers {
+		if g.Role == "MASTER" && p.Role == "MASTER" {
+			add(p.Peer+" is MASTER too", "the election is split: check the links that carry the advertisements")
+		}
+	}
+}

@@ -1,0 +1,122 @@
+// Package report is what sasyncd's control socket answers, and sasyncctl prints
+// with -j: the JSON that docs/json.md documents. Check judges a status.
+package report
+
+import (
+	"time"
+
+	"sasyncd/sync/engine"
+)
+
+// Status is the answer to status.
+type Status struct {
+	engine.Status
+	Version string `json:"version"`
+	Host    string `json:"host"`
+	// Peers are those of the configuration, in its order.
+	Peers []Peer  `json:"peers"`
+	Check Verdict `json:"check"`
+}
+
+// Peer is one of the configuration.
+type Peer struct {
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"` // with ports
+	Node      string   `json:"node"`      // of the last session, "" before the first
+	Kernel    string   `json:"kernel"`    // of the session
+	Connected bool     `json:"connected"`
+	RTT       float64  `json:"rtt_seconds"` // of the last keepalive, 0 while unknown
+	// Since is when the session began; Trouble why there is none.
+	Since   time.Time `json:"since,omitzero"`
+	Trouble string    `json:"trouble"`
+}
+
+// Peers is the answer to peers.
+type Peers struct {
+	Peers []Peer `json:"peers"`
+	// Members is who gossip tells of, perhaps without a session from here.
+	Members []Member `json:"members"`
+}
+
+// Member is a gateway that gossip tells of.
+type Member struct {
+	Node      string   `json:"node"`
+	Host      string   `json:"host"`
+	Alive     bool     `json:"alive"`
+	Direct    bool     `json:"direct"` // there is a session from here
+	Addresses []string `json:"addresses"`
+}
+
+// Verdict is the answer to "would a failover work now?".
+type Verdict struct {
+	Fit     bool      `json:"fit"`
+	Summary string    `json:"summary"`
+	Reasons []Problem `json:"reasons"`
+	// Warnings are wrong but do not stop a failover.
+	Warnings []Problem `json:"warnings"`
+}
+
+// Problem is something that is wrong, and what to do. Group is "" where it is
+// about the node.
+type Problem struct {
+	Group  string `json:"group"`
+	What   string `json:"what"`
+	Remedy string `json:"remedy"`
+}
+
+// Step is a line of progress. It is not part of the answer.
+type Step struct {
+	Group string `json:"group"`
+	Text  string `json:"text"`
+}
+
+// Line is one line of the answer of a verb that takes its time: progress, or the
+// result at the end.
+type Line[T any] struct {
+	Step   *Step `json:"step,omitempty"`
+	Result *T    `json:"result,omitempty"`
+}
+
+// Resync is the result of resync.
+type Resync struct {
+	Transfers []Transfer `json:"transfers"`
+}
+
+// Transfer is one snapshot. Complete tells whether it arrived as a whole.
+type Transfer struct {
+	engine.Transfer
+	Complete bool    `json:"complete"`
+	Records  uint64  `json:"records"`
+	Seconds  float64 `json:"seconds"`
+}
+
+// Failover is the result of failover.
+type Failover struct {
+	Handovers []Handover `json:"handovers"`
+}
+
+// Handover is that of one group. Gap is from this node's fence to the successor's
+// word that it is MASTER, Took from the order to that word, both in seconds.
+type Handover struct {
+	Group   string   `json:"group"`
+	To      string   `json:"to"` // who is MASTER now; "this node" if it came back
+	OK      bool     `json:"ok"`
+	Error   string   `json:"error"` // why not OK
+	Gap     float64  `json:"gap_seconds"`
+	Took    float64  `json:"took_seconds"`
+	Holding []string `json:"held_back"` // peers that held back for it
+	// Unasked is how many peers of the configuration could not be asked to.
+	Unasked int `json:"unasked"`
+}
+
+// Diff is the answer to diff. Peer is who was asked, "" for what was published.
+type Diff struct {
+	Peer        string              `json:"peer"`
+	Differences []engine.Difference `json:"differences"`
+}
+
+// Show is what show prints, line by line; one entry may have several.
+type Show struct {
+	What  string   `json:"what"` // sa, flow or all
+	Lines []string `json:"lines"`
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/engine"
+	"sasyncd/tests/jsondoc"
+)
+
+// What is printed with -j is what docs/json.md says, field by field.
+func TestJSONIsDocumented(t *testing.T) {
+	doc, err := jsondoc.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := full()
+	empty := report.Status{Status: engine.Status{Groups: []engine.GroupStatus{}, Members: []engine.MemberStatus{}}, Peers: []report.Peer{}}
+	empty.Check = report.Check(empty.Status, nil)
+	known := report.Peers{Peers: s.Peers, Members: []report.Member{{Addresses: []string{"10.0.0.4:500"}}}}
+	d := report.Diff{Differences: []engine.Difference{{How: "extra"}, {How: "differs", Fields: []engine.FieldDifference{{Field: "reqid"}}}}}
+	fo := report.Failover{Handovers: []report.Handover{{Group: "carp1", OK: true, Gap: 0.012, Holding: []string{"10.0.0.3"}}}}
+	rs := report.Resync{Transfers: []report.Transfer{{Complete: true, Seconds: 0.1}}}
+	for _, tt := range []struct {
+		line, section string
+		verb          daemon.Verb
+		code          int
+	}{
+		{"status", "status", says(s), 0},
+		{"status", "status", says(empty), 0},
+		{"check", "check", says(s.Check), 1},
+		{"peers", "peers", says(known), 0},
+		{"diff 10.0.0.2", "diff", says(d), 1},
+		{"show", "show", says("FLOWS:\nNo flows", "SAD:\nNo entries"), 0},
+		{"failover", "failover", says(report.Line[report.Failover]{Step: &report.Step{}}, report.Line[report.Failover]{Result: &fo}), 0},
+		{"resync", "resync", says(report.Line[report.Resync]{Result: &rs}), 0},
+		{"reload", "done", says(), 0},
+		{"diff x", "error", daemon.Verb{Handle: says().Handle, Changes: false}, 1}, // no answer
+		{"explode", "error", says(), 2},
+	} {
+		verb, _, _ := strings.Cut(tt.line, " ")
+		code, out, _ := ctl(t, serve(t, map[string]daemon.Verb{verb: tt.verb}), append([]string{"-j"}, strings.Fields(tt.line)...)...)
+		if code != tt.code || strings.Count(out, "\n") != 1 {
+			t.Errorf("%s: code %d, want %d: %s", tt.line, code, tt.code, out)
+		}
+		if err := doc.Check(tt.section, []byte(out)); err != nil {
+			t.Errorf("%s: %v", tt.line, err)
+		}
+	}
+	if code, out, _ := ctl(t, "/nowhere", "-j", "status"); code != daemon.ExitUnknown || doc.Check("error", []byte(out)) != nil {
+		t.Errorf("without a daemon: %d, %s", code, out)
+	}
+}
+
+// The sample in which every field has a value really has every field, so that
+// none escapes the comparison above.
+func TestSampleIsFull(t *testing.T) {
+	b, err := json.Marshal(full())
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsondoc.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, section := range []string{"status", "group", "peer", "progress"} {
+		for _, f := range doc[section] {
+			name := f.Path[strings.LastIndexAny(f.Path, ".]}")+1:]
+			if name != "" && !strings.Contains(string(b), `"`+name+`":`) {
+				t.Errorf("%s: %s is not in the sample", section, f.Path)
+			}
+		}
+	}
+}

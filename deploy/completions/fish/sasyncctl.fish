@@ -1,0 +1,29 @@
+# fish completion for sasyncctl(8)
+
+function __sasyncctl_peers
+    sasyncctl peers 2>/dev/null | sed -n '2,$s/^\([^ (][^ ]*\) .*/\1/p'
+end
+
+function __sasyncctl_groups
+    sasyncctl status 2>/dev/null | sed -n 's/^group \([^:]*\):.*/\1/p'
+end
+
+complete -c sasyncctl -f
+complete -c sasyncctl -s j -d 'print JSON'
+complete -c sasyncctl -s s -r -F -d 'socket'
+complete -c sasyncctl -s v -d 'print more'
+complete -c sasyncctl -s V -d 'print the version'
+complete -c sasyncctl -s h -d 'help'
+complete -c sasyncctl -n __fish_use_subcommand -a status -d 'who is master of what, who is in sync, what is wrong'
+complete -c sasyncctl -n __fish_use_subcommand -a check -d 'would a failover work now?'
+complete -c sasyncctl -n __fish_use_subcommand -a peers -d 'the other gateways'
+complete -c sasyncctl -n __fish_use_subcommand -a show -d 'what the kernel holds'
+complete -c sasyncctl -n __fish_use_subcommand -a diff -d 'what differs'
+complete -c sasyncctl -n __fish_use_subcommand -a resync -d 'whole snapshots anew'
+complete -c sasyncctl -n __fish_use_subcommand -a failover -d 'hand mastership over'
+complete -c sasyncctl -n __fish_use_subcommand -a top -d 'rates and lag, each second'
+complete -c sasyncctl -n __fish_use_subcommand -a reload -d 'read the configuration again'
+complete -c sasyncctl -n '__fish_seen_subcommand_from show' -a 'sa flow all'
+complete -c sasyncctl -n '__fish_seen_subcommand_from diff resync' -a '(__sasyncctl_peers)'
+complete -c sasyncctl -n '__fish_seen_subcommand_from failover; and not __fish_seen_subcommand_from to' -a 'to (__sasyncctl_groups)'
+complete -c sasyncctl -n '__fish_seen_subcommand_from failover; and __fish_seen_subcommand_from to' -a '(__sasyncctl_peers)'

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sasyncd/sync/wire"
+)
+
+// three boots a master and two standbys, all joined.
+func three(t *testing.T) *world {
+	w := newWorld(t, 3)
+	for i, n := range w.nodes {
+		n.boot(uint64(100 + i))
+	}
+	w.nodes[0].role(wire.RoleMaster, 1)
+	w.nodes[1].role(wire.RoleBackup, 1)
+	w.nodes[2].role(wire.RoleBackup, 1)
+	w.connect(0, 1)
+	w.connect(0, 2)
+	w.connect(1, 2)
+	time.Sleep(2 * time.Second)
+	return w
+}
+
+// handOver plays the election of a hand-over by the first node.
+func (w *world) handOver(next int) {
+	old, to := w.nodes[0], w.nodes[next]
+	old.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1}
+	time.Sleep(20 * time.Millisecond)
+	to.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}
+	to.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2, VIPs: simVIPs, Reason: "takeover"}
+	time.Sleep(10 * time.Millisecond)
+	old.role(wire.RoleBackup, 1)
+	time.Sleep(time.Second)
+}
+
+// Whichever standby is named takes over, and the other one holds back until that
+// is settled.
+func TestHandOverToOneStandby(t *testing.T) {
+	for next, name := range map[int]string{1: name1, 2: name2} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { handOverTo(t, next, name) }) })
+	}
+}
+
+func handOverTo(t *testing.T, next int, name string) {
+	w := three(t)
+	defer w.stop()
+	old, to, other := w.nodes[0], w.nodes[next], w.nodes[3-next]
+	d, err := old.engine.Direct(t.Context(), simGroup, name)
+	if err != nil || d.Peer != name || len(d.Holding) != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if l := other.elector.leases(); len(l) != 1 || l[0] != holdBackFor {
+		t.Errorf("leases of the other standby: %v", l)
+	}
+	if l := to.elector.leases(); len(l) != 0 {
+		t.Errorf("the successor holds back: %v", l)
+	}
+	w.handOver(next)
+	if a, b := other.elector.takeovers(), to.elector.takeovers(); len(a) != 0 || len(b) != 1 {
+		t.Errorf("told to take over: the other one %v, the successor %v", a, b)
+	}
+	old.engine.Settle(t.Context(), simGroup)
+	time.Sleep(10 * time.Millisecond)
+	if l := other.elector.leases(); len(l) != 1 || l[0] != 0 {
+		t.Errorf("the lease was not ended: %v", l)
+	}
+	// Both ends tell how it went.
+	a, b := old.status().LastFailover, to.status().LastFailover
+	if a == nil || !a.Planned || a.From != thisNode || a.To != name || a.GapSeconds < 0.020 || a.GapSeconds > 0.1 {
+		t.Errorf("as the old master saw it: %+v", a)
+	}
+	if b == nil || !b.Planned || b.From != name0 || b.To != thisNode || b.GapSeconds <= 0 || b.GapSeconds > 0.1 {
+		t.Errorf("as the new master saw it: %+v", b)
+	}
+}
+
+func TestHandOverRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		defer w.stop()
+		e := w.nodes[0].engine
+		refused := func(what, word, peer string) {
+			t.Helper()
+			_, err := e.Direct(t.Context(), simGroup, peer)
+			var r *Refusal
+			if !errors.As(err, &r) || !strings.Contains(r.Reason, word) || r.Remedy == "" {
+				t.Errorf("%s: %v", what, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		refused("a stranger", "not connected", "10.9.9.9")
+
+		w.nodes[2].elector.refuse(errors.New("carpd is demoted by 5"))
+		refused("a successor whose carpd would not", "demoted by 5", name2)
+		w.nodes[2].elector.refuse(nil)
+		if l := w.nodes[1].elector.leases(); len(l) != 2 || l[1] != 0 {
+			t.Errorf("leases of the other one after a refusal: %v", l)
+		}
+		w.nodes[1].elector.refuse(errors.New("group is already master or about to be"))
+		refused("another one that cannot hold back", "already master", name2)
+		w.nodes[1].elector.refuse(nil)
+
+		w.nodes[2].role(wire.RoleInit, 1)
+		time.Sleep(10 * time.Millisecond)
+		refused("a node without a role", "INIT", name2)
+		w.nodes[2].role(wire.RoleBackup, 1)
+		time.Sleep(time.Second)
+
+		if _, err := w.nodes[1].engine.Direct(t.Context(), simGroup, name2); err == nil || !strings.Contains(err.Error(), "run this on "+name0) {
+			t.Errorf("on a backup: %v", err)
+		}
+		if err := e.ReadyStandby(t.Context(), simGroup, ""); err != nil {
+			t.Errorf("a standby is ready: %v", err)
+		}
+		w.cut(0, 1)
+		w.cut(0, 2)
+		var r *Refusal
+		if err := e.ReadyStandby(t.Context(), simGroup, ""); !errors.As(err, &r) {
+			t.Errorf("nobody there: %v", err)
+		}
+	})
+}
+
+// A failover that nobody planned is measured by the master's last word.
+func TestUnplannedFailoverIsMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		defer w.stop()
+		w.cut(0, 1)
+		w.cut(0, 2)
+		time.Sleep(3 * time.Second)
+		w.nodes[1].role(wire.RoleMaster, 2)
+		f := w.nodes[1].status().LastFailover
+		if f == nil || f.Planned || f.From != name0 || f.To != thisNode || f.GapSeconds < 3 || f.GapSeconds > 4.5 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// Whoever asks an engine that has ended gets an answer, also with a context that
+// never ends: a hand-over outlives the client that ordered it.
+func TestAnEngineThatEndedAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		w.stop()
+		if _, err := w.nodes[0].engine.Status(context.Background()); !errors.Is(err, errEnded) {
+			t.Errorf("status: %v", err)
+		}
+		if _, err := w.nodes[0].engine.Direct(context.Background(), simGroup, name1); err == nil {
+			t.Error("an engine that ended directs a hand-over")
+		}
+	})
+}
