@@ -111,7 +111,10 @@ func (d *decoder) policyAttrs(p *sadb.Policy, rest attrs) {
 	}
 }
 
-// template decodes struct xfrm_user_tmpl.
+// template decodes struct xfrm_user_tmpl. Three empty algorithm masks are how a
+// policy is dumped that came through PF_KEY and accepts every algorithm. They
+// become full ones: written back as they are they would refuse all inbound
+// packets, and a copy would never look like its original.
 func template(t *sadb.Template, b []byte) {
 	f := sadb.Family(native.Uint16(b[24:]))
 	*t = sadb.Template{
@@ -120,5 +123,8 @@ func template(t *sadb.Template, b []byte) {
 		Reqid: native.Uint32(b[44:]), Mode: sadb.Mode(b[48]), Share: b[49],
 		Optional: b[50] != 0,
 		AuthAlgs: native.Uint32(b[52:]), EncAlgs: native.Uint32(b[56:]), CompAl: native.Uint32(b[60:]),
+	}
+	if t.AuthAlgs|t.EncAlgs|t.CompAl == 0 {
+		t.AuthAlgs, t.EncAlgs, t.CompAl = ^uint32(0), ^uint32(0), ^uint32(0)
 	}
 }

@@ -79,6 +79,8 @@ func (d *decoder) mapping(b []byte) (*sadb.SA, *sadb.Encap, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// Behind an IPv4 address the kernel leaves whatever was on its stack
+	// (esp_input_done2 sets a4 only).
 	src, _ := sadb.Bytes16(b[44:60]).Addr(key.Family())
 	sa := &sadb.SA{Key: key, Reqid: native.Uint32(b[24:]), Src: src}
 	return sa, &sadb.Encap{SrcPort: network.Uint16(b[62:])}, nil

@@ -123,6 +123,23 @@ func TestInterfacesThatAreGone(t *testing.T) {
 	}
 }
 
+// TestMasksOfPFKEY: a policy of a daemon that speaks PF_KEY reads as its copy on
+// a standby does, which netlink made.
+func TestMasksOfPFKEY(t *testing.T) {
+	full := sadb.Template{Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("192.0.2.2"), Proto: sadb.ProtoESP,
+		Family: sadb.FamilyIPv4, Mode: sadb.ModeTunnel, AuthAlgs: ^uint32(0), EncAlgs: ^uint32(0), CompAl: ^uint32(0)}
+	b := appendTemplate(nil, &full)
+	clear(b[52:64])
+	var got sadb.Template
+	if template(&got, b); got != full {
+		t.Errorf("empty masks read as %+v, want %+v", got, full)
+	}
+	full.EncAlgs, full.CompAl = 0, 1
+	if template(&got, appendTemplate(nil, &full)); got != full {
+		t.Errorf("masks of which some are empty read as %+v, want %+v", got, full)
+	}
+}
+
 func TestSocketPolicies(t *testing.T) {
 	raw := oneFixture(t, "policies.hex", "out4")
 	for dir, want := range map[byte]sadb.Direction{3: sadb.DirIn, 4: sadb.DirOut, 5: sadb.DirFwd} {

@@ -75,10 +75,8 @@ func policyDir(d sadb.Direction) (byte, error) {
 	return byte(d - sadb.DirIn), nil
 }
 
-// appendTemplate appends struct xfrm_user_tmpl. Policies that came through
-// PF_KEY are dumped with empty algorithm masks although every algorithm is
-// accepted; written back like that they would refuse all inbound packets, so
-// three empty masks become full ones.
+// appendTemplate appends struct xfrm_user_tmpl. Three empty algorithm masks
+// become full ones, as when they are read: see template.
 func appendTemplate(b []byte, t *sadb.Template) []byte {
 	b, h := zeros(b, sizeTemplate)
 	putAddr(h, t.Dst)

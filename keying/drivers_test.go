@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,7 +103,7 @@ func startPluto(conns ...string) *fakePluto {
 func TestLibreswan(t *testing.T) {
 	f := startPluto("a", "b")
 	d := NewLibreswan(f)
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"--status"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"--status"}) {
 		t.Errorf("a pluto without states was disturbed, or: %v", err)
 	}
 	f.up["a"] = true
@@ -111,14 +115,18 @@ func TestLibreswan(t *testing.T) {
 	if deeds[0] != "--listen" || !slices.Contains(deeds, "--initiate --asynchronous --name b") || slices.Contains(deeds, "--initiate --asynchronous --name a") {
 		t.Errorf("did %q", deeds)
 	}
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"--status", "--shutdown --leave-state", "start"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"--status", "--shutdown --leave-state", "start"}) {
 		t.Errorf("passive did not shut down with its state left, or: %v", err)
 	}
 	f.absent[Libreswan] = nil
 	f.up["a"] = true
 	f.fail = map[string]error{"--shutdown --leave-state": context.DeadlineExceeded}
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "kill") {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Contains(f.deeds(), "kill") {
 		t.Errorf("a pluto that hangs was not killed, or: %v", err)
+	}
+	f.deeds()
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill", "start"}) {
+		t.Errorf("during a hand-over it was not silenced at once, or: %v", err)
 	}
 }
 
@@ -134,26 +142,117 @@ func TestLibreswanLint(t *testing.T) {
 	}
 }
 
+const established = `iked_sas: 0x55 rspi 0x1 ispi 0x2 192.0.2.1:500->192.0.2.100:500<FQDN/r>[] ESTABLISHED i nexthop 0x0 pol 0x5
+  sa_childsas: 0x5
+iked_sas: 0x56 rspi 0x3 ispi 0x4 192.0.2.1:500->192.0.2.101:500<FQDN/s>[] AUTH_SUCCESS i nexthop 0x0 pol 0x6
+iked_sas: 0x57 rspi 0x5 ispi 0x6 [2001:db8::1]:4500->[2001:db8::100]:4500<FQDN/t>[] ESTABLISHED r nexthop 0x0 pol 0x7
+`
+
+func TestParseIKED(t *testing.T) {
+	all, up := parseIKED(established)
+	want := map[pair]int{
+		{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.100")}:     1,
+		{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::100")}: 1,
+	}
+	if all != 3 || !maps.Equal(up, want) {
+		t.Errorf("%d SAs, of those established %v", all, up)
+	}
+	if got := hostOf("2001:db8::1:500"); got != netip.MustParseAddr("2001:db8::1") {
+		t.Errorf("an address without brackets: %v", got)
+	}
+}
+
+// As iked 7.2 -nv prints it.
+const ikedConf = `ikev2 "v4" active tunnel esp proto { udp } inet from 10.1.0.0/24 to 10.2.0.0/24 local 192.0.2.1 peer 192.0.2.100 ikesa enc aes-128 prf hmac-sha2-256 auth hmac-sha2-256 group curve25519 childsa enc aes-128 auth hmac-sha2-512 group none noesn srcid gw dstid r lifetime 10800 bytes 4294967296 psk 0x636f7272656374
+ikev2 "rw" passive tunnel esp inet from 10.1.0.0/24 to 10.3.0.0/24 local 192.0.2.1 peer 192.0.2.101 srcid gw psk 0x636f7272656374
+ikev2 "any" active tunnel esp inet from 10.1.0.0/24 to 10.4.0.0/24 srcid gw psk 0x636f7272656374
+ikev2 "six" active tunnel esp inet6 from fd00:1::/64 to fd00:2::/64 local 2001:db8::1 peer 2001:db8::100 srcid gw psk 0x636f7272656374
+configuration OK
+`
+
+// TestIKEDEnds: nothing but addresses leaves the privileged side.
+func TestIKEDEnds(t *testing.T) {
+	if got, want := ikedEnds(ikedConf), "192.0.2.1 192.0.2.100\n2001:db8::1 2001:db8::100\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+type fakeSources struct{ prefers []pair }
+
+func (s *fakeSources) Prefer(remote, source netip.Addr) error {
+	s.prefers = append(s.prefers, pair{source, remote})
+	return nil
+}
+
+func (s *fakeSources) Forget() error {
+	s.prefers = nil
+	return nil
+}
+
+// TestWatchNoticesAQuickRestart: pluto is back 0.1 s after its death, which no
+// look may catch.
+func TestWatchNoticesAQuickRestart(t *testing.T) {
+	f := startPluto()
+	id := make(chan string, 1)
+	id <- "1"
+	f.said = func(Daemon, Verb) (string, error) {
+		now := <-id
+		id <- now
+		return now, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := NewLibreswan(f).Watch(ctx)
+	if n := <-w; n.Kind != NoticeBack {
+		t.Errorf("first %v", n)
+	}
+	<-id
+	id <- "2"
+	if a, b := <-w, <-w; a.Kind != NoticeLost || b.Kind != NoticeBack {
+		t.Errorf("a restart shows as %v, %v", a, b)
+	}
+	cancel()
+	for range w {
+		// until it is closed
+	}
+}
+
 func TestOpenIKED(t *testing.T) {
 	f := &fakePrivileged{absent: map[Daemon]error{}}
 	sas := ""
 	f.said = func(_ Daemon, v Verb) (string, error) {
-		if v.Do == "sas" {
+		switch v.Do {
+		case "sas":
 			return sas, nil
+		case "policies":
+			return "192.0.2.1 192.0.2.100\n192.0.2.11 192.0.2.101\n", nil
+		case "active":
+			sas = established
 		}
 		return "", nil
 	}
-	d := NewOpenIKED(f)
+	src := &fakeSources{}
+	d := NewOpenIKED(f, src)
 	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"show sa", "passive"}) {
 		t.Errorf("an iked without SAs was disturbed, or: %v", err)
 	}
-	if err := d.Active(t.Context(), Plan{}, nil); err != nil || !slices.Contains(f.deeds(), "active") {
+	var last Outcome
+	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || !slices.Contains(f.deeds(), "active") {
 		t.Errorf("active: %v", err)
 	}
-	sas = "iked_sas: 0x55 rspi 0x1 ispi 0x2 192.0.2.1:500->192.0.2.100:500<FQDN/r>[] ESTABLISHED i nexthop 0x0 pol 0x5\n  sa_childsas: 0x5\n"
+	if last != (Outcome{Wanted: 1, Up: 1}) {
+		t.Errorf("of one policy from a vip and one from another address: %+v", last)
+	}
+	// It would speak from an address of this node alone.
+	if want := (pair{vips[0], netip.MustParseAddr("192.0.2.100")}); !slices.Equal(src.prefers, []pair{want}) {
+		t.Errorf("sources %v, want %v", src.prefers, want)
+	}
 	// While the VIPs are here, a start would empty the kernel under live traffic.
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"show sa", "kill"}) {
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
 		t.Errorf("an iked with SAs was not just killed, or: %v", err)
+	}
+	if len(src.prefers) != 0 {
+		t.Errorf("passive, with sources %v", src.prefers)
 	}
 	f.absent[OpenIKED] = ErrNotRunning
 	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
@@ -330,6 +429,48 @@ func TestKillFindsTheSocketsOwner(t *testing.T) {
 	}
 }
 
+// TestKillTakesAllOfADaemon: with one process left, that one would clean up
+// after the others.
+func TestKillTakesAllOfADaemon(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "manyd")
+	script := "#!/bin/sh\nset -m\n(while :; do sleep 0.1; done) & echo $! > " + dir + "/pid.new\n(while :; do sleep 0.1; done) & (while :; do sleep 0.1; done) &\nmv " + dir + "/pid.new " + dir + "/pid\nwait\n"
+	if err := os.WriteFile(file, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &Local{Places: map[Daemon]Place{OpenIKED: {PIDFile: dir + "/pid", Comms: []string{"manyd"}, Many: true}}}
+	var pids []int
+	for begun := time.Now(); len(pids) < 4; {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("it did not start")
+		}
+		if b, err := os.ReadFile(dir + "/pid"); err == nil {
+			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = family(pid, p.Places[OpenIKED])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := p.Kill(t.Context(), OpenIKED); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	for _, pid := range pids {
+		if comm, _, err := identify(pid); err == nil && comm == "manyd" {
+			if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(b), ") Z ") {
+				t.Errorf("process %d is still there: %s", pid, b)
+			}
+		}
+	}
+}
+
 func TestStrongSwanHA(t *testing.T) {
 	c := startCharon(t, conn("one", "192.0.2.1", "198.51.100.1", "UNIQUE_NEVER", "net"))
 	p := &fakePrivileged{socket: c.Socket}
@@ -361,7 +502,7 @@ func TestStrongSwanHA(t *testing.T) {
 func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	c := startCharon(t, conn("one", "192.0.2.1", "198.51.100.1", "UNIQUE_NEVER", "net"))
 	f := &fakePrivileged{socket: c.Socket, absent: map[Daemon]error{Libreswan: ErrNotRunning, OpenIKED: ErrNotRunning, ISAKMPD: ErrNotRunning}}
-	d := NewAuto(NewStrongSwan(f), NewLibreswan(f), NewOpenIKED(f), NewISAKMPD(f))
+	d := NewAuto(NewStrongSwan(f), NewLibreswan(f), NewOpenIKED(f, &fakeSources{}), NewISAKMPD(f))
 	var last Outcome
 	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last.Up != 1 {
 		t.Errorf("%+v, %v", last, err)
@@ -369,11 +510,25 @@ func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	if info, err := d.Probe(t.Context(), vips); err != nil || info.Version != "charon-systemd 5.9.8" {
 		t.Errorf("%+v, %v", info, err)
 	}
+	if d.Caps().FlushesOnStart {
+		t.Error("strongswan runs, and flushes")
+	}
+	// What its start flushes must be known when it does not run yet.
+	c.Stop()
+	f.absent[OpenIKED] = nil
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !d.Caps().FlushesOnStart {
+		t.Errorf("iked runs, and flushes not, or: %v", err)
+	}
+	f.absent[OpenIKED] = ErrNotRunning
+	if err := d.Passive(t.Context(), Hush{}); err != nil || !d.Caps().FlushesOnStart {
+		t.Errorf("iked is about to start, and flushes not, or: %v", err)
+	}
+	c.Listen(t)
 	f.absent[ISAKMPD] = nil
 	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
 		t.Errorf("two daemons run: %v", err)
 	}
-	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f), NewISAKMPD(f)).Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
+	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f, &fakeSources{}), NewISAKMPD(f)).Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
 		t.Errorf("all: %v", err)
 	}
 	c.Stop()

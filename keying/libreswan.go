@@ -127,9 +127,16 @@ func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 
 // Passive implements Driver. A pluto without states is passive as it is; it
 // must have no connection with auto=start or auto=ondemand.
-func (l *libreswan) Passive(ctx context.Context, _ Hush) error {
+func (l *libreswan) Passive(ctx context.Context, h Hush) error {
 	if err := l.priv.Running(ctx, Libreswan); err != nil {
 		if err = unlessAbsent(err); err != nil {
+			return err
+		}
+		return l.priv.Start(ctx, Libreswan)
+	}
+	// A master that is about to go has no time for more: traffic waits.
+	if !h.Settled {
+		if err := l.priv.Kill(ctx, Libreswan); err != nil {
 			return err
 		}
 		return l.priv.Start(ctx, Libreswan)

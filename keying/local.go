@@ -28,10 +28,13 @@ type Place struct {
 	PIDFile string   // instead of a socket to find its process by
 	FIFO    string
 	Comms   []string // names of its processes (/proc/PID/comm)
-	Many    bool     // it is several processes, of one process group
+	Many    bool     // it is several processes: one, and its children of the same name
 	Control []string // command line of its control program, without a verb
 	// Settings is a file for what the control socket does not tell.
 	Settings string
+	// Config prints the daemon's configuration, for what its control program
+	// does not tell.
+	Config []string
 	// OK are exit codes of the control program that mean success, besides 0.
 	OK []int
 	// Start, when set, starts the daemon instead of systemd.
@@ -48,7 +51,7 @@ func Places() map[Daemon]Place {
 		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
 			Control: []string{"ipsec", "whack"}, OK: []int{12}},
 		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: "/run/iked.sock", Comms: []string{"iked"}, Many: true,
-			Control: []string{"ikectl"}},
+			Control: []string{"ikectl"}, Config: []string{"sh", "-c", "exec iked -nv 2>&1"}},
 		ISAKMPD: {Units: []string{"isakmpd.service"}, FIFO: "/run/isakmpd.fifo", Comms: []string{"isakmpd"}},
 	}
 }
@@ -142,6 +145,21 @@ func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done f
 	return pid, func() {}, nil
 }
 
+// instance names the process that runs, so that one that was replaced between
+// two looks is told from one that went on.
+func (l *Local) instance(ctx context.Context, d Daemon, p Place) (string, error) {
+	pid, done, err := l.process(ctx, d, p)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	st, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	if err != nil {
+		return "", fmt.Errorf("%w (%v)", ErrNotRunning, err)
+	}
+	return fmt.Sprintf("%d since %d", pid, st.ModTime().UnixNano()), nil
+}
+
 // Tell implements Privileged.
 func (l *Local) Tell(ctx context.Context, d Daemon, line string) error {
 	p, err := l.place(d)
@@ -216,7 +234,9 @@ func (l *Local) Kill(ctx context.Context, d Daemon) error {
 	if len(fds) == 0 {
 		return fmt.Errorf("kill %s: process %d is none of %q", d, pid, p.Comms)
 	}
-	// Stopped first: one that saw another die would clean up after itself.
+	// Stopped first: one that saw another die would clean up after itself. The
+	// parent dies last: its death wakes stopped children whose process groups it
+	// leaves orphaned (setpgid(2)).
 	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGKILL} {
 		for _, fd := range fds {
 			if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -248,40 +268,53 @@ func peerPID(conn net.Conn) (int, error) {
 	return int(cred.Pid), nil
 }
 
-// family returns pid, if it is a process of the daemon, and those of the same
-// name in its process group if the daemon is several.
+// family returns pid, if it is a process of the daemon, and if the daemon is
+// several, its parent and siblings or its children; the parent comes last. Those
+// of OpenIKED are in process groups of their own, so these do not tell.
 func family(pid int, p Place) []int {
-	comm, group, err := identify(pid)
+	comm, parent, err := identify(pid)
 	if err != nil || !slices.Contains(p.Comms, comm) {
 		return nil
 	}
-	pids := []int{pid}
 	if !p.Many {
-		return pids
+		return []int{pid}
 	}
+	first := pid
+	if c, _, err := identify(parent); err == nil && slices.Contains(p.Comms, c) {
+		first = parent
+	}
+	var pids []int
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return pids
+		return []int{pid}
 	}
 	for _, e := range entries {
 		other, err := strconv.Atoi(e.Name())
-		if err != nil || other == pid {
+		if err != nil {
 			continue
 		}
-		if c, g, err := identify(other); err == nil && c == comm && g == group {
+		if c, parent, err := identify(other); err == nil && parent == first && slices.Contains(p.Comms, c) {
 			pids = append(pids, other)
 		}
 	}
-	return pids
+	return append(pids, first)
 }
 
-func identify(pid int) (comm string, group int, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+// identify returns a process's name and parent (proc(5), /proc/PID/stat).
+func identify(pid int) (comm string, parent int, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return "", 0, err
 	}
-	group, err = unix.Getpgid(pid)
-	return strings.TrimSpace(string(b)), group, err
+	// The name is in parentheses and may have any character.
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return "", 0, fmt.Errorf("read /proc/%d/stat: no name in it", pid)
+	}
+	if f := strings.Fields(string(b[end+1:])); len(f) > 1 {
+		parent, err = strconv.Atoi(f[1])
+	}
+	return string(b[open+1 : end]), parent, err
 }
 
 // waitPidfd waits until the process has ended.
@@ -362,6 +395,16 @@ func (l *Local) Control(ctx context.Context, d Daemon, v Verb) (string, error) {
 	}
 	if d == StrongSwan && v.Do == "settings" {
 		return swanSettings(p.Settings)
+	}
+	if v.Do == "instance" {
+		return l.instance(ctx, d, p)
+	}
+	if d == OpenIKED && v.Do == "policies" {
+		out, err := run(ctx, p.Config, nil, nil)
+		if err != nil {
+			return "", fmt.Errorf("read configuration of %s: %w", d, err)
+		}
+		return ikedEnds(out), nil
 	}
 	out, err := run(ctx, append(slices.Clone(p.Control), args...), nil, nil)
 	var exit *exec.ExitError

@@ -136,6 +136,10 @@ func (m *Machine) Step(now time.Time, ev Event) []Action {
 		if m.state == Active {
 			m.state = Activating
 			m.fail(now, ErrNotRunning)
+		} else if m.state == Passive {
+			// It is silent, and may have to be started: NAT-T needs its socket.
+			m.state, m.tries = Passivating, 0
+			return m.start()
 		}
 	case EventBack:
 		return m.back()

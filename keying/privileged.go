@@ -68,11 +68,15 @@ var verbs = map[Daemon]map[string][]string{
 		"initiate":      {"--initiate", "--asynchronous", "--name", "%s"},
 		"status":        {"--status"},
 		"trafficstatus": {"--trafficstatus"},
+		"instance":      {}, // not of whack: see Local.instance
 	},
 	OpenIKED: {
 		"active":  {"active"},
 		"passive": {"passive"},
 		"sas":     {"show", "sa"},
+		// Not of ikectl: what iked.conf says, without its keys, and Local.instance.
+		"policies": {},
+		"instance": {},
 	},
 }
 

@@ -99,6 +99,9 @@ func (r *Runner) Status() Status {
 	return r.status
 }
 
+// Caps returns what others must take into account.
+func (r *Runner) Caps() Caps { return r.driver.Caps() }
+
 // probe asks the daemon what it is and what would harm a failover.
 func (r *Runner) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)

@@ -15,19 +15,30 @@ type several struct {
 	name    string
 	one     bool
 	drivers []Driver
+
+	mu   sync.Mutex
+	seen []Driver // those that ran when they were last looked for, if any did
 }
 
 // NewAll returns the driver of all of those whose daemon runs.
-func NewAll(drivers ...Driver) Driver { return &several{"all", false, drivers} }
+func NewAll(drivers ...Driver) Driver { return &several{name: "all", drivers: drivers} }
 
 // NewAuto returns the driver of the one whose daemon runs, if there is one.
-func NewAuto(drivers ...Driver) Driver { return &several{"auto", true, drivers} }
+func NewAuto(drivers ...Driver) Driver { return &several{name: "auto", one: true, drivers: drivers} }
 
 // Name implements Driver.
 func (s *several) Name() string { return s.name }
 
 // Caps implements Driver.
-func (s *several) Caps() Caps { return Caps{ProcessWide: true} }
+func (s *several) Caps() Caps {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := Caps{ProcessWide: true}
+	for _, d := range s.seen {
+		sum.FlushesOnStart = sum.FlushesOnStart || d.Caps().FlushesOnStart
+	}
+	return sum
+}
 
 // running returns the drivers whose daemon runs. That of one that cannot be
 // asked counts, so that its error shows.
@@ -40,6 +51,11 @@ func (s *several) running(ctx context.Context) ([]Driver, error) {
 		}
 		out = append(out, d)
 		names = append(names, d.Name())
+	}
+	if len(out) > 0 {
+		s.mu.Lock()
+		s.seen = out
+		s.mu.Unlock()
 	}
 	if s.one && len(out) > 1 {
 		return nil, fmt.Errorf("find the ike daemon: %s all run; write the one that is meant: control %s", strings.Join(names, ", "), names[0])

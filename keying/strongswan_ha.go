@@ -26,6 +26,9 @@ func (*strongSwanHA) Caps() Caps { return Caps{ProcessWide: true, CountersOnly: 
 // turnLimit is how long charon may take to turn its IKE SAs round.
 const turnLimit = 2 * time.Second
 
+// turnPoll is between two looks at that. A hand-over waits for it.
+const turnPoll = 5 * time.Millisecond
+
 // Passive implements Driver. Whoever does not answer is killed: an active
 // charon with monitor = no would speak on.
 func (s *strongSwanHA) Passive(ctx context.Context, h Hush) error {
@@ -83,7 +86,7 @@ func (s *strongSwanHA) turn(ctx context.Context, line string, good func(state st
 		if wrong == 0 {
 			return nil
 		}
-		if !sleep(ctx, 20*time.Millisecond) {
+		if !sleep(ctx, turnPoll) {
 			return fmt.Errorf("write %s to charon's fifo: %d IKE SAs have not turned within %v", line, wrong, turnLimit)
 		}
 	}

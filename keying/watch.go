@@ -11,19 +11,25 @@ const watchEvery = 500 * time.Millisecond
 // watchRunning tells of a daemon's death and return by looking for it.
 func watchRunning(ctx context.Context, p Privileged, d Daemon) <-chan Notice {
 	out := make(chan Notice)
+	send := func(k NoticeKind) {
+		select {
+		case out <- Notice{k}:
+		case <-ctx.Done():
+		}
+	}
 	go func() {
 		defer close(out)
-		for runs := false; ; {
-			if now := p.Running(ctx, d) == nil; now != runs {
-				runs = now
-				kind := NoticeLost
-				if runs {
-					kind = NoticeBack
+		for last := ""; ; {
+			now := instance(ctx, p, d)
+			if now != last {
+				// One that was started again at once was away, too.
+				if last != "" {
+					send(NoticeLost)
 				}
-				select {
-				case out <- Notice{kind}:
-				case <-ctx.Done():
+				if now != "" {
+					send(NoticeBack)
 				}
+				last = now
 			}
 			if !sleep(ctx, watchEvery) {
 				return
@@ -31,4 +37,20 @@ func watchRunning(ctx context.Context, p Privileged, d Daemon) <-chan Notice {
 		}
 	}()
 	return out
+}
+
+// instance names the daemon's process, "" if it does not run. Of one that has
+// only a FIFO nothing but that it runs can be known.
+func instance(ctx context.Context, p Privileged, d Daemon) string {
+	if d == ISAKMPD {
+		if p.Running(ctx, d) != nil {
+			return ""
+		}
+		return "runs"
+	}
+	id, err := p.Control(ctx, d, Verb{Do: "instance"})
+	if err != nil {
+		return ""
+	}
+	return id
 }

@@ -7,6 +7,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/kernel"
 	"sasyncd/keying"
 	"sasyncd/sync/engine"
 )
@@ -17,8 +18,12 @@ type daemons map[string]*keying.Runner
 // keyingOf returns the drivers that the configuration names.
 func keyingOf(c *conf.Sasyncd, priv keying.Privileged, log *slog.Logger) (daemons, error) {
 	ds := make(daemons)
+	src, err := kernel.OpenSources()
+	if err != nil {
+		return nil, err
+	}
 	for _, g := range c.Groups {
-		d, err := driverOf(g.Control.Kind, g.Interface, priv)
+		d, err := driverOf(g.Control.Kind, g.Interface, priv, src)
 		if err != nil {
 			return nil, err
 		}
@@ -30,14 +35,14 @@ func keyingOf(c *conf.Sasyncd, priv keying.Privileged, log *slog.Logger) (daemon
 }
 
 // driverOf returns the driver of a keyword, nil for none.
-func driverOf(k conf.ControlKind, group string, p keying.Privileged) (keying.Driver, error) {
+func driverOf(k conf.ControlKind, group string, p keying.Privileged, s keying.Sources) (keying.Driver, error) {
 	switch k {
 	case conf.ControlNone:
 		return nil, nil
 	case conf.ControlAuto:
-		return keying.NewAuto(keying.NewStrongSwan(p)), nil // those that conf knows to work
+		return keying.NewAuto(keying.NewStrongSwan(p), keying.NewLibreswan(p), keying.NewOpenIKED(p, s), keying.NewISAKMPD(p)), nil
 	case conf.ControlAll:
-		return keying.NewAll(keying.NewISAKMPD(p), keying.NewOpenIKED(p)), nil // as on OpenBSD
+		return keying.NewAll(keying.NewISAKMPD(p), keying.NewOpenIKED(p, s)), nil // as on OpenBSD
 	case conf.ControlStrongswan:
 		return keying.NewStrongSwan(p), nil
 	case conf.ControlStrongswanHA:
@@ -45,7 +50,7 @@ func driverOf(k conf.ControlKind, group string, p keying.Privileged) (keying.Dri
 	case conf.ControlLibreswan:
 		return keying.NewLibreswan(p), nil
 	case conf.ControlIked:
-		return keying.NewOpenIKED(p), nil
+		return keying.NewOpenIKED(p, s), nil
 	case conf.ControlIsakmpd:
 		return keying.NewISAKMPD(p), nil
 	case conf.ControlExec:
@@ -88,7 +93,7 @@ func (ds daemons) Status(group string) engine.KeyingStatus {
 	s := r.Status()
 	k := engine.KeyingStatus{Driver: s.Driver, State: s.State, Error: s.Error, Wanted: s.Last.Wanted, Up: s.Last.Up,
 		Failed: s.Last.Failed, PromoteSeconds: s.PromoteSeconds, Restarts: s.Restarts,
-		Stop: s.Info.Stop}
+		Stop: s.Info.Stop, FlushesOnStart: r.Caps().FlushesOnStart}
 	for _, l := range s.Info.Lint {
 		k.Lint = append(k.Lint, [2]string{l.What, l.Remedy})
 	}

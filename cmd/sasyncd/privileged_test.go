@@ -93,7 +93,7 @@ func TestRulesCoverDrivers(t *testing.T) {
 	for _, k := range []conf.ControlKind{conf.ControlAuto, conf.ControlNone, conf.ControlIsakmpd, conf.ControlIked, conf.ControlAll,
 		conf.ControlStrongswan, conf.ControlStrongswanHA, conf.ControlLibreswan, conf.ControlExec} {
 		a := &asked{all: make(map[keying.Daemon]bool)}
-		d, err := driverOf(k, "outside", a)
+		d, err := driverOf(k, "outside", a, noSources{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,3 +144,9 @@ func TestForeignConfigurationIsNotFollowed(t *testing.T) {
 		t.Error("the other process is to follow a file that is not root's")
 	}
 }
+
+// noSources are source routes that go nowhere.
+type noSources struct{}
+
+func (noSources) Prefer(remote, source netip.Addr) error { return nil }
+func (noSources) Forget() error                          { return nil }

@@ -180,7 +180,8 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		ForwardFlush: c.FlushMode != conf.FlushNever, Log: log,
 	}
 	for _, g := range c.Groups {
-		cfg.Groups = append(cfg.Groups, engine.GroupConfig{Name: g.Interface, Whole: g.Interface == ""})
+		cfg.Groups = append(cfg.Groups, engine.GroupConfig{Name: g.Interface, Whole: g.Interface == "",
+			CountersOnly: g.Control.Kind == conf.ControlStrongswanHA})
 	}
 	if c.SkipSlave {
 		for _, p := range c.Peers {

@@ -47,6 +47,14 @@ func (s scope) sa(sa *sadb.SA) (sadb.Direction, bool) {
 	return sa.KernelDir, s.whole
 }
 
+// saOf is sa for an event that puts one.
+func (s scope) saOf(ev sadb.Event) (sadb.Direction, bool) {
+	if ev.Kind != sadb.EventPutSA {
+		return sadb.DirUnknown, false
+	}
+	return s.sa(ev.SA)
+}
+
 // owns reports whether one end of the SA is the group's.
 func (s scope) owns(sa *sadb.SA) bool { return s.whole || s.vips[sa.Key.Dst] || s.vips[sa.Src] }
 

@@ -11,7 +11,7 @@ import (
 // ahead of the master's: after a takeover it must not be used. Its policy then
 // finds no SA, and the IKE daemon negotiates a new one.
 func (r *receiver) withdraw(w *wantSA) []sadb.Op {
-	if _, ok := r.have[w.sa.Key]; !ok {
+	if _, ok := r.have[w.sa.Key]; !ok || r.countersOnly {
 		return nil
 	}
 	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}}
@@ -33,7 +33,7 @@ func (r *receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
 	if w.sa.ESN() {
 		limit = excessESN
 	}
-	return h.virgin && h.oseq > need && h.oseq-w.sa.OSeq >= limit
+	return h.virgin && !r.countersOnly && h.oseq > need && h.oseq-w.sa.OSeq >= limit
 }
 
 // installed returns the SA as this standby's kernel shall hold it: the
@@ -82,7 +82,7 @@ func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
 // there already.
 func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
 	h, ok := r.holds(w.sa.Key)
-	if !ok || h.core != w.core {
+	if !ok || !r.same(w, h) {
 		return nil
 	}
 	need := r.ahead(w, stale, 0)
@@ -126,6 +126,9 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire
 		} else if e.Packets > sa.Packets {
 			r.out += moved
 		}
+		if e.Packets > sa.Packets {
+			w.moved = now
+		}
 		sa.Bytes, sa.Packets, sa.Bitmap = e.Bytes, e.Packets, nil
 		w.rate.Report(sa.Packets, mono)
 		ops = append(ops, r.counterOps(now, w, 0)...)
@@ -154,7 +157,7 @@ func (r *receiver) retire(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, have := range r.have {
 		w, h := r.want[k], *have
-		if w == nil || w.sa.Dir == sadb.DirIn || w.core != h.core {
+		if w == nil || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
 			continue
 		}
 		lead, _ := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), 0)
@@ -173,7 +176,7 @@ func (r *receiver) rebase(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, w := range r.want {
 		h, ok := r.holds(k)
-		if !ok || h.core != w.core {
+		if !ok || !r.same(w, h) {
 			continue
 		}
 		c := r.installed(now, w, h)

@@ -91,6 +91,9 @@ type GroupConfig struct {
 	Name string
 	// Whole takes in the whole kernel instead of what ends on a virtual IP.
 	Whole bool
+	// CountersOnly: the group's IKE daemon replicates SAs and policies itself,
+	// so that a standby writes nothing but counters.
+	CountersOnly bool
 }
 
 // Fixed times of the engine.
@@ -401,4 +404,6 @@ type Counts struct {
 	DigestMismatches  uint64        `json:"digest_mismatches"`
 	TailRecords       uint64        `json:"tail_records"`
 	Mappings          uint64        `json:"nat_mappings"`
+	Collected         uint64        `json:"collected_sas"`
+	Reinserted        uint64        `json:"reinserted_sas"`
 }

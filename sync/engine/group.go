@@ -14,10 +14,12 @@ import (
 type group struct {
 	name  string
 	whole bool
-	alone bool // the only group: a dump is its own
-	skip  []netip.Addr
-	scope scope
-	vips  []netip.Addr
+	// countersOnly: see GroupConfig.
+	countersOnly bool
+	alone        bool // the only group: a dump is its own
+	skip         []netip.Addr
+	scope        scope
+	vips         []netip.Addr
 
 	role   Role
 	term   uint64
@@ -40,12 +42,13 @@ type group struct {
 	newer       time.Time // when a newer term was first heard of without its stream
 	bumped      uint64    // the term for which counters were raised again
 
-	touched *touched
-	due     []wire.Record // published, not sent yet
-	scan    groupScan
-	foreign time.Time // when to look after a foreign change; zero: never
-	flushed bool      // the master's tables were flushed since the last dump
-	mapped  map[sadb.SAKey]mapping
+	touched   *touched
+	due       []wire.Record // published, not sent yet
+	scan      groupScan
+	foreign   time.Time // when to look after a foreign change; zero: never
+	collected time.Time // when replicated SAs were last looked through
+	flushed   bool      // the master's tables were flushed since the last dump
+	mapped    map[sadb.SAKey]mapping
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
 	offloaded, offloadedTold int
@@ -95,11 +98,19 @@ type group struct {
 }
 
 func newGroup(gc GroupConfig, cfg Config) *group {
-	g := &group{name: gc.Name, whole: gc.Whole, alone: len(cfg.Groups) == 1, skip: cfg.Skip, since: time.Now(),
+	g := &group{name: gc.Name, whole: gc.Whole, countersOnly: gc.CountersOnly, alone: len(cfg.Groups) == 1, skip: cfg.Skip, since: time.Now(),
 		holds: newHoldback(), touched: newTouched(),
-		rcv: newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)}
+	}
+	g.rcv = g.newReceiver(cfg)
 	g.setVIPs(nil)
 	return g
+}
+
+// newReceiver returns the group's, empty.
+func (g *group) newReceiver(cfg Config) *receiver {
+	r := newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)
+	r.countersOnly = g.countersOnly
+	return r
 }
 
 func (g *group) setVIPs(vips []netip.Addr) {
@@ -227,6 +238,10 @@ func (e *Engine) kernelEvent(ctx context.Context, now time.Time, ev sadb.Event) 
 			e.log.Warn("the kernel's tables were flushed", "forwarded", e.cfg.ForwardFlush)
 			for _, g := range e.order {
 				g.flushed = true
+				if ev.Kind == sadb.EventFlushSA && g.role == wire.RoleMaster && g.pub != nil && e.flushesOnStart(g) {
+					e.reinsert(ctx, g, now)
+					g.flushed = false
+				}
 			}
 			e.dumpStale = e.dumping // it may show half of the flush
 			e.requestDump(ctx)
@@ -241,6 +256,12 @@ func (e *Engine) kernelEvent(ctx context.Context, now time.Time, ev sadb.Event) 
 			if g.pub != nil {
 				g.due = append(g.due, e.masterEvent(g, now, ev)...)
 			}
+		} else if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.adopted {
+			// Before anything can be sent with it here.
+			sa := *ev.SA
+			sa.Dir = dir
+			g.touch(e.dumping, sa.Key)
+			e.exec(ctx, g, g.rcv.appeared(now, &sa))
 		} else if g.concerns(ev) && g.foreign.IsZero() {
 			g.foreign = now.Add(foreignDelay)
 		}

@@ -43,6 +43,8 @@ type KeyingStatus struct {
 	Restarts       int     `json:"restarts"`
 	// Stop is what a stop of it by the service manager does; "" if that is not known.
 	Stop string `json:"stop,omitempty"`
+	// FlushesOnStart: its start empties the kernel's table of SAs.
+	FlushesOnStart bool `json:"-"`
 }
 
 // silenceLimit is how long a hand-over waits for the IKE daemon. Beyond that
@@ -58,6 +60,11 @@ func (e *Engine) tellKeying(g *group) {
 	default:
 		e.cfg.Keying.Passive(g.name, g.term, g.reason, true, nil)
 	}
+}
+
+// flushesOnStart reports whether a flush is how the group's IKE daemon starts.
+func (e *Engine) flushesOnStart(g *group) bool {
+	return e.cfg.Keying != nil && e.cfg.Keying.Status(g.name).FlushesOnStart
 }
 
 // silence makes the IKE daemon of a master that is about to go passive, beside

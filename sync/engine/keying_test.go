@@ -18,8 +18,9 @@ type simKeying struct {
 	takes time.Duration
 	err   error
 
-	mu   sync.Mutex
-	told []string
+	mu      sync.Mutex
+	told    []string
+	flushes bool
 }
 
 func (k *simKeying) note(format string, args ...any) {
@@ -39,7 +40,17 @@ func (k *simKeying) Active(_ string, term uint64, _ string, vips []netip.Addr) {
 	k.note("active %d with %d addresses", term, len(vips))
 }
 
-func (k *simKeying) Status(string) KeyingStatus { return KeyingStatus{Driver: "sim"} }
+func (k *simKeying) Status(string) KeyingStatus {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return KeyingStatus{Driver: "sim", FlushesOnStart: k.flushes}
+}
+
+func (k *simKeying) setFlushes(b bool) {
+	k.mu.Lock()
+	k.flushes = b
+	k.mu.Unlock()
+}
 
 func (k *simKeying) said() []string {
 	k.mu.Lock()

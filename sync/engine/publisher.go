@@ -29,6 +29,7 @@ type publisher struct {
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
 	cover      map[uint64]int // published SAs by what they protect
+	imported   int            // published SAs that are replicated ones
 	lastHandle uint32
 	journal    journal
 	sums       sums
@@ -80,6 +81,9 @@ type pubSA struct {
 	// on the monotonic clock: the kernel keeps dates, and after a step of the
 	// wall clock its ages are wrong.
 	born, used time.Duration
+	// heard is when its counters were last seen to have moved, or when it was
+	// taken over, on the same clock.
+	heard time.Duration
 
 	part   part
 	place  int // in order, once the reading under way has shown it, in coming
@@ -89,6 +93,8 @@ type pubSA struct {
 	// published, until it comes back or its lifetime ends on the standbys.
 	ghost bool
 	gone  bool // not published any more
+
+	imported bool // this node did not make it (collect.go)
 }
 
 // foundSA is an SA that a reading has shown and that is not published so.
@@ -219,6 +225,9 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 	}
 	delete(p.sas, key)
 	e.gone = true
+	if e.imported {
+		p.imported--
+	}
 	if e.seen == p.mark {
 		p.found--
 	}
@@ -280,6 +289,7 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 	if c.OSeq > own.OSeq || c.Seq > own.Seq || c.Bytes != own.Bytes || c.Packets != own.Packets {
 		own.OSeq, own.Seq = max(c.OSeq, own.OSeq), max(c.Seq, own.Seq)
 		own.Bytes, own.Packets = c.Bytes, c.Packets
+		e.heard = now.Sub(p.began)
 		p.move(e)
 	}
 	if !slices.Equal(own.Bitmap, c.Bitmap) {

@@ -26,6 +26,9 @@ type receiver struct {
 	// alike: this kernel reads netlink attributes as the master's does, so that
 	// those which this code does not know may be passed on.
 	alike bool
+	// countersOnly: the IKE daemon replicates SAs and policies itself; nothing is
+	// added, changed or deleted here but the counters of SAs that are there.
+	countersOnly bool
 	// advance: inbound counters go to where the master's probably are.
 	advance bool
 
@@ -60,6 +63,7 @@ type wantSA struct {
 	gen    uint64
 	at     time.Time // when sa was received: its ages count from here
 	rate   sadb.Rate
+	moved  time.Time // when the master was last heard to use it
 	failed error
 	part   part // of the sums
 	handle uint32
@@ -72,6 +76,34 @@ type wantPolicy struct {
 	digest wire.Sum
 	gen    uint64
 	failed error
+}
+
+// errNotHere is an SA that the IKE daemon has not replicated, or not alike.
+var errNotHere = errors.New("the ike daemon has not installed it here")
+
+// lateUse is for how long an SA that the IKE daemon has not replicated counts as
+// missing after the master was last heard to use it.
+const lateUse = time.Minute
+
+// same reports whether the kernel's SA is the one that w wants. Where the IKE
+// daemon replicates SAs only what ties counters to an SA counts.
+func (r *receiver) same(w *wantSA, h haveSA) bool {
+	if r.countersOnly {
+		return h.keys == keysOf(w.sa)
+	}
+	return h.core == w.core
+}
+
+// appeared takes in an SA that the IKE daemon has just installed, and returns
+// what its counters need.
+func (r *receiver) appeared(now time.Time, sa *sadb.SA) []sadb.Op {
+	h := asHave(sa)
+	r.have[sa.Key] = &h
+	w := r.want[sa.Key]
+	if w == nil {
+		return nil // the master's stream will name it
+	}
+	return r.wantSAOps(now, w)
 }
 
 // haveSA is what is known of an SA in this kernel.
@@ -212,7 +244,7 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 		return r.putSA(now, mono, rec)
 	case wire.DelSA:
 		r.forgetSA(rec.SAKey)
-		if _, ok := r.have[rec.SAKey]; ok {
+		if _, ok := r.have[rec.SAKey]; ok && !r.countersOnly {
 			return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: rec.SAKey}}}
 		}
 	case wire.PutPolicy:
@@ -221,7 +253,7 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 		return r.wantPolicyOps(w)
 	case wire.DelPolicy:
 		r.forgetPolicy(*rec.PolicyKey)
-		if _, ok := r.havePolicy[*rec.PolicyKey]; ok {
+		if _, ok := r.havePolicy[*rec.PolicyKey]; ok && !r.countersOnly {
 			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: *rec.PolicyKey}}}
 		}
 	}
@@ -251,6 +283,13 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 // wantSAOps returns what it takes to make the kernel's SA what w wants.
 func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 	h, ok := r.holds(w.sa.Key)
+	if r.countersOnly {
+		if w.failed = nil; !ok || !r.same(w, h) {
+			w.failed = errNotHere
+			return nil
+		}
+		return r.counterOps(now, w, 0)
+	}
 	if len(w.sa.Unknown) > 0 && !r.alike {
 		w.failed = errUnlike
 		return r.withdraw(w)
@@ -277,6 +316,9 @@ func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 
 func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	d, ok := r.havePolicy[w.policy.Key]
+	if r.countersOnly {
+		return nil
+	}
 	if len(w.policy.Unknown) > 0 && !r.alike {
 		w.failed = errUnlike
 		return nil
@@ -316,6 +358,9 @@ func (r *receiver) end(seq uint64) []sadb.Op {
 
 // sweep deletes what the kernel has and the stream does not name, SAs first.
 func (r *receiver) sweep() []sadb.Op {
+	if r.countersOnly {
+		return nil
+	}
 	var ops []sadb.Op
 	for k := range r.have {
 		if r.want[k] == nil {
@@ -390,7 +435,7 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 			h.oseq, h.seq = op.SA.OSeq, op.SA.Seq
 		} else if errors.Is(err, fs.ErrNotExist) {
 			delete(r.have, op.SA.Key)
-			if w := r.want[op.SA.Key]; w != nil {
+			if w := r.want[op.SA.Key]; w != nil && !r.countersOnly {
 				add := *op.SA
 				return []sadb.Op{{Kind: sadb.OpAddSA, SA: &add}}, false
 			}
@@ -417,7 +462,9 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 // be used after a takeover.
 func (r *receiver) lost() (refused, uncovered int) {
 	for _, w := range r.want {
-		if w.failed != nil {
+		// What an IKE daemon that replicates by itself has left behind on the
+		// master is no loss: see lateUse.
+		if w.failed != nil && (w.failed != errNotHere || r.counters.Sub(w.moved) < lateUse) {
 			refused++
 		}
 		if w.short {

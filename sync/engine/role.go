@@ -210,7 +210,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	}
 	g.trail = nil
 	for _, w := range g.rcv.want {
-		if standbyLimits(w.sa.Limits) != w.sa.Limits {
+		if standbyLimits(w.sa.Limits) != w.sa.Limits && !g.countersOnly {
 			sa := *w.sa
 			sa.Limits = w.sa.Limits
 			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
@@ -231,7 +231,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.stats.DroppedDeletes += uint64(n)
 	}
 	g.holds = newHoldback()
-	r := newReceiver(e.cfg.Margin, e.cfg.Sweep, e.cfg.Advance)
+	r := g.newReceiver(e.cfg)
 	g.rcv = r
 	now := time.Now()
 	for _, m := range e.members {

@@ -232,6 +232,9 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		g.tail = nil
 		g.pub = g.scan.pub
 		g.pub.end(g.scan.at, policies, g.touched)
+		if !g.countersOnly {
+			g.pub.adopt(now, g.rcv.want, e.cfg.Imported)
+		}
 		g.pub.journal.forget()
 		e.timed(PhasePublish, &g.promotedAt)
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
@@ -248,4 +251,5 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 	}
 	e.publishRead(g, now, recs, gone)
 	e.countReceived(g, now)
+	e.collect(ctx, g, now)
 }

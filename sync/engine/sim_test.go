@@ -22,10 +22,12 @@ import (
 // world is a set of nodes in virtual time, joined by sessions that encode and
 // decode every message as the real ones do.
 type world struct {
-	t     *testing.T
-	nodes []*simNode
-	links map[[2]int]*simLink
-	log   *lockedLog
+	// countersOnly: of the group of nodes that boot.
+	countersOnly bool
+	t            *testing.T
+	nodes        []*simNode
+	links        map[[2]int]*simLink
+	log          *lockedLog
 	// forward is the flush mode of nodes that boot, more their groups besides
 	// simGroup.
 	forward bool
@@ -83,7 +85,7 @@ func (n *simNode) boot(nonce uint64) {
 	n.peers = &simPeers{events: make(chan PeerEvent, 256)}
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
-		Node: n.id, Nonce: nonce, Kernel: n.release, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup}}, n.w.more...),
+		Node: n.id, Nonce: nonce, Kernel: n.release, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup, CountersOnly: n.w.countersOnly}}, n.w.more...),
 		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
@@ -280,6 +282,7 @@ func (w *world) cut(i, j int) {
 
 // simKernel has the rules of the real tables that the engine relies on.
 type simKernel struct {
+	beyond   int // operations of sasyncd beyond counters
 	mu       sync.Mutex
 	sas      map[sadb.SAKey]*sadb.SA
 	order    []sadb.SAKey // oldest first
@@ -367,6 +370,9 @@ func (k *simKernel) Apply(_ context.Context, ops []sadb.Op) []error {
 }
 
 func (k *simKernel) apply(op sadb.Op, own bool) error {
+	if own && op.Kind != sadb.OpSetCounters {
+		k.beyond++
+	}
 	var ev sadb.Event
 	switch op.Kind {
 	case sadb.OpAddSA:
@@ -471,6 +477,17 @@ func (k *simKernel) flush() {
 	for _, w := range k.watchers {
 		w <- sadb.Event{Kind: sadb.EventFlushSA}
 		w <- sadb.Event{Kind: sadb.EventFlushPolicy}
+	}
+}
+
+// flushSAs is what the start of iked does.
+func (k *simKernel) flushSAs() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.sas)
+	k.order = nil
+	for _, w := range k.watchers {
+		w <- sadb.Event{Kind: sadb.EventFlushSA}
 	}
 }
 

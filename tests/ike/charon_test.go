@@ -21,6 +21,7 @@ type charon struct {
 	conf string // swanctl.conf
 	proc *lab.Daemon
 	run  string // directory that is its /run, if it has one of its own
+	ha   string // strongswan.conf of the ha plugin, if it is loaded
 }
 
 func newCharon(t *testing.T, nd *lab.Node, spis, conf string) *charon {
@@ -44,12 +45,14 @@ func (c *charon) logFile() string {
 // configure writes strongswan.conf and returns its path.
 func (c *charon) configure() string {
 	c.t.Helper()
-	return c.WriteFile("strongswan.conf", settings(`charon-systemd {
-	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown
-	install_routes = no
-	retransmit_timeout = 1
-	spi_min = 0x%s000000
-	spi_max = 0x%sffffff
+	shipped := c.WriteFile("shipped.conf", strings.NewReplacer("0xc1", "0x"+c.spis).Replace(example(c.t, "strongswan", "gateway", "strongswan.conf")))
+	include, plugin := "include "+shipped, ""
+	if c.ha != "" {
+		include, plugin = include+"\ninclude "+c.WriteFile("ha.conf", c.ha), "ha"
+	}
+	return c.WriteFile("strongswan.conf", settings(include+`
+charon-systemd {
+	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown %s
 	plugins {
 		vici { socket = %s }
 	}
@@ -59,7 +62,7 @@ func (c *charon) configure() string {
 	journal { default = -1 }
 	syslog { identifier = charon }
 }
-`, c.spis, c.spis, c.uri(), c.logFile()))
+`, plugin, c.uri(), c.logFile()))
 }
 
 // uri is where charon itself sees its socket.
@@ -76,7 +79,7 @@ func (c *charon) start() {
 	conf := c.configure()
 	// Ahead of the traffic, which shares the guest's only CPU.
 	cmd := exec.Command("nice", "-n", "-15", "/usr/sbin/charon-systemd")
-	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf)
+	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf, "SWANCTL_DIR="+c.Dir())
 	d := c.Exec("charon", cmd)
 	d.MayExit() // keying kills it
 	c.proc = d
@@ -105,7 +108,7 @@ func (c *charon) supervise() {
 		wait $pid
 		sleep 0.1
 	done`)
-	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf)
+	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf, "SWANCTL_DIR="+c.Dir())
 	c.proc = c.Exec("charon", cmd)
 }
 
@@ -113,7 +116,7 @@ func (c *charon) load() error {
 	file := c.WriteFile("swanctl.conf", c.conf)
 	var err error
 	for begun := time.Now(); time.Since(begun) < limit; time.Sleep(10 * time.Millisecond) {
-		if _, err = c.Try("/usr/sbin/swanctl --load-all --noprompt --uri unix://" + c.socket() + " --file " + file); err == nil {
+		if _, err = c.Try("env SWANCTL_DIR=" + c.Dir() + " /usr/sbin/swanctl --load-all --noprompt --uri unix://" + c.socket() + " --file " + file); err == nil {
 			return nil
 		}
 		if !c.proc.Running() {
@@ -149,64 +152,11 @@ func (c *charon) dump() {
 	}
 }
 
-// gatewayConf is swanctl.conf of both gateways: the same file.
-func gatewayConf() string {
-	conn := func(name, local, remote, localTS, remoteTS string) string {
-		return settings(`	%s {
-		version = 2
-		local_addrs = %s
-		remote_addrs = %s
-		mobike = no
-		unique = never
-		proposals = aes128gcm16-prfsha256-curve25519
-		local { auth = psk; id = gw.example.org }
-		remote { auth = psk; id = remote.example.org }
-		children {
-			%s { local_ts = %s; remote_ts = %s; esp_proposals = aes128gcm16; start_action = none; reqid = %d }
-		}
-	}
-`, name, local, remote, name, localTS, remoteTS, 1+len(name)%2)
-	}
-	return "connections {\n" +
-		conn("v4", lab.VIPOut.String(), lab.RGWOut.String(), lab.LANNet.String(), lab.RemNet.String()) +
-		conn("six", lab.VIPOut6.String(), lab.RGWOut6.String(), lab.LANNet6.String(), lab.RemNet6.String()) +
-		"}\n" + secrets
-}
-
-var secrets = settings(`secrets {
-	ike-1 { id-1 = gw.example.org; id-2 = remote.example.org; secret = "correct horse battery staple" }
-}
-`)
-
 // settings is Sprintf for strongSwan's files, in which a newline ends a setting:
 // here a semicolon or a brace does too.
 func settings(format string, args ...any) string {
 	s := fmt.Sprintf(format, args...)
 	return strings.NewReplacer(";", "\n", "{", "{\n", "}", "\n}\n").Replace(s)
-}
-
-// remoteConf is swanctl.conf of the remote gateway.
-func remoteConf() string {
-	conn := func(name, local, remote, localTS, remoteTS string) string {
-		return settings(`	%s {
-		version = 2
-		local_addrs = %s
-		remote_addrs = %s
-		mobike = no
-		unique = replace
-		proposals = aes128gcm16-prfsha256-curve25519
-		local { auth = psk; id = remote.example.org }
-		remote { auth = psk; id = gw.example.org }
-		children {
-			%s { local_ts = %s; remote_ts = %s; esp_proposals = aes128gcm16; dpd_action = trap; start_action = none }
-		}
-	}
-`, name, local, remote, name, localTS, remoteTS)
-	}
-	return "connections {\n" +
-		conn("v4", lab.RGWOut.String(), lab.VIPOut.String(), lab.RemNet.String(), lab.LANNet.String()) +
-		conn("six", lab.RGWOut6.String(), lab.VIPOut6.String(), lab.RemNet6.String(), lab.LANNet6.String()) +
-		"}\n" + secrets
 }
 
 // places says where keying finds this charon.

@@ -3,41 +3,16 @@ package ike
 import (
 	"fmt"
 	"net"
-	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"sasyncd/sync/engine"
-	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/harness/meter"
 	"sasyncd/tests/scenario"
 )
-
-// startDaemons starts carpd, and a sasyncd that controls the node's charon.
-func startDaemons(t *testing.T, p *scenario.Pair, m *scenario.Member) {
-	t.Helper()
-	m.StartCarpd()
-	lab.Eventually(t, limit, "carpd of "+m.Name+" to answer", func() bool { _, err := m.Elected(); return err == nil })
-	conf := "interface " + scenario.Instance + "\n"
-	for _, o := range p.Members {
-		if o != m {
-			conf += fmt.Sprintf("peer %s\n", o.SyncAddr)
-		}
-	}
-	conf += fmt.Sprintf("listen on %s\nsharedkey file %q\ncontrol strongswan\nsocket %q\ncarpd socket %q\nstatedir %q\n",
-		m.SyncAddr, m.WriteFile("sasyncd.key", m.Key+"\n"), m.Socket(), m.Dir()+"/carpd.sock", m.Dir())
-	bin, err := harness.Binary("sasyncd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Sasyncd = m.Exec("sasyncd", exec.Command("unshare", "-m", "sh", "-c",
-		inRun(m.Node)+"exec "+bin+" -dc "+m.WriteFile("sasyncd.conf", conf)))
-	lab.Eventually(t, limit, "sasyncd of "+m.Name+" to answer", func() bool { _, err := m.Status(); return err == nil })
-}
 
 func ikeStatus(t *testing.T, m *scenario.Member) engine.KeyingStatus {
 	s, err := m.Status()
@@ -51,10 +26,16 @@ func ikeStatus(t *testing.T, m *scenario.Member) engine.KeyingStatus {
 // or "passive".
 func waitIKE(t *testing.T, m *scenario.Member, state string) engine.KeyingStatus {
 	t.Helper()
+	return waitTunnels(t, m, state, 2)
+}
+
+// waitTunnels is waitIKE for another number of tunnels.
+func waitTunnels(t *testing.T, m *scenario.Member, state string, tunnels int) engine.KeyingStatus {
+	t.Helper()
 	var k engine.KeyingStatus
 	lab.Eventually(t, limit, "the ike daemon of "+m.Name+" to be "+state, func() bool {
 		k = ikeStatus(t, m)
-		return k.State == state && k.Error == "" && (state != "active" || k.Up == 2 && k.Wanted == 2)
+		return k.State == state && k.Error == "" && (state != "active" || k.Up == tunnels && k.Wanted == tunnels)
 	})
 	return k
 }
@@ -76,14 +57,14 @@ func requireBudget(t *testing.T, m *meter.Meter, what string, budget time.Durati
 // charon active and passive.
 func TestStrongSwanControlled(t *testing.T) {
 	p, gw1, gw2 := bare(t)
-	c1 := newCharon(t, gw1.Node, "c1", gatewayConf())
-	c2 := newCharon(t, gw2.Node, "c2", gatewayConf())
-	r := newCharon(t, p.RGW, "cf", remoteConf())
+	c1 := newCharon(t, gw1.Node, "c1", example(t, "strongswan", "gateway", "swanctl.conf"))
+	c2 := newCharon(t, gw2.Node, "c2", example(t, "strongswan", "gateway", "swanctl.conf"))
+	r := newCharon(t, p.RGW, "cf", example(t, "strongswan", "remote", "swanctl.conf"))
 	r.start()
 	c1.supervise()
 	c2.supervise()
-	startDaemons(t, p, gw1)
-	startDaemons(t, p, gw2)
+	startOn(t, p, gw1, &stage{Node: gw1.Node}, "strongswan")
+	startOn(t, p, gw2, &stage{Node: gw2.Node}, "strongswan")
 	gw1.WaitRole("MASTER")
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
@@ -116,7 +97,7 @@ func TestStrongSwanControlled(t *testing.T) {
 	// Return, hand-over.
 	from = time.Now()
 	c1.supervise()
-	startDaemons(t, p, gw1)
+	startOn(t, p, gw1, &stage{Node: gw1.Node}, "strongswan")
 	gw1.PowerOn()
 	gw1.WaitInSync()
 	p.WaitFit(gw2)
@@ -130,22 +111,14 @@ func TestStrongSwanControlled(t *testing.T) {
 	waitIKE(t, gw2, "passive")
 	flowing(t, m, rate)
 	to = time.Now()
-	requireBudget(t, m, "hand-over", scenario.BudgetHandOver, from, to)
+	requireBudget(t, m, "hand-over", budgetHandOver, from, to)
 	requireSilentAfter(t, w, gw2, gw1, from)
 	p.WaitFit(gw1)
 
 	m.Stop()
 	w.RequireClean()
-	for _, nd := range []*lab.Node{p.RGW, gw1.Node, gw2.Node} {
-		if st := nd.XfrmStat(); lab.Refused(nil, st) != 0 {
-			t.Errorf("%s has refused packets: %v", nd.Name, st)
-		}
-	}
-	for line := range strings.Lines(r.log()) {
-		if strings.Contains(line, "received DELETE for IKE_SA") {
-			t.Errorf("the remote was told to delete: %s", line)
-		}
-	}
+	requireNoReplays(t, p.RGW, gw1.Node, gw2.Node)
+	requireNoDelete(t, r)
 }
 
 // requireSilentAfter fails the test if a gateway has spoken IKE after its

@@ -160,9 +160,9 @@ func requireDivided(t *testing.T, m *scenario.Member) {
 // all the same.
 func TestStrongSwanDivided(t *testing.T) {
 	p, gw1, gw2 := bare(t)
-	c1 := newCharon(t, gw1.Node, "c1", gatewayConf())
-	c2 := newCharon(t, gw2.Node, "c2", gatewayConf())
-	r := newCharon(t, p.RGW, "cf", remoteConf())
+	c1 := newCharon(t, gw1.Node, "c1", example(t, "strongswan", "gateway", "swanctl.conf"))
+	c2 := newCharon(t, gw2.Node, "c2", example(t, "strongswan", "gateway", "swanctl.conf"))
+	r := newCharon(t, p.RGW, "cf", example(t, "strongswan", "remote", "swanctl.conf"))
 	r.start()
 	c1.supervise()
 	c2.supervise()

@@ -153,9 +153,9 @@ func (s *machine) mainPID(unit string) int {
 // drop-in, on a gateway whose PID 1 is systemd.
 func TestSystemd(t *testing.T) {
 	p, gw1, gw2 := bare(t)
-	r := newCharon(t, p.RGW, "cf", remoteConf())
+	r := newCharon(t, p.RGW, "cf", example(t, "strongswan", "remote", "swanctl.conf"))
 	r.start()
-	c2 := newCharon(t, gw2.Node, "c2", gatewayConf())
+	c2 := newCharon(t, gw2.Node, "c2", example(t, "strongswan", "gateway", "swanctl.conf"))
 	c2.supervise()
 	carpd := strings.NewReplacer(fmt.Sprintf("socket %q", gw1.Dir()+"/carpd.sock"), "", fmt.Sprintf("statedir %q", gw1.Dir()), "").Replace(gw1.CarpdConf())
 	m1 := bootSystemd(t, gw1, map[string]string{
@@ -175,7 +175,7 @@ func TestSystemd(t *testing.T) {
 	}
 }
 `),
-		"swanctl/swanctl.conf": gatewayConf(),
+		"swanctl/swanctl.conf": example(t, "strongswan", "gateway", "swanctl.conf"),
 	})
 	m1.do("systemctl start carpd strongswan sasyncd")
 	startDivided(t, p, gw2, false)

@@ -3,6 +3,7 @@ package ike
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,5 +89,26 @@ func (w *wire) requireNoIKE(t *testing.T, from *lab.Port, a, b time.Time, when s
 	t.Helper()
 	if msgs := w.ike(from, a, b); len(msgs) != 0 {
 		t.Errorf("%s sent %d IKE packets %s, first %v", from.Node.Name, len(msgs), when, msgs[0])
+	}
+}
+
+// requireNoReplays fails the test if a node has thrown packets away for their
+// sequence number.
+func requireNoReplays(t *testing.T, nodes ...*lab.Node) {
+	t.Helper()
+	for _, nd := range nodes {
+		if st := nd.XfrmStat(); lab.Refused(nil, st) != 0 {
+			t.Errorf("%s has refused packets: %v", nd.Name, st)
+		}
+	}
+}
+
+// requireNoDelete fails the test if the remote was told to give up an IKE SA.
+func requireNoDelete(t *testing.T, remote *charon) {
+	t.Helper()
+	for line := range strings.Lines(remote.log()) {
+		if strings.Contains(line, "received DELETE for IKE_SA") {
+			t.Errorf("the remote was told to delete: %s", line)
+		}
 	}
 }

@@ -68,7 +68,10 @@ func checkGroup(s engine.Status, g engine.GroupStatus, add func(what, remedy str
 		add(fmt.Sprintf("%d items have attributes unknown to this version, and %s", g.Unlike, what),
 			"run the same kernel release on all members, or do without what these items use")
 	}
-	if refused > 0 {
+	switch {
+	case refused > 0 && g.Keying.Driver == "strongswan-ha":
+		add(fmt.Sprintf("%d SAs in use have not been replicated by charon", refused), "see its log, and that of the MASTER's")
+	case refused > 0:
 		add(fmt.Sprintf("%d items are refused by this kernel", refused), "see the log: usually a missing algorithm module")
 	}
 	if g.Offloaded > 0 {

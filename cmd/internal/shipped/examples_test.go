@@ -67,13 +67,35 @@ func TestExamples(t *testing.T) {
 			carpd(t, rel)
 		case "keepalived.conf": // see TestKeepalived
 		default:
-			t.Errorf("%s: nothing says what it is", rel)
+			// Of IKE daemons, which run with them in tests/ike.
+			wants, ok := ikeFiles[filepath.ToSlash(rel)]
+			if !ok {
+				t.Errorf("%s: nothing says what it is", rel)
+			}
+			for _, want := range wants {
+				if !strings.Contains(read(t, rel), want) {
+					t.Errorf("%s lacks %q", rel, want)
+				}
+			}
 		}
 		return nil
 	})
 	if err != nil || n == 0 {
 		t.Errorf("%d examples, error %v", n, err)
 	}
+}
+
+// ikeFiles are the configurations of IKE daemons, each with what it must have.
+var ikeFiles = map[string][]string{
+	"examples/strongswan/gateway/swanctl.conf":    {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/strongswan/gateway/ha.conf":         {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
+	"examples/strongswan/gateway/strongswan.conf": {"install_routes = no", "spi_min", "spi_max"},
+	"examples/strongswan/remote/swanctl.conf":     {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/libreswan/gateway/ipsec.conf":       {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
+	"examples/libreswan/gateway/ipsec.secrets":    {"PSK"},
+	"examples/libreswan/remote/swanctl.conf":      {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/openiked/gateway/iked.conf":         {" active ", "local 203.0.113.1"},
+	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.

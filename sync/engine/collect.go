@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// After a takeover the IKE daemon negotiates every tunnel afresh, and nobody
+// but sasyncd knows of the replicated SAs any more. They stay until they are
+// superseded: until SAs that were made here since carry the same traffic, and
+// the remote has stopped using the old ones.
+
+// Times of the collection.
+const (
+	collectIdle  = 30 * time.Second // for which nothing came in on a replicated SA, and its successor stands
+	collectEvery = 5 * time.Second
+)
+
+// tunnelKey is what the SAs of both directions of a tunnel have in common, as
+// far as the kernel tells: all it knows of a policy's choice of an SA.
+type tunnelKey struct {
+	low, high netip.Addr // the two ends, sorted
+	proto     uint8
+	mode      sadb.Mode
+	reqid     uint32
+	ifID      uint32
+}
+
+func tunnelOf(a, b netip.Addr, proto uint8, mode sadb.Mode, reqid, ifID uint32) tunnelKey {
+	if b.Less(a) {
+		a, b = b, a
+	}
+	return tunnelKey{a, b, proto, mode, reqid, ifID}
+}
+
+// tunnelUse is what is known of one tunnel.
+type tunnelUse struct {
+	in, out  int           // SAs made here
+	since    time.Duration // when the first of them was made, since the publisher began
+	heard    time.Duration // when a replicated inbound SA was used last, likewise
+	policies int           // outbound ones that leave the choice of the SA to the kernel
+	named    bool          // one names a replicated SA
+}
+
+// superseded returns the replicated SAs that are not needed any more, as far as
+// that is sure: where several tunnels look the same to the kernel, as many must
+// have been made anew as there are policies.
+func (p *publisher) superseded(now time.Time) []sadb.SAKey {
+	if p.imported == 0 || len(p.sas) == p.imported {
+		return nil
+	}
+	at := now.Sub(p.began)
+	tunnels := make(map[tunnelKey]*tunnelUse)
+	fresh := make(map[uint64]bool) // what SAs made here protect
+	use := func(k tunnelKey) *tunnelUse {
+		if tunnels[k] == nil {
+			tunnels[k] = &tunnelUse{}
+		}
+		return tunnels[k]
+	}
+	keyOf := func(sa *sadb.SA) tunnelKey {
+		return tunnelOf(sa.Src, sa.Key.Dst, sa.Key.Proto, sa.Mode, sa.Reqid, sa.IfID)
+	}
+	for _, e := range p.sas {
+		t := use(keyOf(e.sa))
+		switch {
+		case e.imported:
+			if e.sa.Dir == sadb.DirIn && e.heard > t.heard {
+				t.heard = e.heard
+			}
+			continue
+		case e.sa.Dir == sadb.DirIn:
+			t.in++
+		default:
+			t.out++
+		}
+		if t.in+t.out == 1 || e.born < t.since {
+			t.since = e.born
+		}
+		fresh[coverOf(e.sa)] = true
+	}
+	for _, e := range p.policies {
+		if e.policy.Key.Dir != sadb.DirOut {
+			continue
+		}
+		for _, tmpl := range e.policy.Templates {
+			t := use(tunnelOf(tmpl.Src, tmpl.Dst, tmpl.Proto, tmpl.Mode, tmpl.Reqid, e.policy.Key.IfID))
+			if tmpl.SPI == 0 {
+				t.policies++
+			} else if old := p.sas[sadb.SAKey{Dst: tmpl.Dst, SPI: tmpl.SPI, Proto: tmpl.Proto, Mark: e.policy.Key.Mark}]; old != nil && old.imported {
+				t.named = true
+			}
+		}
+	}
+	var out []sadb.SAKey
+	for k, e := range p.sas {
+		if !e.imported || e.ghost {
+			continue
+		}
+		t := use(keyOf(e.sa))
+		if t.in == 0 || t.out == 0 || t.out < t.policies || t.named || !fresh[coverOf(e.sa)] ||
+			at-t.since < collectIdle || at-t.heard < collectIdle {
+			continue
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+// collect deletes what is superseded.
+func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
+	if now.Sub(g.collected) < collectEvery {
+		return
+	}
+	g.collected = now
+	old := g.pub.superseded(now)
+	if len(old) == 0 {
+		return
+	}
+	old = old[:min(len(old), applyChunk)] // the rest has time
+	ops := make([]sadb.Op, len(old))
+	for i, k := range old {
+		ops[i] = sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}}
+	}
+	var recs []wire.Record
+	for i, err := range e.apply(ctx, ops) {
+		if err != nil {
+			e.kernelError(g, ops[i], err)
+			continue
+		}
+		g.touchOp(e.dumping, ops[i])
+		if r, ok := g.pub.deleteSA(now, old[i]); ok {
+			recs = append(recs, r)
+		}
+		e.stats.Collected++
+	}
+	e.log.Info("replicated SAs collected, as others carry their traffic", "group", g.name, "sas", len(recs))
+	e.publish(g, recs)
+}
+
+// adopt marks as replicated what a new master found in its kernel and did not
+// make: what it held as a standby, and what another life of this process has
+// installed.
+func (p *publisher) adopt(now time.Time, held map[sadb.SAKey]*wantSA, imported func(*sadb.SA) bool) {
+	for k, e := range p.sas {
+		if held[k] != nil || imported != nil && imported(e.sa) {
+			p.take(now, e)
+		}
+	}
+}
+
+func (p *publisher) take(now time.Time, e *pubSA) {
+	if !e.imported {
+		e.imported, e.heard = true, now.Sub(p.began)
+		p.imported++
+	}
+}

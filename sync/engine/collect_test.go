@@ -1,0 +1,294 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// hear counts packets that came in on every inbound SA, or on the given ones.
+func (k *simKernel) hear(keys ...sadb.SAKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, key := range keys {
+		c := *k.sas[key]
+		c.Seq++
+		c.Packets++
+		k.sas[key] = &c
+	}
+}
+
+// size is the number of SAs.
+func (k *simKernel) size() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.sas)
+}
+
+// negotiated returns fresh SAs for the tunnel that ops made, and its policies
+// with the outbound one naming the fresh SA, as charon's does, if spi is set.
+func negotiated(r *rand.Rand, ops []sadb.Op, spi bool) []sadb.Op {
+	var out []sadb.Op
+	var to *sadb.SA
+	for _, op := range ops {
+		switch {
+		case op.SA != nil:
+			sa := *op.SA
+			sa.Key.SPI = r.Uint32() | 0x1000
+			if to == nil {
+				to = &sa
+			}
+			out = append(out, sadb.Op{Kind: sadb.OpAddSA, SA: &sa})
+		case spi && op.Policy.Key.Dir == sadb.DirOut:
+			p := *op.Policy
+			p.Templates = []sadb.Template{op.Policy.Templates[0]}
+			p.Templates[0].SPI = to.Key.SPI
+			out = append(out, sadb.Op{Kind: sadb.OpUpdatePolicy, Policy: &p})
+		}
+	}
+	return out
+}
+
+// TestCollectAfterTakeover: replicated SAs stay until fresh ones carry the
+// traffic and the remote has left the old ones; then they go on all members.
+func TestCollectAfterTakeover(t *testing.T) {
+	for _, spi := range []bool{true, false} {
+		t.Run(fmt.Sprintf("template names the SA %v", spi), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 3)
+				r := rand.New(rand.NewPCG(1, 2))
+				old := tunnel(r, 0, false)
+				other := tunnel(r, 1, false)
+				w.nodes[0].kernel.foreign(append(negotiated(r, old, true)[2:], other...)...)
+				w.nodes[0].kernel.foreign(old...)
+				for i, n := range w.nodes {
+					n.boot(uint64(100 + i))
+				}
+				w.nodes[0].role(wire.RoleMaster, 1)
+				w.nodes[1].role(wire.RoleBackup, 1)
+				w.nodes[2].role(wire.RoleBackup, 1)
+				w.connect(0, 1)
+				w.connect(0, 2)
+				w.connect(1, 2)
+				time.Sleep(3 * time.Second)
+				defer w.stop()
+				w.nodes[0].kill()
+				n := w.nodes[1]
+				n.role(wire.RoleMaster, 2)
+				time.Sleep(3 * time.Second)
+				has := func(k *simKernel, ops []sadb.Op) bool { return k.has(ops[0].SA.Key) && k.has(ops[1].SA.Key) }
+				time.Sleep(2 * collectIdle)
+				if !has(n.kernel, old) {
+					t.Fatal("collected before anything was negotiated")
+				}
+				fresh := negotiated(r, old, spi)
+				n.kernel.foreign(fresh...)
+				for range 2 * collectIdle / time.Second {
+					n.kernel.hear(old[1].SA.Key)
+					time.Sleep(time.Second)
+				}
+				if !has(n.kernel, old) {
+					t.Fatal("collected while the remote used it")
+				}
+				time.Sleep(collectIdle - 5*time.Second)
+				if !has(n.kernel, old) {
+					t.Fatal("collected before it had been idle long enough")
+				}
+				time.Sleep(5*time.Second + collectEvery + 2*time.Second)
+				for i, k := range []*simKernel{n.kernel, w.nodes[2].kernel} {
+					if k.has(old[0].SA.Key) || k.has(old[1].SA.Key) {
+						t.Errorf("node %d: the old SAs are still there", i+1)
+					}
+					if !has(k, fresh) || !has(k, other) {
+						t.Errorf("node %d: what is in use has gone", i+1)
+					}
+				}
+				if s, _ := n.engine.Status(context.Background()); s.Counts.Collected != 2 {
+					t.Errorf("%d SAs were collected, want 2", s.Counts.Collected)
+				}
+				if a, b := n.kernel.text(), w.nodes[2].kernel.text(); a != b {
+					t.Errorf("tables differ\n%s\n--\n%s", a, b)
+				}
+				w.nodes[0].boot(200) // for stop
+			})
+		})
+	}
+}
+
+// TestCollectAfterFailback: an ex-master's own SAs of its former life are as
+// replicated as the others: they neither pass for fresh ones nor stay.
+func TestCollectAfterFailback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		r := rand.New(rand.NewPCG(1, 2))
+		first := tunnel(r, 0, false)
+		w.nodes[0].kernel.foreign(first...)
+		w.nodes[0].boot(100)
+		w.nodes[1].boot(101)
+		defer w.stop()
+		w.nodes[0].role(wire.RoleMaster, 1)
+		w.nodes[1].role(wire.RoleBackup, 1)
+		w.connect(0, 1)
+		time.Sleep(3 * time.Second)
+		w.nodes[0].role(wire.RoleBackup, 2)
+		w.nodes[1].role(wire.RoleMaster, 2)
+		time.Sleep(3 * time.Second)
+		second := negotiated(r, first, true)
+		w.nodes[1].kernel.foreign(second...)
+		time.Sleep(3 * time.Second)
+		w.nodes[1].role(wire.RoleBackup, 3)
+		w.nodes[0].role(wire.RoleMaster, 3)
+		k := w.nodes[0].kernel
+		time.Sleep(3 * collectIdle)
+		for _, op := range append(first[:2:2], second[:2]...) {
+			if !k.has(op.SA.Key) {
+				t.Errorf("%s was collected, although nothing was negotiated since", op.SA.Key)
+			}
+		}
+		third := negotiated(r, first, true)
+		k.foreign(third...)
+		time.Sleep(2 * collectIdle)
+		if got := k.size(); got != 2 || !k.has(third[0].SA.Key) || !k.has(third[1].SA.Key) {
+			t.Errorf("%d SAs remain, want the 2 of the last negotiation", got)
+		}
+		w.equal("after the collection")
+	})
+}
+
+// TestSuperseded has the cases in which it cannot be sure.
+func TestSuperseded(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	now := time.Unix(1e6, 0)
+	vip, remote := simVIPs[0], netip.MustParseAddr("198.51.100.0")
+	// A publisher with one imported tunnel and a fresh one for the same.
+	make2 := func() (*publisher, []sadb.Op) {
+		p := newPublisher(wire.StreamID{}, now)
+		old := tunnel(r, 0, false)
+		for i, op := range append(old[:2:2], negotiated(r, old, false)...) {
+			sa := *op.SA
+			sa.Dir = sadb.DirOut
+			if sa.Key.Dst == vip {
+				sa.Dir = sadb.DirIn
+			}
+			p.putSA(now, &sa)
+			if i < 2 {
+				p.take(now, p.sas[sa.Key])
+			}
+		}
+		for _, op := range old[2:] {
+			p.putPolicy(now, op.Policy)
+		}
+		return p, old
+	}
+	late := now.Add(collectIdle)
+	cases := []struct {
+		name   string
+		change func(p *publisher, old []sadb.Op)
+		at     time.Time
+		want   int
+	}{
+		{"covered and idle", nil, late, 2},
+		{"too early", nil, late.Add(-time.Second), 0},
+		{"only one direction is fresh", func(p *publisher, _ []sadb.Op) {
+			for k, e := range p.sas {
+				if !e.imported && e.sa.Dir == sadb.DirIn {
+					p.deleteSA(now, k)
+				}
+			}
+		}, late, 0},
+		{"a policy names the old SA", func(p *publisher, old []sadb.Op) {
+			pol := *old[2].Policy
+			pol.Templates = []sadb.Template{pol.Templates[0]}
+			pol.Templates[0].SPI = old[0].SA.Key.SPI
+			p.putPolicy(now, &pol)
+		}, late, 0},
+		{"two tunnels look the same to the kernel, one was made anew", func(p *publisher, old []sadb.Op) {
+			pol := *old[2].Policy
+			pol.Key.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.77.0.0/24"))
+			p.putPolicy(now, &pol)
+		}, late, 0},
+		{"the fresh SAs are for other traffic", func(p *publisher, _ []sadb.Op) {
+			for _, e := range p.sas {
+				if e.imported {
+					e.sa.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.78.0.0/24"))
+				}
+			}
+		}, late, 0},
+		{"nothing is replicated", func(p *publisher, _ []sadb.Op) {
+			for _, e := range p.sas {
+				e.imported = false
+			}
+			p.imported = 0
+		}, late, 0},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			p, old := make2()
+			if old[0].SA.Key.Dst != remote {
+				t.Fatal("the tunnel goes elsewhere")
+			}
+			if c.change != nil {
+				c.change(p, old)
+			}
+			if got := p.superseded(c.at); len(got) != c.want {
+				t.Errorf("%d SAs are superseded, want %d", len(got), c.want)
+			}
+		})
+	}
+}
+
+// TestReinsertAfterDaemonStart: the start of an IKE daemon that flushes the SAD
+// costs the master nothing for long, and the standby nothing at all.
+func TestReinsertAfterDaemonStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		r := rand.New(rand.NewPCG(1, 2))
+		k := w.nodes[0].kernel
+		for i := range 5 {
+			k.foreign(tunnel(r, i, false)...)
+		}
+		w.nodes[0].keying = &simKeying{flushes: true}
+		w.nodes[0].boot(100)
+		w.nodes[1].boot(101)
+		defer w.stop()
+		w.nodes[0].role(wire.RoleMaster, 1)
+		w.nodes[1].role(wire.RoleBackup, 1)
+		w.connect(0, 1)
+		time.Sleep(3 * time.Second)
+		before := k.text()
+		sent := k.traffic(1000)
+		standby := w.nodes[1].kernel.count()
+		k.flushSAs()
+		time.Sleep(10 * time.Millisecond)
+		if k.text() != before {
+			t.Error("what the start of the daemon flushed is not back at once")
+		}
+		for key, used := range k.traffic(1) {
+			if used[0] <= sent[key][1] {
+				t.Errorf("%s: number %d was sent before", key, used[0])
+			}
+		}
+		if w.nodes[1].kernel.count() != standby {
+			t.Error("the flush reached the standby")
+		}
+		time.Sleep(10 * time.Second)
+		w.equal("after the flush")
+		if s, _ := w.nodes[0].engine.Status(context.Background()); s.Counts.Reinserted != 10 {
+			t.Errorf("%d SAs put back, want 10", s.Counts.Reinserted)
+		}
+		// Another daemon's flush is an operator's wish.
+		w.nodes[0].keying.(*simKeying).setFlushes(false)
+		k.flushSAs()
+		time.Sleep(5 * time.Second)
+		if n := w.nodes[1].kernel.size(); n != 0 {
+			t.Errorf("the standby has %d SAs after a flush by hand", n)
+		}
+	})
+}

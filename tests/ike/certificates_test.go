@@ -1,0 +1,190 @@
+package ike
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/scenario"
+)
+
+// authority issues certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{t: t}
+	a.cert, a.key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign})
+	return a
+}
+
+func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	c.SerialNumber = big.NewInt(time.Now().UnixNano())
+	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := c, key
+	if a.cert != nil {
+		parent, signer = a.cert, a.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return cert, key
+}
+
+// give puts a certificate for an identity where swanctl looks for it.
+func (a *authority) give(c *charon, cert *x509.Certificate, key *ecdsa.PrivateKey) {
+	a.t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{
+		"x509ca/ca.pem":   {Type: "CERTIFICATE", Bytes: a.cert.Raw},
+		"x509/own.pem":    {Type: "CERTIFICATE", Bytes: cert.Raw},
+		"private/own.pem": {Type: "PRIVATE KEY", Bytes: der},
+	} {
+		if err := os.MkdirAll(filepath.Join(c.Dir(), filepath.Dir(file)), 0o700); err != nil {
+			a.t.Fatal(err)
+		}
+		c.WriteFile(file, string(pem.EncodeToMemory(block)))
+	}
+}
+
+// withCertificates turns a configuration with a pre-shared key into one without.
+func withCertificates(conf string) string {
+	conf, _, _ = strings.Cut(conf, "\nsecrets {")
+	conf = strings.ReplaceAll(conf, "auth = psk", "auth = pubkey")
+	return strings.ReplaceAll(conf, "local {", "local {\n\t\t\tcerts = own.pem")
+}
+
+// TestStrongSwanCertificates is what comes after a power cut, with certificates
+// on all ends and dead peer detection at the remote: that sees nothing but the
+// new master's negotiation; then the replicated SAs are collected; then both
+// gateways lose their power, come back empty, and the tunnels come up again.
+func TestStrongSwanCertificates(t *testing.T) {
+	p, gw1, gw2 := bare(t)
+	a := newAuthority(t)
+	// One certificate for the pair: the remote must not see which it speaks with.
+	cert, key := a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "gw"}, DNSNames: []string{"gw.example.org"}})
+	charons := make(map[*scenario.Member]*charon)
+	for gw, spis := range map[*scenario.Member]string{gw1: "c1", gw2: "c2"} {
+		c := newCharon(t, gw.Node, spis, withCertificates(example(t, "strongswan", "gateway", "swanctl.conf")))
+		a.give(c, cert, key)
+		c.supervise()
+		charons[gw] = c
+	}
+	conf := withCertificates(example(t, "strongswan", "remote", "swanctl.conf"))
+	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(conf, "dpd_delay = 30s", "dpd_delay = 1s"))
+	cert, key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "remote"}, DNSNames: []string{"remote.example.org"}})
+	a.give(r, cert, key)
+	r.start()
+	boot := func(gws ...*scenario.Member) {
+		for _, gw := range gws {
+			startOn(t, p, gw, &stage{Node: gw.Node}, "strongswan")
+		}
+	}
+	boot(gw1, gw2)
+	gw1.WaitRole("MASTER")
+	waitIKE(t, gw1, "active")
+	p.WaitFit(gw1)
+	w := watch(t, p)
+	m := traffic(t, p)
+	flowing(t, m, rate)
+
+	// Power cut.
+	from := time.Now()
+	before := strings.Count(r.log(), "established between")
+	gw1.Off()
+	gw2.WaitRole("MASTER")
+	waitIKE(t, gw2, "active")
+	flowing(t, m, 2*rate)
+	to := time.Now()
+	requireOneGap(t, m, "power cut", scenario.BudgetPowerCut, from, to)
+	if n := strings.Count(r.log(), "established between") - before; n != 2 {
+		t.Errorf("%d IKE SAs were negotiated after the power cut, want the new master's 2", n)
+	}
+	for _, bad := range []string{"giving up", "initiating IKE_SA"} {
+		if strings.Contains(r.log(), bad) {
+			t.Errorf("the remote's log has %q", bad)
+		}
+	}
+	if msgs := w.ike(p.RGWPort, from, to); len(msgs) > 0 {
+		for _, msg := range msgs {
+			if first := w.ike(gw2.WAN, from, to); msg.request && len(first) > 0 && msg.at.After(from.Add(scenario.BudgetPowerCut)) && msg.at.Before(first[0].at) {
+				t.Errorf("before the new master spoke, the remote asked: %v", msg)
+			}
+		}
+	}
+
+	// The replicated SAs go, once they are not used any more.
+	from = to
+	if n := states(t, gw2.Node); n != 8 {
+		t.Errorf("%d SAs after the negotiation of 2 tunnels, want both generations, 8", n)
+	}
+	lab.Eventually(t, 2*time.Minute, "the replicated SAs to be collected", func() bool { return states(t, gw2.Node) == 4 })
+	flowing(t, m, rate)
+	to = time.Now()
+	flowing(t, m, rate/10)
+	requireNone(t, m, "collection", from, to)
+	m.Stop()
+	w.RequireClean()
+
+	// Both lose their power and their memory; this is a cold start, at whose
+	// remote end the old SAs still are.
+	gw2.Off()
+	for _, gw := range []*scenario.Member{gw1, gw2} {
+		gw.Forget()
+		charons[gw].supervise()
+	}
+	gw1.PowerOn()
+	gw2.PowerOn()
+	boot(gw2, gw1)
+	var master *scenario.Member
+	lab.Eventually(t, limit, "a master after the cold start", func() bool {
+		if ms := p.Masters(); len(ms) == 1 {
+			master = ms[0]
+		}
+		return master != nil
+	})
+	waitIKE(t, master, "active")
+	p.WaitFit(master)
+	m = traffic(t, p)
+	flowing(t, m, rate)
+	m.Stop()
+	requireNoReplays(t, p.RGW, gw1.Node, gw2.Node)
+	requireNoDelete(t, r)
+}
+
+// states counts a node's SAs.
+func states(t *testing.T, nd *lab.Node) int {
+	t.Helper()
+	tables, err := scenario.ReadTables(nd)
+	if err != nil {
+		t.Error(err)
+	}
+	return len(tables.States)
+}
