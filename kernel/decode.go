@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -146,6 +147,28 @@ func unknown(list []sadb.Attr, typ uint16, data []byte) []sadb.Attr {
 	list = append(list, sadb.Attr{})
 	copy(list[at+1:], list[at:])
 	list[at] = sadb.Attr{Type: typ, Data: append([]byte(nil), data...)}
+	return list
+}
+
+// attrSet is a set of types of attributes that were understood.
+type attrSet uint64
+
+func (s *attrSet) add(typ uint16) {
+	if typ < 64 {
+		*s |= 1 << typ
+	}
+}
+
+// drop leaves out what was malformed and came well-formed, too: written back,
+// the malformed one would be refused or, coming last, taken for the value.
+func (s attrSet) drop(list []sadb.Attr) []sadb.Attr {
+	if len(list) == 0 {
+		return list
+	}
+	list = slices.DeleteFunc(list, func(a sadb.Attr) bool { return a.Type < 64 && s&(1<<a.Type) != 0 })
+	if len(list) == 0 {
+		return nil
+	}
 	return list
 }
 

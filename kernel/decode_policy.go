@@ -77,10 +77,11 @@ func (d *decoder) policyHead(b []byte, now int64) *sadb.Policy {
 }
 
 func (d *decoder) policyAttrs(p *sadb.Policy, rest attrs) {
+	var told attrSet
 	for {
 		typ, data, ok := rest.next()
 		if !ok {
-			return
+			break
 		}
 		good := true
 		switch typ {
@@ -105,10 +106,13 @@ func (d *decoder) policyAttrs(p *sadb.Policy, rest attrs) {
 		default:
 			good = false
 		}
-		if !good {
+		if good {
+			told.add(typ)
+		} else {
 			p.Unknown = unknown(p.Unknown, typ, data)
 		}
 	}
+	p.Unknown = told.drop(p.Unknown)
 }
 
 // template decodes struct xfrm_user_tmpl. Three empty algorithm masks are how a

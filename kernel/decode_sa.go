@@ -125,10 +125,11 @@ func (d *decoder) saHead(b []byte, now int64) (*sadb.Block, error) {
 // kept like an unknown one: a dump must not fail over a single SA.
 func (d *decoder) saAttrs(s *sadb.Block, rest attrs) {
 	sa := &s.SA
+	var told attrSet
 	for {
 		typ, data, ok := rest.next()
 		if !ok {
-			return
+			break
 		}
 		good := true
 		switch typ {
@@ -194,10 +195,21 @@ func (d *decoder) saAttrs(s *sadb.Block, rest attrs) {
 		default:
 			good = false
 		}
-		if !good {
+		if good {
+			told.add(typ)
+		} else {
 			sa.Unknown = unknown(sa.Unknown, typ, data)
 		}
 	}
+	// One value may come as two attributes, and is written as both.
+	if sa.Auth != nil {
+		told.add(attrAuth)
+	}
+	if sa.OutputMark != nil {
+		told.add(attrSetMark)
+		told.add(attrSetMarkMask)
+	}
+	sa.Unknown = told.drop(sa.Unknown)
 }
 
 func (d *decoder) setAlgorithm(s *sadb.Block, into **sadb.Algorithm, data []byte, trunc bool) bool {
