@@ -204,6 +204,7 @@ func (d *decoder) saAttrs(s *sadb.Block, rest attrs) {
 	// One value may come as two attributes, and is written as both.
 	if sa.Auth != nil {
 		told.add(attrAuth)
+		told.add(attrAuthTrunc)
 	}
 	if sa.OutputMark != nil {
 		told.add(attrSetMark)
