@@ -210,6 +210,11 @@ func (d *decoder) saAttrs(s *sadb.Block, rest attrs) {
 		told.add(attrSetMark)
 		told.add(attrSetMarkMask)
 	}
+	if ringWindow(sa) { // one of these is always written
+		told.add(attrReplayESN)
+	} else {
+		told.add(attrReplay)
+	}
 	sa.Unknown = told.drop(sa.Unknown)
 }
 
