@@ -90,7 +90,8 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval %s; address 10.3.0.1
 	refused("as the owner", false)
 	began := time.Now()
 	settle(t, 500*time.Millisecond)
-	if report := m.Between(began, time.Now()); report.Gap > 200*time.Millisecond {
+	// When the sender stood still, so may have the gateway.
+	if report := m.Between(began, time.Now()); report.Gap-report.Stall > 200*time.Millisecond {
 		t.Errorf("traffic through the gateway: %v", report)
 	}
 	m.Stop()
