@@ -54,7 +54,7 @@ drill-long: deps
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:
 	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked \
-		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1 systemd
+		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1
 	@./.ci/libreswan dist/libreswan
 	$(GO) test -p 1 -timeout 30m ./tests/ike
 
