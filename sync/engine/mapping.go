@@ -49,9 +49,10 @@ func flowOf(sa *sadb.SA) flow {
 }
 
 // noteMapping takes the kernel's word. It comes with every packet until the SA
-// is changed.
+// is changed. An IKE daemon that replicates SAs itself knows them all, and
+// follows itself.
 func (g *group) noteMapping(now time.Time, ev sadb.Event) {
-	if ev.SA == nil || ev.Encap == nil || !g.scope.owns(ev.SA) || ev.Encap.SrcPort == 0 ||
+	if g.countersOnly || ev.SA == nil || ev.Encap == nil || !g.scope.owns(ev.SA) || ev.Encap.SrcPort == 0 ||
 		ev.SA.Src.Is4() != ev.SA.Key.Dst.Is4() || ev.SA.Src.IsUnspecified() {
 		return
 	}
