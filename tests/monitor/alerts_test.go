@@ -146,11 +146,11 @@ func phases() []phase {
 			repair: func(w *world) { w.fit() },
 		},
 		{
-			name: "a stranger advertises our router with other addresses",
+			name: "a stranger advertises our router in another version of the protocol",
 			cause: func(w *world) {
 				dir := w.stranger.Dir()
 				w.stranger.Exec("carpd", exec.Command(program(w.t, "carpd"), "-c", w.stranger.WriteFile("carpd.conf", fmt.Sprintf(
-					`vrrp other { carpdev eth0; vrid 10; priority 50; interval 250ms; address 10.1.0.9/32 }
+					`vrrp other { carpdev eth0; version 2; vrid 10; priority 50; interval 1s; address 10.1.0.9/32 }
 socket "%[1]s/carpd.sock"
 statedir "%[1]s/carpd"
 `, dir))))
