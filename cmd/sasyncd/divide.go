@@ -29,7 +29,7 @@ const (
 	// privilegedSocket is that of sasyncd-privileged.socket.
 	privilegedSocket = "/run/sasyncd-privileged.sock"
 	// passedVar holds the number of the descriptor that leads to the other process.
-	passedVar = "SASYNCD_PRIVILEGED"
+	passedVar = "SASYNCD_PRIVILEGED" //nolint:gosec // no secret
 	// openLimit is how long the other process may take to open a file.
 	openLimit = 5 * time.Second
 )

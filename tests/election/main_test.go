@@ -4,12 +4,14 @@ package election
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -225,7 +227,7 @@ func (g *gateway) ctl(args ...string) (string, int) {
 	code := 0
 	if err != nil {
 		code = -1
-		if ee, ok := err.(*exec.ExitError); ok {
+		if ee, ok := errors.AsType[*exec.ExitError](err); ok {
 			code = ee.ExitCode()
 		}
 	}
@@ -272,12 +274,7 @@ func (g *gateway) client(answer bool) *client {
 func (c *client) has(match func(api.Message) bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, m := range c.events {
-		if match(m) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.events, match)
 }
 
 func (c *client) await(t *testing.T, what string, match func(api.Message) bool) {

@@ -21,6 +21,9 @@ type phase struct {
 	alerts []string
 	also   func(*world) // what else is to be seen then
 	repair func(*world)
+	// follows says that the repair of the phase before is the cause, so that the
+	// alerts may fire already.
+	follows bool
 	// stays says that the alert goes on for long by its own terms.
 	stays bool
 }
@@ -183,10 +186,11 @@ statedir "%[1]s/carpd"
 			repair: func(w *world) { w.isolate("off") },
 		},
 		{
-			name:   "they meet again",
-			cause:  func(w *world) { w.synced() },
-			alerts: []string{"SasyncdSplitSeen"},
-			repair: func(w *world) { w.back() },
+			name:    "they meet again",
+			cause:   func(*world) {},
+			alerts:  []string{"SasyncdSplitSeen"},
+			repair:  func(w *world) { w.back() },
+			follows: true,
 		},
 		{
 			name:   "the standby's sasyncd dies",
@@ -285,7 +289,9 @@ func TestEveryAlertFires(t *testing.T) {
 	for _, p := range all[*from:] {
 		begun := time.Now()
 		for _, name := range p.alerts {
-			w.waitFiring(name, false)
+			if !p.follows {
+				w.waitFiring(name, false)
+			}
 		}
 		p.cause(w)
 		for _, name := range p.alerts {

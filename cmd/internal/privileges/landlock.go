@@ -159,7 +159,7 @@ func Restrict(paths []Path) (version int, err error) {
 func ruleset(paths []Path, version int) (fd int, err error) {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled(version)}
 	// The size says that what follows the first field is not given.
-	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr.Handled_access_fs), 0)
+	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr.Handled_access_fs), 0) //nolint:gosec // so takes the kernel it
 	if errno != 0 {
 		return -1, fmt.Errorf("make a set of rules for files: %w", errno)
 	}
@@ -190,7 +190,7 @@ func addRule(rules int, p Path, version int) error {
 		return err
 	}
 	attr := unix.LandlockPathBeneathAttr{Allowed_access: allowed(p.Access, st.Mode&unix.S_IFMT == unix.S_IFDIR, version), Parent_fd: int32(at)}
-	if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(rules), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0, 0, 0); errno != 0 {
+	if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(rules), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0, 0, 0); errno != 0 { //nolint:gosec // so takes the kernel it
 		return errno
 	}
 	return nil
