@@ -26,7 +26,7 @@ func (p *pair) traffic() *meter.Meter {
 func TestTrafficGap(t *testing.T) {
 	p, ca, cb := required(t)
 	ready(t, ca, api.Ready{InSync: true, PeerReady: true})
-	p.gws[0].await(api.StateMaster, 3*time.Second)
+	p.gws[0].await(api.StateMaster, patience)
 	ready(t, cb, api.Ready{InSync: true, PeerReady: true})
 	// Each client's peer orders the takeover as soon as the master is fenced.
 	clients := []*client{ca, cb}
@@ -40,12 +40,12 @@ func TestTrafficGap(t *testing.T) {
 		if out, code := old.ctl("resign", "gate"); code != 0 {
 			t.Fatalf("resign: %s", out)
 		}
-		lab.Eventually(t, time.Second, "prepare to backup", func() bool { return clients[from].count(isPrepare(api.StateBackup)) > handed })
+		lab.Eventually(t, patience, "prepare to backup", func() bool { return clients[from].count(isPrepare(api.StateBackup)) > handed })
 		if err := clients[1-from].Takeover(t.Context(), "gate", term); err != nil {
 			t.Fatal(err)
 		}
-		next.await(api.StateMaster, time.Second)
-		old.await(api.StateBackup, time.Second)
+		next.await(api.StateMaster, patience)
+		old.await(api.StateBackup, patience)
 		settle := time.Now().Add(1500 * time.Millisecond)
 		lab.Eventually(t, 3*time.Second, "traffic has flowed again", func() bool { return time.Now().After(settle) })
 		report := m.Between(began, time.Now())

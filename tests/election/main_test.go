@@ -103,6 +103,11 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 const interval = 250 * time.Millisecond
 
+// patience is how long a change may take that is waited for. How fast one has to
+// be is for those tests to say that measure traffic, and what brought it about
+// says its reason.
+const patience = 10 * time.Second
+
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, net: lab.New(t), interval: "250ms"}
@@ -147,9 +152,9 @@ func run(t *testing.T) (p *pair, master, backup *gateway) {
 	t.Helper()
 	p = newPair(t)
 	p.start(p.gws[0])
-	p.gws[0].await(api.StateMaster, 5*time.Second)
+	p.gws[0].await(api.StateMaster, patience)
 	p.start(p.gws[1])
-	p.gws[1].await(api.StateBackup, 5*time.Second)
+	p.gws[1].await(api.StateBackup, patience)
 	p.gws[1].awaitLog("master heard", 4)
 	return p, p.gws[0], p.gws[1]
 }
@@ -181,7 +186,7 @@ func (g *gateway) await(want string, limit time.Duration) time.Duration {
 
 func (g *gateway) awaitLog(text string, times int) {
 	g.t.Helper()
-	lab.Eventually(g.t, 5*time.Second, fmt.Sprintf("%s says %q %d times", g.Name, text, times), func() bool {
+	lab.Eventually(g.t, patience, fmt.Sprintf("%s says %q %d times", g.Name, text, times), func() bool {
 		return strings.Count(g.d.Output(), text) >= times
 	})
 }
@@ -282,5 +287,5 @@ func (c *client) has(match func(api.Message) bool) bool {
 
 func (c *client) await(t *testing.T, what string, match func(api.Message) bool) {
 	t.Helper()
-	lab.Eventually(t, 10*time.Second, what, func() bool { return c.has(match) })
+	lab.Eventually(t, patience, what, func() bool { return c.has(match) })
 }
