@@ -243,7 +243,11 @@ type client struct {
 	mu     sync.Mutex
 	events []api.Message
 	answer bool // prepares at once
-	stop   func()
+	// next is ordered to take over as soon as this one is asked to prepare for
+	// BACKUP, which is what sasyncd's channel does; ordered is what came of it.
+	next    *client
+	ordered []error
+	stop    func()
 }
 
 func (g *gateway) client(answer bool) *client {
@@ -258,9 +262,16 @@ func (g *gateway) client(answer bool) *client {
 		defer close(done)
 		for m := range c.Events() {
 			c.mu.Lock()
+			next, answer := c.next, c.answer
 			c.events = append(c.events, m)
 			c.mu.Unlock()
-			if m.Event == api.EventPrepare && c.answer {
+			if next != nil && isPrepare(api.StateBackup)(m) {
+				err := next.Takeover(ctx, m.Group, m.Term)
+				c.mu.Lock()
+				c.ordered = append(c.ordered, err)
+				c.mu.Unlock()
+			}
+			if answer && m.Event == api.EventPrepare {
 				_ = c.Prepared(ctx, m.Group, m.Term)
 			}
 		}
@@ -271,6 +282,34 @@ func (g *gateway) client(answer bool) *client {
 	})
 	g.t.Cleanup(c.stop)
 	return c
+}
+
+// handOver has the master give way to the next one by order, and reports
+// whether the order came in time: carpd waits a tenth of a second for it, which a
+// machine that does much else may need for less. Otherwise the master has resigned.
+func (c *client) handOver(t *testing.T, old *gateway, next *client) bool {
+	t.Helper()
+	c.mu.Lock()
+	c.next = next
+	before := len(c.ordered)
+	c.mu.Unlock()
+	if out, code := old.ctl("resign", "gate"); code != 0 {
+		t.Fatalf("resign: %s", out)
+	}
+	var err error
+	lab.Eventually(t, patience, "the order to take over", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.ordered) == before {
+			return false
+		}
+		err = c.ordered[before]
+		return true
+	})
+	if err != nil {
+		t.Logf("the order to take over: %v", err)
+	}
+	return err == nil
 }
 
 // has reports whether an event has come.
