@@ -151,5 +151,8 @@ func TestTerminateHandsOver(t *testing.T) {
 	if !ca.has(isPrepare(api.StateBackup)) {
 		t.Error("no prepare before the end")
 	}
-	b.await(api.StateMaster, 3*interval)
+	b.await(api.StateMaster, patience)
+	if r := b.state().Reason; r != "master resigned" {
+		t.Errorf("reason %q", r)
+	}
 }
