@@ -133,7 +133,7 @@ func TestEveryAlertIsInTheDrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	caused := map[string]bool{}
-	for _, m := range regexp.MustCompile(`alerts: \[\]string\{([^}]*)\}`).FindAllStringSubmatch(string(b), -1) {
+	for _, m := range regexp.MustCompile(`alerts:\s+\[\]string\{([^}]*)\}`).FindAllStringSubmatch(string(b), -1) {
 		for _, name := range regexp.MustCompile(`"(\w+)"`).FindAllStringSubmatch(m[1], -1) {
 			caused[name[1]] = true
 		}
