@@ -58,10 +58,11 @@ drill-ike:
 	@./.ci/libreswan dist/libreswan
 	$(GO) test -p 1 -timeout 30m ./tests/ike
 
-# A real Prometheus watches a pair through a failover.
+# A real Prometheus watches a pair while every alert of deploy/prometheus is caused,
+# in about 10 minutes.
 drill-prometheus:
-	@./.ci/deps
-	$(GO) test -count=1 -timeout 15m ./tests/monitor
+	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins
+	$(GO) test -count=1 -timeout 30m ./tests/monitor
 
 # The status page in a real browser. SCREENSHOTS=directory keeps its pictures.
 drill-page:
