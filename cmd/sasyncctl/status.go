@@ -50,7 +50,9 @@ func wrong(line func(string, ...any), title string, list []report.Problem) {
 		if p.Group != "" {
 			what = p.Group + ": " + what
 		}
-		line("  %-6s %s", title, what)
+		for l := range strings.Lines(term.Wrap(fmt.Sprintf("  %-6s ", title), "         ", what)) {
+			line("%s", strings.TrimSuffix(l, "\n"))
+		}
 	}
 	line("  `sasyncctl check` says what to do")
 }

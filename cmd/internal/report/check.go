@@ -54,7 +54,7 @@ func unconnected(trouble string) string {
 		return "upgrade the older node"
 	case has("node id", "have the id", "same node"):
 		return "give each node a state directory of its own"
-	case has("connection refused"):
+	case has("connection refused", "shutdown"):
 		return "start sasyncd there; if it runs, see its `listen on` and port"
 	case has("no route", "unreachable", "timed out", "i/o timeout", "deadline"):
 		return "see cable, addresses and firewall between the nodes: TCP to its port"
