@@ -168,13 +168,18 @@ func (m *Member) StartSasyncd() {
 func (m *Member) CarpdConf() string { return m.carpdConf() }
 
 // carpdConf is the configuration of carpd. A shorter start-hold than the default
-// makes nothing but the start faster.
+// makes nothing but the start faster. All are fit for MASTER as soon as the last
+// of them has connected; the holds see to it that the first one wins.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
 		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
 			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
 	}
-	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold 1s; alone after %ds }\n", Group, m.pair.Preempt, int(m.pair.AloneAfter.Seconds())) +
+	hold := 1
+	if m != m.pair.Members[0] {
+		hold += 2*len(m.pair.Members) - 3
+	}
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %ds; alone after %ds }\n", Group, m.pair.Preempt, hold, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
 }
