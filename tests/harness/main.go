@@ -21,7 +21,11 @@ type config struct {
 	memory  int64
 	timeout time.Duration
 	builds  []string
+	defects []defect
 }
+
+// defect is a program that is built with a mistake in it.
+type defect struct{ name, pkg, file, right, wrong string }
 
 // Option changes how [Main] and [BootOrRun] start a guest.
 type Option func(*config)
@@ -38,6 +42,14 @@ func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } 
 // built before anything runs. [Binary] says where they are.
 func Build(packages ...string) Option {
 	return func(c *config) { c.builds = append(c.builds, packages...) }
+}
+
+// Defect has a package of this module built once more, as the program name, with
+// a text of one file of the module replaced by another: a real daemon that has a
+// mistake, for what no daemon without one does. The text must stand in the file
+// exactly once. [Binary] says where the program is.
+func Defect(name, pkg, file, right, wrong string) Option {
+	return func(c *config) { c.defects = append(c.defects, defect{name, pkg, file, right, wrong}) }
 }
 
 // Main is the body of a TestMain: it runs m on a kernel with ESP and exits.
