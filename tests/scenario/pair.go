@@ -49,6 +49,10 @@ type Pair struct {
 	AloneAfter time.Duration
 	// Preempt of the same, "no" by default.
 	Preempt string
+	// Interval between advertisements, 250 ms by default, and StartHold, 1 s.
+	Interval, StartHold time.Duration
+	// CarpdExtra and SasyncdExtra are further lines of the configurations.
+	CarpdExtra, SasyncdExtra string
 	// Tracker is what sasyncd follows in place of carpd, as lines of its
 	// configuration, and who starts it: see [Pair.Elector].
 	Tracker string
@@ -83,7 +87,8 @@ func NewPair(t lab.T) *Pair {
 // than the one before.
 func NewGateways(t lab.T, gateways int) *Pair {
 	t.Helper()
-	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no", t: t}
+	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no",
+		Interval: 250 * time.Millisecond, StartHold: time.Second, t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -171,12 +176,12 @@ func (m *Member) CarpdConf() string { return m.carpdConf() }
 // makes nothing but the start faster.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
-			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s }\n",
+			name, dev, id, m.Priority, m.pair.Interval, addrs[0], addrs[1], Group)
 	}
-	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold 1s; alone after %ds }\n", Group, m.pair.Preempt, int(m.pair.AloneAfter.Seconds())) +
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %ds }\n", Group, m.pair.Preempt, m.pair.StartHold, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
+		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.carpdSocket(), m.Dir(), m.pair.CarpdExtra)
 }
 
 func (m *Member) sasyncdConf() string {
@@ -196,7 +201,7 @@ sharedkey file %q
 control none
 socket %q
 statedir %q
-`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir())
+%s`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir(), m.pair.SasyncdExtra)
 	return b.String()
 }
 
