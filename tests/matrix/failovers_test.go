@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"sasyncd/tests/harness/lab"
@@ -28,18 +27,24 @@ const (
 // What a daemon that lives through all failovers may need more at the end than
 // after the first hundred: nothing, but that a reading meets some work under
 // way, and a heap of Go grows and shrinks by its own rules.
+//
+// carpd collects no garbage before it has 64 MiB, so of its heap the lowest
+// reading counts, which is one soon after a collection.
 const (
 	moreGoroutines  = 3
 	moreDescriptors = 3
-	moreMemory      = 4 << 20 // bytes of resident set
+	moreMemory      = 4 << 20  // bytes of resident set of sasyncd; of carpd's heap at its lowest
+	carpdMemory     = 80 << 20 // bytes of resident set of carpd, at any time
 )
 
-// ways to lose gw1, and how often of 20.
-var ways = []struct {
+// way is one to lose gw1, and how often of 20.
+type way struct {
 	name  string
 	often int
-}{
-	{"power cut", 7}, {"carpd killed", 4}, {"sasyncd killed", 2}, {"carpctl resign", 4}, {"sasyncctl failover", 3},
+}
+
+var ways = []way{
+	{"power cut", 4}, {"carpd killed", 3}, {"sasyncd killed", 2}, {"carpctl resign", 6}, {"sasyncctl failover", 5},
 }
 
 // failover is one of the run.
@@ -53,6 +58,8 @@ type failover struct {
 type usage struct {
 	after                           int // failovers
 	goroutines, descriptors, memory int
+	heap                            int // bytes in use, garbage included
+	collections                     int
 }
 
 // TestFailovers moves the traffic from one gateway to the other and back, as
@@ -68,10 +75,7 @@ func TestFailovers(t *testing.T) {
 	p.Start()
 	p.StartHold = 100 * time.Millisecond // from now on
 	before := tables(t, gw1.Node)
-	var had []string
-	for _, m := range p.Members {
-		had = append(had, inventory(t, m))
-	}
+	var had [2]string // of gw1 and gw2, once both have been master and backup
 	m, c := traffic(t, p, 50)
 	flowing(t, m, 50)
 
@@ -94,6 +98,10 @@ func TestFailovers(t *testing.T) {
 		doing = fmt.Sprintf("failover %d: %s of %s", n, way, old.Name)
 		f := failover{way: way, from: time.Now(), refused: refused(p)}
 		was := stats(p)
+		if way == "sasyncd killed" {
+			// Its last word to carpd must have been that there is a successor.
+			flowing(t, m, 10)
+		}
 		lose(t, old, way)
 		next.WaitRole("MASTER")
 		flowing(t, m, 5)
@@ -101,6 +109,13 @@ func TestFailovers(t *testing.T) {
 		p.WaitFit(next)
 		f.to, f.refused = time.Now(), refused(p)-f.refused
 		list = append(list, f)
+		if n == 2 {
+			lab.Eventually(t, limit, "the way from gw2's address inside through the master", func() bool {
+				time.Sleep(100 * time.Millisecond)
+				return strings.Contains(inventory(t, gw2), "from "+gw2.InAddr6.String()+" blackhole")
+			})
+			had = [2]string{inventory(t, gw1), inventory(t, gw2)}
+		}
 		if f.refused != 0 {
 			t.Errorf("failover %d (%s of %s): %d packets refused for their sequence number: %v, before %v", n, way, old.Name, f.refused, stats(p), was)
 		}
@@ -129,26 +144,32 @@ func TestFailovers(t *testing.T) {
 			t.Error(d)
 		}
 		if *failovers%2 == 0 && !t.Failed() {
+			// A backup's addresses inside are seen to a moment later.
+			for start := time.Now(); inventory(t, g) != had[i] && time.Since(start) < limit; time.Sleep(time.Second) {
+			}
 			if now := inventory(t, g); now != had[i] {
 				t.Errorf("%s has other rules, routes or addresses than at the start:\n%s\nbefore:\n%s", g.Name, now, had[i])
 			}
 		}
 	}
 	total := m.Total()
-	esp, dup := 0, 0
+	res := &Run{Failovers: len(list), Seconds: int(took.Seconds()), Sent: total.Sent, Lost: total.Lost, Refused: refused(p)}
 	for _, sa := range c.SAs() {
-		esp += sa.Packets
-		dup += sa.Duplicates
+		res.ESP += sa.Packets
+		res.Duplicates += sa.Duplicates
 	}
-	t.Logf("%d failovers in %v, seed %d: %d packets sent, %d lost, %d ESP packets on the WAN; sequence numbers sent twice: %d, packets refused: %d, in plaintext: %d",
-		len(list), took.Round(time.Second), *seed, total.Sent, total.Lost, esp, dup, refused(p), first(c.Plaintext()))
-	t.Logf("SAs and policies: %d and %d at the start, %d and %d on gw1, %d and %d on gw2 at the end", len(before.States), len(before.Policies),
-		len(tables(t, gw1.Node).States), len(tables(t, gw1.Node).Policies), len(tables(t, gw2.Node).States), len(tables(t, gw2.Node).Policies))
-	t.Logf("\n%s", gaps(m.Between, list))
-	flat(t, use)
+	res.Plaintext, _ = c.Plaintext()
+	for _, g := range p.Members {
+		tb := tables(t, g.Node)
+		res.Leaked += max(0, len(tb.States)-len(before.States)) + max(0, len(tb.Policies)-len(before.Policies))
+	}
+	t.Logf("%d failovers in %v, seed %d: %d packets sent, %d lost, %d ESP packets on the WAN; sequence numbers sent twice: %d, packets refused: %d, in plaintext: %d, SAs and policies leaked: %d",
+		len(list), took.Round(time.Second), *seed, total.Sent, total.Lost, res.ESP, res.Duplicates, res.Refused, res.Plaintext, res.Leaked)
+	res.Ways = gaps(t, m, list)
+	res.Use = flat(t, use)
+	res.Failed = t.Failed()
+	report(t, res)
 }
-
-func first(n int, _ []string) int { return n }
 
 // draw takes a way by its weight.
 func draw(r *rand.Rand) string {
@@ -199,8 +220,8 @@ func inventory(t *testing.T, m *scenario.Member) string {
 	var lines []string
 	for _, cmd := range []string{"ip -4 rule", "ip -6 rule", "ip -o -br addr", "ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent"} {
 		for line := range strings.Lines(m.Run(cmd)) {
-			if i := strings.Index(line, " expires "); i >= 0 {
-				line = line[:i] + "\n"
+			if strings.Contains(line, " table 112112 ") && !strings.Contains(line, "blackhole") {
+				continue // renewed by a master, gone by itself some time later
 			}
 			lines = append(lines, cmd+": "+line)
 		}
@@ -231,12 +252,16 @@ func measure(t *testing.T, m *scenario.Member, after, pid, port int) usage {
 	if err != nil || u.memory == 0 {
 		t.Fatalf("no resident set in /proc/%d/status: %v", pid, err)
 	}
-	u.goroutines = metric(t, m.Node, port, "go_goroutines")
+	read := metrics(t, m.Node, port)
+	u.goroutines, u.heap, u.collections = read["go_goroutines"], read["go_memstats_heap_alloc_bytes"], read["go_gc_duration_seconds_count"]
+	if u.goroutines == 0 || u.heap == 0 {
+		t.Fatalf("%s tells neither goroutines nor heap on port %d", m.Name, port)
+	}
 	return u
 }
 
-// metric reads one number from a daemon's metrics.
-func metric(t *testing.T, nd *lab.Node, port int, name string) int {
+// metrics reads all metrics of a daemon that have no labels.
+func metrics(t *testing.T, nd *lab.Node, port int) map[string]int {
 	t.Helper()
 	var c net.Conn
 	err := nd.Do(func() (err error) {
@@ -247,92 +272,130 @@ func metric(t *testing.T, nd *lab.Node, port int, name string) int {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(limit))
+	if err := c.SetDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
 	fmt.Fprint(c, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	read := map[string]int{}
 	for sc := bufio.NewScanner(resp.Body); sc.Scan(); {
-		if f := strings.Fields(sc.Text()); len(f) == 2 && f[0] == name {
-			v, err := strconv.ParseFloat(f[1], 64)
-			if err != nil {
-				t.Fatal(err)
+		if f := strings.Fields(sc.Text()); len(f) == 2 {
+			if v, err := strconv.ParseFloat(f[1], 64); err == nil {
+				read[f[0]] = int(v)
 			}
-			return int(v)
 		}
 	}
-	t.Fatalf("no metric %s on port %d of %s", name, port, nd.Name)
-	return 0
+	return read
 }
 
-// gaps is a table of the longest gap of each failover, by way.
-func gaps(between func(from, to time.Time) meter.Report, list []failover) string {
+// gaps logs the longest gap of each failover, by way, and the longest of all.
+func gaps(t *testing.T, m *meter.Meter, list []failover) []Way {
+	t.Helper()
 	by := map[string][]time.Duration{}
-	lost := map[string]int{}
-	for _, f := range list {
-		r := between(f.from, f.to)
+	took := map[string]time.Duration{}
+	out := make([]Way, len(ways))
+	longest := make(map[*failover]meter.Report)
+	var slow []*failover
+	for i := range list {
+		f := &list[i]
+		r := m.Between(f.from, f.to)
+		longest[f], slow = r, append(slow, f)
 		by[f.way] = append(by[f.way], r.Gap)
-		lost[f.way] += r.Lost
+		took[f.way] += f.to.Sub(f.from)
+		w := slices.IndexFunc(ways, func(w way) bool { return w.name == f.way })
+		out[w].Lost += r.Lost
 	}
-	var b strings.Builder
-	tw := tabwriter.NewWriter(&b, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "way\tfailovers\tmedian gap\t95th\tworst\tlost\t")
-	for _, w := range ways {
+	slices.SortFunc(slow, func(x, y *failover) int { return int(longest[y].Gap - longest[x].Gap) })
+	for _, f := range slow[:min(5, len(slow))] {
+		t.Logf("longest gaps: %s at %s: %v, from %s", f.way, f.from.Format("15:04:05.000"), round(longest[f].Gap), longest[f].GapAt.Format("15:04:05.000"))
+	}
+	for i, w := range ways {
+		out[i].Name = w.name
 		g := by[w.name]
 		if len(g) == 0 {
 			continue
 		}
 		slices.Sort(g)
-		fmt.Fprintf(tw, "%s\t%d\t%v\t%v\t%v\t%d\t\n", w.name, len(g), round(g[len(g)/2]), round(g[len(g)*95/100]), round(g[len(g)-1]), lost[w.name])
+		out[i].Times, out[i].MedianMS = len(g), int(g[len(g)/2].Milliseconds())
+		out[i].P95MS, out[i].WorstMS = int(g[len(g)*95/100].Milliseconds()), int(g[len(g)-1].Milliseconds())
+		t.Logf("%s: %d times, gap median %d ms, 95th percentile %d ms, worst %d ms, %d packets lost, %v each with the return", w.name,
+			len(g), out[i].MedianMS, out[i].P95MS, out[i].WorstMS, out[i].Lost, round(took[w.name]/time.Duration(len(g))))
 	}
-	tw.Flush()
-	return b.String()
+	return out
 }
 
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
-// flat compares the last readings with those of around the hundredth failover.
-func flat(t *testing.T, use map[string][]usage) {
+// flat compares what was used around the hundredth failover with the end.
+func flat(t *testing.T, use map[string][]usage) (out []Use) {
 	t.Helper()
+	start := min(100, *failovers/4)
 	for name, list := range use {
-		var early, late []usage
-		for _, u := range list {
-			switch {
-			case u.after > *failovers-50:
-				late = append(late, u)
-			case u.after >= min(100, *failovers/4) && u.after < min(100, *failovers/4)+50:
-				early = append(early, u)
-			}
+		var series []string
+		for i := 0; i < len(list); i += max(1, len(list)/20) {
+			u := list[i]
+			series = append(series, fmt.Sprintf("%d: %d/%d", u.after, u.memory>>10, u.heap>>10))
 		}
-		if len(early) == 0 || len(late) == 0 {
+		last := list[len(list)-1]
+		t.Logf("%s of gw2, kB resident/in its heap after failovers: %s; %d collections", name, strings.Join(series, ", "), last.collections)
+		list = slices.DeleteFunc(list, func(u usage) bool { return u.after < start })
+		if len(list) < 10 {
 			t.Logf("%s of gw2: too few failovers to compare", name)
 			continue
 		}
-		for _, x := range []struct {
-			what  string
-			of    func(usage) int
-			allow int
-		}{
-			{"goroutines", func(u usage) int { return u.goroutines }, moreGoroutines},
-			{"descriptors", func(u usage) int { return u.descriptors }, moreDescriptors},
-			{"bytes resident", func(u usage) int { return u.memory }, moreMemory},
-		} {
-			a, b := median(early, x.of), median(late, x.of)
-			t.Logf("%s of gw2: %d %s around failover %d, %d around failover %d (at most %d more)", name, a, x.what, early[len(early)/2].after, b, late[len(late)/2].after, x.allow)
-			if b > a+x.allow {
-				t.Errorf("%s of gw2: %s grew from %d to %d", name, x.what, a, b)
+		few := len(list) / 10
+		early, late := list[:few+1], list[len(list)-few-1:]
+		compare := func(what string, a, b, allow int) {
+			t.Helper()
+			out = append(out, Use{Daemon: name, What: what, Early: a, Late: b, Allow: allow})
+			t.Logf("%s of gw2: %s %d from failover %d on, %d until %d (at most %d more)", name, what, a, start, b, last.after, allow)
+			if b > a+allow {
+				t.Errorf("%s of gw2: %s grew from %d to %d", name, what, a, b)
+			}
+		}
+		compare("goroutines", median(early, (*usage).routines), median(late, (*usage).routines), moreGoroutines)
+		compare("descriptors", median(early, (*usage).files), median(late, (*usage).files), moreDescriptors)
+		if name != "carpd" {
+			compare("bytes resident", median(early, (*usage).resident), median(late, (*usage).resident), moreMemory)
+			continue
+		}
+		if last.collections < 3 {
+			t.Logf("carpd of gw2: %d collections are too few to compare heaps", last.collections)
+		} else {
+			compare("bytes of heap at its lowest", lowest(list[:len(list)/2]), lowest(list[len(list)/2:]), moreMemory)
+		}
+		for _, u := range list {
+			if u.memory > carpdMemory {
+				t.Errorf("carpd of gw2: %d bytes resident after failover %d, at most %d are promised", u.memory, u.after, carpdMemory)
+				break
 			}
 		}
 	}
+	return out
 }
 
-func median(list []usage, of func(usage) int) int {
+func (u *usage) routines() int { return u.goroutines }
+func (u *usage) files() int    { return u.descriptors }
+func (u *usage) resident() int { return u.memory }
+
+func median(list []usage, of func(*usage) int) int {
 	var v []int
-	for _, u := range list {
-		v = append(v, of(u))
+	for i := range list {
+		v = append(v, of(&list[i]))
 	}
 	slices.Sort(v)
 	return v[len(v)/2]
+}
+
+// lowest is the smallest heap that was seen.
+func lowest(list []usage) int {
+	n := list[0].heap
+	for _, u := range list {
+		n = min(n, u.heap)
+	}
+	return n
 }

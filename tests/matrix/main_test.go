@@ -16,6 +16,8 @@ import (
 var (
 	failovers = flag.Int("failovers", 20, "number of failovers in TestFailovers")
 	seed      = flag.Uint64("seed", 1, "of what is random")
+	only      = flag.String("only", "", "parts of fault/moment, separated by commas: only such cells")
+	version   = flag.String("version", "unknown", "of what is tested, for the report")
 )
 
 func TestMain(m *testing.M) {

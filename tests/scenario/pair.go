@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -51,6 +52,10 @@ type Pair struct {
 	Preempt string
 	// Interval between advertisements, 250 ms by default, and StartHold, 1 s.
 	Interval, StartHold time.Duration
+	// Control is that of sasyncd.conf, "none" by default; DIR is the member's directory.
+	Control string
+	// StateDir is where the daemons keep theirs, below the member's directory.
+	StateDir string
 	// CarpdExtra and SasyncdExtra are further lines of the configurations.
 	CarpdExtra, SasyncdExtra string
 	// Tracker is what sasyncd follows in place of carpd, as lines of its
@@ -88,7 +93,7 @@ func NewPair(t lab.T) *Pair {
 func NewGateways(t lab.T, gateways int) *Pair {
 	t.Helper()
 	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no",
-		Interval: 250 * time.Millisecond, StartHold: time.Second, t: t}
+		Interval: 250 * time.Millisecond, StartHold: time.Second, Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -181,7 +186,7 @@ func (m *Member) carpdConf() string {
 	}
 	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %ds }\n", Group, m.pair.Preempt, m.pair.StartHold, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.carpdSocket(), m.Dir(), m.pair.CarpdExtra)
+		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.carpdSocket(), m.State(), m.pair.CarpdExtra)
 }
 
 func (m *Member) sasyncdConf() string {
@@ -198,16 +203,19 @@ func (m *Member) sasyncdConf() string {
 	}
 	fmt.Fprintf(&b, `listen on %s
 sharedkey file %q
-control none
+control %s
 socket %q
 statedir %q
-%s`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir(), m.pair.SasyncdExtra)
+%s`, m.SyncAddr, m.Dir()+"/sasyncd.key", strings.ReplaceAll(m.pair.Control, "DIR", m.Dir()), m.Socket(), m.State(), m.pair.SasyncdExtra)
 	return b.String()
 }
 
 // Socket is the path of sasyncd's control socket.
 func (m *Member) Socket() string      { return m.Dir() + "/sasyncd.sock" }
 func (m *Member) carpdSocket() string { return m.Dir() + "/carpd.sock" }
+
+// State is the daemons' state directory.
+func (m *Member) State() string { return filepath.Join(m.Dir(), m.pair.StateDir) }
 
 // Off is a power cut: the cables go dead, then the daemons.
 func (m *Member) Off() {
