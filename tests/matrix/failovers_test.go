@@ -15,6 +15,7 @@ import (
 
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/harness/meter"
+	"sasyncd/tests/reliability"
 	"sasyncd/tests/scenario"
 )
 
@@ -153,7 +154,7 @@ func TestFailovers(t *testing.T) {
 		}
 	}
 	total := m.Total()
-	res := &Run{Failovers: len(list), Seconds: int(took.Seconds()), Sent: total.Sent, Lost: total.Lost, Refused: refused(p)}
+	res := &reliability.Run{Failovers: len(list), Seconds: int(took.Seconds()), Sent: total.Sent, Lost: total.Lost, Refused: refused(p)}
 	for _, sa := range c.SAs() {
 		res.ESP += sa.Packets
 		res.Duplicates += sa.Duplicates
@@ -293,11 +294,11 @@ func metrics(t *testing.T, nd *lab.Node, port int) map[string]int {
 }
 
 // gaps logs the longest gap of each failover, by way, and the longest of all.
-func gaps(t *testing.T, m *meter.Meter, list []failover) []Way {
+func gaps(t *testing.T, m *meter.Meter, list []failover) []reliability.Way {
 	t.Helper()
 	by := map[string][]time.Duration{}
 	took := map[string]time.Duration{}
-	out := make([]Way, len(ways))
+	out := make([]reliability.Way, len(ways))
 	longest := make(map[*failover]meter.Report)
 	var slow []*failover
 	for i := range list {
@@ -331,7 +332,7 @@ func gaps(t *testing.T, m *meter.Meter, list []failover) []Way {
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
 // flat compares what was used around the hundredth failover with the end.
-func flat(t *testing.T, use map[string][]usage) (out []Use) {
+func flat(t *testing.T, use map[string][]usage) (out []reliability.Use) {
 	t.Helper()
 	start := min(100, *failovers/4)
 	for name, list := range use {
@@ -351,7 +352,7 @@ func flat(t *testing.T, use map[string][]usage) (out []Use) {
 		early, late := list[:few+1], list[len(list)-few-1:]
 		compare := func(what string, a, b, allow int) {
 			t.Helper()
-			out = append(out, Use{Daemon: name, What: what, Early: a, Late: b, Allow: allow})
+			out = append(out, reliability.Use{Daemon: name, What: what, Early: a, Late: b, Allow: allow})
 			t.Logf("%s of gw2: %s %d from failover %d on, %d until %d (at most %d more)", name, what, a, start, b, last.after, allow)
 			if b > a+allow {
 				t.Errorf("%s of gw2: %s grew from %d to %d", name, what, a, b)

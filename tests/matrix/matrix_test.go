@@ -11,6 +11,7 @@ import (
 
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/harness/meter"
+	"sasyncd/tests/reliability"
 )
 
 // cell is one fault at one moment.
@@ -47,7 +48,7 @@ func TestMatrix(t *testing.T) {
 						m := todo[0]
 						todo = todo[1:]
 						if why := f.impossible(m); why != "" {
-							report(t, &Cell{Fault: f.name, Moment: m.name, Verdict: NA, Reason: why, GapMS: -1, BudgetMS: -1})
+							report(t, &reliability.Cell{Fault: f.name, Moment: m.name, Verdict: reliability.NA, Reason: why, GapMS: -1, BudgetMS: -1})
 							continue
 						}
 						if r == nil {
@@ -98,10 +99,10 @@ func (r *row) run(m moment) bool {
 		gap, budget = c.live()
 	}()
 	says := r.t.take()
-	res := &Cell{Fault: r.fault.name, Moment: m.name, Verdict: OK, GapMS: gap, BudgetMS: budget, Changes: c.changes,
+	res := &reliability.Cell{Fault: r.fault.name, Moment: m.name, Verdict: reliability.OK, GapMS: gap, BudgetMS: budget, Changes: c.changes,
 		Seconds: float64(time.Since(began).Milliseconds()) / 1000}
 	if len(says) > 0 {
-		res.Verdict, res.Reason = Failed, strings.Join(says, "; ")
+		res.Verdict, res.Reason = reliability.Failed, strings.Join(says, "; ")
 	}
 	report(r.t.T, res)
 	return len(says) == 0
@@ -205,15 +206,15 @@ func report(t *testing.T, result any) {
 	t.Helper()
 	var u unix.Utsname
 	_ = unix.Uname(&u)
-	st := Stamp{Seed: *seed, Version: *version, Kernel: "Linux " + unix.ByteSliceToString(u.Release[:]), Date: time.Now().UTC().Format("2006-01-02")}
+	st := reliability.Stamp{Seed: *seed, Version: *version, Kernel: "Linux " + unix.ByteSliceToString(u.Release[:]), Date: time.Now().UTC().Format("2006-01-02")}
 	switch r := result.(type) {
-	case *Cell:
+	case *reliability.Cell:
 		r.Stamp = st
 		t.Logf("%s, %s: %s, gap %d ms of %d, %d changes of master, %.1f s %s", r.Fault, r.Moment, r.Verdict, r.GapMS, r.BudgetMS, r.Changes, r.Seconds, r.Reason)
-	case *Run:
+	case *reliability.Run:
 		r.Stamp = st
 	}
-	if err := Print(os.Stdout, result); err != nil {
+	if err := reliability.Print(os.Stdout, result); err != nil {
 		t.Error(err)
 	}
 }

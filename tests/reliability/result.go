@@ -1,4 +1,7 @@
-package matrix
+// Package reliability is what drills have shown of a pair's reliability, and how
+// docs/reliability.md is made of it: drills print results, the generator takes
+// them from their output into docs/reliability.json and renders that.
+package reliability
 
 import (
 	"bufio"
