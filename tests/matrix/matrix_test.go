@@ -54,7 +54,9 @@ func TestMatrix(t *testing.T) {
 						if r == nil {
 							r = newRow(t, f)
 						}
-						if !r.run(m) {
+						res := r.run(m)
+						report(t, res)
+						if res.Verdict != reliability.OK {
 							return
 						}
 					}
@@ -81,8 +83,8 @@ func (f *fault) impossible(m moment) string {
 	return f.na[m.name]
 }
 
-// run makes one cell, and reports whether all was well.
-func (r *row) run(m moment) bool {
+// run makes one cell.
+func (r *row) run(m moment) *reliability.Cell {
 	began := time.Now()
 	c := &cell{row: r, moment: m}
 	gap, budget := -1, -1
@@ -104,8 +106,7 @@ func (r *row) run(m moment) bool {
 	if len(says) > 0 {
 		res.Verdict, res.Reason = reliability.Failed, strings.Join(says, "; ")
 	}
-	report(r.t.T, res)
-	return len(says) == 0
+	return res
 }
 
 // live makes the fault and looks at what came of it.
