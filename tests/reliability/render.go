@@ -53,7 +53,12 @@ func stamps[T any](list []T, of func(T) Stamp) string {
 			parts = append(parts, what+" "+strings.Join(vs, ", "))
 		}
 	}
-	add("Version", func(s Stamp) string { return "`" + s.Version + "`" })
+	add("Version", func(s Stamp) string {
+		if s.Version == "" {
+			return ""
+		}
+		return "`" + s.Version + "`"
+	})
 	add("seed", func(s Stamp) string {
 		if s.Seed == 0 {
 			return ""
@@ -62,6 +67,9 @@ func stamps[T any](list []T, of func(T) Stamp) string {
 	})
 	add("kernel", func(s Stamp) string { return s.Kernel })
 	add("date", func(s Stamp) string { return s.Date })
+	if len(parts) == 0 {
+		return ""
+	}
 	return strings.Join(parts, "; ") + ".\n\n"
 }
 
