@@ -18,10 +18,10 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
 # Those with real IKE daemons have a target of their own.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e 's, .*sasyncd/tests/harness .*,,p')
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/matrix /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
+.PHONY: all deps build demo test unit drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
 all: build
 
 deps:
@@ -50,6 +50,35 @@ drill:
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
+
+# What is tested, for docs/reliability.md.
+VERSION = $$(git describe --always --dirty 2>/dev/null || echo unknown)
+FAILOVERS ?= 1000
+SEED ?= 1
+# Parts of fault/moment, separated by commas; empty for all.
+ONLY ?=
+
+# A thousand failovers in a row, in some 12 minutes.
+drill-thousand: deps
+	@mkdir -p dist
+	$(GO) test -count=1 -timeout 58m -run '^TestFailovers$$' -v ./tests/matrix -args -failovers $(FAILOVERS) -seed $(SEED) -version "$(VERSION)" > dist/thousand.log; \
+		status=$$?; grep -v '^matrix-result' dist/thousand.log; exit $$status
+
+# Every fault at every moment, in some 25 minutes; ONLY="fault/moment" for some.
+drill-matrix: deps
+	@mkdir -p dist
+	$(GO) test -count=1 -timeout 90m -run '^TestMatrix$$' -v ./tests/matrix -args -only "$(ONLY)" -seed $(SEED) -version "$(VERSION)" > dist/matrix.log; \
+		status=$$?; grep -v '^matrix-result' dist/matrix.log; exit $$status
+
+# Each invariant without its mechanism: a test must notice.
+mutants:
+	@mkdir -p dist
+	$(GO) test -count=1 -timeout 30m -v ./tests/mutants -args -all -version "$(VERSION)" > dist/mutants.log; \
+		status=$$?; grep -v '^matrix-result' dist/mutants.log; exit $$status
+
+# docs/reliability.md, of what the three have printed; what was not run again stays.
+reliability:
+	@cat dist/thousand.log dist/matrix.log dist/mutants.log 2>/dev/null | $(GO) run ./tests/reliability/generate
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:
