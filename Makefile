@@ -11,6 +11,9 @@ DEBARCH ?= amd64 arm64
 IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
 FUZZTIME ?= 10s
+# Of "make soak"; seed 0 takes one from the clock.
+DURATION ?= 60m
+SEED     ?= 0
 # Versions of the optional linters.
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -21,7 +24,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
+.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus lint bench microbench bench-election soak fuzz install deb check-deb image clean
 all: build
 
 deps:
@@ -90,6 +93,14 @@ microbench:
 # in about 45.
 bench-election: deps
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./tests/bench/election
+
+# DURATION of rekeys, traffic and random faults on a pair; writes docs/soak.md.
+# SEED repeats the faults of another run. Other drills need not wait for it.
+soak: deps
+	@mkdir -p bin dist
+	@$(GO) build -o bin/soak ./tests/soak
+	@failed=0; ./bin/soak -duration $(DURATION) -seed $(SEED) > dist/soak.json || failed=1; \
+		$(GO) run ./tests/soak/report dist/soak.json docs; exit $$failed
 
 # Go fuzzes one target at a time.
 fuzz:

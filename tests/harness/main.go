@@ -21,6 +21,7 @@ type config struct {
 	memory  int64
 	timeout time.Duration
 	builds  []string
+	beside  bool
 }
 
 // Option changes how [Main] and [BootOrRun] start a guest.
@@ -33,6 +34,11 @@ func Memory(bytes int64) Option { return func(c *config) { c.memory = bytes } }
 // Timeout limits the run of a program; the default is 10 minutes. For
 // tests the limit is the one of "go test -timeout".
 func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
+
+// Beside lets the run share the host with others, whose measurements it disturbs
+// by what it uses: for what takes too long to have others wait, and itself
+// measures nothing finer than seconds.
+func Beside() Option { return func(c *config) { c.beside = true } }
 
 // Build has the named packages of this module (for instance "./cmd/sasyncd")
 // built before anything runs. [Binary] says where they are.

@@ -54,6 +54,8 @@ type Pair struct {
 	Tracker string
 	// Elector starts, with Tracker, the program that elects.
 	Elector func(*Member) *lab.Daemon
+	// CarpdExtra and SasyncdExtra are further lines of the configurations.
+	CarpdExtra, SasyncdExtra string
 
 	t    lab.T
 	logs follower
@@ -176,12 +178,12 @@ func (m *Member) carpdConf() string {
 	}
 	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold 1s; alone after %ds }\n", Group, m.pair.Preempt, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
+		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.CarpdSocket(), m.Dir(), m.pair.CarpdExtra)
 }
 
 func (m *Member) sasyncdConf() string {
 	var b strings.Builder
-	follow := fmt.Sprintf("interface %s\ncarpd socket %q\n", Instance, m.carpdSocket())
+	follow := fmt.Sprintf("interface %s\ncarpd socket %q\n", Instance, m.CarpdSocket())
 	if m.pair.Tracker != "" {
 		follow = strings.ReplaceAll(m.pair.Tracker, "DIR", m.Dir())
 	}
@@ -196,13 +198,13 @@ sharedkey file %q
 control none
 socket %q
 statedir %q
-`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir())
+%s`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir(), m.pair.SasyncdExtra)
 	return b.String()
 }
 
-// Socket is the path of sasyncd's control socket.
+// Socket is the path of sasyncd's control socket, CarpdSocket that of carpd's.
 func (m *Member) Socket() string      { return m.Dir() + "/sasyncd.sock" }
-func (m *Member) carpdSocket() string { return m.Dir() + "/carpd.sock" }
+func (m *Member) CarpdSocket() string { return m.Dir() + "/carpd.sock" }
 
 // Off is a power cut: the cables go dead, then the daemons.
 func (m *Member) Off() {
