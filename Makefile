@@ -99,7 +99,7 @@ bench-election: deps
 soak: deps
 	@mkdir -p bin dist
 	@$(GO) build -o bin/soak ./tests/soak
-	@failed=0; ./bin/soak -duration $(DURATION) -seed $(SEED) > dist/soak.json || failed=1; \
+	@failed=0; ./bin/soak -duration $(DURATION) -seed $(SEED) -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/soak.json || failed=1; \
 		$(GO) run ./tests/soak/report dist/soak.json docs; exit $$failed
 
 # Go fuzzes one target at a time.

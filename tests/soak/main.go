@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -31,11 +30,15 @@ func main() {
 	seed := flag.Uint64("seed", 0, "of faults and keys; 0 takes one from the clock")
 	tunnels := flag.Int("tunnels", 500, "number of tunnels, each with two SAs and three policies")
 	rate := flag.Int("rate", 1000, "rekeys a minute")
+	commit := flag.String("commit", "unknown", "what the sources are, for the report")
 	flag.Parse()
+	if !harness.Guest() {
+		os.Setenv(envProcessor, processor())
+	}
 	// It measures seconds, and nobody shall wait an hour for the lock.
 	options := append(scenario.Options(), harness.Memory(1<<30), harness.Timeout(*duration+15*time.Minute), harness.Beside())
 	os.Exit(harness.BootOrRun(func() int {
-		d := &soakdata.Run{Version: version(), Kernel: release(), Guest: harness.Guest(), Processor: processor(), Go: runtime.Version(),
+		d := &soakdata.Run{Version: *commit, Kernel: release(), Guest: harness.Guest(), Processor: os.Getenv(envProcessor), Go: runtime.Version(),
 			At: time.Now().UTC(), Seed: *seed, Tunnels: *tunnels, Rate: *rate}
 		if d.Seed == 0 {
 			d.Seed = uint64(d.At.UnixNano())
@@ -53,24 +56,6 @@ func main() {
 	}, options...))
 }
 
-// version is the commit that this program was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := "unknown"
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			v = s.Value[:min(12, len(s.Value))]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			v += " with changes"
-		}
-	}
-	return v
-}
-
 func release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -79,17 +64,18 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// processor is the model as /proc/cpuinfo has it; of user-mode-linux, the host's.
+// envProcessor tells the guest, whose own says nothing, the host's processor.
+const envProcessor = "SOAK_PROCESSOR"
+
+// processor is the model as /proc/cpuinfo has it.
 func processor() string {
 	b, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return "unknown"
 	}
-	for _, key := range []string{"model name", "host"} {
-		for line := range strings.Lines(string(b)) {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
-				return strings.TrimSpace(v)
-			}
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+			return strings.TrimSpace(v)
 		}
 	}
 	return "unknown"
