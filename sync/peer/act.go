@@ -30,6 +30,7 @@ func (o *owner) do(a action) {
 	case actRead:
 		o.lines[a.Conn].open()
 	case actShut:
+		o.mgr.closed.bye(a.Code)
 		o.lines[a.Conn].shut(&wire.Bye{Code: a.Code, Text: a.Text})
 		delete(o.lines, a.Conn)
 	case actDrop:

@@ -254,6 +254,9 @@ func (o *owner) input(ctx context.Context, ev event) {
 	case inQuit:
 		o.step(ev.evClose)
 		o.quit = true
+	case evLost:
+		o.mgr.closed.lost(ev.Err)
+		o.step(ev)
 	default:
 		o.step(ev)
 	}
