@@ -56,6 +56,8 @@ type Pair struct {
 	Elector func(*Member) *lab.Daemon
 	// CarpdExtra and SasyncdExtra are further lines of the configurations.
 	CarpdExtra, SasyncdExtra string
+	// RouterExtra is further settings of each virtual router in carpd.conf.
+	RouterExtra string
 
 	t    lab.T
 	logs follower
@@ -173,8 +175,8 @@ func (m *Member) CarpdConf() string { return m.carpdConf() }
 // makes nothing but the start faster.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
-			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s; %s }\n",
+			name, dev, id, m.Priority, addrs[0], addrs[1], Group, m.pair.RouterExtra)
 	}
 	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold 1s; alone after %ds }\n", Group, m.pair.Preempt, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +

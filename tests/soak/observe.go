@@ -1,14 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,74 +18,7 @@ const (
 	carpdMetrics   = "127.0.0.1:9751"
 )
 
-// metrics is an exposition: name with labels, and value.
-type metrics map[string]float64
-
-// scrape reads a gateway's metrics, as Prometheus would.
-func scrape(ctx context.Context, m *scenario.Member, at string) (metrics, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
-			err = m.Do(func() (err error) {
-				c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
-				return err
-			})
-			return c, err
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %s", resp.Status)
-	}
-	return parse(resp.Body)
-}
-
-func parse(r io.Reader) (metrics, error) {
-	list := metrics{}
-	sc := bufio.NewScanner(r)
-	for sc.Scan() {
-		line := sc.Text()
-		at := strings.LastIndexByte(line, ' ')
-		if strings.HasPrefix(line, "#") || at < 0 {
-			continue
-		}
-		v, err := strconv.ParseFloat(line[at+1:], 64)
-		if err != nil {
-			return nil, fmt.Errorf("read %q: %w", line, err)
-		}
-		list[line[:at]] = v
-	}
-	return list, sc.Err()
-}
-
-// largest is the largest value of a metric over its labels that contain all of
-// has, 0 for none.
-func (m metrics) largest(name string, has ...string) (v float64) {
-next:
-	for k, x := range m {
-		if base, labels, _ := strings.Cut(k, "{"); base == name {
-			for _, h := range has {
-				if !strings.Contains(labels, h) {
-					continue next
-				}
-			}
-			v = max(v, x)
-		}
-	}
-	return v
-}
-
-func (m metrics) process() soakdata.Process {
+func process(m scenario.Metrics) soakdata.Process {
 	return soakdata.Process{
 		RSS: m["process_resident_memory_bytes"], FDs: m["process_open_fds"],
 		Goroutines: m["go_goroutines"], CPU: m["process_cpu_seconds_total"],
@@ -132,20 +58,20 @@ func (o *observer) run(ctx context.Context) {
 // sample asks one gateway. A daemon that does not answer is part of the picture.
 func (o *observer) sample(ctx context.Context, m *scenario.Member) soakdata.Sample {
 	s := soakdata.Sample{T: time.Since(o.began).Seconds(), Node: m.Name, Rekeys: o.done()}
-	if x, err := scrape(ctx, m, sasyncdMetrics); err == nil {
-		s.Sasyncd = x.process()
+	if x, err := m.Scrape(ctx, sasyncdMetrics); err == nil {
+		s.Sasyncd = process(x)
 		for _, role := range []string{"MASTER", "BACKUP"} {
-			if x.largest("sasyncd_role", `role="`+role+`"`) == 1 {
+			if x.Largest("sasyncd_role", `role="`+role+`"`) == 1 {
 				s.Role = role
 			}
 		}
-		s.Lag = x.largest("sasyncd_sync_lag_seconds")
-		s.InSync = x.largest("sasyncd_in_sync") == 1
-		s.SAs = x.largest("sasyncd_sadb_entries", `kind="sa"`)
+		s.Lag = x.Largest("sasyncd_sync_lag_seconds")
+		s.InSync = x.Largest("sasyncd_in_sync") == 1
+		s.SAs = x.Largest("sasyncd_sadb_entries", `kind="sa"`)
 		s.Repairs = x["sasyncd_repairs_total"]
 	}
-	if x, err := scrape(ctx, m, carpdMetrics); err == nil {
-		s.Carpd = x.process()
+	if x, err := m.Scrape(ctx, carpdMetrics); err == nil {
+		s.Carpd = process(x)
 	}
 	return s
 }
