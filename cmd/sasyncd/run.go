@@ -109,7 +109,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	}
 
 	neighbours := func() []peer.Status { return others(mgr.Status(), ownAddrs()) }
-	reg := registry(sources{eng.Status, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
+	status := daemon.Recent(eng.Status) // for whoever reads pages
+	reg := registry(sources{status, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
@@ -138,7 +139,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		fit := func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
-			s, err := eng.Status(ctx)
+			s, err := status(ctx)
 			if err != nil {
 				return err
 			}
@@ -148,7 +149,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 			return nil
 		}
 		board.check = func(s engine.Status) report.Verdict { return report.Check(s, ctl.known()) }
-		board.status, board.sample, board.peers, board.known = eng.Status, eng.Sample, neighbours, ss.members.Known
+		board.status, board.sample, board.peers, board.known = status, eng.Sample, neighbours, ss.members.Known
 		if el, ok := el.(*carpdElector); ok {
 			board.gap = el.gap
 		}

@@ -112,6 +112,9 @@ func (o *owner) down(why Reason) {
 	s.end()
 	o.session = nil
 	o.mu.Unlock()
+	if why.Code == wire.ByeTimeout && !o.lost {
+		o.mgr.closed.bye(why.Code)
+	}
 	if !o.told {
 		o.troubled(why)
 		return
