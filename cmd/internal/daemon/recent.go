@@ -44,3 +44,9 @@ func Recent[T any](f func(context.Context) (T, error)) func(context.Context) (T,
 		return v, nil
 	}
 }
+
+// recently is Recent for what takes no context.
+func recently[T any](f func() (T, error)) func() (T, error) {
+	ask := Recent(func(context.Context) (T, error) { return f() })
+	return func() (T, error) { return ask(context.Background()) }
+}
