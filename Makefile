@@ -11,17 +11,23 @@ DEBARCH ?= amd64 arm64
 IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
 FUZZTIME ?= 10s
+# Of "make soak"; seed 0 takes one from the clock.
+DURATION ?= 60m
+SEED     ?= 0
 # Versions of the optional linters.
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
-# Those with real IKE daemons have a target of their own.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/matrix /d' -e 's, .*sasyncd/tests/harness .*,,p')
+# What takes long, or needs what Debian does not install beside the rest, is in
+# packages of tests/ that have a target of their own.
+APART  = ike monitor matrix hostile
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
+.PHONY: all deps build demo test unit lint bench microbench bench-election soak fuzz install deb check-deb image clean \
+	drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus drill-hostile
 all: build
 
 deps:
@@ -87,6 +93,10 @@ drill-ike:
 	@./.ci/libreswan dist/libreswan
 	$(GO) test -p 1 -timeout 30m ./tests/ike
 
+# Floods, slow senders, forgeries and nonsense, against a pair that must not mind.
+drill-hostile: deps
+	$(GO) test -count=1 -v -timeout 15m ./tests/hostile
+
 # A real Prometheus watches a pair through a failover.
 drill-prometheus:
 	@./.ci/deps
@@ -119,6 +129,14 @@ microbench:
 # in about 45.
 bench-election: deps
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./tests/bench/election
+
+# DURATION of rekeys, traffic and random faults on a pair; writes docs/soak.md.
+# SEED repeats the faults of another run. Other drills need not wait for it.
+soak: deps
+	@mkdir -p bin dist
+	@$(GO) build -o bin/soak ./tests/soak
+	@failed=0; ./bin/soak -duration $(DURATION) -seed $(SEED) -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/soak.json || failed=1; \
+		$(GO) run ./tests/soak/report dist/soak.json docs; exit $$failed
 
 # Go fuzzes one target at a time.
 fuzz:

@@ -125,6 +125,9 @@ func (h *host) setNative() error {
 // lock waits until no other process of this host uses the harness: two guests,
 // or a guest and native drills, would steal each other's time and disturb measurements.
 func (h *host) lock() (unlock func(), err error) {
+	if h.cfg.beside {
+		return func() {}, nil
+	}
 	const name = "/tmp/sasyncd-harness.lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
 	if errors.Is(err, os.ErrPermission) {

@@ -22,6 +22,7 @@ type config struct {
 	timeout time.Duration
 	builds  []string
 	defects []defect
+	beside  bool
 }
 
 // defect is a program that is built with a mistake in it.
@@ -37,6 +38,11 @@ func Memory(bytes int64) Option { return func(c *config) { c.memory = bytes } }
 // Timeout limits the run of a program; the default is 10 minutes. For
 // tests the limit is the one of "go test -timeout".
 func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
+
+// Beside lets the run share the host with others, whose measurements it disturbs
+// by what it uses: for what takes too long to have others wait, and itself
+// measures nothing finer than seconds.
+func Beside() Option { return func(c *config) { c.beside = true } }
 
 // Build has the named packages of this module (for instance "./cmd/sasyncd")
 // built before anything runs. [Binary] says where they are.

@@ -63,6 +63,8 @@ type Pair struct {
 	Tracker string
 	// Elector starts, with Tracker, the program that elects.
 	Elector func(*Member) *lab.Daemon
+	// RouterExtra is further settings of each virtual router in carpd.conf.
+	RouterExtra string
 
 	t    lab.T
 	logs follower
@@ -182,8 +184,8 @@ func (m *Member) CarpdConf() string { return m.carpdConf() }
 // of them has connected; the holds see to it that the first one wins.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s }\n",
-			name, dev, id, m.Priority, m.pair.Interval, addrs[0], addrs[1], Group)
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s; %s }\n",
+			name, dev, id, m.Priority, m.pair.Interval, addrs[0], addrs[1], Group, m.pair.RouterExtra)
 	}
 	hold := m.pair.StartHold
 	if m != m.pair.Members[0] {
@@ -191,12 +193,12 @@ func (m *Member) carpdConf() string {
 	}
 	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %ds }\n", Group, m.pair.Preempt, hold, int(m.pair.AloneAfter.Seconds())) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.carpdSocket(), m.State(), m.pair.CarpdExtra)
+		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.CarpdSocket(), m.State(), m.pair.CarpdExtra)
 }
 
 func (m *Member) sasyncdConf() string {
 	var b strings.Builder
-	follow := fmt.Sprintf("interface %s\ncarpd socket %q\n", Instance, m.carpdSocket())
+	follow := fmt.Sprintf("interface %s\ncarpd socket %q\n", Instance, m.CarpdSocket())
 	if m.pair.Tracker != "" {
 		follow = strings.ReplaceAll(m.pair.Tracker, "DIR", m.Dir())
 	}
@@ -215,9 +217,9 @@ statedir %q
 	return b.String()
 }
 
-// Socket is the path of sasyncd's control socket.
+// Socket is the path of sasyncd's control socket, CarpdSocket that of carpd's.
 func (m *Member) Socket() string      { return m.Dir() + "/sasyncd.sock" }
-func (m *Member) carpdSocket() string { return m.Dir() + "/carpd.sock" }
+func (m *Member) CarpdSocket() string { return m.Dir() + "/carpd.sock" }
 
 // State is the daemons' state directory.
 func (m *Member) State() string { return filepath.Join(m.Dir(), m.pair.StateDir) }
