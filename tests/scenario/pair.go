@@ -171,10 +171,11 @@ func (m *Member) CarpdConf() string { return m.carpdConf() }
 // makes nothing but the start faster.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s }\n",
-			name, dev, id, m.Priority, addrs[0], addrs[1], Group)
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s }\n",
+			name, dev, id, m.Priority, harness.Scaled(250*time.Millisecond), addrs[0], addrs[1], Group)
 	}
-	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold 1s; alone after %ds }\n", Group, m.pair.Preempt, int(m.pair.AloneAfter.Seconds())) +
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %v; prepare-timeout %v }\n", Group, m.pair.Preempt,
+		harness.Scaled(time.Second), harness.Scaled(m.pair.AloneAfter), harness.Scaled(2*time.Second)) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
 }

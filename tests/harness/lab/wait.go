@@ -1,11 +1,16 @@
 package lab
 
-import "time"
+import (
+	"time"
+
+	"sasyncd/tests/harness"
+)
 
 // Eventually polls cond until it holds, and ends the test when it still does not
-// after the limit; what says what was waited for. It returns how long that took.
+// after the limit, which a slow guest stretches; what says what was waited for. It returns how long that took.
 func Eventually(t T, limit time.Duration, what string, cond func() bool) time.Duration {
 	t.Helper()
+	limit = harness.Scaled(limit)
 	start := time.Now()
 	for {
 		if cond() {
