@@ -95,6 +95,7 @@ type verdict struct {
 // what was last heard.
 func (m *Member) wait(limit time.Duration, what string, cond func() (done bool, heard string)) {
 	m.pair.t.Helper()
+	limit = harness.Scaled(limit)
 	heard := ""
 	for start := time.Now(); ; time.Sleep(pollEvery) {
 		var done bool

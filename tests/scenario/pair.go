@@ -175,9 +175,19 @@ func (m *Member) carpdConf() string {
 			name, dev, id, m.Priority, harness.Scaled(250*time.Millisecond), addrs[0], addrs[1], Group)
 	}
 	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %v; prepare-timeout %v }\n", Group, m.pair.Preempt,
-		harness.Scaled(time.Second), harness.Scaled(m.pair.AloneAfter), harness.Scaled(2*time.Second)) +
+		m.startHold(), harness.Scaled(m.pair.AloneAfter), harness.Scaled(2*time.Second)) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
+}
+
+// startHold is how long a gateway waits before it becomes MASTER. Where starting
+// takes long, gw1, which has the tunnels, must not be overtaken.
+func (m *Member) startHold() time.Duration {
+	hold := time.Second
+	if harness.Slow() > 1 && m != m.pair.Members[0] {
+		hold = 4 * time.Second
+	}
+	return harness.Scaled(hold)
 }
 
 func (m *Member) sasyncdConf() string {
