@@ -235,12 +235,12 @@ func TestConnectionsSurviveWithConntrackd(t *testing.T) {
 		})
 		m.Exec("conntrackd", exec.Command("conntrackd", "-C", m.WriteFile("conntrackd.conf", conf)))
 	}
-	up := meter.StartTransfer(t, p.H1, p.H2, lab.H1Addr, lab.H2Addr, upload)
+	up := meter.StartTransfer(t, p.H1, p.H2, lab.H1Addr6, lab.H2Addr6, upload)
 	down := listen(t, p, download)
 	down.goesOn(t)
 	lab.Eventually(t, limit, "gw2 to know of the connections", func() bool {
 		time.Sleep(200 * time.Millisecond)
-		known := gw2.Run("conntrack -L -p tcp")
+		known := gw2.Run("conntrack -L -f ipv6 -p tcp")
 		return strings.Contains(known, fmt.Sprintf("dport=%d", upload)) && strings.Contains(known, fmt.Sprintf("dport=%d", download))
 	})
 	gw1.Off()
@@ -264,7 +264,7 @@ func TestConnectionsSurviveWithoutConntrackd(t *testing.T) {
 	for _, m := range p.Members {
 		m.Sysctl("net/netfilter/nf_conntrack_tcp_be_liberal=1", "net/netfilter/nf_conntrack_tcp_loose=1")
 	}
-	up := meter.StartTransfer(t, p.H1, p.H2, lab.H1Addr, lab.H2Addr, upload)
+	up := meter.StartTransfer(t, p.H1, p.H2, lab.H1Addr6, lab.H2Addr6, upload)
 	down := listen(t, p, download)
 	down.goesOn(t)
 	gw1.Off()
@@ -287,7 +287,8 @@ func TestConnectionsSurviveWithoutConntrackd(t *testing.T) {
 	}
 }
 
-// oneWay is a connection that h1 opened and on which h2 speaks.
+// oneWay is a connection that h1 opened and on which h2 speaks: by the partner's
+// tunnel, whose rules let nothing through that nobody inside has asked for.
 type oneWay struct {
 	conn  net.Conn
 	bytes atomic.Int64 // that h1 has got
@@ -295,7 +296,7 @@ type oneWay struct {
 
 func listen(t *testing.T, p *scenario.Pair, port uint16) *oneWay {
 	t.Helper()
-	at := netip.AddrPortFrom(lab.H2Addr, port).String()
+	at := netip.AddrPortFrom(lab.H2Addr6, port).String()
 	var ln net.Listener
 	err := p.H2.Do(func() (err error) {
 		ln, err = net.Listen("tcp", at)
@@ -307,7 +308,8 @@ func listen(t *testing.T, p *scenario.Pair, port uint16) *oneWay {
 	t.Cleanup(func() { ln.Close() })
 	w := &oneWay{}
 	err = p.H1.Do(func() (err error) {
-		w.conn, err = (&net.Dialer{Timeout: harness.Scaled(limit), FallbackDelay: -1}).Dial("tcp", at)
+		// A keepalive would be a word from h1.
+		w.conn, err = (&net.Dialer{Timeout: harness.Scaled(limit), FallbackDelay: -1, KeepAlive: -1}).Dial("tcp", at)
 		return err
 	})
 	if err != nil {
