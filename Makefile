@@ -22,12 +22,15 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
-APART  = ike monitor matrix hostile
+APART  = ike monitor matrix hostile routed firewall
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit lint bench microbench bench-election soak fuzz install deb check-deb image clean \
-	drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus drill-hostile
+# With a kernel of their own: see tests/harness/qemu.go.
+QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
+
+.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak fuzz install deb check-deb image clean \
+	drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
 deps:
@@ -97,6 +100,20 @@ drill-ike:
 drill-hostile: deps
 	$(GO) test -count=1 -v -timeout 15m ./tests/hostile
 
+deps-qemu: deps
+	@./.ci/deps qemu-system-x86 kmod conntrackd conntrack
+	@./.ci/qemu dist/qemu
+
+# The drills with the race detector in daemons and tests, on Debian's cloud kernel
+# under qemu. Where the processor has to be emulated everything takes 12 times as
+# long as elsewhere; SASYNCD_SLOW=N: N times.
+drill-race: deps-qemu
+	$(QEMU) -race -timeout 90m ./tests/conformance ./tests/replication ./tests/drills
+
+# What user-mode-linux's kernel cannot do: interfaces of IPsec, and firewalls.
+drill-qemu: deps-qemu
+	$(QEMU) -timeout 30m ./tests/routed ./tests/firewall
+
 # A real Prometheus watches a pair through a failover.
 drill-prometheus:
 	@./.ci/deps
@@ -157,7 +174,7 @@ install: build
 	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
 		sed -i 's,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1,' "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
 	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
-	set -e; cd deploy; find examples prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
+	set -e; cd deploy; find examples nftables prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
 	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg
 	set -e; cd deploy; for c in completions/*/*; do case $$c in \
 		*/bash/*) to=bash-completion/completions ;; \

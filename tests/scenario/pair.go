@@ -95,7 +95,7 @@ func NewPair(t lab.T) *Pair {
 func NewGateways(t lab.T, gateways int) *Pair {
 	t.Helper()
 	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no",
-		Interval: 250 * time.Millisecond, StartHold: time.Second, Control: "none", t: t}
+		Interval: harness.Scaled(250 * time.Millisecond), StartHold: harness.Scaled(time.Second), Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -191,7 +191,8 @@ func (m *Member) carpdConf() string {
 	if m != m.pair.Members[0] {
 		hold *= time.Duration(2*len(m.pair.Members) - 2)
 	}
-	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %ds }\n", Group, m.pair.Preempt, hold, int(m.pair.AloneAfter.Seconds())) +
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %v; prepare-timeout %v }\n", Group, m.pair.Preempt, hold,
+		harness.Scaled(m.pair.AloneAfter), harness.Scaled(2*time.Second)) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.CarpdSocket(), m.State(), m.pair.CarpdExtra)
 }
