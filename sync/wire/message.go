@@ -22,6 +22,11 @@ const (
 	MaxVersion uint16 = 1
 )
 
+// MaxTerm is the highest term that is received. Terms count masterships, so no
+// group ever gets near it; but whoever believed a term near 2^64 would remember it
+// and could number no mastership of its own above it.
+const MaxTerm uint64 = 1 << 62
+
 // NodeID names a node (kept in its state directory) or one boot of its kernel.
 // It is random and says nothing about the machine.
 type NodeID [16]byte

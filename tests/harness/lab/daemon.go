@@ -86,6 +86,7 @@ func (nd *Node) Exec(name string, cmd *exec.Cmd) *Daemon {
 		d.Kill()
 		nd.learnKernel()
 		d.searched(nd)
+		d.raced()
 		if nd.t.Failed() {
 			d.dump()
 		}
@@ -142,7 +143,7 @@ func (d *Daemon) WaitExit(limit time.Duration) int {
 	d.t.Helper()
 	select {
 	case <-d.exited:
-	case <-time.After(limit):
+	case <-time.After(harness.Scaled(limit)):
 		d.t.Errorf("%s does not end: still there after %v", d.Name, limit)
 		d.Kill()
 	}
@@ -177,6 +178,15 @@ func (d *Daemon) WaitLog(text string, limit time.Duration) {
 	Eventually(d.t, limit, fmt.Sprintf("%s to log %q", d.Name, text), func() bool {
 		return strings.Contains(d.Output(), text)
 	})
+}
+
+// raced fails the test for what the race detector of the daemon found. Its exit
+// code does not tell: most daemons are killed.
+func (d *Daemon) raced() {
+	d.t.Helper()
+	if _, report, found := strings.Cut(d.Output(), "WARNING: DATA RACE"); found {
+		d.t.Errorf("%s has a data race:%s", d.Name, report[:min(len(report), 4<<10)])
+	}
 }
 
 // dump shows the end of the log with the failed test and keeps all of it.
