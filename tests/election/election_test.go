@@ -262,6 +262,22 @@ func TestNextHopsAreKept(t *testing.T) {
 	}
 }
 
+// What waits on a backup for the virtual addresses to answer must not leave
+// when the next master announces them: it would be as late as this one has been
+// master, which is beyond the window of any SA.
+func TestOwnAddressIsNoNeighbour(t *testing.T) {
+	_, a, b := run(t)
+	known := func() string { return b.Run("ip neigh show 10.1.0.1") + b.Run("ip neigh show fd00:3::1") }
+	b.IP("neigh replace 10.1.0.1 dev in0 lladdr "+a.in.MAC.String()+" nud stale",
+		"neigh replace fd00:3::1 dev out0 lladdr "+a.out.MAC.String()+" nud stale")
+	if n := strings.Count(known(), "lladdr"); n != 2 {
+		t.Fatalf("%d neighbours: %s", n, known())
+	}
+	a.d.Kill()
+	b.await(api.StateMaster, takeover)
+	lab.Eventually(t, time.Second, "the master's own addresses to be no neighbours", func() bool { return known() == "" })
+}
+
 func TestAddressDeletedByHand(t *testing.T) {
 	_, a, _ := run(t)
 	a.IP("addr del 10.1.0.1/32 dev in0", "addr del fd00:3::1/128 dev out0")

@@ -4,6 +4,7 @@ package election
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -235,7 +236,7 @@ func (g *gateway) ctl(args ...string) (string, int) {
 	code := 0
 	if err != nil {
 		code = -1
-		if ee, ok := err.(*exec.ExitError); ok {
+		if ee, ok := errors.AsType[*exec.ExitError](err); ok {
 			code = ee.ExitCode()
 		}
 	}
@@ -321,12 +322,7 @@ func (c *client) handOver(t *testing.T, old *gateway, next *client) bool {
 func (c *client) has(match func(api.Message) bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, m := range c.events {
-		if match(m) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.events, match)
 }
 
 func (c *client) await(t *testing.T, what string, match func(api.Message) bool) {

@@ -23,8 +23,13 @@ type config struct {
 	memory  int64
 	timeout time.Duration
 	builds  []string
+	defects []defect
+	beside  bool
 	kind    string
 }
+
+// defect is a program that is built with a mistake in it.
+type defect struct{ name, pkg, file, right, wrong string }
 
 // Option changes how [Main] and [BootOrRun] start a guest.
 type Option func(*config)
@@ -37,6 +42,11 @@ func Memory(bytes int64) Option { return func(c *config) { c.memory = bytes } }
 // tests the limit is the one of "go test -timeout".
 func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
 
+// Beside lets the run share the host with others, whose measurements it disturbs
+// by what it uses: for what takes too long to have others wait, and itself
+// measures nothing finer than seconds.
+func Beside() Option { return func(c *config) { c.beside = true } }
+
 // QEMU asks for a guest with Debian's cloud kernel whatever this kernel can do.
 func QEMU() Option { return func(c *config) { c.kind = kindQEMU } }
 
@@ -44,6 +54,14 @@ func QEMU() Option { return func(c *config) { c.kind = kindQEMU } }
 // built before anything runs. [Binary] says where they are.
 func Build(packages ...string) Option {
 	return func(c *config) { c.builds = append(c.builds, packages...) }
+}
+
+// Defect has a package of this module built once more, as the program name, with
+// a text of one file of the module replaced by another: a real daemon that has a
+// mistake, for what no daemon without one does. The text must stand in the file
+// exactly once. [Binary] says where the program is.
+func Defect(name, pkg, file, right, wrong string) Option {
+	return func(c *config) { c.defects = append(c.defects, defect{name, pkg, file, right, wrong}) }
 }
 
 // Main is the body of a TestMain: it runs m on a kernel with ESP and exits.

@@ -145,9 +145,8 @@ func (x *moduleIndex) byAlias(name string) ([]string, error) {
 
 // insert loads what p needs, deepest first as modules.dep lists it, then p.
 func (x *moduleIndex) insert(p string) error {
-	needs := x.deps[p]
-	for i := len(needs) - 1; i >= 0; i-- {
-		if err := x.insertOne(needs[i]); err != nil {
+	for _, need := range slices.Backward(x.deps[p]) {
+		if err := x.insertOne(need); err != nil {
 			return err
 		}
 	}

@@ -79,8 +79,7 @@ func (o *operator) ask(m *scenario.Member, section string, v any, args ...string
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code = exit.ExitCode()
 	} else if err != nil {
 		o.t.Fatalf("%s: sasyncctl %v: %v", m.Name, args, err)

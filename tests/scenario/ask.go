@@ -186,7 +186,7 @@ func (m *Member) Demote(by int) (undo func()) {
 func (m *Member) carpd(r api.Request) (api.Message, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Scaled(askLimit))
 	defer cancel()
-	c, err := api.Dial(ctx, m.carpdSocket())
+	c, err := api.Dial(ctx, m.CarpdSocket())
 	if err != nil {
 		return api.Message{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -209,7 +210,7 @@ func tail(s string, n int) string {
 // KillDaemons ends all daemons of the node with SIGKILL, the latest first.
 func (nd *Node) KillDaemons() {
 	nd.t.Helper()
-	for i := len(nd.procs) - 1; i >= 0; i-- {
-		nd.procs[i].Kill()
+	for _, d := range slices.Backward(nd.procs) {
+		d.Kill()
 	}
 }

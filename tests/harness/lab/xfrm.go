@@ -122,6 +122,30 @@ func InstallRemote(rgw *Node, tunnels []Tunnel) {
 	rgw.IP(lines...)
 }
 
+// Negotiate gives both ends SAs with fresh keys and the next SPIs for the
+// tunnels, and deletes the old ones, as IKE daemons do. It returns the new tunnels.
+func Negotiate(gw, rgw *Node, old []Tunnel) []Tunnel {
+	gw.t.Helper()
+	fresh := Tunnels()
+	var add, del []string
+	for i, tn := range old {
+		fresh[i].SPIOut, fresh[i].SPIIn, fresh[i].ReqID = tn.SPIOut+0x10, tn.SPIIn+0x10, tn.ReqID
+		add = append(add, fresh[i].states()...)
+		del = append(del,
+			fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Local, tn.Remote, tn.SPIOut),
+			fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn))
+	}
+	for _, nd := range []*Node{rgw, gw} {
+		nd.IP(add...)
+	}
+	for _, nd := range []*Node{gw, rgw} {
+		for _, line := range del {
+			_, _ = nd.Try("ip " + line) // after a flush there is none
+		}
+	}
+	return fresh
+}
+
 func (tn Tunnel) mirrored() Tunnel {
 	tn.Local, tn.Remote = tn.Remote, tn.Local
 	tn.LocalNet, tn.RemoteNet = tn.RemoteNet, tn.LocalNet
