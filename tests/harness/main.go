@@ -142,6 +142,10 @@ func bootOrRun(run func() int, c *config) (int, error) {
 	return run(), nil
 }
 
+// Race reports whether this binary has the race detector, and so what it builds
+// should have it too.
+func Race() bool { return raceEnabled }
+
 // Guest reports whether this process runs inside the harness's guest.
 func Guest() bool { return os.Getenv(envGuest) != "" }
 

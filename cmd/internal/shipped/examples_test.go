@@ -67,6 +67,7 @@ func TestExamples(t *testing.T) {
 			carpd(t, rel)
 		case "keepalived.conf": // see TestKeepalived
 		case "xfrm.sh", "vti.sh": // run by tests/routed
+		case "resync.sh": // run by tests/firewall
 		default:
 			// Of IKE daemons, which run with them in tests/ike.
 			wants, ok := ikeFiles[filepath.ToSlash(rel)]
@@ -88,19 +89,21 @@ func TestExamples(t *testing.T) {
 
 // ikeFiles are the configurations of IKE daemons, each with what it must have.
 var ikeFiles = map[string][]string{
-	"examples/strongswan/gateway/swanctl.conf":    {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
-	"examples/strongswan/gateway/ha.conf":         {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
-	"examples/strongswan/gateway/strongswan.conf": {"install_routes = no", "spi_min", "spi_max"},
-	"examples/strongswan/remote/swanctl.conf":     {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/libreswan/gateway/ipsec.conf":       {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
-	"examples/libreswan/gateway/ipsec.secrets":    {"PSK"},
-	"examples/libreswan/remote/swanctl.conf":      {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/openiked/gateway/iked.conf":         {" active ", "local 203.0.113.1"},
-	"examples/route-based/swanctl.conf":           {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
-	"examples/route-based/25-ipsec1.netdev":       {"Kind=xfrm", "InterfaceId=42"},
-	"examples/route-based/25-ipsec1.network":      {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
-	"examples/conntrackd/conntrackd.conf":         {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
-	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/strongswan/gateway/swanctl.conf":      {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/strongswan/gateway/ha.conf":           {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
+	"examples/strongswan/gateway/strongswan.conf":   {"install_routes = no", "spi_min", "spi_max"},
+	"examples/strongswan/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/libreswan/gateway/ipsec.conf":         {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
+	"examples/libreswan/gateway/ipsec.secrets":      {"PSK"},
+	"examples/libreswan/remote/swanctl.conf":        {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/openiked/gateway/iked.conf":           {" active ", "local 203.0.113.1"},
+	"examples/route-based/swanctl.conf":             {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
+	"examples/route-based/25-ipsec1.netdev":         {"Kind=xfrm", "InterfaceId=42"},
+	"examples/route-based/25-ipsec1.network":        {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
+	"examples/conntrackd/conntrackd-resync.service": {"ExecStart=/etc/conntrackd/resync.sh"},
+	"examples/conntrackd/conntrackd-resync.timer":   {"OnCalendar=minutely"},
+	"examples/conntrackd/conntrackd.conf":           {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
+	"examples/openiked/remote/swanctl.conf":         {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.
