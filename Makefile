@@ -10,7 +10,9 @@ RELEASE ?=
 DEBARCH ?= amd64 arm64
 IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
-FUZZTIME ?= 10s
+FUZZTIME ?= 1m
+KEEP     ?= 0
+PICK     ?= .
 # Of "make soak"; seed 0 takes one from the clock.
 DURATION ?= 60m
 SEED     ?= 0
@@ -24,7 +26,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/hostile /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus drill-hostile lint bench microbench bench-election soak fuzz install deb check-deb image clean
+.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus drill-hostile lint bench microbench bench-election soak scale fuzz install deb check-deb image clean
 all: build
 
 deps:
@@ -98,6 +100,13 @@ microbench:
 bench-election: deps
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./tests/bench/election
 
+# What many SAs and many standbys cost, into docs/scale.md.
+scale: deps
+	@mkdir -p bin dist
+	@$(GO) build -o bin/scale ./tests/scale
+	@./bin/scale -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/scale.json
+	@./bin/scale -report dist/scale.json docs/scale.md
+
 # DURATION of rekeys, traffic and random faults on a pair; writes docs/soak.md.
 # SEED repeats the faults of another run. Other drills need not wait for it.
 soak: deps
@@ -106,14 +115,10 @@ soak: deps
 	@failed=0; ./bin/soak -duration $(DURATION) -seed $(SEED) -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/soak.json || failed=1; \
 		$(GO) run ./tests/soak/report dist/soak.json docs; exit $$failed
 
-# Go fuzzes one target at a time.
+# All fuzz targets, one at a time. KEEP=20 adds inputs to their corpora; PICK is a
+# regular expression of what to run.
 fuzz:
-	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
-		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
-			echo "$$(dirname "$$file") $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
-		done; \
-	done
+	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" KEEP="$(KEEP)" ./tests/fuzz.sh "$(PICK)"
 
 # Daemons go to sbin, control programs to bin, the rest of deploy/ to where
 # Debian looks for it. Configuration and keys are never touched.
