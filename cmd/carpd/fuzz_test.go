@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -17,6 +18,7 @@ func FuzzMarks(f *testing.F) {
 	}
 	f.Add([]byte(line))
 	f.Add([]byte("0000000000000001 self inside/ipv6\n00"))
+	f.Add([]byte("0000000000000001 self " + strings.Repeat("x", 2*markLine)))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "marks"), content, 0o600); err != nil {
