@@ -10,7 +10,9 @@ RELEASE ?=
 DEBARCH ?= amd64 arm64
 IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
-FUZZTIME ?= 10s
+FUZZTIME ?= 1m
+KEEP     ?= 0
+PICK     ?= .
 # Of "make soak"; seed 0 takes one from the clock.
 DURATION ?= 60m
 SEED     ?= 0
@@ -29,7 +31,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 # With a kernel of their own: see tests/harness/qemu.go.
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
-.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak fuzz install deb check-deb image clean \
+.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak scale fuzz install deb check-deb image clean \
 	drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
@@ -150,6 +152,13 @@ microbench:
 bench-election: deps
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./tests/bench/election
 
+# What many SAs and many standbys cost, into docs/scale.md.
+scale: deps
+	@mkdir -p bin dist
+	@$(GO) build -o bin/scale ./tests/scale
+	@./bin/scale -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/scale.json
+	@./bin/scale -report dist/scale.json docs/scale.md
+
 # DURATION of rekeys, traffic and random faults on a pair; writes docs/soak.md.
 # SEED repeats the faults of another run. Other drills need not wait for it.
 soak: deps
@@ -158,14 +167,10 @@ soak: deps
 	@failed=0; ./bin/soak -duration $(DURATION) -seed $(SEED) -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/soak.json || failed=1; \
 		$(GO) run ./tests/soak/report dist/soak.json docs; exit $$failed
 
-# Go fuzzes one target at a time.
+# All fuzz targets, one at a time. KEEP=20 adds inputs to their corpora; PICK is a
+# regular expression of what to run.
 fuzz:
-	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
-		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
-			echo "$$(dirname "$$file") $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
-		done; \
-	done
+	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" KEEP="$(KEEP)" ./tests/fuzz.sh "$(PICK)"
 
 # Daemons go to sbin, control programs to bin, the rest of deploy/ to where
 # Debian looks for it. Configuration and keys are never touched.
