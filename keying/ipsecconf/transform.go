@@ -58,10 +58,9 @@ var encTransforms = [...]encTransform{
 
 // transforms are what an SA rule says about transforms and keys.
 type transforms struct {
-	auth, enc, comp        token // zero if not given
-	authKey, encKey        keyPair
-	authAt, encAt          Pos // of the keys, zero if not given
-	authKeyGiven, encGiven bool
+	auth, enc, comp token // zero if not given
+	authKey, encKey keyPair
+	authAt, encAt   Pos // of the keys, zero if not given
 }
 
 // keyPair are the keys of a rule's own direction and of the reverse one, which
