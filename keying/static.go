@@ -52,7 +52,9 @@ type StaticConfig struct {
 // it loads a file with SAs and policies, on the MASTER only. What the file made
 // earlier, on this node or another one, is known by the marks of [sadb.SA.Static],
 // so that only the difference is added and removed: an SA that is there keeps its
-// counters. Flows without an SA (bypass, deny) end on no virtual address, so they
+// counters. A gateway that has no policies of the file loads them in any role, so
+// that nothing leaves in plaintext should it become MASTER before it has heard of
+// any; without SAs they let nothing through. Flows without an SA (bypass, deny) end on no virtual address, so they
 // belong to no group and are not replicated; each node loads its own, in any role.
 type Static struct {
 	StaticConfig
@@ -103,7 +105,7 @@ func (s *Static) Probe(context.Context, []netip.Addr) (Info, error) {
 func (*Static) Watch(context.Context) <-chan Notice { return nil }
 
 // Passive implements Driver. What the master has loaded is replicated, so only
-// flows without an SA are loaded here.
+// flows without an SA are loaded here, and those with one where there are none.
 func (s *Static) Passive(ctx context.Context, h Hush) error {
 	if !h.Settled || s.Whole {
 		return nil
@@ -119,7 +121,11 @@ func (s *Static) Passive(ctx context.Context, h Hush) error {
 		return err
 	}
 	bare := func(p *sadb.Policy) bool { return len(p.Templates) == 0 }
-	return s.apply(ctx, policyOps(policiesOf(set, bare), keep(have, bare)))
+	want := bare
+	if !slices.ContainsFunc(have, func(p *sadb.Policy) bool { return !bare(p) }) {
+		want = func(p *sadb.Policy) bool { return bare(p) || endsOn(p, h.VIPs) }
+	}
+	return s.apply(ctx, policyOps(policiesOf(set, want), keep(have, bare)))
 }
 
 // Active implements Driver: it loads the file, by difference.
@@ -135,9 +141,7 @@ func (s *Static) Active(ctx context.Context, p Plan, progress func(Outcome)) err
 		return err
 	}
 	saIn := func(sa *sadb.SA) bool { return s.Whole || p.Has(sa.Src) || p.Has(sa.Key.Dst) }
-	policyIn := func(pol *sadb.Policy) bool {
-		return s.Whole || len(pol.Templates) == 0 || slices.ContainsFunc(pol.Templates, func(t sadb.Template) bool { return p.Has(t.Src) || p.Has(t.Dst) })
-	}
+	policyIn := func(pol *sadb.Policy) bool { return s.Whole || len(pol.Templates) == 0 || endsOn(pol, p.VIPs) }
 	var want []*sadb.SA
 	var lint []Lint
 	for _, e := range set.SAs {
@@ -177,6 +181,11 @@ func (s *Static) Active(ctx context.Context, p Plan, progress func(Outcome)) err
 		progress(Outcome{Wanted: len(want), Up: len(want) - len(errs), Failed: len(errs)})
 	}
 	return errors.Join(append(errs, err)...)
+}
+
+// endsOn reports whether a policy's SAs end on one of the virtual addresses.
+func endsOn(p *sadb.Policy, vips []netip.Addr) bool {
+	return slices.ContainsFunc(p.Templates, func(t sadb.Template) bool { return slices.Contains(vips, t.Src) || slices.Contains(vips, t.Dst) })
 }
 
 func (s *Static) note(total int, lint []Lint) {

@@ -275,13 +275,14 @@ func TestStaticRefusesWhatIsUsedUp(t *testing.T) {
 	}
 }
 
-// TestStaticOnAStandby: a standby loads flows without an SA only, and keeps what
-// was replicated.
+// TestStaticOnAStandby: a standby loads no SAs, keeps what was replicated, and has
+// policies from the start.
 func TestStaticOnAStandby(t *testing.T) {
 	g := newGateway(t, tunnelText+flowText+"flow from 10.1.0.53 to any type bypass\nflow out from 10.1.0.54 to any type deny\n", 1<<20)
+	vips := []netip.Addr{} // not told yet
 	hush := func(settled bool) {
 		t.Helper()
-		if err := g.driver.Passive(t.Context(), Hush{Settled: settled}); err != nil {
+		if err := g.driver.Passive(t.Context(), Hush{Settled: settled, VIPs: vips}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -293,6 +294,12 @@ func TestStaticOnAStandby(t *testing.T) {
 	// The bypass in, out and forward, and the deny out.
 	if s := g.dump(); len(s.SAs) != 0 || len(s.Policies) != 4 {
 		t.Errorf("%d SAs and %d policies on a standby, want none and 4", len(s.SAs), len(s.Policies))
+	}
+	// From here on nothing would leave in plaintext, should it become MASTER.
+	vips = append(vips, netip.MustParseAddr(staticVIP))
+	hush(true)
+	if s := g.dump(); len(s.SAs) != 0 || len(s.Policies) != 7 {
+		t.Errorf("%d SAs and %d policies on a standby that is alone, want none and 7", len(s.SAs), len(s.Policies))
 	}
 	g.mustPromote()
 	n := g.changes()

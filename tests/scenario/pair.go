@@ -52,6 +52,9 @@ type Pair struct {
 	// Tracker is what sasyncd follows in place of carpd, as lines of its
 	// configuration, and who starts it: see [Pair.Elector].
 	Tracker string
+	// Control is sasyncd's `control`, "none" by default; DIR stands for the
+	// gateway's directory.
+	Control string
 	// Elector starts, with Tracker, the program that elects.
 	Elector func(*Member) *lab.Daemon
 
@@ -83,7 +86,7 @@ func NewPair(t lab.T) *Pair {
 // than the one before.
 func NewGateways(t lab.T, gateways int) *Pair {
 	t.Helper()
-	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no", t: t}
+	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no", Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -193,10 +196,10 @@ func (m *Member) sasyncdConf() string {
 	}
 	fmt.Fprintf(&b, `listen on %s
 sharedkey file %q
-control none
+control %s
 socket %q
 statedir %q
-`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir())
+`, m.SyncAddr, m.Dir()+"/sasyncd.key", strings.ReplaceAll(m.pair.Control, "DIR", m.Dir()), m.Socket(), m.Dir())
 	return b.String()
 }
 
