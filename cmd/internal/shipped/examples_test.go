@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sasyncd/cmd/internal/conf"
+	"sasyncd/keying/ipsecconf"
 )
 
 const deploy = "../../../deploy"
@@ -66,24 +68,72 @@ func TestExamples(t *testing.T) {
 		case "carpd.conf":
 			carpd(t, rel)
 		case "keepalived.conf": // see TestKeepalived
+		case "ipsec.conf":
+			if !strings.HasPrefix(filepath.ToSlash(rel), "examples/static/") {
+				ike(t, rel)
+			} // else see TestStatic
 		case "xfrm.sh", "vti.sh": // run by tests/routed
 		case "resync.sh": // run by tests/firewall
 		default:
-			// Of IKE daemons, which run with them in tests/ike.
-			wants, ok := ikeFiles[filepath.ToSlash(rel)]
-			if !ok {
-				t.Errorf("%s: nothing says what it is", rel)
-			}
-			for _, want := range wants {
-				if !strings.Contains(read(t, rel), want) {
-					t.Errorf("%s lacks %q", rel, want)
-				}
-			}
+			ike(t, rel)
 		}
 		return nil
 	})
 	if err != nil || n == 0 {
 		t.Errorf("%d examples, error %v", n, err)
+	}
+}
+
+// ike looks at a file of an IKE daemon, which runs with it in tests/ike.
+func ike(t *testing.T, rel string) {
+	t.Helper()
+	wants, ok := ikeFiles[filepath.ToSlash(rel)]
+	if !ok {
+		t.Errorf("%s: nothing says what it is", rel)
+	}
+	for _, want := range wants {
+		if !strings.Contains(read(t, rel), want) {
+			t.Errorf("%s lacks %q", rel, want)
+		}
+	}
+}
+
+// TestStatic checks that the two sides of the example with static keys belong
+// together: the same SAs, and flows that are each other's reverse.
+func TestStatic(t *testing.T) {
+	load := func(side string) (sas, flows []string) {
+		path := []string{"examples", "static", side, "ipsec.conf"}
+		r, err := ipsecconf.Load(filepath.Join(path...), func(string) ([]byte, error) { return []byte(read(t, path...)), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range r.SAs {
+			text, _ := ipsecconf.SARule(e.SA)
+			sas = append(sas, text)
+		}
+		for _, f := range r.Flows {
+			text, _ := ipsecconf.FlowRule(f.Policies[0])
+			if side == "remote" {
+				text = strings.NewReplacer("flow esp in", "flow esp out", "flow esp out", "flow esp in", "local", "peer", "peer", "local").Replace(text)
+			}
+			text = strings.Join(slices.Sorted(strings.SplitSeq(text, " ")), " ") // peer and local in either order
+			flows = append(flows, text)
+		}
+		slices.Sort(sas)
+		slices.Sort(flows)
+		return sas, flows
+	}
+	sas, flows := load("gateway")
+	remoteSAs, remoteFlows := load("remote")
+	if d := cmp.Diff(sas, remoteSAs); d != "" || len(sas) != 4 {
+		t.Errorf("%d SAs, and the two sides differ (-gateway +remote):\n%s", len(sas), d)
+	}
+	if d := cmp.Diff(flows, remoteFlows); d != "" || len(flows) != 4 {
+		t.Errorf("%d flows, and the two sides differ (-gateway +remote):\n%s", len(flows), d)
+	}
+	c := sasyncd(t, "examples", "static", "gateway", "sasyncd.conf")
+	if g := c.Groups[0]; g.Control.Kind != conf.ControlStatic {
+		t.Errorf("the example has control %s", g.Control.Kind)
 	}
 }
 
