@@ -18,10 +18,10 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
 # Those with real IKE daemons have a target of their own.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e 's, .*sasyncd/tests/harness .*,,p')
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/nodes /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
+.PHONY: all deps build demo test unit drill drill-long drill-nodes drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
 all: build
 
 deps:
@@ -50,6 +50,12 @@ drill:
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
+
+# Each gateway is a kernel of its own, which can lose its power or stand still, and
+# a switch of ours joins them.
+drill-nodes:
+	@./.ci/deps
+	$(GO) test -count=1 -timeout 30m ./tests/nodes
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:

@@ -28,6 +28,7 @@ type spec struct {
 	Dir     string
 	RW      string   // host directory that the guest may write
 	Visible []string // host directories to show even where a fresh file system hides them
+	Disk    string   // host directory to mount, writable, at DiskDir; none if empty
 }
 
 // hiddenDirs get a fresh tmpfs in the guest, because its root is read-only.
@@ -137,6 +138,9 @@ func guestMounts(s *spec) error {
 		ms = append(ms, mount{fs: "tmpfs", at: d, data: "mode=1777"})
 	}
 	ms = append(ms, mount{fs: "hostfs", at: guestRW, data: s.RW})
+	if s.Disk != "" {
+		ms = append(ms, mount{fs: "hostfs", at: DiskDir, data: s.Disk})
+	}
 	for _, d := range s.Visible {
 		if under(d, hiddenDirs) {
 			ms = append(ms, mount{fs: "hostfs", at: d, data: d, flags: unix.MS_RDONLY})

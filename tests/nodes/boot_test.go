@@ -1,0 +1,62 @@
+package nodes
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"sasyncd/tests/harness"
+	"sasyncd/tests/harness/wire"
+)
+
+// Two machines reach each other over the switch; one loses its power, and the
+// other notices.
+func TestTwoMachines(t *testing.T) {
+	sw, err := wire.NewSwitch(1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sw.Close)
+	var ms []*harness.Machine
+	for i, name := range []string{"one", "two"} {
+		p, err := sw.Port("lan", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := harness.Boot(harness.MachineConfig{Name: name, Ports: []string{p.Path}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Cut)
+		ms = append(ms, m)
+		var out string
+		lines := "link set vec0 up\naddr add 10.0.0." + string(rune('1'+i)) + "/24 dev vec0\n"
+		if err := m.Call(time.Minute, "Agent.Run", harness.Command{Args: []string{"ip", "-batch", "-"}, Stdin: lines}, &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Who lives refuses the connection.
+	try := func() bool {
+		var out string
+		knock := harness.Command{Args: []string{"timeout", "5", "bash", "-c", "echo >/dev/tcp/10.0.0.2/9"}}
+		err := ms[0].Call(time.Minute, "Agent.Run", knock, &out)
+		t.Log(err)
+		return err != nil && strings.Contains(err.Error(), "refused")
+	}
+	if !try() {
+		t.Fatalf("the other machine does not answer\n%s", ms[0].ConsoleEnd())
+	}
+	start := time.Now()
+	if err := ms[1].Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("frozen", try())
+	if err := ms[1].Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("thawed", try(), time.Since(start))
+	ms[1].Cut()
+	if try() {
+		t.Error("a machine without power answers")
+	}
+}

@@ -1,0 +1,352 @@
+package nodes
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sasyncd/tests/harness"
+	"sasyncd/tests/harness/capture"
+	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/harness/meter"
+	"sasyncd/tests/harness/wire"
+	"sasyncd/tests/scenario"
+)
+
+// Limits say that something hangs, not how fast it should be.
+const (
+	callLimit = 30 * time.Second
+	waitLimit = 60 * time.Second
+	// rate of each of the four flows, in packets a second: enough to tell a gap,
+	// and little for machines that share two processors.
+	rate = 50
+	// gapBudget is for a takeover without warning, adverts every 250 ms, on a
+	// machine that may be busy with something else.
+	gapBudget = 2 * time.Second
+)
+
+// stage is the standard lab with real machines: two gateways, and the rest of
+// the world, each a guest of its own, joined by the switch.
+//
+//	         ┌── lan0 gw1 wan0 ──┐
+//	[ lan ] ─┤      sync0        ├─ [ wan ]        [ sync ]: gw1, gw2
+//	   │     └── lan0 gw2 wan0 ──┘     │
+//	   └ h1 ───────── world ──── rgw ──┘
+type stage struct {
+	t       *testing.T
+	sw      *wire.Switch
+	ledger  *capture.Ledger // of what leaves machines towards the WAN
+	wan     map[*wire.Port]int
+	gw      [2]*gateway
+	world   *harness.Machine
+	ports   map[string]*wire.Port // by LAN-machine
+	tunnels []lab.Tunnel
+	more    int // SAs besides those of the tunnels
+	key     string
+}
+
+// gateway is a place for a machine: power, cards, a disk.
+type gateway struct {
+	*harness.Machine // the latest
+
+	name string
+	n    int
+	disk string
+	st   *stage
+}
+
+// newStage boots all three, with the tunnels on gw1 only, starts the daemons, waits
+// until a failover would work, and starts the traffic.
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	return newStageWith(t, nil)
+}
+
+// newStageWith has further lines of "ip -batch" run on gw1 before the start.
+func newStageWith(t *testing.T, lines []string) *stage {
+	t.Helper()
+	s := &stage{
+		t: t, more: len(lines), ledger: capture.NewLedger([]string{"gw1", "gw2", "rgw"}, lab.Inner()),
+		wan: map[*wire.Port]int{}, ports: map[string]*wire.Port{}, tunnels: lab.Tunnels(), key: scenario.NewKey(),
+	}
+	var err error
+	if s.sw, err = wire.NewSwitch(1, s.tap); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.sw.Close)
+	for _, p := range [][2]string{{"lan", "gw1"}, {"wan", "gw1"}, {"sync", "gw1"}, {"lan", "gw2"}, {"wan", "gw2"}, {"sync", "gw2"}, {"lan", "world"}, {"wan", "world"}} {
+		port, err := s.sw.Port(p[0], p[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ports[port.Name] = port
+	}
+	for i, name := range []string{"wan-gw1", "wan-gw2", "wan-world"} {
+		s.wan[s.ports[name]] = i
+	}
+	for i := range s.gw {
+		s.gw[i] = &gateway{name: fmt.Sprintf("gw%d", i+1), n: i + 1, disk: t.TempDir(), st: s}
+	}
+	var boots sync.WaitGroup
+	var worldErr error
+	var gwErr [2]error
+	boots.Go(func() { s.world, worldErr = s.boot("world", "", "lan", "wan") })
+	for i, g := range s.gw {
+		boots.Go(func() { g.Machine, gwErr[i] = s.boot(g.name, g.disk, "lan", "wan", "sync") })
+	}
+	boots.Wait()
+	for _, m := range []*harness.Machine{s.world, s.gw[0].Machine, s.gw[1].Machine} {
+		if m != nil {
+			t.Cleanup(m.Cut)
+		}
+	}
+	t.Cleanup(s.keep) // before the power goes
+	for _, err := range []error{worldErr, gwErr[0], gwErr[1]} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.call(s.world, "World.Setup", struct{}{}, nil)
+	s.call(s.world, "World.Remote", lab.InstallRemoteLines(s.tunnels), nil)
+	for _, g := range s.gw {
+		s.call(g.Machine, "Gateway.Setup", g.n, nil)
+	}
+	s.call(s.gw[0].Machine, "Gateway.IP", append(lab.InstallLines(s.tunnels), lines...), nil)
+	for _, g := range s.gw {
+		g.startDaemons()
+	}
+	s.waitFit(s.gw[0], s.gw[1])
+	s.call(s.world, "World.Send", rate, nil)
+	s.flowing(rate)
+	return s
+}
+
+func (s *stage) boot(name, disk string, lans ...string) (*harness.Machine, error) {
+	c := harness.MachineConfig{Name: name, Disk: disk}
+	for _, l := range lans {
+		c.Ports = append(c.Ports, s.ports[l+"-"+name].Path)
+	}
+	return harness.Boot(c)
+}
+
+// tap books what machines send towards the WAN.
+func (s *stage) tap(at time.Time, p *wire.Port, w wire.Way, frame []byte) {
+	if i, ok := s.wan[p]; ok && w == wire.Out {
+		s.ledger.Add(at, i, frame)
+	}
+}
+
+func (s *stage) call(m *harness.Machine, method string, args, reply any) {
+	s.t.Helper()
+	if reply == nil {
+		reply = &struct{}{}
+	}
+	if err := m.Call(callLimit, method, args, reply); err != nil {
+		s.t.Fatalf("%v\n%s", err, m.ConsoleEnd())
+	}
+}
+
+// restore boots a gateway that has lost its power: an empty kernel, and its disk.
+func (g *gateway) restore() {
+	g.st.t.Helper()
+	var err error
+	if g.Machine, err = g.st.boot(g.name, g.disk, "lan", "wan", "sync"); err != nil {
+		g.st.t.Fatal(err)
+	}
+	g.st.t.Cleanup(g.Machine.Cut)
+	g.st.call(g.Machine, "Gateway.Setup", g.n, nil)
+	g.startDaemons()
+}
+
+func (g *gateway) startDaemons() {
+	g.st.t.Helper()
+	other := g.st.gw[2-g.n]
+	vrrp := func(name, dev string, id int, a4, a6 any) string {
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %v/32; address %v/128; group %s }\n",
+			name, dev, id, 250-50*g.n, a4, a6, scenario.Group)
+	}
+	d := Daemons{
+		Carpd: fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", scenario.Group, int(aloneAfter.Seconds())) +
+			vrrp(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
+			"socket \"DIR/carpd.sock\"\nstatedir \"DISK/carpd\"\n",
+		Sasyncd: fmt.Sprintf("interface %s\ncarpd socket \"DIR/carpd.sock\"\npeer %s\nlisten on %s\n", scenario.Instance, other.sync(), g.sync()) +
+			"sharedkey file \"DIR/sasyncd.key\"\ncontrol none\nsocket \"DIR/sasyncd.sock\"\nstatedir \"DISK/sasyncd\"\n",
+		Key: g.st.key,
+	}
+	g.st.call(g.Machine, "Gateway.Start", d, nil)
+}
+
+// sync is the gateway's address on the sync link.
+func (g *gateway) sync() string { return fmt.Sprintf("10.9.0.%d", 10+g.n) }
+
+func (g *gateway) port(lan string) *wire.Port { return g.st.ports[lan+"-"+g.name] }
+
+// state asks the daemons; who cannot answer is in no state.
+func (g *gateway) state() (State, error) {
+	var s State
+	err := g.Call(callLimit, "Gateway.State", struct{}{}, &s)
+	return s, err
+}
+
+func (g *gateway) waitState(what string, cond func(State) bool) {
+	g.st.t.Helper()
+	var heard string
+	g.st.eventually(fmt.Sprintf("%s to be %s", g.name, what), func() (bool, string) {
+		st, err := g.state()
+		heard = fmt.Sprintf("%+v, error %v", st, err)
+		return err == nil && cond(st), heard
+	})
+}
+
+func (g *gateway) waitMaster() {
+	g.st.t.Helper()
+	g.waitState("MASTER", func(st State) bool { return st.Role == "MASTER" && st.Elected == "MASTER" })
+}
+
+func (g *gateway) waitInSync() {
+	g.st.t.Helper()
+	g.waitState("BACKUP in sync", func(st State) bool {
+		return st.Role == "BACKUP" && st.Elected == "BACKUP" && st.InSync && st.SAs > 0
+	})
+}
+
+// waitFit waits until the one is master, and a failover to the other would work.
+func (s *stage) waitFit(master, backup *gateway) {
+	s.t.Helper()
+	master.waitMaster()
+	backup.waitInSync()
+	master.waitState("content", func(st State) bool { return st.Fit })
+}
+
+func (s *stage) eventually(what string, cond func() (bool, string)) {
+	s.t.Helper()
+	heard := ""
+	for start := time.Now(); time.Since(start) < waitLimit; time.Sleep(100 * time.Millisecond) {
+		var ok bool
+		if ok, heard = cond(); ok {
+			return
+		}
+	}
+	s.t.Fatalf("waited %v in vain for %s; last heard: %s", waitLimit, what, heard)
+}
+
+// flowing waits until n more packets have arrived on every flow.
+func (s *stage) flowing(n int) {
+	s.t.Helper()
+	received := func() (k int) {
+		s.call(s.world, "World.Received", struct{}{}, &k)
+		return k
+	}
+	want := received() + n
+	s.eventually(fmt.Sprintf("%d packets on every flow", n), func() (bool, string) {
+		k := received()
+		return k >= want, fmt.Sprintf("%d are missing", want-k)
+	})
+}
+
+// now is the world's clock.
+func (s *stage) now() (at time.Time) {
+	s.t.Helper()
+	s.call(s.world, "World.Now", struct{}{}, &at)
+	return at
+}
+
+// gap is the longest gap of the traffic since then.
+func (s *stage) gap(since time.Time) time.Duration {
+	s.t.Helper()
+	var r meter.Report
+	s.call(s.world, "World.Since", since, &r)
+	s.t.Logf("traffic: %v", r)
+	return r.Gap
+}
+
+func (s *stage) requireGap(since time.Time, budget time.Duration) {
+	s.t.Helper()
+	if g := s.gap(since); g > budget {
+		s.t.Errorf("the traffic stood still for %v, want at most %v", g, budget)
+	}
+}
+
+func (s *stage) refused() (n int) {
+	s.t.Helper()
+	s.call(s.world, "World.Refused", struct{}{}, &n)
+	return n
+}
+
+// requireClean is what holds after every drill: no number was sent twice, none
+// was refused, nothing left in plaintext, both gateways have the same tables,
+// and no daemon ended by itself.
+func (s *stage) requireClean() {
+	s.t.Helper()
+	if n := s.refused(); n != 0 {
+		s.t.Errorf("rgw has refused %d packets for their sequence numbers", n)
+	}
+	s.requireSound()
+}
+
+// requireSound is requireClean where the drill itself has packets refused.
+func (s *stage) requireSound() {
+	s.t.Helper()
+	for _, f := range s.ledger.Faults() {
+		s.t.Error(f)
+	}
+	var tables [2]scenario.Tables
+	for i, g := range s.gw {
+		s.call(g.Machine, "Gateway.Tables", struct{}{}, &tables[i])
+	}
+	for _, d := range scenario.Differences(tables[0], tables[1], "gw1", "gw2") {
+		s.t.Error(d)
+	}
+	if want := 2*len(s.tunnels) + s.more; len(tables[0].States) != want {
+		s.t.Errorf("gw1 has %d SAs, want %d", len(tables[0].States), want)
+	}
+	for _, m := range []*harness.Machine{s.gw[0].Machine, s.gw[1].Machine, s.world} {
+		service := "Gateway"
+		if m == s.world {
+			service = "World"
+		}
+		var list []string
+		s.call(m, service+".Failures", struct{}{}, &list)
+		for _, f := range list {
+			s.t.Errorf("%s: %s", m.Name, f)
+		}
+	}
+	for name, p := range s.ports {
+		if n := p.Count(wire.In).Full; n > 0 {
+			s.t.Logf("switch: %d frames to %s had no room", n, name)
+		}
+	}
+}
+
+// keep leaves behind what explains a failure.
+func (s *stage) keep() {
+	dir := harness.ArtifactDir()
+	if !s.t.Failed() || dir == "" {
+		return
+	}
+	name := filepath.Join(dir, strings.ReplaceAll(s.t.Name(), "/", "-"))
+	if err := s.ledger.WriteFile(name + ".pcap"); err != nil {
+		s.t.Logf("keep capture: %v", err)
+	}
+	for _, g := range s.gw {
+		if g == nil || g.Machine == nil || !g.Running() {
+			continue
+		}
+		_ = g.Thaw() // or it cannot tell
+		var logs map[string]string
+		if err := g.Call(callLimit, "Gateway.Logs", struct{}{}, &logs); err != nil {
+			s.t.Logf("keep logs: %v", err)
+			continue
+		}
+		for daemon, text := range logs {
+			s.t.Logf("end of the log of %s %s:\n%s", g.name, daemon, text[max(0, len(text)-3000):])
+			if err := os.WriteFile(name+"-"+g.name+"-"+daemon+".log", []byte(text), 0o600); err != nil {
+				s.t.Logf("keep logs: %v", err)
+			}
+		}
+	}
+}
