@@ -203,8 +203,28 @@ func (m *Machine) start(s *machines, args []string, agent bool) (err error) {
 		line.Close()
 		return nil
 	}
+	// Nothing may be sent before the agent has told its end of the line that
+	// it is none of a terminal: it would be taken for typing.
+	ready := make(chan error, 1)
+	go func() {
+		_, err := line.Read(make([]byte, 1))
+		ready <- err
+	}()
+	timer := time.NewTimer(bootLimit)
+	defer timer.Stop()
+	select {
+	case err = <-ready:
+	case <-m.ended:
+		err = errors.New("it ended")
+	case <-timer.C:
+		err = fmt.Errorf("its agent is not ready after %v", bootLimit)
+	}
+	if err != nil {
+		line.Close()
+		return err
+	}
 	m.client = rpc.NewClient(line)
-	return m.Call(bootLimit, "Agent.Ready", struct{}{}, &struct{}{})
+	return nil
 }
 
 func (m *Machine) wait() {

@@ -104,6 +104,9 @@ func serveAgent(services func() ([]any, error)) int {
 		if err != nil {
 			return err
 		}
+		if _, err := l.Write([]byte{0}); err != nil { // ready
+			return fmt.Errorf("write to %s: %w", agentLine, err)
+		}
 		srv.ServeConn(l)
 		return nil
 	}()
@@ -116,9 +119,6 @@ func serveAgent(services func() ([]any, error)) int {
 
 // Agent is the service that every machine has.
 type Agent struct{}
-
-// Ready answers.
-func (Agent) Ready(struct{}, *struct{}) error { return nil }
 
 // Command is a program to run in a machine.
 type Command struct {
