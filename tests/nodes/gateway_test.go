@@ -73,7 +73,7 @@ func (s *Gateway) IP(lines []string, _ *struct{}) error {
 
 // State is what a gateway's daemons say.
 type State struct {
-	Elected string // by carpd: MASTER, BACKUP, ...
+	Elected string // by carpd: one of package api
 	Role    string // as sasyncd has it
 	InSync  bool
 	SAs     int

@@ -35,9 +35,11 @@ func TestCutDuringSnapshot(t *testing.T) {
 	link := gw2.port("sync")
 	bytes := func() uint64 { return link.Count(wire.In).Bytes }
 	whole := bytes() // all it took to get in sync
-	half := func() {
+	// half has something done that leads to a snapshot, and waits for half of it.
+	half := func(do func()) {
 		t.Helper()
 		from := bytes()
+		do()
 		for start := time.Now(); bytes()-from < whole/2; time.Sleep(time.Millisecond) {
 			if time.Since(start) > waitLimit {
 				t.Fatalf("no snapshot: %d bytes on the sync link, want half of %d", bytes()-from, whole)
@@ -47,8 +49,7 @@ func TestCutDuringSnapshot(t *testing.T) {
 	at := s.now()
 	for range 2 {
 		gw2.Cut()
-		gw2.restore()
-		half()
+		half(gw2.restore)
 	}
 	gw2.Cut()
 	gw2.restore()
@@ -57,8 +58,7 @@ func TestCutDuringSnapshot(t *testing.T) {
 	s.requireClean()
 
 	at = s.now()
-	s.call(gw2.Machine, "Gateway.Restart", struct{}{}, nil)
-	half()
+	half(func() { s.call(gw2.Machine, "Gateway.Restart", struct{}{}, nil) })
 	gw1.Cut()
 	st, err := gw2.state()
 	t.Logf("when the master's power went the standby was %+v, error %v", st, err)

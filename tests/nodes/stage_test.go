@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sasyncd/carp/api"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
@@ -204,13 +205,13 @@ func (g *gateway) waitState(what string, cond func(State) bool) {
 
 func (g *gateway) waitMaster() {
 	g.st.t.Helper()
-	g.waitState("MASTER", func(st State) bool { return st.Role == "MASTER" && st.Elected == "MASTER" })
+	g.waitState("MASTER", func(st State) bool { return st.Role == "MASTER" && st.Elected == api.StateMaster })
 }
 
 func (g *gateway) waitInSync() {
 	g.st.t.Helper()
 	g.waitState("BACKUP in sync", func(st State) bool {
-		return st.Role == "BACKUP" && st.Elected == "BACKUP" && st.InSync && st.SAs > 0
+		return st.Role == "BACKUP" && st.Elected == api.StateBackup && st.InSync && st.SAs > 0
 	})
 }
 
