@@ -126,4 +126,3 @@ func (s *machines) orders(dir string, c *MachineConfig) ([]string, error) {
 	at := filepath.Join(dir, "spec.json")
 	return []string{"init=" + init, envSpec + "=" + at}, os.WriteFile(at, b, 0o600)
 }
-
