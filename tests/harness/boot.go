@@ -112,7 +112,7 @@ func (s *machines) orders(dir string, c *MachineConfig) ([]string, error) {
 		return nil, err
 	}
 	o := spec{
-		Binary: s.Binary, Args: []string{s.Binary}, Dir: cwd, RW: rw, Disk: c.Disk,
+		Binary: s.Binary, Args: []string{s.Binary}, Dir: cwd, RW: rw, Disk: c.Disk, Files: hostFiles{Kind: "hostfs", Modules: umlModules},
 		Visible: []string{filepath.Dir(s.Binary), os.Getenv(envBin), cwd},
 		Env: []string{
 			"PATH=" + os.Getenv("PATH"), "HOME=/root", "GODEBUG=multipathtcp=0", envAgent + "=" + c.Name,
