@@ -107,7 +107,7 @@ func serveAgent(services func() ([]any, error)) int {
 		if _, err := l.Write([]byte{0}); err != nil { // ready
 			return fmt.Errorf("write to %s: %w", agentLine, err)
 		}
-		srv.ServeConn(l)
+		srv.ServeCodec(newAgentCodec(l, guestRW))
 		return nil
 	}()
 	if err != nil {

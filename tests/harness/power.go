@@ -20,6 +20,7 @@ type Machine struct {
 	// Console is a file with what its kernel and programs print.
 	Console string
 
+	rw     string // directory that it may write
 	cmd    *exec.Cmd
 	client *rpc.Client // nil with an Init of its own
 	life   io.Closer
@@ -101,7 +102,7 @@ func (m *Machine) start(s *machines, args []string, agent bool) (err error) {
 		line.Close()
 		return err
 	}
-	m.client = rpc.NewClient(line)
+	m.client = rpc.NewClientWithCodec(newCallerCodec(line, m.rw))
 	return nil
 }
 

@@ -1,11 +1,13 @@
 package nodes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"sasyncd/carp/api"
 	"sasyncd/sync/engine"
@@ -109,7 +111,8 @@ func (s *Gateway) State(_ struct{}, st *State) error {
 	for _, r := range v.Reasons {
 		st.Reasons = append(st.Reasons, r.What)
 	}
-	ctx := s.g.Context()
+	ctx, cancel := context.WithTimeout(s.g.Context(), 5*time.Second)
+	defer cancel()
 	c, err := api.Dial(ctx, filepath.Join(s.node.Dir(), "carpd.sock"))
 	if err != nil {
 		return err

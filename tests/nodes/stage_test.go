@@ -37,7 +37,7 @@ type stage struct {
 	sw      *wire.Switch
 	ledger  *capture.Ledger // of what leaves machines towards the WAN
 	wan     map[*wire.Port]int
-	gw      [2]*gateway
+	gw      [2]*gateway // the first master, then the other
 	world   *harness.Machine
 	ports   map[string]*wire.Port // by LAN-machine
 	tunnels []lab.Tunnel
@@ -55,14 +55,14 @@ type gateway struct {
 	st   *stage
 }
 
-// newStage boots all three, with the tunnels on gw1 only, starts the daemons, waits
-// until a failover would work, and starts the traffic.
+// newStage boots all three, starts the daemons, makes the tunnels on the master
+// only, waits until a failover would work, and starts the traffic.
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	return newStageWith(t, nil)
 }
 
-// newStageWith has further lines of "ip -batch" run on gw1 before the start.
+// newStageWith has further lines of "ip -batch" run on the master.
 func newStageWith(t *testing.T, lines []string) *stage {
 	t.Helper()
 	s := &stage{
@@ -111,10 +111,11 @@ func newStageWith(t *testing.T, lines []string) *stage {
 	for _, g := range s.gw {
 		s.call(g.Machine, "Gateway.Setup", g.n, nil)
 	}
-	s.call(s.gw[0].Machine, "Gateway.IP", append(lab.InstallLines(s.tunnels), lines...), nil)
 	for _, g := range s.gw {
 		g.startDaemons()
 	}
+	s.gw[0], s.gw[1] = s.roles() // as equals they start at the same moment
+	s.call(s.gw[0].Machine, "Gateway.IP", append(lab.InstallLines(s.tunnels), lines...), nil)
 	s.waitFit(s.gw[0], s.gw[1])
 	s.call(s.world, "World.Send", rate, nil)
 	s.flowing(rate)
@@ -147,7 +148,10 @@ func (s *stage) call(m *harness.Machine, method string, args, reply any) {
 }
 
 // restore boots a gateway that has lost its power: an empty kernel, and its disk.
-func (g *gateway) restore() {
+func (g *gateway) restore() { g.restoreWith(nil) }
+
+// restoreWith has lines of "ip -batch" run before the daemons start.
+func (g *gateway) restoreWith(lines []string) {
 	g.st.t.Helper()
 	var err error
 	if g.Machine, err = g.st.boot(g.name, g.disk, "lan", "wan", "sync"); err != nil {
@@ -155,12 +159,14 @@ func (g *gateway) restore() {
 	}
 	g.st.t.Cleanup(g.Machine.Cut)
 	g.st.call(g.Machine, "Gateway.Setup", g.n, nil)
+	if len(lines) > 0 {
+		g.st.call(g.Machine, "Gateway.IP", lines, nil)
+	}
 	g.startDaemons()
 }
 
 func (g *gateway) startDaemons() {
 	g.st.t.Helper()
-	other := g.st.gw[2-g.n]
 	vrrp := func(name, dev string, id int, a4, a6 any) string {
 		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %v/32; address %v/128; group %s }\n",
 			name, dev, id, 250-50*g.n, a4, a6, scenario.Group)
@@ -169,14 +175,14 @@ func (g *gateway) startDaemons() {
 		Carpd: fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", scenario.Group, int(aloneAfter.Seconds())) +
 			vrrp(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 			"socket \"DIR/carpd.sock\"\nstatedir \"DISK/carpd\"\n",
-		Sasyncd: fmt.Sprintf("interface %s\ncarpd socket \"DIR/carpd.sock\"\npeer %s\nlisten on %s\n", scenario.Instance, other.sync(), g.sync()) +
+		Sasyncd: fmt.Sprintf("interface %s\ncarpd socket \"DIR/carpd.sock\"\npeer %s\nlisten on %s\n", scenario.Instance, syncAddr(3-g.n), syncAddr(g.n)) +
 			"sharedkey file \"DIR/sasyncd.key\"\ncontrol none\nsocket \"DIR/sasyncd.sock\"\nstatedir \"DISK/sasyncd\"\n",
 		Key: g.st.key,
 	}
 	g.st.call(g.Machine, "Gateway.Start", d, nil)
 }
 
-// sync is the gateway's address on the sync link.
-func (g *gateway) sync() string { return fmt.Sprintf("10.9.0.%d", 10+g.n) }
+// syncAddr is a gateway's address on the sync link.
+func syncAddr(n int) string { return fmt.Sprintf("10.9.0.%d", 10+n) }
 
 func (g *gateway) port(lan string) *wire.Port { return g.st.ports[lan+"-"+g.name] }

@@ -127,11 +127,11 @@ func (s *stage) requireSound() {
 	for i, g := range s.gw {
 		s.call(g.Machine, "Gateway.Tables", struct{}{}, &tables[i])
 	}
-	for _, d := range scenario.Differences(tables[0], tables[1], "gw1", "gw2") {
+	for _, d := range scenario.Differences(tables[0], tables[1], s.gw[0].name, s.gw[1].name) {
 		s.t.Error(d)
 	}
 	if want := 2*len(s.tunnels) + s.more; len(tables[0].States) != want {
-		s.t.Errorf("gw1 has %d SAs, want %d", len(tables[0].States), want)
+		s.t.Errorf("%s has %d SAs, want %d", s.gw[0].name, len(tables[0].States), want)
 	}
 	for _, m := range []*harness.Machine{s.gw[0].Machine, s.gw[1].Machine, s.world} {
 		service := "Gateway"
