@@ -24,7 +24,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
-APART  = ike monitor matrix hostile routed firewall
+APART  = ike monitor matrix hostile routed firewall nodes
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
+	drill drill-long drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
 deps:
@@ -61,6 +61,12 @@ drill:
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
+
+# Each gateway is a kernel of its own, which can lose its power or stand still, and
+# a switch of ours joins them.
+drill-nodes:
+	@./.ci/deps
+	$(GO) test -count=1 -timeout 30m ./tests/nodes
 
 # What is tested, for docs/reliability.md.
 VERSION = $$(git describe --always --dirty 2>/dev/null || echo unknown)
