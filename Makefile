@@ -18,7 +18,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
 # Those with real IKE daemons have a target of their own.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e 's, .*sasyncd/tests/harness .*,,p')
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/shapes /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
 .PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean

@@ -30,6 +30,9 @@ type Config struct {
 	Bytes uint32
 	// Inner are protected networks: an IP packet from or to one of them is plaintext.
 	Inner []netip.Prefix
+	// Protocols are IP protocols that must not be seen, whoever sends them:
+	// tunnels that are to be inside of ESP.
+	Protocols []uint8
 	// Watch, if not nil, gets every packet, from one goroutine at a time. It
 	// must not keep the frame.
 	Watch func(*Packet)
@@ -186,7 +189,7 @@ func (c *Capture) isPlain(p *Packet) bool {
 			return true
 		}
 	}
-	return bytes.Contains(p.Frame, []byte(Marker))
+	return slices.Contains(c.cfg.Protocols, p.Proto) && p.Src.IsValid() || bytes.Contains(p.Frame, []byte(Marker))
 }
 
 // SAs returns what was seen of each SA, ordered by SPI.
