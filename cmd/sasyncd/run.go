@@ -94,7 +94,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
-	ike, err := keyingOf(c, h.privileged(c, log), log)
+	priv := h.privileged(c, log)
+	ike, err := keyingOf(c, priv, log)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +120,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
-		daemon.NewTask("encapsulation port", watched.hold(port, log)),
+		daemon.NewTask("encapsulation port", watched.hold(port, restarter(c, priv), log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
 		daemon.NewControlServer(c.Socket, log, ctl.verbs()),
 	}

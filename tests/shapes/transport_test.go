@@ -130,6 +130,7 @@ func TestTransport(t *testing.T) {
 	p.WaitFit(gw2)
 	flowing(t, m, rate)
 	now := time.Now()
+	flowing(t, m, rate/10) // what was under way
 	requireSilent(t, c, gw1, taken, now, "after its return as a backup")
 	if r := m.Between(taken, now); r.Lost > 0 {
 		t.Errorf("gw1's return: %v", r)
