@@ -108,7 +108,7 @@ install: build
 	install -m 755 $(BIN)/sasyncctl $(BIN)/carpctl $(DESTDIR)$(PREFIX)/bin/
 	set -e; cd deploy/man; for m in *.[58]; do install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m"; done
 	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
-		sed -i 's,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1,' "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
+		sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1," -e "s,/usr/bin/carpctl,$(PREFIX)/bin/carpctl," "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
 	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
 	set -e; cd deploy; find examples prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
 	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg

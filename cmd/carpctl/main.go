@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strconv"
@@ -26,7 +27,8 @@ const usage = `  show                        who is master of what, and why
   announce                    tell the neighbours again where the addresses are
   doctor                      look for what keeps an election from working, with remedies
   reload                      read carpd.conf again, all or nothing
-  freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands`
+  freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands
+  notify GROUP PROGRAM [ARG]  run a program at every change of state, until stopped`
 
 const limit = 8 * time.Second
 
@@ -43,9 +45,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err = command(ctx, f, stdout)
+	if f.Args[0] == verbNotify {
+		err = notify(ctx, f, stderr)
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+		err = command(ctx, f, stdout)
+	}
 	code := exitCode(err)
 	switch {
 	case err == nil || errors.Is(err, errSick):
@@ -77,10 +84,22 @@ func exitCode(err error) int {
 
 var errUsage = errors.New("unknown command or operands, see -h")
 
-const verbDoctor = "doctor"
+const (
+	verbDoctor = "doctor"
+	verbNotify = "notify"
+)
 
 // operator is the id of the demotion that demote makes.
 const operator = "operator"
+
+// notify follows a group until ctx ends.
+func notify(ctx context.Context, f daemon.ControlFlags, stderr io.Writer) error {
+	n, err := newNotifier(f.Socket, f.Args[1:], slog.New(slog.NewTextHandler(stderr, nil)))
+	if err != nil {
+		return err
+	}
+	return n.follow(ctx)
+}
 
 func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	r, err := request(f.Args)
