@@ -21,7 +21,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/shapes /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
+.PHONY: all deps build demo test unit drill drill-long drill-ike drill-shapes drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
 all: build
 
 deps:
@@ -57,6 +57,11 @@ drill-ike:
 		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1
 	@./.ci/libreswan dist/libreswan
 	$(GO) test -p 1 -timeout 30m ./tests/ike
+
+# Other shapes of VPNs: transport mode, GRE with BGP; WireGuard on a virtual IP.
+drill-shapes:
+	@./.ci/deps wireguard-go wireguard-tools
+	$(GO) test -p 1 -timeout 15m ./tests/shapes ./tests/wireguard
 
 # A real Prometheus watches a pair through a failover.
 drill-prometheus:

@@ -67,7 +67,7 @@ func TestExamples(t *testing.T) {
 			carpd(t, rel)
 		case "keepalived.conf": // see TestKeepalived
 		default:
-			// Of IKE daemons, which run with them in tests/ike.
+			// Of other programs, which run with them in tests/ike, tests/shapes and tests/wireguard.
 			wants, ok := ikeFiles[filepath.ToSlash(rel)]
 			if !ok {
 				t.Errorf("%s: nothing says what it is", rel)
@@ -85,7 +85,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// ikeFiles are the configurations of IKE daemons, each with what it must have.
+// ikeFiles are the configurations of IKE daemons and other programs, each with what it must have.
 var ikeFiles = map[string][]string{
 	"examples/strongswan/gateway/swanctl.conf":    {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
 	"examples/strongswan/gateway/ha.conf":         {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
@@ -96,6 +96,18 @@ var ikeFiles = map[string][]string{
 	"examples/libreswan/remote/swanctl.conf":      {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 	"examples/openiked/gateway/iked.conf":         {" active ", "local 203.0.113.1"},
 	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/ikev1/gateway/swanctl.conf":         {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/ikev1/gateway/ipsec.conf":           {"ikev2=no", "ikev1-policy=accept", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
+	"examples/ikev1/remote/swanctl.conf":          {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
+	"examples/gre/gateway/gre.batch":              {"local 203.0.113.1 ", "action block", "blackhole"},
+	"examples/gre/gateway/frr.conf":               {"bgp graceful-restart", "neighbor 10.255.0.2"},
+	"examples/gre/remote/gre.batch":               {"remote 203.0.113.1 ", "action block", "blackhole"},
+	"examples/wireguard/gateway/wg0.conf":         {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive", "ListenPort = 51820"},
+	"examples/wireguard/gateway/wireguard.batch":  {"blackhole 10.2.0.0/24"},
+	"examples/wireguard/gateway/wireguard.nft":    {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
+	"examples/wireguard/gateway/notify-vpn":       {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
+	"examples/wireguard/remote/wg0.conf":          {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
+	"examples/gre/remote/frr.conf":                {"bgp graceful-restart", "neighbor 10.255.0.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.
