@@ -28,6 +28,7 @@ const usage = `  show                        who is master of what, and why
   doctor                      look for what keeps an election from working, with remedies
   reload                      read carpd.conf again, all or nothing
   freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands
+  fence GROUP PROGRAM [ARG]   before taking over from a silent master, have a program silence it
   notify GROUP PROGRAM [ARG]  run a program at every change of state, until stopped`
 
 const limit = 8 * time.Second
@@ -45,9 +46,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if f.Args[0] == verbNotify {
-		err = notify(ctx, f, stderr)
-	} else {
+	switch f.Args[0] {
+	case verbNotify, verbFence:
+		err = follow(ctx, f, stderr)
+	default:
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -87,16 +89,20 @@ var errUsage = errors.New("unknown command or operands, see -h")
 const (
 	verbDoctor = "doctor"
 	verbNotify = "notify"
+	verbFence  = "fence"
 )
 
 // operator is the id of the demotion that demote makes.
 const operator = "operator"
 
-// notify follows a group until ctx ends.
-func notify(ctx context.Context, f daemon.ControlFlags, stderr io.Writer) error {
+// follow follows a group until ctx ends.
+func follow(ctx context.Context, f daemon.ControlFlags, stderr io.Writer) error {
 	n, err := newNotifier(f.Socket, f.Args[1:], slog.New(slog.NewTextHandler(stderr, nil)))
 	if err != nil {
 		return err
+	}
+	if f.Args[0] == verbFence {
+		return n.fence(ctx)
 	}
 	return n.follow(ctx)
 }

@@ -188,6 +188,9 @@ func (p *printer) group(g Group) {
 		if g.RequireSasyncd {
 			p.line("require sasyncd")
 		}
+		if g.RequireFence {
+			p.line("require fence")
+		}
 		if g.AloneAfter == Never {
 			p.line("alone after never")
 		} else {
