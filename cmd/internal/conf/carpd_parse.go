@@ -164,8 +164,8 @@ func (c *carpdParser) groupStatement(g *Group, t token) (ok bool) {
 	case "require":
 		var what string
 		if what, ok = c.oneOf("group require", "sasyncd", "fence"); ok {
-			g.RequireSasyncd = g.RequireSasyncd || what == "sasyncd"
-			g.RequireFence = g.RequireFence || what == "fence"
+			g.RequireSasyncd = what == "sasyncd"
+			g.RequireFence = what == "fence" || c.accept("fence")
 		}
 	case "alone":
 		if !c.phrase("alone", "after") {

@@ -107,6 +107,7 @@ var ikeFiles = map[string][]string{
 	"examples/wireguard/gateway/wireguard.nft":    {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
 	"examples/wireguard/gateway/notify-vpn":       {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
 	"examples/wireguard/remote/wg0.conf":          {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
+	"examples/fencing/fence-ipsec":                {"#!/bin/sh", "power off", "power status"},
 	"examples/gre/remote/frr.conf":                {"bgp graceful-restart", "neighbor 10.255.0.1"},
 }
 

@@ -76,10 +76,12 @@ func TestUnits(t *testing.T) {
 	if u := unit(t, "sasyncd.service"); !slices.Equal(u["Wants"], []string{"sasyncd-privileged.socket"}) || !slices.Equal(u["Also"], u["Wants"]) {
 		t.Errorf("sasyncd.service wants %q and is enabled with %q", u["Wants"], u["Also"])
 	}
-	notify := unit(t, "carp-notify@.service")
-	if !slices.Equal(notify["ExecStart"], []string{"/usr/bin/carpctl notify -- %i /etc/carpd/notify-%i"}) || !slices.Equal(notify["KillMode"], []string{"mixed"}) ||
-		!slices.Equal(notify["RestartPreventExitStatus"], []string{strconv.Itoa(daemon.ExitUsage)}) {
-		t.Errorf("carp-notify@.service runs %q", notify["ExecStart"])
+	for verb, kill := range map[string]string{"notify": "mixed", "fence": "control-group"} {
+		u := unit(t, "carp-"+verb+"@.service")
+		if !slices.Equal(u["ExecStart"], []string{"/usr/bin/carpctl " + verb + " -- %i /etc/carpd/" + verb + "-%i"}) || !slices.Equal(u["KillMode"], []string{kill}) ||
+			!slices.Equal(u["RestartPreventExitStatus"], []string{strconv.Itoa(daemon.ExitUsage)}) {
+			t.Errorf("carp-%s@.service runs %q", verb, u["ExecStart"])
+		}
 	}
 	c := unit(t, "carpd.service")
 	if !slices.Equal(c["ExecStopPost"], []string{"/usr/sbin/carpd cleanup"}) {
