@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +26,10 @@ type Claim struct {
 
 // maxClaim is what memberlist carries about a member.
 const maxClaim = memberlist.MetaMaxSize
+
+// maxMembers bounds whom gossip can make this node remember, of whatever a member
+// tells. A group is a few gateways.
+const maxMembers = 64
 
 // Member is a member as gossip knows it.
 type Member struct {
@@ -67,7 +72,7 @@ func New(cfg Config) (*Members, error) {
 	c := memberlist.DefaultLANConfig()
 	c.Name = cfg.Node.String()
 	c.Transport = m.tr
-	c.Delegate, c.Events = delegate{m}, delegate{m}
+	c.Delegate, c.Events, c.Alive = delegate{m}, delegate{m}, delegate{m}
 	c.LogOutput = logWriter{cfg.Log}
 	c.EnableCompression = false // a message of a session is not large
 	c.DisableTcpPings = true    // packets and streams go the same way
@@ -198,6 +203,35 @@ func (m *Members) note(n *memberlist.Node, alive bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.known[x.Node] = x
+}
+
+// Refused is how many frames, and members told of, were not taken: malformed,
+// from or to whom nobody knows, too many, or faster than they were read.
+func (m *Members) Refused() uint64 { return m.tr.refused.Load() }
+
+var errMember = errors.New("not a member that there can be, or one too many")
+
+// NotifyAlive implements memberlist.AliveDelegate: it refuses members.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	b, err := hex.DecodeString(n.Name)
+	if err != nil || len(b) != len(wire.NodeID{}) {
+		d.m.tr.refused.Add(1)
+		return errMember
+	}
+	id := wire.NodeID(b)
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	if _, ok := d.m.known[id]; ok || id == d.m.cfg.Node || len(d.m.known) < maxMembers {
+		return nil
+	}
+	for gone, x := range d.m.known {
+		if !x.Alive {
+			delete(d.m.known, gone)
+			return nil
+		}
+	}
+	d.m.tr.refused.Add(1)
+	return errMember
 }
 
 // NotifyJoin, NotifyUpdate and NotifyLeave implement memberlist.EventDelegate.

@@ -10,12 +10,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"sasyncd/tests/harness"
 )
 
 // envBinary is where TestMain put the programs.
 const envBinary = "WIREGUARD_BIN"
 
+// TestMain runs natively as root. Anybody else needs the guest that package
+// harness starts, and there the kernel must know nftables.
 func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 || harness.Guest() {
+		harness.Main(m, harness.Build("./cmd/carpd", "./cmd/carpctl"))
+	}
 	dir, err := os.MkdirTemp("", "wireguard")
 	for _, p := range []string{"carpd", "carpctl"} {
 		if err != nil {
@@ -35,4 +42,16 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+func program(t *testing.T, name string) string {
+	t.Helper()
+	if dir := os.Getenv(envBinary); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	p, err := harness.Binary(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

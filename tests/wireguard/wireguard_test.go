@@ -139,14 +139,13 @@ func (g *gateway) start() {
 	if g.Name == "gw2" {
 		conf = strings.ReplaceAll(conf, "priority 200", "priority 150")
 	}
-	bin := os.Getenv(envBinary)
-	g.Exec("carpd", exec.Command(bin+"/carpd", "-dc", g.WriteFile("carpd.conf", conf)))
+	g.Exec("carpd", exec.Command(program(t, "carpd"), "-dc", g.WriteFile("carpd.conf", conf)))
 	script := g.WriteFile("notify-vpn", strings.ReplaceAll(g.p.example("gateway", "notify-vpn"),
 		"/etc/wireguard/wg0.conf", g.WriteFile("wg0.conf", g.conf)))
 	if err := os.Chmod(script, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	inRun(g.Node, "notify", bin+"/carpctl -s "+g.socket()+" notify -- vpn "+script)
+	inRun(g.Node, "notify", program(t, "carpctl")+" -s "+g.socket()+" notify -- vpn "+script)
 	lab.Eventually(t, limit, "carpd of "+g.Name, func() bool { _, err := g.state(); return err == nil })
 }
 
