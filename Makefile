@@ -18,10 +18,10 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
 # Those with real IKE daemons have a target of their own.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e 's, .*sasyncd/tests/harness .*,,p')
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/install /d' -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
+.PHONY: all deps build demo test unit drill drill-long drill-ike drill-package drill-page drill-prometheus lint bench microbench bench-election fuzz install deb check-deb image clean
 all: build
 
 deps:
@@ -57,6 +57,12 @@ drill-ike:
 		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1
 	@./.ci/libreswan dist/libreswan
 	$(GO) test -p 1 -timeout 30m ./tests/ike
+
+# The package by dpkg on two machines with systemd: a failover, and an upgrade from
+# the release before under traffic (OLD=commit: from that one).
+drill-package:
+	@./.ci/deps procps kmod
+	$(GO) test -count=1 -timeout 20m -v ./tests/install
 
 # A real Prometheus watches a pair through a failover.
 drill-prometheus:

@@ -59,6 +59,11 @@ func (h *host) close() {
 
 // build builds the daemons, static, so that they run in the guest and in any namespace.
 func (h *host) build() error {
+	for _, f := range h.cfg.prepare {
+		if err := f(h.bin); err != nil {
+			return err
+		}
+	}
 	if len(h.cfg.builds) == 0 {
 		return nil
 	}

@@ -21,6 +21,7 @@ type config struct {
 	memory  int64
 	timeout time.Duration
 	builds  []string
+	prepare []func(dir string) error
 }
 
 // Option changes how [Main] and [BootOrRun] start a guest.
@@ -38,6 +39,12 @@ func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } 
 // built before anything runs. [Binary] says where they are.
 func Build(packages ...string) Option {
 	return func(c *config) { c.builds = append(c.builds, packages...) }
+}
+
+// Prepare has f put further files beside the programs that [Build] built, before
+// anything runs. It is called on the host, never in a guest.
+func Prepare(f func(dir string) error) Option {
+	return func(c *config) { c.prepare = append(c.prepare, f) }
 }
 
 // Main is the body of a TestMain: it runs m on a kernel with ESP and exits.
@@ -109,7 +116,7 @@ func bootOrRun(run func() int, c *config) (int, error) {
 func Guest() bool { return os.Getenv(envGuest) != "" }
 
 // Binary returns the path of a program that the [Build] option built, by the
-// last element of its package path.
+// last element of its package path, or of a file that [Prepare] put there.
 func Binary(name string) (string, error) {
 	dir := os.Getenv(envBin)
 	if dir == "" {
