@@ -109,12 +109,14 @@ func (s *machine) boot() {
 		return err == nil && strings.HasPrefix(string(comm), "systemd")
 	})
 	state := ""
-	lab.Eventually(s.t, 2*limit, "systemd of "+s.Name+" to have booted", func() bool {
-		time.Sleep(200 * time.Millisecond)
+	for start := time.Now(); state != "running" && state != "degraded"; time.Sleep(200 * time.Millisecond) {
+		if time.Since(start) > 2*limit {
+			jobs, err := s.try("systemctl --no-pager list-jobs")
+			s.t.Fatalf("systemd of %s has not booted, it is %q; its jobs:\n%s%v", s.Name, state, jobs, err)
+		}
 		out, _ := s.try("systemctl is-system-running")
 		state = strings.TrimSpace(out)
-		return state == "running" || state == "degraded"
-	})
+	}
 	if state == "degraded" {
 		s.t.Logf("%s: %s", s.Name, s.do("systemctl --no-pager --no-legend --plain list-units --failed"))
 	}

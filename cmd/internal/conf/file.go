@@ -85,10 +85,12 @@ func ReadRoots(path string) ([]byte, error) {
 	return src, err
 }
 
+// LoadCarpd reads a configuration with the zero Reader.
+func LoadCarpd(path string) (*Carpd, error) { return Reader{}.LoadCarpd(path) }
+
 // LoadCarpd reads carpd.conf and the key files that it names, under the rules
 // of LoadSasyncd.
-func LoadCarpd(path string) (*Carpd, error) {
-	r := Reader{}
+func (r Reader) LoadCarpd(path string) (*Carpd, error) {
 	src, mode, err := r.readFile(path)
 	if err != nil {
 		return nil, err

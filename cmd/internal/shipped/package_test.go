@@ -102,8 +102,8 @@ func TestMaintainerScripts(t *testing.T) {
 		want                       string
 	}{
 		{"first installation starts nothing", "postinst", "configure ", "", "",
-			"systemd-sysusers sasyncd.conf; chown sasyncd:sasyncd /etc/sasyncd.conf; chown carpd:carpd /etc/carpd.conf; systemctl daemon-reload; " +
-				"systemctl restart systemd-modules-load.service systemd-sysctl.service"},
+			"systemd-sysusers sasyncd.conf; chown carpd:carpd /etc/carpd.conf; systemctl daemon-reload; " +
+				"deb-systemd-invoke restart systemd-modules-load.service systemd-sysctl.service"},
 		{"upgrade of a gateway", "postinst", "configure 0.8", "sasyncd carpd", "",
 			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; deb-systemd-invoke restart sasyncd.service; sasyncctl check; " +
 				"carpctl freeze 15; deb-systemd-invoke restart carpd.service"},
