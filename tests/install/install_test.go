@@ -108,7 +108,7 @@ func TestPackage(t *testing.T) {
 
 	// carpd dies on the master: its unit sets the fence, before it is started again.
 	from = time.Now()
-	m1.do("systemctl kill -s KILL carpd")
+	m1.do("kill -KILL $(systemctl show -P MainPID carpd)")
 	m2.WaitRole("MASTER")
 	lab.Eventually(t, limit, "carpd to be back", func() bool {
 		out, _ := m1.try("systemctl show -P NRestarts carpd; systemctl is-active carpd")

@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"syscall"
 )
 
@@ -160,7 +162,11 @@ func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (probl
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, 0, Errors{{Pos{File: path}, "it does not exist", "write it or name another file"}}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, 0, Errors{{Pos{File: path}, "it may not be read", "give it to root or to the user that runs the daemon"}}
+		remedy := "give it to root or to the user that runs the daemon"
+		if r.Open == nil { // nobody else opens root's
+			remedy = remedyOwner(path)
+		}
+		return nil, 0, Errors{{Pos{File: path}, "it may not be read", remedy}}
 	case err != nil:
 		return nil, 0, fmt.Errorf("open configuration: %w", err)
 	}
@@ -184,6 +190,15 @@ func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (probl
 		return nil, 0, Errors{{Pos{File: path}, "the file is larger than 1 MiB", "name a configuration file"}}
 	}
 	return src, st.Mode(), nil
+}
+
+// remedyOwner is for a file that the running user may not read, be it root's.
+func remedyOwner(path string) string {
+	name := strconv.Itoa(os.Geteuid())
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return fmt.Sprintf("give it to the user that runs the daemon: chown %s %s", name, path)
 }
 
 // fileProblem says what is wrong with a file as far as that can be said without
