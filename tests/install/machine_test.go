@@ -130,7 +130,7 @@ func (s *machine) boot() {
 
 // try runs a shell command inside, and returns its standard output.
 func (s *machine) try(cmd string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*limit)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, "nsenter", "-t", strconv.Itoa(s.init), "-m", "-p", "-u", "-i", "-C", "env", "-i", "HOME=/root",
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", cmd)
@@ -195,7 +195,7 @@ func (s *machine) write(name, content string) {
 	s.t.Helper()
 	from := s.WriteFile("to-"+filepath.Base(name), content)
 	s.outside("install -m 600 %s %s/run/incoming", from, s.Dir())
-	s.do("cat /run/incoming >" + name + "; rm /run/incoming")
+	s.do("umask 077; cat /run/incoming >" + name + "; rm /run/incoming")
 }
 
 // waitCheck waits until sasyncctl check, as a user calls it, says 0.

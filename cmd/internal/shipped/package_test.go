@@ -112,7 +112,7 @@ func TestMaintainerScripts(t *testing.T) {
 			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; carpctl freeze 15"},
 		{"before an upgrade", "prerm", "upgrade 0.9", "sasyncd carpd", "", ""},
 		{"removal", "prerm", "remove", "sasyncd carpd", "",
-			"deb-systemd-invoke stop sasyncd.service; deb-systemd-invoke stop carpd.service"},
+			"deb-systemd-invoke stop sasyncd.service sasyncd-privileged.socket; deb-systemd-invoke stop carpd.service"},
 		{"after an upgrade", "postrm", "upgrade 0.9", "", "", "systemctl daemon-reload"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
