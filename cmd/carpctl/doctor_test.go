@@ -15,14 +15,14 @@ func healthy() examination {
 			Name: "one", Interface: "eth0", State: api.StateBackup,
 			Routers: []api.RouterState{{Family: "ipv4", State: api.StateBackup, DownMS: 900, Received: 100, HeardMS: 100, Peer: netip.MustParseAddr("192.0.2.1")}},
 		}}}},
-		clock:  &api.Clock{},
+		clock: &api.Clock{},
 		sysctl: func(name string) string {
 			if name == "all/forwarding" {
 				return "1"
 			}
 			return "0"
 		},
-		raw:    map[string]bool{"eth0": true},
+		raw: map[string]bool{"eth0": true},
 	}
 }
 
