@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	harness.Main(m, harness.Memory(2<<30), harness.Prepare(packages))
+	harness.Main(m, harness.Memory(2<<30), harness.Beside(), harness.Prepare(packages))
 }
 
 // limit of what is waited for: that it happens at all.

@@ -168,14 +168,21 @@ func TestControlBadInput(t *testing.T) {
 	}
 }
 
+// TestControlTooManyClients: who is being answered keeps its place.
 func TestControlTooManyClients(t *testing.T) {
-	path, _ := serve(t, map[string]Verb{"show": {Handle: func(_ context.Context, call *Call) error { return call.Send("x") }}})
+	began := make(chan struct{}, maxClients)
+	path, _ := serve(t, map[string]Verb{"wait": {Handle: func(ctx context.Context, _ *Call) error {
+		began <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}}})
 	for range maxClients {
-		if err := dial(t, path).Get(t.Context(), "show", nil, new(string)); err != nil {
-			t.Fatal(err)
-		}
+		go dial(t, path).Get(t.Context(), "wait", nil, new(string))
 	}
-	err := dial(t, path).Get(t.Context(), "show", nil, new(string))
+	for range maxClients {
+		<-began
+	}
+	err := dial(t, path).Get(t.Context(), "wait", nil, new(string))
 	if !errors.Is(err, ErrUnreachable) {
 		t.Errorf("one client too many: %v", err)
 	}
