@@ -11,6 +11,13 @@ import (
 	"sasyncd/tests/scenario"
 )
 
+// Budgets of the longest gap, three times those of the demo and of the drills: this
+// shares the host with whatever else runs, and one processor with two systemds.
+const (
+	budgetTakeover = 3 * scenario.BudgetPowerCut
+	budgetHandOver = 3 * scenario.BudgetHandOver
+)
+
 // installed returns a pair of machines with a package, as docs/operations.md says
 // how, in which a failover would work.
 func installed(t *testing.T, deb string) (p *scenario.Pair, m1, m2 *machine) {
@@ -87,8 +94,8 @@ func TestPackage(t *testing.T) {
 	m1.cut()
 	m2.WaitRole("MASTER")
 	flowing(t, m, rate)
-	if r := phase(t, m, "power cut of gw1", from); r.Gap > scenario.BudgetPowerCut {
-		t.Errorf("the takeover took %v, want at most %v", r.Gap, scenario.BudgetPowerCut)
+	if r := phase(t, m, "power cut of gw1", from); r.Gap > budgetTakeover {
+		t.Errorf("the takeover took %v, want at most %v", r.Gap, budgetTakeover)
 	}
 
 	// A reboot loses SAs and policies. All that is enabled comes up by itself.
@@ -107,8 +114,8 @@ func TestPackage(t *testing.T) {
 	t.Logf("sasyncctl failover: %s", m2.do("sasyncctl failover"))
 	m1.WaitRole("MASTER")
 	m1.waitCheck()
-	if r := phase(t, m, "hand-over to gw1", from); r.Gap > 2*scenario.BudgetHandOver {
-		t.Errorf("the hand-over took %v, want at most %v", r.Gap, 2*scenario.BudgetHandOver)
+	if r := phase(t, m, "hand-over to gw1", from); r.Gap > budgetHandOver {
+		t.Errorf("the hand-over took %v, want at most %v", r.Gap, budgetHandOver)
 	}
 
 	// carpd dies on the master: its unit sets the fence, before it is started again.
@@ -119,17 +126,14 @@ func TestPackage(t *testing.T) {
 		out, _ := m1.try("systemctl show -P NRestarts carpd; systemctl is-active carpd")
 		return out == "1\nactive\n"
 	})
-	if post := m1.do("systemctl show -P ExecStopPost carpd"); !strings.Contains(post, "carpd cleanup ") || !strings.Contains(post, "code=exited ; status=0 ") {
-		t.Errorf("what follows carpd's end: %s", post)
-	}
 	for _, fam := range []string{"-4", "-6"} {
 		if rules := m1.do("ip " + fam + " rule"); !strings.Contains(rules, lab.VIPOut.String()) && !strings.Contains(rules, lab.VIPOut6.String()) {
 			t.Errorf("gw1 has no fence:\n%s", rules)
 		}
 	}
 	m2.waitCheck()
-	if r := phase(t, m, "carpd of gw1 killed", from); r.Gap > scenario.BudgetPowerCut {
-		t.Errorf("the takeover took %v, want at most %v", r.Gap, scenario.BudgetPowerCut)
+	if r := phase(t, m, "carpd of gw1 killed", from); r.Gap > budgetTakeover {
+		t.Errorf("the takeover took %v, want at most %v", r.Gap, budgetTakeover)
 	}
 
 	// A stop of sasyncd ends both of its processes; that of carpd leaves the fence.
@@ -142,6 +146,22 @@ func TestPackage(t *testing.T) {
 		t.Errorf("a gateway without carpd has no fence:\n%s", rules)
 	}
 	flowing(t, m, rate)
+
+	// When nothing else can set the fence, ExecStopPost does.
+	m1.do("mkdir -p /run/systemd/system/carpd.service.d && printf '[Service]\\nRestart=no\\n' >/run/systemd/system/carpd.service.d/once.conf && systemctl daemon-reload")
+	m1.do("systemctl start carpd && kill -STOP $(systemctl show -P MainPID carpd) && ip rule flush protocol 112")
+	if rules := m1.do("ip rule"); strings.Contains(rules, lab.VIPOut.String()) {
+		t.Errorf("the fence is still there:\n%s", rules)
+	}
+	m1.do("kill -KILL $(systemctl show -P MainPID carpd)")
+	lab.Eventually(t, limit, "the fence to be set when carpd was killed", func() bool {
+		rules, _ := m1.try("ip rule")
+		return strings.Contains(rules, lab.VIPOut.String())
+	})
+	lab.Eventually(t, limit, "the unit to have ended", func() bool {
+		out, _ := m1.try("systemctl is-failed carpd; systemctl show -P ExecStopPost carpd")
+		return strings.HasPrefix(out, "failed\n") && strings.Contains(out, "carpd cleanup ;") && strings.Contains(out, "code=exited ; status=0 ")
+	})
 	m.Stop()
 	c.RequireClean()
 	requireNothingRefused(t, p)
@@ -151,7 +171,8 @@ func TestPackage(t *testing.T) {
 	if rules := m2.do("ip rule"); !strings.Contains(rules, lab.VIPOut.String()) {
 		t.Errorf("a gateway whose package was removed has no fence:\n%s", rules)
 	}
-	if left := m2.do("systemctl list-units --no-legend --plain 'sasyncd*' 'carpd*'; pgrep -l 'sasyncd|carpd' || true"); strings.Contains(left, "sasyncd") || strings.Contains(left, "carpd.service") {
+	// carpd-fence is a state, which stays.
+	if left := m2.do("systemctl list-units --no-legend --plain 'sasyncd*' carpd.service; pgrep -l 'sasyncd|carpd' || true"); left != "" {
 		t.Errorf("removal leaves\n%s", left)
 	}
 }
@@ -188,8 +209,8 @@ func TestUpgrade(t *testing.T) {
 	m1.waitCheck()
 	m2.waitCheck()
 	r := phase(t, m, "upgrade of the master", from)
-	if r.Gap > 2*scenario.BudgetHandOver {
-		t.Errorf("the upgrade of the master took %v, want a hand-over of at most %v", r.Gap, 2*scenario.BudgetHandOver)
+	if r.Gap > budgetHandOver {
+		t.Errorf("the upgrade of the master took %v, want a hand-over of at most %v", r.Gap, budgetHandOver)
 	}
 	m.Stop()
 	c.RequireClean()

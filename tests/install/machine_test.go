@@ -27,6 +27,7 @@ type machine struct {
 	t      *testing.T
 	daemon *lab.Daemon
 	init   int // systemd, as the test sees it
+	boots  int
 }
 
 // masked are units that a machine has no hardware for, or nobody to log in.
@@ -46,7 +47,8 @@ func newMachine(t *testing.T, m *scenario.Member) *machine {
 	m.Sysctl("net/ipv4/ip_forward=0", "net/ipv6/conf/all/forwarding=0")
 	m.IP("route replace 10.2.0.0/24 via 192.0.2.100", "route replace fd00:2::/64 via 2001:db8::100 dev wan0")
 	s.outside(`set -e
-		mkdir -p %[1]s/disk %[1]s/root %[1]s/run
+		mkdir -p %[1]s/disk %[1]s/root %[1]s/run %[1]s/cgroup
+		mount -t cgroup2 cgroup %[1]s/cgroup
 		mount -t tmpfs -o mode=755 disk %[1]s/disk
 		mkdir %[1]s/disk/upper %[1]s/disk/work
 		mount -t overlay -o lowerdir=/,upperdir=%[1]s/disk/upper,workdir=%[1]s/disk/work root %[1]s/root
@@ -57,7 +59,7 @@ func newMachine(t *testing.T, m *scenario.Member) *machine {
 		tr -d - </proc/sys/kernel/random/uuid >etc/machine-id # with none, all units of all packages would be enabled
 		ln -s /lib/systemd/system/multi-user.target etc/systemd/system/default.target
 		for unit in %[3]s; do ln -s /dev/null etc/systemd/system/$unit; done`, dir, m.Name, strings.Join(masked, " "))
-	t.Cleanup(func() { s.outside("umount -l %[1]s/run %[1]s/root %[1]s/disk || true", dir) })
+	t.Cleanup(func() { s.outside("umount -l %[1]s/run %[1]s/root %[1]s/disk %[1]s/cgroup || true", dir) })
 	for from, to := range map[string]string{m.Socket(): "run/sasyncd/control.sock", dir + "/carpd.sock": "run/carpd/control.sock"} {
 		if err := os.Symlink(filepath.Join(dir, to), from); err != nil {
 			t.Fatal(err)
@@ -97,7 +99,10 @@ func (s *machine) boot() {
 		s.Dir(), s.Name, filepath.Dir(prepared(s.t, packageNew)))
 	// The new /run is to be seen from outside too.
 	s.outside("umount -l %[1]s/run 2>/dev/null; mount -t tmpfs -o mode=755 run %[1]s/run", s.Dir())
-	s.daemon = s.Exec("systemd", exec.Command("unshare", "-m", "-p", "-u", "-i", "-C", "-f", "--kill-child", "sh", "-c", script))
+	// Two that take the same control group for the root would fight about it.
+	s.boots++
+	s.daemon = s.Exec("systemd", exec.Command("sh", "-c", `mkdir "$1" && echo $$ >"$1/cgroup.procs" && exec unshare -m -p -u -i -C -f --kill-child sh -c "$2"`,
+		"sh", fmt.Sprintf("%s/cgroup/%s.%d", s.Dir(), s.Name, s.boots), script))
 	s.daemon.MayExit()
 	lab.Eventually(s.t, limit, "systemd of "+s.Name+" to start", func() bool {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.daemon.PID()))
