@@ -24,12 +24,13 @@ func installed(t *testing.T, deb string) (p *scenario.Pair, m1, m2 *machine) {
 	t.Helper()
 	p = scenario.NewPair(t)
 	var ms []*machine
+	var took time.Duration // but for the boots
 	for i, m := range p.Members {
 		s := newMachine(t, m)
 		ms = append(ms, s)
-		start := time.Now()
+		began := time.Now()
 		out := s.do("dpkg -i /mnt/packages/" + deb)
-		t.Logf("%s: dpkg took %.1f s\n%s", s.Name, time.Since(start).Seconds(), out)
+		t.Logf("%s: dpkg took %.1f s\n%s", s.Name, time.Since(began).Seconds(), out)
 		// Installation starts and enables nothing.
 		for _, u := range []string{"sasyncd.service", "carpd.service", "carpd-fence.service", "sasyncd-privileged.socket"} {
 			out, _ := s.try("systemctl is-enabled " + u + "; systemctl is-active " + u)
@@ -48,7 +49,9 @@ func installed(t *testing.T, deb string) (p *scenario.Pair, m1, m2 *machine) {
 		} else {
 			s.do("carpd -n -v && sasyncd -n -v") // as root, like all of this
 		}
+		took += time.Since(began)
 	}
+	began := time.Now()
 	for _, s := range ms {
 		s.do("systemctl enable --now carpd sasyncd")
 	}
@@ -57,6 +60,7 @@ func installed(t *testing.T, deb string) (p *scenario.Pair, m1, m2 *machine) {
 	m2.WaitInSync()
 	m1.waitCheck()
 	m2.waitCheck()
+	t.Logf("from the packages to a pair that would fail over: %.1f s", (took + time.Since(began)).Seconds())
 	return p, m1, m2
 }
 
@@ -187,7 +191,7 @@ func TestUpgrade(t *testing.T) {
 	p, m1, m2 := installed(t, packageOld)
 	m, c := traffic(t, p)
 	flowing(t, m, rate)
-	upgrade := func(s *machine, want string) {
+	upgrade := func(s *machine) {
 		t.Helper()
 		// Asked about a file in /etc, users keep theirs, which is the default.
 		out := s.do("dpkg --force-confold -i /mnt/packages/" + packageNew)
@@ -197,15 +201,30 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	from := time.Now()
-	upgrade(m2, "BACKUP")
+	upgrade(m2)
 	m1.waitCheck()
 	m2.waitCheck()
 	if r := phase(t, m, "upgrade of the standby", from); r.Lost != 0 {
 		t.Errorf("the upgrade of the standby cost %d packets", r.Lost)
 	}
 
+	// Two releases hand over to each other, either way.
+	for _, h := range []struct {
+		what     string
+		from, to *machine
+	}{{"hand-over to the new release", m1, m2}, {"hand-over to the old release", m2, m1}} {
+		from = time.Now()
+		t.Logf("%s: %s", h.what, h.from.do("sasyncctl failover"))
+		h.to.WaitRole("MASTER")
+		h.to.waitCheck()
+		h.from.waitCheck()
+		if r := phase(t, m, h.what, from); r.Gap > budgetHandOver {
+			t.Errorf("the %s took %v, want at most %v", h.what, r.Gap, budgetHandOver)
+		}
+	}
+
 	from = time.Now()
-	upgrade(m1, "MASTER")
+	upgrade(m1)
 	m1.waitCheck()
 	m2.waitCheck()
 	r := phase(t, m, "upgrade of the master", from)
