@@ -154,6 +154,13 @@ func (c *cell) allowed() time.Duration {
 	switch c.moment.name {
 	case takeover: // that of the hand-over is part of it
 		b += gapHandOver
+		if c.fault.dies {
+			b += gapUnsure
+		}
+	case snapshot: // the other is not complete
+		if c.fault.dies {
+			b += gapUnsure + gapAlone
+		}
 	case twice:
 		b += c.fault.budget
 	}

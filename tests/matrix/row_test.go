@@ -114,7 +114,6 @@ func newRow(t *testing.T, f fault) *row {
 	g := &guard{T: t}
 	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd}
 	r.Pair = scenario.NewPair(g)
-	r.AloneAfter = 3 * time.Second
 	r.StartHold = 500 * time.Millisecond
 	r.tunnels = r.Tunnels
 	for i, m := range r.Members {
@@ -126,7 +125,13 @@ func newRow(t *testing.T, f fault) *row {
 	if f.prepare != nil {
 		f.prepare(r)
 	}
-	r.Start()
+	// gw1 has the tunnels, so it is to be the first master, however slow it is.
+	r.AloneAfter = time.Second
+	r.Members[0].StartDaemons()
+	r.Members[0].WaitRole("MASTER")
+	r.AloneAfter = gapAlone
+	r.Members[1].StartDaemons()
+	r.WaitFit(r.Members[0])
 	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner()})
 	return r
 }
