@@ -390,6 +390,32 @@ func TestSnapshotCutShortDeletesNothing(t *testing.T) {
 	})
 }
 
+// TestNoPeerIsReadyDuringASnapshot: what the master's election knows must hold
+// should sasyncd die the next moment. It would hand over to a standby that
+// cannot take over yet, and nobody would be master.
+func TestNoPeerIsReadyDuringASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 200)
+		defer w.stop()
+		time.Sleep(5 * time.Second)
+		if !w.ready(0).PeerReady {
+			t.Fatal("a standby that follows is not ready")
+		}
+		if _, err := w.nodes[1].engine.Resync(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		// The master has the request, the standby no answer yet.
+		time.Sleep(300 * time.Microsecond)
+		if w.ready(0).PeerReady {
+			t.Error("a standby is called ready to which a snapshot is being sent")
+		}
+		time.Sleep(5 * time.Second)
+		if !w.ready(0).PeerReady {
+			t.Error("a standby that has the whole snapshot is not ready")
+		}
+	})
+}
+
 // TestOlderNeverOverrides: a master of an older term that comes back is not
 // followed.
 func TestOlderNeverOverrides(t *testing.T) {

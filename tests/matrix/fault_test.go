@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,21 +133,32 @@ func withHook(r *row) {
 	r.Control = `exec "DIR/hook"`
 }
 
-// killHook has the election hand over and kills the hook while it is being told.
+// killHook has the election hand over, unless it does already, and kills the
+// hook while it is being told.
 func killHook(c *cell) {
-	pid := filepath.Join(c.other.Dir(), "hook.pid")
-	_ = os.Remove(pid)
-	c.target.Resign()
-	var b []byte
-	lab.Eventually(c.t, limit, "the hook to run", func() bool {
-		b, _ = os.ReadFile(pid)
-		return strings.HasSuffix(string(b), "\n")
-	})
-	var n int
-	if _, err := fmt.Sscan(string(b), &n); err != nil {
-		c.t.Fatalf("read the hook's process id: %v", err)
+	for _, s := range c.sides {
+		_ = os.Remove(filepath.Join(s.Dir(), "hook.pid"))
 	}
-	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+	if c.moment.name != takeover {
+		var in []*side
+		lab.Eventually(c.t, limit, "a master to resign", func() bool {
+			time.Sleep(20 * time.Millisecond)
+			in, _ = c.masters()
+			return len(in) == 1
+		})
+		in[0].Resign()
+	}
+	var pid int
+	lab.Eventually(c.t, limit, "a hook to run", func() bool {
+		for _, s := range c.sides {
+			b, _ := os.ReadFile(filepath.Join(s.Dir(), "hook.pid"))
+			if n, _ := fmt.Sscanf(string(b), "%d\n", &pid); n == 1 && strings.HasSuffix(string(b), "\n") {
+				return true
+			}
+		}
+		return false
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		c.t.Fatalf("kill the hook: %v", err)
 	}
 }
