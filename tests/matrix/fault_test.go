@@ -56,6 +56,8 @@ const (
 	gapUnsure = 3 * time.Second
 	// gapAlone is how long one that is not complete waits then.
 	gapAlone = 3 * time.Second
+	// gapSnapshot is what the rest of a snapshot may take.
+	gapSnapshot = 2 * time.Second
 )
 
 func nothing(*cell) {}
@@ -101,7 +103,7 @@ func faults() []fault {
 		{name: "empty node returns", inject: func(c *cell) { c.target.off(); c.target.Forget() },
 			heal: func(c *cell) { successor(c); c.local(c.index(c.target)); c.target.on() }, hold: 2 * second, budget: gapFailover, dies: true, edits: true,
 			na: map[string]string{twice: "a machine does not boot within an interval; while hosts still send it what is to be encrypted and it has no policies yet, nothing can encrypt that"}},
-		{name: "both daemons restarted", inject: func(c *cell) { c.target.Carpd.Kill(); c.target.stopSasyncd() },
+		{name: "both daemons restarted", inject: func(c *cell) { c.bothDie() },
 			heal: func(c *cell) { c.target.StartCarpd(); c.target.startSasyncd() }, hold: 100 * time.Millisecond, budget: gapFailover},
 		{name: "sasyncd restarted on both nodes", inject: func(c *cell) { c.target.stopSasyncd(); c.other.stopSasyncd() },
 			heal: func(c *cell) { c.target.startSasyncd(); c.other.startSasyncd() }, hold: second},
@@ -203,10 +205,18 @@ func fillDisk(c *cell) {
 		}
 		f.Close()
 	}
-	c.target.Carpd.Kill()
-	c.target.stopSasyncd()
+	c.bothDie()
 	c.target.StartCarpd()
 	c.target.startSasyncd()
+}
+
+// bothDie kills both daemons, and does what carpd's unit does then.
+func (c *cell) bothDie() {
+	c.target.Carpd.Kill()
+	c.target.stopSasyncd()
+	if out, err := ctl(c.t.T, c.target.Node, "carpd", "-f "+filepath.Join(c.target.Dir(), "carpd.conf")+" cleanup"); err != nil {
+		c.t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func emptyDisk(c *cell) {

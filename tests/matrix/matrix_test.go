@@ -158,8 +158,11 @@ func (c *cell) allowed() time.Duration {
 			b += gapUnsure
 		}
 	case snapshot: // the other is not complete
-		if c.fault.dies {
+		switch {
+		case c.fault.dies:
 			b += gapUnsure + gapAlone
+		case c.fault.budget > 0:
+			b += gapSnapshot
 		}
 	case twice:
 		b += c.fault.budget
