@@ -13,7 +13,10 @@ import (
 // VIPs fits; more than that is not one of ours.
 const maxLine = 4 << 20
 
-var errLine = errors.New("line is too long")
+var (
+	errLine      = errors.New("line is too long")
+	errNoRequest = errors.New("line is not a JSON object of ours")
+)
 
 // lines reads one JSON object per line.
 type lines struct {
@@ -44,7 +47,7 @@ func (l *lines) next(v any) error {
 		}
 	}
 	if err := json.Unmarshal(bytes.TrimSpace(l.buf), v); err != nil {
-		return fmt.Errorf("decode line: %w", err)
+		return fmt.Errorf("decode line: %w: %w", errNoRequest, err)
 	}
 	return nil
 }

@@ -16,8 +16,9 @@ import (
 const (
 	maxRequest  = 64 << 10 // bytes of one request
 	maxPeers    = 64
-	peerQueue   = 256             // messages that wait for a slow reader
-	peerTimeout = 2 * time.Second // for one write
+	acceptPause = 100 * time.Millisecond // when descriptors are short
+	peerQueue   = 256                    // messages that wait for a slow reader
+	peerTimeout = 2 * time.Second        // for one write
 )
 
 // Peer is a connected client. ID is unique for the life of the server and never
@@ -36,11 +37,14 @@ type Handler interface {
 	Gone(p Peer)
 }
 
-// Server accepts clients on a unix socket.
+// Server accepts clients on a unix socket. When all places are taken a new
+// client gets that of one that never asked for anything, or, if it is trusted,
+// that of one that is not (see makePlace): nobody can keep the daemons away by connecting.
 type Server struct {
 	handler Handler
 	trusted []uint32
 	log     *slog.Logger
+	refused refusals
 
 	mu    sync.Mutex
 	peers map[uint64]*peerConn
@@ -53,6 +57,8 @@ type peerConn struct {
 	out  chan []byte
 	seq  uint64
 	once sync.Once
+	// asked is set by the first request; the server's lock guards it.
+	asked bool
 }
 
 // NewServer makes a server. Trusted lists the user ids that may change things;
@@ -69,7 +75,18 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	defer wg.Wait()
 	for {
 		conn, err := l.AcceptUnix()
-		if err != nil {
+		switch {
+		case err == nil:
+		case ctx.Err() == nil && !errors.Is(err, net.ErrClosed):
+			// Descriptors or memory are short, which passes: the election does not
+			// end for it.
+			s.refused.unaccepted.Add(1)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+			continue
+		default:
 			s.closeAll()
 			if ctx.Err() != nil {
 				return nil
@@ -78,7 +95,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		}
 		p, err := s.admit(conn)
 		if err != nil {
-			s.log.Warn("control connection refused", "err", err)
+			s.log.Debug("control connection refused", "err", err) // counted; whoever floods shall not fill the log
 			conn.Close()
 			continue
 		}
@@ -92,19 +109,57 @@ func (s *Server) admit(conn *net.UnixConn) (*peerConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	trusted := uid == 0 || slices.Contains(s.trusted, uid)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.peers) >= maxPeers {
-		return nil, errors.New("too many connections")
+		s.refused.busy.Add(1)
+		if !s.makePlace(trusted) {
+			return nil, errors.New("too many connections")
+		}
 	}
 	s.next++
 	p := &peerConn{
-		peer: Peer{ID: s.next, UID: uid, PID: pid, Trusted: uid == 0 || slices.Contains(s.trusted, uid)},
+		peer: Peer{ID: s.next, UID: uid, PID: pid, Trusted: trusted},
 		conn: conn,
 		out:  make(chan []byte, peerQueue),
 	}
 	s.peers[p.peer.ID] = p
 	return p, nil
+}
+
+// makePlace cuts off the oldest client that has not asked for anything, else the
+// oldest that is not trusted in favour of one that is. One that is trusted never
+// gives way to one that is not. The caller holds the lock.
+func (s *Server) makePlace(trusted bool) bool {
+	var silent, stranger *peerConn
+	for _, p := range s.peers {
+		if p.peer.Trusted && !trusted {
+			continue
+		}
+		if !p.asked && (silent == nil || p.peer.ID < silent.peer.ID) {
+			silent = p
+		}
+		if !p.peer.Trusted && (stranger == nil || p.peer.ID < stranger.peer.ID) {
+			stranger = p
+		}
+	}
+	victim := silent
+	if victim == nil && trusted {
+		victim = stranger
+	}
+	if victim == nil {
+		return false
+	}
+	s.cut(victim)
+	return true
+}
+
+// cut ends a client. The caller holds the lock.
+func (s *Server) cut(p *peerConn) {
+	delete(s.peers, p.peer.ID)
+	p.end()
+	p.conn.Close()
 }
 
 func credentials(conn *net.UnixConn) (uid uint32, pid int32, err error) {
@@ -132,9 +187,16 @@ func (s *Server) read(p *peerConn) {
 	for {
 		var r Request
 		if err := in.next(&r); err != nil {
+			if errors.Is(err, errLine) || errors.Is(err, errNoRequest) {
+				s.refused.malformed.Add(1)
+			}
 			return
 		}
+		s.mu.Lock()
+		p.asked = true
+		s.mu.Unlock()
 		if !p.peer.Trusted && !readOnly(r.Verb) {
+			s.refused.denied.Add(1)
 			s.Send(p.peer.ID, Message{ID: r.ID, Error: "permission denied: " + r.Verb + " is for root and the daemons' users"})
 			continue
 		}
@@ -176,10 +238,9 @@ func (s *Server) Send(to uint64, m Message) {
 	select {
 	case p.out <- b:
 	default:
+		s.refused.slow.Add(1)
 		s.log.Warn("client does not read, cut off", "uid", p.peer.UID, "pid", p.peer.PID)
-		delete(s.peers, to)
-		p.end()
-		p.conn.Close()
+		s.cut(p)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"sasyncd/carp/api"
+	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/daemon/daemontest"
 )
 
@@ -34,5 +35,8 @@ func pictured() []api.GroupState {
 }
 
 func TestMetrics(t *testing.T) {
-	daemontest.Metrics(t, registry(func(context.Context) ([]api.GroupState, error) { return pictured(), nil }, 5), *update)
+	reg := registry(func(context.Context) ([]api.GroupState, error) { return pictured(), nil }, 5)
+	reg.MustRegister(daemon.NewRefusalCounts("carpd", map[string]func(func(string, uint64)){
+		"control": api.NewServer(nil, nil, nil).Refused, "metrics": new(daemon.Refusals).Each}))
+	daemontest.Metrics(t, reg, *update)
 }

@@ -38,15 +38,18 @@ func newBoard() *board {
 }
 
 // web returns the listener for metrics, health and the status page.
-func web(addr netip.AddrPort, eng *engine.Engine, b *board, pulse *daemon.Pulse, starts uint64, log *slog.Logger) []daemon.Task {
-	b.status = eng.Status
+func web(addr netip.AddrPort, eng *engine.Engine, server *api.Server, b *board, pulse *daemon.Pulse, starts uint64, log *slog.Logger) []daemon.Task {
+	b.status = daemon.Recent(eng.Status)
 	alive := func() error {
 		if !pulse.Alive(stuckAfter) {
 			return errStuck
 		}
 		return nil
 	}
-	w := daemon.NewWeb(addr, log, registry(eng.Status, starts), alive, b.ready)
+	reg := registry(b.status, starts)
+	w := daemon.NewWeb(addr, log, reg, alive, b.ready)
+	reg.MustRegister(daemon.NewRefusalCounts("carpd", map[string]func(func(string, uint64)){
+		"control": server.Refused, "metrics": w.Refused.Each}))
 	w.Handle("/{$}", page.HTML())
 	w.Handle("/status.json", page.JSON(b.page))
 	return []daemon.Task{w, daemon.NewTask("status page", b.run)}

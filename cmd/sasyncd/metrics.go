@@ -21,6 +21,8 @@ type sources struct {
 	peers   func() []peer.Status
 	refused *channel.Counters
 	errors  func() ([]kernel.ErrorCount, error)
+	closed  func(func(reason string, n uint64))
+	members func() (refused uint64)
 }
 
 // registry holds everything that the metrics listener shows.
@@ -38,6 +40,8 @@ func registerOwn(reg prometheus.Registerer, s sources) {
 		prometheus.NewDesc("sasyncd_peer_connected", "1 while there is a session with the peer.", []string{"peer"}, nil),
 		prometheus.NewDesc("sasyncd_sync_bytes_total", "Bytes exchanged with the peer, before encryption.", []string{"peer", "direction"}, nil),
 		prometheus.NewDesc("sasyncd_connections_refused_total", "Connections to the listener that were turned away.", []string{"reason"}, nil),
+		prometheus.NewDesc("sasyncd_peer_connections_closed_total", "Connections to peers with the key that this node ended.", []string{"reason"}, nil),
+		prometheus.NewDesc("sasyncd_gossip_refused_total", "Frames of gossip that were dropped: malformed, of too many members, or more than was read.", nil, nil),
 		prometheus.NewDesc("sasyncd_xfrm_errors_total", "Packets that the kernel's IPsec dropped, by its own names.", []string{"error"}, nil),
 	})
 }
@@ -45,12 +49,12 @@ func registerOwn(reg prometheus.Registerer, s sources) {
 // outside collects what the engine does not know.
 type outside struct {
 	sources
-	connected, bytes, refusals, xfrm *prometheus.Desc
+	connected, bytes, refusals, closings, gossip, xfrm *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (o *outside) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{o.connected, o.bytes, o.refusals, o.xfrm} {
+	for _, d := range []*prometheus.Desc{o.connected, o.bytes, o.refusals, o.closings, o.gossip, o.xfrm} {
 		ch <- d
 	}
 }
@@ -70,6 +74,8 @@ func (o *outside) Collect(ch chan<- prometheus.Metric) {
 		count(o.bytes, p.Out, p.Name, "out")
 	}
 	o.sources.refused.Refused(func(reason string, n uint64) { count(o.refusals, n, reason) })
+	o.closed(func(reason string, n uint64) { count(o.closings, n, reason) })
+	count(o.gossip, o.members())
 	list, err := o.errors()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		ch <- prometheus.NewInvalidMetric(o.xfrm, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/daemon/daemontest"
 	"sasyncd/kernel"
 	"sasyncd/sync/channel"
@@ -52,13 +53,20 @@ func picture() sources {
 			return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session), In: 1000, Out: 2000}, {Name: "10.9.0.3"}}
 		},
 		refused: new(channel.Counters),
+		closed:  func(f func(string, uint64)) { f("malformed", 2); f("protocol", 3) },
+		members: func() uint64 { return 4 },
 		errors: func() ([]kernel.ErrorCount, error) {
 			return []kernel.ErrorCount{{Name: "XfrmInNoStates", Count: 1}, {Name: "XfrmInStateSeqError", Count: 0}}, nil
 		},
 	}
 }
 
-func TestMetrics(t *testing.T) { daemontest.Metrics(t, registry(picture(), 5), *update) }
+func TestMetrics(t *testing.T) {
+	reg := registry(picture(), 5)
+	reg.MustRegister(daemon.NewRefusalCounts("sasyncd", map[string]func(func(string, uint64)){
+		"control": new(daemon.Refusals).Each, "metrics": new(daemon.Refusals).Each}))
+	daemontest.Metrics(t, reg, *update)
+}
 
 // TestMetricsWithoutKernelStatistics: a kernel that does not count errors costs
 // only these.

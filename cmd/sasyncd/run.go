@@ -94,7 +94,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
-	ike, err := keyingOf(c, h.privileged(c, log), log)
+	file := &static{reader: h.reader, state: c.StateDir, node: hello.Node, log: log}
+	ike, err := keyingOf(c, h.privileged(c, log), file, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,21 +110,30 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	}
 
 	neighbours := func() []peer.Status { return others(mgr.Status(), ownAddrs()) }
-	reg := registry(sources{eng.Status, neighbours, mgr.Counters(), kernel.ErrorCounts}, state.Start())
+	status := daemon.Recent(eng.Status) // for whoever reads pages
+	reg := registry(sources{status, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
-	reload := func(context.Context) error { return reloadFrom(h.reader, f.Config, c, mgr) }
+	reload := func(context.Context) error {
+		err := reloadFrom(h.reader, f.Config, c, mgr)
+		if err == nil {
+			file.reload(ike)
+		}
+		return err
+	}
 	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}
+	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
 		daemon.NewTask("encapsulation port", watched.hold(port, log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
-		daemon.NewControlServer(c.Socket, log, ctl.verbs()),
+		asked,
 	}
 	tasks = append(tasks, ike.tasks()...)
+	tasks = append(tasks, file.tasks()...)
 	if h.passed {
 		tasks = append(tasks, h.task())
 	}
@@ -137,7 +147,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		fit := func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
-			s, err := eng.Status(ctx)
+			s, err := status(ctx)
 			if err != nil {
 				return err
 			}
@@ -147,11 +157,13 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 			return nil
 		}
 		board.check = func(s engine.Status) report.Verdict { return report.Check(s, ctl.known()) }
-		board.status, board.sample, board.peers, board.known = eng.Status, eng.Sample, neighbours, ss.members.Known
+		board.status, board.sample, board.peers, board.known = status, eng.Sample, neighbours, ss.members.Known
 		if el, ok := el.(*carpdElector); ok {
 			board.gap = el.gap
 		}
 		web := daemon.NewWeb(c.Metrics, log, reg, alive, fit)
+		reg.MustRegister(daemon.NewRefusalCounts("sasyncd", map[string]func(func(string, uint64)){
+			"control": asked.Refused.Each, "metrics": web.Refused.Each}))
 		web.Handle("/{$}", page.HTML())
 		web.Handle("/status.json", page.JSON(board.page))
 		tasks = append(tasks, web, daemon.NewTask("status page", board.run))
@@ -334,7 +346,7 @@ func fixedDifference(a, b *conf.Sasyncd) (string, error) {
 			return nil, err
 		}
 		out := make(map[string]bool)
-		for _, l := range strings.Split(text.String(), "\n") {
+		for l := range strings.SplitSeq(text.String(), "\n") {
 			if !strings.HasPrefix(l, "peer ") && !strings.HasPrefix(l, "sharedkey ") {
 				out[l] = true
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +26,10 @@ type Claim struct {
 
 // maxClaim is what memberlist carries about a member.
 const maxClaim = memberlist.MetaMaxSize
+
+// maxMembers bounds whom gossip can make this node remember, of whatever a member
+// tells. A group is a few gateways.
+const maxMembers = 64
 
 // Member is a member as gossip knows it.
 type Member struct {
@@ -67,13 +72,14 @@ func New(cfg Config) (*Members, error) {
 	c := memberlist.DefaultLANConfig()
 	c.Name = cfg.Node.String()
 	c.Transport = m.tr
-	c.Delegate, c.Events = delegate{m}, delegate{m}
+	c.Delegate, c.Events, c.Alive = delegate{m}, delegate{m}, delegate{m}
 	c.LogOutput = logWriter{cfg.Log}
 	c.EnableCompression = false // a message of a session is not large
 	c.DisableTcpPings = true    // packets and streams go the same way
 	c.ProbeInterval, c.ProbeTimeout = time.Second, 500*time.Millisecond
 	c.GossipInterval = 500 * time.Millisecond
 	c.PushPullInterval = 15 * time.Second
+	c.TCPTimeout = joinWithin
 	c.DeadNodeReclaimTime = time.Second
 	list, err := memberlist.Create(c)
 	if err != nil {
@@ -103,20 +109,28 @@ func (m *Members) Neighbour(id wire.NodeID, up bool) {
 	}
 	select {
 	case m.join <- id:
-	default: // the next exchange of states finds it
+	default: // the joiner looks for neighbours that are not known yet
 	}
 }
 
 // Receive takes the payload of a Gossip message of a neighbour.
 func (m *Members) Receive(payload []byte) { m.tr.receive(payload) }
 
-// claimEvery is how often a changed claim is looked for.
-const claimEvery = 5 * time.Second
+const (
+	// lookEvery is how often a changed claim is looked for, and neighbours that
+	// are not members yet.
+	lookEvery = 5 * time.Second
+	// joinWithin is how long an exchange of states may take. Joins are made one
+	// after the other, so one that is not answered holds up the others.
+	joinWithin = 3 * time.Second
+)
 
 // joiner exchanges states with new neighbours, one after the other, and tells
-// when the claim has changed.
+// when the claim has changed. An exchange fails while the other side does not
+// count its end of the session yet, or when the session is too busy for
+// gossip; nobody else would repeat it.
 func (m *Members) joiner() {
-	tick := time.NewTicker(claimEvery)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	told := delegate{m}.NodeMeta(maxClaim)
 	for {
@@ -124,10 +138,11 @@ func (m *Members) joiner() {
 		case <-m.stop:
 			return
 		case id := <-m.join:
-			if _, err := m.list.Join([]string{addrOf(id).String()}); err != nil {
-				m.cfg.Log.Debug("joining by a neighbour failed", "node", id.String(), "err", err)
-			}
+			m.exchange(id)
 		case <-tick.C:
+			for _, id := range m.strangers() {
+				m.exchange(id)
+			}
 			now := delegate{m}.NodeMeta(maxClaim)
 			if bytes.Equal(now, told) {
 				continue
@@ -138,6 +153,25 @@ func (m *Members) joiner() {
 			}
 		}
 	}
+}
+
+func (m *Members) exchange(id wire.NodeID) {
+	if _, err := m.list.Join([]string{addrOf(id).String()}); err != nil {
+		m.cfg.Log.Debug("joining by a neighbour failed", "node", id.String(), "err", err)
+	}
+}
+
+// strangers are the neighbours that are not known as alive.
+func (m *Members) strangers() []wire.NodeID {
+	m.tr.mu.Lock()
+	near := make([]wire.NodeID, 0, len(m.tr.neighbours))
+	for id := range m.tr.neighbours {
+		near = append(near, id)
+	}
+	m.tr.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(near, func(id wire.NodeID) bool { return m.known[id].Alive })
 }
 
 // Known returns all members but this one, by node id.
@@ -169,6 +203,35 @@ func (m *Members) note(n *memberlist.Node, alive bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.known[x.Node] = x
+}
+
+// Refused is how many frames, and members told of, were not taken: malformed,
+// from or to whom nobody knows, too many, or faster than they were read.
+func (m *Members) Refused() uint64 { return m.tr.refused.Load() }
+
+var errMember = errors.New("not a member that there can be, or one too many")
+
+// NotifyAlive implements memberlist.AliveDelegate: it refuses members.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	b, err := hex.DecodeString(n.Name)
+	if err != nil || len(b) != len(wire.NodeID{}) {
+		d.m.tr.refused.Add(1)
+		return errMember
+	}
+	id := wire.NodeID(b)
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	if _, ok := d.m.known[id]; ok || id == d.m.cfg.Node || len(d.m.known) < maxMembers {
+		return nil
+	}
+	for gone, x := range d.m.known {
+		if !x.Alive {
+			delete(d.m.known, gone)
+			return nil
+		}
+	}
+	d.m.tr.refused.Add(1)
+	return errMember
 }
 
 // NotifyJoin, NotifyUpdate and NotifyLeave implement memberlist.EventDelegate.

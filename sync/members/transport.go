@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -46,6 +47,8 @@ type transport struct {
 	open       map[streamKey]*stream
 	last       uint64
 	closed     bool
+
+	refused atomic.Uint64 // frames and members that were not taken
 }
 
 type streamKey struct {
@@ -150,6 +153,7 @@ func (t *transport) route(to wire.NodeID, b []byte) bool {
 // receive takes a frame from a neighbour. It never blocks.
 func (t *transport) receive(b []byte) {
 	if len(b) < frameHead {
+		t.refused.Add(1)
 		return
 	}
 	kind, hops, to, from := b[0], b[1], wire.NodeID(b[2:18]), wire.NodeID(b[18:34])
@@ -162,7 +166,10 @@ func (t *transport) receive(b []byte) {
 			relayed := append([]byte(nil), b...)
 			relayed[1] = hops - 1
 			t.send(to, relayed)
+			return
 		}
+		// Also what a neighbour sent to all of its own, for one of them to relay.
+		t.refused.Add(1)
 		return
 	}
 	switch kind {
@@ -171,23 +178,29 @@ func (t *transport) receive(b []byte) {
 		select {
 		case t.packets <- p:
 		default: // as a full socket buffer would
+			t.refused.Add(1)
 		}
 	case frameOpen:
 		s := t.add(streamKey{from, number, false})
 		if s == nil {
+			t.refused.Add(1)
 			return
 		}
 		select {
 		case t.streams <- s:
 		default:
+			t.refused.Add(1)
 			t.drop(streamKey{from, number, false})
 		}
 	case frameData, frameClose:
 		// The number is the opener's; whose it is says the first data byte.
 		if len(data) < 1 {
+			t.refused.Add(1)
 			return
 		}
 		t.deliver(streamKey{from, number, data[0] == 0}, kind, data[1:])
+	default:
+		t.refused.Add(1)
 	}
 }
 
@@ -206,6 +219,7 @@ func (t *transport) deliver(k streamKey, kind uint8, data []byte) {
 	select {
 	case s.in <- append([]byte(nil), data...):
 	default: // not read: end it rather than hold back the session
+		t.refused.Add(1)
 		t.drop(k)
 	}
 }

@@ -30,6 +30,7 @@ func (o *owner) do(a action) {
 	case actRead:
 		o.lines[a.Conn].open()
 	case actShut:
+		o.mgr.closed.bye(a.Code)
 		o.lines[a.Conn].shut(&wire.Bye{Code: a.Code, Text: a.Text})
 		delete(o.lines, a.Conn)
 	case actDrop:
@@ -111,6 +112,9 @@ func (o *owner) down(why Reason) {
 	s.end()
 	o.session = nil
 	o.mu.Unlock()
+	if why.Code == wire.ByeTimeout && !o.lost {
+		o.mgr.closed.bye(why.Code)
+	}
 	if !o.told {
 		o.troubled(why)
 		return

@@ -63,6 +63,7 @@ type Manager struct {
 	cfg      Config
 	events   chan Event
 	listener *channel.Listener
+	closed   closings
 
 	mu     sync.Mutex
 	run    context.Context // nil before Run

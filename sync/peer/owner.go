@@ -48,6 +48,7 @@ type owner struct {
 	claimed  wire.NodeID // held in the manager's register
 	asking   wire.NodeID // held while the machine judges
 	held     bool
+	lost     bool // a connection that ended by itself is being judged
 	targets  *targets
 	quit     bool
 
@@ -254,6 +255,11 @@ func (o *owner) input(ctx context.Context, ev event) {
 	case inQuit:
 		o.step(ev.evClose)
 		o.quit = true
+	case evLost:
+		o.mgr.closed.lost(ev.Err)
+		o.lost = true
+		o.step(ev)
+		o.lost = false
 	default:
 		o.step(ev)
 	}

@@ -10,7 +10,7 @@ import (
 type connID uint64
 
 // event is what happens to a machine; nil is the passing of time.
-type event interface{}
+type event any
 
 type (
 	// evAddrs replaces the peer's addresses, in order of preference.
@@ -62,7 +62,7 @@ type (
 )
 
 // action is what the runner has to do.
-type action interface{}
+type action any
 
 type (
 	// actDial opens a connection, actCancel gives up doing so.
@@ -105,6 +105,15 @@ type Reason struct {
 	Code   wire.ByeCode
 	Text   string
 	Remote bool
+}
+
+// Words is String for people: of what this node itself has met, what happened
+// says more than the code that it would give.
+func (r Reason) Words() string {
+	if r.Remote || r.Text == "" {
+		return r.String()
+	}
+	return r.Text
 }
 
 // String returns the words for a log.

@@ -104,7 +104,7 @@ func (r *reader) group() (g GroupState) {
 	if g.Role = Role(e.u8("role")); g.Role > RoleMaster {
 		e.fail("role %d", g.Role)
 	}
-	g.Term, g.InSync, g.Have = e.u64("term"), e.bool("in sync"), e.pos()
+	g.Term, g.InSync, g.Have = e.term(), e.bool("in sync"), e.pos()
 	g.Reason = e.text("reason")
 	if len(e.b) > 0 { // as the first senders never wrote it
 		if g.Received = e.u64("received"); g.Received == 0 && e.err == nil {
@@ -127,7 +127,7 @@ func appendStream(b []byte, s *StreamID) (_ []byte, err error) {
 }
 
 func (r *reader) stream() StreamID {
-	return StreamID{r.name("group name"), r.u64("term"), r.id("node"), r.u64("nonce")}
+	return StreamID{r.name("group name"), r.term(), r.id("node"), r.u64("nonce")}
 }
 
 func appendPos(b []byte, p *StreamPos) (_ []byte, err error) {
@@ -226,7 +226,7 @@ func (m *Handover) appendBody(b []byte) (_ []byte, err error) {
 	return binary.BigEndian.AppendUint64(b, m.Term), nil
 }
 
-func (m *Handover) parseBody(r *reader) { m.Group, m.Term = r.name("group name"), r.u64("term") }
+func (m *Handover) parseBody(r *reader) { m.Group, m.Term = r.name("group name"), r.term() }
 
 func (m *Gossip) appendBody(b []byte) ([]byte, error) { return append(b, m.Payload...), nil }
 func (m *Gossip) parseBody(r *reader)                 { m.Payload = append([]byte(nil), r.rest()...) }

@@ -19,7 +19,8 @@
 //	u8  type
 //	body
 //
-// A frame is at most 1 MiB, header included; MaxBody gives the bound of each
+// A term is at most 2^62, or the frame does not parse. A frame is at most 1 MiB,
+// header included; MaxBody gives the bound of each
 // type. A receiver closes the connection on a frame that is too long, that does
 // not parse or whose type it does not know, except that types 128 and above may
 // be ignored. Bytes behind the fields that a receiver knows are ignored in a

@@ -188,7 +188,7 @@ func Read(r io.Reader, buf []byte) (Message, []byte, error) {
 	}
 	t, n, err := ParseHeader(h)
 	if err != nil {
-		return nil, buf, err
+		return nil, buf, &MalformedError{err}
 	}
 	if cap(buf) < n {
 		buf = make([]byte, n)
@@ -198,8 +198,21 @@ func Read(r io.Reader, buf []byte) (Message, []byte, error) {
 		return nil, buf, fmt.Errorf("read %s message: %w", t, err)
 	}
 	m, err := Parse(t, buf)
-	return m, buf, err
+	if err != nil {
+		return nil, buf, &MalformedError{err}
+	}
+	return m, buf, nil
 }
+
+// MalformedError is the error of [Read] for what arrived but is no message, as
+// opposed to what did not arrive.
+type MalformedError struct{ Err error }
+
+// Error says what is wrong.
+func (e *MalformedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *MalformedError) Unwrap() error { return e.Err }
 
 func newMessage(t Type) Message {
 	switch t {

@@ -255,3 +255,24 @@ func FuzzPolicy(f *testing.F) {
 		}
 	})
 }
+
+// TestTermsNearTheEndAreRefused: nobody could number a mastership above them.
+func TestTermsNearTheEndAreRefused(t *testing.T) {
+	for _, term := range []uint64{MaxTerm, MaxTerm + 1, 1<<64 - 1} {
+		id := StreamID{Group: "g", Term: term, Node: NodeID{1}}
+		state := GroupState{Name: "g", Role: RoleMaster, Term: term}
+		for _, m := range []Message{
+			&Hello{Min: 1, Max: 1, Node: NodeID{1}, Groups: []GroupState{state}}, &State{state},
+			&State{GroupState{Name: "g", Have: StreamPos{StreamID: id}}}, &Request{Group: "g", Have: StreamPos{StreamID: id}},
+			&Resume{Stream: 1, ID: id}, &SnapBegin{Stream: 1, ID: id}, &Handover{Group: "g", Term: term}, &Succession{Group: "g", Term: term},
+		} {
+			b, err := AppendFrame(nil, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Parse(m.Type(), b[HeaderLen:]); (err != nil) != (term > MaxTerm) {
+				t.Errorf("%s with term %d: %v", m.Type(), term, err)
+			}
+		}
+	}
+}

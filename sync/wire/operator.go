@@ -120,7 +120,7 @@ func (m *Succession) appendBody(b []byte) (_ []byte, err error) {
 }
 
 func (m *Succession) parseBody(r *reader) {
-	m.Token, m.Group, m.Term, m.Node = r.u32("token"), r.name("group name"), r.u64("term"), r.id("node")
+	m.Token, m.Group, m.Term, m.Node = r.u32("token"), r.name("group name"), r.term(), r.id("node")
 	m.Hold = time.Duration(r.u32("hold")) * time.Millisecond
 }
 

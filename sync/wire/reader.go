@@ -66,6 +66,15 @@ func (r *reader) u64(field string) uint64 {
 	return 0
 }
 
+// term reads a term, see MaxTerm.
+func (r *reader) term() uint64 {
+	t := r.u64("term")
+	if t > MaxTerm {
+		r.fail("term: %d exceeds %d", t, MaxTerm)
+	}
+	return t
+}
+
 func (r *reader) bool(field string) bool {
 	v := r.u8(field)
 	if v > 1 {

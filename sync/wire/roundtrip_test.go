@@ -81,13 +81,13 @@ func TestLocalFieldsStayAtHome(t *testing.T) {
 }
 
 func randomStream(r *rand.Rand) StreamID {
-	return StreamID{Group: "carp1", Term: r.Uint64(), Node: NodeID(sadbtest.Bytes(r, 16)), Nonce: r.Uint64()}
+	return StreamID{Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Node: NodeID(sadbtest.Bytes(r, 16)), Nonce: r.Uint64()}
 }
 
 func randomGroup(r *rand.Rand) GroupState {
 	return GroupState{
 		Name: "carp1", VIPs: []netip.Addr{sadbtest.Addr4(r), sadbtest.Addr6(r)}, Role: Role(r.IntN(3)),
-		Term: r.Uint64(), Received: r.Uint64(), InSync: r.IntN(2) == 0, Reason: "adverts ceased on “eth0”",
+		Term: r.Uint64N(MaxTerm + 1), Received: r.Uint64(), InSync: r.IntN(2) == 0, Reason: "adverts ceased on “eth0”",
 		Have: StreamPos{StreamID: randomStream(r), Seq: r.Uint64(), Complete: r.IntN(2) == 0},
 	}
 }
@@ -127,7 +127,7 @@ func randomMessages(r *rand.Rand) []Message {
 		&Ack{Stream: r.Uint32(), Seq: r.Uint64(), Epoch: r.Uint64(), SnapDone: true, Installed: r.Uint32()},
 		&Ping{r.Uint64()}, &Pong{r.Uint64()},
 		&Bye{Code: ByeVersion, Text: "this node speaks protocol versions 1 to 1"},
-		&Handover{Group: "carp1", Term: r.Uint64()},
+		&Handover{Group: "carp1", Term: r.Uint64N(MaxTerm + 1)},
 		&Maxima{ID: randomStream(r), Last: true, Entries: []Maximum{
 			{sadbtest.SA(r).Key, r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64()}, {Key: sadbtest.SA(r).Key}}},
 		&Digest{Stream: r.Uint32(), Seq: r.Uint64(), Buckets: []uint64{r.Uint64(), 0, r.Uint64()}},
@@ -138,7 +138,7 @@ func randomMessages(r *rand.Rand) []Message {
 		&Compare{Token: r.Uint32(), Group: "carp1", Salt: NodeID(sadbtest.Bytes(r, 16)), Of: 256, Buckets: []uint16{0, 7, 255}},
 		&Compare{Group: "carp1"},
 		&Inventory{Token: r.Uint32(), Last: r.IntN(2) == 0, Error: "busy", Sums: []uint64{r.Uint64(), 0}, Records: randomRecords(r)},
-		&Succession{Token: r.Uint32(), Group: "carp1", Term: r.Uint64(), Node: NodeID(sadbtest.Bytes(r, 16)),
+		&Succession{Token: r.Uint32(), Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Node: NodeID(sadbtest.Bytes(r, 16)),
 			Hold: time.Duration(r.Uint32()) * time.Millisecond},
 		&Consent{Token: r.Uint32(), Yes: r.IntN(2) == 0, Reason: "not in sync", Remedy: "wait"},
 	}

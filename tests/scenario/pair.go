@@ -63,6 +63,8 @@ type Pair struct {
 	Tracker string
 	// Elector starts, with Tracker, the program that elects.
 	Elector func(*Member) *lab.Daemon
+	// RouterExtra is further settings of each virtual router in carpd.conf.
+	RouterExtra string
 
 	t    lab.T
 	logs follower
@@ -93,7 +95,7 @@ func NewPair(t lab.T) *Pair {
 func NewGateways(t lab.T, gateways int) *Pair {
 	t.Helper()
 	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no",
-		Interval: 250 * time.Millisecond, StartHold: time.Second, Control: "none", t: t}
+		Interval: harness.Scaled(250 * time.Millisecond), StartHold: harness.Scaled(time.Second), Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -178,20 +180,26 @@ func (m *Member) StartSasyncd() {
 func (m *Member) CarpdConf() string { return m.carpdConf() }
 
 // carpdConf is the configuration of carpd. A shorter start-hold than the default
-// makes nothing but the start faster.
+// makes nothing but the start faster. All are fit for MASTER as soon as the last
+// of them has connected; the holds see to it that the first one wins.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s }\n",
-			name, dev, id, m.Priority, m.pair.Interval, addrs[0], addrs[1], Group)
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s; %s }\n",
+			name, dev, id, m.Priority, m.pair.Interval, addrs[0], addrs[1], Group, m.pair.RouterExtra)
 	}
-	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %ds }\n", Group, m.pair.Preempt, m.pair.StartHold, int(m.pair.AloneAfter.Seconds())) +
+	hold := m.pair.StartHold
+	if m != m.pair.Members[0] {
+		hold *= time.Duration(2*len(m.pair.Members) - 2)
+	}
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %v; prepare-timeout %v }\n", Group, m.pair.Preempt, hold,
+		harness.Scaled(m.pair.AloneAfter), harness.Scaled(2*time.Second)) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.carpdSocket(), m.State(), m.pair.CarpdExtra)
+		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.CarpdSocket(), m.State(), m.pair.CarpdExtra)
 }
 
 func (m *Member) sasyncdConf() string {
 	var b strings.Builder
-	follow := fmt.Sprintf("interface %s\ncarpd socket %q\n", Instance, m.carpdSocket())
+	follow := fmt.Sprintf("interface %s\ncarpd socket %q\n", Instance, m.CarpdSocket())
 	if m.pair.Tracker != "" {
 		follow = strings.ReplaceAll(m.pair.Tracker, "DIR", m.Dir())
 	}
@@ -210,9 +218,9 @@ statedir %q
 	return b.String()
 }
 
-// Socket is the path of sasyncd's control socket.
+// Socket is the path of sasyncd's control socket, CarpdSocket that of carpd's.
 func (m *Member) Socket() string      { return m.Dir() + "/sasyncd.sock" }
-func (m *Member) carpdSocket() string { return m.Dir() + "/carpd.sock" }
+func (m *Member) CarpdSocket() string { return m.Dir() + "/carpd.sock" }
 
 // State is the daemons' state directory.
 func (m *Member) State() string { return filepath.Join(m.Dir(), m.pair.StateDir) }

@@ -60,6 +60,18 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 			k.Secret, k.Text = read.Secret, read.Text
 		}
 	}
+	for _, g := range c.Groups {
+		if g.Control.Kind != ControlStatic {
+			continue
+		}
+		if _, err := r.LoadStatic(g.Control.Path); err != nil {
+			es, ok := err.(Errors)
+			if !ok {
+				return nil, err
+			}
+			d.errs = append(d.errs, es...)
+		}
+	}
 	for i, k := range c.Keys {
 		for _, o := range c.Keys[:i] {
 			if k.Secret.Len() > 0 && k.Secret.Equal(o.Secret) {
@@ -124,7 +136,7 @@ func LoadCarpd(path string) (*Carpd, error) {
 func (d *diagnostics) readKey(r Reader, path string, at Pos) (string, bool) {
 	src, mode, err := r.readFile(path)
 	if err != nil {
-		if es, ok := err.(Errors); ok {
+		if es, ok := errors.AsType[Errors](err); ok {
 			d.errs = append(d.errs, es...)
 		} else {
 			d.errorf(at, "write the key to it or name another file", "the key file cannot be read: %v", err)

@@ -33,7 +33,9 @@ type Verb struct {
 }
 
 // ControlServer answers requests on a unix socket. It is a Task. Verbs of
-// several clients run at the same time.
+// several clients run at the same time. When all places are taken, a new client
+// gets that of the one that has been waiting longest without being answered:
+// nobody can keep others away by connecting.
 type ControlServer struct {
 	path  string
 	log   *slog.Logger
@@ -43,15 +45,24 @@ type ControlServer struct {
 
 	lock *os.File
 	mu   sync.Mutex
-	open map[net.Conn]struct{}
+	open map[net.Conn]*client
 	wg   sync.WaitGroup
+
+	// Refused counts what was turned away.
+	Refused Refusals
+}
+
+// client is one connection.
+type client struct {
+	since time.Time // it was accepted, or answered last
+	busy  bool      // being answered
 }
 
 // NewControlServer returns a server on path, of mode 0660: whoever may open the
 // socket may ask; who may change something is decided by the caller's user.
 func NewControlServer(path string, log *slog.Logger, verbs map[string]Verb, users ...uint32) *ControlServer {
 	return &ControlServer{path: path, log: log, verbs: verbs, ready: make(chan struct{}),
-		users: append([]uint32{0, uint32(os.Geteuid())}, users...), open: map[net.Conn]struct{}{}}
+		users: append([]uint32{0, uint32(os.Geteuid())}, users...), open: map[net.Conn]*client{}}
 }
 
 // Ready is closed when the socket accepts connections.
@@ -85,8 +96,9 @@ func (s *ControlServer) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ECONNABORTED):
-			select { // descriptors are short, not the socket broken
+		case err != nil && !errors.Is(err, net.ErrClosed):
+			s.Refused.add(refusedAccept)
+			select { // descriptors or memory are short, not the socket broken
 			case <-ctx.Done():
 			case <-time.After(100 * time.Millisecond):
 			}
@@ -142,11 +154,18 @@ func (s *ControlServer) listen() (_ *net.UnixListener, err error) {
 func (s *ControlServer) accept(ctx context.Context, c *net.UnixConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ctx.Err() != nil || len(s.open) >= maxClients {
+	if ctx.Err() != nil {
 		c.Close()
 		return
 	}
-	s.open[c] = struct{}{}
+	if len(s.open) >= maxClients {
+		s.Refused.add(refusedBusy)
+		if !s.makePlace() {
+			c.Close()
+			return
+		}
+	}
+	s.open[c] = &client{since: time.Now()}
 	s.wg.Go(func() {
 		defer func() {
 			c.Close()
@@ -161,6 +180,32 @@ func (s *ControlServer) accept(ctx context.Context, c *net.UnixConn) {
 		}
 		s.serve(ctx, c, peer)
 	})
+}
+
+// makePlace hangs up on the client that has not been answered for the longest
+// time. The caller holds the lock.
+func (s *ControlServer) makePlace() bool {
+	var idlest net.Conn
+	for c, x := range s.open {
+		if !x.busy && (idlest == nil || x.since.Before(s.open[idlest].since)) {
+			idlest = c
+		}
+	}
+	if idlest == nil {
+		return false
+	}
+	delete(s.open, idlest)
+	idlest.Close()
+	return true
+}
+
+// answering notes whether a client is being answered.
+func (s *ControlServer) answering(c net.Conn, busy bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.open[c]; x != nil {
+		x.busy, x.since = busy, time.Now()
+	}
 }
 
 // serve answers the requests of one client. A goroutine reads ahead by one
@@ -181,6 +226,9 @@ func (s *ControlServer) serve(ctx context.Context, c net.Conn, peer Peer) {
 				return
 			}
 		}
+		if errors.Is(sc.Err(), bufio.ErrTooLong) {
+			s.Refused.add(refusedMalformed)
+		}
 	})
 	defer reader.Wait()
 	defer c.Close()
@@ -194,22 +242,33 @@ func (s *ControlServer) serve(ctx context.Context, c net.Conn, peer Peer) {
 			return fmt.Errorf("send answer: %w", err)
 		}
 		if _, err := c.Write(b); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				s.Refused.add(refusedSlow)
+			}
 			cancel()
 			return fmt.Errorf("send answer: %w", err)
 		}
 		return nil
 	}
 	for line := range lines {
+		s.answering(c, true)
 		last := response{OK: true}
 		if err := s.answer(ctx, line, peer, send); err != nil {
 			last = response{Error: err.Error(), Code: CodeFailed}
 			if ce := (*CallError)(nil); errors.As(err, &ce) {
 				last.Code = ce.Code
 			}
+			switch last.Code {
+			case CodeBad, CodeUnknown:
+				s.Refused.add(refusedMalformed)
+			case CodeDenied:
+				s.Refused.add(refusedDenied)
+			}
 		}
 		if send(last) != nil {
 			return
 		}
+		s.answering(c, false)
 	}
 }
 

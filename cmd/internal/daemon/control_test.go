@@ -168,14 +168,21 @@ func TestControlBadInput(t *testing.T) {
 	}
 }
 
+// TestControlTooManyClients: who is being answered keeps its place.
 func TestControlTooManyClients(t *testing.T) {
-	path, _ := serve(t, map[string]Verb{"show": {Handle: func(_ context.Context, call *Call) error { return call.Send("x") }}})
+	began := make(chan struct{}, maxClients)
+	path, _ := serve(t, map[string]Verb{"wait": {Handle: func(ctx context.Context, _ *Call) error {
+		began <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}}})
 	for range maxClients {
-		if err := dial(t, path).Get(t.Context(), "show", nil, new(string)); err != nil {
-			t.Fatal(err)
-		}
+		go dial(t, path).Get(t.Context(), "wait", nil, new(string))
 	}
-	err := dial(t, path).Get(t.Context(), "show", nil, new(string))
+	for range maxClients {
+		<-began
+	}
+	err := dial(t, path).Get(t.Context(), "wait", nil, new(string))
 	if !errors.Is(err, ErrUnreachable) {
 		t.Errorf("one client too many: %v", err)
 	}
@@ -214,5 +221,37 @@ func TestControlStaleSocket(t *testing.T) {
 	cancel()
 	if err := <-result; err != nil {
 		t.Error(err)
+	}
+}
+
+// A daemon that stands still lets clients connect. Who asks is told in the end,
+// as of one that is not there.
+func TestClientDoesNotWaitForEver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", path) // and nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := DialControl(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Patience = 50 * time.Millisecond
+	if err := c.Call(t.Context(), "status", nil, nil); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "has not answered for 50ms") {
+		t.Errorf("error %v", err)
+	}
+	// An end from outside is still one.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c2, err := DialControl(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c2.Close()
+	c2.Patience = time.Hour
+	if err := c2.Call(ctx, "status", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
 	}
 }

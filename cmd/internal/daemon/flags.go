@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -50,6 +51,7 @@ func DaemonFlags(program, config string, args []string, stderr io.Writer, verbs 
 type ControlFlags struct {
 	Socket  string   // -s
 	JSON    bool     // -j
+	Keys    bool     // -k, of sasyncctl
 	Verbose int      // -v, repeatable; before or behind the verb
 	Version bool     // -V
 	Args    []string // verb and operands
@@ -63,6 +65,11 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	fs.SetInterspersed(true) // `show sa -v`
 	fs.StringVarP(&f.Socket, "socket", "s", socket, "")
 	fs.BoolVarP(&f.JSON, "json", "j", false, "")
+	letters := "jvV"
+	if program == "sasyncctl" { // carpctl has no keys to show
+		fs.BoolVarP(&f.Keys, "keys", "k", false, "")
+		letters = "jkvV"
+	}
 	fs.CountVarP(&f.Verbose, "verbose", "v", "")
 	fs.BoolVarP(&f.Version, "version", "V", false, "")
 	err := fs.Parse(args)
@@ -70,7 +77,7 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	if err == nil && len(f.Args) == 0 && !f.Version {
 		err = fmt.Errorf("a command is missing")
 	}
-	return f, complain(program, fmt.Sprintf("usage: %s [-jvV] [-s socket] command ...\n%s", program, usage), err, stderr)
+	return f, complain(program, fmt.Sprintf("usage: %s [-%s] [-s socket] command ...\n%s", program, letters, usage), err, stderr)
 }
 
 func newFlagSet(program string) *pflag.FlagSet {
@@ -85,7 +92,7 @@ func complain(program, usage string, err error, stderr io.Writer) error {
 	if err == nil {
 		return nil
 	}
-	if err != pflag.ErrHelp {
+	if !errors.Is(err, pflag.ErrHelp) {
 		fmt.Fprintf(stderr, "%s: %v\n", program, err)
 	}
 	fmt.Fprintln(stderr, usage)

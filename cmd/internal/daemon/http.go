@@ -35,6 +35,9 @@ type Web struct {
 	ready   chan struct{}
 	bound   chan netip.AddrPort
 	handler http.Handler
+
+	// Refused counts what was turned away.
+	Refused Refusals
 }
 
 // Check says what is wrong: nil is fine.
@@ -48,7 +51,7 @@ func NewWeb(addr netip.AddrPort, log *slog.Logger, metrics prometheus.Gatherer, 
 	if name, err := os.Hostname(); err == nil {
 		w.names = append(w.names, strings.ToLower(name))
 	}
-	w.mux.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: webErrors{log}}))
+	w.mux.Handle("/metrics", promhttp.HandlerFor(prometheus.GathererFunc(recently(metrics.Gather)), promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: webErrors{log}}))
 	w.mux.Handle("/healthz", answer(healthy))
 	w.mux.Handle("/readyz", answer(ready))
 	w.handler = w.guard(w.mux)
@@ -76,14 +79,15 @@ func (w *Web) Run(ctx context.Context) error {
 		return err
 	}
 	w.bound <- ln.Addr().(*net.TCPAddr).AddrPort()
+	open := newPlaces(ln, &w.Refused)
 	srv := &http.Server{
-		Handler: w.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
+		Handler: serving(w.handler), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ConnContext: open.remember, ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
-	if err := srv.Serve(ln); ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(open); ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve metrics: %w", err)
 	}
 	return nil
@@ -135,9 +139,11 @@ func (w *Web) guard(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		switch {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Refused.add(refusedDenied)
 			h.Set("Allow", "GET, HEAD")
 			http.Error(rw, "only GET and HEAD are answered", http.StatusMethodNotAllowed)
 		case !w.allowed(r.Host):
+			w.Refused.add(refusedDenied)
 			http.Error(rw, "the Host header names another machine", http.StatusForbidden)
 		default:
 			next.ServeHTTP(rw, r)

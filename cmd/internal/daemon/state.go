@@ -48,7 +48,7 @@ func OpenState(dir string, log *slog.Logger) *State {
 		number, name, _ := strings.Cut(line, " ")
 		term, err := strconv.ParseUint(number, 10, 64)
 		group, quoteErr := strconv.Unquote(name)
-		if err != nil || quoteErr != nil {
+		if err != nil || quoteErr != nil || term > maxTerm {
 			log.Warn("remembered term is lost", "file", s.path("terms"), "line", i+1)
 			continue
 		}
@@ -56,6 +56,10 @@ func OpenState(dir string, log *slog.Logger) *State {
 	}
 	return s
 }
+
+// maxTerm is beyond what any group reaches (wire.MaxTerm): more is damage, above
+// which nobody could number a mastership.
+const maxTerm = 1 << 62
 
 func (s *State) path(name string) string { return filepath.Join(s.dir, name) }
 

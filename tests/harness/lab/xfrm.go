@@ -63,7 +63,12 @@ type Tunnel struct {
 	SPIOut, SPIIn       uint32 // seen from the gateways
 	// NATPort is, for a remote end behind a NAT, the UDP port that the NAT has
 	// given it; 0 for plain ESP. The gateways' is 4500.
-	NATPort   uint16
+	NATPort uint16
+	// Extra is what the gateways' SAs and policies have besides ("if_id 42",
+	// "mark 42 mask 0xffffffff"). It is local: the remote end has none.
+	Extra string
+	// ExtraIn is the same of the gateways' inbound SAs alone ("output-mark 0x10").
+	ExtraIn   string
 	algorithm [2]string
 }
 
@@ -97,23 +102,34 @@ func randomKey(n int) string {
 // Install installs the tunnels on a gateway.
 func Install(gw *Node, tunnels []Tunnel) {
 	gw.t.Helper()
+	gw.IP(InstallLines(tunnels)...)
+}
+
+// InstallLines are the commands of [Install], for a gateway in another kernel.
+func InstallLines(tunnels []Tunnel) []string {
 	var lines []string
 	for _, tn := range tunnels {
 		lines = append(lines, tn.states()...)
 		lines = append(lines, tn.policies("out", "in", "fwd")...)
 	}
-	gw.IP(lines...)
+	return lines
 }
 
 // InstallRemote installs the other ends on rgw.
 func InstallRemote(rgw *Node, tunnels []Tunnel) {
 	rgw.t.Helper()
+	rgw.IP(InstallRemoteLines(tunnels)...)
+}
+
+// InstallRemoteLines are the commands of [InstallRemote].
+func InstallRemoteLines(tunnels []Tunnel) []string {
 	var lines []string
 	for _, tn := range tunnels {
+		tn.Extra, tn.ExtraIn = "", ""
 		lines = append(lines, tn.states()...)
 		lines = append(lines, tn.mirrored().policies("out", "in", "fwd")...)
 	}
-	rgw.IP(lines...)
+	return lines
 }
 
 // Negotiate gives both ends SAs with fresh keys and the next SPIs for the
@@ -148,16 +164,16 @@ func (tn Tunnel) mirrored() Tunnel {
 }
 
 func (tn Tunnel) states() []string {
-	state := func(src, dst string, spi uint32, alg string, sport, dport uint16) string {
-		line := fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s", src, dst, spi, tn.ReqID, alg)
+	state := func(src, dst string, spi uint32, alg, extra string, sport, dport uint16) string {
+		line := fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s %s", src, dst, spi, tn.ReqID, alg, extra)
 		if tn.NATPort != 0 {
 			line += fmt.Sprintf(" encap espinudp %d %d 0.0.0.0", sport, dport)
 		}
 		return line
 	}
 	return []string{
-		state(tn.Local, tn.Remote, tn.SPIOut, tn.algorithm[0], 4500, tn.NATPort),
-		state(tn.Remote, tn.Local, tn.SPIIn, tn.algorithm[1], tn.NATPort, 4500),
+		state(tn.Local, tn.Remote, tn.SPIOut, tn.algorithm[0], tn.Extra, 4500, tn.NATPort),
+		state(tn.Remote, tn.Local, tn.SPIIn, tn.algorithm[1], tn.Extra+" "+tn.ExtraIn, tn.NATPort, 4500),
 	}
 }
 
@@ -168,8 +184,8 @@ func (tn Tunnel) policies(dirs ...string) []string {
 		if dir != "out" {
 			p = tn.mirrored()
 		}
-		lines = append(lines, fmt.Sprintf("xfrm policy add dir %s src %s dst %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
-			dir, p.LocalNet, p.RemoteNet, p.Local, p.Remote, p.ReqID))
+		lines = append(lines, fmt.Sprintf("xfrm policy add dir %s src %s dst %s %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
+			dir, p.LocalNet, p.RemoteNet, p.Extra, p.Local, p.Remote, p.ReqID))
 	}
 	return lines
 }
