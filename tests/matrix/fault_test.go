@@ -107,7 +107,11 @@ func faults() []fault {
 			heal: func(c *cell) { c.target.StartCarpd(); c.target.startSasyncd() }, hold: 100 * time.Millisecond, budget: gapFailover},
 		{name: "sasyncd restarted on both nodes", inject: func(c *cell) { c.target.stopSasyncd(); c.other.stopSasyncd() },
 			heal: func(c *cell) { c.target.startSasyncd(); c.other.startSasyncd() }, hold: second},
-		{name: "upgrade (restart behind a freeze)", inject: func(c *cell) { c.upgrade() }, heal: nothing, hold: second},
+		{name: "upgrade (restart behind a freeze)", inject: func(c *cell) { c.upgrade() }, heal: nothing, hold: second,
+			na: map[string]string{
+				twice:    "an upgrade waits until the daemon answers before it can restart it again",
+				takeover: "carpd freezes what it is master of; a restart before that is a restart of both daemons",
+			}},
 	}
 }
 
