@@ -71,7 +71,6 @@ drill-nodes:
 # What is tested, for docs/reliability.md.
 VERSION = $$(git describe --always --dirty 2>/dev/null || echo unknown)
 FAILOVERS ?= 1000
-SEED ?= 1
 # Parts of fault/moment, separated by commas; empty for all.
 ONLY ?=
 
