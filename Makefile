@@ -22,11 +22,17 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests that need a kernel with ESP are those of packages that use the harness.
 # They take turns, because a measurement that shares the machine measures the other.
-# Those with real IKE daemons have a target of their own.
-DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n -e '/^sasyncd\/tests\/ike /d' -e '/^sasyncd\/tests\/monitor /d' -e '/^sasyncd\/tests\/hostile /d' -e 's, .*sasyncd/tests/harness .*,,p')
+# What takes long, or needs what Debian does not install beside the rest, is in
+# packages of tests/ that have a target of their own.
+APART  = ike monitor matrix hostile routed firewall
+DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
-.PHONY: all deps build demo test unit drill drill-long drill-ike drill-page drill-prometheus drill-hostile lint bench microbench bench-election soak scale fuzz install deb check-deb image clean
+# With a kernel of their own: see tests/harness/qemu.go.
+QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
+
+.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak scale fuzz install deb check-deb image clean \
+	drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
 deps:
@@ -56,6 +62,35 @@ drill:
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
 
+# What is tested, for docs/reliability.md.
+VERSION = $$(git describe --always --dirty 2>/dev/null || echo unknown)
+FAILOVERS ?= 1000
+SEED ?= 1
+# Parts of fault/moment, separated by commas; empty for all.
+ONLY ?=
+
+# A thousand failovers in a row, in some 12 minutes.
+drill-thousand: deps
+	@mkdir -p dist
+	$(GO) test -count=1 -timeout 58m -run '^TestFailovers$$' -v ./tests/matrix -args -failovers $(FAILOVERS) -seed $(SEED) -version "$(VERSION)" > dist/thousand.log; \
+		status=$$?; grep -v '^matrix-result' dist/thousand.log; exit $$status
+
+# Every fault at every moment, in some 25 minutes; ONLY="fault/moment" for some.
+drill-matrix: deps
+	@mkdir -p dist
+	$(GO) test -count=1 -timeout 90m -run '^TestMatrix$$' -v ./tests/matrix -args -only "$(ONLY)" -seed $(SEED) -version "$(VERSION)" > dist/matrix.log; \
+		status=$$?; grep -v '^matrix-result' dist/matrix.log; exit $$status
+
+# Each invariant without its mechanism: a test must notice.
+mutants:
+	@mkdir -p dist
+	$(GO) test -count=1 -timeout 30m -v ./tests/mutants -args -all -version "$(VERSION)" > dist/mutants.log; \
+		status=$$?; grep -v '^matrix-result' dist/mutants.log; exit $$status
+
+# docs/reliability.md, of what the three have printed; what was not run again stays.
+reliability:
+	@cat dist/thousand.log dist/matrix.log dist/mutants.log 2>/dev/null | $(GO) run ./tests/reliability/generate
+
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:
 	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked \
@@ -66,6 +101,20 @@ drill-ike:
 # Floods, slow senders, forgeries and nonsense, against a pair that must not mind.
 drill-hostile: deps
 	$(GO) test -count=1 -v -timeout 15m ./tests/hostile
+
+deps-qemu: deps
+	@./.ci/deps qemu-system-x86 kmod conntrackd conntrack
+	@./.ci/qemu dist/qemu
+
+# The drills with the race detector in daemons and tests, on Debian's cloud kernel
+# under qemu. Where the processor has to be emulated everything takes 12 times as
+# long as elsewhere; SASYNCD_SLOW=N: N times.
+drill-race: deps-qemu
+	$(QEMU) -race -timeout 90m ./tests/conformance ./tests/replication ./tests/drills
+
+# What user-mode-linux's kernel cannot do: interfaces of IPsec, and firewalls.
+drill-qemu: deps-qemu
+	$(QEMU) -timeout 30m ./tests/routed ./tests/firewall
 
 # A real Prometheus watches a pair through a failover.
 drill-prometheus:
@@ -130,7 +179,7 @@ install: build
 	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
 		sed -i 's,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1,' "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
 	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
-	set -e; cd deploy; find examples prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
+	set -e; cd deploy; find examples nftables prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
 	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg
 	set -e; cd deploy; for c in completions/*/*; do case $$c in \
 		*/bash/*) to=bash-completion/completions ;; \

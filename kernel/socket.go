@@ -113,7 +113,7 @@ func (s *socket) answer() ([]byte, error) {
 		return r.datagram(s.buf[s.at:])
 	}
 	_ = s.file.SetReadDeadline(time.Now().Add(answerTime))
-	defer s.file.SetReadDeadline(time.Time{})
+	defer func() { _ = s.file.SetReadDeadline(time.Time{}) }()
 	return s.recv()
 }
 

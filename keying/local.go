@@ -86,7 +86,7 @@ func (l *Local) Dial(ctx context.Context, d Daemon) (net.Conn, error) {
 	conn, err := nd.DialContext(ctx, "unix", p.Socket)
 	if err != nil {
 		if absent(err) {
-			err = fmt.Errorf("%w (%v)", ErrNotRunning, err)
+			err = fmt.Errorf("%w (%w)", ErrNotRunning, err)
 		}
 		return nil, fmt.Errorf("connect to %s: %w", d, err)
 	}
@@ -155,7 +155,7 @@ func (l *Local) instance(ctx context.Context, d Daemon, p Place) (string, error)
 	defer done()
 	st, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 	if err != nil {
-		return "", fmt.Errorf("%w (%v)", ErrNotRunning, err)
+		return "", fmt.Errorf("%w (%w)", ErrNotRunning, err)
 	}
 	return fmt.Sprintf("%d since %d", pid, st.ModTime().UnixNano()), nil
 }
@@ -191,7 +191,7 @@ func (p Place) openFIFO(ctx context.Context, d Daemon) (fd int, err error) {
 	}
 	if err != nil {
 		if absent(err) {
-			err = fmt.Errorf("%w (%v)", ErrNotRunning, err)
+			err = fmt.Errorf("%w (%w)", ErrNotRunning, err)
 		}
 		return 0, fmt.Errorf("open %s of %s: %w", p.FIFO, d, err)
 	}
@@ -469,7 +469,7 @@ func run(ctx context.Context, args, env []string, stdin []byte) (string, error) 
 	cmd.WaitDelay = time.Second // for what outlives it with its output open
 	err := cmd.Run()
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w (%v)", ctx.Err(), err)
+		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 	}
 	if err != nil {
 		if said := strings.TrimSpace(stderr.String()); said != "" {

@@ -133,10 +133,11 @@ func (m *Machine) Step(now time.Time, ev Event) []Action {
 	case EventDone:
 		return m.done(now, ev)
 	case EventLost:
-		if m.state == Active {
+		switch m.state {
+		case Active:
 			m.state = Activating
 			m.fail(now, ErrNotRunning)
-		} else if m.state == Passive {
+		case Passive:
 			// It is silent, and may have to be started: NAT-T needs its socket.
 			m.state, m.tries = Passivating, 0
 			return m.start()

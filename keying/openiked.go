@@ -71,7 +71,7 @@ func parseIKED(out string) (all int, up map[pair]int) {
 		if !strings.Contains(line, " ESTABLISHED ") {
 			continue
 		}
-		for _, f := range strings.Fields(line) {
+		for f := range strings.FieldsSeq(line) {
 			if local, remote, ok := strings.Cut(f, "->"); ok {
 				remote, _, _ = strings.Cut(remote, "<")
 				up[pair{hostOf(local), hostOf(remote)}]++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,7 +127,7 @@ func (p *swanParser) parse(root *swanSection, f swanFile, depth int) error {
 					return fmt.Errorf("read %s: section %q does not begin", f.path, name)
 				}
 				sub := cur.section(name)
-				for _, r := range strings.Split(refs, ",") {
+				for r := range strings.SplitSeq(refs, ",") {
 					sub.from = append(sub.from, strings.TrimSpace(r))
 				}
 				stack, text = append(stack, sub), rest
@@ -171,17 +172,13 @@ func (s *swanSection) resolve(root *swanSection, depth int, steps *int) *swanSec
 	}
 	out := newSwanSection()
 	merge := func(from *swanSection) {
-		for k, v := range from.values {
-			out.values[k] = v
-		}
+		maps.Copy(out.values, from.values)
 		for _, n := range from.names {
 			sub := out.section(n)
 			over := from.sections[n].resolve(root, depth+1, steps)
 			both := newSwanSection()
 			for _, part := range []*swanSection{sub, over} {
-				for k, v := range part.values {
-					both.values[k] = v
-				}
+				maps.Copy(both.values, part.values)
 				for _, m := range part.names {
 					both.section(m)
 					both.sections[m] = part.sections[m]
@@ -192,7 +189,7 @@ func (s *swanSection) resolve(root *swanSection, depth int, steps *int) *swanSec
 	}
 	for _, ref := range s.from {
 		at := root
-		for _, name := range strings.Split(ref, ".") {
+		for name := range strings.SplitSeq(ref, ".") {
 			if at = at.sections[name]; at == nil {
 				break
 			}

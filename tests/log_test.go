@@ -29,7 +29,7 @@ func TestLogFieldsHaveOneName(t *testing.T) {
 	table, _, _ = strings.Cut(table, "\n\n")
 	documented := map[string]bool{}
 	for line := range strings.Lines(table) {
-		for _, name := range strings.Split(strings.Trim(strings.Split(line, "|")[1], " "), ", ") {
+		for name := range strings.SplitSeq(strings.Trim(strings.Split(line, "|")[1], " "), ", ") {
 			documented[strings.Trim(name, "`")] = true
 		}
 	}

@@ -96,6 +96,7 @@ type Announcer interface {
 type NextHops interface {
 	Keep(indexes []int) error
 	Purge(indexes []int) error
+	Own(as []vip.Address) error
 }
 
 // Filter keeps packets from addresses of this node; filter.Rules is one. Each

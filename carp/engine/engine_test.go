@@ -24,6 +24,7 @@ type fakes struct {
 func (f *fakes) Set(...netip.Addr) error        { f.log = append(f.log, "fence"); return f.fail }
 func (f *fakes) Clear(int, ...netip.Addr) error { f.log = append(f.log, "unfence"); return f.fail }
 func (f *fakes) Purge([]int) error              { f.log = append(f.log, "purge"); return nil }
+func (f *fakes) Own([]vip.Address) error        { f.log = append(f.log, "own"); return nil }
 func (f *fakes) Keep([]int) error               { return nil }
 func (f *fakes) Announce([]vip.Address) error   { f.log = append(f.log, "announce"); return nil }
 func (f *fakes) Release([]vip.Address) error    { f.log = append(f.log, "release"); return nil }
@@ -222,7 +223,7 @@ func TestWorkerOrder(t *testing.T) {
 	}
 	for k, want := range map[carp.ActionKind]string{
 		carp.ActFence:    "fence",
-		carp.ActAcquire:  "acquire, unfence, announce",
+		carp.ActAcquire:  "acquire, unfence, announce, own",
 		carp.ActRelease:  "fence, release, purge",
 		carp.ActRenew:    "renew fence, renew addresses",
 		carp.ActAnnounce: "announce",

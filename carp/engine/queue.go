@@ -1,6 +1,9 @@
 package engine
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // queue hands values from the engine's thread to a goroutine. Putting never
 // blocks.
@@ -35,10 +38,5 @@ func (q *queue[T]) take() []T {
 func (q *queue[T]) any(match func(T) bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, v := range q.items {
-		if match(v) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(q.items, match)
 }

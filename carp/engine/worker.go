@@ -137,6 +137,9 @@ func (e *Engine) acquire(t task) error {
 		// The neighbours learn by the next announcement, or by asking.
 		e.say(slog.LevelWarn, "announcement failed", "group", t.group.cfg.Name, "err", err)
 	}
+	if err := e.deps.NextHops.Own(t.vips); err != nil {
+		e.say(slog.LevelWarn, "packets that wait for an address of this node stay", "group", t.group.cfg.Name, "err", err)
+	}
 	return nil
 }
 

@@ -2,7 +2,7 @@ package packet
 
 import (
 	"crypto/hmac"
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // of the protocol
 	"encoding/binary"
 	"errors"
 	"hash"

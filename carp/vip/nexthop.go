@@ -80,6 +80,21 @@ func (n *NextHops) Purge(indexes []int) error {
 	return errors.Join(errs...)
 }
 
+// Own drops what waits for, and is known of, neighbours whose addresses this node
+// has taken. While nobody had them, somebody's packets for them may have been
+// routed here; they would leave with the next master's announcement, as much too
+// late as this node has been master.
+func (n *NextHops) Own(as []Address) error {
+	var errs []error
+	for _, a := range as {
+		err := n.nl.NeighDel(&netlink.Neigh{LinkIndex: a.Index, IP: a.IP.AsSlice()})
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("delete neighbour %v: %w", a.IP, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // purgePasses: for a packet that is dropped the kernel may send an ICMP error,
 // which then waits for another neighbour. For errors there are none.
 const purgePasses = 3

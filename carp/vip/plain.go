@@ -43,7 +43,7 @@ func (p *Plain) Acquire(as []Address, lease time.Duration) error {
 			if time.Now().After(limit) {
 				return errors.Join(err, fmt.Errorf("add address %v: kernel does not route it as local", a.IP))
 			}
-			time.Sleep(localPause)
+			time.Sleep(localPause) //nolint:forbidigo // the kernel tells nobody when it does
 		}
 	}
 	return err

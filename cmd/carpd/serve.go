@@ -117,6 +117,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked: a takeover may wait for a disk", "err", err)
 	}
+	keepTo(c, log)
 	return p.Run(context.Background())
 }
 

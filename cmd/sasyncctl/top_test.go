@@ -89,6 +89,7 @@ type pty struct {
 	slave  *os.File
 	cmd    *exec.Cmd
 	done   chan error
+	before unix.Termios // its settings before the program
 
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -119,6 +120,7 @@ func onTerminal(t *testing.T, args string) *pty {
 	p.cmd.Env = append(os.Environ(), "SASYNCCTL_ARGS="+args)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = s, s, s
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	p.before = p.settings()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +184,6 @@ func TestTopOnATerminal(t *testing.T) {
 				return status.Handle(ctx, c)
 			}}})
 			p := onTerminal(t, "-s "+socket+" top")
-			before := p.settings()
 			p.until("two frames", func(s string) bool { return strings.Count(s, "\x1b[H") >= 2 })
 			s := p.text()
 			if !strings.HasPrefix(s, "\x1b[?1049h\x1b[?25l") || !strings.Contains(s, "q quits") {
@@ -215,8 +216,8 @@ func TestTopOnATerminal(t *testing.T) {
 				t.Fatal("top does not end")
 			}
 			p.until("the old screen", func(s string) bool { return strings.HasSuffix(s, "\x1b[?25h\x1b[?1049l") })
-			if after := p.settings(); after.Lflag != before.Lflag || after.Cc != before.Cc {
-				t.Errorf("the terminal is left as %+v, was %+v", after, before)
+			if after := p.settings(); after.Lflag != p.before.Lflag || after.Cc != p.before.Cc {
+				t.Errorf("the terminal is left as %+v, was %+v", after, p.before)
 			}
 		})
 	}

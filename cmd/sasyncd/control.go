@@ -208,8 +208,7 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 
 // refusal turns a refusal of the engine into words with a remedy.
 func refusal(err error) error {
-	var r *engine.Refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*engine.Refusal](err); ok {
 		return fmt.Errorf("%s %s\n  remedy: %s", r.Peer, r.Reason, r.Remedy)
 	}
 	return err

@@ -29,7 +29,7 @@ const (
 	// privilegedSocket is that of sasyncd-privileged.socket.
 	privilegedSocket = "/run/sasyncd-privileged.sock"
 	// passedVar holds the number of the descriptor that leads to the other process.
-	passedVar = "SASYNCD_PRIVILEGED"
+	passedVar = "SASYNCD_PRIVILEGED" //nolint:gosec // no secret
 	// openLimit is how long the other process may take to open a file.
 	openLimit = 5 * time.Second
 )
@@ -102,7 +102,7 @@ func (h *half) privileged(c *conf.Sasyncd, log *slog.Logger) keying.Privileged {
 	if h.client != nil && !foreign(c.File) {
 		return h.client
 	}
-	if h.client != nil && slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool { return g.Control.Kind != conf.ControlNone }) {
+	if h.client != nil && acts(c) {
 		log.Warn("the ike daemon is not controlled with root's rights, as the configuration is not root's; chown root", "file", c.File)
 	}
 	return &keying.Local{Places: keying.Places(), Hooks: hooks(c)}
@@ -144,8 +144,7 @@ func divide(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) error {
 		return err
 	}
 	if u == nil {
-		log.Warn("the process that talks to the network runs as root, as there is no user sasyncd; make it: systemd-sysusers, or useradd --system sasyncd")
-		return nil
+		return stayRoot(c, log)
 	}
 	if g := privileges.FindGroup("_carpd", "carpd"); g != 0 { // for carpd's socket
 		u.Groups = append(u.Groups, g)
@@ -175,6 +174,22 @@ func divide(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) error {
 	err = privileges.Confinement{User: u, Caps: networkCaps(), NoNew: true}.Exec(fmt.Sprintf("%s=%d", passedVar, fd))
 	runtime.KeepAlive(ours)
 	return err
+}
+
+// stayRoot leaves a process of root that cannot be another user's no more
+// capabilities than that one would have. One that controls an IKE daemon itself
+// keeps them all: who stands in for the service manager there may need any.
+func stayRoot(c *conf.Sasyncd, log *slog.Logger) error {
+	if !acts(c) && privileges.Needed(networkCaps()) {
+		return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd"), Caps: networkCaps(), NoNew: true}.Exec()
+	}
+	log.Warn("the process that talks to the network runs as root, as there is no user sasyncd; make it: systemd-sysusers, or useradd --system sasyncd")
+	return nil
+}
+
+// acts reports whether any IKE daemon is controlled.
+func acts(c *conf.Sasyncd) bool {
+	return slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool { return g.Control.Kind != conf.ControlNone })
 }
 
 const verbPrivileged = "privileged"

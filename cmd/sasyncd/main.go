@@ -68,6 +68,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	profile(log)
 	p, err := build(c, f, h, log)
 	if err == nil {
+		confine(c, h, log)
 		err = p.Run(context.Background())
 	}
 	return ended(log, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,12 +48,9 @@ func TestPage(t *testing.T) {
 	}
 	has := func(list []page.Detail, want page.Detail) {
 		t.Helper()
-		for _, d := range list {
-			if d == want {
-				return
-			}
+		if !slices.Contains(list, want) {
+			t.Errorf("%+v lacks %+v", list, want)
 		}
-		t.Errorf("%+v lacks %+v", list, want)
 	}
 	has(s.Groups[0].Details, page.Detail{Name: "SAs", Value: "20"})
 	has(s.Groups[1].Details, page.Detail{Name: "margin", Value: "67108864 packets"})

@@ -338,7 +338,7 @@ func fixedDifference(a, b *conf.Sasyncd) (string, error) {
 			return nil, err
 		}
 		out := make(map[string]bool)
-		for _, l := range strings.Split(text.String(), "\n") {
+		for l := range strings.SplitSeq(text.String(), "\n") {
 			if !strings.HasPrefix(l, "peer ") && !strings.HasPrefix(l, "sharedkey ") {
 				out[l] = true
 			}

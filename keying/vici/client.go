@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// ErrUnknown: charon knows no such command or event, mostly for lack of a plugin.
+// ErrUnknown says that charon knows no such command or event, mostly for lack of
+// a plugin.
 var ErrUnknown = errors.New("unknown to this version of strongswan")
 
 // CommandError is a command that charon refused or failed at.
@@ -111,7 +112,7 @@ func (c *Client) locked(ctx context.Context, f func() error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
 	err := f()
 	if !stop() {
 		c.Close()

@@ -371,7 +371,7 @@ func TestSnapshotCutShortDeletesNothing(t *testing.T) {
 		w.nodes[0].role(wire.RoleMaster, 5)
 		w.nodes[1].role(wire.RoleBackup, 5)
 		time.Sleep(100 * time.Millisecond)
-		for cuts := 0; cuts < 5; cuts++ {
+		for range 5 {
 			w.connect(0, 1)
 			time.Sleep(400 * time.Microsecond) // in the middle of the snapshot
 			w.cut(0, 1)

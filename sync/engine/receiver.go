@@ -464,7 +464,7 @@ func (r *receiver) lost() (refused, uncovered int) {
 	for _, w := range r.want {
 		// What an IKE daemon that replicates by itself has left behind on the
 		// master is no loss: see lateUse.
-		if w.failed != nil && (w.failed != errNotHere || r.counters.Sub(w.moved) < lateUse) {
+		if w.failed != nil && (!errors.Is(w.failed, errNotHere) || r.counters.Sub(w.moved) < lateUse) {
 			refused++
 		}
 		if w.short {

@@ -79,6 +79,7 @@ func New(cfg Config) (*Members, error) {
 	c.ProbeInterval, c.ProbeTimeout = time.Second, 500*time.Millisecond
 	c.GossipInterval = 500 * time.Millisecond
 	c.PushPullInterval = 15 * time.Second
+	c.TCPTimeout = joinWithin
 	c.DeadNodeReclaimTime = time.Second
 	list, err := memberlist.Create(c)
 	if err != nil {
@@ -108,20 +109,28 @@ func (m *Members) Neighbour(id wire.NodeID, up bool) {
 	}
 	select {
 	case m.join <- id:
-	default: // the next exchange of states finds it
+	default: // the joiner looks for neighbours that are not known yet
 	}
 }
 
 // Receive takes the payload of a Gossip message of a neighbour.
 func (m *Members) Receive(payload []byte) { m.tr.receive(payload) }
 
-// claimEvery is how often a changed claim is looked for.
-const claimEvery = 5 * time.Second
+const (
+	// lookEvery is how often a changed claim is looked for, and neighbours that
+	// are not members yet.
+	lookEvery = 5 * time.Second
+	// joinWithin is how long an exchange of states may take. Joins are made one
+	// after the other, so one that is not answered holds up the others.
+	joinWithin = 3 * time.Second
+)
 
 // joiner exchanges states with new neighbours, one after the other, and tells
-// when the claim has changed.
+// when the claim has changed. An exchange fails while the other side does not
+// count its end of the session yet, or when the session is too busy for
+// gossip; nobody else would repeat it.
 func (m *Members) joiner() {
-	tick := time.NewTicker(claimEvery)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	told := delegate{m}.NodeMeta(maxClaim)
 	for {
@@ -129,10 +138,11 @@ func (m *Members) joiner() {
 		case <-m.stop:
 			return
 		case id := <-m.join:
-			if _, err := m.list.Join([]string{addrOf(id).String()}); err != nil {
-				m.cfg.Log.Debug("joining by a neighbour failed", "node", id.String(), "err", err)
-			}
+			m.exchange(id)
 		case <-tick.C:
+			for _, id := range m.strangers() {
+				m.exchange(id)
+			}
 			now := delegate{m}.NodeMeta(maxClaim)
 			if bytes.Equal(now, told) {
 				continue
@@ -143,6 +153,25 @@ func (m *Members) joiner() {
 			}
 		}
 	}
+}
+
+func (m *Members) exchange(id wire.NodeID) {
+	if _, err := m.list.Join([]string{addrOf(id).String()}); err != nil {
+		m.cfg.Log.Debug("joining by a neighbour failed", "node", id.String(), "err", err)
+	}
+}
+
+// strangers are the neighbours that are not known as alive.
+func (m *Members) strangers() []wire.NodeID {
+	m.tr.mu.Lock()
+	near := make([]wire.NodeID, 0, len(m.tr.neighbours))
+	for id := range m.tr.neighbours {
+		near = append(near, id)
+	}
+	m.tr.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(near, func(id wire.NodeID) bool { return m.known[id].Alive })
 }
 
 // Known returns all members but this one, by node id.

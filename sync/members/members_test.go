@@ -20,7 +20,36 @@ type cluster struct {
 	mu    sync.Mutex
 	nodes map[wire.NodeID]*Members
 	links map[[2]wire.NodeID]bool
+	lines map[[2]wire.NodeID]chan []byte
+	deaf  atomic.Bool  // payloads are lost
 	host  atomic.Value // another host name for node 3
+}
+
+func newCluster(t *testing.T) *cluster {
+	return &cluster{t: t, nodes: make(map[wire.NodeID]*Members), links: make(map[[2]wire.NodeID]bool),
+		lines: make(map[[2]wire.NodeID]chan []byte)}
+}
+
+// line carries payloads from a to b in the order of sending, as a session
+// does. The caller holds mu.
+func (c *cluster) line(a, b wire.NodeID) chan []byte {
+	k := [2]wire.NodeID{a, b}
+	if c.lines[k] == nil {
+		ch, x := make(chan []byte, 1024), c.nodes[b]
+		c.lines[k] = ch
+		go func() {
+			for p := range ch {
+				x.Receive(p)
+			}
+		}()
+		c.t.Cleanup(func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			close(ch)
+			delete(c.links, k)
+		})
+	}
+	return c.lines[k]
 }
 
 func id(n byte) (x wire.NodeID) {
@@ -44,12 +73,18 @@ func (c *cluster) add(n byte) *Members {
 		Send: func(to wire.NodeID, b []byte) bool {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			x := c.nodes[to]
-			if x == nil || !c.links[[2]wire.NodeID{me, to}] {
+			if !c.links[[2]wire.NodeID{me, to}] {
 				return false
 			}
-			go x.Receive(append([]byte(nil), b...))
-			return true
+			if c.deaf.Load() {
+				return true
+			}
+			select {
+			case c.line(me, to) <- append([]byte(nil), b...):
+				return true
+			default:
+				return false
+			}
 		}})
 	if err != nil {
 		c.t.Fatal(err)
@@ -91,7 +126,7 @@ func knows(m *Members, n byte) *Member {
 
 // TestThirdMemberIsFoundThroughTheOther: 1 and 3 have sessions with 2 only.
 func TestThirdMemberIsFoundThroughTheOther(t *testing.T) {
-	c := &cluster{t: t, nodes: make(map[wire.NodeID]*Members), links: make(map[[2]wire.NodeID]bool)}
+	c := newCluster(t)
 	one, two, three := c.add(1), c.add(2), c.add(3)
 	c.link(1, 2, true)
 	c.link(2, 3, true)
@@ -110,6 +145,29 @@ func TestThirdMemberIsFoundThroughTheOther(t *testing.T) {
 	eventually(t, "3 is given up", func() bool { x := knows(one, 3); return x == nil || !x.Alive })
 	c.link(2, 3, true)
 	eventually(t, "3 is back", func() bool { x := knows(one, 3); return x != nil && x.Alive })
+}
+
+// TestLostExchangeIsRepeated: what two neighbours say when their session begins
+// is lost, and no session begins again.
+func TestLostExchangeIsRepeated(t *testing.T) {
+	c := newCluster(t)
+	one, two := c.add(1), c.add(2)
+	c.deaf.Store(true)
+	c.link(1, 2, true)
+	eventually(t, "both have begun to join", func() bool { return len(one.join) == 0 && len(two.join) == 0 })
+	eventually(t, "both have streams that nobody answers", func() bool { return streams(one) > 0 && streams(two) > 0 })
+	eventually(t, "both have given up", func() bool { return streams(one) == 0 && streams(two) == 0 })
+	c.deaf.Store(false)
+	eventually(t, "both know each other", func() bool {
+		x, y := knows(one, 2), knows(two, 1)
+		return x != nil && x.Alive && y != nil && y.Alive
+	})
+}
+
+func streams(m *Members) int {
+	m.tr.mu.Lock()
+	defer m.tr.mu.Unlock()
+	return len(m.tr.open)
 }
 
 // TestFramesOfStrangersAreHarmless: whatever a neighbour sends.

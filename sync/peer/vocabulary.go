@@ -10,7 +10,7 @@ import (
 type connID uint64
 
 // event is what happens to a machine; nil is the passing of time.
-type event interface{}
+type event any
 
 type (
 	// evAddrs replaces the peer's addresses, in order of preference.
@@ -62,7 +62,7 @@ type (
 )
 
 // action is what the runner has to do.
-type action interface{}
+type action any
 
 type (
 	// actDial opens a connection, actCancel gives up doing so.

@@ -372,15 +372,15 @@ func (*Digest) Type() Type        { return TypeDigest }
 func (*BucketRequest) Type() Type { return TypeBucketRequest }
 func (*BucketItems) Type() Type   { return TypeBucketItems }
 func (*Gossip) Type() Type        { return TypeGossip }
-func (u *Unknown) Type() Type     { return u.Of }
+func (m *Unknown) Type() Type     { return m.Of }
 
 // Agree returns the protocol version that two nodes speak with each other: the
 // highest that both know. The error is for the humans of both sides.
-func (h *Hello) Agree(o *Hello) (uint16, error) {
-	v := min(h.Max, o.Max)
-	if v < h.Min || v < o.Min {
+func (m *Hello) Agree(o *Hello) (uint16, error) {
+	v := min(m.Max, o.Max)
+	if v < m.Min || v < o.Min {
 		return 0, fmt.Errorf("this node speaks protocol versions %d to %d, the other %d to %d: upgrade the older one",
-			h.Min, h.Max, o.Min, o.Max)
+			m.Min, m.Max, o.Min, o.Max)
 	}
 	return v, nil
 }

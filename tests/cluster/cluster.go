@@ -96,8 +96,10 @@ func New(t lab.T, nodes, links int) *Cluster {
 	return c
 }
 
-// Master is the first node, Standbys all others.
-func (c *Cluster) Master() *Node     { return c.Nodes[0] }
+// Master is the first node.
+func (c *Cluster) Master() *Node { return c.Nodes[0] }
+
+// Standbys are all others.
 func (c *Cluster) Standbys() []*Node { return c.Nodes[1:] }
 
 // Start starts all daemons and waits until all standbys are complete.
@@ -167,8 +169,10 @@ func (nd *Node) Reload() {
 	}
 }
 
-// Pause and Resume stop the daemon's clockwork without its knowledge.
-func (nd *Node) Pause()  { nd.Daemon.Signal(syscall.SIGSTOP) }
+// Pause stops the daemon's clockwork without its knowledge.
+func (nd *Node) Pause() { nd.Daemon.Signal(syscall.SIGSTOP) }
+
+// Resume has it run again.
 func (nd *Node) Resume() { nd.Daemon.Signal(syscall.SIGCONT) }
 
 // Ask returns sasyncd's status, or why there is none.
@@ -206,6 +210,8 @@ func (nd *Node) WaitInSync() {
 	})
 }
 
-// Cut pulls a sync link of the node, Heal plugs it in again.
-func (nd *Node) Cut(link int)  { nd.c.t.Helper(); nd.Ports()[link].Pull() }
+// Cut pulls a sync link of the node.
+func (nd *Node) Cut(link int) { nd.c.t.Helper(); nd.Ports()[link].Pull() }
+
+// Heal plugs it in again.
 func (nd *Node) Heal(link int) { nd.c.t.Helper(); nd.Ports()[link].Replug() }

@@ -111,25 +111,26 @@ func Differences(master, standby *sadb.Snapshot) (list []string) {
 }
 
 // WaitEqual waits until the tables of all given nodes are those of the master,
-// which they must be within the limit, and returns how long that took.
+// which they must be within the limit, and returns how long that took, without
+// the time in which the machine stood still.
 func (c *Cluster) WaitEqual(limit time.Duration, nodes ...*Node) time.Duration {
 	c.t.Helper()
-	began := time.Now()
+	w := lab.NewWatch()
 	for _, nd := range nodes {
 		for {
 			diff := Differences(c.Master().Dump(), nd.Dump())
 			if len(diff) == 0 {
 				break
 			}
-			if time.Since(began) > limit {
+			if w.Elapsed() > limit {
 				c.t.Fatalf("%s differs from the master in %d items after %v:\n%s", nd.Name, len(diff), limit,
 					strings.Join(diff[:min(10, len(diff))], "\n"))
 				return limit
 			}
-			time.Sleep(20 * time.Millisecond)
+			w.Sleep(20 * time.Millisecond)
 		}
 	}
-	return time.Since(began)
+	return w.Elapsed()
 }
 
 // Tags are the marks of all SAs and policies: one that was made anew has another.

@@ -47,11 +47,13 @@ func frr(t *testing.T) func(m *scenario.Member) *lab.Daemon {
 			vip netip.Addr
 		}{{"wan0", lab.VIPOut}, {"lan0", lab.VIPIn}} {
 			id, name := 10+i, "v"+r.dev
-			if _, err := m.Try("ip link show " + name); err != nil {
-				m.IP("link add "+name+" link "+r.dev+" type macvlan mode bridge",
-					fmt.Sprintf("link set dev %s address 00:00:5e:00:01:%02x", name, id), "link set dev "+name+" addrgenmode none",
-					fmt.Sprintf("addr add %s/32 dev %s", r.vip, name), "link set dev "+name+" protodown on", "link set dev "+name+" up")
-			}
+			// A machine that had no power has no interfaces of before either. What a
+			// vrrpd that was killed as master leaves is up until the next one has
+			// started, and is taken for mastership then.
+			_, _ = m.Try("ip link del " + name)
+			m.IP("link add "+name+" link "+r.dev+" type macvlan mode bridge",
+				fmt.Sprintf("link set dev %s address 00:00:5e:00:01:%02x", name, id), "link set dev "+name+" addrgenmode none",
+				fmt.Sprintf("addr add %s/32 dev %s", r.vip, name), "link set dev "+name+" protodown on", "link set dev "+name+" up")
 			fmt.Fprintf(&config, "interface %s\n vrrp %d version 3\n vrrp %d priority %d\n no vrrp %d preempt\n vrrp %d advertisement-interval 250\n vrrp %d ip %s\n",
 				r.dev, id, id, m.Priority, id, id, id, r.vip)
 		}

@@ -20,6 +20,7 @@ import (
 // ahead by the margin.
 func TestStandbyIsComplete(t *testing.T) {
 	p, gw1, gw2 := started(t)
+	requireLittle(t, gw1)
 	m, _ := traffic(t, p)
 	for range 3 {
 		flowing(t, m, rate/2)

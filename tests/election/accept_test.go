@@ -49,12 +49,12 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval %s; address 10.3.0.1
 		return
 	}
 	p.start(a)
-	a.await(api.StateMaster, 5*time.Second)
+	a.await(api.StateMaster, patience)
 	m := p.traffic()
 	reaches := func(vip string, from *lab.Node) bool { return from.Ping(addr(vip), 300*time.Millisecond) == nil }
 	refused := func(when string, want bool) {
 		t.Helper()
-		lab.Eventually(t, 3*time.Second, fmt.Sprintf("%s: refused is %v", when, want), func() bool {
+		lab.Eventually(t, patience, fmt.Sprintf("%s: refused is %v", when, want), func() bool {
 			return reaches("10.1.0.1", p.host) != want && reaches("fd00:1::1", p.host) != want
 		})
 		// From the other side and on the other instance, and the node itself.

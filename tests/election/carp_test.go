@@ -44,7 +44,7 @@ carp inside { carpdev in0; vhid 10; pass "love"; advbase 0; advskew %d; address 
 			p.instances = tc
 			a, b := p.gws[0], p.gws[1]
 			p.start(a)
-			a.await(api.StateMaster, 5*time.Second)
+			a.await(api.StateMaster, patience)
 			p.start(b)
 			b.awaitLog("master heard", 1)
 			b.awaitFor(3 * time.Second)
@@ -61,10 +61,13 @@ carp inside { carpdev in0; vhid 10; pass "love"; advbase 0; advskew %d; address 
 			if out, code := a.ctl("resign", "gate"); code != 0 {
 				t.Fatal(out)
 			}
-			t.Logf("resign: %v", b.await(api.StateMaster, 500*time.Millisecond))
-			a.await(api.StateBackup, time.Second)
+			t.Logf("resign: %v", b.await(api.StateMaster, patience))
+			if r := b.state().Reason; r != "master resigned" {
+				t.Errorf("reason %q", r)
+			}
+			a.await(api.StateBackup, patience)
 			b.d.Kill()
-			t.Logf("kill: %v", a.await(api.StateMaster, 3*time.Second))
+			t.Logf("kill: %v", a.await(api.StateMaster, patience))
 		})
 	}
 }
@@ -76,15 +79,15 @@ func TestCARPDemotion(t *testing.T) {
 	p.instances = carpPair("")
 	a, b := p.gws[0], p.gws[1]
 	p.start(a)
-	a.await(api.StateMaster, 5*time.Second)
+	a.await(api.StateMaster, patience)
 	p.start(b)
 	b.awaitLog("master heard", 4)
 	b.awaitFor(time.Second) // its start-hold is over
 	if out, code := a.ctl("demote", "gate", "1"); code != 0 {
 		t.Fatal(out)
 	}
-	t.Logf("demotion: %v", b.await(api.StateMaster, 150*time.Millisecond))
-	a.await(api.StateBackup, time.Second)
+	t.Logf("demotion: %v", b.await(api.StateMaster, patience))
+	a.await(api.StateBackup, patience)
 	if r := b.state().Reason; r != "master is demoted" {
 		t.Errorf("reason %q", r)
 	}
@@ -137,13 +140,13 @@ func TestForgedBowOut(t *testing.T) {
 			}
 			a, b := p.gws[0], p.gws[1]
 			p.start(a)
-			a.await(api.StateMaster, 8*time.Second)
+			a.await(api.StateMaster, patience)
 			p.start(b)
 			b.awaitLog("master heard", 2)
 			p.forge(forged)
 			router := func() api.RouterState { return b.state().Instances[0].Routers[0] }
 			if keys != "" {
-				lab.Eventually(t, time.Second, "the forgery is counted", func() bool { return router().Trailers["unsigned"] == 1 })
+				lab.Eventually(t, patience, "the forgery is counted", func() bool { return router().Trailers["unsigned"] == 1 })
 				b.awaitFor(time.Duration(b.state().AgeMS)*time.Millisecond + 2*time.Second)
 				if s := b.state(); s.State != api.StateBackup || s.Instances[0].Routers[0].Expired {
 					t.Error("a forged bow-out moved mastership")
@@ -151,7 +154,7 @@ func TestForgedBowOut(t *testing.T) {
 				return
 			}
 			// IPv6 still hears the master, so the group stays; this router does not.
-			lab.Eventually(t, time.Second, "the router takes the master for gone", func() bool { return router().Expired })
+			lab.Eventually(t, patience, "the router takes the master for gone", func() bool { return router().Expired })
 		})
 	}
 }

@@ -3,7 +3,6 @@ package election
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -55,7 +54,7 @@ func TestDoctor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab.Eventually(t, time.Second, "the foreign advertisement is noticed", func() bool { return len(b.state().Instances[0].Routers[0].Refusals) > 0 })
+	lab.Eventually(t, patience, "the foreign advertisement is noticed", func() bool { return len(b.state().Instances[0].Routers[0].Refusals) > 0 })
 	if out, code := doctor(b); code != 1 || !strings.Contains(out, "CARP is spoken with our id") || !strings.Contains(out, "another number") {
 		t.Errorf("CARP: %d\n%s", code, out)
 	}

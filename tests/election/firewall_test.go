@@ -92,7 +92,7 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 250ms; address 10.3.
 				t.Skip("this kernel has no firewall that could be set up: run the tests as root")
 			}
 			p.start(a)
-			a.await(api.StateMaster, 5*time.Second)
+			a.await(api.StateMaster, patience)
 			p.start(b)
 			b.awaitLog("master heard", 4)
 			where := []*lab.Node{a.Node, b.Node}

@@ -21,7 +21,7 @@ func TestHogs(t *testing.T) {
 	p.interval = "50ms"
 	a, b := p.gws[0], p.gws[1]
 	p.start(a)
-	a.await(api.StateMaster, 5*time.Second)
+	a.await(api.StateMaster, patience)
 	p.start(b)
 	b.awaitLog("master heard", 4)
 	for range hogs {

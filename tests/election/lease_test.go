@@ -30,7 +30,7 @@ func TestPacketLease(t *testing.T) {
 				return
 			}
 			p.start(a)
-			a.await(api.StateMaster, 5*time.Second)
+			a.await(api.StateMaster, patience)
 			answers := func() bool {
 				return p.host.Ping(vipIn, 200*time.Millisecond) == nil && p.host.Ping(vipIn6, 200*time.Millisecond) == nil
 			}
@@ -47,7 +47,7 @@ func TestPacketLease(t *testing.T) {
 					return time.Now().After(end)
 				})
 			}
-			lab.Eventually(t, 3*time.Second, "the address answers", answers)
+			lab.Eventually(t, patience, "the address answers", answers)
 			stays("the master serves", time.Second)
 
 			a.d.Signal(syscall.SIGSTOP)
@@ -57,8 +57,8 @@ func TestPacketLease(t *testing.T) {
 			}
 			a.d.Signal(syscall.SIGCONT)
 			a.awaitLog("no advertisement left in time", 1)
-			a.await(api.StateMaster, 5*time.Second)
-			lab.Eventually(t, 3*time.Second, "the address answers again", answers)
+			a.await(api.StateMaster, patience)
+			lab.Eventually(t, patience, "the address answers again", answers)
 
 			if out, code := a.ctl("freeze", "5"); code != 0 {
 				t.Fatalf("freeze: %s", out)
@@ -66,7 +66,7 @@ func TestPacketLease(t *testing.T) {
 			a.d.Kill()
 			stays("carpd is being replaced", time.Second)
 			p.start(a)
-			a.await(api.StateMaster, 5*time.Second)
+			a.await(api.StateMaster, patience)
 			a.awaitLog("mastership continued", 1)
 			stays("carpd was replaced", time.Second)
 			a.d.Signal(syscall.SIGSTOP)

@@ -4,12 +4,14 @@ package election
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +105,11 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 const interval = 250 * time.Millisecond
 
+// patience is how long a change may take that is waited for. How fast one has to
+// be is for those tests to say that measure traffic, and what brought it about
+// says its reason.
+const patience = 10 * time.Second
+
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, net: lab.New(t), interval: "250ms"}
@@ -147,9 +154,9 @@ func run(t *testing.T) (p *pair, master, backup *gateway) {
 	t.Helper()
 	p = newPair(t)
 	p.start(p.gws[0])
-	p.gws[0].await(api.StateMaster, 5*time.Second)
+	p.gws[0].await(api.StateMaster, patience)
 	p.start(p.gws[1])
-	p.gws[1].await(api.StateBackup, 5*time.Second)
+	p.gws[1].await(api.StateBackup, patience)
 	p.gws[1].awaitLog("master heard", 4)
 	return p, p.gws[0], p.gws[1]
 }
@@ -181,7 +188,7 @@ func (g *gateway) await(want string, limit time.Duration) time.Duration {
 
 func (g *gateway) awaitLog(text string, times int) {
 	g.t.Helper()
-	lab.Eventually(g.t, 5*time.Second, fmt.Sprintf("%s says %q %d times", g.Name, text, times), func() bool {
+	lab.Eventually(g.t, patience, fmt.Sprintf("%s says %q %d times", g.Name, text, times), func() bool {
 		return strings.Count(g.d.Output(), text) >= times
 	})
 }
@@ -225,7 +232,7 @@ func (g *gateway) ctl(args ...string) (string, int) {
 	code := 0
 	if err != nil {
 		code = -1
-		if ee, ok := err.(*exec.ExitError); ok {
+		if ee, ok := errors.AsType[*exec.ExitError](err); ok {
 			code = ee.ExitCode()
 		}
 	}
@@ -238,7 +245,11 @@ type client struct {
 	mu     sync.Mutex
 	events []api.Message
 	answer bool // prepares at once
-	stop   func()
+	// next is ordered to take over as soon as this one is asked to prepare for
+	// BACKUP, which is what sasyncd's channel does; ordered is what came of it.
+	next    *client
+	ordered []error
+	stop    func()
 }
 
 func (g *gateway) client(answer bool) *client {
@@ -253,9 +264,16 @@ func (g *gateway) client(answer bool) *client {
 		defer close(done)
 		for m := range c.Events() {
 			c.mu.Lock()
+			next, answer := c.next, c.answer
 			c.events = append(c.events, m)
 			c.mu.Unlock()
-			if m.Event == api.EventPrepare && c.answer {
+			if next != nil && isPrepare(api.StateBackup)(m) {
+				err := next.Takeover(ctx, m.Group, m.Term)
+				c.mu.Lock()
+				c.ordered = append(c.ordered, err)
+				c.mu.Unlock()
+			}
+			if answer && m.Event == api.EventPrepare {
 				_ = c.Prepared(ctx, m.Group, m.Term)
 			}
 		}
@@ -268,19 +286,42 @@ func (g *gateway) client(answer bool) *client {
 	return c
 }
 
+// handOver has the master give way to the next one by order, and reports
+// whether the order came in time: carpd waits a tenth of a second for it, which a
+// machine that does much else may need for less. Otherwise the master has resigned.
+func (c *client) handOver(t *testing.T, old *gateway, next *client) bool {
+	t.Helper()
+	c.mu.Lock()
+	c.next = next
+	before := len(c.ordered)
+	c.mu.Unlock()
+	if out, code := old.ctl("resign", "gate"); code != 0 {
+		t.Fatalf("resign: %s", out)
+	}
+	var err error
+	lab.Eventually(t, patience, "the order to take over", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.ordered) == before {
+			return false
+		}
+		err = c.ordered[before]
+		return true
+	})
+	if err != nil {
+		t.Logf("the order to take over: %v", err)
+	}
+	return err == nil
+}
+
 // has reports whether an event has come.
 func (c *client) has(match func(api.Message) bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, m := range c.events {
-		if match(m) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.events, match)
 }
 
 func (c *client) await(t *testing.T, what string, match func(api.Message) bool) {
 	t.Helper()
-	lab.Eventually(t, 10*time.Second, what, func() bool { return c.has(match) })
+	lab.Eventually(t, patience, what, func() bool { return c.has(match) })
 }

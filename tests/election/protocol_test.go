@@ -34,7 +34,7 @@ vrrp outside { carpdev out0; vrid 11; priority %d; address 10.3.0.1/32; address 
 			p.instances = tc.instances
 			a, b := p.gws[0], p.gws[1]
 			p.start(a)
-			a.await(api.StateMaster, 10*time.Second)
+			a.await(api.StateMaster, patience)
 			p.start(b)
 			b.awaitLog("master heard", 1)
 			b.awaitFor(tc.down)
@@ -57,7 +57,7 @@ func TestTermOutlivesRestart(t *testing.T) {
 	first := a.state().Term
 	a.d.Term(5 * time.Second)
 	p.start(a)
-	a.await(api.StateMaster, 5*time.Second)
+	a.await(api.StateMaster, patience)
 	if s := a.state(); s.Term <= first {
 		t.Errorf("term %d after %d", s.Term, first)
 	}

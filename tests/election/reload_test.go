@@ -71,12 +71,12 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 100ms; address 10.3.
 	a.d.Signal(syscall.SIGHUP)
 	a.awaitLog("reloaded", 1)
 	for _, vip := range []string{"10.1.0.2", "fd00:1::2"} {
-		lab.Eventually(t, time.Second, vip+" is on the master", func() bool { return strings.Contains(a.Run("ip -o addr show"), " "+vip+"/") })
+		lab.Eventually(t, patience, vip+" is on the master", func() bool { return strings.Contains(a.Run("ip -o addr show"), " "+vip+"/") })
 		if !strings.Contains(b.Run("ip rule show")+b.Run("ip -6 rule show"), "from "+vip+" blackhole") {
 			t.Errorf("%s is not fenced on the backup", vip)
 		}
 	}
-	lab.Eventually(t, time.Second, "the new priority and timer are in use", func() bool {
+	lab.Eventually(t, patience, "the new priority and timer are in use", func() bool {
 		r := b.state().Instances[0].Routers[0]
 		return a.state().Instances[0].Routers[0].Priority == 210 && r.DownMS < 400
 	})
@@ -87,7 +87,7 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 100ms; address 10.3.
 	if out, code := a.ctl("reload"); code != 0 {
 		t.Errorf("reload: %d %s", code, out)
 	}
-	lab.Eventually(t, time.Second, "the removed addresses are gone", func() bool {
+	lab.Eventually(t, patience, "the removed addresses are gone", func() bool {
 		out := a.Run("ip -o addr show") + a.Run("ip rule show") + a.Run("ip -6 rule show")
 		return !strings.Contains(out, " 10.1.0.2/") && !strings.Contains(out, "from 10.1.0.2 ") && !strings.Contains(out, "fd00:1::2")
 	})
@@ -117,7 +117,7 @@ func TestReloadPassword(t *testing.T) {
 	}
 	a, b := p.gws[0], p.gws[1]
 	p.start(a)
-	a.await(api.StateMaster, 10*time.Second)
+	a.await(api.StateMaster, patience)
 	p.start(b)
 	b.awaitLog("master heard", 1)
 	pass = "second"
@@ -128,7 +128,7 @@ func TestReloadPassword(t *testing.T) {
 			t.Fatalf("reload: %d %s", code, out)
 		}
 		heard := b.state().Instances[0].Routers[0].Received
-		lab.Eventually(t, 3*time.Second, "the backup hears the master", func() bool {
+		lab.Eventually(t, patience, "the backup hears the master", func() bool {
 			return b.state().Instances[0].Routers[0].Received >= heard+2
 		})
 	}
@@ -139,7 +139,7 @@ func TestReloadPassword(t *testing.T) {
 	if _, code := a.ctl("reload"); code != 0 {
 		t.Fatal("reload")
 	}
-	lab.Eventually(t, 3*time.Second, "the old password is refused", func() bool {
+	lab.Eventually(t, patience, "the old password is refused", func() bool {
 		return b.state().Instances[0].Routers[0].Dropped > 0
 	})
 }
@@ -172,7 +172,7 @@ func TestRestart(t *testing.T) {
 		// A slow machine: longer than a down interval, and than the usual lease.
 		settle(t, 2500*time.Millisecond)
 		p.start(a)
-		a.await(api.StateMaster, 5*time.Second)
+		a.await(api.StateMaster, patience)
 		a.awaitLog("mastership continued", 1)
 		settle(t, 1500*time.Millisecond)
 		a.same(t, wasA)
@@ -203,7 +203,7 @@ func TestRestartTooLate(t *testing.T) {
 	a.d.Kill()
 	b.await(api.StateMaster, 2*time.Second+takeover)
 	p.start(a)
-	a.await(api.StateBackup, 5*time.Second)
+	a.await(api.StateBackup, patience)
 	if a.holds() != 0 || a.fenced() != 4 || b.state().State != api.StateMaster {
 		t.Errorf("holds %d, fenced %d, the other is %s", a.holds(), a.fenced(), b.state().State)
 	}
@@ -218,7 +218,7 @@ func TestRestartFenced(t *testing.T) {
 	a.d.Kill()
 	a.IP("rule add pref 5 from 10.1.0.1 blackhole proto 112")
 	p.start(a)
-	a.await(api.StateBackup, 5*time.Second)
+	a.await(api.StateBackup, patience)
 	if a.holds() != 0 || a.fenced() != 4 {
 		t.Errorf("holds %d, fenced %d", a.holds(), a.fenced())
 	}

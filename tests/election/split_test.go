@@ -34,13 +34,13 @@ func TestWitness(t *testing.T) {
 	p.options = "when-split witness 10.3.0.77 10.1.0.100"
 	a, b := p.gws[0], p.gws[1]
 	p.start(a)
-	a.await(api.StateMaster, 5*time.Second)
+	a.await(api.StateMaster, patience)
 	p.start(b)
-	b.await(api.StateBackup, 5*time.Second)
+	b.await(api.StateBackup, patience)
 	b.awaitLog("master heard", 4)
 
 	b.alone(true)
-	lab.Eventually(t, 5*time.Second, "the backup misses master and witness", func() bool {
+	lab.Eventually(t, patience, "the backup misses master and witness", func() bool {
 		s := b.state()
 		return s.Blocked == "witness not reachable" && s.Instances[0].Routers[0].Expired
 	})
@@ -52,14 +52,14 @@ func TestWitness(t *testing.T) {
 		t.Error("the master gave up")
 	}
 	b.alone(false)
-	lab.Eventually(t, 5*time.Second, "the backup is back", func() bool {
+	lab.Eventually(t, patience, "the backup is back", func() bool {
 		s := b.state()
 		return s.Blocked == "" && !s.Instances[0].Routers[0].Expired
 	})
 
 	a.alone(true)
 	b.await(api.StateMaster, takeover)
-	a.await(api.StateBackup, 3*time.Second)
+	a.await(api.StateBackup, patience)
 	if a.holds() != 0 || a.fenced() != 4 || a.state().Reason != "witness not reachable" {
 		t.Errorf("the old master holds %d addresses, fenced %d: %s", a.holds(), a.fenced(), a.state().Reason)
 	}
@@ -89,11 +89,11 @@ func TestPreferTraffic(t *testing.T) {
 	clients := map[*gateway]*client{}
 	for _, g := range p.gws {
 		p.start(g)
-		g.await(api.StateBackup, 5*time.Second)
+		g.await(api.StateBackup, patience)
 		clients[g] = g.client(true)
 		clients[g].await(t, "snapshot", isSnapshot)
 		ready(t, clients[g], api.Ready{InSync: true})
-		lab.Eventually(t, 5*time.Second, "there is a master", func() bool { return a.state().State == api.StateMaster })
+		lab.Eventually(t, patience, "there is a master", func() bool { return a.state().State == api.StateMaster })
 	}
 	b.awaitLog("master heard", 4)
 	for _, g := range []*gateway{b, a} {
@@ -207,12 +207,12 @@ func TestReplayAfterRestart(t *testing.T) {
 	}
 	a, b := p.gws[0], p.gws[1]
 	p.start(a)
-	a.await(api.StateMaster, 5*time.Second)
+	a.await(api.StateMaster, patience)
 	p.start(b)
 	b.awaitLog("master heard", 1)
 	frames := p.record(addr("10.1.0.11"), 10)
 	trailers := func() map[string]uint64 { return b.state().Instances[0].Routers[0].Trailers }
-	lab.Eventually(t, 5*time.Second, "the backup has heard what was recorded", func() bool { return trailers()["genuine"] > 15 })
+	lab.Eventually(t, patience, "the backup has heard what was recorded", func() bool { return trailers()["genuine"] > 15 })
 	for _, kept := range []bool{true, false} {
 		b.d.Kill()
 		if kept {
@@ -221,9 +221,9 @@ func TestReplayAfterRestart(t *testing.T) {
 			b.Run("rm " + filepath.Join(b.Dir(), "state", "marks"))
 		}
 		p.start(b)
-		lab.Eventually(t, 5*time.Second, "the restarted node answers", func() bool { return b.state() != nil })
+		lab.Eventually(t, patience, "the restarted node answers", func() bool { return b.state() != nil })
 		p.replay(frames)
-		lab.Eventually(t, 2*time.Second, "the replay has arrived", func() bool {
+		lab.Eventually(t, patience, "the replay has arrived", func() bool {
 			got := trailers()
 			return got["replayed"]+got["genuine"] >= uint64(len(frames))
 		})
@@ -232,6 +232,6 @@ func TestReplayAfterRestart(t *testing.T) {
 		} else if !kept && got["genuine"] == 0 {
 			t.Errorf("without the file the replay is refused too, so this test shows nothing: %v", got)
 		}
-		b.await(api.StateMaster, 5*time.Second)
+		b.await(api.StateMaster, patience)
 	}
 }

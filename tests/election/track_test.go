@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sasyncd/carp/api"
 	"sasyncd/tests/harness/lab"
@@ -32,10 +31,10 @@ track address 10.1.0.100 group gate demote 80 interval 100ms timeout 100ms
 `, g.priority, file, script)
 	}
 	p.start(g)
-	g.await(api.StateMaster, 5*time.Second)
+	g.await(api.StateMaster, patience)
 	demotion := func(want int, ids ...string) {
 		t.Helper()
-		lab.Eventually(t, 5*time.Second, fmt.Sprintf("demoted by %d", want), func() bool { return g.state().Demotion == want })
+		lab.Eventually(t, patience, fmt.Sprintf("demoted by %d", want), func() bool { return g.state().Demotion == want })
 		var have []string
 		for _, d := range g.state().Demotions {
 			have = append(have, d.ID)

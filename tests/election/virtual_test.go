@@ -28,9 +28,9 @@ vrrp outside { carpdev out0; vrid 11; priority %d; address 10.3.0.1/32; address 
 		g.Sysctl("net/ipv4/conf/all/rp_filter=1")
 	}
 	p.start(a)
-	a.await(api.StateMaster, 5*time.Second)
+	a.await(api.StateMaster, patience)
 	p.start(b)
-	b.await(api.StateBackup, 5*time.Second)
+	b.await(api.StateBackup, patience)
 	b.awaitLog("master heard", 4)
 
 	m := p.traffic()
@@ -47,7 +47,7 @@ vrrp outside { carpdev out0; vrid 11; priority %d; address 10.3.0.1/32; address 
 	// Own traffic of a node says its own MAC, also with the address as source.
 	a.IP("neigh flush dev in0")
 	a.sendFrom(t, "10.1.0.1", "10.1.0.100")
-	lab.Eventually(t, time.Second, "the master has asked for the host", func() bool {
+	lab.Eventually(t, patience, "the master has asked for the host", func() bool {
 		return strings.Contains(a.Run("ip neigh show 10.1.0.100"), "lladdr")
 	})
 	if out := mac("10.1.0.1"); !strings.Contains(out, "00:00:5e:00:01:0a") {
@@ -63,10 +63,10 @@ vrrp outside { carpdev out0; vrid 11; priority %d; address 10.3.0.1/32; address 
 	if report.Gap > time.Second {
 		t.Errorf("gap of %v", report.Gap)
 	}
-	lab.Eventually(t, 3*time.Second, "the dead node's addresses are gone", func() bool { return a.holds() == 0 })
+	lab.Eventually(t, patience, "the dead node's addresses are gone", func() bool { return a.holds() == 0 })
 	// It comes back, clears up, and forwards nothing.
 	p.start(a)
-	a.await(api.StateBackup, 5*time.Second)
+	a.await(api.StateBackup, patience)
 	if out := a.Run("ip -o link show type macvlan"); strings.Count(out, "<BROADCAST,MULTICAST> ") != 4 {
 		t.Errorf("virtual interfaces after the return:\n%s", out)
 	}
@@ -95,8 +95,8 @@ func TestRepairIsCounted(t *testing.T) {
 	p, a, _ := run(t)
 	p.host.IP("neigh replace 10.1.0.1 dev eth0 lladdr 02:00:00:00:00:99 nud reachable")
 	a.IP("addr del 10.1.0.1/32 dev in0")
-	lab.Eventually(t, time.Second, "the repair is counted", func() bool { return a.state().Instances[0].Routers[0].Repaired == 1 })
-	lab.Eventually(t, time.Second, "the neighbours are told", func() bool {
+	lab.Eventually(t, patience, "the repair is counted", func() bool { return a.state().Instances[0].Routers[0].Repaired == 1 })
+	lab.Eventually(t, patience, "the neighbours are told", func() bool {
 		return strings.Contains(p.host.Run("ip neigh show 10.1.0.1"), a.in.MAC.String())
 	})
 }

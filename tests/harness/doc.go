@@ -11,6 +11,11 @@
 //	                                    ├── PID 1: mounts, modules, reaping
 //	                                    └── this binary again: m.Run
 //
+// With SASYNCD_GUEST=qemu in the environment the guest is Debian's cloud kernel
+// under qemu, on an emulated processor if need be: an ordinary kernel, with what
+// user-mode-linux has not, and one that programs with the race detector run on. It
+// is slow, so everything that has a duration follows [Slow].
+//
 // The guest sees the host's files read-only and has fresh /run, /tmp, /var/lib.
 // What it prints appears as it is printed; its exit code comes from a
 // file, so that a guest that dies without a word has failed. Guests never run

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,20 @@ type spec struct {
 	Dir     string
 	RW      string   // host directory that the guest may write
 	Visible []string // host directories to show even where a fresh file system hides them
+	Files   hostFiles
 }
+
+// hostFiles says how a guest sees its host's files.
+type hostFiles struct {
+	Kind    string // "hostfs", which mounts any directory, or "virtiofs", which mounts what was shared
+	Modules string // directory of the guest's modules, with one directory per release
+}
+
+// Where a guest has what only the harness needs.
+const (
+	guestModuleDir = "/run/harness/modules" // a link: modprobe is started without our environment
+	guestHostDir   = "/run/harness/host"    // all files of the host
+)
 
 // hiddenDirs get a fresh tmpfs in the guest, because its root is read-only.
 var hiddenDirs = []string{"/run", "/tmp", "/var/lib", "/var/tmp", "/var/log"}
@@ -71,7 +85,7 @@ func guestRun() (int, error) {
 	if err := guestMounts(&s); err != nil {
 		return 0, err
 	}
-	if err := guestModules(s.Binary); err != nil {
+	if err := guestModules(&s); err != nil {
 		return 0, err
 	}
 	if err := loopbackUp(); err != nil {
@@ -85,8 +99,10 @@ func guestRun() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := watchLifeline("/dev/ttyS2"); err != nil {
-		return 0, err
+	if s.Files.Kind == "hostfs" { // elsewhere the kernel is killed with its starter
+		if err := watchLifeline("/dev/ttyS2"); err != nil {
+			return 0, err
+		}
 	}
 	cmd := &exec.Cmd{Path: s.Binary, Args: s.Args, Env: s.Env, Dir: s.Dir, Stdout: stdout, Stderr: stderr}
 	// A session of its own, so that no line becomes a controlling terminal.
@@ -100,8 +116,14 @@ func guestRun() (int, error) {
 	}
 	for _, line := range []*os.File{stdout, stderr} {
 		// Everything printed must have reached the host before the power goes.
-		if err := unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1); err != nil {
-			return 0, fmt.Errorf("drain output: %w", err)
+		for {
+			err := unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, unix.EINTR) {
+				return 0, fmt.Errorf("drain output: %w", err)
+			}
 		}
 	}
 	return code, nil
@@ -127,6 +149,7 @@ func reapUntil(pid int) (int, error) {
 func guestMounts(s *spec) error {
 	type mount struct {
 		fs, at, data string
+		from         string
 		flags        uintptr
 	}
 	ms := []mount{
@@ -136,18 +159,27 @@ func guestMounts(s *spec) error {
 	for _, d := range hiddenDirs {
 		ms = append(ms, mount{fs: "tmpfs", at: d, data: "mode=1777"})
 	}
-	ms = append(ms, mount{fs: "hostfs", at: guestRW, data: s.RW})
+	if s.Files.Kind == "hostfs" {
+		ms = append(ms, mount{fs: "hostfs", at: guestRW, data: s.RW})
+	} else {
+		ms = append(ms, mount{fs: "virtiofs", from: shareRW, at: guestRW},
+			mount{fs: "virtiofs", from: shareHost, at: guestHostDir, flags: unix.MS_RDONLY})
+	}
 	for _, d := range s.Visible {
-		if under(d, hiddenDirs) {
+		switch {
+		case !under(d, hiddenDirs):
+		case s.Files.Kind == "hostfs":
 			ms = append(ms, mount{fs: "hostfs", at: d, data: d, flags: unix.MS_RDONLY})
+		default:
+			ms = append(ms, mount{from: guestHostDir + d, at: d, flags: unix.MS_BIND})
 		}
 	}
 	for _, m := range ms {
 		// On the read-only root this fails where the directory is absent, and so will the mount.
 		os.MkdirAll(m.at, 0o755)
-		err := unix.Mount("none", m.at, m.fs, m.flags, m.data)
+		err := unix.Mount(cmp.Or(m.from, "none"), m.at, m.fs, m.flags, m.data)
 		if err != nil && !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("mount %s on %s: %w", m.fs, m.at, err)
+			return fmt.Errorf("mount %s on %s: %w", cmp.Or(m.fs, m.from), m.at, err)
 		}
 	}
 	return nil
@@ -165,7 +197,7 @@ func under(dir string, parents []string) bool {
 
 // guestModules loads modules, readies the ciphers, and then makes this binary
 // the kernel's modprobe for whatever else is wanted.
-func guestModules(bin string) error {
+func guestModules(s *spec) error {
 	setHelper := func(path string) error {
 		if err := os.WriteFile("/proc/sys/kernel/modprobe", []byte(path), 0); err != nil {
 			return fmt.Errorf("set modprobe: %w", err)
@@ -174,6 +206,9 @@ func guestModules(bin string) error {
 	}
 	if err := setHelper("\n"); err != nil { // an empty write would change nothing
 		return err
+	}
+	if err := os.Symlink(s.Files.Modules, guestModuleDir); err != nil {
+		return fmt.Errorf("link modules: %w", err)
 	}
 	x, err := openModules()
 	if err == nil {
@@ -186,7 +221,7 @@ func guestModules(bin string) error {
 		return fmt.Errorf("warm up ciphers: %w", err)
 	}
 	helper := "/run/harness/" + modprobeName
-	if err := os.Symlink(bin, helper); err != nil {
+	if err := os.Symlink(s.Binary, helper); err != nil {
 		return fmt.Errorf("link modprobe: %w", err)
 	}
 	return setHelper(helper)

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +36,7 @@ func newHost(c *config) (*host, error) {
 			return nil, fmt.Errorf("make result directory: %w", err)
 		}
 	}
-	if err := h.build(); err != nil {
+	if err := errors.Join(h.build(), h.buildDefects()); err != nil {
 		h.close()
 		return nil, err
 	}
@@ -57,7 +58,12 @@ func (h *host) close() {
 	os.RemoveAll(h.dir)
 }
 
-// build builds the daemons, static, so that they run in the guest and in any namespace.
+// guestRaces reports whether what runs in the guest has the race detector: its
+// shadow memory does not fit into the address space that user-mode-linux has.
+func (h *host) guestRaces() bool { return raceEnabled && h.cfg.kind == kindQEMU }
+
+// build builds the daemons, static, so that they run in the guest and in any
+// namespace; with the race detector they need the C library, which a guest sees.
 func (h *host) build() error {
 	if len(h.cfg.builds) == 0 {
 		return nil
@@ -66,12 +72,52 @@ func (h *host) build() error {
 	if err != nil {
 		return err
 	}
-	args := append([]string{"build", "-trimpath", "-o", h.bin + "/"}, h.cfg.builds...)
-	cmd := exec.Command("go", args...)
+	args, cgo := []string{"build", "-trimpath", "-o", h.bin + "/"}, "CGO_ENABLED=0"
+	if h.guestRaces() {
+		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+	}
+	cmd := exec.Command("go", append(args, h.cfg.builds...)...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	cmd.Env = append(os.Environ(), cgo, "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", strings.Join(h.cfg.builds, " "), err, out)
+	}
+	return nil
+}
+
+// buildDefects builds what [Defect] asks for.
+func (h *host) buildDefects() error {
+	if len(h.cfg.defects) == 0 {
+		return nil
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	for _, d := range h.cfg.defects {
+		file := filepath.Join(root, d.file)
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("plant a defect: %w", err)
+		}
+		if n := strings.Count(string(b), d.right); n != 1 {
+			return fmt.Errorf("plant a defect: what %s replaces stands %d times in %s, want once", d.name, n, d.file)
+		}
+		changed, overlay := filepath.Join(h.dir, d.name+".go"), filepath.Join(h.dir, d.name+".json")
+		list, err := json.Marshal(map[string]any{"Replace": map[string]string{file: changed}})
+		if err != nil {
+			return fmt.Errorf("plant a defect: %w", err)
+		}
+		if err := errors.Join(os.WriteFile(changed, []byte(strings.Replace(string(b), d.right, d.wrong, 1)), 0o600),
+			os.WriteFile(overlay, list, 0o600)); err != nil {
+			return fmt.Errorf("plant a defect: %w", err)
+		}
+		cmd := exec.Command("go", "build", "-trimpath", "-overlay", overlay, "-o", filepath.Join(h.bin, d.name), d.pkg)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", d.name, err, out)
+		}
 	}
 	return nil
 }
@@ -114,9 +160,9 @@ func (h *host) lock() (unlock func(), err error) {
 }
 
 // guestBinary is what the guest runs: this binary, or one of the same package
-// without the race detector, whose shadow memory a guest cannot map.
+// without the race detector where that does not run.
 func (h *host) guestBinary() (string, error) {
-	if !raceEnabled {
+	if !raceEnabled || h.guestRaces() {
 		return os.Executable()
 	}
 	bin := filepath.Join(h.dir, "norace")

@@ -15,14 +15,21 @@ const (
 	envGuest = "HARNESS_GUEST" // set in the guest: the mount point of the writable result directory
 	envBin   = "HARNESS_BIN"   // directory with the daemons, see [Binary]
 	envKeep  = "HARNESS_ARTIFACTS"
+	envKind  = "SASYNCD_GUEST" // what the caller wants: empty for whatever has ESP, or kindQEMU
+	envWhy   = "HARNESS_KIND"  // set in a guest that was asked for
 )
 
 type config struct {
 	memory  int64
 	timeout time.Duration
 	builds  []string
+	defects []defect
 	beside  bool
+	kind    string
 }
+
+// defect is a program that is built with a mistake in it.
+type defect struct{ name, pkg, file, right, wrong string }
 
 // Option changes how [Main] and [BootOrRun] start a guest.
 type Option func(*config)
@@ -40,10 +47,21 @@ func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } 
 // measures nothing finer than seconds.
 func Beside() Option { return func(c *config) { c.beside = true } }
 
+// QEMU asks for a guest with Debian's cloud kernel whatever this kernel can do.
+func QEMU() Option { return func(c *config) { c.kind = kindQEMU } }
+
 // Build has the named packages of this module (for instance "./cmd/sasyncd")
 // built before anything runs. [Binary] says where they are.
 func Build(packages ...string) Option {
 	return func(c *config) { c.builds = append(c.builds, packages...) }
+}
+
+// Defect has a package of this module built once more, as the program name, with
+// a text of one file of the module replaced by another: a real daemon that has a
+// mistake, for what no daemon without one does. The text must stand in the file
+// exactly once. [Binary] says where the program is.
+func Defect(name, pkg, file, right, wrong string) Option {
+	return func(c *config) { c.defects = append(c.defects, defect{name, pkg, file, right, wrong}) }
 }
 
 // Main is the body of a TestMain: it runs m on a kernel with ESP and exits.
@@ -64,7 +82,7 @@ func BootOrRun(run func() int, opts ...Option) int {
 	if listsOnly(os.Args[1:]) {
 		return run()
 	}
-	c := config{memory: 512 << 20, timeout: 10 * time.Minute}
+	c := config{memory: 512 << 20, timeout: 10 * time.Minute, kind: os.Getenv(envKind)}
 	for _, o := range opts {
 		o(&c)
 	}
@@ -78,14 +96,27 @@ func BootOrRun(run func() int, opts ...Option) int {
 
 func bootOrRun(run func() int, c *config) (int, error) {
 	if Guest() {
-		announce("user-mode-linux, because the host's kernel has no ESP or we are not root there")
+		how := "user-mode-linux, because the host's kernel has no ESP or we are not root there"
+		if os.Getenv(envWhy) == kindQEMU {
+			how = "Debian's cloud kernel under qemu"
+		}
+		if raceEnabled {
+			how += ", with the race detector"
+		}
+		announce(how)
 		return run(), nil
+	}
+	if c.kind != "" && c.kind != kindQEMU {
+		return 0, fmt.Errorf("read %s: %q is no kind of guest; it is %q, or empty for whatever has ESP", envKind, c.kind, kindQEMU)
 	}
 	h, err := newHost(c)
 	if err != nil {
 		return 0, err
 	}
 	defer h.close()
+	if c.kind != "" {
+		return h.runGuest(nil)
+	}
 	if err := probeESP(); err != nil {
 		return h.runGuest(err)
 	}

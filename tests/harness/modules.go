@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -41,17 +42,23 @@ func (x *moduleIndex) preload() error {
 	for _, name := range []string{
 		"ipv6", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "veth", "bridge", "sch_netem",
 		"seqiv", "echainiv", "authenc", "authencesn", "gcm", "ccm", "ghash_generic", "ctr", "cbc",
-		"hmac", "sha512_generic", "drbg", "jitterentropy_rng", "cmac",
+		"hmac", "sha512_generic", jitter, "drbg", "cmac",
 		"chacha20poly1305", "chacha_generic", "poly1305_generic",
 	} {
 		if p, ok := x.file[name]; ok {
-			if err := x.insert(p); err != nil {
+			err := x.insert(p)
+			if name == jitter && errors.Is(err, unix.ENOENT) {
+				continue // the clock of an emulated machine is too even for it, and nothing needs it
+			}
+			if err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+const jitter = "jitterentropy_rng"
 
 // moduleIndex is what depmod wrote about the modules of one kernel.
 type moduleIndex struct {
@@ -60,9 +67,12 @@ type moduleIndex struct {
 	deps map[string][]string // path below dir -> paths it needs
 }
 
-func openModules() (*moduleIndex, error) {
+// openModules reads the index of the guest that this is.
+func openModules() (*moduleIndex, error) { return readModules(guestModuleDir, kernelRelease()) }
+
+func readModules(dir, release string) (*moduleIndex, error) {
 	x := &moduleIndex{
-		dir:  filepath.Join(umlModules, kernelRelease()),
+		dir:  filepath.Join(dir, release),
 		file: map[string]string{},
 		deps: map[string][]string{},
 	}
@@ -135,13 +145,31 @@ func (x *moduleIndex) byAlias(name string) ([]string, error) {
 
 // insert loads what p needs, deepest first as modules.dep lists it, then p.
 func (x *moduleIndex) insert(p string) error {
-	needs := x.deps[p]
-	for i := len(needs) - 1; i >= 0; i-- {
-		if err := x.insertOne(needs[i]); err != nil {
+	for _, need := range slices.Backward(x.deps[p]) {
+		if err := x.insertOne(need); err != nil {
 			return err
 		}
 	}
 	return x.insertOne(p)
+}
+
+// order returns the files of the named modules and all they need, each after
+// what it needs. A name that is built in is left out.
+func (x *moduleIndex) order(names ...string) (files []string) {
+	for _, name := range names {
+		p, ok := x.file[name]
+		if !ok {
+			continue
+		}
+		needs := slices.Clone(x.deps[p])
+		slices.Reverse(needs)
+		for _, f := range append(needs, p) {
+			if !slices.Contains(files, f) {
+				files = append(files, f)
+			}
+		}
+	}
+	return files
 }
 
 func (x *moduleIndex) insertOne(p string) error {

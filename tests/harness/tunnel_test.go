@@ -106,7 +106,7 @@ func TestDuplicateIsDetected(t *testing.T) {
 	// and added in one batch, the SA is never missing.
 	out := lab.Tunnels()[1]
 	state := ""
-	for _, sa := range strings.Split(gw.Run("ip xfrm state"), "src ") {
+	for sa := range strings.SplitSeq(gw.Run("ip xfrm state"), "src ") {
 		if strings.Contains(sa, fmt.Sprintf("spi 0x%08x", out.SPIOut)) {
 			state = sa
 		}

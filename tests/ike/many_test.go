@@ -143,12 +143,28 @@ func TestStrongSwanMapping(t *testing.T) {
 // many is how many tunnels one remote has in TestStrongSwanMany.
 const many = 30
 
-// TestStrongSwanMany: 30 tunnels to one remote, each with an IKE SA of its own,
-// are negotiated afresh after a power cut, paced so that the remote's limits of
-// half-open SAs are not hit.
+// TestStrongSwanMany: 30 tunnels to one remote, each with an IKE SA of its own, and
+// 30 remotes with one tunnel each, are negotiated afresh after a power cut, paced
+// so that no limit of half-open SAs is hit.
 func TestStrongSwanMany(t *testing.T) {
+	t.Run("one remote", func(t *testing.T) { testMany(t, func(int) netip.Addr { return lab.RGWOut }) })
+	// One charon has all the addresses; the gateways cannot tell.
+	t.Run("a remote each", func(t *testing.T) {
+		testMany(t, func(i int) netip.Addr {
+			if i == 0 {
+				return lab.RGWOut
+			}
+			return netip.AddrFrom4([4]byte{192, 0, 2, byte(110 + i)})
+		})
+	})
+}
+
+func testMany(t *testing.T, far func(i int) netip.Addr) {
 	p, gw1, gw2 := bare(t)
-	gateway, remote := manyConf()
+	for i := 1; i < many && far(i) != far(0); i++ {
+		p.RGW.IP(fmt.Sprintf("addr add %s/24 dev wan0", far(i)))
+	}
+	gateway, remote := manyConf(far)
 	for gw, spis := range map[*scenario.Member]string{gw1: "c1", gw2: "c2"} {
 		newCharon(t, gw.Node, spis, gateway).supervise()
 	}
@@ -189,7 +205,7 @@ func TestStrongSwanMany(t *testing.T) {
 
 // manyConf returns swanctl.conf of the gateways and of the remote. The first of
 // the tunnels has the lab's hosts.
-func manyConf() (gateway, remote string) {
+func manyConf(far func(i int) netip.Addr) (gateway, remote string) {
 	const conn = `	t%[1]d {
 		version = 2; local_addrs = %[2]s; remote_addrs = %[3]s; mobike = no; unique = %[4]s
 		proposals = aes128gcm16-prfsha256-curve25519
@@ -204,9 +220,9 @@ func manyConf() (gateway, remote string) {
 		if i > 0 {
 			net = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 3, byte(i), 0}), 24)
 		}
-		vip, far, lan := lab.VIPOut.String(), lab.RGWOut.String(), lab.LANNet.String()
-		g.WriteString(settings(conn, i, vip, far, "never", "gw", "remote", lan, net.String(), fmt.Sprint(i+1)))
-		r.WriteString(settings(conn, i, far, vip, "replace", "remote", "gw", net.String(), lan, "0"))
+		vip, lan := lab.VIPOut.String(), lab.LANNet.String()
+		g.WriteString(settings(conn, i, vip, far(i).String(), "never", "gw", "remote", lan, net.String(), fmt.Sprint(i+1)))
+		r.WriteString(settings(conn, i, far(i).String(), vip, "replace", "remote", "gw", net.String(), lan, "0"))
 		secrets.WriteString(settings("ike-%[1]d { id-1 = gw%[1]d.example.org; id-2 = remote%[1]d.example.org; secret = many-%[1]d }\n", i))
 	}
 	conf := func(conns string) string {

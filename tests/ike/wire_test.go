@@ -44,11 +44,9 @@ func (w *wire) packet(p *capture.Packet) {
 	if p.Proto != protoUDP || p.IsESP || len(p.Frame) < 14+20 {
 		return
 	}
-	at := 14 + 20
+	at := 14 + int(p.Frame[14]&15)*4
 	if p.Src.Is6() {
 		at = 14 + 40
-	} else {
-		at = 14 + int(p.Frame[14]&15)*4
 	}
 	if len(p.Frame) < at+8 {
 		return

@@ -101,7 +101,7 @@ func TestFRR(t *testing.T) {
 			if six {
 				vip = second6
 			}
-			down := 4*interval + time.Second
+			down := 4*interval + 3*time.Second
 			ours := func(priority int) string {
 				return fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev eth0; vrid %d; priority %d; interval %v; address %s; group g }", vrid, priority, interval, vip)
 			}
@@ -135,12 +135,12 @@ func TestFRR(t *testing.T) {
 			if n := heard() - before; n > 1 {
 				t.Errorf("FRR advertises on: %d", n)
 			}
-			// We give way: FRR takes over at once.
+			// We give way: FRR takes over.
 			if out, err := us.Try(program(t, "carpctl") + " -s " + us.socket() + " resign g"); err != nil {
 				t.Fatalf("resign: %v %s", err, out)
 			}
 			before = heard()
-			lab.Eventually(t, 2*interval+500*time.Millisecond, "FRR is master", func() bool { return heard() > before })
+			lab.Eventually(t, down+2*time.Second, "FRR is master", func() bool { return heard() > before })
 			f.term()
 		})
 	}

@@ -48,7 +48,7 @@ func Read() (Doc, error) {
 
 func parse(text string) (Doc, error) {
 	doc, name := Doc{}, ""
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if m := heading.FindStringSubmatch(line); m != nil {
 			name = m[1]
 			doc[name] = Section{}

@@ -52,7 +52,7 @@ func TestFlushModes(t *testing.T) {
 			// All else goes on.
 			fresh := cluster.SAs(r, 20)
 			m.Apply(sadb.OpAddSA, fresh...)
-			c.Eventually(2*time.Second, "new SAs to arrive", func() bool { return count() == kept+20 })
+			c.Eventually(10*time.Second, "new SAs to arrive", func() bool { return count() == kept+20 })
 			m.Apply(sadb.OpDeleteSA, fresh[:5]...)
 			c.Eventually(5*time.Second, "deletions to arrive", func() bool { return count() == kept+15 })
 		})

@@ -28,16 +28,14 @@ func TestTwoLinks(t *testing.T) {
 	before := m.Counts()
 	for cut := range 2 {
 		s.Cut(cut)
-		began := time.Now()
 		m.Apply(sadb.OpAddSA, cluster.SAs(r, 10)...)
-		c.WaitEqual(6*time.Second, s)
-		took := time.Since(began)
+		took := c.WaitEqual(10*time.Second, s)
 		t.Logf("link %d cut: equal after %v", cut, took)
 		if cut == 0 && took < time.Second {
 			t.Log("(the other link was in use)")
 		}
 		// 3 s of silence until the link counts as dead, and the new connection.
-		if limit := 3500 * time.Millisecond; took > limit {
+		if limit := 4500 * time.Millisecond; took > limit {
 			t.Errorf("the cut link was left after %v, want at most %v", took, limit)
 		}
 		s.Heal(cut)

@@ -27,7 +27,7 @@ func TestRecovery(t *testing.T) {
 	began := time.Now()
 	c.Start()
 	t.Logf("%d SAs by snapshot, with the start of all: %v", crowd, time.Since(began))
-	c.WaitEqual(time.Second, s)
+	c.WaitEqual(10*time.Second, s)
 
 	t.Run("flush of the standby", func(t *testing.T) {
 		before := s.Counts()
@@ -42,7 +42,7 @@ func TestRecovery(t *testing.T) {
 		before := s.Counts()
 		s.Apply(sadb.OpDeleteSA, list[77])
 		t.Logf("equal after %v", c.WaitEqual(5*time.Second, s))
-		c.Eventually(time.Second, "the repair to be counted", func() bool { return s.Counts().Repairs == before.Repairs+1 })
+		c.Eventually(10*time.Second, "the repair to be counted", func() bool { return s.Counts().Repairs == before.Repairs+1 })
 	})
 	t.Run("events lost on the master", func(t *testing.T) {
 		before := m.Counts()
@@ -139,7 +139,7 @@ func restart(t *testing.T, c *cluster.Cluster, nd *cluster.Node) {
 	// Long enough for an audit of all.
 	dumps := nd.Counts().Dumps
 	c.Eventually(10*time.Second, "the restarted daemon to have read its tables", func() bool { return nd.Counts().Dumps > dumps+1 })
-	c.WaitEqual(time.Second, c.Standbys()...)
+	c.WaitEqual(10*time.Second, c.Standbys()...)
 	for i, x := range c.Nodes {
 		if !maps.Equal(before[i], cluster.Tags(x.Dump())) {
 			t.Errorf("the tables of %s are others than before", x.Name)

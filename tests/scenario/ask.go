@@ -11,6 +11,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/sync/engine"
+	"sasyncd/tests/harness"
 )
 
 // askLimit ends a question to a daemon that hangs.
@@ -27,12 +28,12 @@ func (m *Member) ask(verb string, v any) error { return Ask(m.Socket(), verb, v)
 // data into v, which may be nil where none is expected. The protocol is newline
 // JSON: a request, lines with data, a last line without.
 func Ask(socket, verb string, v any) error {
-	c, err := net.DialTimeout("unix", socket, askLimit)
+	c, err := net.DialTimeout("unix", socket, harness.Scaled(askLimit))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(askLimit)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(harness.Scaled(askLimit))); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(c, "{\"verb\":%q}\n", verb); err != nil {
@@ -94,6 +95,7 @@ type verdict struct {
 // what was last heard.
 func (m *Member) wait(limit time.Duration, what string, cond func() (done bool, heard string)) {
 	m.pair.t.Helper()
+	limit = harness.Scaled(limit)
 	heard := ""
 	for start := time.Now(); ; time.Sleep(pollEvery) {
 		var done bool
@@ -182,7 +184,7 @@ func (m *Member) Demote(by int) (undo func()) {
 }
 
 func (m *Member) carpd(r api.Request) (api.Message, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Scaled(askLimit))
 	defer cancel()
 	c, err := api.Dial(ctx, m.CarpdSocket())
 	if err != nil {

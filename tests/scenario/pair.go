@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -49,13 +50,19 @@ type Pair struct {
 	AloneAfter time.Duration
 	// Preempt of the same, "no" by default.
 	Preempt string
+	// Interval between advertisements, 250 ms by default, and StartHold, 1 s.
+	Interval, StartHold time.Duration
+	// Control is that of sasyncd.conf, "none" by default; DIR is the member's directory.
+	Control string
+	// StateDir is where the daemons keep theirs, below the member's directory.
+	StateDir string
+	// CarpdExtra and SasyncdExtra are further lines of the configurations.
+	CarpdExtra, SasyncdExtra string
 	// Tracker is what sasyncd follows in place of carpd, as lines of its
 	// configuration, and who starts it: see [Pair.Elector].
 	Tracker string
 	// Elector starts, with Tracker, the program that elects.
 	Elector func(*Member) *lab.Daemon
-	// CarpdExtra and SasyncdExtra are further lines of the configurations.
-	CarpdExtra, SasyncdExtra string
 	// RouterExtra is further settings of each virtual router in carpd.conf.
 	RouterExtra string
 
@@ -87,7 +94,8 @@ func NewPair(t lab.T) *Pair {
 // than the one before.
 func NewGateways(t lab.T, gateways int) *Pair {
 	t.Helper()
-	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no", t: t}
+	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no",
+		Interval: harness.Scaled(250 * time.Millisecond), StartHold: harness.Scaled(time.Second), Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -172,15 +180,21 @@ func (m *Member) StartSasyncd() {
 func (m *Member) CarpdConf() string { return m.carpdConf() }
 
 // carpdConf is the configuration of carpd. A shorter start-hold than the default
-// makes nothing but the start faster.
+// makes nothing but the start faster. All are fit for MASTER as soon as the last
+// of them has connected; the holds see to it that the first one wins.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %s/32; address %s/128; group %s; %s }\n",
-			name, dev, id, m.Priority, addrs[0], addrs[1], Group, m.pair.RouterExtra)
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s; %s }\n",
+			name, dev, id, m.Priority, m.pair.Interval, addrs[0], addrs[1], Group, m.pair.RouterExtra)
 	}
-	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold 1s; alone after %ds }\n", Group, m.pair.Preempt, int(m.pair.AloneAfter.Seconds())) +
+	hold := m.pair.StartHold
+	if m != m.pair.Members[0] {
+		hold *= time.Duration(2*len(m.pair.Members) - 2)
+	}
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %v; prepare-timeout %v }\n", Group, m.pair.Preempt, hold,
+		harness.Scaled(m.pair.AloneAfter), harness.Scaled(2*time.Second)) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.CarpdSocket(), m.Dir(), m.pair.CarpdExtra)
+		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.CarpdSocket(), m.State(), m.pair.CarpdExtra)
 }
 
 func (m *Member) sasyncdConf() string {
@@ -197,16 +211,19 @@ func (m *Member) sasyncdConf() string {
 	}
 	fmt.Fprintf(&b, `listen on %s
 sharedkey file %q
-control none
+control %s
 socket %q
 statedir %q
-%s`, m.SyncAddr, m.Dir()+"/sasyncd.key", m.Socket(), m.Dir(), m.pair.SasyncdExtra)
+%s`, m.SyncAddr, m.Dir()+"/sasyncd.key", strings.ReplaceAll(m.pair.Control, "DIR", m.Dir()), m.Socket(), m.State(), m.pair.SasyncdExtra)
 	return b.String()
 }
 
 // Socket is the path of sasyncd's control socket, CarpdSocket that of carpd's.
 func (m *Member) Socket() string      { return m.Dir() + "/sasyncd.sock" }
 func (m *Member) CarpdSocket() string { return m.Dir() + "/carpd.sock" }
+
+// State is the daemons' state directory.
+func (m *Member) State() string { return filepath.Join(m.Dir(), m.pair.StateDir) }
 
 // Off is a power cut: the cables go dead, then the daemons.
 func (m *Member) Off() {

@@ -124,7 +124,7 @@ func LoadCarpd(path string) (*Carpd, error) {
 func (d *diagnostics) readKey(r Reader, path string, at Pos) (string, bool) {
 	src, mode, err := r.readFile(path)
 	if err != nil {
-		if es, ok := err.(Errors); ok {
+		if es, ok := errors.AsType[Errors](err); ok {
 			d.errs = append(d.errs, es...)
 		} else {
 			d.errorf(at, "write the key to it or name another file", "the key file cannot be read: %v", err)

@@ -2,6 +2,7 @@ package conf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -54,12 +55,7 @@ func (p *parser) keyword(t token) bool {
 	if t.kind != tokWord || t.quoted {
 		return false
 	}
-	for _, k := range below(p.table, p.context) {
-		if k == t.text {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(below(p.table, p.context), t.text)
 }
 
 // endsStatement reports whether t cannot belong to the statement before it: the

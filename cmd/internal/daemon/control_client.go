@@ -35,7 +35,7 @@ func (c *ControlClient) Close() error { return c.conn.Close() }
 // ctx's error, or one that wraps ErrUnreachable if the daemon went away. After
 // any error but a *CallError the client can only be closed.
 func (c *ControlClient) Call(ctx context.Context, verb string, args any, each func(data json.RawMessage) error) error {
-	defer context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })()
 	req := request{Verb: verb}
 	if args != nil {
 		raw, err := json.Marshal(args)

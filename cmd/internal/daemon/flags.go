@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -85,7 +86,7 @@ func complain(program, usage string, err error, stderr io.Writer) error {
 	if err == nil {
 		return nil
 	}
-	if err != pflag.ErrHelp {
+	if !errors.Is(err, pflag.ErrHelp) {
 		fmt.Fprintf(stderr, "%s: %v\n", program, err)
 	}
 	fmt.Fprintln(stderr, usage)

@@ -27,7 +27,7 @@ func Needed(caps []uintptr) bool {
 		return false
 	}
 	more := false
-	eachOther(caps, func(c uintptr) error {
+	_ = eachOther(caps, func(uintptr) error { // f's errors are all that it returns
 		more = true
 		return nil
 	})
@@ -40,7 +40,7 @@ func eachOther(caps []uintptr, f func(uintptr) error) error {
 	for _, c := range caps {
 		keep[c] = true
 	}
-	for c := uintptr(0); c < 64; c++ {
+	for c := range uintptr(64) {
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
 		if err != nil {
 			return nil // beyond the last one that this kernel knows
@@ -68,10 +68,10 @@ func (c Confinement) Exec(env ...string) error {
 		return err
 	}
 	env = append(os.Environ(), env...)
-	err = syscall.Exec(exe, os.Args, env)
+	err = syscall.Exec(exe, os.Args, env) //nolint:gosec // itself
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		// A path that only root can walk, or an upgrade in this moment.
-		err = syscall.Exec("/proc/self/exe", os.Args, env)
+		err = syscall.Exec("/proc/self/exe", os.Args, env) //nolint:gosec // itself
 	}
 	return fmt.Errorf("execute %s anew: %w", exe, err)
 }

@@ -66,6 +66,7 @@ func TestExamples(t *testing.T) {
 		case "carpd.conf":
 			carpd(t, rel)
 		case "keepalived.conf": // see TestKeepalived
+		case "xfrm.sh", "vti.sh": // run by tests/routed
 		default:
 			// Of IKE daemons, which run with them in tests/ike.
 			wants, ok := ikeFiles[filepath.ToSlash(rel)]
@@ -95,6 +96,10 @@ var ikeFiles = map[string][]string{
 	"examples/libreswan/gateway/ipsec.secrets":    {"PSK"},
 	"examples/libreswan/remote/swanctl.conf":      {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 	"examples/openiked/gateway/iked.conf":         {" active ", "local 203.0.113.1"},
+	"examples/route-based/swanctl.conf":           {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
+	"examples/route-based/25-ipsec1.netdev":       {"Kind=xfrm", "InterfaceId=42"},
+	"examples/route-based/25-ipsec1.network":      {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
+	"examples/conntrackd/conntrackd.conf":         {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
 	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 }
 

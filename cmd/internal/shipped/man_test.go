@@ -29,7 +29,7 @@ func macro(page string, macros ...string) map[string]bool {
 			continue
 		}
 		on := false
-		for _, w := range strings.Fields(line[1:]) {
+		for w := range strings.FieldsSeq(line[1:]) {
 			switch {
 			case slices.Contains(macros, w):
 				on = true
@@ -58,7 +58,7 @@ func TestManKeywords(t *testing.T) {
 	} {
 		documented := macro(read(t, "man", tt.page), "Ic", "Cm")
 		allowed := map[string]bool{}
-		for _, w := range strings.Fields(tt.more) {
+		for w := range strings.FieldsSeq(tt.more) {
 			allowed[w] = true
 		}
 		for _, k := range tt.table {

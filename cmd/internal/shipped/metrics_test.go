@@ -125,6 +125,30 @@ func TestAlertsAreTested(t *testing.T) {
 	}
 }
 
+// Every alert is caused in the drill with real daemons and a real server, which
+// is not part of "make test": none may be forgotten there.
+func TestEveryAlertIsInTheDrill(t *testing.T) {
+	b, err := os.ReadFile("../../../tests/monitor/alerts_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	caused := map[string]bool{}
+	for _, m := range regexp.MustCompile(`alerts:\s+\[\]string\{([^}]*)\}`).FindAllStringSubmatch(string(b), -1) {
+		for _, name := range regexp.MustCompile(`"(\w+)"`).FindAllStringSubmatch(m[1], -1) {
+			caused[name[1]] = true
+		}
+	}
+	for name := range alerts(t) {
+		if !caused[name] {
+			t.Errorf("no phase of tests/monitor causes %s", name)
+		}
+		delete(caused, name)
+	}
+	for name := range caused {
+		t.Errorf("tests/monitor causes %s, which is no alert", name)
+	}
+}
+
 // TestAlertsBehave has promtool play the tests.
 func TestAlertsBehave(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")

@@ -3,6 +3,7 @@ package capture
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sasyncd/tests/harness/lab"
@@ -153,10 +154,5 @@ func (c *Capture) among(port uint8, ports []*lab.Port) bool {
 	if len(ports) == 0 {
 		return true
 	}
-	for _, p := range ports {
-		if c.ports[port] == p {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(ports, c.ports[port])
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sasyncd/tests/harness"
 )
 
 // commandTimeout ends a helper command that hangs. It is generous: guests are slow.
@@ -32,7 +34,7 @@ func (nd *Node) tryWith(line, stdin string) (string, error) {
 	nd.net.secrets.learn("a command", line+"\n"+stdin)
 	args := strings.Fields(line)
 	// Not the test's context: that is done when cleanups, which use this, run.
-	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Scaled(commandTimeout))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	var stdout, stderr bytes.Buffer

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,6 +86,7 @@ func (nd *Node) Exec(name string, cmd *exec.Cmd) *Daemon {
 		d.Kill()
 		nd.learnKernel()
 		d.searched(nd)
+		d.raced()
 		if nd.t.Failed() {
 			d.dump()
 		}
@@ -141,7 +143,7 @@ func (d *Daemon) WaitExit(limit time.Duration) int {
 	d.t.Helper()
 	select {
 	case <-d.exited:
-	case <-time.After(limit):
+	case <-time.After(harness.Scaled(limit)):
 		d.t.Errorf("%s does not end: still there after %v", d.Name, limit)
 		d.Kill()
 	}
@@ -178,6 +180,15 @@ func (d *Daemon) WaitLog(text string, limit time.Duration) {
 	})
 }
 
+// raced fails the test for what the race detector of the daemon found. Its exit
+// code does not tell: most daemons are killed.
+func (d *Daemon) raced() {
+	d.t.Helper()
+	if _, report, found := strings.Cut(d.Output(), "WARNING: DATA RACE"); found {
+		d.t.Errorf("%s has a data race:%s", d.Name, report[:min(len(report), 4<<10)])
+	}
+}
+
 // dump shows the end of the log with the failed test and keeps all of it.
 func (d *Daemon) dump() {
 	out := d.Output()
@@ -199,7 +210,7 @@ func tail(s string, n int) string {
 // KillDaemons ends all daemons of the node with SIGKILL, the latest first.
 func (nd *Node) KillDaemons() {
 	nd.t.Helper()
-	for i := len(nd.procs) - 1; i >= 0; i-- {
-		nd.procs[i].Kill()
+	for _, d := range slices.Backward(nd.procs) {
+		d.Kill()
 	}
 }

@@ -116,6 +116,13 @@ func (s *secrets) leak(text string) string {
 	return found
 }
 
+// Leak looks for a part of any key that this network's daemons were given in a
+// text, and returns what it found, "" for nothing.
+func (n *Net) Leak(text string) string { return n.secrets.leak(text) }
+
+// LearnKeys remembers the keys of all SAs that the node's kernel holds now.
+func (nd *Node) LearnKeys() { nd.learnKernel() }
+
 // learnKernel remembers the keys of the SAs that the node's kernel holds now.
 func (nd *Node) learnKernel() {
 	list, err := nd.nl.XfrmStateList(0)

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// The standard lab: protected hosts behind redundant gateways, a remote gateway,
+// Standard is the lab of most drills: protected hosts behind redundant gateways, a remote gateway,
 // and a host behind that. Tunnels run from the gateways' outside VIP to rgw.
 //
 //	                       VIP 10.1.0.1          VIP 192.0.2.1

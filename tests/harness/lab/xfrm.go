@@ -63,7 +63,12 @@ type Tunnel struct {
 	SPIOut, SPIIn       uint32 // seen from the gateways
 	// NATPort is, for a remote end behind a NAT, the UDP port that the NAT has
 	// given it; 0 for plain ESP. The gateways' is 4500.
-	NATPort   uint16
+	NATPort uint16
+	// Extra is what the gateways' SAs and policies have besides ("if_id 42",
+	// "mark 42 mask 0xffffffff"). It is local: the remote end has none.
+	Extra string
+	// ExtraIn is the same of the gateways' inbound SAs alone ("output-mark 0x10").
+	ExtraIn   string
 	algorithm [2]string
 }
 
@@ -110,10 +115,35 @@ func InstallRemote(rgw *Node, tunnels []Tunnel) {
 	rgw.t.Helper()
 	var lines []string
 	for _, tn := range tunnels {
+		tn.Extra, tn.ExtraIn = "", ""
 		lines = append(lines, tn.states()...)
 		lines = append(lines, tn.mirrored().policies("out", "in", "fwd")...)
 	}
 	rgw.IP(lines...)
+}
+
+// Negotiate gives both ends SAs with fresh keys and the next SPIs for the
+// tunnels, and deletes the old ones, as IKE daemons do. It returns the new tunnels.
+func Negotiate(gw, rgw *Node, old []Tunnel) []Tunnel {
+	gw.t.Helper()
+	fresh := Tunnels()
+	var add, del []string
+	for i, tn := range old {
+		fresh[i].SPIOut, fresh[i].SPIIn, fresh[i].ReqID = tn.SPIOut+0x10, tn.SPIIn+0x10, tn.ReqID
+		add = append(add, fresh[i].states()...)
+		del = append(del,
+			fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Local, tn.Remote, tn.SPIOut),
+			fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn))
+	}
+	for _, nd := range []*Node{rgw, gw} {
+		nd.IP(add...)
+	}
+	for _, nd := range []*Node{gw, rgw} {
+		for _, line := range del {
+			_, _ = nd.Try("ip " + line) // after a flush there is none
+		}
+	}
+	return fresh
 }
 
 func (tn Tunnel) mirrored() Tunnel {
@@ -123,16 +153,16 @@ func (tn Tunnel) mirrored() Tunnel {
 }
 
 func (tn Tunnel) states() []string {
-	state := func(src, dst string, spi uint32, alg string, sport, dport uint16) string {
-		line := fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s", src, dst, spi, tn.ReqID, alg)
+	state := func(src, dst string, spi uint32, alg, extra string, sport, dport uint16) string {
+		line := fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s %s", src, dst, spi, tn.ReqID, alg, extra)
 		if tn.NATPort != 0 {
 			line += fmt.Sprintf(" encap espinudp %d %d 0.0.0.0", sport, dport)
 		}
 		return line
 	}
 	return []string{
-		state(tn.Local, tn.Remote, tn.SPIOut, tn.algorithm[0], 4500, tn.NATPort),
-		state(tn.Remote, tn.Local, tn.SPIIn, tn.algorithm[1], tn.NATPort, 4500),
+		state(tn.Local, tn.Remote, tn.SPIOut, tn.algorithm[0], tn.Extra, 4500, tn.NATPort),
+		state(tn.Remote, tn.Local, tn.SPIIn, tn.algorithm[1], tn.Extra+" "+tn.ExtraIn, tn.NATPort, 4500),
 	}
 }
 
@@ -143,8 +173,8 @@ func (tn Tunnel) policies(dirs ...string) []string {
 		if dir != "out" {
 			p = tn.mirrored()
 		}
-		lines = append(lines, fmt.Sprintf("xfrm policy add dir %s src %s dst %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
-			dir, p.LocalNet, p.RemoteNet, p.Local, p.Remote, p.ReqID))
+		lines = append(lines, fmt.Sprintf("xfrm policy add dir %s src %s dst %s %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
+			dir, p.LocalNet, p.RemoteNet, p.Extra, p.Local, p.Remote, p.ReqID))
 	}
 	return lines
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
 )
@@ -62,6 +63,7 @@ type Flow struct {
 
 func newFlow(cfg Config) (*Flow, error) {
 	cfg.Size = min(max(cfg.Size, minSize), maxSize)
+	cfg.Rate = max(1, cfg.Rate/harness.Slow())
 	family := "IPv4"
 	if cfg.Dst.Is6() {
 		family = "IPv6"

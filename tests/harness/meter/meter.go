@@ -26,7 +26,8 @@ type Meter struct {
 	once sync.Once
 }
 
-// Start starts flows; they stop when the test ends. It first waits, for a second
+// Start starts flows; they stop when the test ends. In a guest that is slow
+// ([harness.Slow]) they send that much less often. It first waits, for a second
 // at most, until there is a path for each.
 func Start(t lab.T, flows ...Config) *Meter {
 	t.Helper()
@@ -78,7 +79,7 @@ func (m *Meter) openPaths() {
 func (m *Meter) sendAll() {
 	every := nativeTick
 	if harness.Guest() {
-		every = guestTick
+		every = harness.Scaled(guestTick)
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -111,7 +112,7 @@ func (m *Meter) receiveAll(sent <-chan struct{}) {
 		}
 		select {
 		case <-sent:
-			if now.Sub(last) > settle {
+			if now.Sub(last) > harness.Scaled(settle) {
 				return
 			}
 		default:

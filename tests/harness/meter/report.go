@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"sasyncd/tests/harness"
 )
 
 // Report says what became of the packets of a period.
@@ -21,6 +23,8 @@ type Report struct {
 	// what the network would have done, least of all where one processor runs
 	// sender and network.
 	Idle time.Duration
+	// Both, and Stall, are those of a machine of ordinary speed: in a guest that
+	// is slow ([harness.Slow]) all intervals are longer, and this undoes it.
 	// Stall is the longest time between two sends.
 	Stall time.Duration
 }
@@ -76,6 +80,8 @@ func (f *Flow) Between(from, to time.Time) Report {
 	var at int64
 	at, r.Gap, r.Idle = longest(arrivals, a, b, f.sent)
 	r.GapAt = f.start.Add(time.Duration(at))
+	slow := time.Duration(harness.Slow())
+	r.Gap, r.Idle, r.Stall = r.Gap/slow, r.Idle/slow, r.Stall/slow
 	return r
 }
 
@@ -114,14 +120,14 @@ func longest(times []int64, a, b int64, sent []int64) (at int64, gap, still time
 }
 
 // regular is a pause of the sender that is not remarkable.
-const regular = int64(4 * guestTick)
+func regular() int64 { return int64(harness.Scaled(4 * guestTick)) }
 
 // idle is how long within [a, b) the sender paused, regular pauses aside.
 func idle(sent []int64, a, b int64) time.Duration {
 	sum := int64(0)
 	i, _ := slices.BinarySearch(sent, a)
 	for i = max(i, 1); i < len(sent) && sent[i-1] < b; i++ {
-		sum += max(0, min(sent[i], b)-max(sent[i-1], a)-regular)
+		sum += max(0, min(sent[i], b)-max(sent[i-1], a)-regular())
 	}
 	return time.Duration(sum)
 }

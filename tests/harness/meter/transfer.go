@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -108,7 +109,7 @@ func (x *Transfer) sendAll() {
 		h := sha256.New()
 		b := make([]byte, chunk)
 		rng := rand.NewChaCha8([32]byte{}) // contents only have to differ
-		tick := time.NewTicker(chunkEvery)
+		tick := time.NewTicker(harness.Scaled(chunkEvery))
 		defer tick.Stop()
 		for {
 			select {
@@ -148,7 +149,7 @@ func (x *Transfer) Finish(limit time.Duration) error {
 			return fmt.Errorf("%s: %w", x.name, err)
 		}
 		return nil
-	case <-time.After(limit):
+	case <-time.After(harness.Scaled(limit)):
 		return fmt.Errorf("%s: not finished %v after the last byte was written", x.name, limit)
 	}
 }

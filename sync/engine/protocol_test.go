@@ -1,0 +1,30 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The bounds that docs/protocol.md states are those of the code.
+func TestProtocolPageHasTheBounds(t *testing.T) {
+	b, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("| counters in a message | %d |", counterBatch),
+		fmt.Sprintf("fewer than %d entries", counterBatch),
+		fmt.Sprintf("in messages of up to %d", maximaBatch),
+		fmt.Sprintf("journal (%d changes here)", journalRecords),
+		fmt.Sprintf("(%d changes are\n  kept for it)", tailRecords),
+		fmt.Sprintf("A new master waits %s for that", tailLimit),
+		fmt.Sprintf("%d here. The sum of a bucket", digestBuckets),
+		fmt.Sprintf("sends **digest** every %s", digestEvery),
+	} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("docs/protocol.md lacks %q", want)
+		}
+	}
+}

@@ -1,0 +1,363 @@
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sasyncd/kernel"
+	"sasyncd/kernel/kerneltest"
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/sadb/sadbtest"
+	"sasyncd/tests/harness/capture"
+	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/harness/meter"
+	"sasyncd/tests/scenario"
+)
+
+// rate of each of the four flows, in packets a second.
+const rate = 100
+
+// guard is the T of a pair: it remembers what failed for the cell at work, and
+// ends that cell, not the test.
+type guard struct {
+	*testing.T
+	mu    sync.Mutex
+	says  []string
+	armed atomic.Bool
+	quiet bool // what fails is expected to
+}
+
+// over ends a cell.
+type over struct{}
+
+func (g *guard) Errorf(format string, args ...any) {
+	g.T.Helper()
+	g.mu.Lock()
+	g.says = append(g.says, fmt.Sprintf(format, args...))
+	g.mu.Unlock()
+	if !g.quiet {
+		g.T.Errorf(format, args...)
+	}
+}
+
+func (g *guard) Fatalf(format string, args ...any) {
+	g.T.Helper()
+	g.Errorf(format, args...)
+	if !g.armed.Load() {
+		g.FailNow()
+	}
+	panic(over{})
+}
+
+// take returns what failed since the last call.
+func (g *guard) take() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.says
+	g.says = nil
+	return s
+}
+
+// change is an announcement of a kernel.
+type change struct {
+	at time.Time
+	sadb.Event
+}
+
+// side is a gateway and how the test sees it.
+type side struct {
+	*scenario.Member
+	kernel *kernel.Kernel
+
+	mu      sync.Mutex
+	changes []change
+	without []span // sasyncd was not running
+}
+
+// span is a time; an open end is zero.
+type span struct{ from, to time.Time }
+
+// row is a pair on which one fault happens at several moments.
+type row struct {
+	*scenario.Pair
+	t     *guard
+	fault fault
+	rand  *rand.Rand
+	sides []*side
+
+	capture *capture.Capture
+	meter   *meter.Meter // nil in the beginning, and where the clock is stepped
+	pings   *pinger
+
+	tunnels []lab.Tunnel
+	dead    map[uint32]bool // SPIs that the test has deleted
+	bulk    []*sadb.SA
+	spi     uint32 // the next one for SAs without traffic
+	terms   uint64 // the highest seen
+}
+
+// local are SPIs of SAs that are no gateway group's.
+const (
+	sentinel = 0x9000
+	crowd    = 0x50000000 // and more: SAs without traffic, which come and go
+)
+
+func newRow(t *testing.T, f fault) *row {
+	t.Helper()
+	g := &guard{T: t}
+	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd}
+	r.Pair = scenario.NewPair(g)
+	r.AloneAfter = 3 * time.Second
+	r.StartHold = 500 * time.Millisecond
+	r.tunnels = r.Tunnels
+	for i, m := range r.Members {
+		s := &side{Member: m}
+		r.sides = append(r.sides, s)
+		s.watch(g)
+		r.local(i)
+	}
+	if f.prepare != nil {
+		f.prepare(r)
+	}
+	r.Start()
+	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner()})
+	return r
+}
+
+// local installs an SA and a policy between addresses of which none is virtual.
+func (r *row) local(i int) {
+	m := r.Members[i]
+	own := m.SyncAddr.String()
+	m.IP(fmt.Sprintf("xfrm state add src %s dst 10.9.0.99 proto esp spi %#x reqid 99 mode transport aead rfc4106(gcm(aes)) 0x%x 128", own, sentinel+i, sadbtest.Bytes(r.rand, 20)),
+		fmt.Sprintf("xfrm policy update dir out src %s dst 10.9.0.99 tmpl proto esp reqid 99 mode transport", own))
+}
+
+// watch opens the kernel and collects its announcements.
+func (s *side) watch(t *guard) {
+	t.Helper()
+	if err := s.Do(func() (err error) { s.kernel, err = kernel.New(kernel.Options{}); return err }); err != nil {
+		t.Fatalf("open kernel of %s: %v", s.Name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	events, err := s.kernel.Watch(ctx)
+	if err != nil {
+		t.Fatalf("watch kernel of %s: %v", s.Name, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ev := range events {
+			s.mu.Lock()
+			s.changes = append(s.changes, change{time.Now(), ev})
+			s.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		if err := s.kernel.Close(); err != nil {
+			t.Errorf("close kernel of %s: %v", s.Name, err)
+		}
+	})
+}
+
+// since returns the announcements from a time on.
+func (s *side) since(from time.Time) (list []change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.changes {
+		if !c.at.Before(from) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// stopSasyncd kills sasyncd, startSasyncd starts it; both remember when.
+func (s *side) stopSasyncd() {
+	s.Sasyncd.Kill()
+	s.without = append(s.without, span{from: time.Now()})
+}
+
+func (s *side) startSasyncd() {
+	s.StartSasyncd()
+	if n := len(s.without); n > 0 && s.without[n-1].to.IsZero() {
+		s.without[n-1].to = time.Now()
+	}
+}
+
+// off is a power cut, on the return of power; it does not wait.
+func (s *side) off() {
+	s.Off()
+	s.without = append(s.without, span{from: time.Now()})
+}
+
+func (s *side) on() {
+	s.StartCarpd()
+	s.startSasyncd()
+	s.PowerOn()
+}
+
+// apply changes a gateway's tables as an IKE daemon does.
+func (r *row) apply(s *side, kind sadb.OpKind, sas ...*sadb.SA) error {
+	ops := make([]sadb.Op, len(sas))
+	for i, sa := range sas {
+		ops[i] = sadb.Op{Kind: kind, SA: sa}
+	}
+	return errors.Join(s.kernel.Apply(context.Background(), ops)...)
+}
+
+// sas makes SAs of the group that carry nothing, outbound.
+func (r *row) sas(n int) []*sadb.SA {
+	list := make([]*sadb.SA, n)
+	for i := range list {
+		r.spi += 1 + r.rand.Uint32N(1<<10) // orderly SPIs would share one hash bucket
+		sa := kerneltest.SampleESN(lab.VIPOut.String(), "198.51.100.1", r.spi)
+		sa.Key.Dst, sa.Reqid = sadbtest.Addr4(r.rand), 1000+r.spi
+		sa.AEAD.Key = sadb.NewSecret(sadbtest.Bytes(r.rand, 20))
+		list[i] = sa
+	}
+	return list
+}
+
+// storm rekeys on a gateway until it is stopped.
+func (r *row) storm(s *side) (stop func() (int, error)) {
+	quit, done := make(chan struct{}), make(chan error, 1)
+	n := 0
+	lists := make([][]*sadb.SA, 4096)
+	for i := range lists {
+		lists[i] = r.sas(2)
+	}
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		var err error
+		for {
+			select {
+			case <-quit:
+				done <- err
+				return
+			case <-tick.C:
+			}
+			if n < len(lists) && err == nil {
+				err = r.apply(s, sadb.OpAddSA, lists[n]...)
+				if n >= 20 && err == nil {
+					// What a fault has emptied has nothing to be deleted.
+					_ = r.apply(s, sadb.OpDeleteSA, lists[n-20]...)
+				}
+				n++
+			}
+		}
+	}()
+	return sync.OnceValues(func() (int, error) { close(quit); err := <-done; return n, err })
+}
+
+// negotiate gives the tunnels fresh SAs, on a gateway and at the remote end.
+func (r *row) negotiate(s *side) {
+	r.t.Helper()
+	for _, tn := range r.tunnels {
+		r.dead[tn.SPIOut], r.dead[tn.SPIIn] = true, true
+	}
+	r.tunnels = lab.Negotiate(s.Node, r.RGW, r.tunnels)
+}
+
+// masters returns who is master, and who is not.
+func (r *row) masters() (in, out []*side) {
+	ms := r.Masters()
+	for _, s := range r.sides {
+		is := false
+		for _, m := range ms {
+			is = is || m == s.Member
+		}
+		if is {
+			in = append(in, s)
+		} else {
+			out = append(out, s)
+		}
+	}
+	return in, out
+}
+
+// settle waits until one gateway is master and the other would take over at once.
+func (r *row) settle() (master, standby *side) {
+	r.t.Helper()
+	lab.Eventually(r.t, 2*limit, "one master", func() bool {
+		time.Sleep(50 * time.Millisecond)
+		in, _ := r.masters()
+		return len(in) == 1
+	})
+	in, out := r.masters()
+	if len(in) != 1 {
+		r.t.Fatalf("%d masters", len(in))
+	}
+	r.WaitFit(in[0].Member)
+	return in[0], out[0]
+}
+
+// pinger pings through the tunnels, for times when clocks cannot be trusted.
+type pinger struct {
+	stop chan struct{}
+	done chan struct{}
+	mu   sync.Mutex
+	last time.Time
+	gap  time.Duration
+	n    int
+}
+
+func startPinger(p *scenario.Pair) *pinger {
+	g := &pinger{stop: make(chan struct{}), done: make(chan struct{}), last: time.Now()}
+	go func() {
+		defer close(g.done)
+		for {
+			select {
+			case <-g.stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			if p.H1.Ping(lab.H2Addr, 3*time.Second) == nil {
+				g.mu.Lock()
+				g.gap = max(g.gap, time.Since(g.last)) // of the monotonic clock
+				g.last, g.n = time.Now(), g.n+1
+				g.mu.Unlock()
+			}
+		}
+	}()
+	return g
+}
+
+// take returns the longest time between two answers since the last call.
+func (g *pinger) take() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d := max(g.gap, time.Since(g.last))
+	g.gap = 0
+	return d
+}
+
+func (g *pinger) answered() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.n
+}
+
+func (g *pinger) end() {
+	close(g.stop)
+	<-g.done
+}
+
+// takeovers returns when carpd logged, from a time on, that it was master.
+func (s *side) takeovers(from time.Time) (list []time.Time) {
+	for _, l := range s.lines("carpd", from) {
+		if strings.Contains(l.text, "state group="+scenario.Group) && strings.Contains(l.text, "to=master") {
+			list = append(list, l.at)
+		}
+	}
+	return list
+}

@@ -1,0 +1,76 @@
+package reliability
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestResultsPassThroughOutput(t *testing.T) {
+	var out bytes.Buffer
+	for _, x := range []any{
+		&Cell{Fault: "a", Moment: "m", Verdict: Failed, Reason: "of a kind", GapMS: 7, BudgetMS: 9, Stamp: Stamp{Version: "v1", Seed: 3}},
+		&Cell{Fault: "a", Moment: "n", Verdict: NA, Reason: "no sense", GapMS: -1},
+		&Cell{Fault: "a", Moment: "m", Verdict: OK, GapMS: 8, BudgetMS: 9, Stamp: Stamp{Version: "v1", Seed: 3}},
+		&Run{Failovers: 1000, Duplicates: 5, Failed: true},
+		&Mutant{Invariant: "I3", Name: "no fence", Verdict: "not caught"},
+	} {
+		out.WriteString("    some line of a test\n")
+		if err := Print(&out, x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var r Results
+	if err := r.Add(&out); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Cells) != 2 || r.Cells[0].Verdict != OK || r.Cells[0].Seed != 3 {
+		t.Errorf("cells %+v: the later result of a cell counts", r.Cells)
+	}
+	var page strings.Builder
+	if err := r.Render(&page); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| a | ok 8/9 | n/a |", "* a, n: no sense", "Version `v1`; seed 3", "1,000 failovers",
+		"| sequence numbers sent twice | 5 | 0 |", "Verdict: **failed**", "**not caught**", "1 cells ok, 0 failed, 1 that make no sense"} {
+		if !strings.Contains(page.String(), want) {
+			t.Errorf("the page lacks %q:\n%s", want, page.String())
+		}
+	}
+	if err := Print(&out, "text"); err == nil {
+		t.Error("text was taken for a result")
+	}
+	if err := r.Add(strings.NewReader(Mark + "{")); err == nil {
+		t.Error("a torn line was taken for a result")
+	}
+}
+
+// TestPageIsGenerated: nobody writes verdicts by hand, and none fails.
+func TestPageIsGenerated(t *testing.T) {
+	b, err := os.ReadFile("../../docs/reliability.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Results
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	var page strings.Builder
+	if err := r.Render(&page); err != nil {
+		t.Fatal(err)
+	}
+	have, err := os.ReadFile("../../docs/reliability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != page.String() {
+		t.Error("docs/reliability.md is not what docs/reliability.json makes: use make reliability")
+	}
+	for _, c := range r.Cells {
+		if c.Verdict == Failed {
+			t.Errorf("%s, %s: %s", c.Fault, c.Moment, c.Reason)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+// Package reliability is what drills have shown of a pair's reliability, and how
+// docs/reliability.md is made of it: drills print results, the generator takes
+// them from their output into docs/reliability.json and renders that.
+package reliability
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Mark is what a line of the drill's output begins with that carries a result.
+const Mark = "matrix-result "
+
+// Verdicts of a cell.
+const (
+	OK     = "ok"
+	Failed = "failed"
+	NA     = "n/a"
+)
+
+// Cell is what came of one fault at one moment.
+type Cell struct {
+	Fault   string `json:"fault"`
+	Moment  string `json:"moment"`
+	Verdict string `json:"verdict"`
+	// Reason is why the cell makes no sense, or what failed.
+	Reason string `json:"reason,omitempty"`
+	// GapMS is the longest time without a packet on any flow, in milliseconds,
+	// BudgetMS what it may be; -1 where no traffic was metered.
+	GapMS    int `json:"gap_ms"`
+	BudgetMS int `json:"budget_ms"`
+	// Changes is how many times a node became master.
+	Changes int     `json:"changes"`
+	Seconds float64 `json:"seconds"`
+	Stamp
+}
+
+// Stamp says where a result comes from.
+type Stamp struct {
+	Seed    uint64 `json:"seed"`
+	Version string `json:"version"`
+	Kernel  string `json:"kernel"`
+	Date    string `json:"date"`
+}
+
+// Run is what came of a run of failovers.
+type Run struct {
+	Failovers  int   `json:"failovers"`
+	Seconds    int   `json:"seconds"`
+	Sent       int   `json:"packets_sent"`
+	Lost       int   `json:"packets_lost"`
+	ESP        int   `json:"esp_packets"`
+	Duplicates int   `json:"sent_twice"`
+	Refused    int   `json:"refused"`
+	Plaintext  int   `json:"plaintext"`
+	Leaked     int   `json:"leaked"`
+	Ways       []Way `json:"ways"`
+	Use        []Use `json:"use"`
+	Failed     bool  `json:"failed"`
+	Stamp
+}
+
+// Way is a kind of failover, with the longest gaps of its failovers.
+type Way struct {
+	Name     string `json:"name"`
+	Times    int    `json:"times"`
+	MedianMS int    `json:"median_ms"`
+	P95MS    int    `json:"p95_ms"`
+	WorstMS  int    `json:"worst_ms"`
+	Lost     int    `json:"lost"`
+}
+
+// Use is what a daemon that lived through all of a run used early and late.
+type Use struct {
+	Daemon string `json:"daemon"`
+	What   string `json:"what"`
+	Early  int    `json:"early"`
+	Late   int    `json:"late"`
+	Allow  int    `json:"allow"`
+}
+
+// Mutant is a defect that was planted, and what noticed it.
+type Mutant struct {
+	Invariant string `json:"invariant"`
+	Name      string `json:"name"`
+	File      string `json:"file"`
+	By        string `json:"by"`
+	Verdict   string `json:"verdict"` // caught, or not
+	Stamp
+}
+
+// Results are all that is known.
+type Results struct {
+	Cells   []Cell   `json:"cells"`
+	Runs    []Run    `json:"runs"`
+	Mutants []Mutant `json:"mutants"`
+}
+
+// line is what follows a Mark: one of these.
+type line struct {
+	Cell   *Cell   `json:"cell,omitempty"`
+	Run    *Run    `json:"run,omitempty"`
+	Mutant *Mutant `json:"mutant,omitempty"`
+}
+
+// Print writes a result as a line of output: a *Cell, *Run or *Mutant.
+func Print(w io.Writer, result any) error {
+	var l line
+	switch r := result.(type) {
+	case *Cell:
+		l.Cell = r
+	case *Run:
+		l.Run = r
+	case *Mutant:
+		l.Mutant = r
+	default:
+		return fmt.Errorf("print a result: %T is none", result)
+	}
+	b, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("print a result: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "%s%s\n", Mark, b)
+	return err
+}
+
+// Add takes the results from a drill's output; what is known of the same cell,
+// number of failovers or mutant gives way.
+func (r *Results) Add(output io.Reader) error {
+	sc := bufio.NewScanner(output)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		_, text, ok := strings.Cut(sc.Text(), Mark)
+		if !ok {
+			continue
+		}
+		var l line
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			return fmt.Errorf("read result %q: %w", text, err)
+		}
+		switch {
+		case l.Cell != nil:
+			r.Cells = replace(r.Cells, *l.Cell, func(c Cell) string { return c.Fault + "/" + c.Moment })
+		case l.Run != nil:
+			r.Runs = replace(r.Runs, *l.Run, func(r Run) string { return fmt.Sprint(r.Failovers) })
+		case l.Mutant != nil:
+			r.Mutants = replace(r.Mutants, *l.Mutant, func(m Mutant) string { return m.Name })
+		}
+	}
+	return sc.Err()
+}
+
+func replace[T any](list []T, x T, key func(T) string) []T {
+	if i := slices.IndexFunc(list, func(o T) bool { return key(o) == key(x) }); i >= 0 {
+		list[i] = x
+		return list
+	}
+	return append(list, x)
+}
