@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -133,6 +134,7 @@ func (p *program) command(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer p.client.Close()
+	p.client.Patience = patience(r.verb)
 	switch r.verb {
 	case "status":
 		var s report.Status
@@ -163,6 +165,19 @@ func (p *program) command(ctx context.Context) (int, error) {
 		return daemon.ExitOK, printJSON(p.out, daemon.Done{OK: true})
 	}
 	return daemon.ExitOK, nil
+}
+
+// patience is how long a verb waits for a daemon that says nothing: where it does
+// nothing but tell, not long; where it asks a peer, longer; what the daemon waits
+// for itself has limits of its own there.
+func patience(verb string) time.Duration {
+	switch verb {
+	case "resync", "failover":
+		return 0
+	case "diff":
+		return time.Minute
+	}
+	return 10 * time.Second
 }
 
 // ask sends a question, decodes the answer into v and prints it: as it came with

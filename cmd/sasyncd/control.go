@@ -84,7 +84,7 @@ func (k *control) known() []report.Peer {
 			stats := st.Session.Stats()
 			p.Connected, p.Since, p.Kernel, p.RTT = true, stats.Since, st.Session.Hello().Kernel, stats.RTT.Seconds()
 		} else if st.Trouble != (peer.Reason{}) {
-			p.Trouble = st.Trouble.String()
+			p.Trouble = st.Trouble.Words()
 		}
 		out = append(out, p)
 	}
