@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu
+	drill drill-long drill-static drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
 deps:
@@ -56,11 +56,16 @@ unit:
 
 # TestHogs leaves a machine nothing, so what else runs on it decides with.
 drill:
-	$(GO) test -p 1 -timeout 15m -skip '^TestHogs$$' $(DRILLS)
+	$(GO) test -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys)$$' $(DRILLS)
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
+
+# Gateways without an IKE daemon: the files of deploy/examples/static. The same in
+# virtual time is in "make test" (tests/simulation).
+drill-static: deps
+	$(GO) test -count=1 -v -timeout 15m -run '^TestStaticKeys$$' ./tests/drills
 
 # Each gateway is a kernel of its own, which can lose its power or stand still, and
 # a switch of ours joins them.

@@ -61,6 +61,9 @@ type Static struct {
 
 	work sync.Mutex // for what reads or changes the tables
 	seen map[sadb.SAKey]glimpse
+	// unused is where SAs were to begin that the kernel did not take, by their
+	// keys: those numbers may still be had.
+	unused map[string]uint64
 
 	mu    sync.Mutex
 	lint  []Lint
@@ -75,7 +78,7 @@ type glimpse struct {
 
 // NewStatic returns the driver. Its Keep must run beside it.
 func NewStatic(c StaticConfig) *Static {
-	return &Static{StaticConfig: c, seen: make(map[sadb.SAKey]glimpse)}
+	return &Static{StaticConfig: c, seen: make(map[sadb.SAKey]glimpse), unused: make(map[string]uint64)}
 }
 
 // Name implements Driver.
@@ -107,11 +110,15 @@ func (*Static) Watch(context.Context) <-chan Notice { return nil }
 // Passive implements Driver. What the master has loaded is replicated, so only
 // flows without an SA are loaded here, and those with one where there are none.
 func (s *Static) Passive(ctx context.Context, h Hush) error {
-	if !h.Settled || s.Whole {
+	if !h.Settled {
 		return nil
 	}
 	s.work.Lock()
 	defer s.work.Unlock()
+	clear(s.unused) // from now on another node may use the keys
+	if s.Whole {
+		return nil
+	}
 	set, err := s.Load()
 	if err != nil {
 		return err
@@ -125,7 +132,8 @@ func (s *Static) Passive(ctx context.Context, h Hush) error {
 	if !slices.ContainsFunc(have, func(p *sadb.Policy) bool { return !bare(p) }) {
 		want = func(p *sadb.Policy) bool { return bare(p) || endsOn(p, h.VIPs) }
 	}
-	return s.apply(ctx, policyOps(policiesOf(set, want), keep(have, bare)))
+	_, err = s.apply(ctx, policyOps(policiesOf(set, want), keep(have, bare)))
+	return err
 }
 
 // Active implements Driver: it loads the file, by difference.
@@ -171,14 +179,15 @@ func (s *Static) Active(ctx context.Context, p Plan, progress func(Outcome)) err
 	for _, sa := range d.remove {
 		ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: sa})
 	}
-	err = s.apply(ctx, ops)
-	if len(ops) > 0 || len(errs) > 0 {
-		s.Log.Info("static SAs loaded", "file", s.File, "added", len(adds), "replaced", len(replaced), "removed", len(d.remove),
-			"kept", len(want)-len(adds)-len(replaced)-len(errs), "policy_changes", len(policies))
+	refused, err := s.apply(ctx, ops)
+	failed := len(errs) + refused
+	if len(ops) > 0 || failed > 0 {
+		s.Log.Info("static SAs loaded", "file", s.File, "new", len(adds), "replaced", len(replaced), "removed", len(d.remove),
+			"failed", failed, "kept", len(want)-len(d.add)-len(d.replace), "policy_changes", len(policies))
 	}
 	s.note(len(want), append(lint, usedUp(haveSAs)...))
 	if progress != nil {
-		progress(Outcome{Wanted: len(want), Up: len(want) - len(errs), Failed: len(errs)})
+		progress(Outcome{Wanted: len(want), Up: len(want) - failed, Failed: failed})
 	}
 	return errors.Join(append(errs, err)...)
 }
@@ -194,15 +203,32 @@ func (s *Static) note(total int, lint []Lint) {
 	s.total, s.lint = total, lint
 }
 
-// apply carries out operations and reports what failed.
-func (s *Static) apply(ctx context.Context, ops []sadb.Op) error {
+// maxReported is how many failures an error tells.
+const maxReported = 3
+
+// apply carries out operations and returns how many SAs were not added, and what
+// else failed too.
+func (s *Static) apply(ctx context.Context, ops []sadb.Op) (refused int, err error) {
 	var failed []error
-	for i, err := range s.Tables.Apply(ctx, ops) {
-		if err != nil && len(failed) < 3 {
-			failed = append(failed, fmt.Errorf("load %s: %s: %w", s.File, ops[i].Kind, err))
+	errs := s.Tables.Apply(ctx, ops)
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if len(failed) < maxReported {
+			failed = append(failed, fmt.Errorf("load %s: %w", s.File, err))
+		}
+		if sa := ops[i].SA; ops[i].Kind == sadb.OpAddSA {
+			refused++
+			s.unused[keyID(sa)] = sa.OSeq
 		}
 	}
-	return errors.Join(failed...)
+	for i, err := range errs { // last: another SA with the same keys may have begun
+		if err == nil && ops[i].Kind == sadb.OpAddSA {
+			delete(s.unused, keyID(ops[i].SA))
+		}
+	}
+	return refused, errors.Join(failed...)
 }
 
 // read returns what the file has made, here or on another node, as it is in the
@@ -225,6 +251,7 @@ func (s *Static) read(ctx context.Context) (sas []*sadb.SA, policies []*sadb.Pol
 				sa := *g.sa
 				sa.OSeq, sa.Bitmap = r.OSeq, nil
 				sas = append(sas, &sa)
+				delete(s.unused, keyID(&sa))
 			}
 			seen[r.Key] = g
 		}

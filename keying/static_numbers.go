@@ -45,6 +45,9 @@ func (s *Static) number(sas []*sadb.SA, outbound func(*sadb.SA) bool) (out []*sa
 		c := *sa
 		if outbound(sa) {
 			bound, err := s.Numbers.Bound(keyID(sa))
+			if first, ok := s.unused[keyID(sa)]; ok && first > 0 {
+				bound = first
+			}
 			switch start := max(bound, s.Start); {
 			case err != nil:
 				errs = append(errs, fmt.Errorf("load %s: %w", sa.Key, err))

@@ -275,6 +275,33 @@ func TestStaticRefusesWhatIsUsedUp(t *testing.T) {
 	}
 }
 
+// TestStaticTriesAgainForFree: what the kernel does not take costs no numbers,
+// however often it is tried.
+func TestStaticTriesAgainForFree(t *testing.T) {
+	g := newGateway(t, tunnelText+flowText, 1<<20)
+	g.kernel.SetFault(func(op sadb.Op) error {
+		if op.Kind == sadb.OpAddSA {
+			return errors.New("no such algorithm")
+		}
+		return nil
+	})
+	var out Outcome
+	for range 50 {
+		err := g.driver.Active(t.Context(), Plan{VIPs: []netip.Addr{netip.MustParseAddr(staticVIP)}}, func(o Outcome) { out = o })
+		if err == nil || !strings.Contains(err.Error(), "no such algorithm") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if want := (Outcome{Wanted: 2, Failed: 2}); out != want {
+		t.Errorf("outcome is %+v, want %+v", out, want)
+	}
+	g.kernel.SetFault(nil)
+	g.mustPromote()
+	if first, _ := g.send(0x1000, 1); first != 1<<20+1 {
+		t.Errorf("the first number is %d, want %d", first, 1<<20+1)
+	}
+}
+
 // TestStaticOnAStandby: a standby loads no SAs, keeps what was replicated, and has
 // policies from the start.
 func TestStaticOnAStandby(t *testing.T) {

@@ -35,6 +35,9 @@ func files(c *conf.Sasyncd) []privileges.Path {
 			out = append(out, privileges.Reads(k.File)...)
 		}
 	}
+	for _, f := range c.StaticFiles {
+		out = append(out, privileges.Reads(f)...)
+	}
 	if c.Tracker.Kind == conf.TrackKeepalived {
 		out = append(out, privileges.Path{Path: filepath.Dir(c.Tracker.Path), Access: privileges.Change})
 	}

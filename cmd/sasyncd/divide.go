@@ -190,7 +190,9 @@ func stayRoot(c *conf.Sasyncd, log *slog.Logger) error {
 
 // acts reports whether any IKE daemon is controlled.
 func acts(c *conf.Sasyncd) bool {
-	return slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool { return g.Control.Kind != conf.ControlNone })
+	return slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool {
+		return g.Control.Kind != conf.ControlNone && g.Control.Kind != conf.ControlStatic
+	})
 }
 
 const verbPrivileged = "privileged"

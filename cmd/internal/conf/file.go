@@ -66,7 +66,9 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 		if g.Control.Kind != ControlStatic {
 			continue
 		}
-		if _, err := r.LoadStatic(g.Control.Path); err != nil {
+		res, err := r.LoadStatic(g.Control.Path)
+		c.StaticFiles = append(c.StaticFiles, res.Files...)
+		if err != nil {
 			es, ok := err.(Errors)
 			if !ok {
 				return nil, err

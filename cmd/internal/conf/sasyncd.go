@@ -49,6 +49,9 @@ type Sasyncd struct {
 	Metrics                       netip.AddrPort // invalid: off
 	// Warnings is what is allowed but probably not meant.
 	Warnings []Error
+	// StaticFiles are those of `control static`, the included ones and those with
+	// keys too, as LoadSasyncd has found them.
+	StaticFiles []string
 
 	inlineSecret Pos // the first key that stands in the file itself
 }

@@ -10,7 +10,7 @@ import (
 // LoadStatic reads the file of `control static` and those that it names. All of
 // them may hold keys, so that none may be open to anybody but its owner. What is
 // wrong is reported as Errors.
-func (r Reader) LoadStatic(path string) (ipsecconf.Set, error) {
+func (r Reader) LoadStatic(path string) (ipsecconf.Result, error) {
 	res, err := ipsecconf.Load(path, func(path string) ([]byte, error) {
 		src, mode, err := r.readFile(path)
 		if err != nil {
@@ -18,7 +18,7 @@ func (r Reader) LoadStatic(path string) (ipsecconf.Set, error) {
 		}
 		return src, openMode(mode)
 	})
-	return res.Set, static(err)
+	return res, static(err)
 }
 
 // StaticFiles returns the files that a file of `control static` names, itself

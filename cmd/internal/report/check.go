@@ -107,7 +107,11 @@ func checkGroup(s engine.Status, g engine.GroupStatus, add func(what, remedy str
 	if g.Uncovered > 0 {
 		add(fmt.Sprintf("%d SAs cannot be kept ahead of the master", g.Uncovered), "rekey them")
 	}
-	if k := g.Keying; k.Error != "" {
+	switch k := g.Keying; {
+	case k.Error == "":
+	case k.Driver == "static":
+		add("static keys are not loaded as the file says: "+k.Error, "see the log; sasyncd -n checks the file")
+	default:
 		add("ike daemon is "+k.State+": "+k.Error, "see the log of the ike daemon")
 	}
 	for _, l := range g.Keying.Lint {
