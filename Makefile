@@ -24,7 +24,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
-APART  = ike monitor matrix hostile routed firewall nodes
+APART  = ike monitor matrix hostile routed firewall nodes shapes wireguard
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
+	drill drill-long drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
 deps:
@@ -103,6 +103,11 @@ drill-ike:
 		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1
 	@./.ci/libreswan dist/libreswan
 	$(GO) test -p 1 -timeout 30m ./tests/ike
+
+# Other shapes of VPNs: transport mode, GRE with BGP; WireGuard on a virtual IP.
+drill-shapes:
+	@./.ci/deps wireguard-go wireguard-tools
+	$(GO) test -p 1 -timeout 15m ./tests/shapes ./tests/wireguard
 
 # Floods, slow senders, forgeries and nonsense, against a pair that must not mind.
 drill-hostile: deps
@@ -186,7 +191,7 @@ install: build
 	install -m 755 $(BIN)/sasyncctl $(BIN)/carpctl $(DESTDIR)$(PREFIX)/bin/
 	set -e; cd deploy/man; for m in *.[58]; do install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m"; done
 	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
-		sed -i 's,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1,' "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
+		sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1," -e "s,/usr/bin/carpctl,$(PREFIX)/bin/carpctl," "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
 	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
 	set -e; cd deploy; find examples nftables prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
 	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg

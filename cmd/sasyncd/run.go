@@ -95,7 +95,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
 	file := &static{reader: h.reader, state: c.StateDir, node: hello.Node, log: log}
-	ike, err := keyingOf(c, h.privileged(c, log), file, log)
+	priv := h.privileged(c, log)
+	ike, err := keyingOf(c, priv, file, log)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
-		daemon.NewTask("encapsulation port", watched.hold(port, log)),
+		daemon.NewTask("encapsulation port", watched.hold(port, restarter(c, priv), log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
 		asked,
 	}

@@ -24,6 +24,9 @@ type Config struct {
 	Bytes uint32
 	// Inner are protected networks: an IP packet from or to one of them is plaintext.
 	Inner []netip.Prefix
+	// Protocols are IP protocols that must not be seen, whoever sends them:
+	// tunnels that are to be inside of ESP.
+	Protocols []uint8
 	// Watch, if not nil, gets every packet, from one goroutine at a time. It
 	// must not keep the frame.
 	Watch func(*Packet)
@@ -54,6 +57,7 @@ func Start(t lab.T, cfg Config) *Capture {
 		names = append(names, p.Node.Name)
 	}
 	c.ledger = NewLedger(names, cfg.Inner)
+	c.ledger.never = cfg.Protocols
 	for _, p := range c.ports {
 		r, err := openRing(p, cmp.Or(cfg.Bytes, snapLength))
 		if err != nil {
