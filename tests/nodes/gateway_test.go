@@ -26,13 +26,24 @@ type Gateway struct {
 	conf           string // of sasyncd
 }
 
-// Setup plugs the cards in. n counts gateways from 1.
-func (s *Gateway) Setup(n int, _ *struct{}) error {
+// Place says which gateway a machine becomes.
+type Place struct {
+	N int // counted from 1
+	// Policies are lines of "ip -batch" that are run before anything can be
+	// forwarded, as the boot of a careful gateway does.
+	Policies []string
+}
+
+// Setup plugs the cards in.
+func (s *Gateway) Setup(p Place, _ *struct{}) error {
 	return s.g.try(func() {
-		s.node = lab.New(s.g).Node(fmt.Sprintf("gw%d", n))
+		s.node = lab.New(s.g).Node(fmt.Sprintf("gw%d", p.N))
+		if len(p.Policies) > 0 {
+			s.node.IP(p.Policies...)
+		}
 		s.node.Forward()
 		for i, c := range []struct{ name, v4, v6 string }{{"lan0", "10.1.0", "fd00:1"}, {"wan0", "192.0.2", "2001:db8"}, {"sync0", "10.9.0", "fd00:9"}} {
-			s.node.Adopt(fmt.Sprintf("vec%d", i), c.name, fmt.Sprintf("%s.%d/24", c.v4, 10+n), fmt.Sprintf("%s::%d/64", c.v6, 10+n))
+			s.node.Adopt(fmt.Sprintf("vec%d", i), c.name, fmt.Sprintf("%s.%d/24", c.v4, 10+p.N), fmt.Sprintf("%s::%d/64", c.v6, 10+p.N))
 		}
 		s.node.IP("route add 10.2.0.0/24 via 192.0.2.100", "route add fd00:2::/64 via 2001:db8::100 dev wan0")
 	})

@@ -95,11 +95,13 @@ func newStageWith(t *testing.T, lines []string) *stage {
 		boots.Go(func() { g.Machine, gwErr[i] = s.boot(g.name, g.disk, "lan", "wan", "sync") })
 	}
 	boots.Wait()
-	for _, m := range []*harness.Machine{s.world, s.gw[0].Machine, s.gw[1].Machine} {
-		if m != nil {
-			t.Cleanup(m.Cut)
+	t.Cleanup(func() {
+		for _, m := range []*harness.Machine{s.world, s.gw[0].Machine, s.gw[1].Machine} {
+			if m != nil {
+				m.Cut()
+			}
 		}
-	}
+	})
 	t.Cleanup(s.keep) // before the power goes
 	for _, err := range []error{worldErr, gwErr[0], gwErr[1]} {
 		if err != nil {
@@ -109,7 +111,7 @@ func newStageWith(t *testing.T, lines []string) *stage {
 	s.call(s.world, "World.Setup", struct{}{}, nil)
 	s.call(s.world, "World.Remote", lab.InstallRemoteLines(s.tunnels), nil)
 	for _, g := range s.gw {
-		s.call(g.Machine, "Gateway.Setup", g.n, nil)
+		s.call(g.Machine, "Gateway.Setup", Place{N: g.n}, nil)
 	}
 	for _, g := range s.gw {
 		g.startDaemons()
@@ -150,18 +152,14 @@ func (s *stage) call(m *harness.Machine, method string, args, reply any) {
 // restore boots a gateway that has lost its power: an empty kernel, and its disk.
 func (g *gateway) restore() { g.restoreWith(nil) }
 
-// restoreWith has lines of "ip -batch" run before the daemons start.
-func (g *gateway) restoreWith(lines []string) {
+// restoreWith is restore where the boot installs policies.
+func (g *gateway) restoreWith(policies []string) {
 	g.st.t.Helper()
 	var err error
 	if g.Machine, err = g.st.boot(g.name, g.disk, "lan", "wan", "sync"); err != nil {
 		g.st.t.Fatal(err)
 	}
-	g.st.t.Cleanup(g.Machine.Cut)
-	g.st.call(g.Machine, "Gateway.Setup", g.n, nil)
-	if len(lines) > 0 {
-		g.st.call(g.Machine, "Gateway.IP", lines, nil)
-	}
+	g.st.call(g.Machine, "Gateway.Setup", Place{N: g.n, Policies: policies}, nil)
 	g.startDaemons()
 }
 
