@@ -10,6 +10,16 @@ const (
 	whyTakeover = "takeover"
 )
 
+// Reasons of a prepare for MASTER that say that the master before, if there was
+// one, may be alive and only not heard. In all others it has agreed.
+const (
+	ReasonNobody   = "no master heard" // since the start
+	ReasonTimedOut = "master timed out"
+)
+
+// FenceClient is the name of the client that silences a master that is not heard.
+const FenceClient = "fence"
+
 // settle takes over if the time has come, and tells INIT from BACKUP.
 func (g *Group) settle(now time.Duration) {
 	why := g.obstacle(now)
@@ -63,15 +73,15 @@ func (g *Group) allExpired() bool {
 // win begins a mastership: advertise first, so that others stay away.
 func (g *Group) win(now time.Duration) {
 	if g.why == "" {
-		g.why = "no master heard"
+		g.why = ReasonNobody
 		for _, r := range g.routers {
 			switch {
 			case r.bowed:
 				g.why = "master resigned"
 			case r.cause != "" && g.why != "master resigned":
 				g.why = r.cause
-			case r.from.IsValid() && g.why == "no master heard":
-				g.why = "master timed out"
+			case r.from.IsValid() && g.why == ReasonNobody:
+				g.why = ReasonTimedOut
 			}
 		}
 	}

@@ -24,7 +24,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 		}
 		g.demotions.drop(func(d Demotion) bool { return d.Client != 0 && d.Client == ev.Client })
 		g.demote(now)
-		if g.phase == phasePreparing && g.missing() != "" {
+		if g.phase == phasePreparing && (g.missing() != "" || g.unguarded()) {
 			g.lose(now, "required client lost")
 		}
 		g.advance(now)
@@ -68,6 +68,10 @@ func (g *Group) missing() string {
 	return ""
 }
 
+// unguarded reports whether nobody is there to silence a master that is not
+// heard. To a MASTER that makes no difference.
+func (g *Group) unguarded() bool { return g.cfg.Fence && g.live(FenceClient) == nil }
+
 func (g *Group) live(name string) *client {
 	for _, c := range g.clients {
 		if c.name == name {
@@ -85,6 +89,9 @@ func (g *Group) ineligible(now time.Duration) string {
 	}
 	if name := g.missing(); name != "" {
 		return "waiting for " + name
+	}
+	if g.unguarded() {
+		return "waiting for " + FenceClient
 	}
 	if g.inSync() {
 		return ""

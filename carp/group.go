@@ -20,6 +20,7 @@ type GroupConfig struct {
 	DemoteAtStart  int           // demotion until in sync, 0 none
 	StartHold      time.Duration // listen at least so long before the first election
 	Require        []string      // names of clients without which no address is taken
+	Fence          bool          // nor without a client of the name FenceClient
 	AloneAfter     time.Duration // not in sync: take over after this time alone; negative: never
 	PrepareTimeout time.Duration // clients must have prepared after it
 	Routers        []RouterConfig

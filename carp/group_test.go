@@ -574,3 +574,29 @@ func TestStepDoesNotAllocatePerAdvert(t *testing.T) {
 		t.Errorf("%v allocations per round", n)
 	}
 }
+
+// With Fence, somebody must be there to silence a master that is not heard, and
+// must have done so.
+func TestGroupFence(t *testing.T) {
+	cfg := twoRouters()
+	cfg.Fence = true
+	s := start(t, cfg)
+	s.to(3 * time.Second)
+	s.expect()
+	if s.g.blocked != "waiting for fence" {
+		t.Errorf("blocked by %q", s.g.blocked)
+	}
+	s.do(Event{Kind: EvClient, Client: 1, Name: "somebody", Prepare: true})
+	s.to(4 * time.Second)
+	s.expect()
+	s.do(Event{Kind: EvGone, Client: 1})
+
+	s.do(Event{Kind: EvClient, Client: 2, Name: FenceClient, Prepare: true})
+	s.to(6 * time.Second)
+	s.expect("term 1", "prepare master")
+	// It dies before it has answered.
+	s.do(Event{Kind: EvGone, Client: 2})
+	if s.g.phase == phaseAcquiring || s.g.phase == phaseMaster {
+		t.Fatal("took the addresses without an answer")
+	}
+}

@@ -7,12 +7,16 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// encapPort is where ESP in UDP arrives (RFC 3948 section 2.1).
-const encapPort = 4500
+// Where IKE and ESP in UDP arrive (RFC 7296, RFC 3948 section 2.1).
+const (
+	ikePort   = 500
+	encapPort = 4500
+)
 
 // Values of include/uapi/linux/udp.h.
 const (
@@ -29,14 +33,20 @@ const (
 // nothing and sends nothing: an IKE message that arrives is dropped in silence,
 // as if it were lost.
 //
-// The socket has SO_REUSEADDR, as those of strongSwan and libreswan have, so
-// such a daemon can bind the port at any time; being the later one, its socket
-// gets what arrives. The next [EncapPort.Follow] finds it and gives way. A
-// daemon without that option cannot start while the port is held: start it
-// before sasyncd. Methods are for one goroutine.
+// The socket has SO_REUSEADDR, as that of libreswan has, so such a daemon can
+// bind the port at any time; being the later one, its socket gets what arrives.
+// The next [EncapPort.Follow] finds it and gives way. A daemon without that
+// option (charon 5.9.8: "could not open IPv4 NAT-T socket") cannot have the port
+// while it is held, and never tries again. Grace is for its restarts; for the
+// rest start it before sasyncd. Methods are for one goroutine.
 type EncapPort struct {
+	// Grace is for how long the port is left to an IKE daemon that has let it
+	// go, as one does that restarts.
+	Grace time.Duration
+
 	ns   *namespace
-	held [2]int // descriptors for IPv4 and IPv6, -1 for none
+	held [2]int       // descriptors for IPv4 and IPv6, -1 for none
+	seen [2]time.Time // when somebody else had the port
 }
 
 // OpenEncapPort prepares to hold the port in the calling thread's namespace.
@@ -81,8 +91,11 @@ func (e *EncapPort) follow(i int, want bool) error {
 		return err
 	case others:
 		e.release(i)
+		e.seen[i] = time.Now()
 		return nil
 	case e.held[i] >= 0:
+		return nil
+	case !e.seen[i].IsZero() && time.Since(e.seen[i]) < e.Grace:
 		return nil
 	}
 	fd, err := bindEncap(i == 1)
@@ -137,7 +150,34 @@ func bindEncap(ip6 bool) (int, error) {
 // /proc/net/udp (udp6) tells: a line for each socket with its local address and
 // port in hexadecimal and, in the tenth column, its inode. An IPv6 socket may
 // serve IPv4 too, so for IPv4 both count.
-func (e *EncapPort) others(i int) (bool, error) {
+func (e *EncapPort) others(i int) (bool, error) { return e.othersOn(i, encapPort) }
+
+// Shut reports whether somebody has the port of IKE for a family whose port
+// 4500 is held here: an IKE daemon that could not have it.
+func (e *EncapPort) Shut() (shut bool, err error) {
+	err = e.ns.do(func() error {
+		for i, fd := range e.held {
+			if fd < 0 || shut {
+				continue
+			}
+			if shut, err = e.othersOn(i, ikePort); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return shut, err
+}
+
+// Leave gives the port up for both families, and for Grace leaves it to others.
+func (e *EncapPort) Leave() {
+	for i := range e.held {
+		e.release(i)
+		e.seen[i] = time.Now()
+	}
+}
+
+func (e *EncapPort) othersOn(i int, port uint16) (bool, error) {
 	files := []string{"udp6"}
 	if i == 0 {
 		files = []string{"udp", "udp6"}
@@ -150,7 +190,7 @@ func (e *EncapPort) others(i int) (bool, error) {
 		}
 	}
 	for _, name := range files {
-		found, err := onPort("/proc/thread-self/net/"+name, mine)
+		found, err := onPort("/proc/thread-self/net/"+name, port, mine)
 		if found || err != nil && !errors.Is(err, os.ErrNotExist) {
 			return found, err
 		}
@@ -158,13 +198,13 @@ func (e *EncapPort) others(i int) (bool, error) {
 	return false, nil
 }
 
-func onPort(path string, mine map[uint64]bool) (bool, error) {
+func onPort(path string, port uint16, mine map[uint64]bool) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	suffix := fmt.Sprintf(":%04X", encapPort)
+	suffix := fmt.Sprintf(":%04X", port)
 	sc := bufio.NewScanner(f)
 	for sc.Scan() {
 		fields := strings.Fields(sc.Text())

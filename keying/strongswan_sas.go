@@ -13,7 +13,6 @@ import (
 type connection struct {
 	name          string
 	local, remote []string // addresses, ranges, names or %any
-	version       string
 	unique        string
 	children      []string
 }
@@ -35,7 +34,7 @@ func listConns(ctx context.Context, c *vici.Client) ([]connection, error) {
 	err := c.Stream(ctx, "list-conns", "list-conn", func(m vici.Message) {
 		for _, e := range m.Sections() {
 			conn := connection{name: e.Name, local: e.Section.Strings("local_addrs"), remote: e.Section.Strings("remote_addrs"),
-				version: e.Section.Get("version"), unique: e.Section.Get("unique")}
+				unique: e.Section.Get("unique")}
 			for _, ch := range e.Section.Section("children").Sections() {
 				conn.children = append(conn.children, ch.Name)
 			}
@@ -140,10 +139,6 @@ func lintConns(conns []connection, vips []netip.Addr) []Lint {
 		if c.unique != "" && c.unique != "UNIQUE_NEVER" {
 			out = append(out, Lint{"strongswan: connection " + c.name + " sends INITIAL_CONTACT, on which the remote drops the SAs in use before the new ones are there",
 				"unique = never in swanctl.conf"})
-		}
-		if c.version != "" && c.version != "IKEv2" {
-			out = append(out, Lint{"strongswan: connection " + c.name + " speaks " + c.version + ", which this was never tried with",
-				"version = 2 in swanctl.conf"})
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strconv"
@@ -26,7 +27,9 @@ const usage = `  show                        who is master of what, and why
   announce                    tell the neighbours again where the addresses are
   doctor                      look for what keeps an election from working, with remedies
   reload                      read carpd.conf again, all or nothing
-  freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands`
+  freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands
+  fence GROUP PROGRAM [ARG]   before taking over from a silent master, have a program silence it
+  notify GROUP PROGRAM [ARG]  run a program at every change of state, until stopped`
 
 const limit = 8 * time.Second
 
@@ -43,9 +46,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err = command(ctx, f, stdout)
+	switch f.Args[0] {
+	case verbNotify, verbFence:
+		err = follow(ctx, f, stderr)
+	default:
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+		if err = command(ctx, f, stdout); errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("daemon is not reachable: it has not answered for %v", limit)
+		}
+	}
 	code := exitCode(err)
 	switch {
 	case err == nil || errors.Is(err, errSick):
@@ -77,10 +88,26 @@ func exitCode(err error) int {
 
 var errUsage = errors.New("unknown command or operands, see -h")
 
-const verbDoctor = "doctor"
+const (
+	verbDoctor = "doctor"
+	verbNotify = "notify"
+	verbFence  = "fence"
+)
 
 // operator is the id of the demotion that demote makes.
 const operator = "operator"
+
+// follow follows a group until ctx ends.
+func follow(ctx context.Context, f daemon.ControlFlags, stderr io.Writer) error {
+	n, err := newNotifier(f.Socket, f.Args[1:], slog.New(slog.NewTextHandler(stderr, nil)))
+	if err != nil {
+		return err
+	}
+	if f.Args[0] == verbFence {
+		return n.fence(ctx)
+	}
+	return n.follow(ctx)
+}
 
 func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	r, err := request(f.Args)

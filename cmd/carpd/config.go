@@ -22,7 +22,7 @@ func engineConfig(c *conf.Carpd) engine.Config {
 		gc := carp.GroupConfig{
 			Name: g.Name, Preempt: preempt(g.Preempt), PreemptDelay: g.PreemptDelay,
 			Witness: g.WhenSplit == conf.SplitWitness, PreferTraffic: g.WhenSplit == conf.SplitPreferTraffic, DemoteAtStart: int(g.DemoteAtStart), StartHold: g.StartHold,
-			AloneAfter: g.AloneAfter, PrepareTimeout: g.PrepareTimeout,
+			AloneAfter: g.AloneAfter, PrepareTimeout: g.PrepareTimeout, Fence: g.RequireFence,
 		}
 		if g.RequireSasyncd {
 			gc.Require = []string{requireName}

@@ -6,12 +6,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sasyncd/cmd/internal/conf"
 	"sasyncd/kernel"
+	"sasyncd/keying"
 	"sasyncd/sync/sadb"
 )
 
 // encapCheck is how often the port for ESP in UDP is looked after.
 const encapCheck = time.Second
+
+// encapGrace is for how long that port is left to an IKE daemon that has let it
+// go: longer than charon needs to be back, which cannot start while it is held.
+const encapGrace = 5 * time.Second
 
 // encapWatch is the kernel as the engine sees it, and notes at each reading
 // whether SAs for ESP in UDP are there.
@@ -40,13 +46,43 @@ func (w *encapWatch) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sa
 	return policies, nil
 }
 
+// open helps an IKE daemon that was started while the port was held and could
+// not have it: it never tries again.
+func (w *encapWatch) open(ctx context.Context, port *kernel.EncapPort, restart func(context.Context) error, log *slog.Logger) {
+	const what = "an IKE daemon could not open udp port 4500, which was held for it"
+	if restart == nil {
+		log.Error(what + "; stop both, and start it before sasyncd")
+		return
+	}
+	port.Leave()
+	log.Error(what + "; restarting it")
+	if err := restart(ctx); err != nil {
+		log.Error("restarting the IKE daemon failed; restart it now", "err", err)
+	}
+}
+
+// restarter returns what restarts the IKE daemon that cannot share a port, nil
+// where nobody is to.
+func restarter(c *conf.Sasyncd, p keying.Privileged) func(context.Context) error {
+	for _, g := range c.Groups {
+		switch g.Control.Kind {
+		case conf.ControlAuto, conf.ControlStrongswan, conf.ControlStrongswanHA:
+			// Its unit has it started again.
+			return func(ctx context.Context) error { return p.Kill(ctx, keying.StrongSwan) }
+		}
+	}
+	return nil
+}
+
 // hold keeps port 4500 while such SAs are there and no IKE daemon has it.
-func (w *encapWatch) hold(port *kernel.EncapPort, log *slog.Logger) func(context.Context) error {
+// restart, if not nil, is for one that could not have it.
+func (w *encapWatch) hold(port *kernel.EncapPort, restart func(context.Context) error, log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
 		defer port.Close()
 		tick := time.NewTicker(encapCheck)
 		defer tick.Stop()
-		warned := false
+		port.Grace = encapGrace
+		warned, shut := false, false
 		for {
 			was4, was6 := port.Held()
 			err := port.Follow(w.ip4.Load(), w.ip6.Load())
@@ -56,6 +92,10 @@ func (w *encapWatch) hold(port *kernel.EncapPort, log *slog.Logger) func(context
 			warned = err != nil
 			if is4, is6 := port.Held(); is4 != was4 || is6 != was6 {
 				log.Info("udp port 4500 for ESP in UDP", "held_ipv4", is4, "held_ipv6", is6)
+			}
+			was := shut
+			if shut, err = port.Shut(); err == nil && shut && !was {
+				w.open(ctx, port, restart, log)
 			}
 			select {
 			case <-ctx.Done():

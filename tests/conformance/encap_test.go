@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,33 @@ func TestEncapPort(t *testing.T) {
 	follow(true, true, false, false)
 	must(t, unix.Close(fd))
 	follow(true, true, true, true)
+
+	// With grace, a daemon that restarts finds the port free.
+	ike = ikeSocket(t)
+	follow(true, true, false, true)
+	e.Grace = time.Hour
+	must(t, unix.Close(ike))
+	follow(true, true, false, true)
+	e.Grace = 0
+	follow(true, true, true, true)
+
+	// One that was started meanwhile without the option has only the other port.
+	shut := func(want bool) {
+		t.Helper()
+		if got, err := e.Shut(); err != nil || got != want {
+			t.Errorf("shut %v, want %v: %v", got, want, err)
+		}
+	}
+	shut(false)
+	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	must(t, err)
+	must(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 500}))
+	shut(true)
+	e.Grace = time.Hour
+	e.Leave()
+	shut(false)
+	follow(true, true, false, false)
+	must(t, unix.Close(fd))
 }
 
 // ikeSocket opens the port as IKE daemons do.

@@ -1,9 +1,11 @@
 package ike
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -22,19 +24,30 @@ import (
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	key  crypto.Signer
+	rsa  bool
 }
 
-func newAuthority(t *testing.T) *authority {
-	a := &authority{t: t}
+func newAuthority(t *testing.T) *authority { return (&authority{t: t}).root() }
+
+// newRSAAuthority is for IKEv1, where libreswan has nothing else.
+func newRSAAuthority(t *testing.T) *authority { return (&authority{t: t, rsa: true}).root() }
+
+func (a *authority) root() *authority {
 	a.cert, a.key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign})
 	return a
 }
 
-func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, crypto.Signer) {
 	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	var key crypto.Signer
+	var err error
+	if a.rsa {
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	} else {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -44,7 +57,7 @@ func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, *ecdsa.Privat
 	if a.cert != nil {
 		parent, signer = a.cert, a.key
 	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), signer)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -56,7 +69,7 @@ func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, *ecdsa.Privat
 }
 
 // give puts a certificate for an identity where swanctl looks for it.
-func (a *authority) give(c *charon, cert *x509.Certificate, key *ecdsa.PrivateKey) {
+func (a *authority) give(nd *lab.Node, cert *x509.Certificate, key crypto.Signer) {
 	a.t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -67,10 +80,10 @@ func (a *authority) give(c *charon, cert *x509.Certificate, key *ecdsa.PrivateKe
 		"x509/own.pem":    {Type: "CERTIFICATE", Bytes: cert.Raw},
 		"private/own.pem": {Type: "PRIVATE KEY", Bytes: der},
 	} {
-		if err := os.MkdirAll(filepath.Join(c.Dir(), filepath.Dir(file)), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(nd.Dir(), filepath.Dir(file)), 0o700); err != nil {
 			a.t.Fatal(err)
 		}
-		c.WriteFile(file, string(pem.EncodeToMemory(block)))
+		nd.WriteFile(file, string(pem.EncodeToMemory(block)))
 	}
 }
 
@@ -93,14 +106,14 @@ func TestStrongSwanCertificates(t *testing.T) {
 	charons := make(map[*scenario.Member]*charon)
 	for gw, spis := range map[*scenario.Member]string{gw1: "c1", gw2: "c2"} {
 		c := newCharon(t, gw.Node, spis, withCertificates(example(t, "strongswan", "gateway", "swanctl.conf")))
-		a.give(c, cert, key)
+		a.give(c.Node, cert, key)
 		c.supervise()
 		charons[gw] = c
 	}
 	conf := withCertificates(example(t, "strongswan", "remote", "swanctl.conf"))
 	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(conf, "dpd_delay = 30s", "dpd_delay = 1s"))
 	cert, key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "remote"}, DNSNames: []string{"remote.example.org"}})
-	a.give(r, cert, key)
+	a.give(r.Node, cert, key)
 	r.start()
 	boot := func(gws ...*scenario.Member) {
 		for _, gw := range gws {

@@ -18,6 +18,8 @@ import (
 type pluto struct {
 	stage
 	programsDir string
+	conf        string // ipsec.conf
+	p12         string // certificates for its data base, if any
 }
 
 func newPluto(t *testing.T, nd *lab.Node) *pluto {
@@ -29,7 +31,7 @@ func newPluto(t *testing.T, nd *lab.Node) *pluto {
 	if _, err := os.Stat(dir); err != nil {
 		t.Fatalf("libreswan is not unpacked, run: ./.ci/libreswan dist/libreswan (%v)", err)
 	}
-	p := &pluto{stage: stage{Node: nd}, programsDir: dir}
+	p := &pluto{stage: stage{Node: nd}, programsDir: dir, conf: example(t, "libreswan", "gateway", "ipsec.conf")}
 	p.programs = map[string]string{"ipsec": "shift\nexec " + dir + `/whack "$@"` + "\n"}
 	return p
 }
@@ -37,14 +39,19 @@ func newPluto(t *testing.T, nd *lab.Node) *pluto {
 // boot starts it, whatever happens to it: Restart=always.
 func (p *pluto) boot(t *testing.T) {
 	t.Helper()
-	conf := p.WriteFile("ipsec.conf", example(t, "libreswan", "gateway", "ipsec.conf"))
+	conf := p.WriteFile("ipsec.conf", p.conf)
 	secrets := p.WriteFile("ipsec.secrets", example(t, "libreswan", "gateway", "ipsec.secrets"))
 	nss := filepath.Join(p.Dir(), "nss")
+	certificates := ""
+	if p.p12 != "" {
+		certificates = "pk12util -i " + p.p12 + " -d sql:" + nss + " -W '' -K '' && certutil -M -n CA -t CT,, -d sql:" + nss + " || exit 1"
+	}
 	p.Exec("pluto", exec.Command("unshare", "-m", "sh", "-c", inRun(p.Node)+`
 	mkdir -p /run/pluto `+nss+` `+p.Dir()+`/libexec
 	ln -sfn `+p.programsDir+` `+p.Dir()+`/libexec/ipsec
 	mount --bind `+p.Dir()+`/libexec /usr/libexec # where pluto has it built in
 	[ -e `+nss+`/cert9.db ] || certutil -N -d sql:`+nss+` --empty-password
+	`+certificates+`
 	cd `+p.programsDir+`
 	while :; do
 		setpriv --pdeathsig KILL nice -n -15 ./pluto --nofork --stderrlog --config `+conf+` --secretsfile `+secrets+` --nssdir `+nss+` --rundir /run/pluto --no-dnssec &

@@ -63,6 +63,8 @@ type Group struct {
 	StartHold time.Duration
 	// RequireSasyncd: no mastership without a live sasyncd that is in sync.
 	RequireSasyncd bool
+	// RequireFence: nor without somebody who silences a master that is not heard.
+	RequireFence bool
 	// AloneAfter is how long a node that is not in sync must have been without
 	// a reachable better member before it takes the addresses, or Never.
 	AloneAfter time.Duration

@@ -162,8 +162,11 @@ func (c *carpdParser) groupStatement(g *Group, t token) (ok bool) {
 	case "start-hold":
 		g.StartHold, ok = c.duration(t.text, 0, time.Hour, time.Millisecond)
 	case "require":
-		_, ok = c.oneOf("group require", "sasyncd")
-		g.RequireSasyncd = ok
+		var what string
+		if what, ok = c.oneOf("group require", "sasyncd", "fence"); ok {
+			g.RequireSasyncd = what == "sasyncd"
+			g.RequireFence = what == "fence" || c.accept("fence")
+		}
 	case "alone":
 		if !c.phrase("alone", "after") {
 			return false

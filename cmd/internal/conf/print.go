@@ -185,8 +185,13 @@ func (p *printer) group(g Group) {
 		}
 		p.line("demote-at-start", g.DemoteAtStart)
 		p.line("start-hold", durationText(g.StartHold))
-		if g.RequireSasyncd {
+		switch {
+		case g.RequireSasyncd && g.RequireFence:
+			p.line("require sasyncd fence")
+		case g.RequireSasyncd:
 			p.line("require sasyncd")
+		case g.RequireFence:
+			p.line("require fence")
 		}
 		if g.AloneAfter == Never {
 			p.line("alone after never")

@@ -76,6 +76,13 @@ func TestUnits(t *testing.T) {
 	if u := unit(t, "sasyncd.service"); !slices.Equal(u["Wants"], []string{"sasyncd-privileged.socket"}) || !slices.Equal(u["Also"], u["Wants"]) {
 		t.Errorf("sasyncd.service wants %q and is enabled with %q", u["Wants"], u["Also"])
 	}
+	for verb, kill := range map[string]string{"notify": "mixed", "fence": "control-group"} {
+		u := unit(t, "carp-"+verb+"@.service")
+		if !slices.Equal(u["ExecStart"], []string{"/usr/bin/carpctl " + verb + " -- %i /etc/carpd/" + verb + "-%i"}) || !slices.Equal(u["KillMode"], []string{kill}) ||
+			!slices.Equal(u["RestartPreventExitStatus"], []string{strconv.Itoa(daemon.ExitUsage)}) {
+			t.Errorf("carp-%s@.service runs %q", verb, u["ExecStart"])
+		}
+	}
 	c := unit(t, "carpd.service")
 	if !slices.Equal(c["ExecStopPost"], []string{"/usr/sbin/carpd cleanup"}) {
 		t.Errorf("after a kill of carpd nobody sets the fence: %q", c["ExecStopPost"])

@@ -18,10 +18,14 @@ import (
 // Config describes a flow.
 type Config struct {
 	From, To *lab.Node
-	Src, Dst netip.Addr // of the two nodes; the family of the flow
-	Port     uint16     // destination; each flow into a node needs its own
-	Rate     int        // packets a second, 1 to 10,000
-	Size     int        // bytes of UDP payload, 64 (the default) to 1400
+	// FromAlso and ToAlso are further nodes that have the address Src or Dst at
+	// other times: all send every packet, as well as they can, and any may
+	// receive it. Who has not the address is bound to it all the same.
+	FromAlso, ToAlso []*lab.Node
+	Src, Dst         netip.Addr // of the two nodes; the family of the flow
+	Port             uint16     // destination; each flow into a node needs its own
+	Rate             int        // packets a second, 1 to 10,000
+	Size             int        // bytes of UDP payload, 64 (the default) to 1400
 }
 
 const (
@@ -34,6 +38,7 @@ const (
 func Both(cfg Config) []Config {
 	back := cfg
 	back.From, back.To, back.Src, back.Dst, back.Port = cfg.To, cfg.From, cfg.Dst, cfg.Src, cfg.Port+1
+	back.FromAlso, back.ToAlso = cfg.ToAlso, cfg.FromAlso
 	return []Config{cfg, back}
 }
 
@@ -44,8 +49,8 @@ type Flow struct {
 
 	cfg   Config
 	start time.Time
-	tx    int // sockets
-	rx    int
+	tx    []int // sockets
+	rx    []int
 	out   *mmsg
 	in    *mmsg
 
@@ -76,15 +81,28 @@ func newFlow(cfg Config) (*Flow, error) {
 	for _, b := range f.out.bufs {
 		copy(b, capture.Marker)
 	}
-	var err error
-	if f.rx, err = openSocket(cfg.To, cfg.Dst, cfg.Port); err != nil {
-		return nil, fmt.Errorf("open flow %s: %w", f.Name, err)
+	for _, nd := range append([]*lab.Node{cfg.To}, cfg.ToAlso...) {
+		if err := f.openAt(&f.rx, nd, cfg.Dst, cfg.Port); err != nil {
+			return nil, err
+		}
 	}
-	if f.tx, err = openSocket(cfg.From, cfg.Src, 0); err != nil {
-		unix.Close(f.rx)
-		return nil, fmt.Errorf("open flow %s: %w", f.Name, err)
+	for _, nd := range append([]*lab.Node{cfg.From}, cfg.FromAlso...) {
+		if err := f.openAt(&f.tx, nd, cfg.Src, 0); err != nil {
+			return nil, err
+		}
 	}
 	return f, nil
+}
+
+// openAt adds a socket in a node to a list.
+func (f *Flow) openAt(list *[]int, nd *lab.Node, addr netip.Addr, port uint16) error {
+	fd, err := openSocket(nd, addr, port)
+	if err != nil {
+		f.close()
+		return fmt.Errorf("open flow %s: %w", f.Name, err)
+	}
+	*list = append(*list, fd)
+	return nil
 }
 
 // openSocket opens a bound socket inside a node.
@@ -104,6 +122,7 @@ func openSocket(nd *lab.Node, addr netip.Addr, port uint16) (fd int, err error) 
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 4<<20),
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+			freebind(fd, domain),
 			unix.Bind(fd, sa),
 		)
 		if err != nil {
@@ -112,6 +131,14 @@ func openSocket(nd *lab.Node, addr netip.Addr, port uint16) (fd int, err error) 
 		return err
 	})
 	return fd, err
+}
+
+// freebind allows to bind to an address that is not there yet.
+func freebind(fd, domain int) error {
+	if domain == unix.AF_INET6 {
+		return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 }
 
 // sendDue sends the packets that are due at now.
@@ -130,30 +157,39 @@ func (f *Flow) sendDue(now time.Time) {
 		for i := range n {
 			binary.BigEndian.PutUint64(f.out.bufs[i][seqAt:], uint64(next+i))
 		}
-		f.out.send(f.tx, n)
+		for _, fd := range f.tx {
+			f.out.send(fd, n)
+		}
 		next += n
 	}
 }
 
 // receiveAll takes all packets that have arrived, and reports whether there were any.
 func (f *Flow) receiveAll() bool {
-	for any := false; ; any = true {
-		n, err := f.in.receive(f.rx)
-		f.mu.Lock()
-		if err != nil && f.err == nil {
-			f.err = fmt.Errorf("receive flow %s: %w", f.Name, err)
-		}
-		for i := range n {
-			b, at := f.in.packet(i)
-			if len(b) >= minSize && string(b[:seqAt]) == capture.Marker {
-				f.arrived(int(binary.BigEndian.Uint64(b[seqAt:])), at)
-			}
-		}
-		f.mu.Unlock()
-		if n == 0 {
-			return any
+	any := false
+	for _, fd := range f.rx {
+		for f.receive(fd) > 0 {
+			any = true
 		}
 	}
+	return any
+}
+
+// receive takes a batch of packets from a socket and returns how many.
+func (f *Flow) receive(fd int) int {
+	n, err := f.in.receive(fd)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("receive flow %s: %w", f.Name, err)
+	}
+	for i := range n {
+		b, at := f.in.packet(i)
+		if len(b) >= minSize && string(b[:seqAt]) == capture.Marker {
+			f.arrived(int(binary.BigEndian.Uint64(b[seqAt:])), at)
+		}
+	}
+	return n
 }
 
 // probe is the number of packets that do not count.
@@ -162,7 +198,9 @@ const probe = -1
 func (f *Flow) sendProbe() {
 	n := probe
 	binary.BigEndian.PutUint64(f.out.bufs[0][seqAt:], uint64(n))
-	f.out.send(f.tx, 1)
+	for _, fd := range f.tx {
+		f.out.send(fd, 1)
+	}
 }
 
 func (f *Flow) arrived(seq int, when time.Time) {
@@ -195,6 +233,7 @@ func (f *Flow) ended() {
 }
 
 func (f *Flow) close() {
-	unix.Close(f.tx)
-	unix.Close(f.rx)
+	for _, fd := range append(f.tx, f.rx...) {
+		unix.Close(fd)
+	}
 }
