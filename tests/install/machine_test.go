@@ -102,7 +102,7 @@ func (s *machine) boot() {
 	// Two that take the same control group for the root would fight about it.
 	s.boots++
 	s.daemon = s.Exec("systemd", exec.Command("sh", "-c", `mkdir "$1" && echo $$ >"$1/cgroup.procs" && exec unshare -m -p -u -i -C -f --kill-child sh -c "$2"`,
-		"sh", fmt.Sprintf("%s/cgroup/%s.%d", s.Dir(), s.Name, s.boots), script))
+		"sh", fmt.Sprintf("%s/cgroup/%s-%s.%d", s.Dir(), s.t.Name(), s.Name, s.boots), script))
 	s.daemon.MayExit()
 	lab.Eventually(s.t, limit, "systemd of "+s.Name+" to start", func() bool {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.daemon.PID()))
