@@ -54,6 +54,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 		err = command(ctx, f, stdout)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("daemon is not reachable: it has not answered for %v", limit)
+		}
 	}
 	code := exitCode(err)
 	switch {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -20,7 +21,7 @@ import (
 const usage = `  status                       who is master of what, who is in sync, what is wrong
   check                        would a failover work now? If not, why and what to do
   peers                        the other gateways
-  show [sa|flow|all] [-v]      what the kernel holds, as ipsecctl prints it
+  show [sa|flow|all] [-v] [-k] what the kernel holds, as ipsecctl prints it; -k: with keys
   diff [PEER]                  what differs from the master's word, or from a peer's kernel
   resync [PEER]                fetch snapshots anew, or send them to a standby
   failover [GROUP] [to PEER]   hand mastership over and tell how it went
@@ -133,6 +134,7 @@ func (p *program) command(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer p.client.Close()
+	p.client.Patience = patience(r.verb)
 	switch r.verb {
 	case "status":
 		var s report.Status
@@ -165,6 +167,19 @@ func (p *program) command(ctx context.Context) (int, error) {
 	return daemon.ExitOK, nil
 }
 
+// patience is how long a verb waits for a daemon that says nothing: where it does
+// nothing but tell, not long; where it asks a peer, longer; what the daemon waits
+// for itself has limits of its own there.
+func patience(verb string) time.Duration {
+	switch verb {
+	case "resync", "failover":
+		return 0
+	case "diff":
+		return time.Minute
+	}
+	return 10 * time.Second
+}
+
 // ask sends a question, decodes the answer into v and prints it: as it came with
 // -j, else by text. The exit code is 1 if good is not nil and says no.
 func (p *program) ask(ctx context.Context, verb string, args, v any, text func() error, good func() bool) (int, error) {
@@ -189,7 +204,7 @@ func (p *program) ask(ctx context.Context, verb string, args, v any, text func()
 // show prints lines, or with -j one object of them.
 func (p *program) show(ctx context.Context, what string) error {
 	lines := []string{}
-	err := p.client.Call(ctx, "show", map[string]any{"what": what, "verbose": p.flags.Verbose > 0}, func(data json.RawMessage) error {
+	err := p.client.Call(ctx, "show", map[string]any{"what": what, "verbose": p.flags.Verbose > 0, "keys": p.flags.Keys}, func(data json.RawMessage) error {
 		var line string
 		if err := json.Unmarshal(data, &line); err != nil {
 			return fmt.Errorf("read answer to show: %w", err)

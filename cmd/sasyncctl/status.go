@@ -50,7 +50,9 @@ func wrong(line func(string, ...any), title string, list []report.Problem) {
 		if p.Group != "" {
 			what = p.Group + ": " + what
 		}
-		line("  %-6s %s", title, what)
+		for l := range strings.Lines(term.Wrap(fmt.Sprintf("  %-6s ", title), "         ", what)) {
+			line("%s", strings.TrimSuffix(l, "\n"))
+		}
 	}
 	line("  `sasyncctl check` says what to do")
 }
@@ -189,15 +191,17 @@ func check(out io.Writer, v report.Verdict) error {
 // peers prints the peers of the configuration, and whom only gossip knows.
 func peers(out io.Writer, v report.Peers) error {
 	rows := [][]string{{"PEER", "NODE", "KERNEL", "STATE"}}
+	known, reached := map[string]bool{}, false
 	for _, p := range v.Peers {
-		state := "not connected: " + p.Trouble
+		known[p.Node], reached = true, reached || p.Connected
+		state := "not connected"
 		if p.Connected {
 			state = fmt.Sprintf("connected for %s, rtt %.1f ms", ago(p.Since), 1000*p.RTT)
 		}
 		rows = append(rows, []string{p.Name, dash(fmt.Sprintf("%.8s", p.Node)), dash(p.Kernel), state})
 	}
 	for _, m := range v.Members {
-		if m.Direct {
+		if m.Direct || known[m.Node] && !reached { // then nobody could tell
 			continue
 		}
 		state := "alive, no session from here"
@@ -206,7 +210,20 @@ func peers(out io.Writer, v report.Peers) error {
 		}
 		rows = append(rows, []string{fmt.Sprintf("(%s %s)", m.Host, strings.Join(m.Addresses, " ")), fmt.Sprintf("%.8s", m.Node), "-", state})
 	}
-	return printLines(out, table(rows))
+	lines := table(rows)
+	if err := printLines(out, lines[:1]); err != nil {
+		return err
+	}
+	for i, l := range lines[1:] {
+		text := term.Clip(l, columns) + "\n"
+		if i < len(v.Peers) && v.Peers[i].Trouble != "" {
+			text += term.Wrap("  why: ", "    ", v.Peers[i].Trouble)
+		}
+		if _, err := io.WriteString(out, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func dash(s string) string {

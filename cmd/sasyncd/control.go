@@ -84,7 +84,7 @@ func (k *control) known() []report.Peer {
 			stats := st.Session.Stats()
 			p.Connected, p.Since, p.Kernel, p.RTT = true, stats.Since, st.Session.Hello().Kernel, stats.RTT.Seconds()
 		} else if st.Trouble != (peer.Reason{}) {
-			p.Trouble = st.Trouble.String()
+			p.Trouble = st.Trouble.Words()
 		}
 		out = append(out, p)
 	}
@@ -175,23 +175,31 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	args := struct {
 		What    string `json:"what"`
 		Verbose bool   `json:"verbose"`
+		Keys    bool   `json:"keys"`
 	}{What: "all"}
 	if err := c.Decode(&args); err != nil {
 		return err
+	}
+	if args.Keys && c.Peer.UID != 0 {
+		return &daemon.CallError{Code: daemon.CodeDenied, Message: "keys are shown to root only"}
 	}
 	snap, err := k.eng.Show(ctx)
 	if err != nil {
 		return err
 	}
+	flows, sad, all := show.Flows, show.SAD, show.All
+	if args.Keys {
+		flows, sad, all = show.FlowRules, show.SARules, show.AllRules
+	}
 	var out []string
 	switch args.What {
 	case "sa":
-		out = show.SAD(snap.SAs, args.Verbose)
+		out = sad(snap.SAs, args.Verbose)
 	case "flow":
-		out = show.Flows(snap.Policies, args.Verbose)
+		out = flows(snap.Policies, args.Verbose)
 	case "all":
 		var b strings.Builder
-		if err := show.All(&b, snap, args.Verbose); err != nil {
+		if err := all(&b, snap, args.Verbose); err != nil {
 			return err
 		}
 		out = []string{strings.TrimSuffix(b.String(), "\n")}

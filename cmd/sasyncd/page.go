@@ -131,7 +131,7 @@ func (b *board) peer(p peer.Status, s *engine.Status) (page.Gateway, page.Peer) 
 	}
 	line := page.Peer{Name: p.Name, State: "connected"}
 	if p.Session == nil {
-		line.State = "no session: " + p.Trouble.String()
+		line.State = "no session: " + p.Trouble.Words()
 	}
 	add := func(name, format string, v ...any) {
 		line.Details = append(line.Details, page.Detail{Name: name, Value: fmt.Sprintf(format, v...)})

@@ -95,7 +95,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
 	priv := h.privileged(c, log)
-	ike, err := keyingOf(c, priv, log)
+	file := &static{reader: h.reader, state: c.StateDir, node: hello.Node, log: log}
+	ike, err := keyingOf(c, priv, file, log)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,13 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
-	reload := func(context.Context) error { return reloadFrom(h.reader, f.Config, c, mgr) }
+	reload := func(context.Context) error {
+		err := reloadFrom(h.reader, f.Config, c, mgr)
+		if err == nil {
+			file.reload(ike)
+		}
+		return err
+	}
 	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
@@ -127,6 +134,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		asked,
 	}
 	tasks = append(tasks, ike.tasks()...)
+	tasks = append(tasks, file.tasks()...)
 	if h.passed {
 		tasks = append(tasks, h.task())
 	}

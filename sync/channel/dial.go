@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -49,7 +50,7 @@ func Dial(ctx context.Context, dial DialFunc, address string, keys Keys) (*Conn,
 func dialKey(ctx context.Context, dial DialFunc, address string, k *key) (*Conn, error) {
 	conn, err := dial(ctx, address)
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	raw := &meter{Conn: conn}
 	c, err := dialOn(ctx, raw, k)
@@ -58,6 +59,18 @@ func dialKey(ctx context.Context, dial DialFunc, address string, k *key) (*Conn,
 		return nil, err
 	}
 	return c, nil
+}
+
+// plain leaves out of an error of package net what Dial says as well: the address,
+// and that it connects.
+func plain(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Err != nil {
+		err = op.Err
+		if call, ok := err.(*os.SyscallError); ok { //nolint:errorlint // only what is outermost
+			err = call.Err
+		}
+	}
+	return err
 }
 
 // dialOn does the dialler's part on an open connection.

@@ -107,6 +107,15 @@ type Reason struct {
 	Remote bool
 }
 
+// Words is String for people: of what this node itself has met, what happened
+// says more than the code that it would give.
+func (r Reason) Words() string {
+	if r.Remote || r.Text == "" {
+		return r.String()
+	}
+	return r.Text
+}
+
 // String returns the words for a log.
 func (r Reason) String() string {
 	s := r.Code.String()

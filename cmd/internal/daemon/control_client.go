@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 )
 
@@ -13,6 +15,9 @@ import (
 type ControlClient struct {
 	conn net.Conn
 	sc   *bufio.Scanner
+	// Patience is the longest wait for a line of an answer, 0 for any. A daemon
+	// that stands still accepts connections all the same.
+	Patience time.Duration
 }
 
 // DialControl connects to the socket at path. An error wraps ErrUnreachable.
@@ -24,7 +29,7 @@ func DialControl(ctx context.Context, path string) (*ControlClient, error) {
 	}
 	sc := bufio.NewScanner(c)
 	sc.Buffer(nil, maxAnswer)
-	return &ControlClient{c, sc}, nil
+	return &ControlClient{conn: c, sc: sc}, nil
 }
 
 // Close closes the connection.
@@ -51,7 +56,7 @@ func (c *ControlClient) Call(ctx context.Context, verb string, args any, each fu
 	if _, err := c.conn.Write(line); err != nil {
 		return c.gone(ctx, err)
 	}
-	for c.sc.Scan() {
+	for c.next(ctx) {
 		var r response
 		if err := json.Unmarshal(c.sc.Bytes(), &r); err != nil {
 			return fmt.Errorf("read answer to %s: %w", verb, err)
@@ -70,9 +75,23 @@ func (c *ControlClient) Call(ctx context.Context, verb string, args any, each fu
 	return c.gone(ctx, c.sc.Err())
 }
 
+// next waits for a line.
+func (c *ControlClient) next(ctx context.Context) bool {
+	if c.Patience > 0 {
+		_ = c.conn.SetReadDeadline(time.Now().Add(c.Patience))
+		if ctx.Err() != nil { // this may have undone what its end has done
+			return false
+		}
+	}
+	return c.sc.Scan()
+}
+
 func (c *ControlClient) gone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w: it has not answered for %v", ErrUnreachable, c.Patience)
 	}
 	if err == nil {
 		return fmt.Errorf("%w: it closed the connection", ErrUnreachable)

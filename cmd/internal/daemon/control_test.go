@@ -223,3 +223,35 @@ func TestControlStaleSocket(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A daemon that stands still lets clients connect. Who asks is told in the end,
+// as of one that is not there.
+func TestClientDoesNotWaitForEver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", path) // and nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := DialControl(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Patience = 50 * time.Millisecond
+	if err := c.Call(t.Context(), "status", nil, nil); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "has not answered for 50ms") {
+		t.Errorf("error %v", err)
+	}
+	// An end from outside is still one.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c2, err := DialControl(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c2.Close()
+	c2.Patience = time.Hour
+	if err := c2.Call(ctx, "status", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -2,6 +2,8 @@ package report
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"sasyncd/sync/engine"
 )
@@ -14,15 +16,19 @@ func Check(s engine.Status, peers []Peer) Verdict {
 	v := Verdict{Reasons: []Problem{}, Warnings: []Problem{}}
 	add := func(group, what, remedy string) { v.Reasons = append(v.Reasons, Problem{group, what, remedy}) }
 	if len(s.Members) == 0 {
-		add("", "no peer is connected", "see the log of both nodes: address, port 500, shared key, firewall")
+		what, remedy := "no peer is connected", unconnected("")
+		if len(peers) == 1 && peers[0].Trouble != "" {
+			what, remedy = what+": "+peers[0].Trouble, unconnected(peers[0].Trouble)
+		}
+		add("", what, remedy)
 	}
 	for _, p := range peers {
-		if !p.Connected && len(s.Members) > 0 {
+		if !p.Connected && (len(s.Members) > 0 || len(peers) > 1) {
 			what := "peer " + p.Name + " is not connected"
 			if p.Trouble != "" {
 				what += ": " + p.Trouble
 			}
-			v.Warnings = append(v.Warnings, Problem{"", what, "is it up? See its log: address, port, shared key, firewall; if it is gone for good, remove it from sasyncd.conf"})
+			v.Warnings = append(v.Warnings, Problem{"", what, unconnected(p.Trouble) + "; if it is gone for good, remove it from sasyncd.conf"})
 		}
 	}
 	for _, g := range s.Groups {
@@ -34,6 +40,26 @@ func Check(s engine.Status, peers []Peer) Verdict {
 		v.Summary = "a failover would not work"
 	}
 	return v
+}
+
+// unconnected is what to do about a peer, by what went wrong at the last attempt.
+func unconnected(trouble string) string {
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(trouble, w) })
+	}
+	switch {
+	case has("shared key"):
+		return "the shared keys differ: compare `sha256sum` of the key files on both nodes"
+	case has("protocol version"):
+		return "upgrade the older node"
+	case has("node id", "have the id", "same node"):
+		return "give each node a state directory of its own"
+	case has("connection refused", "shutdown"):
+		return "start sasyncd there; if it runs, see its `listen on` and port"
+	case has("no route", "unreachable", "timed out", "i/o timeout", "deadline"):
+		return "see cable, addresses and firewall between the nodes: TCP to its port"
+	}
+	return "see the log of both nodes: address, port 500, shared key, firewall"
 }
 
 func checkGroup(s engine.Status, g engine.GroupStatus, add func(what, remedy string)) {

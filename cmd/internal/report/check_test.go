@@ -62,3 +62,25 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// Why nobody is connected is said, with what helps against that.
+func TestUnconnectedSaysWhatToDo(t *testing.T) {
+	for trouble, remedy := range map[string]string{
+		"connect to 10.0.0.2:500: tls: refused the shared key":                           "sha256sum",
+		"connect to 10.0.0.2:500: dial tcp 10.0.0.2:500: connection refused":             "start sasyncd there",
+		"connect to 10.0.0.2:500: dial tcp 10.0.0.2:500: network is unreachable":         "firewall",
+		"both nodes have the id 1234: remove the state directory of a cloned one":        "state directory of its own",
+		"peer says version: this node speaks protocol versions 1 to 1, the other 3 to 4": "upgrade",
+		"": "log of both nodes",
+	} {
+		v := Check(engine.Status{}, []Peer{{Name: "10.0.0.2", Trouble: trouble}})
+		if v.Fit || len(v.Reasons) != 1 || !strings.Contains(v.Reasons[0].What, trouble) || !strings.Contains(v.Reasons[0].Remedy, remedy) {
+			t.Errorf("%q: %+v", trouble, v)
+		}
+	}
+	// Of several, each is named.
+	v := Check(engine.Status{}, []Peer{{Name: "a", Trouble: "refused the shared key"}, {Name: "b", Trouble: "connection refused"}})
+	if v.Fit || len(v.Warnings) != 2 || !strings.Contains(v.Warnings[0].What, "a is not connected") {
+		t.Errorf("%+v", v)
+	}
+}
