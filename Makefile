@@ -105,7 +105,7 @@ drill-ike:
 	$(GO) test -p 1 -timeout 30m ./tests/ike
 
 # Other shapes of VPNs: transport mode, GRE with BGP; WireGuard on a virtual IP.
-drill-shapes:
+drill-shapes: deps
 	@./.ci/deps wireguard-go wireguard-tools
 	$(GO) test -p 1 -timeout 15m ./tests/shapes ./tests/wireguard
 
