@@ -53,8 +53,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
-		err = command(ctx, f, stdout)
-		if errors.Is(err, context.DeadlineExceeded) {
+		if err = command(ctx, f, stdout); errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("daemon is not reachable: it has not answered for %v", limit)
 		}
 	}

@@ -94,8 +94,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
-	priv := h.privileged(c, log)
 	file := &static{reader: h.reader, state: c.StateDir, node: hello.Node, log: log}
+	priv := h.privileged(c, log)
 	ike, err := keyingOf(c, priv, file, log)
 	if err != nil {
 		return nil, err

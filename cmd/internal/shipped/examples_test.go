@@ -84,7 +84,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// ike looks at a file of an IKE daemon, which runs with it in tests/ike.
+// ike looks at a file of another program, which runs with it in tests/ike, tests/shapes or tests/wireguard.
 func ike(t *testing.T, rel string) {
 	t.Helper()
 	wants, ok := ikeFiles[filepath.ToSlash(rel)]
@@ -137,21 +137,8 @@ func TestStatic(t *testing.T) {
 	}
 }
 
-// ikeFiles are the configurations of IKE daemons, each with what it must have.
+// ikeFiles are the configurations of IKE daemons and other programs, each with what it must have.
 var ikeFiles = map[string][]string{
-	"examples/ikev1/gateway/swanctl.conf": {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
-	"examples/ikev1/remote/swanctl.conf":  {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
-	// And of other programs, which run with them in tests/shapes and tests/wireguard.
-	"examples/gre/gateway/gre.batch":                {"local 203.0.113.1 ", "action block", "blackhole"},
-	"examples/gre/gateway/frr.conf":                 {"bgp graceful-restart", "neighbor 10.255.0.2"},
-	"examples/gre/remote/gre.batch":                 {"remote 203.0.113.1 ", "action block", "blackhole"},
-	"examples/gre/remote/frr.conf":                  {"bgp graceful-restart", "neighbor 10.255.0.1"},
-	"examples/wireguard/gateway/wg0.conf":           {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive", "ListenPort = 51820"},
-	"examples/wireguard/gateway/wireguard.batch":    {"blackhole 10.2.0.0/24"},
-	"examples/wireguard/gateway/wireguard.nft":      {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
-	"examples/wireguard/gateway/notify-vpn":         {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
-	"examples/wireguard/remote/wg0.conf":            {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
-	"examples/fencing/fence-ipsec":                  {"#!/bin/sh", "power off", "power status"},
 	"examples/strongswan/gateway/swanctl.conf":      {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
 	"examples/strongswan/gateway/ha.conf":           {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
 	"examples/strongswan/gateway/strongswan.conf":   {"install_routes = no", "spi_min", "spi_max"},
@@ -167,6 +154,18 @@ var ikeFiles = map[string][]string{
 	"examples/conntrackd/conntrackd-resync.timer":   {"OnCalendar=minutely"},
 	"examples/conntrackd/conntrackd.conf":           {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
 	"examples/openiked/remote/swanctl.conf":         {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/ikev1/gateway/swanctl.conf":           {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/ikev1/remote/swanctl.conf":            {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
+	"examples/gre/gateway/gre.batch":                {"local 203.0.113.1 ", "action block", "blackhole"},
+	"examples/gre/gateway/frr.conf":                 {"bgp graceful-restart", "neighbor 10.255.0.2"},
+	"examples/gre/remote/gre.batch":                 {"remote 203.0.113.1 ", "action block", "blackhole"},
+	"examples/wireguard/gateway/wg0.conf":           {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive", "ListenPort = 51820"},
+	"examples/wireguard/gateway/wireguard.batch":    {"blackhole 10.2.0.0/24"},
+	"examples/wireguard/gateway/wireguard.nft":      {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
+	"examples/wireguard/gateway/notify-vpn":         {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
+	"examples/wireguard/remote/wg0.conf":            {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
+	"examples/fencing/fence-ipsec":                  {"#!/bin/sh", "power off", "power status"},
+	"examples/gre/remote/frr.conf":                  {"bgp graceful-restart", "neighbor 10.255.0.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.

@@ -57,7 +57,7 @@ func Start(t lab.T, cfg Config) *Capture {
 		names = append(names, p.Node.Name)
 	}
 	c.ledger = NewLedger(names, cfg.Inner)
-	c.ledger.protocols = cfg.Protocols
+	c.ledger.never = cfg.Protocols
 	for _, p := range c.ports {
 		r, err := openRing(p, cmp.Or(cfg.Bytes, snapLength))
 		if err != nil {

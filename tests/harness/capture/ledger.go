@@ -20,9 +20,9 @@ const Marker = "sasyncd-meter-plaintext!"
 type Ledger struct {
 	names []string // of the ports' nodes, at most 256
 	inner []netip.Prefix
+	never []uint8 // IP protocols
 
 	mu         sync.Mutex
-	protocols  []uint8   // that are plaintext too
 	frames     *frameLog // for the pcap file
 	sas        map[said]*SA
 	events     []event
@@ -89,7 +89,7 @@ func (l *Ledger) isPlain(p *Packet) bool {
 			return true
 		}
 	}
-	return slices.Contains(l.protocols, p.Proto) && p.Src.IsValid() || bytes.Contains(p.Frame, []byte(Marker))
+	return slices.Contains(l.never, p.Proto) && p.Src.IsValid() || bytes.Contains(p.Frame, []byte(Marker))
 }
 
 // SAs returns what was seen of each SA, ordered by SPI.
