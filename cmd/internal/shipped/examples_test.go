@@ -155,7 +155,6 @@ var ikeFiles = map[string][]string{
 	"examples/conntrackd/conntrackd.conf":           {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
 	"examples/openiked/remote/swanctl.conf":         {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 	"examples/ikev1/gateway/swanctl.conf":           {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
-	"examples/ikev1/gateway/ipsec.conf":             {"ikev2=no", "ikev1-policy=accept", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
 	"examples/ikev1/remote/swanctl.conf":            {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
 	"examples/gre/gateway/gre.batch":                {"local 203.0.113.1 ", "action block", "blackhole"},
 	"examples/gre/gateway/frr.conf":                 {"bgp graceful-restart", "neighbor 10.255.0.2"},
