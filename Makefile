@@ -10,7 +10,9 @@ RELEASE ?=
 DEBARCH ?= amd64 arm64
 IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
-FUZZTIME ?= 10s
+FUZZTIME ?= 1m
+KEEP     ?= 0
+PICK     ?= .
 # Of "make soak"; seed 0 takes one from the clock.
 DURATION ?= 60m
 SEED     ?= 0
@@ -22,15 +24,15 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
-APART  = ike monitor matrix hostile routed firewall
+APART  = ike monitor matrix hostile routed firewall nodes
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
 # With a kernel of their own: see tests/harness/qemu.go.
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
-.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak fuzz install deb check-deb image clean \
-	drill drill-long drill-thousand drill-matrix mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
+.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-election soak scale fuzz install deb check-deb image clean \
+	drill drill-long drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
 deps:
@@ -59,6 +61,12 @@ drill:
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
+
+# Each gateway is a kernel of its own, which can lose its power or stand still, and
+# a switch of ours joins them.
+drill-nodes:
+	@./.ci/deps
+	$(GO) test -count=1 -timeout 30m ./tests/nodes
 
 # What is tested, for docs/reliability.md.
 VERSION = $$(git describe --always --dirty 2>/dev/null || echo unknown)
@@ -105,10 +113,12 @@ deps-qemu: deps
 	@./.ci/qemu dist/qemu
 
 # The drills with the race detector in daemons and tests, on Debian's cloud kernel
-# under qemu. Where the processor has to be emulated everything takes 12 times as
+# under qemu; those of the election, which needs no ESP, on this one if we are root.
+# Where the processor has to be emulated everything takes 12 times as
 # long as elsewhere; SASYNCD_SLOW=N: N times.
 drill-race: deps-qemu
 	$(QEMU) -race -timeout 90m ./tests/conformance ./tests/replication ./tests/drills
+	$(GO) test -race -count=1 -timeout 30m -skip '^TestHogs$$' ./tests/election
 
 # What user-mode-linux's kernel cannot do: interfaces of IPsec, and firewalls.
 drill-qemu: deps-qemu
@@ -148,6 +158,13 @@ microbench:
 bench-election: deps
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 90m ./tests/bench/election
 
+# What many SAs and many standbys cost, into docs/scale.md.
+scale: deps
+	@mkdir -p bin dist
+	@$(GO) build -o bin/scale ./tests/scale
+	@./bin/scale -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/scale.json
+	@./bin/scale -report dist/scale.json docs/scale.md
+
 # DURATION of rekeys, traffic and random faults on a pair; writes docs/soak.md.
 # SEED repeats the faults of another run. Other drills need not wait for it.
 soak: deps
@@ -156,14 +173,10 @@ soak: deps
 	@failed=0; ./bin/soak -duration $(DURATION) -seed $(SEED) -commit "$$(git describe --always --dirty 2>/dev/null)" > dist/soak.json || failed=1; \
 		$(GO) run ./tests/soak/report dist/soak.json docs; exit $$failed
 
-# Go fuzzes one target at a time.
+# All fuzz targets, one at a time. KEEP=20 adds inputs to their corpora; PICK is a
+# regular expression of what to run.
 fuzz:
-	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
-		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
-			echo "$$(dirname "$$file") $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
-		done; \
-	done
+	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" KEEP="$(KEEP)" ./tests/fuzz.sh "$(PICK)"
 
 # Daemons go to sbin, control programs to bin, the rest of deploy/ to where
 # Debian looks for it. Configuration and keys are never touched.

@@ -48,6 +48,7 @@ type Hush struct {
 	// Settled: the VIPs have gone. Before that, nothing may be done that
 	// touches the kernel's SAs, which still carry traffic.
 	Settled bool
+	VIPs    []netip.Addr // of the group, wherever they are
 }
 
 // Plan is the order to become active.

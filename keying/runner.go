@@ -92,6 +92,10 @@ func (r *Runner) Active(p Plan) {
 	r.post(Event{Kind: EventActive, Plan: p})
 }
 
+// Repeat carries out the order in force once more, as after a change of what it
+// depends on.
+func (r *Runner) Repeat() { r.post(Event{Kind: EventBack}) }
+
 // Status returns the current state.
 func (r *Runner) Status() Status {
 	r.mu.Lock()

@@ -36,6 +36,7 @@ var layers = []struct {
 		"the engine declares the interfaces it needs, kernel, election and keying implement them", false},
 	{"carp/packet/...", nil, "codecs know bytes only", true},
 	{"carp/...", []string{"carp"}, "the election works alone, without sasyncd", false},
+	{"keying/ipsecconf/...", []string{"sync/sadb"}, "a language turns text into SAs and policies, and back", true},
 	{"keying/...", []string{"sync/sadb"}, "a driver of an IKE daemon knows SAs and nothing above", false},
 	{"kernel/...", []string{"sync/sadb"}, "the kernel's edge converts to the vocabulary and decides nothing", false},
 	{"cmd/...", []string{"cmd/internal", "sync", "carp", "keying", "kernel", "deploy"}, "programs wire parts together", false},

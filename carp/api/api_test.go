@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -280,6 +281,29 @@ func FuzzRequest(f *testing.F) {
 		}
 		if _, err := line(r); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzMessage: what carpd says is read or refused by its clients, and nothing is
+// lost on the way.
+func FuzzMessage(f *testing.F) {
+	f.Add(`{"id":1,"error":"no such group: x"}`)
+	f.Add(`{"event":"state","group":"ipsec","seq":3,"state":{"group":"ipsec","state":"master","term":8,"instances":[{"name":"outside"}]}}`)
+	f.Fuzz(func(t *testing.T, s string) {
+		var m, again Message
+		if newLines(strings.NewReader(s+"\n"), maxLine).next(&m) != nil {
+			return
+		}
+		b, err := line(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := newLines(bytes.NewReader(b), maxLine).next(&again); err != nil {
+			t.Errorf("%s cannot be read again: %v", b, err)
+		}
+		if m.State != nil {
+			m.State.HasInstance("outside")
 		}
 	})
 }

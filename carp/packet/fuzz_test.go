@@ -80,3 +80,41 @@ func FuzzCARP(f *testing.F) {
 		_ = tr.Parse(c.Trailer)
 	})
 }
+
+// FuzzAH: whatever is read can be written again.
+func FuzzAH(f *testing.F) {
+	f.Add((&AH{Next: 112, SPI: 1, Seq: 2, ICV: make([]byte, 12), Payload: []byte("x")}).Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var a, again AH
+		if a.Parse(b) != nil {
+			return
+		}
+		out := a.Append(nil)
+		if err := again.Parse(out); err != nil || again.Next != a.Next || again.SPI != a.SPI || again.Seq != a.Seq ||
+			!bytes.Equal(again.ICV, a.ICV) || !bytes.Equal(again.Payload, a.Payload) {
+			t.Errorf("%x became %x (%v)", b, out, err)
+		}
+	})
+}
+
+// FuzzTrailer: what is read can be written again, and is not believed unsigned.
+func FuzzTrailer(f *testing.F) {
+	key := NewTrailerKey([]byte("0123456789abcdef"))
+	src := netip.MustParseAddr("192.0.2.1")
+	signed := Trailer{KeyID: 1, Seq: 7}
+	key.Sign(&signed, []byte("message"), src)
+	f.Add(signed.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var x Trailer
+		if x.Parse(b) != nil {
+			return
+		}
+		var again Trailer
+		if err := again.Parse(x.Append(nil)); err != nil || again != x {
+			t.Errorf("%x became %+v (%v)", b, again, err)
+		}
+		if x.Digest != signed.Digest && key.Verify(&x, []byte("message"), src) {
+			t.Errorf("believed %x", b)
+		}
+	})
+}

@@ -71,6 +71,10 @@ func (m *marks) read(src []byte) {
 		if err == nil && sender != self {
 			name.sender, err = netip.ParseAddr(sender)
 		}
+		if err == nil {
+			// One that cannot be written again would keep all others from being kept.
+			_, err = name.line(seq)
+		}
 		if !ok || err != nil {
 			if len(src) > 0 {
 				m.log.Warn("remembered sequence number is lost", "file", m.path, "line", i+1)

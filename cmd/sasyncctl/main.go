@@ -21,7 +21,7 @@ import (
 const usage = `  status                       who is master of what, who is in sync, what is wrong
   check                        would a failover work now? If not, why and what to do
   peers                        the other gateways
-  show [sa|flow|all] [-v]      what the kernel holds, as ipsecctl prints it
+  show [sa|flow|all] [-v] [-k] what the kernel holds, as ipsecctl prints it; -k: with keys
   diff [PEER]                  what differs from the master's word, or from a peer's kernel
   resync [PEER]                fetch snapshots anew, or send them to a standby
   failover [GROUP] [to PEER]   hand mastership over and tell how it went
@@ -204,7 +204,7 @@ func (p *program) ask(ctx context.Context, verb string, args, v any, text func()
 // show prints lines, or with -j one object of them.
 func (p *program) show(ctx context.Context, what string) error {
 	lines := []string{}
-	err := p.client.Call(ctx, "show", map[string]any{"what": what, "verbose": p.flags.Verbose > 0}, func(data json.RawMessage) error {
+	err := p.client.Call(ctx, "show", map[string]any{"what": what, "verbose": p.flags.Verbose > 0, "keys": p.flags.Keys}, func(data json.RawMessage) error {
 		var line string
 		if err := json.Unmarshal(data, &line); err != nil {
 			return fmt.Errorf("read answer to show: %w", err)

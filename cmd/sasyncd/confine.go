@@ -35,6 +35,13 @@ func files(c *conf.Sasyncd) []privileges.Path {
 			out = append(out, privileges.Reads(k.File)...)
 		}
 	}
+	for _, g := range c.Groups {
+		if g.Control.Kind == conf.ControlStatic {
+			for _, file := range append(conf.StaticFiles(g.Control.Path), g.Control.Path) {
+				out = append(out, privileges.Reads(file)...)
+			}
+		}
+	}
 	if c.Tracker.Kind == conf.TrackKeepalived {
 		out = append(out, privileges.Path{Path: filepath.Dir(c.Tracker.Path), Access: privileges.Change})
 	}

@@ -175,23 +175,31 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	args := struct {
 		What    string `json:"what"`
 		Verbose bool   `json:"verbose"`
+		Keys    bool   `json:"keys"`
 	}{What: "all"}
 	if err := c.Decode(&args); err != nil {
 		return err
+	}
+	if args.Keys && c.Peer.UID != 0 {
+		return &daemon.CallError{Code: daemon.CodeDenied, Message: "keys are shown to root only"}
 	}
 	snap, err := k.eng.Show(ctx)
 	if err != nil {
 		return err
 	}
+	flows, sad, all := show.Flows, show.SAD, show.All
+	if args.Keys {
+		flows, sad, all = show.FlowRules, show.SARules, show.AllRules
+	}
 	var out []string
 	switch args.What {
 	case "sa":
-		out = show.SAD(snap.SAs, args.Verbose)
+		out = sad(snap.SAs, args.Verbose)
 	case "flow":
-		out = show.Flows(snap.Policies, args.Verbose)
+		out = flows(snap.Policies, args.Verbose)
 	case "all":
 		var b strings.Builder
-		if err := show.All(&b, snap, args.Verbose); err != nil {
+		if err := all(&b, snap, args.Verbose); err != nil {
 			return err
 		}
 		out = []string{strings.TrimSuffix(b.String(), "\n")}

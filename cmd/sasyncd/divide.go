@@ -154,7 +154,8 @@ func divide(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) error {
 		path string
 		mode fs.FileMode
 	}{{c.StateDir, 0o700}, {filepath.Dir(c.Socket), 0o755}} {
-		if err := privileges.GiveDir(d.path, d.mode, u, socket, socket+".lock", socket+".new", "node-id", "node-id.new", "terms", "terms.new"); err != nil {
+		if err := privileges.GiveDir(d.path, d.mode, u, socket, socket+".lock", socket+".new", "node-id", "node-id.new", "terms", "terms.new",
+			daemon.NumbersFile, daemon.NumbersFile+".new"); err != nil {
 			return err
 		}
 	}
@@ -187,9 +188,11 @@ func stayRoot(c *conf.Sasyncd, log *slog.Logger) error {
 	return nil
 }
 
-// acts reports whether any IKE daemon is controlled.
+// acts reports whether any IKE daemon is controlled, or a program run.
 func acts(c *conf.Sasyncd) bool {
-	return slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool { return g.Control.Kind != conf.ControlNone })
+	return slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool {
+		return g.Control.Kind != conf.ControlNone && g.Control.Kind != conf.ControlStatic
+	})
 }
 
 const verbPrivileged = "privileged"

@@ -15,14 +15,23 @@ import (
 // daemons are the IKE daemons of all groups, one driver each.
 type daemons map[string]*keying.Runner
 
-// keyingOf returns the drivers that the configuration names.
-func keyingOf(c *conf.Sasyncd, priv keying.Privileged, log *slog.Logger) (daemons, error) {
+// keyingOf returns the drivers that the configuration names; static makes the
+// one of `control static`.
+func keyingOf(c *conf.Sasyncd, priv keying.Privileged, static *static, log *slog.Logger) (daemons, error) {
 	ds := make(daemons)
 	src, err := kernel.OpenSources()
 	if err != nil {
 		return nil, err
 	}
 	for _, g := range c.Groups {
+		if g.Control.Kind == conf.ControlStatic {
+			d, err := static.driver(g)
+			if err != nil {
+				return nil, err
+			}
+			ds[g.Interface] = keying.NewRunner(g.Interface, d, log)
+			continue
+		}
 		d, err := driverOf(g.Control.Kind, g.Interface, priv, src)
 		if err != nil {
 			return nil, err
@@ -69,9 +78,9 @@ func (ds daemons) tasks() []daemon.Task {
 }
 
 // Passive implements engine.Keying.
-func (ds daemons) Passive(group string, term uint64, reason string, settled bool, done func(error)) {
+func (ds daemons) Passive(group string, term uint64, reason string, settled bool, vips []netip.Addr, done func(error)) {
 	if r := ds[group]; r != nil {
-		r.Passive(keying.Hush{Term: term, Reason: reason, Settled: settled}, done)
+		r.Passive(keying.Hush{Term: term, Reason: reason, Settled: settled, VIPs: vips}, done)
 	} else if done != nil {
 		go done(nil)
 	}

@@ -71,6 +71,9 @@ func (s source) Rules() (privsep.Rules, error) {
 	r.Hooks = hooks(c)
 	for _, g := range c.Groups {
 		r.Daemons = append(r.Daemons, daemonsOf(g.Control.Kind)...)
+		if g.Control.Kind == conf.ControlStatic {
+			r.Files = append(r.Files, conf.StaticFiles(g.Control.Path)...)
+		}
 	}
 	return r, nil
 }

@@ -94,7 +94,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
-	ike, err := keyingOf(c, h.privileged(c, log), log)
+	file := &static{reader: h.reader, state: c.StateDir, node: hello.Node, log: log}
+	ike, err := keyingOf(c, h.privileged(c, log), file, log)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +115,13 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
-	reload := func(context.Context) error { return reloadFrom(h.reader, f.Config, c, mgr) }
+	reload := func(context.Context) error {
+		err := reloadFrom(h.reader, f.Config, c, mgr)
+		if err == nil {
+			file.reload(ike)
+		}
+		return err
+	}
 	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
@@ -126,6 +133,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		asked,
 	}
 	tasks = append(tasks, ike.tasks()...)
+	tasks = append(tasks, file.tasks()...)
 	if h.passed {
 		tasks = append(tasks, h.task())
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -68,6 +69,22 @@ func FuzzDiallerPreface(f *testing.F) {
 			if bytes.Contains(sent, secret[:16]) {
 				t.Fatal("key material was sent")
 			}
+		}
+	})
+}
+
+// FuzzSpec: any text is a key or is refused, and is not repeated in either case.
+func FuzzSpec(f *testing.F) {
+	f.Add("0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	f.Add("mekmitasdigoat16")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseSpec(text)
+		said := s.String()
+		if err != nil {
+			said = err.Error()
+		}
+		if len(text) >= 12 && strings.Contains(said, text) {
+			t.Errorf("%q is repeated: %s", text, said)
 		}
 	})
 }

@@ -98,7 +98,7 @@ func (p *publisher) superseded(now time.Time) []sadb.SAKey {
 	}
 	var out []sadb.SAKey
 	for k, e := range p.sas {
-		if !e.imported || e.ghost {
+		if !e.imported || e.ghost || e.sa.Static() { // the operator's file says when static ones go
 			continue
 		}
 		t := use(keyOf(e.sa))

@@ -16,8 +16,9 @@ type Keying interface {
 	// anything. done, if not nil, is called once, from any goroutine, when no
 	// IKE packet can leave any more or with the reason why that is not sure.
 	// settled says that the virtual IPs have gone from this machine; before
-	// that, the kernel's SAs still carry traffic and must stay as they are.
-	Passive(group string, term uint64, reason string, settled bool, done func(error))
+	// that, the kernel's SAs still carry traffic and must stay as they are. vips
+	// are the group's, wherever they are; none before the elector has told them.
+	Passive(group string, term uint64, reason string, settled bool, vips []netip.Addr, done func(error))
 	// Active orders it to negotiate. The virtual IPs are up; SAs, policies and
 	// counters are final.
 	Active(group string, term uint64, reason string, vips []netip.Addr)
@@ -58,7 +59,7 @@ func (e *Engine) tellKeying(g *group) {
 	case g.role == wire.RoleMaster:
 		e.cfg.Keying.Active(g.name, g.term, g.reason, g.vips)
 	default:
-		e.cfg.Keying.Passive(g.name, g.term, g.reason, true, nil)
+		e.cfg.Keying.Passive(g.name, g.term, g.reason, true, g.vips, nil)
 	}
 }
 
@@ -75,7 +76,7 @@ func (e *Engine) silence(ctx context.Context, g *group, h *handover) {
 		return
 	}
 	h.silentBy = time.Now().Add(silenceLimit)
-	e.cfg.Keying.Passive(g.name, g.term, "hand-over", false, func(err error) {
+	e.cfg.Keying.Passive(g.name, g.term, "hand-over", false, g.vips, func(err error) {
 		_ = e.do(ctx, func() { // fails when the engine has ended
 			if err != nil {
 				e.log.Error("the ike daemon may still speak, only the fence keeps it quiet", "group", g.name, "err", err)

@@ -29,7 +29,7 @@ func (k *simKeying) note(format string, args ...any) {
 	k.mu.Unlock()
 }
 
-func (k *simKeying) Passive(_ string, term uint64, _ string, settled bool, done func(error)) {
+func (k *simKeying) Passive(_ string, term uint64, _ string, settled bool, _ []netip.Addr, done func(error)) {
 	k.note("passive %d settled %v", term, settled)
 	if done != nil {
 		time.AfterFunc(k.takes, func() { done(k.err) })

@@ -58,7 +58,7 @@ func (e *Engine) electorLost(ctx context.Context, reason string) {
 		e.log.Error("fence set, as the elector died on a master", "group", g.name)
 		if e.cfg.Keying != nil {
 			// Behind the fence it would give up its peers and clear the kernel.
-			e.cfg.Keying.Passive(g.name, g.term, reason, false, nil)
+			e.cfg.Keying.Passive(g.name, g.term, reason, false, g.vips, nil)
 		}
 	}
 }

@@ -3,10 +3,13 @@ package members
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 
 	"sasyncd/sync/wire"
 )
@@ -182,5 +185,23 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("one frame caused %d", sent)
 		}
 		_ = tr.Shutdown()
+	})
+}
+
+// FuzzClaim: whatever a member says of itself.
+func FuzzClaim(f *testing.F) {
+	f.Add(id(2).String(), []byte(`{"host":"gw2","addrs":["10.9.0.2:500"],"roles":{"outside":"MASTER"}}`))
+	f.Add("x", []byte("{"))
+	f.Fuzz(func(t *testing.T, name string, meta []byte) {
+		m := &Members{cfg: Config{Node: id(1)}, tr: newTransport(id(1), nil), known: make(map[wire.NodeID]Member)}
+		n := &memberlist.Node{Name: name, Meta: meta}
+		if (delegate{m}).NotifyAlive(n) == nil {
+			(delegate{m}).NotifyJoin(n)
+		}
+		for _, x := range m.Known() {
+			if x.Node == id(1) || x.Node.String() != strings.ToLower(name) {
+				t.Errorf("%q is known as %s", name, x.Node)
+			}
+		}
 	})
 }

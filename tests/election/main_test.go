@@ -49,6 +49,10 @@ func build(dir string) error {
 	for _, p := range []string{"carpd", "carpctl"} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, p), "sasyncd/cmd/"+p)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if harness.Race() {
+			cmd.Args = slices.Insert(cmd.Args, 2, "-race")
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", p, err, out)
 		}

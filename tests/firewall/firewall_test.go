@@ -224,29 +224,21 @@ func dropped(t *testing.T, m *scenario.Member) (n int) {
 // conntrackd the gateway knows.
 func TestConnectionsSurviveWithConntrackd(t *testing.T) {
 	p, gw1, gw2 := guarded(t)
-	for i, m := range p.Members {
-		other := p.Members[1-i]
-		conf := shipped(t, "examples/conntrackd/conntrackd.conf", map[string]string{
-			`IPv4_address 10\.9\.0\.1\n(\s*)IPv4_Destination_Address 10\.9\.0\.2`: fmt.Sprintf("IPv4_address %s\nIPv4_Destination_Address %s", m.SyncAddr, other.SyncAddr),
-			`Interface eth2`:            "Interface sync0",
-			`Syslog on`:                 "Syslog off",
-			`/run/lock/conntrackd.lock`: m.Dir() + "/conntrackd.lock",
-			`/run/conntrackd.ctl`:       m.Dir() + "/conntrackd.ctl",
-		})
-		m.Exec("conntrackd", exec.Command("conntrackd", "-C", m.WriteFile("conntrackd.conf", conf)))
-	}
+	tracks(t, gw1, gw2)
+	tracks(t, gw2, gw1)
 	up := meter.StartTransfer(t, p.H1, p.H2, lab.H1Addr6, lab.H2Addr6, upload)
 	down := listen(t, p, download)
 	down.goesOn(t)
-	lab.Eventually(t, limit, "gw2 to know of the connections", func() bool {
-		time.Sleep(200 * time.Millisecond)
-		known := gw2.Run("conntrack -L -f ipv6 -p tcp")
-		return strings.Contains(known, fmt.Sprintf("dport=%d", upload)) && strings.Contains(known, fmt.Sprintf("dport=%d", download))
-	})
+	knows(t, gw2)
 	gw1.Off()
 	gw2.WaitRole("MASTER")
 	down.goesOn(t)
+	gw1.Run("conntrack -F") // as by a reboot
 	gw1.Return()
+	tracks(t, gw1, gw2)
+	resync(t, gw1) // a backup, so it says nothing
+	resync(t, gw2)
+	knows(t, gw1)
 	p.WaitFit(gw2)
 	gw2.Resign()
 	gw1.WaitRole("MASTER")
@@ -254,6 +246,49 @@ func TestConnectionsSurviveWithConntrackd(t *testing.T) {
 	if err := up.Finish(limit); err != nil {
 		t.Error(err)
 	}
+}
+
+// tracks starts conntrackd on a gateway, with the other for its peer.
+func tracks(t *testing.T, m, other *scenario.Member) {
+	t.Helper()
+	lock := m.Dir() + "/conntrackd.lock"
+	if err := os.Remove(lock); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err) // a power cut has left it; /run is empty after a boot
+	}
+	conf := shipped(t, "examples/conntrackd/conntrackd.conf", map[string]string{
+		`IPv4_address 10\.9\.0\.1\n(\s*)IPv4_Destination_Address 10\.9\.0\.2`: fmt.Sprintf("IPv4_address %s\nIPv4_Destination_Address %s", m.SyncAddr, other.SyncAddr),
+		`Interface eth2`:            "Interface sync0",
+		`Syslog on`:                 "Syslog off",
+		`/run/lock/conntrackd.lock`: lock,
+		`/run/conntrackd.ctl`:       m.Dir() + "/conntrackd.ctl",
+	})
+	m.Exec("conntrackd", exec.Command("conntrackd", "-C", m.WriteFile("conntrackd.conf", conf)))
+}
+
+// resync runs what a timer runs on both gateways.
+func resync(t *testing.T, m *scenario.Member) {
+	t.Helper()
+	cmd := exec.Command("sh", filepath.Join(deploy, "examples", "conntrackd", "resync.sh"))
+	cmd.Env = append(os.Environ(), "VIP="+lab.VIPOut.String(), "CONF="+m.Dir()+"/conntrackd.conf")
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := m.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		t.Fatalf("resync.sh on %s: %v: %s", m.Name, err, out.String())
+	}
+}
+
+// knows waits until a gateway's kernel has both connections.
+func knows(t *testing.T, m *scenario.Member) {
+	t.Helper()
+	lab.Eventually(t, limit, m.Name+" to know of the connections", func() bool {
+		time.Sleep(200 * time.Millisecond)
+		known := m.Run("conntrack -L -f ipv6 -p tcp")
+		return strings.Contains(known, fmt.Sprintf("dport=%d", upload)) && strings.Contains(known, fmt.Sprintf("dport=%d", download))
+	})
 }
 
 // Without conntrackd, a connection goes on as soon as the side that opened it

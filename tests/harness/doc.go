@@ -18,9 +18,13 @@
 //
 // The guest sees the host's files read-only and has fresh /run, /tmp, /var/lib.
 // What it prints appears as it is printed; its exit code comes from a
-// file, so that a guest that dies without a word has failed. Guests never run
-// side by side on a host (but see [Beside]), are killed as a process group when their starter ends, and
+// file, so that a guest that dies without a word has failed. Guests of different runs
+// never are side by side on a host (but see [Beside]). All are killed as process
+// groups when their starter ends, and
 // always have a time limit.
+//
+// [MainMachines] is for tests that need several kernels: they run natively, and
+// [Boot] guests whose agent is the same binary, joined by package wire's switch.
 //
 // Neither ESP nor user-mode-linux is a failure, never a skip. Each run prints
 // one line that says which kernel it used.

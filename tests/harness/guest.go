@@ -29,6 +29,7 @@ type spec struct {
 	Dir     string
 	RW      string   // host directory that the guest may write
 	Visible []string // host directories to show even where a fresh file system hides them
+	Disk    string   // host directory to mount, writable, at DiskDir; none if empty
 	Files   hostFiles
 }
 
@@ -164,6 +165,9 @@ func guestMounts(s *spec) error {
 	} else {
 		ms = append(ms, mount{fs: "virtiofs", from: shareRW, at: guestRW},
 			mount{fs: "virtiofs", from: shareHost, at: guestHostDir, flags: unix.MS_RDONLY})
+	}
+	if s.Disk != "" {
+		ms = append(ms, mount{fs: "hostfs", at: DiskDir, data: s.Disk})
 	}
 	for _, d := range s.Visible {
 		switch {

@@ -73,11 +73,8 @@ func Main(m interface{ Run() int }, opts ...Option) {
 // the exit code. It must be called first thing in main: where a guest is needed
 // run is called there, in another process of the same binary, and not here.
 func BootOrRun(run func() int, opts ...Option) int {
-	if os.Getpid() == 1 && os.Getenv(envSpec) != "" {
-		guestInit() // does not return
-	}
-	if filepath.Base(os.Args[0]) == modprobeName {
-		return modprobeMain(os.Args[1:])
+	if code, done := asGuest(); done {
+		return code
 	}
 	if listsOnly(os.Args[1:]) {
 		return run()
@@ -92,6 +89,17 @@ func BootOrRun(run func() int, opts ...Option) int {
 		return 1
 	}
 	return code
+}
+
+// asGuest does this process's part if the guest's kernel started it.
+func asGuest() (code int, done bool) {
+	if os.Getpid() == 1 && os.Getenv(envSpec) != "" {
+		guestInit() // does not return
+	}
+	if filepath.Base(os.Args[0]) == modprobeName {
+		return modprobeMain(os.Args[1:]), true
+	}
+	return 0, false
 }
 
 func bootOrRun(run func() int, c *config) (int, error) {
@@ -141,6 +149,10 @@ func bootOrRun(run func() int, c *config) (int, error) {
 	}
 	return run(), nil
 }
+
+// Race reports whether this binary has the race detector, and so what it builds
+// should have it too.
+func Race() bool { return raceEnabled }
 
 // Guest reports whether this process runs inside the harness's guest.
 func Guest() bool { return os.Getenv(envGuest) != "" }

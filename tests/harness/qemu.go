@@ -98,7 +98,13 @@ func (q *qemu) run(bin string, limit time.Duration) (console string, err error) 
 	}
 	cmd := exec.Command(q.program, append(args, accelerator()...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return watch(cmd, limit, (*exec.Cmd).Start)
+	return watch(cmd, limit, func(cmd *exec.Cmd) error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		prioritise(cmd.Process.Pid)
+		return nil
+	})
 }
 
 // qemuCPUs is one where two would take turns on what the host has left: a

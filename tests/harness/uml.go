@@ -35,17 +35,23 @@ func (h *host) runUML(uml, bin string, limit time.Duration) (console string, err
 	if err := os.Mkdir(umlDir, 0o700); err != nil {
 		return "", fmt.Errorf("make the guest's directory: %w", err)
 	}
-	cmd := exec.Command(uml,
-		"mem="+strconv.FormatInt(h.cfg.memory>>20, 10)+"M",
-		"uml_dir="+umlDir, "umid=harness",
-		"root=none", "rootfstype=hostfs", "ro",
-		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=null,fd:3", "ssl1=null,fd:4", "ssl2=fd:0,null",
-		"panic=-1", "noreboot",
-		"init="+init, envSpec+"="+filepath.Join(h.dir, "spec.json"))
+	cmd := exec.Command(uml, append(umlArgs(umlDir, h.cfg.memory), "init="+init, envSpec+"="+filepath.Join(h.dir, "spec.json"))...)
 	env, err := h.umlEnv()
 	if err != nil {
 		return "", err
 	}
 	cmd.Env = append(os.Environ(), env...)
 	return watch(cmd, limit, startPinned)
+}
+
+// umlArgs are a guest's kernel arguments: standard output is its console, lines 0
+// and 1 are what the tests print, line 2 ends when the host does.
+func umlArgs(umlDir string, memory int64) []string {
+	return []string{
+		"mem=" + strconv.FormatInt(memory>>20, 10) + "M",
+		"uml_dir=" + umlDir, "umid=harness",
+		"root=none", "rootfstype=hostfs", "ro",
+		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=null,fd:3", "ssl1=null,fd:4", "ssl2=fd:0,null",
+		"panic=-1", "noreboot",
+	}
 }

@@ -163,7 +163,7 @@ func (m *Member) Resign() {
 // Freeze announces a restart of carpd within limit, as "carpctl freeze" does.
 func (m *Member) Freeze(limit time.Duration) {
 	m.pair.t.Helper()
-	if _, err := m.carpd(api.Request{Verb: api.VerbFreeze, HoldMS: limit.Milliseconds()}); err != nil {
+	if _, err := m.carpd(api.Request{Verb: api.VerbFreeze, HoldMS: harness.Scaled(limit).Milliseconds()}); err != nil {
 		m.pair.t.Fatalf("%s: freeze: %v", m.Name, err)
 	}
 }

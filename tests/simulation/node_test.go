@@ -59,6 +59,8 @@ type node struct {
 	public    carp.State
 
 	prefer bool // when-split prefer-traffic
+
+	static *static // with static keys
 }
 
 func (n *node) addr() netip.Addr { return netip.AddrFrom4([4]byte{10, 9, 0, byte(n.i + 1)}) }
@@ -271,13 +273,17 @@ func (n *node) startSasyncd() {
 	n.peers = &peers{events: make(chan engine.PeerEvent, queueLimit)}
 	m := sadb.DefaultMargin()
 	m.ESN, m.Legacy = 1<<20, 1<<14 // small, so that a missing margin shows soon
+	ctx, cancel := context.WithCancel(context.Background())
+	var keys engine.Keying
+	if n.static != nil {
+		keys = n.static.start(ctx, n)
+	}
 	n.engine = engine.New(engine.Config{
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
-		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence,
+		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence, Keying: keys,
 		Imported: func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) },
 	}, n.kernel, n.peers, n)
-	ctx, cancel := context.WithCancel(context.Background())
 	n.stopS, n.doneS = cancel, make(chan struct{})
 	e, done := n.engine, n.doneS
 	go func() {

@@ -60,6 +60,18 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 			k.Secret, k.Text = read.Secret, read.Text
 		}
 	}
+	for _, g := range c.Groups {
+		if g.Control.Kind != ControlStatic {
+			continue
+		}
+		if _, err := r.LoadStatic(g.Control.Path); err != nil {
+			es, ok := err.(Errors)
+			if !ok {
+				return nil, err
+			}
+			d.errs = append(d.errs, es...)
+		}
+	}
 	for i, k := range c.Keys {
 		for _, o := range c.Keys[:i] {
 			if k.Secret.Len() > 0 && k.Secret.Equal(o.Secret) {

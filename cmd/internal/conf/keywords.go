@@ -43,6 +43,7 @@ var sasyncdKeywords = []Keyword{
 	{"control strongswan-ha", have},
 	{"control libreswan", have},
 	{"control exec", have},
+	{"control static", have},
 	{"tracker", have},
 	{"tracker carpd", have},
 	{"tracker link", have},

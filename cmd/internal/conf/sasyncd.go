@@ -117,7 +117,7 @@ const (
 type Control struct {
 	Pos  Pos
 	Kind ControlKind
-	Path string // of exec
+	Path string // of exec and static
 }
 
 // ControlKind is the kind of the IKE daemon.
@@ -134,14 +134,20 @@ const (
 	ControlStrongswanHA ControlKind = "strongswan-ha"
 	ControlLibreswan    ControlKind = "libreswan"
 	ControlExec         ControlKind = "exec"
+	ControlStatic       ControlKind = "static" // no daemon: SAs and policies from a file
 )
 
 // ProcessWide reports whether the driver switches a whole IKE daemon, so that
 // two groups with masters of their own cannot share it.
-func (c Control) ProcessWide() bool { return c.Kind != ControlNone && c.Kind != ControlExec }
+func (c Control) ProcessWide() bool {
+	return c.Kind != ControlNone && c.Kind != ControlExec && c.Kind != ControlStatic
+}
 
 // overlaps reports whether two groups would switch the same IKE daemon.
 func (c Control) overlaps(o Control) bool {
+	if c.Kind == ControlStatic && o.Kind == ControlStatic {
+		return true // bypass and deny flows belong to no group, so each would remove the other's
+	}
 	if !c.ProcessWide() || !o.ProcessWide() {
 		return false
 	}

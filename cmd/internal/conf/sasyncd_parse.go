@@ -157,10 +157,10 @@ func (s *sasyncdParser) demoteGroup() bool {
 }
 
 func (s *sasyncdParser) controlKind(t token) bool {
-	v, ok := s.oneOf("control", "auto", "none", "isakmpd", "iked", "all", "strongswan", "strongswan-ha", "libreswan", "exec")
+	v, ok := s.oneOf("control", "auto", "none", "isakmpd", "iked", "all", "strongswan", "strongswan-ha", "libreswan", "exec", "static")
 	c := Control{Pos: t.pos, Kind: ControlKind(v)}
-	if ok && c.Kind == ControlExec {
-		c.Path, ok = s.path("control exec")
+	if ok && (c.Kind == ControlExec || c.Kind == ControlStatic) {
+		c.Path, ok = s.path("control " + v)
 	}
 	switch n := len(s.c.Groups); {
 	case !ok:

@@ -51,6 +51,7 @@ func DaemonFlags(program, config string, args []string, stderr io.Writer, verbs 
 type ControlFlags struct {
 	Socket  string   // -s
 	JSON    bool     // -j
+	Keys    bool     // -k, of sasyncctl
 	Verbose int      // -v, repeatable; before or behind the verb
 	Version bool     // -V
 	Args    []string // verb and operands
@@ -64,6 +65,11 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	fs.SetInterspersed(true) // `show sa -v`
 	fs.StringVarP(&f.Socket, "socket", "s", socket, "")
 	fs.BoolVarP(&f.JSON, "json", "j", false, "")
+	letters := "jvV"
+	if program == "sasyncctl" { // carpctl has no keys to show
+		fs.BoolVarP(&f.Keys, "keys", "k", false, "")
+		letters = "jkvV"
+	}
 	fs.CountVarP(&f.Verbose, "verbose", "v", "")
 	fs.BoolVarP(&f.Version, "version", "V", false, "")
 	err := fs.Parse(args)
@@ -71,7 +77,7 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	if err == nil && len(f.Args) == 0 && !f.Version {
 		err = fmt.Errorf("a command is missing")
 	}
-	return f, complain(program, fmt.Sprintf("usage: %s [-jvV] [-s socket] command ...\n%s", program, usage), err, stderr)
+	return f, complain(program, fmt.Sprintf("usage: %s [-%s] [-s socket] command ...\n%s", program, letters, usage), err, stderr)
 }
 
 func newFlagSet(program string) *pflag.FlagSet {

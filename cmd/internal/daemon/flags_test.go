@@ -58,7 +58,7 @@ func TestCtlFlags(t *testing.T) {
 	if _, err := CtlFlags("sasyncctl", "/run/s.sock", nil, &stderr, "  show sa"); err == nil {
 		t.Error("no command is accepted")
 	}
-	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-jvV] [-s socket] command ...\n  show sa\n"; stderr.String() != want {
+	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-jkvV] [-s socket] command ...\n  show sa\n"; stderr.String() != want {
 		t.Errorf("standard error is %q, want %q", stderr.String(), want)
 	}
 }

@@ -117,7 +117,7 @@ esac`,
 	for line, want := range map[string]string{
 		"sasyncctl ":                      "check diff failover peers reload resync show status top",
 		"sasyncctl -j re":                 "reload resync",
-		"sasyncctl -":                     "-V -h -j -s -v",
+		"sasyncctl -":                     "-V -h -j -k -s -v",
 		"sasyncctl show ":                 "all flow sa",
 		"sasyncctl show sa ":              "",
 		"sasyncctl -s /run/x diff ":       "10.0.0.2 fw3.example",

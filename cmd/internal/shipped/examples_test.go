@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sasyncd/cmd/internal/conf"
+	"sasyncd/keying/ipsecconf"
 )
 
 const deploy = "../../../deploy"
@@ -66,18 +68,14 @@ func TestExamples(t *testing.T) {
 		case "carpd.conf":
 			carpd(t, rel)
 		case "keepalived.conf": // see TestKeepalived
+		case "ipsec.conf":
+			if !strings.HasPrefix(filepath.ToSlash(rel), "examples/static/") {
+				ike(t, rel)
+			} // else see TestStatic
 		case "xfrm.sh", "vti.sh": // run by tests/routed
+		case "resync.sh": // run by tests/firewall
 		default:
-			// Of IKE daemons, which run with them in tests/ike.
-			wants, ok := ikeFiles[filepath.ToSlash(rel)]
-			if !ok {
-				t.Errorf("%s: nothing says what it is", rel)
-			}
-			for _, want := range wants {
-				if !strings.Contains(read(t, rel), want) {
-					t.Errorf("%s lacks %q", rel, want)
-				}
-			}
+			ike(t, rel)
 		}
 		return nil
 	})
@@ -86,21 +84,76 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// ike looks at a file of an IKE daemon, which runs with it in tests/ike.
+func ike(t *testing.T, rel string) {
+	t.Helper()
+	wants, ok := ikeFiles[filepath.ToSlash(rel)]
+	if !ok {
+		t.Errorf("%s: nothing says what it is", rel)
+	}
+	for _, want := range wants {
+		if !strings.Contains(read(t, rel), want) {
+			t.Errorf("%s lacks %q", rel, want)
+		}
+	}
+}
+
+// TestStatic checks that the two sides of the example with static keys belong
+// together: the same SAs, and flows that are each other's reverse.
+func TestStatic(t *testing.T) {
+	load := func(side string) (sas, flows []string) {
+		path := []string{"examples", "static", side, "ipsec.conf"}
+		r, err := ipsecconf.Load(filepath.Join(path...), func(string) ([]byte, error) { return []byte(read(t, path...)), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range r.SAs {
+			text, _ := ipsecconf.SARule(e.SA)
+			sas = append(sas, text)
+		}
+		for _, f := range r.Flows {
+			text, _ := ipsecconf.FlowRule(f.Policies[0])
+			if side == "remote" {
+				text = strings.NewReplacer("flow esp in", "flow esp out", "flow esp out", "flow esp in", "local", "peer", "peer", "local").Replace(text)
+			}
+			text = strings.Join(slices.Sorted(strings.SplitSeq(text, " ")), " ") // peer and local in either order
+			flows = append(flows, text)
+		}
+		slices.Sort(sas)
+		slices.Sort(flows)
+		return sas, flows
+	}
+	sas, flows := load("gateway")
+	remoteSAs, remoteFlows := load("remote")
+	if d := cmp.Diff(sas, remoteSAs); d != "" || len(sas) != 4 {
+		t.Errorf("%d SAs, and the two sides differ (-gateway +remote):\n%s", len(sas), d)
+	}
+	if d := cmp.Diff(flows, remoteFlows); d != "" || len(flows) != 4 {
+		t.Errorf("%d flows, and the two sides differ (-gateway +remote):\n%s", len(flows), d)
+	}
+	c := sasyncd(t, "examples", "static", "gateway", "sasyncd.conf")
+	if g := c.Groups[0]; g.Control.Kind != conf.ControlStatic {
+		t.Errorf("the example has control %s", g.Control.Kind)
+	}
+}
+
 // ikeFiles are the configurations of IKE daemons, each with what it must have.
 var ikeFiles = map[string][]string{
-	"examples/strongswan/gateway/swanctl.conf":    {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
-	"examples/strongswan/gateway/ha.conf":         {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
-	"examples/strongswan/gateway/strongswan.conf": {"install_routes = no", "spi_min", "spi_max"},
-	"examples/strongswan/remote/swanctl.conf":     {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/libreswan/gateway/ipsec.conf":       {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
-	"examples/libreswan/gateway/ipsec.secrets":    {"PSK"},
-	"examples/libreswan/remote/swanctl.conf":      {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/openiked/gateway/iked.conf":         {" active ", "local 203.0.113.1"},
-	"examples/route-based/swanctl.conf":           {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
-	"examples/route-based/25-ipsec1.netdev":       {"Kind=xfrm", "InterfaceId=42"},
-	"examples/route-based/25-ipsec1.network":      {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
-	"examples/conntrackd/conntrackd.conf":         {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
-	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/strongswan/gateway/swanctl.conf":      {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/strongswan/gateway/ha.conf":           {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
+	"examples/strongswan/gateway/strongswan.conf":   {"install_routes = no", "spi_min", "spi_max"},
+	"examples/strongswan/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/libreswan/gateway/ipsec.conf":         {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
+	"examples/libreswan/gateway/ipsec.secrets":      {"PSK"},
+	"examples/libreswan/remote/swanctl.conf":        {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/openiked/gateway/iked.conf":           {" active ", "local 203.0.113.1"},
+	"examples/route-based/swanctl.conf":             {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
+	"examples/route-based/25-ipsec1.netdev":         {"Kind=xfrm", "InterfaceId=42"},
+	"examples/route-based/25-ipsec1.network":        {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
+	"examples/conntrackd/conntrackd-resync.service": {"ExecStart=/etc/conntrackd/resync.sh"},
+	"examples/conntrackd/conntrackd-resync.timer":   {"OnCalendar=minutely"},
+	"examples/conntrackd/conntrackd.conf":           {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
+	"examples/openiked/remote/swanctl.conf":         {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.

@@ -17,6 +17,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/keying/ipsecconf"
 )
 
 // macro returns the words that follow one of the macros in a man page, up to
@@ -82,7 +83,15 @@ func TestManExamples(t *testing.T) {
 	block := regexp.MustCompile(`(?s)\.Sh EXAMPLES\n.*?\.Bd -literal[^\n]*\n(.*?)\.Ed`)
 	for page, parse := range map[string]func(string) error{
 		"sasyncd.conf.5": func(s string) error { _, err := conf.ParseSasyncd("example", []byte(s)); return err },
-		"carpd.conf.5":   func(s string) error { _, err := conf.ParseCarpd("example", []byte(s)); return err },
+		"sasyncd-static.5": func(s string) error {
+			files := map[string]string{"example": strings.ReplaceAll(s, "\\e\n", "\\\n")}
+			for _, name := range []string{"auth.out", "auth.in", "enc.out", "enc.in"} {
+				files["/etc/sasyncd/"+name] = strings.Repeat("5a", 32) + "\n"
+			}
+			_, err := ipsecconf.Load("example", func(path string) ([]byte, error) { return []byte(files[path]), nil })
+			return err
+		},
+		"carpd.conf.5": func(s string) error { _, err := conf.ParseCarpd("example", []byte(s)); return err },
 	} {
 		m := block.FindStringSubmatch(read(t, "man", page))
 		if m == nil {
@@ -198,7 +207,7 @@ func TestManLint(t *testing.T) {
 		t.Fatal("mandoc is needed to check the man pages: apt-get install mandoc")
 	}
 	pages, err := filepath.Glob(filepath.Join(deploy, "man", "*.[58]"))
-	if err != nil || len(pages) != 6 {
+	if err != nil || len(pages) != 7 {
 		t.Fatalf("man pages: %v, error %v", pages, err)
 	}
 	dir := t.TempDir()

@@ -1,6 +1,7 @@
 // Package show prints SAs and policies in the line format of OpenBSD's
 // ipsecctl(8) -s all, sorted, so that the output of two gateways can be
-// compared with diff(1). Keys are never printed.
+// compared with diff(1). Keys are printed by FlowRules, SARules and AllRules only,
+// which write what package ipsecconf reads.
 //
 // Differences that Linux forces: fwd policies are left out, as they are twins
 // of in; algorithms that ipsecctl does not know go by the kernel's name;
@@ -21,6 +22,9 @@ import (
 // All writes both sections, FLOWS and SAD, with details if verbose.
 func All(w io.Writer, snap *sadb.Snapshot, verbose bool) error {
 	_, err := fmt.Fprintf(w, "FLOWS:\n%s\nSAD:\n%s", section(Flows(snap.Policies, verbose), "No flows"), section(SAD(snap.SAs, verbose), "No entries"))
+	if err == nil && verbose {
+		_, err = fmt.Fprint(w, "\nKeys are left out: -k shows them, to root.\n")
+	}
 	return err
 }
 
@@ -40,12 +44,16 @@ func Flows(policies []*sadb.Policy, verbose bool) []string {
 		}
 		s := flow(p)
 		if verbose {
-			s += fmt.Sprintf("\n\tpriority %d use: bytes %d packets %d age %d", p.Priority, p.Use.Bytes, p.Use.Packets, p.Use.Age)
+			s += flowDetails(p)
 		}
 		out = append(out, s)
 	}
 	slices.Sort(out)
 	return out
+}
+
+func flowDetails(p *sadb.Policy) string {
+	return fmt.Sprintf("\n\tpriority %d use: bytes %d packets %d age %d", p.Priority, p.Use.Bytes, p.Use.Packets, p.Use.Age)
 }
 
 func flow(p *sadb.Policy) string {
@@ -87,15 +95,8 @@ func flow(p *sadb.Policy) string {
 
 // SAD returns one entry per SA, by SPI.
 func SAD(sas []*sadb.SA, verbose bool) []string {
-	list := slices.Clone(sas)
-	slices.SortFunc(list, func(a, b *sadb.SA) int {
-		if c := cmp.Compare(a.Key.SPI, b.Key.SPI); c != 0 {
-			return c
-		}
-		return strings.Compare(sa(a), sa(b))
-	})
 	var out []string
-	for _, s := range list {
+	for _, s := range bySPI(sas) {
 		if s.Larval() {
 			continue
 		}
@@ -106,6 +107,17 @@ func SAD(sas []*sadb.SA, verbose bool) []string {
 		out = append(out, line)
 	}
 	return out
+}
+
+func bySPI(sas []*sadb.SA) []*sadb.SA {
+	list := slices.Clone(sas)
+	slices.SortFunc(list, func(a, b *sadb.SA) int {
+		if c := cmp.Compare(a.Key.SPI, b.Key.SPI); c != 0 {
+			return c
+		}
+		return strings.Compare(sa(a), sa(b))
+	})
+	return list
 }
 
 func sa(s *sadb.SA) string {

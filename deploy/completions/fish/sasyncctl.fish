@@ -10,6 +10,7 @@ end
 
 complete -c sasyncctl -f
 complete -c sasyncctl -s j -d 'print JSON'
+complete -c sasyncctl -s k -d 'show keys'
 complete -c sasyncctl -s s -r -F -d 'socket'
 complete -c sasyncctl -s v -d 'print more'
 complete -c sasyncctl -s V -d 'print the version'

@@ -3,10 +3,7 @@ package capture
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
-
-	"sasyncd/tests/harness/lab"
 )
 
 // said names an SA on the wire.
@@ -124,35 +121,3 @@ const (
 	kindRelayed
 	kindPlaintext
 )
-
-// Between counts what was sent at or after from and before to, by the given
-// ports, or by all when none is given.
-func (c *Capture) Between(from, to time.Time, ports ...*lab.Port) Counts {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var n Counts
-	for _, e := range c.events {
-		if e.at < from.UnixNano() || e.at >= to.UnixNano() || !c.among(e.port, ports) {
-			continue
-		}
-		switch e.kind {
-		case kindESP:
-			n.ESP++
-		case kindDuplicate:
-			n.ESP++
-			n.Duplicate++
-		case kindRelayed:
-			n.Relayed++
-		case kindPlaintext:
-			n.Plaintext++
-		}
-	}
-	return n
-}
-
-func (c *Capture) among(port uint8, ports []*lab.Port) bool {
-	if len(ports) == 0 {
-		return true
-	}
-	return slices.Contains(ports, c.ports[port])
-}

@@ -7,8 +7,8 @@ import (
 )
 
 // Eventually polls cond until it holds, and ends the test when it still does not
-// after the limit, which a slow guest stretches; what says what was waited for. It returns how long that took,
-// without the time in which the machine stood still.
+// after the limit, which a slow guest stretches; what says what was waited for. It
+// returns how long that took, without the time in which the machine stood still.
 func Eventually(t T, limit time.Duration, what string, cond func() bool) time.Duration {
 	t.Helper()
 	limit = harness.Scaled(limit)

@@ -102,24 +102,34 @@ func randomKey(n int) string {
 // Install installs the tunnels on a gateway.
 func Install(gw *Node, tunnels []Tunnel) {
 	gw.t.Helper()
+	gw.IP(InstallLines(tunnels)...)
+}
+
+// InstallLines are the commands of [Install], for a gateway in another kernel.
+func InstallLines(tunnels []Tunnel) []string {
 	var lines []string
 	for _, tn := range tunnels {
 		lines = append(lines, tn.states()...)
 		lines = append(lines, tn.policies("out", "in", "fwd")...)
 	}
-	gw.IP(lines...)
+	return lines
 }
 
 // InstallRemote installs the other ends on rgw.
 func InstallRemote(rgw *Node, tunnels []Tunnel) {
 	rgw.t.Helper()
+	rgw.IP(InstallRemoteLines(tunnels)...)
+}
+
+// InstallRemoteLines are the commands of [InstallRemote].
+func InstallRemoteLines(tunnels []Tunnel) []string {
 	var lines []string
 	for _, tn := range tunnels {
 		tn.Extra, tn.ExtraIn = "", ""
 		lines = append(lines, tn.states()...)
 		lines = append(lines, tn.mirrored().policies("out", "in", "fwd")...)
 	}
-	rgw.IP(lines...)
+	return lines
 }
 
 // Negotiate gives both ends SAs with fresh keys and the next SPIs for the
