@@ -24,20 +24,21 @@ var errSilent = errors.New("address does not answer")
 type pinger struct {
 	addr    netip.Addr
 	timeout time.Duration
+	fail    int // failures in a row, from which on it counts as gone
 	seq     uint16
 	missed  int
 	bad     bool
 }
 
-// check asks once. It fails from the third failure in a row on, and is good
-// again with the first answer.
+// check asks once. It fails from the configured number of failures in a row on,
+// and is good again with the first answer.
 func (p *pinger) check(context.Context) error {
 	err := p.ask()
 	if err == nil {
 		p.missed, p.bad = 0, false
 		return nil
 	}
-	if p.missed++; p.missed >= misses {
+	if p.missed++; p.missed >= p.fail {
 		p.bad = true
 	}
 	if p.bad {

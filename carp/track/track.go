@@ -37,9 +37,6 @@ const (
 	fileEach = 200 * time.Millisecond
 )
 
-// misses is how many echoes in a row must stay unanswered.
-const misses = 3
-
 // Config is one track.
 type Config struct {
 	Kind     Kind
@@ -49,6 +46,7 @@ type Config struct {
 	Demote   int           // 1..255
 	Interval time.Duration // Exec, Address
 	Timeout  time.Duration // Exec, Address
+	Fail     int           // of Address: requests in a row that must stay unanswered
 }
 
 // ID is the id of the demotion.
@@ -131,7 +129,7 @@ func (t *Tracker) look(c *Config) (func(context.Context) (int, string), time.Dur
 	case Exec:
 		return judge(c.run), c.Interval
 	case Address:
-		p := &pinger{addr: c.Addr, timeout: c.Timeout}
+		p := &pinger{addr: c.Addr, timeout: c.Timeout, fail: c.Fail}
 		return judge(p.check), c.Interval
 	}
 	return func(context.Context) (int, string) { return number(c.Target, c.Demote) }, fileEach

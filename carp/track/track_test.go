@@ -125,11 +125,12 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s: %d %v", tc.what, seq, ok)
 		}
 	}
-	p := &pinger{addr: netip.MustParseAddr("127.0.0.1")}
-	for i, want := range []bool{false, false, true} {
-		p.timeout = time.Nanosecond
-		if err := p.check(t.Context()); (err != nil) != want {
-			t.Errorf("after %d failures: %v", i+1, err)
+	for _, fail := range []int{1, 3, 5} {
+		p := &pinger{addr: netip.MustParseAddr("127.0.0.1"), fail: fail, timeout: time.Nanosecond}
+		for i := 1; i <= 6; i++ {
+			if err := p.check(t.Context()); (err != nil) != (i >= fail) {
+				t.Errorf("after %d failures of %d: %v", i, fail, err)
+			}
 		}
 	}
 }

@@ -115,7 +115,7 @@ func trackConfig(ts []conf.Track) []track.Config {
 	for _, t := range ts {
 		out = append(out, track.Config{
 			Kind: track.Kind(t.Kind), Target: t.Target, Addr: t.Addr, Group: t.Group,
-			Demote: int(t.Demote), Interval: t.Interval, Timeout: t.Timeout,
+			Demote: int(t.Demote), Interval: t.Interval, Timeout: t.Timeout, Fail: int(t.Fail),
 		})
 	}
 	return out

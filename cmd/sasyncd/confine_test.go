@@ -22,6 +22,7 @@ socket "`+dir+`/run/control.sock"
 statedir "`+dir+`/state"
 tracker keepalived "`+dir+`/fifos/notify"
 vip 192.0.2.1
+control static "`+dir+`/static/ipsec.conf"
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -31,6 +32,7 @@ vip 192.0.2.1
 		{Path: dir + "/etc", Access: privileges.Read}, {Path: dir + "/keys", Access: privileges.Read},
 		{Path: dir + "/other", Access: privileges.Read}, {Path: dir + "/run", Access: privileges.Change},
 		{Path: dir + "/state", Access: privileges.Change}, {Path: dir + "/fifos", Access: privileges.Change},
+		{Path: dir + "/static", Access: privileges.Read},
 		{Path: "/proc", Access: privileges.Read}, {Path: "/etc", Access: privileges.Read},
 	} {
 		if !slices.Contains(got, want) {

@@ -188,7 +188,7 @@ func stayRoot(c *conf.Sasyncd, log *slog.Logger) error {
 	return nil
 }
 
-// acts reports whether any IKE daemon is controlled.
+// acts reports whether any IKE daemon is controlled, or a program run.
 func acts(c *conf.Sasyncd) bool {
 	return slices.ContainsFunc(c.Groups, func(g conf.SyncGroup) bool {
 		return g.Control.Kind != conf.ControlNone && g.Control.Kind != conf.ControlStatic

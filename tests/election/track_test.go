@@ -27,7 +27,7 @@ func TestTracks(t *testing.T) {
 track link dmz0 group gate demote 10
 track file %q group gate demote 20
 track exec %q group gate demote 40 interval 100ms
-track address 10.1.0.100 group gate demote 80 interval 100ms timeout 100ms
+track ping 10.1.0.100 group gate demote 80 interval 100ms fail 3
 `, g.priority, file, script)
 	}
 	p.start(g)

@@ -279,7 +279,7 @@ func TestEveryAlertFires(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	w.fit()
+	w.back() // whoever was faster
 	w.statusPages()
 	stop := w.send(w.gw1.Node, vip, behind, 50*time.Millisecond)
 	if *from == 0 {

@@ -19,6 +19,7 @@ const (
 	DefaultPrepareTimeout       = 2 * time.Second
 	DefaultTrackInterval        = time.Second
 	DefaultTrackTimeout         = time.Second
+	DefaultTrackFail      uint8 = 3
 	DefaultCarpdState           = "/var/lib/carpd"
 
 	DefaultCarpdMetrics uint16 = 9751
@@ -192,6 +193,7 @@ type Track struct {
 	Demote   uint8 // 1 to 255; of a file: while it exists but holds no number
 	Interval time.Duration
 	Timeout  time.Duration
+	Fail     uint8 // of an address: unanswered requests in a row
 }
 
 // TrackKind is what is tracked.

@@ -5,12 +5,16 @@ import (
 	"time"
 )
 
-// track reads: track KIND TARGET [group G] [demote N] [interval T] [timeout T],
-// all words after the target in any order.
+// track reads: track KIND TARGET [group G] [demote N] [interval T] [timeout T]
+// [fail N], all words after the target in any order. `ping` is another word for
+// `address`.
 func (c *carpdParser) track(t token) bool {
-	kind, ok := c.oneOf("track", "link", "file", "exec", "address")
+	kind, ok := c.oneOf("track", "link", "file", "exec", "address", "ping")
 	if !ok {
 		return false
+	}
+	if kind == "ping" {
+		kind = string(TrackAddr)
 	}
 	tr := Track{Pos: t.pos, Kind: TrackKind(kind), Group: DefaultGroup}
 	switch tr.Kind {
@@ -26,7 +30,7 @@ func (c *carpdParser) track(t token) bool {
 		}
 	}
 	if tr.Kind == TrackExec || tr.Kind == TrackAddr {
-		tr.Interval, tr.Timeout = DefaultTrackInterval, DefaultTrackTimeout
+		tr.Interval = DefaultTrackInterval
 	}
 	if !ok {
 		return false
@@ -36,6 +40,15 @@ func (c *carpdParser) track(t token) bool {
 	}
 	if tr.Demote == 0 {
 		tr.Demote = 1
+	}
+	if tr.Timeout == 0 && tr.Interval != 0 {
+		tr.Timeout = DefaultTrackTimeout
+		if tr.Kind == TrackAddr { // so that failures are as far apart as they were asked for
+			tr.Timeout = min(tr.Timeout, tr.Interval)
+		}
+	}
+	if tr.Fail == 0 && tr.Kind == TrackAddr {
+		tr.Fail = DefaultTrackFail
 	}
 	for _, o := range c.c.Tracks {
 		if o.Kind == tr.Kind && o.Target == tr.Target && o.Addr == tr.Addr && o.Group == tr.Group {
@@ -72,6 +85,9 @@ func (c *carpdParser) trackOptions(tr *Track) bool {
 		case t.text == "timeout" && timed:
 			c.i++
 			tr.Timeout, ok = c.duration("timeout", 10*time.Millisecond, time.Minute, time.Millisecond)
+		case t.text == "fail" && tr.Kind == TrackAddr:
+			c.i++
+			tr.Fail, ok = c.byte("fail", 1, 255)
 		default:
 			return true
 		}

@@ -131,6 +131,7 @@ var carpdKeywords = []Keyword{
 	{"track file", have},
 	{"track exec", have},
 	{"track address", have},
+	{"track ping", have},
 	{"socket", have},
 	{"metrics", have},
 	{"statedir", have},

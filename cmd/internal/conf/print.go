@@ -281,5 +281,8 @@ func (p *printer) track(t Track) {
 			words = append(words, o.name, durationText(o.d))
 		}
 	}
+	if t.Fail > 0 {
+		words = append(words, "fail", t.Fail)
+	}
 	p.line(words...)
 }
