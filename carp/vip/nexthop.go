@@ -19,7 +19,9 @@ func NewNextHops() (*NextHops, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	return &NextHops{nl: h}, nil
+	n := &NextHops{nl: h}
+	_ = n.mute(false) // of one that was killed; usually there is none
+	return n, nil
 }
 
 // Close closes the socket.
@@ -64,8 +66,14 @@ func (n *NextHops) Keep(indexes []int) error {
 // Purge drops what waits for neighbours that do not answer. A node that was cut
 // off has packets queued there that it sent as master; they must not leave when
 // its link comes back and another is master.
+//
+// For each packet the kernel would send its source an error, which quotes it. Of
+// one that came out of a tunnel that would be what the tunnel hides, in the
+// clear: so meanwhile no ICMP of this node finds a route.
 func (n *NextHops) Purge(indexes []int) error {
 	var errs []error
+	_ = n.mute(true) // a kernel that cannot is no reason to let packets wait
+	defer func() { _ = n.mute(false) }() // NewNextHops tries again
 	for range purgePasses {
 		again := false
 		for _, index := range indexes {
@@ -90,6 +98,32 @@ func (n *NextHops) Own(as []Address) error {
 		err := n.nl.NeighDel(&netlink.Neigh{LinkIndex: a.Index, IP: a.IP.AsSlice()})
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("delete neighbour %v: %w", a.IP, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mutePriority is that of the rules of mute, before those of the fence.
+const (
+	mutePriority = 4
+	muteProtocol = 112 // as the fence's, so that everybody sees whose they are
+)
+
+// mute keeps ICMP of this node's own from being routed, or lets it pass again.
+// Neighbour discovery needs no route.
+func (n *NextHops) mute(on bool) error {
+	var errs []error
+	for family, proto := range map[int]int{unix.AF_INET: unix.IPPROTO_ICMP, unix.AF_INET6: unix.IPPROTO_ICMPV6} {
+		r := netlink.NewRule()
+		r.Family, r.Priority, r.IifName, r.IPProto, r.Type, r.Protocol = family, mutePriority, "lo", proto, unix.RTN_BLACKHOLE, muteProtocol
+		do := n.nl.RuleDel
+		if on {
+			do = n.nl.RuleAdd
+		}
+		switch err := do(r); {
+		case err == nil, on && errors.Is(err, unix.EEXIST), errors.Is(err, unix.EAFNOSUPPORT):
+		default:
+			errs = append(errs, fmt.Errorf("mute ICMP: %w", err))
 		}
 	}
 	return errors.Join(errs...)

@@ -143,6 +143,9 @@ func (x *examination) diagnose() []finding {
 			add(false, "group "+g.Group, "would not take over now: "+g.Blocked, "sasyncctl check tells more where sasyncd is the reason")
 		}
 	}
+	if x.sysctl("all/forwarding") == "0" {
+		add(false, "net.ipv4.ip_forward", "this machine forwards nothing: right for a server, wrong for a gateway", "sysctl --system, where sysctl.d/60-sasyncd.conf is installed; or sysctl net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+	}
 	for device, heard := range x.raw {
 		if !heard {
 			add(false, device, "carpd hears advertisements that an ordinary raw socket does not: a packet filter or rp_filter drops IP protocol 112", "carpd is not affected; other daemons (keepalived, FRR, ucarp) on this machine would be: let protocol 112 to 224.0.0.18 and ff02::12 pass")

@@ -15,9 +15,14 @@ func healthy() examination {
 			Name: "one", Interface: "eth0", State: api.StateBackup,
 			Routers: []api.RouterState{{Family: "ipv4", State: api.StateBackup, DownMS: 900, Received: 100, HeardMS: 100, Peer: netip.MustParseAddr("192.0.2.1")}},
 		}}}},
-		clock:  &api.Clock{},
-		sysctl: func(string) string { return "0" },
-		raw:    map[string]bool{"eth0": true},
+		clock: &api.Clock{},
+		sysctl: func(name string) string {
+			if name == "all/forwarding" {
+				return "1"
+			}
+			return "0"
+		},
+		raw: map[string]bool{"eth0": true},
 	}
 }
 
@@ -45,6 +50,7 @@ func TestDiagnose(t *testing.T) {
 		"clock":        {func(x *examination) { x.clock = &api.Clock{Jumps: 1, LastMS: 3600e3} }, true, "1h0m0s"},
 		"two masters":  {func(x *examination) { x.groups[0].State = api.StateMaster }, true, "192.0.2.1 is master too"},
 		"arp_ignore":   {func(x *examination) { in := &x.groups[0].Instances[0]; in.Virtual, in.State = true, api.StateMaster }, true, "arp_ignore is 0"},
+		"no router":    {func(x *examination) { x.sysctl = func(string) string { return "0" } }, false, "forwards nothing"},
 		"strict filter": {func(x *examination) {
 			x.groups[0].Instances[0].Virtual = true
 			x.sysctl = func(string) string { return "1" }

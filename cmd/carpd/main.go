@@ -54,7 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, daemon.Version("carpd"))
 		return daemon.ExitOK
 	}
-	c, err := conf.LoadCarpd(f.Config)
+	c, err := reader(f.Check || len(f.Args) > 0).LoadCarpd(f.Config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		if conf.IsConfig(err) {
@@ -96,6 +96,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	daemon.LogError(log, "stopped", err)
 	return daemon.ExitFailure
+}
+
+// reader is how the configuration is read. What root asks about the files that
+// belong to the user carpd of the unit is answered; a carpd that root starts
+// could not read them again at a reload, see confine.
+func reader(asks bool) conf.Reader {
+	var r conf.Reader
+	if asks && os.Geteuid() == 0 {
+		if u, err := privileges.FindUser("_carpd", "carpd"); err == nil && u != nil {
+			r.Owners = []int{u.UID}
+		}
+	}
+	return r
 }
 
 // confine leaves a carpd that root has started no more than it needs. It stays

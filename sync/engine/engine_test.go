@@ -390,6 +390,65 @@ func TestSnapshotCutShortDeletesNothing(t *testing.T) {
 	})
 }
 
+// TestNoPeerIsReadyDuringASnapshot: what the master's election knows must hold
+// should sasyncd die the next moment. It would hand over to a standby that
+// cannot take over yet, and nobody would be master.
+func TestNoPeerIsReadyDuringASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 200)
+		defer w.stop()
+		time.Sleep(5 * time.Second)
+		if !w.ready(0).PeerReady {
+			t.Fatal("a standby that follows is not ready")
+		}
+		if _, err := w.nodes[1].engine.Resync(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		// The master has the request, the standby no answer yet.
+		time.Sleep(300 * time.Microsecond)
+		if w.ready(0).PeerReady {
+			t.Error("a standby is called ready to which a snapshot is being sent")
+		}
+		time.Sleep(5 * time.Second)
+		if !w.ready(0).PeerReady {
+			t.Error("a standby that has the whole snapshot is not ready")
+		}
+	})
+}
+
+// TestWhoCannotBeMasterIsNotWaitedFor: a gateway that has just taken over loses
+// an interface before anybody has its tables, while its sync link works. It holds
+// more than the old master, and cannot be master: the old one must be able to.
+func TestWhoCannotBeMasterIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 20)
+		defer w.stop()
+		time.Sleep(5 * time.Second)
+		w.nodes[0].role(wire.RoleBackup, 6)
+		w.cut(0, 1) // what it publishes comes too late
+		w.nodes[1].role(wire.RoleMaster, 7)
+		time.Sleep(10 * time.Millisecond)
+		w.nodes[1].role(wire.RoleInit, 7)
+		w.connect(0, 1)
+		time.Sleep(100 * time.Millisecond)
+		if r := w.ready(0); !r.InSync || r.Behind {
+			t.Errorf("the old master may not take over: in sync %v, behind %v, %s", r.InSync, r.Behind, r.Reason)
+		}
+		// Who has been without contact for long has to wait a while, as somebody
+		// who knows that it lacks something.
+		time.Sleep(time.Minute)
+		if r := w.ready(0); r.InSync || r.Behind {
+			t.Errorf("a minute later: in sync %v, behind %v, %s", r.InSync, r.Behind, r.Reason)
+		}
+		// Once the other can be master again, it is better.
+		w.nodes[1].role(wire.RoleBackup, 7)
+		time.Sleep(100 * time.Millisecond)
+		if r := w.ready(0); r.InSync || !r.Behind {
+			t.Errorf("the better one is back: in sync %v, behind %v, %s", r.InSync, r.Behind, r.Reason)
+		}
+	})
+}
+
 // TestOlderNeverOverrides: a master of an older term that comes back is not
 // followed.
 func TestOlderNeverOverrides(t *testing.T) {

@@ -25,7 +25,7 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term}
-	reachable, yielded := 0, false
+	reachable, yielded, unable := 0, false, false
 	for _, m := range e.members {
 		ms := m.groups[g.name]
 		if ms == nil {
@@ -33,11 +33,16 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		}
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
-		r.PeerReady = r.PeerReady || ms.state.InSync
+		r.PeerReady = r.PeerReady || ms.state.InSync && (g.role != wire.RoleMaster || ms.out.complete())
 		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
 		r.Master = r.Master || ms.state.Role == wire.RoleMaster
-		if ms.state.Role == wire.RoleMaster || ahead(ms.state.Have, g.rcv.pos) {
+		switch more := ahead(ms.state.Have, g.rcv.pos); {
+		case ms.state.Role == wire.RoleMaster, more && ms.state.Role == wire.RoleBackup:
 			r.Behind = true
+		case more:
+			// An interface of it is down, say: it can neither be master nor
+			// tell anybody what it holds. Who waits for it waits for ever.
+			unable = true
 		}
 	}
 	switch {
@@ -52,6 +57,8 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.InSync, r.Reason = true, "follows the master"
 	case g.rcv.pos.Complete && now.Sub(g.contactLost) < contactGrace && !r.Behind:
 		r.InSync, r.Reason = true, "complete when contact was lost"
+	case unable:
+		r.Reason = "a member that cannot be master holds more"
 	case !r.Behind && reachable >= e.cfg.Peers:
 		r.InSync, r.Reason = true, "no member holds more"
 	case r.Behind:

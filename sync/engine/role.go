@@ -104,7 +104,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 	}
 	for _, m := range e.sorted() {
 		ms := m.groups[g.name]
-		if ms == nil || ms.out == nil || ms.out.cursor != nil || !ms.out.snapDone || !ms.state.InSync || g.directed(m, now) {
+		if ms == nil || !ms.out.complete() || !ms.state.InSync || g.directed(m, now) {
 			continue
 		}
 		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {

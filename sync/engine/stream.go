@@ -87,6 +87,10 @@ func (m *member) newStream(ms *membership) *outStream {
 	return ms.out
 }
 
+// complete reports whether the standby has acknowledged a whole snapshot, and
+// none is under way: while one is, it cannot take over.
+func (o *outStream) complete() bool { return o != nil && o.cursor == nil && o.snapDone }
+
 // sendSnapshot sends all there is; why is one of the Snapshot names.
 func (e *Engine) sendSnapshot(g *group, m *member, out *outStream, why string) {
 	e.stats.SnapshotsSent++
@@ -94,6 +98,8 @@ func (e *Engine) sendSnapshot(g *group, m *member, out *outStream, why string) {
 	out.snapshot = true
 	out.cursor = g.pub.snapshot(out.began)
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
+	// Before the standby says so, and before this node may die.
+	e.tellReadiness(g, out.began)
 	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
 	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
 	e.pump(g, m, out, out.began)
@@ -203,6 +209,7 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, now
 		if a.SnapDone && !out.snapDone {
 			out.snapDone, out.finishedAt = true, now
+			e.tellReadiness(g, now)
 			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.finishedAt.Sub(out.began))
 		}
 		e.pump(g, m, out, now)

@@ -13,6 +13,7 @@ import (
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/sync/wire"
+	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -115,6 +116,7 @@ func Differences(master, standby *sadb.Snapshot) (list []string) {
 // the time in which the machine stood still.
 func (c *Cluster) WaitEqual(limit time.Duration, nodes ...*Node) time.Duration {
 	c.t.Helper()
+	limit = harness.Scaled(limit)
 	w := lab.NewWatch()
 	for _, nd := range nodes {
 		for {

@@ -3,6 +3,7 @@ package election
 import (
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -144,4 +145,84 @@ func TestVirtualInterfaceErrors(t *testing.T) {
 	if err := v.Acquire(as, leaseOf); err == nil {
 		t.Error("acquire after the parent has gone")
 	}
+}
+
+// A packet that waits for a neighbour may have come out of a tunnel. When it is
+// dropped, nobody is told about it in the clear.
+func TestPurgeIsSilent(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	g := p.gws[0]
+	p.peer.IP("route add 10.1.0.0/24 via 10.3.0.11", "route add fd00:1::/64 via fd00:3::11")
+	var hops *vip.NextHops
+	if err := g.Do(func() (err error) { hops, err = vip.NewNextHops(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer hops.Close()
+	link, err := g.Netlink().LinkByName("in0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := unreachables(t, g.Node)
+	for _, nobody := range []string{"10.1.0.55", "fd00:1::55"} {
+		var c net.Conn
+		err := p.peer.Do(func() (err error) { c, err = net.Dial("udp", net.JoinHostPort(nobody, "9")); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+		lab.Eventually(t, 2*time.Second, "the packet to wait for "+nobody, func() bool {
+			return strings.Contains(g.Run("ip neigh show "+nobody), "INCOMPLETE")
+		})
+		if err := hops.Purge([]int{link.Attrs().Index}); err != nil {
+			t.Fatal(err)
+		}
+		if out := g.Run("ip neigh show " + nobody); out != "" {
+			t.Errorf("after the purge: %s", out)
+		}
+	}
+	// An error is sent at once.
+	if now := unreachables(t, g.Node); now != before {
+		t.Errorf("errors sent: %s, before: %s", now, before)
+	}
+	for _, family := range []string{"-4", "-6"} {
+		if out := g.Run("ip " + family + " rule"); strings.Contains(out, "icmp") {
+			t.Errorf("a rule was left behind: %s", out)
+		}
+	}
+}
+
+// unreachables is how many errors of that kind a node has sent.
+func unreachables(t *testing.T, nd *lab.Node) (text string) {
+	t.Helper()
+	err := nd.Do(func() error {
+		four, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return err
+		}
+		six, err := os.ReadFile("/proc/thread-self/net/snmp6")
+		if err != nil {
+			return err
+		}
+		names, values, _ := strings.Cut(string(four[strings.Index(string(four), "\nIcmp: ")+1:]), "\n")
+		values, _, _ = strings.Cut(values, "\n")
+		for i, name := range strings.Fields(names) {
+			if name == "OutDestUnreachs" {
+				text = strings.Fields(values)[i]
+			}
+		}
+		for line := range strings.Lines(string(six)) {
+			if f := strings.Fields(line); len(f) == 2 && f[0] == "Icmp6OutDestUnreachs" {
+				text += " and " + f[1]
+			}
+		}
+		return nil
+	})
+	if err != nil || !strings.Contains(text, " and ") {
+		t.Fatalf("read counters of ICMP: %q, %v", text, err)
+	}
+	return text
 }

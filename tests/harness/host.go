@@ -65,6 +65,11 @@ func (h *host) guestRaces() bool { return raceEnabled && h.cfg.kind == kindQEMU 
 // build builds the daemons, static, so that they run in the guest and in any
 // namespace; with the race detector they need the C library, which a guest sees.
 func (h *host) build() error {
+	for _, f := range h.cfg.prepare {
+		if err := f(h.bin); err != nil {
+			return err
+		}
+	}
 	if len(h.cfg.builds) == 0 {
 		return nil
 	}

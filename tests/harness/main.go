@@ -23,6 +23,7 @@ type config struct {
 	memory  int64
 	timeout time.Duration
 	builds  []string
+	prepare []func(dir string) error
 	defects []defect
 	beside  bool
 	kind    string
@@ -54,6 +55,12 @@ func QEMU() Option { return func(c *config) { c.kind = kindQEMU } }
 // built before anything runs. [Binary] says where they are.
 func Build(packages ...string) Option {
 	return func(c *config) { c.builds = append(c.builds, packages...) }
+}
+
+// Prepare has f put further files beside the programs that [Build] built, before
+// anything runs. It is called on the host, never in a guest.
+func Prepare(f func(dir string) error) Option {
+	return func(c *config) { c.prepare = append(c.prepare, f) }
 }
 
 // Defect has a package of this module built once more, as the program name, with
@@ -158,7 +165,7 @@ func Race() bool { return raceEnabled }
 func Guest() bool { return os.Getenv(envGuest) != "" }
 
 // Binary returns the path of a program that the [Build] option built, by the
-// last element of its package path.
+// last element of its package path, or of a file that [Prepare] put there.
 func Binary(name string) (string, error) {
 	dir := os.Getenv(envBin)
 	if dir == "" {

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,6 +33,9 @@ type fault struct {
 	budget time.Duration
 	// edits: the test itself changes tables; gone: and the tunnels' SAs go.
 	edits bool
+	// dies: the node falls silent without a word, perhaps before the other has
+	// its tables.
+	dies bool
 	// clock: no traffic can be metered.
 	clock bool
 	// stalled: a node goes on as master without knowing better, until its
@@ -47,6 +51,13 @@ const second = time.Second
 const (
 	gapFailover = 1200 * time.Millisecond
 	gapHandOver = 600 * time.Millisecond
+	// gapUnsure is how long a node waits for another that is known to hold more
+	// than itself, and says nothing any more: until its session ends.
+	gapUnsure = 3 * time.Second
+	// gapAlone is how long one that is not complete waits then.
+	gapAlone = 3 * time.Second
+	// gapSnapshot is what the rest of a snapshot may take.
+	gapSnapshot = 2 * time.Second
 )
 
 func nothing(*cell) {}
@@ -60,7 +71,7 @@ func faults() []fault {
 		{name: "sasyncd killed on the standby", inject: func(c *cell) { c.other.stopSasyncd() }, heal: func(c *cell) { c.other.startSasyncd() },
 			hold: 2 * second},
 		{name: "IKE daemon's hook killed", prepare: withHook, inject: killHook, heal: nothing, hold: second, budget: gapHandOver},
-		{name: "power cut", inject: func(c *cell) { c.target.off() }, heal: func(c *cell) { c.target.on() }, hold: 2 * second, budget: gapFailover},
+		{name: "power cut", inject: func(c *cell) { c.target.off() }, heal: func(c *cell) { c.target.on() }, hold: 2 * second, dies: true, budget: gapFailover},
 		{name: "power cut of the standby", inject: func(c *cell) { c.other.off() }, heal: func(c *cell) { c.other.on() }, hold: 2 * second},
 		{name: "carpd stopped (SIGSTOP)", inject: func(c *cell) { c.target.Carpd.Signal(syscall.SIGSTOP) },
 			heal: func(c *cell) { c.target.Carpd.Signal(syscall.SIGCONT) }, hold: 3 * second, budget: gapFailover, stalled: true},
@@ -74,7 +85,7 @@ func faults() []fault {
 		{name: "LAN cut", inject: func(c *cell) { c.target.LAN.Pull() }, heal: func(c *cell) { c.target.LAN.Replug() }, hold: 2 * second, budget: gapFailover},
 		{name: "WAN cut", inject: func(c *cell) { c.target.WAN.Pull() }, heal: func(c *cell) { c.target.WAN.Replug() }, hold: 2 * second, budget: gapFailover},
 		{name: "all links cut", inject: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Pull) },
-			heal: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Replug) }, hold: 2 * second, budget: gapFailover},
+			heal: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Replug) }, hold: 2 * second, dies: true, budget: gapFailover},
 		{name: "clock one hour ahead", inject: func(c *cell) { c.step(time.Hour) }, heal: func(c *cell) { c.step(-time.Hour) }, hold: 4 * second, clock: true},
 		{name: "clock one hour back", inject: func(c *cell) { c.step(-time.Hour) }, heal: func(c *cell) { c.step(time.Hour) }, hold: 4 * second, clock: true},
 		{name: "disk full", prepare: smallDisk, inject: fillDisk, heal: emptyDisk, hold: 2 * second, budget: gapFailover},
@@ -88,16 +99,25 @@ func faults() []fault {
 		{name: "edits on the master", inject: editMaster, heal: nothing, hold: second, edits: true},
 		{name: "edits on the standby", inject: editStandby, heal: nothing, hold: second, edits: true},
 		{name: "wrong key", inject: func(c *cell) { c.rekeyed(scenario.NewKey()) }, heal: func(c *cell) { c.rekeyed(c.target.Key) }, hold: 4 * second},
-		{name: "stale node returns", inject: stale, heal: func(c *cell) { c.target.on() }, hold: second, budget: gapFailover, edits: true},
-		{name: "empty node returns", inject: func(c *cell) { c.target.off(); c.target.Forget() }, heal: func(c *cell) { c.local(c.index(c.target)); c.target.on() },
-			hold: 2 * second, budget: gapFailover, edits: true},
-		{name: "both daemons restarted", inject: func(c *cell) { c.target.Carpd.Kill(); c.target.stopSasyncd() },
+		{name: "stale node returns", inject: stale, heal: func(c *cell) { c.target.on() }, hold: second, dies: true, budget: gapFailover, edits: true},
+		{name: "empty node returns", inject: func(c *cell) { c.target.off(); c.target.Forget() },
+			heal: func(c *cell) { successor(c); c.local(c.index(c.target)); c.target.on() }, hold: 2 * second, budget: gapFailover, dies: true, edits: true,
+			na: map[string]string{twice: "a machine does not boot within an interval; while hosts still send it what is to be encrypted and it has no policies yet, nothing can encrypt that"}},
+		{name: "both daemons restarted", inject: func(c *cell) { c.bothDie() },
 			heal: func(c *cell) { c.target.StartCarpd(); c.target.startSasyncd() }, hold: 100 * time.Millisecond, budget: gapFailover},
 		{name: "sasyncd restarted on both nodes", inject: func(c *cell) { c.target.stopSasyncd(); c.other.stopSasyncd() },
 			heal: func(c *cell) { c.target.startSasyncd(); c.other.startSasyncd() }, hold: second},
-		{name: "upgrade (restart behind a freeze)", inject: func(c *cell) { c.upgrade() }, heal: nothing, hold: second},
+		{name: "upgrade (restart behind a freeze)", inject: func(c *cell) { c.upgrade() }, heal: nothing, hold: second,
+			na: map[string]string{
+				twice:    "an upgrade waits until the daemon answers before it can restart it again",
+				takeover: "carpd freezes what it is master of; a restart before that is a restart of both daemons",
+			}},
 	}
 }
+
+// successor waits until the other node is master, for faults that make no sense
+// before: a machine takes longer to boot.
+func successor(c *cell) { c.other.WaitRole("MASTER") }
 
 func (c *cell) index(s *side) int { return slices.Index(c.sides, s) }
 
@@ -119,21 +139,32 @@ func withHook(r *row) {
 	r.Control = `exec "DIR/hook"`
 }
 
-// killHook has the election hand over and kills the hook while it is being told.
+// killHook has the election hand over, unless it does already, and kills the
+// hook while it is being told.
 func killHook(c *cell) {
-	pid := filepath.Join(c.other.Dir(), "hook.pid")
-	_ = os.Remove(pid)
-	c.target.Resign()
-	var b []byte
-	lab.Eventually(c.t, limit, "the hook to run", func() bool {
-		b, _ = os.ReadFile(pid)
-		return strings.HasSuffix(string(b), "\n")
-	})
-	var n int
-	if _, err := fmt.Sscan(string(b), &n); err != nil {
-		c.t.Fatalf("read the hook's process id: %v", err)
+	for _, s := range c.sides {
+		_ = os.Remove(filepath.Join(s.Dir(), "hook.pid"))
 	}
-	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+	if c.moment.name != takeover {
+		var in []*side
+		lab.Eventually(c.t, limit, "a master to resign", func() bool {
+			time.Sleep(20 * time.Millisecond)
+			in, _ = c.masters()
+			return len(in) == 1
+		})
+		in[0].Resign()
+	}
+	var pid int
+	lab.Eventually(c.t, limit, "a hook to run", func() bool {
+		for _, s := range c.sides {
+			b, _ := os.ReadFile(filepath.Join(s.Dir(), "hook.pid"))
+			if n, _ := fmt.Sscanf(string(b), "%d\n", &pid); n == 1 && strings.HasSuffix(string(b), "\n") {
+				return true
+			}
+		}
+		return false
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		c.t.Fatalf("kill the hook: %v", err)
 	}
 }
@@ -178,10 +209,18 @@ func fillDisk(c *cell) {
 		}
 		f.Close()
 	}
-	c.target.Carpd.Kill()
-	c.target.stopSasyncd()
+	c.bothDie()
 	c.target.StartCarpd()
 	c.target.startSasyncd()
+}
+
+// bothDie kills both daemons, and does what carpd's unit does then.
+func (c *cell) bothDie() {
+	c.target.Carpd.Kill()
+	c.target.stopSasyncd()
+	if out, err := ctl(c.t.T, c.target.Node, "carpd", "-f "+filepath.Join(c.target.Dir(), "carpd.conf")+" cleanup"); err != nil {
+		c.t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func emptyDisk(c *cell) {
@@ -231,6 +270,7 @@ func (c *cell) flush(s *side) {
 		for _, tn := range c.tunnels {
 			c.dead[tn.SPIOut], c.dead[tn.SPIIn] = true, true
 		}
+		c.bulk = c.bulk[:0] // a flush of a master that lives on is meant
 	}
 }
 
@@ -250,9 +290,10 @@ func editMaster(c *cell) {
 func editStandby(c *cell) {
 	tn := c.tunnels[0]
 	c.dead[tn.SPIIn] = true // the test's own deletion is no loss
-	c.other.IP(fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn),
-		fmt.Sprintf("xfrm policy update dir out src %s dst %s priority 77 tmpl src %s dst %s proto esp reqid %d mode tunnel",
-			tn.LocalNet, tn.RemoteNet, tn.Local, tn.Remote, tn.ReqID))
+	// The second time there may be none to delete yet.
+	_, _ = c.other.Try(fmt.Sprintf("ip xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn))
+	c.other.IP(fmt.Sprintf("xfrm policy update dir out src %s dst %s priority 77 tmpl src %s dst %s proto esp reqid %d mode tunnel",
+		tn.LocalNet, tn.RemoteNet, tn.Local, tn.Remote, tn.ReqID))
 	if err := c.apply(c.other, sadb.OpAddSA, c.sas(2)...); err != nil {
 		c.t.Fatalf("%v", err)
 	}

@@ -21,7 +21,6 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
 	harness.Main(m, harness.Build(append(scenario.Programs(), "./cmd/carpctl")...), harness.Memory(2<<30))
 }
 

@@ -154,6 +154,16 @@ func (c *cell) allowed() time.Duration {
 	switch c.moment.name {
 	case takeover: // that of the hand-over is part of it
 		b += gapHandOver
+		if c.fault.dies {
+			b += gapUnsure
+		}
+	case snapshot: // the other is not complete
+		switch {
+		case c.fault.dies:
+			b += gapUnsure + gapAlone
+		case c.fault.budget > 0:
+			b += gapSnapshot
+		}
 	case twice:
 		b += c.fault.budget
 	}

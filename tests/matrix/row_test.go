@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sasyncd/carp/vip"
 	"sasyncd/kernel"
 	"sasyncd/kernel/kerneltest"
 	"sasyncd/sync/sadb"
@@ -75,6 +76,7 @@ type change struct {
 type side struct {
 	*scenario.Member
 	kernel *kernel.Kernel
+	t      *guard
 
 	mu      sync.Mutex
 	changes []change
@@ -114,11 +116,10 @@ func newRow(t *testing.T, f fault) *row {
 	g := &guard{T: t}
 	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd}
 	r.Pair = scenario.NewPair(g)
-	r.AloneAfter = 3 * time.Second
 	r.StartHold = 500 * time.Millisecond
 	r.tunnels = r.Tunnels
 	for i, m := range r.Members {
-		s := &side{Member: m}
+		s := &side{Member: m, t: g}
 		r.sides = append(r.sides, s)
 		s.watch(g)
 		r.local(i)
@@ -126,7 +127,13 @@ func newRow(t *testing.T, f fault) *row {
 	if f.prepare != nil {
 		f.prepare(r)
 	}
-	r.Start()
+	// gw1 has the tunnels, so it is to be the first master, however slow it is.
+	r.AloneAfter = time.Second
+	r.Members[0].StartDaemons()
+	r.Members[0].WaitRole("MASTER")
+	r.AloneAfter = gapAlone
+	r.Members[1].StartDaemons()
+	r.WaitFit(r.Members[0])
 	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner()})
 	return r
 }
@@ -200,9 +207,32 @@ func (s *side) off() {
 }
 
 func (s *side) on() {
+	s.forgetQueues()
 	s.StartCarpd()
 	s.startSasyncd()
 	s.PowerOn()
+}
+
+// forgetQueues drops the packets that wait for neighbours, which a machine loses
+// with its power: the namespace has kept them.
+func (s *side) forgetQueues() {
+	var links []int
+	for _, p := range s.Ports() {
+		l, err := s.Netlink().LinkByName(p.Inner)
+		if err != nil {
+			s.t.Fatalf("find %s of %s: %v", p.Inner, s.Name, err)
+		}
+		links = append(links, l.Attrs().Index)
+	}
+	var hops *vip.NextHops
+	err := s.Do(func() (err error) { hops, err = vip.NewNextHops(); return err })
+	if err == nil {
+		err = hops.Purge(links)
+		hops.Close()
+	}
+	if err != nil {
+		s.t.Fatalf("forget what waits on %s: %v", s.Name, err)
+	}
 }
 
 // apply changes a gateway's tables as an IKE daemon does.

@@ -31,6 +31,7 @@ func main() {
 	tunnels := flag.Int("tunnels", 500, "number of tunnels, each with two SAs and three policies")
 	rate := flag.Int("rate", 1000, "rekeys a minute")
 	commit := flag.String("commit", "unknown", "what the sources are, for the report")
+	only := flag.String("only", "", "only faults whose names contain this, for instance \"LAN cut\"")
 	flag.Parse()
 	if !harness.Guest() {
 		os.Setenv(envProcessor, processor())
@@ -43,7 +44,7 @@ func main() {
 		if d.Seed == 0 {
 			d.Seed = uint64(d.At.UnixNano())
 		}
-		s := &soak{Run: d, duration: *duration}
+		s := &soak{Run: d, duration: *duration, only: *only}
 		d.Failed = lab.RunProgram("soak", s.run)
 		if err := json.NewEncoder(os.Stdout).Encode(d); err != nil {
 			fmt.Fprintln(os.Stderr, err)

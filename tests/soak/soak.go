@@ -36,6 +36,7 @@ const (
 type soak struct {
 	*soakdata.Run
 	duration time.Duration
+	only     string // faults with this in their names
 
 	t       lab.T
 	r       *rand.Rand // of the faults; the churn has its own, since it runs beside
@@ -86,9 +87,11 @@ func (s *soak) run(t *lab.Program) {
 		total := traffic.Total()
 		s.Sent, s.Lost, s.Refused = total.Sent, total.Lost, s.refusals()
 		s.Twice = len(wire.Duplicates())
-		s.Plaintext, _ = wire.Plaintext()
+		var plain []string
+		s.Plaintext, plain = wire.Plaintext()
 		if s.Twice+s.Plaintext > 0 {
-			t.Errorf("%d sequence numbers twice, %d packets in plaintext: %v", s.Twice, s.Plaintext, wire.Duplicates())
+			t.Errorf("%d sequence numbers twice, %d packets in plaintext (began %s): %v\n%s", s.Twice, s.Plaintext,
+				s.began.Format(time.TimeOnly), wire.Duplicates(), strings.Join(plain, "\n"))
 		}
 	}()
 
@@ -98,6 +101,9 @@ func (s *soak) run(t *lab.Program) {
 		s.pause(restMin, restMax)
 		if len(order) == 0 {
 			order = s.r.Perm(len(faults))
+			if order = slices.DeleteFunc(order, func(i int) bool { return !strings.Contains(faults[i].what+", "+faults[i].on, s.only) }); len(order) == 0 {
+				s.t.Fatalf("there is no fault %q", s.only)
+			}
 		}
 		if !s.suffer(&faults[order[0]]) {
 			return

@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"syscall"
 )
 
@@ -99,10 +101,12 @@ func ReadRoots(path string) ([]byte, error) {
 	return src, err
 }
 
+// LoadCarpd reads a configuration with the zero Reader.
+func LoadCarpd(path string) (*Carpd, error) { return Reader{}.LoadCarpd(path) }
+
 // LoadCarpd reads carpd.conf and the key files that it names, under the rules
 // of LoadSasyncd.
-func LoadCarpd(path string) (*Carpd, error) {
-	r := Reader{}
+func (r Reader) LoadCarpd(path string) (*Carpd, error) {
 	src, mode, err := r.readFile(path)
 	if err != nil {
 		return nil, err
@@ -172,7 +176,11 @@ func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (probl
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, 0, Errors{{Pos{File: path}, "it does not exist", "write it or name another file"}}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, 0, Errors{{Pos{File: path}, "it may not be read", "give it to root or to the user that runs the daemon"}}
+		remedy := "give it to root or to the user that runs the daemon"
+		if r.Open == nil { // nobody else opens root's
+			remedy = remedyOwner(path)
+		}
+		return nil, 0, Errors{{Pos{File: path}, "it may not be read", remedy}}
 	case err != nil:
 		return nil, 0, fmt.Errorf("open configuration: %w", err)
 	}
@@ -196,6 +204,15 @@ func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (probl
 		return nil, 0, Errors{{Pos{File: path}, "the file is larger than 1 MiB", "name a configuration file"}}
 	}
 	return src, st.Mode(), nil
+}
+
+// remedyOwner is for a file that the running user may not read, be it root's.
+func remedyOwner(path string) string {
+	name := strconv.Itoa(os.Geteuid())
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return fmt.Sprintf("give it to the user that runs the daemon: chown %s %s", name, path)
 }
 
 // fileProblem says what is wrong with a file as far as that can be said without

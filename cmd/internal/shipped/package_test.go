@@ -102,7 +102,8 @@ func TestMaintainerScripts(t *testing.T) {
 		want                       string
 	}{
 		{"first installation starts nothing", "postinst", "configure ", "", "",
-			"systemd-sysusers sasyncd.conf; chown sasyncd:sasyncd /etc/sasyncd.conf; chown carpd:carpd /etc/carpd.conf; systemctl daemon-reload"},
+			"systemd-sysusers sasyncd.conf; chown carpd:carpd /etc/carpd.conf; systemctl daemon-reload; " +
+				"deb-systemd-invoke restart systemd-modules-load.service systemd-sysctl.service"},
 		{"upgrade of a gateway", "postinst", "configure 0.8", "sasyncd carpd", "",
 			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; deb-systemd-invoke restart sasyncd.service; sasyncctl check; " +
 				"carpctl freeze 15; deb-systemd-invoke restart carpd.service"},
@@ -111,7 +112,7 @@ func TestMaintainerScripts(t *testing.T) {
 			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; carpctl freeze 15"},
 		{"before an upgrade", "prerm", "upgrade 0.9", "sasyncd carpd", "", ""},
 		{"removal", "prerm", "remove", "sasyncd carpd", "",
-			"deb-systemd-invoke stop sasyncd.service; deb-systemd-invoke stop carpd.service"},
+			"deb-systemd-invoke stop sasyncd.service sasyncd-privileged.socket; deb-systemd-invoke stop carpd.service"},
 		{"after an upgrade", "postrm", "upgrade 0.9", "", "", "systemctl daemon-reload"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -133,25 +133,26 @@ func InstallRemoteLines(tunnels []Tunnel) []string {
 }
 
 // Negotiate gives both ends SAs with fresh keys and the next SPIs for the
-// tunnels, and deletes the old ones, as IKE daemons do. It returns the new tunnels.
+// tunnels, and deletes the old ones, as IKE daemons do: what sends goes before
+// what receives. It returns the new tunnels.
 func Negotiate(gw, rgw *Node, old []Tunnel) []Tunnel {
 	gw.t.Helper()
 	fresh := Tunnels()
-	var add, del []string
+	var add, out, in []string
 	for i, tn := range old {
 		fresh[i].SPIOut, fresh[i].SPIIn, fresh[i].ReqID = tn.SPIOut+0x10, tn.SPIIn+0x10, tn.ReqID
 		add = append(add, fresh[i].states()...)
-		del = append(del,
-			fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Local, tn.Remote, tn.SPIOut),
-			fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn))
+		out = append(out, fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Local, tn.Remote, tn.SPIOut))
+		in = append(in, fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn))
 	}
-	for _, nd := range []*Node{rgw, gw} {
-		nd.IP(add...)
-	}
-	for _, nd := range []*Node{gw, rgw} {
-		for _, line := range del {
-			_, _ = nd.Try("ip " + line) // after a flush there is none
-		}
+	rgw.IP(add...)
+	gw.IP(add...)
+	for _, del := range []struct {
+		nd    *Node
+		lines []string
+	}{{gw, out}, {rgw, in}, {rgw, out}, {gw, in}} {
+		// After a flush there are none, which is no error.
+		_, _ = del.nd.tryWith("ip -force -batch -", strings.Join(del.lines, "\n")+"\n")
 	}
 	return fresh
 }
