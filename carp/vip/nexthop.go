@@ -72,7 +72,7 @@ func (n *NextHops) Keep(indexes []int) error {
 // clear: so meanwhile no ICMP of this node finds a route.
 func (n *NextHops) Purge(indexes []int) error {
 	var errs []error
-	_ = n.mute(true) // a kernel that cannot is no reason to let packets wait
+	_ = n.mute(true)                     // a kernel that cannot is no reason to let packets wait
 	defer func() { _ = n.mute(false) }() // NewNextHops tries again
 	for range purgePasses {
 		again := false

@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	localLimit = 500 * time.Millisecond // for the kernel to accept an IPv6 address as its own
+	// localLimit is for the kernel to accept an IPv6 address as its own. A busy one
+	// has taken more than half a second; to give up is an outage for certain.
+	localLimit = 3 * time.Second
 	localPause = 200 * time.Microsecond
 )
 

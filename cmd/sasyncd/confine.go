@@ -35,6 +35,11 @@ func files(c *conf.Sasyncd) []privileges.Path {
 			out = append(out, privileges.Reads(k.File)...)
 		}
 	}
+	for _, g := range c.Groups {
+		if g.Control.Kind == conf.ControlStatic {
+			out = append(out, privileges.Reads(g.Control.Path)...) // also before anybody has looked into it
+		}
+	}
 	for _, f := range c.StaticFiles {
 		out = append(out, privileges.Reads(f)...)
 	}
