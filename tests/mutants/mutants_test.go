@@ -37,7 +37,7 @@ var mutants = []mutant{
 	},
 	{
 		"I2", "a master collects SAs that it has not imported", "sync/engine/collect.go",
-		[][2]string{{"if !e.imported || e.ghost {", "if e.ghost {"}},
+		[][2]string{{"if !e.imported || e.ghost ||", "if e.ghost ||"}},
 		[]string{"./sync/engine"}, false,
 	},
 	{
