@@ -96,7 +96,7 @@ var mutants = []mutant{
 	{
 		"I11", "a backup without sasyncd takes over", "carp/client.go",
 		[][2]string{
-			{"if name := g.missing(); name != \"\" {\n\t\treturn \"waiting for \" + name\n\t}\n\tif g.inSync() {", "if true {"},
+			{"if name := g.missing(); name != \"\" {\n\t\treturn \"waiting for \" + name\n\t}\n\tif g.unguarded() {\n\t\treturn \"waiting for \" + FenceClient\n\t}\n\tif g.inSync() {", "if true {"},
 		},
 		[]string{"./carp"}, false,
 	},
