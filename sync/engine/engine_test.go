@@ -323,6 +323,13 @@ func TestTwoMastersOneYields(t *testing.T) {
 		w.nodes[0].role(wire.RoleBackup, 2)
 		time.Sleep(time.Second)
 		w.equal("after the split")
+		// Who gave way is elected soon after, and the other one is told at once,
+		// although it has just prevailed.
+		w.nodes[0].role(wire.RoleMaster, 3)
+		time.Sleep(100 * time.Millisecond)
+		if b := w.nodes[1].elector.resignations(); b != 1 {
+			t.Errorf("node 1 (term 2) resigned %d times beside a master of term 3, want once", b)
+		}
 	})
 }
 

@@ -63,9 +63,12 @@ type group struct {
 	audited string
 	agreed  bool
 
-	sent    map[sadb.SAKey]uint64 // what this node sent as master, until it has told
-	sentAs  wire.StreamID
-	yielded time.Time // when it was last told to yield to another master
+	sent   map[sadb.SAKey]uint64 // what this node sent as master, until it has told
+	sentAs wire.StreamID
+	// yielded is when this node last judged that two are master, and splitTerm
+	// the other's term then.
+	yielded   time.Time
+	splitTerm uint64
 	// yieldedTo is the master to which this node gave way in a split. While it
 	// is alive this node does not contend, whatever the advertisements say.
 	yieldedTo wire.NodeID

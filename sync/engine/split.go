@@ -106,7 +106,7 @@ func yields(term uint64, node wire.NodeID, otherTerm uint64, other wire.NodeID) 
 }
 
 // yieldPause keeps a master that was told to yield from being told again with
-// every message while the election moves.
+// every message while the election moves. Another term is another split.
 const yieldPause = 3 * time.Second
 
 // laterTerm is what a master does that meets a standby of a later term.
@@ -136,21 +136,21 @@ func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	if yield && now.Sub(g.handedAt) < yieldPause {
 		return // the successor that this node has made
 	}
-	if g.preferTraffic && e.compares(m, g, gs, yield, now) || now.Sub(g.yielded) < yieldPause {
+	if g.preferTraffic && e.compares(m, g, gs, yield, now) || gs.Term == g.splitTerm && now.Sub(g.yielded) < yieldPause {
 		return
 	}
 	if yield {
 		e.giveWay(m, g, gs, now)
 		return
 	}
-	g.yielded = now
+	g.yielded, g.splitTerm = now, gs.Term
 	e.stats.SplitsSeen++
 	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", false)
 }
 
 // giveWay yields to another master.
 func (e *Engine) giveWay(m *member, g *group, gs wire.GroupState, now time.Time) {
-	g.yielded, g.yieldedTo = now, m.hello.Node
+	g.yielded, g.splitTerm, g.yieldedTo = now, gs.Term, m.hello.Node
 	e.stats.SplitsSeen++
 	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", true)
 	e.elector.Resign(g.name, "another master with a higher term")

@@ -47,10 +47,6 @@ func frr(t *testing.T) func(m *scenario.Member) *lab.Daemon {
 			vip netip.Addr
 		}{{"wan0", lab.VIPOut}, {"lan0", lab.VIPIn}} {
 			id, name := 10+i, "v"+r.dev
-			// A machine that had no power has no interfaces of before either. What a
-			// vrrpd that was killed as master leaves is up until the next one has
-			// started, and is taken for mastership then.
-			_, _ = m.Try("ip link del " + name)
 			m.IP("link add "+name+" link "+r.dev+" type macvlan mode bridge",
 				fmt.Sprintf("link set dev %s address 00:00:5e:00:01:%02x", name, id), "link set dev "+name+" addrgenmode none",
 				fmt.Sprintf("addr add %s/32 dev %s", r.vip, name), "link set dev "+name+" protodown on", "link set dev "+name+" up")
@@ -66,10 +62,20 @@ func frr(t *testing.T) func(m *scenario.Member) *lab.Daemon {
 			return m.Exec(name, exec.Command(programs+name, "-u", "frr", "-g", "frr", "-f", config, "-z", socket,
 				"-i", filepath.Join(dir, name+".pid"), "-P", "0", "--vty_socket", dir, "--log", "stdout"))
 		}
-		start("zebra", "/dev/null").MayExit()
+		zebra := start("zebra", "/dev/null")
+		zebra.MayExit()
 		lab.Eventually(t, limit, "zebra to listen", func() bool { _, err := os.Stat(socket); return err == nil })
 		d := start("vrrpd", file)
 		d.MayExit()
+		// A new macvlan comes up whatever protodown says. Only what FRR has set since
+		// keeps it down, and sasyncd shall not look before.
+		for _, name := range []string{"vwan0", "vlan0"} {
+			lab.Eventually(t, limit, "FRR to have taken "+name, func() bool {
+				said := zebra.Output()
+				return strings.Contains(said, "protodown on - interface "+name+" ") &&
+					(strings.Contains(said, "protodown off - interface "+name+" ") || !strings.Contains(m.Run("ip -br link show dev "+name), " UP "))
+			})
+		}
 		return d
 	}
 }
@@ -87,9 +93,13 @@ func TestFRRElects(t *testing.T) {
 	flowing(t, m, rate)
 
 	gw1.Off()
+	// Without power there are no interfaces either. Those that a killed vrrpd leaves
+	// are up until the next one has started, and that would be mastership.
+	gw1.IP("link del vwan0", "link del vlan0")
 	gw2.WaitRole("MASTER")
 	flowing(t, m, rate)
-	gw1.Return()
+	gw1.PowerOn() // first: with its cable a macvlan comes up, whatever protodown says
+	gw1.StartDaemons()
 	p.WaitFit(gw2)
 	flowing(t, m, rate)
 
