@@ -71,9 +71,9 @@ func frr(t *testing.T) func(m *scenario.Member) *lab.Daemon {
 		// keeps it down, and sasyncd shall not look before.
 		for _, name := range []string{"vwan0", "vlan0"} {
 			lab.Eventually(t, limit, "FRR to have taken "+name, func() bool {
-				said := zebra.Output()
-				return strings.Contains(said, "protodown on - interface "+name+" ") &&
-					(strings.Contains(said, "protodown off - interface "+name+" ") || !strings.Contains(m.Run("ip -br link show dev "+name), " UP "))
+				link := m.Run("ip -d link show dev " + name)
+				return strings.Contains(link, "protodown_reason") && strings.Contains(link, "NO-CARRIER") ||
+					strings.Contains(zebra.Output(), "protodown off - interface "+name+" ")
 			})
 		}
 		return d
@@ -103,7 +103,10 @@ func TestFRRElects(t *testing.T) {
 	p.WaitFit(gw2)
 	flowing(t, m, rate)
 
-	gw2.Other.Term(limit) // an orderly end hands over
+	// An orderly end hands over. vrrpd leaves its interfaces up, with the addresses:
+	// whoever stops it takes them down (ExecStopPost of its unit), or both have them.
+	gw2.Other.Term(limit)
+	gw2.IP("link set dev vwan0 down", "link set dev vlan0 down")
 	gw1.WaitRole("MASTER")
 	flowing(t, m, rate)
 	m.Stop()
