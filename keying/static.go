@@ -95,8 +95,7 @@ func (s *Static) Probe(context.Context, []netip.Addr) (Info, error) {
 	s.mu.Unlock()
 	if _, err := s.Load(); err != nil {
 		first := err.Error()
-		var es ipsecconf.Errors
-		if errors.As(err, &es) {
+		if es, ok := errors.AsType[ipsecconf.Errors](err); ok {
 			first = es[0].Error()
 		}
 		info.Lint = append(info.Lint, Lint{"the file of control static cannot be loaded: " + first, "correct it; sasyncd -n shows everything that is wrong"})

@@ -137,8 +137,7 @@ func TestBad(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = Load(name, files(name, src))
-		var es Errors
-		if !errors.As(err, &es) {
+		if _, ok := errors.AsType[Errors](err); !ok {
 			t.Errorf("%s is accepted: %v", name, err)
 			continue
 		}

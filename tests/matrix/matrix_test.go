@@ -68,7 +68,7 @@ func TestMatrix(t *testing.T) {
 
 // wanted reports whether a cell is among those of the flag.
 func wanted(name string) bool {
-	for _, part := range strings.Split(*only, ",") {
+	for part := range strings.SplitSeq(*only, ",") {
 		if strings.Contains(name, part) {
 			return true
 		}

@@ -218,8 +218,10 @@ statedir %q
 	return b.String()
 }
 
-// Socket is the path of sasyncd's control socket, CarpdSocket that of carpd's.
-func (m *Member) Socket() string      { return m.Dir() + "/sasyncd.sock" }
+// Socket is the path of sasyncd's control socket.
+func (m *Member) Socket() string { return m.Dir() + "/sasyncd.sock" }
+
+// CarpdSocket is the path of carpd's.
 func (m *Member) CarpdSocket() string { return m.Dir() + "/carpd.sock" }
 
 // State is the daemons' state directory.

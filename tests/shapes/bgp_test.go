@@ -27,7 +27,7 @@ func bgp(t *testing.T, nd *lab.Node, config string) *lab.Daemon {
 	}
 	uid, _ := strconv.Atoi(who.Uid)
 	gid, _ := strconv.Atoi(who.Gid)
-	dir, err := os.MkdirTemp("", "frr")
+	dir, err := os.MkdirTemp("", "frr") //nolint:usetesting // a name that fits into the address of a unix socket
 	if err == nil {
 		err = os.Chown(dir, uid, gid)
 	}

@@ -69,7 +69,7 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 		res, err := r.LoadStatic(g.Control.Path)
 		c.StaticFiles = append(c.StaticFiles, res.Files...)
 		if err != nil {
-			es, ok := err.(Errors)
+			es, ok := errors.AsType[Errors](err)
 			if !ok {
 				return nil, err
 			}

@@ -42,7 +42,7 @@ func openMode(mode fs.FileMode) error {
 // short leaves out the name of the file, which the reader of a language puts in
 // front itself.
 func short(err error) error {
-	if es, ok := err.(Errors); ok {
+	if es, ok := errors.AsType[Errors](err); ok {
 		return errors.New(es[0].Problem + ", " + es[0].Remedy)
 	}
 	return err
