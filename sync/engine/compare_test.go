@@ -160,3 +160,61 @@ func TestResyncWithOnePeer(t *testing.T) {
 		}
 	})
 }
+
+// TestResyncKeepsReadiness: a standby that fetches everything anew loses nothing
+// of what it has, nor of what changes meanwhile, so it may take over in the
+// middle of it.
+func TestResyncKeepsReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := pair(t, 2000)
+		defer w.stop()
+		a, b := w.nodes[0], w.nodes[1]
+		if _, err := b.engine.Resync(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond) // the snapshot has begun
+		a.kernel.foreign(tunnel(r, 5000, false)...)
+		time.Sleep(6 * time.Millisecond) // behind what of the snapshot is under way
+		if s := b.status(); s.Complete || !s.InSync || a.status().Standbys[0].Complete {
+			t.Fatalf("in the middle of a snapshot: %+v, master %+v", s, a.status().Standbys[0])
+		}
+		a.kill()
+		time.Sleep(10 * time.Millisecond)
+		if s := b.status(); !s.InSync {
+			t.Errorf("the master died during a resynchronisation: %s", s.Why)
+		}
+		if a.kernel.text() != b.kernel.text() {
+			t.Error("what changed during a resynchronisation is missing")
+		}
+
+		// It still gets what it had asked for, from whoever is master next.
+		a.boot(200)
+		a.role(wire.RoleMaster, 2)
+		w.connect(0, 1)
+		time.Sleep(2 * time.Second)
+		if s := b.status(); !s.Complete || !s.InSync {
+			t.Errorf("after the master's return: %+v", s)
+		}
+	})
+}
+
+// TestResyncIsAskedAgain: a resynchronisation that the link interrupts before it
+// has begun is none that was done.
+func TestResyncIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 50)
+		defer w.stop()
+		a, b := w.nodes[0], w.nodes[1]
+		if _, err := b.engine.Resync(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		w.connect(0, 1)
+		time.Sleep(time.Second)
+		if s, err := b.engine.Status(t.Context()); err != nil || s.Counts.SnapshotsReceived != 2 {
+			t.Errorf("%d snapshots, want the first and the one that was asked for: %v", s.Counts.SnapshotsReceived, err)
+		}
+		if !b.status().Complete || !a.status().Standbys[0].Complete {
+			t.Errorf("standby %+v, master %+v", b.status(), a.status())
+		}
+	})
+}

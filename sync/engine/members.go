@@ -260,7 +260,11 @@ func (e *Engine) follow(g *group, again bool) {
 	}
 	ms.requested = ms.state.Have.StreamID
 	e.tellMaxima(g, best)
-	e.send(best, &wire.Request{Group: g.name, Have: g.rcv.pos})
+	have := g.rcv.pos
+	if g.rcv.again {
+		have = wire.StreamPos{} // so that all of it comes
+	}
+	e.send(best, &wire.Request{Group: g.name, Have: have})
 }
 
 // streamBegins accepts a stream of a member that is master of the group.
@@ -329,7 +333,7 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 
 func (e *Engine) ack(m *member, g *group, handle uint32) {
 	p := g.rcv.pos
-	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete, Installed: uint32(g.rcv.applied)})
+	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete && !g.rcv.inSnap, Installed: uint32(g.rcv.applied)})
 }
 
 // handoverTo is the master's word that it is fenced and that we hold its final

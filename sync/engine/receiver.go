@@ -34,6 +34,7 @@ type receiver struct {
 
 	pos      wire.StreamPos // what is installed, of which stream
 	inSnap   bool
+	again    bool   // a whole snapshot is wanted, whatever is installed
 	gen      uint64 // number of the current snapshot
 	adopted  bool   // the kernel's content is known
 	counters time.Time
@@ -221,16 +222,24 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n uint32) {
 	if len(r.have) == 0 {
 		r.have = make(map[sadb.SAKey]*haveSA, min(n, mostExpected))
 	}
-	r.tail.forget()
+	// Whoever held all of this stream up to here still does: what changes from
+	// now on comes as it happens, the snapshot between. So a standby that checks
+	// itself anew can take over at any moment.
+	held := r.pos.Complete && r.pos.StreamID == id && r.pos.Seq == seq
+	if !held {
+		r.tail.forget()
+	}
 	r.applied = 0
-	r.pos = wire.StreamPos{StreamID: id, Seq: seq}
+	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
 	r.gen++
-	r.inSnap = true
+	r.inSnap, r.again = true, false
 	r.epoch = 0
 }
 
 // resume continues a stream from where it stood.
-func (r *receiver) resume(seq uint64) { r.inSnap, r.pos.Seq, r.applied = false, seq, 0 }
+func (r *receiver) resume(seq uint64) {
+	r.inSnap, r.again, r.pos.Seq, r.applied = false, false, seq, 0
+}
 
 // apply turns one record into operations.
 func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {

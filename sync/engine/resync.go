@@ -41,7 +41,7 @@ func (e *Engine) Resync(ctx context.Context, peer string) ([]Transfer, error) {
 				continue
 			}
 			out = append(out, Transfer{g.name, g.from.session.Peer(), false})
-			g.rcv.pos.Complete = false
+			g.rcv.again = true
 			e.follow(g, true)
 		}
 		if len(out) == 0 && bad == nil {

@@ -44,19 +44,20 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 }
 
 // electorLost silences what the elector can no longer answer for. Roles stay:
-// the elector tells them anew when it is back.
+// the elector tells them anew when it is back. One that was about to make this
+// node MASTER may have done so without a word.
 func (e *Engine) electorLost(ctx context.Context, reason string) {
 	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
 	for _, g := range e.order {
-		if g.role != wire.RoleMaster || e.cfg.Fence == nil {
+		if g.role != wire.RoleMaster && !g.preparing || e.cfg.Fence == nil {
 			continue
 		}
 		if err := e.cfg.Fence(ctx, g.vips); err != nil {
 			e.log.Error("setting the fence failed", "group", g.name, "err", err)
 			continue
 		}
-		e.log.Error("fence set, as the elector died on a master", "group", g.name)
-		if e.cfg.Keying != nil {
+		e.log.Error("fence set, as the elector died on a master", "group", g.name, "role", g.role.String())
+		if e.cfg.Keying != nil && g.role == wire.RoleMaster {
 			// Behind the fence it would give up its peers and clear the kernel.
 			e.cfg.Keying.Passive(g.name, g.term, reason, false, g.vips, nil)
 		}

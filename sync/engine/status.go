@@ -217,7 +217,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			}
 			gs.Seq = g.rcv.pos.Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
-			gs.Complete = g.rcv.pos.Complete && !g.rcv.inSnap
+			gs.Complete = g.rcv.pos.Complete && !g.rcv.inSnap && !g.rcv.again
 			if g.from != nil {
 				gs.Following = g.from.session.Peer()
 			}

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,4 +158,37 @@ func TestAnEngineThatEndedAnswers(t *testing.T) {
 			t.Error("an engine that ended directs a hand-over")
 		}
 	})
+}
+
+// TestElectorDies: what a dead elector has left open is closed: on a MASTER, and
+// where it was about to make one and may have done so. A BACKUP has its fence.
+func TestElectorDies(t *testing.T) {
+	for name, tc := range map[string]struct {
+		before []ElectorEvent
+		want   int
+	}{
+		"backup":    {nil, 0},
+		"preparing": {[]ElectorEvent{{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}}, 1},
+		"cancelled": {[]ElectorEvent{{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}, {Kind: ElectorCancel, Group: simGroup}}, 0},
+		"master":    {[]ElectorEvent{{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2, VIPs: simVIPs}}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1)
+				defer w.stop()
+				var fenced [][]netip.Addr
+				n := w.nodes[0]
+				n.fence = func(_ context.Context, vips []netip.Addr) error { fenced = append(fenced, vips); return nil }
+				n.boot(1)
+				n.role(wire.RoleBackup, 1)
+				for _, ev := range append(tc.before, ElectorEvent{Kind: ElectorLost, Group: simGroup, Reason: "killed"}) {
+					n.elector.events <- ev
+					synctest.Wait()
+				}
+				if len(fenced) != tc.want || tc.want > 0 && !slices.Equal(fenced[0], simVIPs) {
+					t.Errorf("fenced %v, want %d times %v", fenced, tc.want, simVIPs)
+				}
+			})
+		})
+	}
 }
