@@ -118,12 +118,17 @@ func (c *cell) checkSenders(fail failFunc) {
 		s  *side
 	}
 	turns := []turn{{c.began, c.first}}
-	for _, s := range c.sides {
+	for i, s := range c.sides {
 		for _, at := range s.takeovers(c.began) {
 			turns = append(turns, turn{at, s})
 		}
+		for _, at := range s.heard(c.began) {
+			turns = append(turns, turn{at, c.sides[1-i]})
+		}
 	}
-	slices.SortFunc(turns, func(a, b turn) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(turns, func(a, b turn) int { return a.at.Compare(b.at) })
+	// Both logs tell of most turns, and a carpd that starts hears who is master already.
+	turns = slices.CompactFunc(turns, func(a, b turn) bool { return a.s == b.s })
 	c.changes = len(turns) - 1
 	patience := grace
 	if c.fault.stalled {

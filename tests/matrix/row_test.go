@@ -382,6 +382,17 @@ func (g *pinger) end() {
 	<-g.done
 }
 
+// heard returns when carpd logged, from a time on, that it hears another as
+// master. Who dies as it becomes master may not come to log that itself.
+func (s *side) heard(from time.Time) (list []time.Time) {
+	for _, l := range s.lines("carpd", from) {
+		if strings.Contains(l.text, "master heard group="+scenario.Group) {
+			list = append(list, l.at)
+		}
+	}
+	return list
+}
+
 // takeovers returns when carpd logged, from a time on, that it was master.
 func (s *side) takeovers(from time.Time) (list []time.Time) {
 	for _, l := range s.lines("carpd", from) {
