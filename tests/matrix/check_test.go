@@ -107,28 +107,14 @@ func (c *cell) checkWire(fail failFunc) {
 	}
 }
 
-// checkSenders: I3. From the moment at which a gateway has become master, no
-// other sends ESP, until that is master itself.
+// checkSenders: I3. From the moment at which a gateway advertises itself as
+// master, no other sends ESP, until that does so itself. The logs would not do:
+// who dies as it becomes master does not come to log it.
 func (c *cell) checkSenders(fail failFunc) {
 	if c.fault.clock {
 		return // the times of the log and of the wire are of different clocks
 	}
-	type turn struct {
-		at time.Time
-		s  *side
-	}
-	turns := []turn{{c.began, c.first}}
-	for i, s := range c.sides {
-		for _, at := range s.takeovers(c.began) {
-			turns = append(turns, turn{at, s})
-		}
-		for _, at := range s.heard(c.began) {
-			turns = append(turns, turn{at, c.sides[1-i]})
-		}
-	}
-	slices.SortStableFunc(turns, func(a, b turn) int { return a.at.Compare(b.at) })
-	// Both logs tell of most turns, and a carpd that starts hears who is master already.
-	turns = slices.CompactFunc(turns, func(a, b turn) bool { return a.s == b.s })
+	turns := c.turns(c.first, c.began)
 	c.changes = len(turns) - 1
 	patience := grace
 	if c.fault.stalled {

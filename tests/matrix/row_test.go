@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sasyncd/carp/vip"
 	"sasyncd/kernel"
@@ -103,6 +106,9 @@ type row struct {
 	bulk    []*sadb.SA
 	spi     uint32 // the next one for SAs without traffic
 	terms   uint64 // the highest seen
+
+	mu     sync.Mutex
+	reigns []turn // of the capture's goroutine
 }
 
 // local are SPIs of SAs that are no gateway group's.
@@ -134,7 +140,7 @@ func newRow(t *testing.T, f fault) *row {
 	r.AloneAfter = gapAlone
 	r.Members[1].StartDaemons()
 	r.WaitFit(r.Members[0])
-	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner()})
+	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner(), Watch: r.reign})
 	return r
 }
 
@@ -144,6 +150,43 @@ func (r *row) local(i int) {
 	own := m.SyncAddr.String()
 	m.IP(fmt.Sprintf("xfrm state add src %s dst 10.9.0.99 proto esp spi %#x reqid 99 mode transport aead rfc4106(gcm(aes)) 0x%x 128", own, sentinel+i, sadbtest.Bytes(r.rand, 20)),
 		fmt.Sprintf("xfrm policy update dir out src %s dst 10.9.0.99 tmpl proto esp reqid 99 mode transport", own))
+}
+
+// reign notes who begins to advertise itself as master.
+func (r *row) reign(p *capture.Packet) {
+	const ipv4, vrrp, priority = 14, 112, 14 + 20 + 2
+	if p.Type != unix.ETH_P_IP || p.Proto != vrrp || len(p.Frame) <= priority || p.Frame[ipv4] != 0x45 || p.Frame[priority] == 0 {
+		return
+	}
+	for _, s := range r.sides {
+		if s.WAN != p.Port {
+			continue
+		}
+		r.mu.Lock()
+		if n := len(r.reigns); n == 0 || r.reigns[n-1].s != s {
+			r.reigns = append(r.reigns, turn{p.At, s})
+		}
+		r.mu.Unlock()
+	}
+}
+
+// turn is when a gateway begins to advertise itself as master.
+type turn struct {
+	at time.Time
+	s  *side
+}
+
+// turns returns who was master from a time on, by the wire. first is at that time.
+func (r *row) turns(first *side, from time.Time) []turn {
+	list := []turn{{from, first}}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, tn := range r.reigns {
+		if tn.at.After(from) {
+			list = append(list, tn)
+		}
+	}
+	return slices.CompactFunc(list, func(a, b turn) bool { return a.s == b.s })
 }
 
 // watch opens the kernel and collects its announcements.
@@ -380,17 +423,6 @@ func (g *pinger) answered() int {
 func (g *pinger) end() {
 	close(g.stop)
 	<-g.done
-}
-
-// heard returns when carpd logged, from a time on, that it hears another as
-// master. Who dies as it becomes master may not come to log that itself.
-func (s *side) heard(from time.Time) (list []time.Time) {
-	for _, l := range s.lines("carpd", from) {
-		if strings.Contains(l.text, "master heard group="+scenario.Group) {
-			list = append(list, l.at)
-		}
-	}
-	return list
 }
 
 // takeovers returns when carpd logged, from a time on, that it was master.
