@@ -124,10 +124,9 @@ deps-qemu: deps
 # The drills with the race detector in daemons and tests, on Debian's cloud kernel
 # under qemu; those of the election, which needs no ESP, on this one if we are root.
 # Where the processor has to be emulated everything takes 12 times as
-# long as elsewhere; SASYNCD_SLOW=N: N times. Two drills measure the ages of
-# SAs in seconds and do not run there.
+# long as elsewhere; SASYNCD_SLOW=N: N times.
 drill-race: deps-qemu
-	$(QEMU) -race -timeout 90m -skip '^Test(ClockStep|HardExpire)$$' ./tests/conformance ./tests/replication ./tests/drills
+	$(QEMU) -race -timeout 90m ./tests/conformance ./tests/replication ./tests/drills
 	$(GO) test -race -count=1 -timeout 30m -skip '^TestHogs$$' ./tests/election
 
 # What user-mode-linux's kernel cannot do: interfaces of IPsec, and firewalls.

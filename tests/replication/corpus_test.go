@@ -14,6 +14,7 @@ import (
 	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/tests/cluster"
 	"sasyncd/tests/corpus"
+	"sasyncd/tests/harness"
 )
 
 // newRand returns a generator whose seed a failure shows.
@@ -148,8 +149,9 @@ func TestHardExpire(t *testing.T) {
 	c.Start()
 	m, s := c.Master(), c.Nodes[1]
 	list := cluster.SAs(r, 20)
-	for _, sa := range list {
-		sa.Limits.SoftAdd, sa.Limits.HardAdd = 1, 2
+	for _, sa := range list { // they must live until the standby has them
+		sa.Limits.SoftAdd = uint64(harness.Slow())
+		sa.Limits.HardAdd = 2 * sa.Limits.SoftAdd
 	}
 	m.Apply(sadb.OpAddSA, list...)
 	m.Apply(sadb.OpAddSA, cluster.SAs(r, 20)...)
