@@ -133,20 +133,24 @@ func InstallRemoteLines(tunnels []Tunnel) []string {
 }
 
 // Negotiate gives both ends SAs with fresh keys and the next SPIs for the
-// tunnels, and deletes the old ones, as IKE daemons do: what sends goes before
-// what receives. It returns the new tunnels.
+// tunnels, and deletes the old ones, as IKE daemons do, so that no packet is
+// lost: what receives comes before what sends, and goes after it. It returns the
+// new tunnels.
 func Negotiate(gw, rgw *Node, old []Tunnel) []Tunnel {
 	gw.t.Helper()
 	fresh := Tunnels()
-	var add, out, in []string
+	var out, in, addOut, addIn []string
 	for i, tn := range old {
 		fresh[i].SPIOut, fresh[i].SPIIn, fresh[i].ReqID = tn.SPIOut+0x10, tn.SPIIn+0x10, tn.ReqID
-		add = append(add, fresh[i].states()...)
+		st := fresh[i].states()
+		addOut, addIn = append(addOut, st[0]), append(addIn, st[1])
 		out = append(out, fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Local, tn.Remote, tn.SPIOut))
 		in = append(in, fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn))
 	}
-	rgw.IP(add...)
-	gw.IP(add...)
+	gw.IP(addIn...)
+	rgw.IP(addOut...)
+	gw.IP(addOut...)
+	rgw.IP(addIn...)
 	for _, del := range []struct {
 		nd    *Node
 		lines []string
