@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,6 +139,8 @@ func newRow(t *testing.T, f fault) *row {
 	r.Members[0].StartDaemons()
 	r.Members[0].WaitRole("MASTER")
 	r.AloneAfter = gapAlone
+	r.Members[0].WriteFile("carpd.conf", r.Members[0].CarpdConf())
+	r.Members[0].Carpd.Signal(syscall.SIGHUP)
 	r.Members[1].StartDaemons()
 	r.WaitFit(r.Members[0])
 	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner(), Watch: r.reign})
