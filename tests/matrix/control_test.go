@@ -45,6 +45,7 @@ func TestCheckerDetects(t *testing.T) {
 			heal: func(c *cell) {
 				c.H1.IP("route del " + lab.H2Addr.String() + "/32")
 				c.other.IP("addr del "+lab.VIPOut.String()+"/32 dev wan0", "rule add pref 5 from "+lab.VIPOut.String()+" blackhole protocol 112")
+				c.RGW.IP("neigh flush to " + lab.VIPOut.String()) // it has learnt the wrong one's
 			}},
 			[]string{"I3: "}},
 	} {

@@ -85,6 +85,7 @@ func (r *Results) renderRuns(b *strings.Builder) {
 			fmt.Fprintf(b, "| %s | %s | %s |\n", what, thousands(n), must)
 		}
 		row("failovers", run.Failovers, "")
+		row("cancelled besides, as the successor's machine stood still for more than an interval", run.Again, fmt.Sprintf("%d at most", run.Failovers/20))
 		row("seconds", run.Seconds, "")
 		row("packets sent", run.Sent, "")
 		row("packets lost", run.Lost, "")

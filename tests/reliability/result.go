@@ -49,18 +49,21 @@ type Stamp struct {
 
 // Run is what came of a run of failovers.
 type Run struct {
-	Failovers  int   `json:"failovers"`
-	Seconds    int   `json:"seconds"`
-	Sent       int   `json:"packets_sent"`
-	Lost       int   `json:"packets_lost"`
-	ESP        int   `json:"esp_packets"`
-	Duplicates int   `json:"sent_twice"`
-	Refused    int   `json:"refused"`
-	Plaintext  int   `json:"plaintext"`
-	Leaked     int   `json:"leaked"`
-	Ways       []Way `json:"ways"`
-	Use        []Use `json:"use"`
-	Failed     bool  `json:"failed"`
+	Failovers  int `json:"failovers"`
+	Seconds    int `json:"seconds"`
+	Sent       int `json:"packets_sent"`
+	Lost       int `json:"packets_lost"`
+	ESP        int `json:"esp_packets"`
+	Duplicates int `json:"sent_twice"`
+	Refused    int `json:"refused"`
+	Plaintext  int `json:"plaintext"`
+	Leaked     int `json:"leaked"`
+	// Again is how many more were cancelled by the successor, whose machine stood
+	// still, and tried again.
+	Again  int   `json:"again"`
+	Ways   []Way `json:"ways"`
+	Use    []Use `json:"use"`
+	Failed bool  `json:"failed"`
 	Stamp
 }
 
