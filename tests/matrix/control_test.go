@@ -46,6 +46,8 @@ func TestCheckerDetects(t *testing.T) {
 				c.H1.IP("route del " + lab.H2Addr.String() + "/32")
 				c.other.IP("addr del "+lab.VIPOut.String()+"/32 dev wan0", "rule add pref 5 from "+lab.VIPOut.String()+" blackhole protocol 112")
 				c.RGW.IP("neigh flush to " + lab.VIPOut.String()) // it has learnt the wrong one's
+				// The standby's numbers are far ahead, and the remote refuses the master's now.
+				c.negotiate(c.target)
 			}},
 			[]string{"I3: "}},
 	} {
