@@ -92,6 +92,7 @@ func TestFailovers(t *testing.T) {
 	})
 	var list []failover
 	use := map[string][]usage{}
+	still := map[*scenario.Member]int{} // how often it has stood still, up to the last failover
 	began := time.Now()
 	for n := 1; n <= *failovers; n++ {
 		old, next := gw1, gw2
@@ -108,14 +109,14 @@ func TestFailovers(t *testing.T) {
 			flowing(t, m, 10)
 		}
 		for {
-			still, stood, term := stalls(old), stalls(next), termOf(t, old)
+			stood, term := stalls(next), termOf(t, old)
 			err := lose(t, old, way)
 			took := taken(t, old, next, term)
 			switch {
 			// carpd keeps its node from what it cannot do: with 50 ms between
 			// advertisements, a machine that stands still for longer than an interval
 			// gives up being master, and does not become it.
-			case took && err != nil && stalls(old) > still:
+			case took && err != nil && stalls(old) > still[old]:
 				way = stalled
 				f.way = way
 			case took && err != nil:
@@ -132,6 +133,9 @@ func TestFailovers(t *testing.T) {
 		}
 		flowing(t, m, 5)
 		comeBack(old, way)
+		for _, g := range p.Members {
+			still[g] = stalls(g)
+		}
 		p.WaitFit(next)
 		f.to, f.refused = time.Now(), refused(p)-f.refused
 		list = append(list, f)
