@@ -163,6 +163,7 @@ var ikeFiles = map[string][]string{
 	"examples/wireguard/gateway/notify-vpn":       {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
 	"examples/wireguard/remote/wg0.conf":          {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
 	"examples/fencing/fence-ipsec":                {"#!/bin/sh", "power off", "power status"},
+	"examples/tracking/check-ipsec":               {"#!/bin/sh", "ip route show default"},
 	"examples/gre/remote/frr.conf":                {"bgp graceful-restart", "neighbor 10.255.0.1"},
 }
 
