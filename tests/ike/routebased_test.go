@@ -16,7 +16,7 @@ func TestRouteBasedExample(t *testing.T) {
 	gw1.SetVIPs()
 	own := example(t, "route-based", "swanctl.conf")
 	theirs := strings.NewReplacer(
-		lab.VIPOut.String(), lab.RGWOut.String(), lab.RGWOut.String(), lab.VIPOut.String(),
+		lab.RGWOut.String(), lab.VIPOut.String(), lab.VIPOut.String(), lab.RGWOut.String(), // the longer one first
 		"gateway.example", "site.example", "site.example", "gateway.example",
 		"if_id_in = 42", "", "if_id_out = 42", "",
 		"local_ts = 0.0.0.0/0", "local_ts = "+lab.RemNet.String(), "remote_ts = 0.0.0.0/0", "remote_ts = "+lab.LANNet.String(),
