@@ -50,11 +50,18 @@ func startBoth(p *scenario.Pair, start func(m *scenario.Member, n int)) {
 	p.WaitFit(p.Members[0])
 }
 
-// takesOver has the second gateway follow the first, and the first lose its power.
-func takesOver(t *testing.T, p *scenario.Pair, start func(m *scenario.Member, n int)) {
+// onlyIPv4 leaves the tunnel that ends on addresses which the example has.
+func onlyIPv4(p *scenario.Pair) {
+	gw1 := p.Members[0]
+	gw1.Forget()
+	p.Tunnels = p.Tunnels[:1]
+	lab.Install(gw1.Node, p.Tunnels)
+}
+
+// takesOver has the first gateway lose its power, and the second carry on.
+func takesOver(t *testing.T, p *scenario.Pair) {
 	t.Helper()
 	gw1, gw2 := p.Members[0], p.Members[1]
-	startBoth(p, start)
 	before := tables(t, gw1)
 	requireEqual(t, before, tables(t, gw2), "gw1", "gw2")
 	gw1.Off()
@@ -69,9 +76,10 @@ func takesOver(t *testing.T, p *scenario.Pair, start func(m *scenario.Member, n 
 func TestExamplePair(t *testing.T) {
 	p := scenario.NewPair(t)
 	m, c := traffic(t, p)
-	takesOver(t, p, func(g *scenario.Member, _ int) {
+	startBoth(p, func(g *scenario.Member, _ int) {
 		runExample(g, placed(t, g, "pair", g.Name, "carpd.conf"), placed(t, g, "pair", g.Name, "sasyncd.conf"))
 	})
+	takesOver(t, p)
 	flowing(t, m, rate)
 	m.Stop()
 	c.RequireClean()
@@ -80,7 +88,8 @@ func TestExamplePair(t *testing.T) {
 // CARP as it is spoken with BSDs, and a sasyncd.conf as OpenBSD has it.
 func TestExampleCARP(t *testing.T) {
 	p := scenario.NewPair(t)
-	takesOver(t, p, func(g *scenario.Member, n int) {
+	onlyIPv4(p)
+	startBoth(p, func(g *scenario.Member, n int) {
 		carpd, sasyncd := placed(t, g, "carp", "carpd.conf"), placed(t, g, "openbsd", "sasyncd.conf")
 		if n == 2 {
 			carpd = strings.ReplaceAll(carpd, "advskew 0", "advskew 100")
@@ -88,18 +97,23 @@ func TestExampleCARP(t *testing.T) {
 		}
 		runExample(g, carpd, sasyncd)
 	})
+	takesOver(t, p)
 }
 
 // keepalived elects, by the files that are shipped for it.
 func TestExampleKeepalived(t *testing.T) {
 	p := scenario.NewPair(t)
-	takesOver(t, p, func(g *scenario.Member, _ int) {
+	startBoth(p, func(g *scenario.Member, _ int) {
 		file := g.WriteFile("keepalived.conf", placed(t, g, "keepalived", g.Name, "keepalived.conf"))
 		g.Other = g.Exec("keepalived", exec.Command("/usr/sbin/keepalived", "--dont-fork", "--log-console", "--vrrp",
 			"-f", file, "-p", filepath.Join(g.Dir(), "keepalived.pid"), "-r", filepath.Join(g.Dir(), "vrrp.pid")))
 		runExample(g, "", placed(t, g, "keepalived", g.Name, "sasyncd.conf"))
 	})
-	requireFences(t, p.Members[1], p.Members[0])
+	requireFences(t, p.Members[0], p.Members[1])
+	takesOver(t, p)
+	if _, none := fenced(t, p.Members[1]); !none {
+		t.Errorf("gw2 is master and fenced:\n%s", p.Members[1].Run("ip rule"))
+	}
 }
 
 // The silent master is shot by IPMI before its addresses are taken: the program
@@ -110,8 +124,9 @@ func TestExampleFencing(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := scenario.NewPair(t)
+	onlyIPv4(p)
 	said := func(g *scenario.Member) string { return filepath.Join(g.Dir(), "said") }
-	takesOver(t, p, func(g *scenario.Member, n int) {
+	startBoth(p, func(g *scenario.Member, n int) {
 		carpd := placed(t, g, "fencing", "carpd.conf")
 		if n == 2 {
 			carpd = strings.ReplaceAll(carpd, "priority 200", "priority 150")
@@ -136,6 +151,7 @@ esac
 		fence.Env = append(os.Environ(), "PATH="+g.Dir()+":"+os.Getenv("PATH"))
 		g.Exec("fence", fence)
 	})
+	takesOver(t, p)
 	b, _ := os.ReadFile(said(p.Members[1]))
 	const to = "-I lanplus -H bmc-gw2.example.org -U fence -f DIR/bmc.password chassis power "
 	if got, want := strings.ReplaceAll(string(b), p.Members[1].Dir(), "DIR"), to+"off\n"+to+"status\n"+to+"status\n"; got != want {
