@@ -90,7 +90,7 @@ func (g *Group) win(now time.Duration) {
 		g.router(now, i, RouterEvent{Kind: RouterWin})
 	}
 	g.seen++
-	g.term, g.yielded, g.contest, g.lesserAt = g.seen, false, contest{}, 0
+	g.term, g.yielded, g.contest, g.lesserAt, g.owed = g.seen, false, contest{}, 0, false
 	g.act(Action{Kind: ActTerm, Term: g.term})
 	g.phase = phasePreparing
 	g.ask(now, Master, g.cfg.PrepareTimeout)
@@ -148,6 +148,7 @@ func (g *Group) done(now time.Duration, ev Event) {
 		g.undemote(now, startDemotion)
 		g.tell(now, Master, g.why)
 		g.why = ""
+		g.settleDebt(now)
 	case phaseFencing:
 		// Should setting the fence have failed, the addresses go all the same.
 		g.phase = phaseHanding

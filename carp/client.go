@@ -43,6 +43,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 		if ev.Ready.InSync {
 			g.undemote(now, startDemotion)
 		}
+		g.settleDebt(now)
 		g.reply(ev, nil)
 	case EvPrepared:
 		if ev.Term == g.term {

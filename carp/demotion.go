@@ -63,6 +63,9 @@ const (
 	TrackPrefix   = "track:"  // something that is tracked
 )
 
+// whyDemoted is the reason of who hands over because of a demotion.
+const whyDemoted = "demoted, a peer is ready"
+
 // sendLimit is the number of failures in a row that count as a fault, and of
 // successes that end it, as in carp(4).
 const sendLimit = 3
@@ -135,7 +138,8 @@ func (g *Group) undemote(now time.Duration, id string) {
 
 // demote passes the sum of the demotions on to the routers. A MASTER that rises
 // in it does not make its peers wait: with a peer known to be ready it resigns,
-// otherwise it advertises at once, so that a better one can take over.
+// otherwise it advertises at once, so that a better one can take over, and
+// resigns when a peer becomes ready.
 func (g *Group) demote(now time.Duration) {
 	n, before := g.demotions.sum(), g.demotion
 	g.demotion = n
@@ -144,11 +148,22 @@ func (g *Group) demote(now time.Duration) {
 	}
 	switch {
 	case n <= before:
+		g.owed = g.owed && n > g.owedAbove
 	case g.phase == phaseMaster && g.peerReady:
-		_ = g.resign(now, "demoted, a peer is ready", 0) // cannot fail: we are master
+		_ = g.resign(now, whyDemoted, 0) // cannot fail: we are master
 	case g.phase == phaseMaster || g.phase == phasePreparing || g.phase == phaseAcquiring:
+		if !g.owed {
+			g.owed, g.owedAbove = true, before
+		}
 		for i := range g.routers {
 			g.router(now, i, RouterEvent{Kind: RouterSay})
 		}
+	}
+}
+
+// settleDebt resigns once for a rise to which no peer was ready when it came.
+func (g *Group) settleDebt(now time.Duration) {
+	if g.owed && g.phase == phaseMaster && g.peerReady {
+		_ = g.resign(now, whyDemoted, 0) // cannot fail: we are master
 	}
 }

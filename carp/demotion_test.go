@@ -64,6 +64,79 @@ func TestDemotionHandsOverToReadyPeer(t *testing.T) {
 	}
 }
 
+// A rise to which no peer was ready is made good once, when one becomes ready:
+// else a master whose cable failed while a standby fetched its tables would stay.
+func TestDemotionIsMadeGoodLater(t *testing.T) {
+	const id = "track:ping 192.0.2.100"
+	ready := func(s *script, yes bool) {
+		s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true, PeerReady: yes}})
+	}
+	rise := func(s *script, by int) { s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: id, By: by}}) }
+	unready := func(t *testing.T) *script {
+		s := demoted(t, nil)
+		s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
+		ready(s, false)
+		return s
+	}
+	t.Run("once", func(t *testing.T) {
+		s := unready(t)
+		rise(s, 1)
+		s.log = nil
+		ready(s, true)
+		s.exactly("fence")
+		s.done()
+		s.done()
+		s.log = nil
+		// Nobody took over: it is master again, as much demoted, and stays.
+		s.to(s.now + 2*time.Second)
+		s.done()
+		s.log = nil
+		ready(s, false)
+		ready(s, true)
+		s.exactly()
+		if s.g.phase != phaseMaster {
+			t.Errorf("phase %d", s.g.phase)
+		}
+	})
+	t.Run("not when it is over", func(t *testing.T) {
+		s := unready(t)
+		rise(s, 2)
+		rise(s, 3)
+		s.do(Event{Kind: EvUndemote, Demotion: Demotion{ID: id}})
+		s.log = nil
+		ready(s, true)
+		s.exactly()
+	})
+	t.Run("still when part of it is over", func(t *testing.T) {
+		s := unready(t)
+		rise(s, 3)
+		rise(s, 2)
+		s.log = nil
+		ready(s, true)
+		s.exactly("fence")
+	})
+	t.Run("not for what it was before it was master", func(t *testing.T) {
+		s := start(t, twoRouters())
+		rise(s, 1)
+		s.to(2 * time.Second)
+		s.done()
+		s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
+		s.log = nil
+		ready(s, true)
+		s.exactly()
+	})
+	t.Run("during a takeover", func(t *testing.T) {
+		s := start(t, twoRouters())
+		s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
+		ready(s, true)
+		s.to(2 * time.Second)
+		rise(s, 1)
+		s.log = nil
+		s.done()
+		s.exactly("state backup>master (no master heard)", "fence")
+	})
+}
+
 // The operator's undemote does not take out what the daemon looks after.
 func TestUndemoteLeavesAutomaticOnes(t *testing.T) {
 	cfg := twoRouters()

@@ -85,7 +85,9 @@ type Group struct {
 	peerReady bool          // latest report
 	traffic   bool          // latest report
 	demotions ledger
-	demotion  int // their sum, as the routers have it
+	demotion  int  // their sum, as the routers have it
+	owed      bool // MASTER: demoted when no peer was ready
+	owedAbove int  // demotion before that
 }
 
 // NewGroup makes a group at time now, with the highest term known from before.

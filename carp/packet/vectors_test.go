@@ -60,6 +60,60 @@ func TestCARPVectors(t *testing.T) {
 	}
 }
 
+// The BSDs hash IPv4 addresses in ascending order as numbers, then IPv6 addresses
+// in ascending order of their bytes, each once, whatever the order in which they
+// were configured. The addresses here come in another order in every other way to
+// sort them: as little-endian or signed numbers, as text, families mixed.
+func TestCARPOrder(t *testing.T) {
+	vips := addrs("fd00::1", "200.0.0.1", "2001:db8:0:1::1", "10.0.0.2", "fe80::1:2", "9.0.0.10", "2001:db8::ff", "10.0.0.2", "::ffff:9.0.0.10")
+	var only6 []netip.Addr
+	for _, a := range vips {
+		if !a.Unmap().Is4() {
+			only6 = append(only6, a)
+		}
+	}
+	for _, tc := range []struct {
+		name, pass string
+		msg        CARP
+		vips       []netip.Addr
+		linkLocal  bool
+	}{
+		{"carp-order-openbsd", "mekmitasdigoat", CARP{ID: 255, AdvBase: 1, AdvSkew: 254, Demotion: 255, Counter: 0xfedcba9876543210}, vips, false},
+		{"carp-order-freebsd", "mekmitasdigoat", CARP{ID: 255, AdvBase: 1, AdvSkew: 254, Counter: 0xfedcba9876543210}, vips, true},
+		{"carp-order-ipv6", "twentycharacterslong and what does not count", CARP{ID: 1, AdvBase: 254, AdvSkew: 1}, only6, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			want := vector(t, tc.name)
+			key := NewCARPKey([]byte(tc.pass), tc.msg.ID, tc.vips, tc.linkLocal)
+			m := tc.msg
+			m.Digest = key.Digest(m.Counter)
+			if got := m.Append(nil); !bytes.Equal(got, want) {
+				t.Errorf("\n got %x\nwant %x", got, want)
+			}
+			var heard CARP
+			if err := heard.Parse(want); err != nil || !key.Verify(&heard) {
+				t.Fatalf("does not verify, error %v", err)
+			}
+			if heard.ID != tc.msg.ID || heard.AdvBase != tc.msg.AdvBase || heard.AdvSkew != tc.msg.AdvSkew || heard.Demotion != tc.msg.Demotion {
+				t.Errorf("parsed as %+v", heard)
+			}
+			for what, other := range map[string]*CARPKey{
+				"another vhid":          NewCARPKey([]byte(tc.pass), tc.msg.ID^3, tc.vips, tc.linkLocal),
+				"another pass":          NewCARPKey([]byte("love"), tc.msg.ID, tc.vips, tc.linkLocal),
+				"an address less":       NewCARPKey([]byte(tc.pass), tc.msg.ID, tc.vips[1:], tc.linkLocal),
+				"another way of fe80::": NewCARPKey([]byte(tc.pass), tc.msg.ID, tc.vips, !tc.linkLocal),
+			} {
+				if other.Verify(&heard) {
+					t.Errorf("verifies with %s", what)
+				}
+			}
+			if heard.Counter++; key.Verify(&heard) {
+				t.Error("verifies with another counter")
+			}
+		})
+	}
+}
+
 // Digests that ucarp sent, and one computed by rule from OpenBSD's description.
 func TestCARPVectorsOfOpenBSD(t *testing.T) {
 	for _, tc := range []struct {

@@ -162,8 +162,11 @@ func (x *examination) diagnose() []finding {
 func (x *examination) router(g *api.GroupState, in *api.InstanceState, r *api.RouterState, add func(bool, string, string, string)) int {
 	where := in.Name + " " + r.Family
 	if r.Expired && g.State != api.StateMaster {
-		add(true, where, "hears no master, and the group does not take over",
-			"look whether the master's advertisements arrive: tcpdump -ni "+in.Interface+" proto 112; a switch with IGMP snooping and no querier drops them: write unicast")
+		remedy := "look whether the master's advertisements arrive: tcpdump -ni " + in.Interface + " proto 112; a switch with IGMP snooping and no querier drops them: write unicast"
+		if hearsMaster(g) {
+			remedy += "; others of the group hear it, so it may be that its cable sends nothing here: track ping has it give way"
+		}
+		add(true, where, "hears no master, and the group does not take over", remedy)
 	}
 	if g.State == api.StateMaster && r.Peer.IsValid() && r.HeardMS < r.DownMS && g.AgeMS > r.DownMS {
 		add(true, where, fmt.Sprintf("%v is master too", r.Peer), "the nodes hear each other in one direction only, or the other one refuses our advertisements: run carpctl doctor there")
@@ -182,6 +185,18 @@ func (x *examination) router(g *api.GroupState, in *api.InstanceState, r *api.Ro
 		return 1
 	}
 	return 0
+}
+
+// hearsMaster reports whether any router of a backup hears a master.
+func hearsMaster(g *api.GroupState) bool {
+	for i := range g.Instances {
+		for j := range g.Instances[i].Routers {
+			if r := &g.Instances[i].Routers[j]; r.Peer.IsValid() && !r.Expired {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // remedyOf says what to do about refused advertisements.

@@ -40,6 +40,10 @@ func TestDiagnose(t *testing.T) {
 	}{
 		"healthy":      {func(*examination) {}, false, ""},
 		"nobody heard": {func(x *examination) { router(x).Expired = true }, true, "hears no master"},
+		"one side heard": {func(x *examination) {
+			x.groups[0].Instances = append(x.groups[0].Instances, healthy().groups[0].Instances...)
+			router(x).Expired = true
+		}, true, "its cable sends nothing here"},
 		"no interface": {func(x *examination) { x.groups[0].Instances[0].State = api.StateInit }, true, "eth0 is down"},
 		"firewall":     {func(x *examination) { x.raw["eth0"] = false }, false, "protocol 112"},
 		"CARP":         {refuse(api.RefusedProtocol), true, "another number"},

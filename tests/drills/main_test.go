@@ -14,7 +14,9 @@ import (
 	"sasyncd/tests/scenario"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, scenario.Options()...) }
+func TestMain(m *testing.M) {
+	harness.Main(m, append(scenario.Options(), harness.Build("./cmd/carpctl"))...)
+}
 
 // limit of what is waited for: that it happens at all.
 const limit = 15 * time.Second

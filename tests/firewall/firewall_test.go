@@ -25,7 +25,9 @@ import (
 	"sasyncd/tests/scenario"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, append(scenario.Options(), harness.QEMU())...) }
+func TestMain(m *testing.M) {
+	harness.Main(m, append(scenario.Options(), harness.Build("./cmd/carpctl"), harness.QEMU())...)
+}
 
 const (
 	rate     = 50 // of each flow, in packets a second
@@ -221,11 +223,18 @@ func dropped(t *testing.T, m *scenario.Member) (n int) {
 
 // A connection that h1 opened and on which only h2 speaks is the hard case: no
 // packet of it tells a gateway that has not seen its beginning whose it is. With
-// conntrackd the gateway knows.
+// conntrackd the gateway knows, and after two failovers too, of which the second
+// is to a gateway that was down during the first.
 func TestConnectionsSurviveWithConntrackd(t *testing.T) {
 	p, gw1, gw2 := guarded(t)
+	told := map[*scenario.Member]*lab.Daemon{}
 	tracks(t, gw1, gw2)
 	tracks(t, gw2, gw1)
+	for _, m := range p.Members {
+		told[m] = notifies(t, m)
+	}
+	hears(t, told[gw1], "MASTER", 1)
+	hears(t, told[gw2], "BACKUP", 1)
 	up := meter.StartTransfer(t, p.H1, p.H2, lab.H1Addr6, lab.H2Addr6, upload)
 	down := listen(t, p, download)
 	down.goesOn(t)
@@ -233,15 +242,23 @@ func TestConnectionsSurviveWithConntrackd(t *testing.T) {
 	gw1.Off()
 	gw2.WaitRole("MASTER")
 	down.goesOn(t)
-	gw1.Run("conntrack -F") // as by a reboot
+	hears(t, told[gw2], "MASTER", 1) // with nobody there to be told
+	gw1.Run("conntrack -F")          // as by a reboot
 	gw1.Return()
 	tracks(t, gw1, gw2)
-	resync(t, gw1) // a backup, so it says nothing
-	resync(t, gw2)
+	knows(t, gw1) // it has asked when it started
+	told[gw1] = notifies(t, gw1)
+	hears(t, told[gw1], "BACKUP", 1)
 	knows(t, gw1)
 	p.WaitFit(gw2)
 	gw2.Resign()
 	gw1.WaitRole("MASTER")
+	down.goesOn(t)
+	// What the one forgets that has handed over, the other keeps.
+	hears(t, told[gw1], "MASTER", 1)
+	hears(t, told[gw2], "BACKUP", 2)
+	knows(t, gw1)
+	knows(t, gw2)
 	down.goesOn(t)
 	if err := up.Finish(limit); err != nil {
 		t.Error(err)
@@ -265,20 +282,30 @@ func tracks(t *testing.T, m, other *scenario.Member) {
 	m.Exec("conntrackd", exec.Command("conntrackd", "-C", m.WriteFile("conntrackd.conf", conf)))
 }
 
-// resync runs what a timer runs on both gateways.
-func resync(t *testing.T, m *scenario.Member) {
+// notifies starts what carp-notify@ipsec.service starts, and returns it.
+func notifies(t *testing.T, m *scenario.Member) *lab.Daemon {
 	t.Helper()
-	cmd := exec.Command("sh", filepath.Join(deploy, "examples", "conntrackd", "resync.sh"))
-	cmd.Env = append(os.Environ(), "VIP="+lab.VIPOut.String(), "CONF="+m.Dir()+"/conntrackd.conf")
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := m.Start(cmd)
-	if err == nil {
-		err = cmd.Wait()
-	}
+	ctl, err := harness.Binary("carpctl")
 	if err != nil {
-		t.Fatalf("resync.sh on %s: %v: %s", m.Name, err, out.String())
+		t.Fatal(err)
 	}
+	script := m.WriteFile("notify-ipsec", shipped(t, "examples/conntrackd/notify-ipsec", map[string]string{
+		`/etc/conntrackd/conntrackd\.conf`: m.Dir() + "/conntrackd.conf",
+	}))
+	if err := os.Chmod(script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return m.Exec("notify", exec.Command(ctl, "-s", m.CarpdSocket(), "notify", "--", scenario.Group, script))
+}
+
+// hears waits until the program has been told of a state for the nth time, and
+// was content.
+func hears(t *testing.T, notify *lab.Daemon, state string, n int) {
+	t.Helper()
+	lab.Eventually(t, limit, notify.Name+" to tell of "+state, func() bool {
+		time.Sleep(50 * time.Millisecond)
+		return strings.Count(notify.Output(), "msg=told group="+scenario.Group+" state="+state) >= n
+	})
 }
 
 // knows waits until a gateway's kernel has both connections.

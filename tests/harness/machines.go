@@ -120,6 +120,9 @@ func serveAgent(services func() ([]any, error)) int {
 // Agent is the service that every machine has.
 type Agent struct{}
 
+// Nothing does nothing: see [Machine.Call].
+func (Agent) Nothing(_ struct{}, _ *struct{}) error { return nil }
+
 // Command is a program to run in a machine.
 type Command struct {
 	Args  []string

@@ -155,25 +155,42 @@ type line struct {
 func (l *line) Write(b []byte) (int, error) { return l.w.Write(b) }
 func (l *line) Close() error                { return errors.Join(l.ReadCloser.Close(), l.w.Close()) }
 
+// nudgeEach is after what time a machine that owes an answer is sent something
+// more. user-mode-linux, on a busy host, now and then misses that a line has
+// become readable, and looks again when the next byte comes.
+const nudgeEach = 3 * time.Second
+
 // Call calls a method of one of the services that [MainMachines] was given, by
-// the rules of net/rpc. Late answers are thrown away.
+// the rules of net/rpc. Late answers are thrown away. An answer that came only
+// when the machine was nudged is told on standard error.
 func (m *Machine) Call(limit time.Duration, method string, args, reply any) error {
 	if m.client == nil {
 		return fmt.Errorf("call %s on %s: it has no agent", method, m.Name)
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+	nudge := time.NewTicker(nudgeEach)
+	defer nudge.Stop()
+	var nudged time.Time
 	c := m.client.Go(method, args, reply, make(chan *rpc.Call, 1))
-	select {
-	case <-c.Done:
-		if c.Error != nil {
-			return fmt.Errorf("%s on %s: %w", method, m.Name, c.Error)
+	for {
+		select {
+		case <-c.Done:
+			if c.Error != nil {
+				return fmt.Errorf("%s on %s: %w", method, m.Name, c.Error)
+			}
+			if d := time.Since(nudged); !nudged.IsZero() && d < nudgeEach/2 {
+				fmt.Fprintf(os.Stderr, "harness: %s answered %s %v after it was nudged\n", m.Name, method, d.Round(time.Millisecond))
+			}
+			return nil
+		case <-m.ended:
+			return fmt.Errorf("%s on %s: it has no power", method, m.Name)
+		case <-nudge.C:
+			nudged = time.Now()
+			m.client.Go("Agent.Nothing", struct{}{}, &struct{}{}, make(chan *rpc.Call, 1))
+		case <-timer.C:
+			return fmt.Errorf("%s on %s: no answer in %v", method, m.Name, limit)
 		}
-		return nil
-	case <-m.ended:
-		return fmt.Errorf("%s on %s: it has no power", method, m.Name)
-	case <-timer.C:
-		return fmt.Errorf("%s on %s: no answer in %v", method, m.Name, limit)
 	}
 }
 

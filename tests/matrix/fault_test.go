@@ -3,6 +3,7 @@ package matrix
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,11 @@ const (
 	gapUnsure = 3 * time.Second
 	// gapAlone is how long one that is not complete waits then.
 	gapAlone = 3 * time.Second
+	// gapTracked is for a cable that fails in one direction, which only `track
+	// ping ... interval 100ms fail 3` notices. The last answer came just before:
+	// 100 ms to the next request, two more intervals to the third, 100 ms in which
+	// that could be answered. Then the master hands over.
+	gapTracked = 400*time.Millisecond + gapHandOver
 	// gapSnapshot is what the rest of a snapshot may take.
 	gapSnapshot = 2 * time.Second
 )
@@ -84,6 +90,14 @@ func faults() []fault {
 			heal: func(c *cell) { c.target.Sync.Unblock(lab.In) }, hold: 6 * second},
 		{name: "LAN cut", inject: func(c *cell) { c.target.LAN.Pull() }, heal: func(c *cell) { c.target.LAN.Replug() }, hold: 2 * second, budget: gapFailover},
 		{name: "WAN cut", inject: func(c *cell) { c.target.WAN.Pull() }, heal: func(c *cell) { c.target.WAN.Replug() }, hold: 2 * second, budget: gapFailover},
+		{name: "LAN cut one way, from the master", prepare: tracked, inject: func(c *cell) { c.target.LAN.Block(lab.Out) },
+			heal: func(c *cell) { c.target.LAN.Unblock(lab.Out) }, hold: 2 * second, budget: gapTracked},
+		{name: "LAN cut one way, to the master", prepare: tracked, inject: func(c *cell) { c.target.LAN.Block(lab.In) },
+			heal: func(c *cell) { c.target.LAN.Unblock(lab.In) }, hold: 2 * second, budget: gapTracked},
+		{name: "WAN cut one way, from the master", prepare: tracked, inject: func(c *cell) { c.target.WAN.Block(lab.Out) },
+			heal: func(c *cell) { c.target.WAN.Unblock(lab.Out) }, hold: 2 * second, budget: gapTracked},
+		{name: "WAN cut one way, to the master", prepare: tracked, inject: func(c *cell) { c.target.WAN.Block(lab.In) },
+			heal: func(c *cell) { c.target.WAN.Unblock(lab.In) }, hold: 2 * second, budget: gapTracked},
 		{name: "all links cut", inject: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Pull) },
 			heal: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Replug) }, hold: 2 * second, dies: true, budget: gapFailover},
 		{name: "clock one hour ahead", inject: func(c *cell) { c.step(time.Hour) }, heal: func(c *cell) { c.step(-time.Hour) }, hold: 4 * second, clock: true},
@@ -124,6 +138,14 @@ func (c *cell) index(s *side) int { return slices.Index(c.sides, s) }
 func (c *cell) each(ports []*lab.Port, f func(*lab.Port)) {
 	for _, p := range ports {
 		f(p)
+	}
+}
+
+// tracked has each gateway ask a machine on either side: what a group does about
+// a cable that carries nothing in one direction.
+func tracked(r *row) {
+	for _, a := range []netip.Addr{lab.H1Addr, lab.RGWOut} {
+		r.CarpdExtra += fmt.Sprintf("track ping %v group %s interval 100ms fail 3\n", a, scenario.Group)
 	}
 }
 

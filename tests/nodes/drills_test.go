@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"sasyncd/carp/api"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/harness/wire"
+	"sasyncd/tests/scenario"
 )
 
 // restFor is how many packets of each flow are watched behind an event: three seconds' worth.
@@ -126,6 +128,51 @@ func TestOneWay(t *testing.T) {
 		})
 	}
 }
+
+// The same with `track ping`, as docs/operations.md recommends: the master loses
+// answers whichever direction carries nothing, and hands over.
+func TestOneWayTracked(t *testing.T) {
+	s := newStageWith(t, nil, fmt.Sprintf("track ping %v group %s interval 200ms fail 5\ntrack ping %v group %s interval 200ms fail 5\n",
+		lab.H1Addr, scenario.Group, lab.RGWOut, scenario.Group))
+	for _, tc := range []struct {
+		name string
+		lan  string
+		way  wire.Way
+	}{
+		{"LAN from the master", "lan", wire.Out},
+		{"LAN to the master", "lan", wire.In},
+		{"WAN from the master", "wan", wire.Out},
+		{"WAN to the master", "wan", wire.In},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.t = t
+			master, backup := s.roles()
+			s.waitFit(master, backup)
+			at := s.now()
+			p := master.port(tc.lan)
+			p.Set(tc.way, wire.Fault{Cut: true})
+			backup.waitMaster()
+			s.flowing(restFor)
+			s.requireGap(at, trackedGap)
+			if p.Count(tc.way).Cut == 0 {
+				t.Error("the cut did not cut anything")
+			}
+			master.waitState("BACKUP", func(st State) bool { return st.Elected == api.StateBackup })
+			// It returns as a standby, and takes nothing back.
+			p.Heal()
+			s.waitFit(backup, master)
+			s.flowing(restFor)
+			s.requireClean()
+		})
+	}
+}
+
+// trackedGap is what five requests, 200 ms apart, and 200 ms for the answer to the
+// fifth take, and one interval more, as the last answer came just before the cut;
+// beside what this machine may make of a hand-over. The page recommends 100 ms and
+// three: here three kernels share two processors, and one that stands still for 300
+// ms would be a second fault, of the other gateway.
+const trackedGap = 6*200*time.Millisecond + steadyGap
 
 // faultFor is longer than any of the daemons' timers that could run out.
 const faultFor = 5 * time.Second

@@ -30,7 +30,7 @@ func ballast() []string {
 // master does not care; then the master's, and the standby carries on with what
 // it had before, since nothing of that was thrown away for what never came.
 func TestCutDuringSnapshot(t *testing.T) {
-	s := newStageWith(t, ballast())
+	s := newStageWith(t, ballast(), "")
 	gw1, gw2 := s.gw[0], s.gw[1]
 	link := gw2.port("sync")
 	bytes := func() uint64 { return link.Count(wire.In).Bytes }

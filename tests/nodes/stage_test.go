@@ -43,6 +43,7 @@ type stage struct {
 	tunnels []lab.Tunnel
 	more    int // SAs besides those of the tunnels
 	key     string
+	carpd   string // further lines of its configuration
 }
 
 // gateway is a place for a machine: power, cards, a disk.
@@ -59,14 +60,15 @@ type gateway struct {
 // only, waits until a failover would work, and starts the traffic.
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	return newStageWith(t, nil)
+	return newStageWith(t, nil, "")
 }
 
-// newStageWith has further lines of "ip -batch" run on the master.
-func newStageWith(t *testing.T, lines []string) *stage {
+// newStageWith has further lines of "ip -batch" run on the master, and further
+// lines in all carpd.conf.
+func newStageWith(t *testing.T, lines []string, carpd string) *stage {
 	t.Helper()
 	s := &stage{
-		t: t, more: len(lines), ledger: capture.NewLedger([]string{"gw1", "gw2", "rgw"}, lab.Inner()),
+		t: t, carpd: carpd, more: len(lines), ledger: capture.NewLedger([]string{"gw1", "gw2", "rgw"}, lab.Inner()),
 		wan: map[*wire.Port]int{}, ports: map[string]*wire.Port{}, tunnels: lab.Tunnels(), key: scenario.NewKey(),
 	}
 	var err error
@@ -172,7 +174,7 @@ func (g *gateway) startDaemons() {
 	d := Daemons{
 		Carpd: fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", scenario.Group, int(aloneAfter.Seconds())) +
 			vrrp(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-			"socket \"DIR/carpd.sock\"\nstatedir \"DISK/carpd\"\n",
+			"socket \"DIR/carpd.sock\"\nstatedir \"DISK/carpd\"\n" + g.st.carpd,
 		Sasyncd: fmt.Sprintf("interface %s\ncarpd socket \"DIR/carpd.sock\"\npeer %s\nlisten on %s\n", scenario.Instance, syncAddr(3-g.n), syncAddr(g.n)) +
 			"sharedkey file \"DIR/sasyncd.key\"\ncontrol none\nsocket \"DIR/sasyncd.sock\"\nstatedir \"DISK/sasyncd\"\n",
 		Key: g.st.key,

@@ -73,7 +73,6 @@ func TestExamples(t *testing.T) {
 				ike(t, rel)
 			} // else see TestStatic
 		case "xfrm.sh", "vti.sh": // run by tests/routed
-		case "resync.sh": // run by tests/firewall
 		default:
 			ike(t, rel)
 		}
@@ -139,33 +138,33 @@ func TestStatic(t *testing.T) {
 
 // ikeFiles are the configurations of IKE daemons and other programs, each with what it must have.
 var ikeFiles = map[string][]string{
-	"examples/strongswan/gateway/swanctl.conf":      {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
-	"examples/strongswan/gateway/ha.conf":           {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
-	"examples/strongswan/gateway/strongswan.conf":   {"install_routes = no", "spi_min", "spi_max"},
-	"examples/strongswan/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/libreswan/gateway/ipsec.conf":         {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
-	"examples/libreswan/gateway/ipsec.secrets":      {"PSK"},
-	"examples/libreswan/remote/swanctl.conf":        {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/openiked/gateway/iked.conf":           {" active ", "local 203.0.113.1"},
-	"examples/route-based/swanctl.conf":             {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
-	"examples/route-based/25-ipsec1.netdev":         {"Kind=xfrm", "InterfaceId=42"},
-	"examples/route-based/25-ipsec1.network":        {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
-	"examples/conntrackd/conntrackd-resync.service": {"ExecStart=/etc/conntrackd/resync.sh"},
-	"examples/conntrackd/conntrackd-resync.timer":   {"OnCalendar=minutely"},
-	"examples/conntrackd/conntrackd.conf":           {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
-	"examples/openiked/remote/swanctl.conf":         {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/ikev1/gateway/swanctl.conf":           {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
-	"examples/ikev1/remote/swanctl.conf":            {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
-	"examples/gre/gateway/gre.batch":                {"local 203.0.113.1 ", "action block", "blackhole"},
-	"examples/gre/gateway/frr.conf":                 {"bgp graceful-restart", "neighbor 10.255.0.2"},
-	"examples/gre/remote/gre.batch":                 {"remote 203.0.113.1 ", "action block", "blackhole"},
-	"examples/wireguard/gateway/wg0.conf":           {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive", "ListenPort = 51820"},
-	"examples/wireguard/gateway/wireguard.batch":    {"blackhole 10.2.0.0/24"},
-	"examples/wireguard/gateway/wireguard.nft":      {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
-	"examples/wireguard/gateway/notify-vpn":         {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
-	"examples/wireguard/remote/wg0.conf":            {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
-	"examples/fencing/fence-ipsec":                  {"#!/bin/sh", "power off", "power status"},
-	"examples/gre/remote/frr.conf":                  {"bgp graceful-restart", "neighbor 10.255.0.1"},
+	"examples/strongswan/gateway/swanctl.conf":    {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/strongswan/gateway/ha.conf":         {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
+	"examples/strongswan/gateway/strongswan.conf": {"install_routes = no", "spi_min", "spi_max"},
+	"examples/strongswan/remote/swanctl.conf":     {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/libreswan/gateway/ipsec.conf":       {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
+	"examples/libreswan/gateway/ipsec.secrets":    {"PSK"},
+	"examples/libreswan/remote/swanctl.conf":      {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/openiked/gateway/iked.conf":         {" active ", "local 203.0.113.1"},
+	"examples/route-based/swanctl.conf":           {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
+	"examples/route-based/25-ipsec1.netdev":       {"Kind=xfrm", "InterfaceId=42"},
+	"examples/route-based/25-ipsec1.network":      {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
+	"examples/conntrackd/notify-ipsec":            {"#!/bin/sh", "case $3 in", "MASTER)", "-f internal", "-R", "-B", "BACKUP)", "-n"},
+	"examples/conntrackd/conntrackd.conf":         {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
+	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/ikev1/gateway/swanctl.conf":         {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/ikev1/remote/swanctl.conf":          {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
+	"examples/gre/gateway/gre.batch":              {"local 203.0.113.1 ", "action block", "blackhole"},
+	"examples/gre/gateway/frr.conf":               {"bgp graceful-restart", "neighbor 10.255.0.2"},
+	"examples/gre/remote/gre.batch":               {"remote 203.0.113.1 ", "action block", "blackhole"},
+	"examples/wireguard/gateway/wg0.conf":         {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive", "ListenPort = 51820"},
+	"examples/wireguard/gateway/wireguard.batch":  {"blackhole 10.2.0.0/24"},
+	"examples/wireguard/gateway/wireguard.nft":    {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
+	"examples/wireguard/gateway/notify-vpn":       {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
+	"examples/wireguard/remote/wg0.conf":          {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
+	"examples/fencing/fence-ipsec":                {"#!/bin/sh", "power off", "power status"},
+	"examples/tracking/check-ipsec":               {"#!/bin/sh", "ip route show default"},
+	"examples/gre/remote/frr.conf":                {"bgp graceful-restart", "neighbor 10.255.0.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.
