@@ -110,7 +110,9 @@ func (v ikev1) gateway(t *testing.T, nd *lab.Node, spis string) daemon {
 		p.p12 = p.pack(t)
 	}
 	return daemon{stage: &p.stage, boot: func() { p.boot(t) }, crash: func() { p.crash(t) },
-		rekey: func(child string) { p.whack(t, "--rekey-ipsec --asynchronous --name "+child) }}
+		// pluto refuses --rekey-ipsec ("cannot force rekey of IKEv1 connection"). On
+		// the wire a rekey is nothing but another quick mode.
+		rekey: func(child string) { p.whack(t, "--initiate --asynchronous --name "+child) }}
 }
 
 // pack puts what authority.give gave into one file, as libreswan wants it.
@@ -165,7 +167,7 @@ func (v ikev1) drill(t *testing.T) {
 	flowing(t, m, rate/10)
 	if v.natt && !v.libreswan {
 		// charon cannot share port 4500, so while it restarts nobody takes ESP
-		// out of UDP.
+		// out of UDP. Beside pluto the port is held all the time.
 		requireOneGap(t, m, "crash of the ike daemon on the master", budgetRestart, from, to)
 	} else {
 		requireRace(t, m, "crash of the ike daemon on the master", from, to)
