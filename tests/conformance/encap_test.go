@@ -43,6 +43,7 @@ func TestEncapPort(t *testing.T) {
 	two := ikeSocket(t, 127, 0, 0, 2)
 	follow(true, true, true, true)
 	must(t, errors.Join(unix.Close(one), unix.Close(two)))
+	follow(false, false, false, false)
 
 	// A daemon without SO_REUSEADDR that came first is left alone.
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
