@@ -24,7 +24,8 @@ const (
 	encapESPInUDP = 2
 )
 
-// EncapPort holds UDP port 4500 for ESP in UDP while no IKE daemon does.
+// EncapPort holds UDP port 4500 for ESP in UDP while no IKE daemon does for all
+// addresses.
 //
 // The kernel decapsulates ESP in UDP only where a socket on that port says so.
 // That socket is the IKE daemon's, and where none runs, tunnels through NAT
@@ -33,12 +34,15 @@ const (
 // nothing and sends nothing: an IKE message that arrives is dropped in silence,
 // as if it were lost.
 //
-// The socket has SO_REUSEADDR, as that of libreswan has, so such a daemon can
-// bind the port at any time; being the later one, its socket gets what arrives.
-// The next [EncapPort.Follow] finds it and gives way. A daemon without that
-// option (charon 5.9.8: "could not open IPv4 NAT-T socket") cannot have the port
-// while it is held, and never tries again. Grace is for its restarts; for the
-// rest start it before sasyncd. Methods are for one goroutine.
+// The socket has SO_REUSEADDR, as those of libreswan have, so such a daemon can
+// bind the port at any time. libreswan has a socket for each address that it knew
+// when it looked last, and no other: a virtual address that has just come is not
+// among them. So the port is held beside it, and its sockets, being for one
+// address, get what arrives for that. To a socket for all addresses the next
+// [EncapPort.Follow] gives way. A daemon without that option (charon 5.9.8:
+// "could not open IPv4 NAT-T socket") cannot have the port while it is held, and
+// never tries again. Grace is for its restarts; for the rest start it before
+// sasyncd. Methods are for one goroutine.
 type EncapPort struct {
 	// Grace is for how long the port is left to an IKE daemon that has let it
 	// go, as one does that restarts.
@@ -46,7 +50,7 @@ type EncapPort struct {
 
 	ns   *namespace
 	held [2]int       // descriptors for IPv4 and IPv6, -1 for none
-	seen [2]time.Time // when somebody else had the port
+	seen [2]time.Time // when somebody else had the port for all addresses
 }
 
 // OpenEncapPort prepares to hold the port in the calling thread's namespace.
@@ -85,7 +89,7 @@ func (e *EncapPort) follow(i int, want bool) error {
 		e.release(i)
 		return nil
 	}
-	others, err := e.others(i)
+	others, err := e.others(i, encapPort, true)
 	switch {
 	case err != nil:
 		return err
@@ -146,23 +150,23 @@ func bindEncap(ip6 bool) (int, error) {
 	return fd, nil
 }
 
-// others reports whether a socket that is not ours has the port, as
-// /proc/net/udp (udp6) tells: a line for each socket with its local address and
-// port in hexadecimal and, in the tenth column, its inode. An IPv6 socket may
-// serve IPv4 too, so for IPv4 both count.
-func (e *EncapPort) others(i int) (bool, error) { return e.othersOn(i, encapPort) }
-
-// Shut reports whether somebody has the port of IKE for a family whose port
-// 4500 is held here: an IKE daemon that could not have it.
+// Shut reports whether somebody has the port of IKE, and port 4500 nowhere, for
+// a family for which that is held here: an IKE daemon that could not have it.
 func (e *EncapPort) Shut() (shut bool, err error) {
 	err = e.ns.do(func() error {
 		for i, fd := range e.held {
 			if fd < 0 || shut {
 				continue
 			}
-			if shut, err = e.othersOn(i, ikePort); err != nil {
+			ike, err := e.others(i, ikePort, false)
+			if err != nil {
 				return err
 			}
+			encap, err := e.others(i, encapPort, false)
+			if err != nil {
+				return err
+			}
+			shut = ike && !encap
 		}
 		return nil
 	})
@@ -177,7 +181,9 @@ func (e *EncapPort) Leave() {
 	}
 }
 
-func (e *EncapPort) othersOn(i int, port uint16) (bool, error) {
+// others reports whether a socket that is not ours has a port, for any address or
+// for all of them. An IPv6 socket may serve IPv4 too, so for IPv4 both count.
+func (e *EncapPort) others(i int, port uint16, all bool) (bool, error) {
 	files := []string{"udp6"}
 	if i == 0 {
 		files = []string{"udp", "udp6"}
@@ -190,7 +196,7 @@ func (e *EncapPort) othersOn(i int, port uint16) (bool, error) {
 		}
 	}
 	for _, name := range files {
-		found, err := onPort("/proc/thread-self/net/"+name, port, mine)
+		found, err := onPort("/proc/thread-self/net/"+name, port, all, mine)
 		if found || err != nil && !errors.Is(err, os.ErrNotExist) {
 			return found, err
 		}
@@ -198,17 +204,22 @@ func (e *EncapPort) othersOn(i int, port uint16) (bool, error) {
 	return false, nil
 }
 
-func onPort(path string, port uint16, mine map[uint64]bool) (bool, error) {
+// onPort looks through /proc/net/udp or udp6: a line for each socket with its
+// local address and port in hexadecimal and, in the tenth column, its inode.
+func onPort(path string, port uint16, all bool, mine map[uint64]bool) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	suffix := fmt.Sprintf(":%04X", port)
+	want := fmt.Sprintf("%04X", port)
 	sc := bufio.NewScanner(f)
 	for sc.Scan() {
 		fields := strings.Fields(sc.Text())
-		if len(fields) < 10 || !strings.HasSuffix(fields[1], suffix) {
+		if len(fields) < 10 {
+			continue
+		}
+		if addr, on, _ := strings.Cut(fields[1], ":"); on != want || all && strings.Trim(addr, "0") != "" {
 			continue
 		}
 		inode, err := strconv.ParseUint(fields[9], 10, 64)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -128,6 +129,66 @@ func TestLibreswan(t *testing.T) {
 	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill", "start"}) {
 		t.Errorf("during a hand-over it was not silenced at once, or: %v", err)
 	}
+}
+
+// A pluto that was started just now does not answer yet, and has not loaded its
+// connections when it does.
+func TestLibreswanStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startPluto()
+		began, said := time.Now(), f.said
+		f.said = func(d Daemon, v Verb) (string, error) {
+			switch since := time.Since(began); {
+			case since < 3*time.Second:
+				return "", context.DeadlineExceeded
+			case since >= 4*time.Second:
+				f.conns = []string{"a", "b"}
+			case since >= 3500*time.Millisecond:
+				f.conns = []string{"a"}
+			}
+			return said(d, v)
+		}
+		d := NewLibreswan(f)
+		if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil {
+			t.Error(err)
+		}
+		for _, deed := range f.deeds() {
+			if deed != "--status" {
+				t.Errorf("a pluto that starts was disturbed: %s", deed)
+			}
+		}
+		began = time.Now()
+		var last Outcome
+		if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last != (Outcome{Wanted: 2, Up: 2}) {
+			t.Errorf("active: %+v, %v", last, err)
+		}
+		if n := len(f.deeds()); n == 0 {
+			t.Error("nothing was done")
+		}
+	})
+}
+
+func TestLibreswanHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startPluto("a")
+		f.fail = map[string]error{"--status": context.DeadlineExceeded}
+		ctx, cancel := context.WithTimeout(t.Context(), passiveLimit)
+		defer cancel()
+		if err := NewLibreswan(f).Passive(ctx, Hush{Settled: true}); err != nil {
+			t.Error(err)
+		}
+		if deeds := f.deeds(); len(deeds) < 3 || !slices.Equal(deeds[len(deeds)-2:], []string{"kill", "start"}) || slices.Contains(deeds, "--shutdown --leave-state") {
+			t.Errorf("did %q", deeds)
+		}
+	})
+}
+
+func TestLibreswanEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if err := NewLibreswan(startPluto()).Active(t.Context(), Plan{VIPs: vips}, nil); err == nil {
+			t.Error("a pluto without connections passed for one that has negotiated")
+		}
+	})
 }
 
 func TestLibreswanLint(t *testing.T) {

@@ -2,6 +2,7 @@ package keying
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -29,6 +30,24 @@ func (l *libreswan) whack(ctx context.Context, do, conn string) (string, error) 
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	return l.priv.Control(ctx, Libreswan, Verb{Do: do, Conn: conn})
+}
+
+// hangLimit is for how long a pluto that runs may owe an answer before it counts
+// as one that hangs. It must leave time to end it within passiveLimit.
+const hangLimit = 6 * time.Second
+
+// ask is whack for what changes no tunnel. It is repeated for a while: a pluto
+// that was started just now has a process long before it answers, and more so
+// on a slow machine.
+func (l *libreswan) ask(ctx context.Context, limit time.Duration, do string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		out, err := l.whack(ctx, do, "")
+		if err == nil || l.priv.Running(ctx, Libreswan) != nil || !sleep(ctx, pollTime) {
+			return out, err
+		}
+	}
 }
 
 // plutoConn is a connection as whack --status shows it.
@@ -141,12 +160,14 @@ func (l *libreswan) Passive(ctx context.Context, h Hush) error {
 		}
 		return l.priv.Start(ctx, Libreswan)
 	}
-	if out, err := l.whack(ctx, "status", ""); err == nil && len(parsePluto(out).busy) == 0 {
-		return nil
-	}
-	_, err := l.whack(ctx, "shutdown", "")
+	out, err := l.ask(ctx, hangLimit, "status")
 	if err == nil {
-		err = l.awaitEnd(ctx)
+		if len(parsePluto(out).busy) == 0 {
+			return nil
+		}
+		if _, err = l.whack(ctx, "shutdown", ""); err == nil {
+			err = l.awaitEnd(ctx)
+		}
 	}
 	if err != nil { // it hangs
 		if err := l.priv.Kill(ctx, Libreswan); err != nil {
@@ -173,16 +194,18 @@ func (l *libreswan) Active(ctx context.Context, p Plan, progress func(Outcome)) 
 		return err
 	}
 	// It has a socket for each address that it knew when it looked last.
-	if _, err := l.whack(ctx, "listen", ""); err != nil {
+	if _, err := l.ask(ctx, startLimit, "listen"); err != nil {
 		return err
 	}
 	pace := newPacer(p.PerRemote)
+	began := time.Now()
 	for {
-		status, err := l.whack(ctx, "status", "")
+		now := time.Now()
+		status, err := l.ask(ctx, startLimit, "status")
 		if err != nil {
 			return err
 		}
-		traffic, err := l.whack(ctx, "trafficstatus", "")
+		traffic, err := l.ask(ctx, startLimit, "trafficstatus")
 		if err != nil {
 			return err
 		}
@@ -192,7 +215,7 @@ func (l *libreswan) Active(ctx context.Context, p Plan, progress func(Outcome)) 
 		for name := range s.busy {
 			busy[tunnelID{name, ""}] = true
 		}
-		start, out := pace.step(time.Now(), wanted, parseTraffic(traffic), busy)
+		start, out := pace.step(now, wanted, parseTraffic(traffic), busy)
 		if progress != nil {
 			progress(out)
 		}
@@ -201,8 +224,12 @@ func (l *libreswan) Active(ctx context.Context, p Plan, progress func(Outcome)) 
 				pace.refuse(t, err.Error())
 			}
 		}
-		if out.done() {
+		// pluto answers before it has loaded its connections, one after the other.
+		if out.done() && len(s.conns) > 0 && now.Sub(began) >= settleTime {
 			return pace.verdict(out)
+		}
+		if len(s.conns) == 0 && now.Sub(began) > startLimit {
+			return errors.New("initiate tunnels: libreswan has no connection loaded; its log says why (auto=add loads them at its start)")
 		}
 		if !sleep(ctx, pollTime) {
 			return ctx.Err()

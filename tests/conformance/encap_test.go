@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -35,6 +36,15 @@ func TestEncapPort(t *testing.T) {
 	follow(true, true, true, true)
 	follow(false, false, false, false)
 
+	// One with a socket for each address of now (libreswan) does not have those
+	// to come, so the port is held beside it.
+	one := ikeSocket(t, 127, 0, 0, 1)
+	follow(true, true, true, true)
+	two := ikeSocket(t, 127, 0, 0, 2)
+	follow(true, true, true, true)
+	must(t, errors.Join(unix.Close(one), unix.Close(two)))
+	follow(false, false, false, false)
+
 	// A daemon without SO_REUSEADDR that came first is left alone.
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
 	must(t, err)
@@ -64,6 +74,10 @@ func TestEncapPort(t *testing.T) {
 	must(t, err)
 	must(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 500}))
 	shut(true)
+	one = ikeSocket(t, 127, 0, 0, 1) // it has that one, at an address
+	shut(false)
+	must(t, unix.Close(one))
+	shut(true)
 	e.Grace = time.Hour
 	e.Leave()
 	shut(false)
@@ -71,12 +85,14 @@ func TestEncapPort(t *testing.T) {
 	must(t, unix.Close(fd))
 }
 
-// ikeSocket opens the port as IKE daemons do.
-func ikeSocket(t *testing.T) int {
+// ikeSocket opens the port as IKE daemons do, for an address or for all.
+func ikeSocket(t *testing.T, addr ...byte) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	must(t, err)
 	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
-	must(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 4500}))
+	at := &unix.SockaddrInet4{Port: 4500}
+	copy(at.Addr[:], addr)
+	must(t, unix.Bind(fd, at))
 	return fd
 }

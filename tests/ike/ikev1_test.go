@@ -54,6 +54,12 @@ func TestIKEv1StrongSwan(t *testing.T) {
 	t.Run("certificates and NAT-T", func(t *testing.T) { ikev1{certificates: true, natt: true}.drill(t) })
 }
 
+// TestIKEv1Libreswan is the same with libreswan on the gateways.
+func TestIKEv1Libreswan(t *testing.T) {
+	t.Run("psk", func(t *testing.T) { ikev1{libreswan: true}.drill(t) })
+	t.Run("certificates and NAT-T", func(t *testing.T) { ikev1{libreswan: true, certificates: true, natt: true}.drill(t) })
+}
+
 // swanctl is an example with the settings of the variant.
 func (v ikev1) swanctl(t *testing.T, end string) string {
 	t.Helper()
@@ -103,7 +109,10 @@ func (v ikev1) gateway(t *testing.T, nd *lab.Node, spis string) daemon {
 	if v.certificates {
 		p.p12 = p.pack(t)
 	}
-	return daemon{stage: &p.stage, boot: func() { p.boot(t) }, crash: func() { p.crash(t) }}
+	return daemon{stage: &p.stage, boot: func() { p.boot(t) }, crash: func() { p.crash(t) },
+		// pluto refuses --rekey-ipsec ("cannot force rekey of IKEv1 connection"). On
+		// the wire a rekey is nothing but another quick mode.
+		rekey: func(child string) { p.whack(t, "--initiate --asynchronous --name "+child) }}
 }
 
 // pack puts what authority.give gave into one file, as libreswan wants it.
@@ -139,7 +148,7 @@ func (v ikev1) drill(t *testing.T) {
 	d2.boot()
 	startOn(t, p, gw1, d1.stage, name)
 	startOn(t, p, gw2, d2.stage, name)
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
 	p.WaitFit(gw1)
@@ -158,7 +167,7 @@ func (v ikev1) drill(t *testing.T) {
 	flowing(t, m, rate/10)
 	if v.natt && !v.libreswan {
 		// charon cannot share port 4500, so while it restarts nobody takes ESP
-		// out of UDP.
+		// out of UDP. Beside pluto the port is held all the time.
 		requireOneGap(t, m, "crash of the ike daemon on the master", budgetRestart, from, to)
 	} else {
 		requireRace(t, m, "crash of the ike daemon on the master", from, to)
@@ -224,8 +233,7 @@ func (v ikev1) drill(t *testing.T) {
 	}
 }
 
-// rekeyEach rekeys every child from the remote, and from the gateway if its
-// daemon has a command that waits for the result.
+// rekeyEach rekeys every child from either side.
 func rekeyEach(t *testing.T, m *meter.Meter, d daemon, r *charon) {
 	t.Helper()
 	for _, child := range []string{"site4", "site6"} {
@@ -233,9 +241,6 @@ func rekeyEach(t *testing.T, m *meter.Meter, d daemon, r *charon) {
 			"the remote":  func(child string) { r.swanctl("--rekey --child " + child) },
 			"the gateway": d.rekey,
 		} {
-			if rekey == nil {
-				continue
-			}
 			from, n := time.Now(), strings.Count(r.log(), "established with SPIs")
 			rekey(child)
 			lab.Eventually(t, limit, "rekey of "+child+" from "+who, func() bool {

@@ -62,6 +62,14 @@ func (p *pluto) boot(t *testing.T) {
 	done`))
 }
 
+// whack tells pluto something.
+func (p *pluto) whack(t *testing.T, args string) {
+	t.Helper()
+	if out, err := p.Try(p.programsDir + "/whack --ctlsocket " + p.run() + "/pluto/pluto.ctl " + args); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // crash kills it.
 func (p *pluto) crash(t *testing.T) {
 	t.Helper()

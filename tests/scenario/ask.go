@@ -160,6 +160,26 @@ func (m *Member) Resign() {
 	}
 }
 
+// Lead waits until the gateway is MASTER. If another one was faster, as may be on
+// a busy machine, that hands over. Only for tests in which the SAs are not there
+// yet, or are there on both.
+func (m *Member) Lead() {
+	m.pair.t.Helper()
+	m.wait(roleLimit, "the role MASTER", func() (bool, string) {
+		g, err := m.group()
+		if err == nil && g.Role == "MASTER" {
+			return true, ""
+		}
+		for _, o := range m.pair.Masters() {
+			if o != m {
+				// Refused while the gateway is not fit; then it is asked again.
+				_, _ = o.carpd(api.Request{Verb: api.VerbResign, Group: Group, Reason: "asked for"})
+			}
+		}
+		return false, fmt.Sprintf("role %q, error %v", g.Role, err)
+	})
+}
+
 // Freeze announces a restart of carpd within limit, as "carpctl freeze" does.
 func (m *Member) Freeze(limit time.Duration) {
 	m.pair.t.Helper()

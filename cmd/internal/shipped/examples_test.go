@@ -153,9 +153,10 @@ var ikeFiles = map[string][]string{
 	"examples/conntrackd/conntrackd.conf":         {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
 	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
 	"examples/ikev1/gateway/swanctl.conf":         {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/ikev1/gateway/ipsec.conf":           {"ikev1-policy=accept", "ikev2=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
 	"examples/ikev1/remote/swanctl.conf":          {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
 	"examples/gre/gateway/gre.batch":              {"local 203.0.113.1 ", "action block", "blackhole"},
-	"examples/gre/gateway/frr.conf":               {"bgp graceful-restart", "neighbor 10.255.0.2"},
+	"examples/gre/gateway/frr.conf":               {"bgp graceful-restart", "bgp graceful-restart preserve-fw-state", "neighbor 10.255.0.2"},
 	"examples/gre/remote/gre.batch":               {"remote 203.0.113.1 ", "action block", "blackhole"},
 	"examples/wireguard/gateway/wg0.conf":         {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive", "ListenPort = 51820"},
 	"examples/wireguard/gateway/wireguard.batch":  {"blackhole 10.2.0.0/24"},
@@ -164,7 +165,7 @@ var ikeFiles = map[string][]string{
 	"examples/wireguard/remote/wg0.conf":          {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
 	"examples/fencing/fence-ipsec":                {"#!/bin/sh", "power off", "power status"},
 	"examples/tracking/check-ipsec":               {"#!/bin/sh", "ip route show default"},
-	"examples/gre/remote/frr.conf":                {"bgp graceful-restart", "neighbor 10.255.0.1"},
+	"examples/gre/remote/frr.conf":                {"bgp graceful-restart", "bgp graceful-restart preserve-fw-state", "neighbor 10.255.0.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.
