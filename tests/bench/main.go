@@ -9,6 +9,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 const (
 	envProcessor = "BENCH_PROCESSOR"
 	envLoad      = "BENCH_LOAD"
+	envCost      = "BENCH_COST"
 )
 
 var (
@@ -51,6 +53,12 @@ func main() {
 	if !harness.Guest() {
 		os.Setenv(envProcessor, result.Processor())
 		os.Setenv(envLoad, result.Load())
+		cost, err := json.Marshal(result.Measure())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		os.Setenv(envCost, string(cost))
 	}
 	options := []harness.Option{harness.Memory(3 << 30), harness.Timeout(limit), harness.Build("./cmd/carpd")}
 	if profiling() {
@@ -75,6 +83,7 @@ var parts = []struct {
 	{"counters", counters},
 	{"recovery", recovery},
 	{"heap", heap},
+	{"costs", costs},
 }
 
 // limit of what runs in a guest.
@@ -122,4 +131,17 @@ func report(page, drills string, parts []string) error {
 		return err
 	}
 	return r.Encode(os.Stdout)
+}
+
+// costs: what the guest makes of the little that everything is made of. It says
+// how much of a figure is the guest's.
+func costs(t lab.T) []result.Line {
+	if !harness.Guest() {
+		return nil
+	}
+	var host result.Cost
+	if err := json.Unmarshal([]byte(os.Getenv(envCost)), &host); err != nil {
+		t.Fatalf("costs on the host: %v", err)
+	}
+	return result.Measure().Lines(host)
 }

@@ -23,7 +23,7 @@ import (
 const (
 	fewTunnels  = 100
 	manyTunnels = 10_000
-	takeovers   = 5
+	takeovers   = 4
 )
 
 // Groups of netlink(7) that a journal can follow, as masks.
@@ -145,6 +145,19 @@ func tunnels(r *rand.Rand, n int) (ops []sadb.Op) {
 	return ops
 }
 
+// settled waits until a pair is fit. With many tunnels a snapshot takes its time,
+// on a busy host much of it; how long is not what is measured.
+func settled(t lab.T, p *scenario.Pair, master, standby *scenario.Member) {
+	t.Helper()
+	lab.Eventually(t, 3*time.Minute, standby.Name+" follows "+master.Name, func() bool {
+		time.Sleep(200 * time.Millisecond) // each answer is a look at all SAs
+		a, err1 := master.Status()
+		b, err2 := standby.Status()
+		return err1 == nil && err2 == nil && a.Groups[0].Role == "MASTER" && b.Groups[0].Role == "BACKUP" && b.Groups[0].InSync && b.Groups[0].SAs > 0
+	})
+	p.WaitFit(master)
+}
+
 // takeover is what one costs: the median time until the virtual IPs are up, and
 // the most changes of SAs, counters and policies that the kernel saw before.
 type takeover struct {
@@ -168,7 +181,10 @@ func takeOver(t lab.T, n int) takeover {
 	if err != nil {
 		t.Fatalf("set up %d tunnels: %v", n, err)
 	}
-	p.Start()
+	for _, m := range p.Members {
+		m.StartDaemons()
+	}
+	settled(t, p, gw1, gw2)
 	p.StartHold = 100 * time.Millisecond // from now on
 	addrs, tables := follow(t, gw2.Node, unix.NETLINK_ROUTE, addresses), follow(t, gw2.Node, unix.NETLINK_XFRM, ipsec)
 	var cuts, orders []time.Duration
@@ -185,18 +201,18 @@ func takeOver(t lab.T, n int) takeover {
 		cuts = append(cuts, up.Sub(began))
 		out.ops = max(out.ops, len(tables.between(from.Add(p.Interval), up)))
 		gw2.WaitRole("MASTER")
-		gw1.Return()
-		p.WaitFit(gw2)
+		gw1.StartDaemons()
+		gw1.PowerOn()
+		settled(t, p, gw2, gw1)
 		gw2.Resign()
-		p.WaitFit(gw1)
+		settled(t, p, gw1, gw2)
 		// By order, from gw1 to gw2 and back.
 		began = time.Now()
 		gw1.Resign()
 		orders = append(orders, addrs.up(t, began).Sub(began))
-		gw2.WaitRole("MASTER")
-		p.WaitFit(gw2)
+		settled(t, p, gw2, gw1)
 		gw2.Resign()
-		p.WaitFit(gw1)
+		settled(t, p, gw1, gw2)
 	}
 	out.cut, out.order = median(cuts), median(orders)
 	for _, m := range p.Members {
@@ -215,7 +231,7 @@ func size(t lab.T) []result.Line {
 			Figure: ms(lots.cut), Floor: ms(few.cut), Ratio: cut, Verdict: result.Of(cut <= 1.1),
 			Note: fmt.Sprintf("medians of %d power cuts", takeovers)},
 		{What: "the same by order, from the order on", Figure: ms(lots.order), Floor: ms(few.order), Ratio: order, Verdict: result.Beside,
-			Note: fmt.Sprintf("medians of %d; here 10 %% are a few milliseconds, and with %d tunnels both daemons read their tables of %d SAs meanwhile, on the same processor", takeovers, manyTunnels, 2*manyTunnels)},
+			Note: fmt.Sprintf("medians of %d; this one is no constant work: behind the fence the old master reads its %d SAs once more, for the exact counters", takeovers, 2*manyTunnels)},
 		{What: "changes of SAs, counters and policies in the new master's kernel before its VIPs are up", Target: "0", Figure: fmt.Sprint(lots.ops), Verdict: result.Of(lots.ops == 0),
 			Note: "counted by a listener to the kernel's announcements from one interval after the power cut on; TestPrepareIsConstantWork of sync/engine asserts it too"},
 	}
