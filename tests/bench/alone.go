@@ -9,9 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"sasyncd/tests/bench/result"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/harness/meter"
+	"sasyncd/tests/scenario"
 )
 
 // What a failover is without sasyncd: keepalived moves the addresses, and
@@ -143,9 +146,20 @@ func strongSwan(t lab.T, nd *lab.Node, conf string) {
 	})
 }
 
-// renegotiated returns how long traffic stopped after a power cut, on the flows
-// that are given, in a lab without sasyncd.
-func renegotiated(t lab.T, flows func(*lab.Standard) []meter.Config) time.Duration {
+// requireSAs ends the part if a gateway has not the SAs of both tunnels: traffic
+// that flows without them is not what was to be measured.
+func requireSAs(t lab.T, g *lab.Gateway) {
+	t.Helper()
+	list, err := g.Netlink().XfrmStateList(netlink.FAMILY_ALL)
+	if n := len(list); err != nil || n < 4 {
+		t.Fatalf("%s has %d SAs, want two for each of two tunnels; %v", g.Name, n, err)
+	}
+}
+
+// renegotiated returns how long traffic stopped after a power cut, which comes a
+// part of the interval behind an advertisement, on the flows that are given, in a
+// lab without sasyncd.
+func renegotiated(t lab.T, part float64, flows func(*lab.Standard) []meter.Config) time.Duration {
 	t.Helper()
 	s := lab.NewStandard(t, 2)
 	dpd := fmt.Sprintf("dpd_delay = %ds", int(deadDelay.Seconds()))
@@ -164,6 +178,12 @@ func renegotiated(t lab.T, flows func(*lab.Standard) []meter.Config) time.Durati
 	m := meter.Start(t, flows(s)...)
 	flowing(t, m.Flows, window) // the first packets negotiate
 	flowing(t, m.Flows, 2*time.Second)
+	requireSAs(t, s.Gateways[0])
+	const interval = 250 * time.Millisecond // as in keepalivedConf
+	if _, err := scenario.AwaitAdvert(s.H1, "eth0", s.Gateways[0].InAddr, interval); err != nil {
+		t.Fatalf("%v", err)
+	}
+	time.Sleep(time.Duration(part * float64(interval))) // what is measured, not a wait for something
 	from := time.Now()
 	s.Gateways[0].PowerCut()
 	limit := time.Now().Add(3 * time.Minute)
@@ -175,6 +195,7 @@ func renegotiated(t lab.T, flows func(*lab.Standard) []meter.Config) time.Durati
 		}
 	}
 	gap := m.Between(from, time.Now()).Gap
+	requireSAs(t, s.Gateways[1])
 	m.Stop()
 	for _, nd := range s.Nodes() {
 		nd.KillDaemons()
@@ -196,10 +217,10 @@ func alone(t lab.T) []result.Line {
 		return meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr6, Dst: lab.H2Addr6, Port: 7002, Rate: flowRate}
 	}
 	var both []time.Duration
-	for range rounds {
-		both = append(both, renegotiated(t, func(s *lab.Standard) []meter.Config { return append(meter.Both(four(s)), meter.Both(six(s))...) }))
+	for k := range rounds {
+		both = append(both, renegotiated(t, (float64(k)+0.5)/rounds, func(s *lab.Standard) []meter.Config { return append(meter.Both(four(s)), meter.Both(six(s))...) }))
 	}
-	back := renegotiated(t, func(s *lab.Standard) []meter.Config {
+	back := renegotiated(t, 0.5, func(s *lab.Standard) []meter.Config {
 		return []meter.Config{meter.Both(four(s))[1], meter.Both(six(s))[1]}
 	})
 	mine := outage[250*time.Millisecond]

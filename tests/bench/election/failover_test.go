@@ -16,7 +16,6 @@
 package election
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -34,6 +33,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"sasyncd/tests/bench/result"
+	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
 )
@@ -80,12 +80,12 @@ func (n *node) start(b *testing.B, daemon string, interval time.Duration) {
 	case "carpd for carp":
 		file := n.WriteFile("carpd.conf", fmt.Sprintf("group g { preempt yes }\ncarp x { carpdev in0; vhid 10; pass \"love\"; advbase %s; advskew %d; address %s/32; group g }\nsocket %q\nstatedir %q\n",
 			seconds(interval), 200-n.priority, vip, n.socket(), filepath.Join(n.Dir(), "state")))
-		n.d = n.Exec("carpd", exec.Command(filepath.Join(os.Getenv(envBin), "carpd"), "-d", "-c", file))
+		n.d = n.Daemon("carpd", "-d", "-c", file)
 		return
 	case "carpd":
 		file := n.WriteFile("carpd.conf", fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev in0; vrid 10; priority %d; interval %v; address %s/32; group g }\nsocket %q\nstatedir %q\n",
 			n.priority, interval, vip, n.socket(), filepath.Join(n.Dir(), "state")))
-		n.d = n.Exec("carpd", exec.Command(filepath.Join(os.Getenv(envBin), "carpd"), "-d", "-c", file))
+		n.d = n.Daemon("carpd", "-d", "-c", file)
 		return
 	}
 	file := n.WriteFile("keepalived.conf", fmt.Sprintf(`vrrp_instance X {
@@ -255,7 +255,6 @@ func BenchmarkFailover(b *testing.B) {
 		}
 	}
 	began := time.Now()
-	report := result.Report{Processor: result.Processor(), Go: runtime.Version(), At: began.UTC()}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "interval\tfault\truns\tpeer\tcarpd gap\tpeer's gap\tratio\tcarpd overlap\tpeer's overlap\t")
 	for _, c := range cells(runs, os.Getenv("BENCH_FULL") == "1") {
@@ -288,12 +287,6 @@ func BenchmarkFailover(b *testing.B) {
 	w.Flush()
 	fmt.Println("cut: the old master cannot know and keeps the address. SIGKILL, SIGSTOP: where no lease ends it, the dead node's")
 	fmt.Println("kernel goes on answering for the address, and that shows here as no gap, although no master is there.")
-	if file := os.Getenv("BENCH_JSON"); file != "" {
-		report.Seconds = int(time.Since(began).Seconds())
-		if err := report.Write(file); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
 
 // within is how much longer than a peer's our gap may be.
@@ -337,24 +330,22 @@ func left(d time.Duration) string {
 	return ms(d)
 }
 
-// envBin is where TestMain put carpd.
-const envBin = "ELECTION_BENCH_BIN"
+// report collects the lines of all benchmarks.
+var report result.Report
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "election-bench")
-	if err == nil {
-		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir, "sasyncd/cmd/carpd")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "PATH="+os.Getenv("PATH")+":/usr/sbin")
-		cmd.Stderr = os.Stderr
-		err = cmd.Run()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Setenv(envBin, dir)
 	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	began := time.Now()
+	os.Exit(harness.BootOrRun(func() int {
+		report.Processor, report.Go, report.At = result.Processor(), runtime.Version(), began.UTC()
+		code := m.Run()
+		report.Seconds = int(time.Since(began).Seconds())
+		if file := os.Getenv("BENCH_JSON"); file != "" {
+			if err := report.Write(file); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return code
+	}, harness.Plain(), harness.Build("./cmd/carpd", "./cmd/sasyncd")))
 }
