@@ -20,9 +20,9 @@ import (
 	"time"
 
 	"sasyncd/tests/bench/result"
-	"sasyncd/tests/cluster"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/scenario"
 )
 
 // What the guest cannot see of its host.
@@ -60,11 +60,11 @@ func main() {
 		}
 		os.Setenv(envCost, string(cost))
 	}
-	options := []harness.Option{harness.Memory(3 << 30), harness.Timeout(limit), harness.Build("./cmd/carpd")}
+	options := []harness.Option{harness.Memory(3 << 30), harness.Timeout(limit)}
 	if profiling() {
-		options = append(options, harness.Build("-tags=profile"))
+		options = append(options, harness.Build("-tags=profile")) // flags go first
 	}
-	os.Exit(harness.BootOrRun(run, append(options, cluster.Options()...)...))
+	os.Exit(harness.BootOrRun(run, append(options, scenario.Options()...)...))
 }
 
 // parts are what is measured, in the order of the report.
