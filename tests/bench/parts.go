@@ -14,6 +14,7 @@ import (
 
 	"sasyncd/kernel/kerneltest"
 	"sasyncd/sync/sadb"
+	"sasyncd/tests/bench/bare"
 	"sasyncd/tests/bench/result"
 	"sasyncd/tests/cluster"
 	"sasyncd/tests/harness/lab"
@@ -73,13 +74,13 @@ func snapshot(t lab.T) []result.Line {
 	c := cluster.New(t, 2, 1)
 	m, s := c.Master(), c.Nodes[1]
 	m.Apply(sadb.OpAddSA, cluster.SAs(newRand(), many)...)
-	from, to := openBare(t, m), openBare(t, s)
+	from, to := bare.Open(t, m), bare.Open(t, s)
 	flush := flusher(s)
 	m.Start()
 	var floor, warm, took []time.Duration
 	for range rounds {
-		fresh, again := bareCopy(t, from, to, flush)
-		floor, warm = append(floor, fresh.total()), append(warm, again)
+		fresh, again := bare.Copy(t, bare.SAs, from, to, flush)
+		floor, warm = append(floor, fresh.Total()), append(warm, again)
 		flush()
 		took = append(took, complete(t, m, s))
 		c.WaitEqual(cluster.SyncLimit, s)
@@ -292,7 +293,7 @@ func counters(t lab.T) []result.Line {
 	c.Start()
 	c.WaitEqual(cluster.SyncLimit, s)
 
-	b := openBare(t, m)
+	b := bare.Open(t, m)
 	move := func() {
 		ops := make([]sadb.Op, len(list))
 		for i, sa := range list {
@@ -311,13 +312,13 @@ func counters(t lab.T) []result.Line {
 	u0, s0 := cpu(t, m.Daemon.PID())
 	v0, w0 := cpu(t, s.Daemon.PID())
 	// The floor is measured meanwhile, as often, with the same caches.
-	var bare []time.Duration
+	var dumps []time.Duration
 	began := time.Now()
 	for i := 1; time.Since(began) < countFor; i++ {
 		move()
 		time.Sleep(300 * time.Millisecond)
-		bare = append(bare, threadCPU(t, func() {
-			if n, err := b.dump(nil); err != nil || n != many {
+		dumps = append(dumps, threadCPU(t, func() {
+			if n, err := b.Dump(bare.SAs, nil); err != nil || n != many {
 				t.Fatalf("bare dump: %d SAs, %v", n, err)
 			}
 		}))
@@ -336,8 +337,8 @@ func counters(t lab.T) []result.Line {
 	share := float64(u1-u0) / float64(took)
 	// Means on both sides: what disturbs one disturbs the other as much.
 	floor := 0.0
-	for _, d := range bare {
-		floor += float64(d) / float64(len(bare))
+	for _, d := range dumps {
+		floor += float64(d) / float64(len(dumps))
 	}
 	total := float64(s1-s0) / float64(n)
 	each := float64(bytes1-bytes0) / float64(sent)
@@ -369,8 +370,8 @@ func recovery(t lab.T) []result.Line {
 	m, s := c.Master(), c.Nodes[1]
 	list := cluster.SAs(r, many)
 	m.Apply(sadb.OpAddSA, list...)
-	from, to := openBare(t, m), openBare(t, s)
-	fresh, _ := bareCopy(t, from, to, flusher(s))
+	from, to := bare.Open(t, m), bare.Open(t, s)
+	fresh, _ := bare.Copy(t, bare.SAs, from, to, flusher(s))
 	install := fresh.Write
 	c.Start()
 	c.WaitEqual(cluster.SyncLimit, s)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -23,7 +24,7 @@ import (
 const (
 	fewTunnels  = 100
 	manyTunnels = 10_000
-	takeovers   = 4
+	takeovers   = 3
 )
 
 // Groups of netlink(7) that a journal can follow, as masks.
@@ -73,11 +74,11 @@ func follow(t lab.T, nd *lab.Node, proto int, groups uint32) *journal {
 			default:
 			}
 			n, _, err := unix.Recvfrom(fd, buf, 0)
-			if err != nil || n < nlHeader {
+			if err != nil || n < unix.NLMSG_HDRLEN {
 				continue // nothing for a while
 			}
 			j.mu.Lock()
-			j.list = append(j.list, change{time.Now(), native.Uint16(buf[4:])})
+			j.list = append(j.list, change{time.Now(), binary.NativeEndian.Uint16(buf[4:])})
 			j.mu.Unlock()
 		}
 	}()

@@ -1,7 +1,8 @@
-// Package election measures how long traffic stops when a master fails, with
-// carpd and with keepalived, in the same run with the same timers, and with carpd
-// and ucarp with the shortest that ucarp has, 1 s. It needs root, keepalived and
-// ucarp.
+// Package native measures what needs no ESP, on this kernel, as root: how long
+// traffic stops when a master fails, with carpd and with keepalived, in the same
+// run with the same timers, and with carpd and ucarp with the shortest that ucarp
+// has, 1 s; a planned switchover; and a snapshot of policies. It needs keepalived
+// and ucarp.
 //
 // What a backup waits for begins with the last advertisement that it got, so
 // the gap depends on when in the interval the master fails: by a whole interval
@@ -13,7 +14,7 @@
 // and ucarp get a third of it. BENCH_FULL=1 adds the fault "cut" at 1 s and the other
 // faults at all intervals, all with BENCH_RUNS runs. BENCH_JSON names a file for
 // the lines that "make bench" puts into its table.
-package election
+package native
 
 import (
 	"fmt"
@@ -32,6 +33,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"sasyncd/tests/bench/bare"
 	"sasyncd/tests/bench/result"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
@@ -334,6 +336,7 @@ func left(d time.Duration) string {
 var report result.Report
 
 func TestMain(m *testing.M) {
+	bare.Main()
 	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	began := time.Now()
 	os.Exit(harness.BootOrRun(func() int {
@@ -347,5 +350,5 @@ func TestMain(m *testing.M) {
 			}
 		}
 		return code
-	}, harness.Plain(), harness.Build("./cmd/carpd", "./cmd/sasyncd")))
+	}, harness.Plain(), harness.Build(scenario.Programs()...)))
 }
