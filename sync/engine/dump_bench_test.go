@@ -52,7 +52,7 @@ func BenchmarkAudit(b *testing.B) {
 	r := newReceiver(sadb.DefaultMargin(), true, true)
 	now := time.Now()
 	r.observe(&sadb.Snapshot{}, newTouched())
-	r.begin(wire.StreamID{Group: "g"}, 0, 0)
+	r.begin(wire.StreamID{Group: "g"}, 0, 0, 0)
 	for i, sa := range tables().SAs {
 		for _, op := range r.apply(now, 0, wire.Record{Kind: wire.PutSA, Handle: uint32(i + 1), SA: sa}) {
 			r.result(op, nil)
@@ -90,7 +90,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	for b.Loop() {
 		r := newReceiver(sadb.DefaultMargin(), true, false)
 		r.observe(&sadb.Snapshot{}, newTouched())
-		r.begin(wire.StreamID{Group: "g"}, 0, 10_000)
+		r.begin(wire.StreamID{Group: "g"}, 0, 10_000, 0)
 		now := time.Now()
 		for _, f := range frames {
 			m, err := wire.Parse(wire.TypeBatch, f[wire.HeaderLen:])

@@ -328,6 +328,8 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 		e.bump(ctx, g, now)
 		if g.from == nil {
 			e.follow(g, false)
+		} else if ms := g.from.groups[g.name]; g.rcv.inSnap && !g.preparing && g.rcv.applied != g.rcv.answered && ms != nil && g.from.streams[ms.in] == g {
+			e.ack(g.from, g, ms.in)
 		}
 	}
 	e.tellReadiness(g, now)

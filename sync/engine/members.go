@@ -129,7 +129,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		})
 	case *wire.SnapBegin:
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
-			g.rcv.begin(msg.ID, msg.Seq, msg.SAs)
+			g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)
 			g.expected = uint64(msg.SAs) + uint64(msg.Policies)
 			return true
 		})
@@ -328,11 +328,14 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 		ops = append(ops, g.rcv.apply(now, mono, rec)...)
 	}
 	e.exec(ctx, g, ops)
-	e.ack(m, g, b.Stream)
+	if g.rcv.owesAnswer() {
+		e.ack(m, g, b.Stream)
+	}
 }
 
 func (e *Engine) ack(m *member, g *group, handle uint32) {
 	p := g.rcv.pos
+	g.rcv.answered, g.rcv.answeredSeq = g.rcv.applied, p.Seq
 	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete && !g.rcv.inSnap, Installed: uint32(g.rcv.applied)})
 }
 

@@ -40,6 +40,8 @@ type receiver struct {
 	counters time.Time
 	epoch    uint64
 	applied  uint64 // records of this stream applied
+	// answered and answeredSeq are applied and pos.Seq of the last answer.
+	answered, answeredSeq uint64
 
 	want       map[sadb.SAKey]*wantSA
 	wantPolicy map[sadb.PolicyKey]*wantPolicy
@@ -209,9 +211,9 @@ func (r *receiver) asInstalled(w *wantSA, sa *sadb.SA) haveSA {
 // step by step costs more than all that is put into them.
 const mostExpected = 1 << 17
 
-// begin starts a snapshot of a stream, of about n SAs. What is installed stays
-// until the snapshot is complete.
-func (r *receiver) begin(id wire.StreamID, seq uint64, n uint32) {
+// begin starts a snapshot of a stream, of about n SAs and some policies. What is
+// installed stays until the snapshot is complete.
+func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	if r.pos.StreamID != id {
 		// Handles belong to a stream.
 		r.handles = make(map[uint32]*wantSA, min(n, mostExpected))
@@ -222,6 +224,12 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n uint32) {
 	if len(r.have) == 0 {
 		r.have = make(map[sadb.SAKey]*haveSA, min(n, mostExpected))
 	}
+	if len(r.wantPolicy) == 0 {
+		r.wantPolicy = make(map[sadb.PolicyKey]*wantPolicy, min(policies, mostExpected))
+	}
+	if len(r.havePolicy) == 0 {
+		r.havePolicy = make(map[sadb.PolicyKey]wire.Sum, min(policies, mostExpected))
+	}
 	// Whoever held all of this stream up to here still does: what changes from
 	// now on comes as it happens, the snapshot between. So a standby that checks
 	// itself anew can take over at any moment.
@@ -229,7 +237,7 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n uint32) {
 	if !held {
 		r.tail.forget()
 	}
-	r.applied = 0
+	r.applied, r.answered, r.answeredSeq = 0, 0, seq
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
 	r.gen++
 	r.inSnap, r.again = true, false
@@ -238,7 +246,21 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n uint32) {
 
 // resume continues a stream from where it stood.
 func (r *receiver) resume(seq uint64) {
-	r.inSnap, r.again, r.pos.Seq, r.applied = false, false, seq, 0
+	r.inSnap, r.again, r.pos.Seq = false, false, seq
+	r.applied, r.answered, r.answeredSeq = 0, 0, seq
+}
+
+// answerEvery is for how many records of a snapshot there is one answer: a
+// quarter of the master's window, so that it never has to wait for one.
+const answerEvery = snapWindow / 4
+
+// owesAnswer reports whether the master should hear now what was applied. Changes
+// are answered at once, since lag and hand-overs follow them. A snapshot has none
+// until its end, and answers to each message would cost both sides a good part of
+// what its records do; what it leaves over is answered by the next tick, for a
+// master whose window is smaller.
+func (r *receiver) owesAnswer() bool {
+	return !r.inSnap || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
 }
 
 // apply turns one record into operations.
@@ -451,7 +473,9 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 		}
 	case sadb.OpAddPolicy, sadb.OpUpdatePolicy:
 		w := r.wantPolicy[op.Policy.Key]
-		if err == nil {
+		if err == nil && w != nil && w.policy == op.Policy {
+			r.havePolicy[op.Policy.Key] = w.digest // of the same
+		} else if err == nil {
 			r.havePolicy[op.Policy.Key] = policyDigest(op.Policy)
 		} else if errors.Is(err, fs.ErrExist) {
 			return []sadb.Op{{Kind: sadb.OpUpdatePolicy, Policy: op.Policy}}, false

@@ -33,6 +33,8 @@ type world struct {
 	forward bool
 	more    []GroupConfig
 	caps    uint64 // that all nodes claim
+	// lose, if it is set, sees each message of a node and says whether it is lost.
+	lose func(from int, m wire.Message) bool
 }
 
 type lockedLog struct {
@@ -214,6 +216,9 @@ func (s *simSession) Peer() string { return fmt.Sprintf("10.9.0.%d", s.to.i+1) }
 func (s *simSession) Queued() int  { return len(s.queue) }
 
 func (s *simSession) Send(m wire.Message) bool {
+	if s.from.w.lose != nil && s.from.w.lose(s.from.i, m) {
+		return true
+	}
 	b, err := wire.AppendFrame(nil, m)
 	if err != nil {
 		s.from.w.t.Errorf("encode: %v", err)

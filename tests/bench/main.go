@@ -10,66 +10,87 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"sasyncd/tests/cluster"
+	"sasyncd/tests/bench/bare"
+	"sasyncd/tests/bench/result"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/scenario"
+)
+
+// What the guest cannot see of its host.
+const (
+	envProcessor = "BENCH_PROCESSOR"
+	envLoad      = "BENCH_LOAD"
+	envCost      = "BENCH_COST"
+)
+
+var (
+	version = flag.String("version", "unknown", "what the sources are, for the report")
+	page    = flag.String("report", "", "do not measure: put the parts of a run, JSON files that follow, together and their table into this page")
+	drills  = flag.String("drills", "docs/reliability.json", "with -report: what the drills have shown")
 )
 
 func main() {
-	if os.Getenv(bareEnv) != "" {
-		os.Exit(bareMain())
+	bare.Main()
+	flag.Parse()
+	if *page != "" {
+		if err := report(*page, *drills, flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
 	}
-	options := []harness.Option{harness.Memory(3 << 30), harness.Timeout(10 * time.Minute)}
+	if !harness.Guest() {
+		os.Setenv(envProcessor, result.Processor())
+		os.Setenv(envLoad, result.Load())
+		cost, err := json.Marshal(result.Measure())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		os.Setenv(envCost, string(cost))
+	}
+	options := []harness.Option{harness.Memory(3 << 30), harness.Timeout(limit)}
 	if profiling() {
-		options = append(options, harness.Build("-tags=profile"))
+		options = append(options, harness.Build("-tags=profile")) // flags go first
 	}
-	os.Exit(harness.BootOrRun(run, append(options, cluster.Options()...)...))
-}
-
-// Line is one line of the report.
-type Line struct {
-	What   string `json:"what"`
-	Target string `json:"target"`
-	Figure string `json:"figure"`
-	Floor  string `json:"floor,omitempty"`
-	// Ratio of the figure to the floor, in the target's sense; 0 without floor.
-	Ratio float64 `json:"ratio,omitempty"`
-	Met   bool    `json:"met"`
-	Note  string  `json:"note,omitempty"`
-}
-
-// Report is the whole.
-type Report struct {
-	Kernel    string    `json:"kernel"`
-	Processor string    `json:"processor"`
-	CPUs      int       `json:"cpus"`
-	Guest     bool      `json:"user_mode_linux"`
-	Go        string    `json:"go"`
-	At        time.Time `json:"at"`
-	Lines     []Line    `json:"lines"`
+	os.Exit(harness.BootOrRun(run, append(options, scenario.Options()...)...))
 }
 
 // parts are what is measured, in the order of the report.
 var parts = []struct {
 	name string
-	f    func(t lab.T) []Line
+	f    func(t lab.T) []result.Line
 }{
+	{"unplanned", unplanned},
+	{"planned", planned},
+	{"alone", alone},
 	{"snapshot", snapshot},
+	{"copies", copies},
 	{"latency", latency},
 	{"churn", churn},
 	{"counters", counters},
 	{"recovery", recovery},
+	{"costs", costs},
 	{"heap", heap},
+	{"size", size},
 }
+
+// What runs in a guest takes some 7 minutes. On a busy host it takes longer: no
+// part begins after lastStart, and limit ends what hangs.
+const (
+	lastStart = 9 * time.Minute
+	limit     = 20 * time.Minute
+)
 
 func run() int {
 	if profiling() {
@@ -78,69 +99,56 @@ func run() int {
 			return 1
 		}
 	}
-	r := Report{Kernel: release(), Processor: processor(), CPUs: runtime.NumCPU(), Guest: harness.Guest(), Go: runtime.Version(), At: time.Now()}
-	failed := false
+	r := result.Report{Version: *version, Processor: os.Getenv(envProcessor), Go: runtime.Version(), At: time.Now().UTC(), Load: os.Getenv(envLoad)}
+	machine := result.Machine(harness.Guest())
 	for _, p := range parts {
-		if only := os.Getenv("BENCH_ONLY"); only != "" && !strings.Contains(only, p.name) {
+		if only := os.Getenv("BENCH_ONLY"); only != "" && !slices.Contains(strings.Fields(only), p.name) {
+			continue
+		}
+		if time.Since(r.At) > lastStart {
+			r.Failed = append(r.Failed, p.name+": no time was left")
 			continue
 		}
 		began := time.Now()
-		failed = lab.RunProgram(p.name, func(t *lab.Program) { r.Lines = append(r.Lines, p.f(t)...) }) || failed
+		var lines []result.Line
+		if lab.RunProgram(p.name, func(t *lab.Program) { lines = p.f(t) }) {
+			r.Failed = append(r.Failed, p.name)
+		}
+		for _, l := range lines {
+			l.Machine = machine
+			r.Lines = append(r.Lines, l)
+		}
 		fmt.Fprintf(os.Stderr, "bench: %s took %.1f s\n", p.name, time.Since(began).Seconds())
 	}
-	print(&r)
-	out := json.NewEncoder(os.Stdout)
-	out.SetIndent("", "\t")
-	if err := out.Encode(&r); err != nil || failed {
+	r.Seconds = int(time.Since(r.At).Seconds())
+	if err := r.Encode(os.Stdout); err != nil || len(r.Failed) > 0 {
 		return 1
 	}
 	return 0
 }
 
-func print(r *Report) {
-	fmt.Fprintf(os.Stderr, "\n%s, Linux %s, %d CPU, %s\n", r.Processor, r.Kernel, r.CPUs, r.Go)
-	w := tabwriter.NewWriter(os.Stderr, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "what\ttarget\tfigure\tfloor\tratio\tverdict")
-	for _, l := range r.Lines {
-		verdict, ratio := "met", ""
-		if !l.Met {
-			verdict = "MISSED"
-		}
-		if l.Ratio != 0 {
-			ratio = fmt.Sprintf("%.2f", l.Ratio)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.What, l.Target, l.Figure, l.Floor, ratio, verdict)
-	}
-	if err := w.Flush(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	for _, l := range r.Lines {
-		if l.Note != "" {
-			fmt.Fprintf(os.Stderr, "%s: %s\n", l.What, l.Note)
-		}
-	}
-}
-
-func release() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-// processor is the model as /proc/cpuinfo has it; of user-mode-linux, the host's.
-func processor() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
+// report puts the parts of a run together: the table on standard error, all as
+// JSON on standard output, and the table into a page.
+func report(page, drills string, parts []string) error {
+	r, err := result.Merge(parts...)
 	if err != nil {
-		return "unknown processor"
+		return err
 	}
-	for _, key := range []string{"model name", "host"} {
-		for line := range strings.Lines(string(b)) {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
-				return strings.TrimSpace(v)
-			}
-		}
+	if err := errors.Join(r.Drills(drills), r.Print(os.Stderr), r.Publish(page)); err != nil {
+		return err
 	}
-	return "unknown processor"
+	return r.Encode(os.Stdout)
+}
+
+// costs: what the guest makes of the little that everything is made of. It says
+// how much of a figure is the guest's.
+func costs(t lab.T) []result.Line {
+	if !harness.Guest() {
+		return nil
+	}
+	var host result.Cost
+	if err := json.Unmarshal([]byte(os.Getenv(envCost)), &host); err != nil {
+		t.Fatalf("costs on the host: %v", err)
+	}
+	return result.Measure().Lines(host)
 }

@@ -3,10 +3,15 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/tests/harness/lab"
 )
 
 // clockTick is USER_HZ, which is 100 on all architectures that matter.
@@ -43,3 +48,35 @@ func quantile(d []time.Duration, q float64) time.Duration {
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
+
+// cpu returns what a process has used of the processor.
+func cpu(t lab.T, pid int) (user, total time.Duration) {
+	t.Helper()
+	u, s, err := readCPU(pid)
+	if err != nil {
+		t.Fatalf("read the processor time of %d: %v", pid, err)
+	}
+	return u, u + s
+}
+
+// threadCPU returns what f uses of the processor. Where the kernel accounts for
+// that in ticks, as user-mode-linux does, it is the time that passes.
+func threadCPU(t lab.T, f func()) time.Duration {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	now := func() time.Duration {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+			t.Fatalf("read the processor time: %v", err)
+		}
+		return time.Duration(ts.Nano())
+	}
+	wall, began := time.Now(), now()
+	f()
+	used, passed := now()-began, time.Since(wall)
+	if used%clockTick == 0 {
+		return passed
+	}
+	return used
+}

@@ -26,6 +26,7 @@ type config struct {
 	prepare []func(dir string) error
 	defects []defect
 	beside  bool
+	plain   bool
 	kind    string
 }
 
@@ -47,6 +48,9 @@ func Timeout(d time.Duration) Option { return func(c *config) { c.timeout = d } 
 // by what it uses: for what takes too long to have others wait, and itself
 // measures nothing finer than seconds.
 func Beside() Option { return func(c *config) { c.beside = true } }
+
+// Plain says that no ESP is needed, but root: everything runs on this kernel.
+func Plain() Option { return func(c *config) { c.plain, c.kind = true, "" } }
 
 // QEMU asks for a guest with Debian's cloud kernel whatever this kernel can do.
 func QEMU() Option { return func(c *config) { c.kind = kindQEMU } }
@@ -132,16 +136,20 @@ func bootOrRun(run func() int, c *config) (int, error) {
 	if c.kind != "" {
 		return h.runGuest(nil)
 	}
-	if err := probeESP(); err != nil {
-		return h.runGuest(err)
+	if !c.plain {
+		if err := probeESP(); err != nil {
+			return h.runGuest(err)
+		}
 	}
 	unlock, err := h.lock()
 	if err != nil {
 		return 0, err
 	}
 	defer unlock()
-	if err := warmCiphers(); err != nil {
-		return 0, fmt.Errorf("warm up ciphers: %w", err)
+	if !c.plain {
+		if err := warmCiphers(); err != nil {
+			return 0, fmt.Errorf("warm up ciphers: %w", err)
+		}
 	}
 	if err := h.setNative(); err != nil {
 		return 0, err

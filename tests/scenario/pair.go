@@ -94,14 +94,23 @@ func NewPair(t lab.T) *Pair {
 // than the one before.
 func NewGateways(t lab.T, gateways int) *Pair {
 	t.Helper()
-	p := &Pair{Standard: lab.NewStandard(t, gateways), Tunnels: lab.Tunnels(), AloneAfter: 10 * time.Second, Preempt: "no",
+	p := NewPlain(t, gateways)
+	p.Tunnels = lab.Tunnels()
+	lab.Install(p.Members[0].Node, p.Tunnels)
+	lab.InstallRemote(p.RGW, p.Tunnels)
+	return p
+}
+
+// NewPlain is NewGateways without tunnels, for a kernel without ESP: traffic
+// passes as it is.
+func NewPlain(t lab.T, gateways int) *Pair {
+	t.Helper()
+	p := &Pair{Standard: lab.NewStandard(t, gateways), AloneAfter: 10 * time.Second, Preempt: "no",
 		Interval: harness.Scaled(250 * time.Millisecond), StartHold: harness.Scaled(time.Second), Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
 	}
-	lab.Install(p.Members[0].Node, p.Tunnels)
-	lab.InstallRemote(p.RGW, p.Tunnels)
 	return p
 }
 

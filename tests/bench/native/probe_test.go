@@ -1,15 +1,11 @@
-package election
+package native
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"sasyncd/carp/packet"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -123,39 +119,4 @@ func (p *probe) gap(from time.Time) time.Duration {
 		longest = max(longest, time.Since(p.at[n-1]))
 	}
 	return longest
-}
-
-// awaitAdvert returns when an advertisement of the master passes.
-func awaitAdvert(b *testing.B, host *lab.Node, master *node, interval time.Duration) {
-	b.Helper()
-	src, heard := netip.MustParseAddr("10.1.0.11"), false
-	err := host.Do(func() error {
-		l, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		limit := unix.NsecToTimeval(int64(interval))
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
-			return err
-		}
-		proto := uint16(unix.ETH_P_IP)
-		if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto<<8 | proto>>8, Ifindex: l.Index}); err != nil {
-			return err
-		}
-		var buf [1500]byte
-		for end := time.Now().Add(10 * interval); !heard && time.Now().Before(end); {
-			n, err := unix.Read(fd, buf[:])
-			var f packet.Frame
-			heard = err == nil && f.Parse(buf[:n]) == nil && f.Proto == packet.Protocol && f.SrcIP == src
-		}
-		return nil
-	})
-	if err != nil || !heard {
-		b.Fatalf("%s does not advertise, %v", master.Name, err)
-	}
 }
