@@ -208,6 +208,7 @@ func (s *side) off() {
 
 func (s *side) on() {
 	s.forgetQueues()
+	s.Boot()
 	s.StartCarpd()
 	s.startSasyncd()
 	s.PowerOn()
