@@ -177,8 +177,12 @@ func held(g *api.GroupState) string {
 	if g.State == api.StateMaster {
 		return "it ends by itself; sasyncctl check says what is negotiated"
 	}
+	var by []string
+	for _, name := range interfaces(g) {
+		by = append(by, "ip rule del pref 3 iif "+name+"; ip -6 rule del pref 3 iif "+name)
+	}
 	return "right for a node that has just booted, since it would send in plaintext; sasyncctl check says what it waits for. " +
-		"A backup whose master has no tunnels either stays so until it is master. To forward all the same: ip rule del pref 3; ip -6 rule del pref 3"
+		"A backup whose master has no tunnels either stays so until it is master. To forward all the same: " + strings.Join(by, "; ")
 }
 
 // router returns 1 if another master was ever heard.
