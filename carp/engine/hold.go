@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sasyncd/carp"
+	"sasyncd/carp/vip"
 )
 
 // A node that has just booted has no IPsec policies, and would forward in
@@ -118,6 +119,28 @@ func (e *Engine) heldDevices() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// holdVirtual holds also what will come in by the virtual MACs of a group that is
+// held: their interfaces come up with the addresses. Of the worker.
+func (e *Engine) holdVirtual(t task) error {
+	devices, held := e.holding.groups[t.group]
+	if !held {
+		return nil
+	}
+	for _, a := range t.vips {
+		if name := vip.MACName(a.Index, a.MAC); a.Virtual && !slices.Contains(devices, name) {
+			devices = append(devices, name)
+		}
+	}
+	if len(devices) == len(e.holding.groups[t.group]) {
+		return nil
+	}
+	e.holding.groups[t.group] = devices
+	if err := e.deps.Hold.Set(e.heldDevices()...); err != nil {
+		return fmt.Errorf("hold what comes in by virtual addresses: %w", err)
+	}
+	return nil
 }
 
 // lift lets a group's interfaces forward again. What a MASTER needs is not held for

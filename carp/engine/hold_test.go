@@ -186,6 +186,27 @@ func TestHoldOfAMaster(t *testing.T) {
 	}
 }
 
+// A virtual MAC has an interface of its own, which comes up with the addresses.
+func TestHoldOfAVirtualMAC(t *testing.T) {
+	e, h := heldEngine(t, func(c *Config) {
+		guarded(c)
+		c.Routers[0].Virtual = true
+	})
+	g := e.groups[0]
+	h.log = nil
+	for range 2 {
+		e.order(g, carp.Action{Kind: carp.ActAcquire})
+		drain(e)
+	}
+	once := "acquire, unfence, announce, own"
+	if got := strings.Join(h.log, ", "); got != "hold test0 test1 vm3-105, "+once+", "+once {
+		t.Errorf("did %s", got)
+	}
+	if err := e.lift(g, true, "test"); err != nil || len(h.devices) > 0 {
+		t.Errorf("held are %q, %v", h.devices, err)
+	}
+}
+
 // Of two groups on one interface, the one that becomes MASTER does not wait for the
 // other; a backup does.
 func TestHoldOfTwoGroups(t *testing.T) {

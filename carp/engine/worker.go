@@ -131,6 +131,9 @@ func (e *Engine) acquire(t task) error {
 	if len(t.vips) < len(t.all) {
 		return errNoInterface
 	}
+	if err := e.holdVirtual(t); err != nil {
+		return err
+	}
 	if err := e.deps.Addresses.Acquire(t.vips, t.lease); err != nil {
 		return err
 	}

@@ -221,7 +221,7 @@ func fillDisk(c *cell) {
 func (c *cell) bothDie() {
 	c.target.Carpd.Kill()
 	c.target.stopSasyncd()
-	if out, err := ctl(c.t.T, c.target.Node, "carpd", "-f "+filepath.Join(c.target.Dir(), "carpd.conf")+" cleanup"); err != nil {
+	if out, err := ctl(c.t.T, c.target.Node, "carpd", "-c "+filepath.Join(c.target.Dir(), "carpd.conf")+" cleanup"); err != nil {
 		c.t.Errorf("%v\n%s", err, out)
 	}
 }

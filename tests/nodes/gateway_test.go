@@ -40,7 +40,7 @@ func (s *Gateway) Setup(p Place, _ *struct{}) error {
 		if err != nil {
 			s.g.Fatalf("%v", err)
 		}
-		s.node.Run(bin + " -f " + s.node.WriteFile("carpd.conf", s.place(p.Carpd)) + " cleanup")
+		s.node.Run(bin + " -c " + s.node.WriteFile("carpd.conf", s.place(p.Carpd)) + " cleanup")
 		s.node.Forward()
 		for i, c := range []struct{ name, v4, v6 string }{{"lan0", "10.1.0", "fd00:1"}, {"wan0", "192.0.2", "2001:db8"}, {"sync0", "10.9.0", "fd00:9"}} {
 			s.node.Adopt(fmt.Sprintf("vec%d", i), c.name, fmt.Sprintf("%s.%d/24", c.v4, 10+p.N), fmt.Sprintf("%s::%d/64", c.v6, 10+p.N))

@@ -146,7 +146,7 @@ func (m *Member) Boot() {
 	if err != nil {
 		m.pair.t.Fatalf("%v", err)
 	}
-	m.Run(bin + " -f " + m.WriteFile("carpd.conf", m.carpdConf()) + " cleanup")
+	m.Run(bin + " -c " + m.WriteFile("carpd.conf", m.carpdConf()) + " cleanup")
 }
 
 // PowerOn plugs the cables in again, behind [Member.Boot] where carpd does not run.
