@@ -111,7 +111,7 @@ func FuzzDecodeRouting(f *testing.F) {
 		if r, ok := decodeRule(payload); ok && !r.src.IsValid() && r.iif == "" {
 			t.Error("a rule of ours for no address and no interface")
 		}
-		_ = encrypts(payload)
+		_ = encrypts(newDecoder(func(uint32) string { return "" }), payload, nil)
 		if a, ok := decodeAddress(payload); ok && !a.Prefix.IsValid() {
 			t.Error("an address that is none")
 		}

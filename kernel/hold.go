@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -81,10 +82,12 @@ func (h *Hold) Held(ctx context.Context) (names []string, err error) {
 }
 
 // Protected reports whether the kernel has a policy that has anything encrypted
-// or authenticated: one with a template, that is no socket's. It reads no further
+// or authenticated: one with a template, that is no socket's. With vips it must
+// be about one of those addresses, as an end of its tunnel or, in transport mode, of
+// the traffic. It reads no further
 // than to the first, which with thousands of them is a small part. A kernel that
 // has no XFRM has none.
-func (h *Hold) Protected() (yes bool, err error) {
+func (h *Hold) Protected(vips ...netip.Addr) (yes bool, err error) {
 	var sock *socket
 	err = h.routing.ns.do(func() error {
 		sock, err = openSocket(unix.NETLINK_XFRM, 0, 0)
@@ -102,6 +105,7 @@ func (h *Hold) Protected() (yes bool, err error) {
 	if err := sock.send(b); err != nil {
 		return false, fmt.Errorf("look for policies: %w", err)
 	}
+	d := newDecoder(func(uint32) string { return "" })
 	for {
 		datagram, err := sock.answer()
 		if err != nil {
@@ -118,7 +122,7 @@ func (h *Hold) Protected() (yes bool, err error) {
 					return false, fmt.Errorf("look for policies: %w", result{errno, text}.error())
 				}
 				return false, nil
-			case m.typ == msgNewPolicy && encrypts(m.payload):
+			case m.typ == msgNewPolicy && encrypts(d, m.payload, vips):
 				return true, nil
 			}
 		}
@@ -126,18 +130,26 @@ func (h *Hold) Protected() (yes bool, err error) {
 }
 
 // encrypts reports whether the payload of a NEWPOLICY has a template and belongs
-// to no socket.
-func encrypts(b []byte) bool {
-	if len(b) < sizePolicy || b[polDir] >= polSocket {
+// to no socket, and with vips whether it is about one of them.
+func encrypts(d *decoder, b []byte, vips []netip.Addr) bool {
+	p, err := d.policy(b, 0)
+	if err != nil || p.Socket {
 		return false
 	}
-	for rest := attrs(b[sizePolicy:]); ; {
-		typ, data, ok := rest.next()
-		if !ok {
-			return false
-		}
-		if typ == attrTemplates && len(data) >= sizeTemplate {
+	for _, t := range p.Templates {
+		if len(vips) == 0 || slices.Contains(vips, t.Src) || slices.Contains(vips, t.Dst) {
 			return true
 		}
+		if t.Mode == sadb.ModeTunnel || t.Mode == sadb.ModeBEET || specified(t.Src) || specified(t.Dst) {
+			continue
+		}
+		for _, end := range []func() (netip.Prefix, bool){p.Key.Selector.SrcPrefix, p.Key.Selector.DstPrefix} {
+			if own, ok := end(); ok && own.IsSingleIP() && slices.Contains(vips, own.Addr()) {
+				return true
+			}
+		}
 	}
+	return false
 }
+
+func specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }

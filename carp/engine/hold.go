@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -21,11 +22,12 @@ import (
 
 // Hold keeps what comes in by interfaces from being forwarded; kernel.Hold is one.
 // Set holds the interfaces of those names and no other, Held lists them, Protected
-// reports whether the kernel has policies that have anything encrypted.
+// reports whether the kernel has policies that have anything encrypted, about one of vips if
+// there are any.
 type Hold interface {
 	Set(names ...string) error
 	Held() ([]string, error)
-	Protected() (bool, error)
+	Protected(vips ...netip.Addr) (bool, error)
 }
 
 const (
@@ -165,12 +167,13 @@ func (e *Engine) lift(g *group, master bool, why string) error {
 	return nil
 }
 
-// liftIfProtected lifts it if the kernel has policies. Of the worker.
-func (e *Engine) liftIfProtected(g *group, master bool, why string) error {
+// liftIfProtected lifts it if the kernel has policies of the group's addresses: those
+// of others say nothing about its tables. Of the worker.
+func (e *Engine) liftIfProtected(g *group, vips []netip.Addr, master bool, why string) error {
 	if _, held := e.holding.groups[g]; !held {
 		return nil
 	}
-	yes, err := e.deps.Hold.Protected()
+	yes, err := e.deps.Hold.Protected(vips...)
 	if err != nil && !e.holding.blind {
 		e.holding.blind = true
 		e.say(slog.LevelError, "whether there are IPsec policies cannot be told, forwarding stays held", "err", err)
@@ -190,19 +193,23 @@ func (e *Engine) review(now time.Duration) {
 		}
 		s := g.machine.Snapshot(now)
 		master := s.State == carp.Master
-		order := func(do func(*group, bool, string) error, why string) {
-			e.work.put(task{group: g, do: func() error { return do(g, master, why) }})
+		vips := g.vips()
+		lift := func(why string) {
+			e.work.put(task{group: g, do: func() error { return e.lift(g, master, why) }})
+		}
+		liftIfProtected := func(why string) {
+			e.work.put(task{group: g, do: func() error { return e.liftIfProtected(g, vips, master, why) }})
 		}
 		switch {
 		case len(g.cfg.Require) == 0:
-			order(e.lift, "no client is required any more")
+			lift("no client is required any more")
 		case master && s.Age >= holdLimit:
-			order(e.lift, fmt.Sprintf("master for %v", holdLimit))
+			lift(fmt.Sprintf("master for %v", holdLimit))
 		case s.Loading || !master && !s.InSync:
 		case master:
-			order(e.liftIfProtected, "master, IPsec policies are there")
+			liftIfProtected("master, IPsec policies are there")
 		default:
-			order(e.liftIfProtected, "in sync")
+			liftIfProtected("in sync")
 		}
 	}
 }

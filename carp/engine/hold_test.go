@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +15,8 @@ import (
 type fakeHold struct {
 	*fakes
 	devices   []string
-	protected bool
+	protected bool // by policies of the group's
+	foreign   bool // by others
 	blind     error
 }
 
@@ -29,8 +31,10 @@ func (f *fakeHold) Set(names ...string) error {
 	return nil
 }
 
-func (f *fakeHold) Held() ([]string, error)  { return f.devices, nil }
-func (f *fakeHold) Protected() (bool, error) { return f.protected, f.blind }
+func (f *fakeHold) Held() ([]string, error) { return f.devices, nil }
+func (f *fakeHold) Protected(vips ...netip.Addr) (bool, error) {
+	return f.protected || f.foreign && len(vips) == 0, f.blind
+}
 
 // guarded is a group that requires sasyncd, on two interfaces.
 func guarded(c *Config) {
@@ -124,7 +128,8 @@ func TestHoldOfABackup(t *testing.T) {
 		}
 	}
 	step("half a snapshot", carp.Ready{}, true, true)
-	step("in sync with a master that has none", carp.Ready{InSync: true}, false, true)
+	h.foreign = true
+	step("in sync with a master that has none, beside others' policies", carp.Ready{InSync: true}, false, true)
 	step("a file is loaded", carp.Ready{InSync: true, Loading: true}, true, true)
 	step("complete", carp.Ready{InSync: true}, true, false)
 	step("never again", carp.Ready{}, false, false)

@@ -139,7 +139,7 @@ func (e *Engine) acquire(t task) error {
 	}
 	if !t.loading {
 		// Before the fence opens: what comes in is encrypted, and dropped.
-		if err := e.liftIfProtected(t.group, true, "master, IPsec policies are there"); err != nil {
+		if err := e.liftIfProtected(t.group, t.all, true, "master, IPsec policies are there"); err != nil {
 			return err
 		}
 	}

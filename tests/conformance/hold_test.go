@@ -144,6 +144,11 @@ func TestProtected(t *testing.T) {
 	want("a bypass and a block", false)
 	lab.Install(gw.Node, lab.Tunnels())
 	want("tunnels", true)
+	for vip, want := range map[netip.Addr]bool{lab.VIPOut: true, lab.VIPOut6: true, lab.VIPIn: false} {
+		if got, err := h.Protected(vip); err != nil || got != want {
+			t.Errorf("policies of %s: %v, %v", vip, got, err)
+		}
+	}
 	gw.Run("ip xfrm policy flush")
 	want("flushed", false)
 }
