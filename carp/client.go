@@ -112,6 +112,15 @@ func (g *Group) inSync() bool {
 	return true
 }
 
+func (g *Group) loading() bool {
+	for _, name := range g.cfg.Require {
+		if c := g.live(name); c != nil && c.ready.Loading {
+			return true
+		}
+	}
+	return false
+}
+
 // aloneAt is the time at which a group that is not in sync may take over,
 // because nobody better has been seen on the wire or by its clients.
 func (g *Group) aloneAt() time.Duration {

@@ -38,6 +38,7 @@ type Ready struct {
 	Ahead     bool // a reachable member is MASTER or has more than we do
 	PeerReady bool // a reachable member could take over now
 	Traffic   bool // MASTER: authenticated packets of the group came in lately
+	Loading   bool // policies are being loaded or negotiated on this node
 }
 
 // Event is an event of a group. Which fields count depends on Kind. Request,

@@ -15,6 +15,8 @@ type Snapshot struct {
 	Seen      uint64        // highest term known
 	Fenced    bool          // the fence is set
 	Blocked   string        // why the group would not take over now; "" it would
+	InSync    bool          // every required client says so
+	Loading   bool          // a required client says so
 	Demotion  int
 	Demotions []Demotion
 	Routers   []RouterSnapshot
@@ -38,6 +40,7 @@ func (g *Group) Snapshot(now time.Duration) Snapshot {
 	s := Snapshot{
 		Group: g.cfg.Name, State: g.public, Reason: g.reason, Age: now - g.since,
 		Term: g.term, Seen: g.seen, Fenced: g.phase != phaseMaster, Blocked: g.blocked,
+		InSync: g.inSync(), Loading: g.loading(),
 		Demotion:  g.demotions.sum(),
 		Demotions: append([]Demotion(nil), g.demotions...),
 	}

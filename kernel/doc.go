@@ -1,7 +1,8 @@
 // Package kernel is the XFRM subsystem of Linux and the routing rules that keep
 // a standby silent, over netlink: [Kernel] dumps, watches and changes SAs and
-// policies, [Fence] silences virtual addresses, [Detour] and [BypassOps] keep a
-// backup reachable. Package kerneltest has a fake with the same rules.
+// policies, [Fence] silences virtual addresses, [Hold] keeps a node that has no
+// policies yet from forwarding, [Detour] and [BypassOps] keep a backup reachable.
+// Package kerneltest has a fake with the same rules.
 //
 // # Copying SAs and policies
 //
@@ -65,6 +66,21 @@
 // What remains when a daemon dies keeps the node silent, and the next process
 // finds it and goes on from there. Rules with a lower preference than 5 would
 // come before the fence and must not route from a virtual address.
+//
+// # The hold
+//
+// A node that has just booted has no policies. What hosts send it, because they
+// still know its MAC or because it is their only gateway, would be forwarded as
+// it is, in plaintext. Until the policies are there,
+//
+//	3: iif eth0 blackhole
+//
+// in both families makes the kernel drop what comes in by an interface and is not
+// for the node itself, without an ICMP error: the local table has preference 0 and
+// so comes first. The rule names the interface, which need not exist: the kernel
+// keeps it and applies it as soon as there is one of that name. It matches only
+// packets that came in: what the node sends itself, and every lookup that the
+// kernel makes on its own behalf, has the loopback or no interface there.
 //
 // # A backup's own addresses inside
 //

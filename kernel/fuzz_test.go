@@ -108,9 +108,10 @@ func FuzzDecodeRouting(f *testing.F) {
 	f.Add(appendRule(nil, rule{pref: 5, table: 7}))
 	f.Add(appendRoute(nil, route{family: unix.AF_INET6, table: 7}))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		if r, ok := decodeRule(payload); ok && !r.src.IsValid() {
-			t.Error("a rule of ours for no address")
+		if r, ok := decodeRule(payload); ok && !r.src.IsValid() && r.iif == "" {
+			t.Error("a rule of ours for no address and no interface")
 		}
+		_ = encrypts(newDecoder(func(uint32) string { return "" }), payload, nil)
 		if a, ok := decodeAddress(payload); ok && !a.Prefix.IsValid() {
 			t.Error("an address that is none")
 		}

@@ -19,6 +19,7 @@ const (
 	sizeRoute = 12 // struct rtmsg
 
 	fraSrc       = 2
+	fraIncoming  = 3 // FRA_IIFNAME
 	fraPriority  = 6
 	fraSuppress  = 14 // FRA_SUPPRESS_PREFIXLEN
 	fraTable     = 15
@@ -39,11 +40,15 @@ const (
 	routeOwner = 112
 )
 
-// rule is `from SRC [lookup TABLE | blackhole] pref PREF proto 112`.
+// rule is `{from SRC | iif NAME} {lookup TABLE | blackhole} pref PREF proto 112`.
 type rule struct {
-	src   netip.Addr // a single address
-	pref  uint32
-	table uint32 // 0: blackhole
+	src netip.Addr // a single address
+	// iif is the interface that a packet came in by, in place of src; family is
+	// then that of the rule, as an address would tell it.
+	iif    string
+	family sadb.Family
+	pref   uint32
+	table  uint32 // 0: blackhole
 	// pass adds `suppress_prefixlength 0`: where the table finds a default
 	// route, the search goes on with the next rule. What is found as an error,
 	// a blackhole route for instance, ends it.
@@ -65,12 +70,17 @@ type route struct {
 
 func appendRule(b []byte, r rule) []byte {
 	b, h := zeros(b, sizeRule)
-	h[0], h[2] = byte(sadb.FamilyOf(r.src)), byte(r.src.BitLen())
-	h[7] = fraBlackhole
+	h[0], h[7] = byte(r.family), fraBlackhole
 	if r.table != 0 {
 		h[7] = fraToTable
 	}
-	b = appendAttr(b, fraSrc, r.src.AsSlice())
+	if r.src.IsValid() {
+		h[0], h[2] = byte(sadb.FamilyOf(r.src)), byte(r.src.BitLen())
+		b = appendAttr(b, fraSrc, r.src.AsSlice())
+	}
+	if r.iif != "" {
+		b = appendAttr(b, fraIncoming, append([]byte(r.iif), 0))
+	}
 	b = appendAttr32(b, fraPriority, r.pref)
 	if r.table != 0 {
 		b = appendAttr32(b, fraTable, r.table)
@@ -127,6 +137,8 @@ func decodeRule(b []byte) (r rule, ok bool) {
 			if a, fits := netip.AddrFromSlice(data); fits && int(b[2]) == a.BitLen() {
 				r.src = a
 			}
+		case fraIncoming:
+			r.iif, r.family = unix.ByteSliceToString(data), sadb.Family(b[0])
 		case fraPriority:
 			r.pref, _ = u32(data)
 		case fraTable:
@@ -145,7 +157,7 @@ func decodeRule(b []byte) (r rule, ok bool) {
 	default:
 		return r, false
 	}
-	return r, ours && r.src.IsValid()
+	return r, ours && (r.src.IsValid() || r.iif != "")
 }
 
 // routing is rtnetlink in one namespace.

@@ -36,6 +36,9 @@ type Caps struct {
 	CountersOnly bool
 	// FlushesOnStart: its start empties the kernel's table of SAs.
 	FlushesOnStart bool
+	// LoadsPolicies: it has policies in the kernel in any role, its own and not
+	// those that are replicated.
+	LoadsPolicies bool
 	// ProcessWide: it has one role for the whole machine, so that two groups
 	// cannot share it.
 	ProcessWide bool

@@ -85,7 +85,7 @@ func NewStatic(c StaticConfig) *Static {
 func (*Static) Name() string { return "static" }
 
 // Caps implements Driver.
-func (*Static) Caps() Caps { return Caps{} }
+func (*Static) Caps() Caps { return Caps{LoadsPolicies: true} }
 
 // Probe implements Driver. It tells what the file would do at the next
 // promotion, and which keys are near their end.

@@ -29,6 +29,9 @@ type Ready struct {
 	Ahead     bool `json:"ahead"`      // a reachable member is MASTER or has more
 	PeerReady bool `json:"peer_ready"` // a reachable member could take over now
 	Traffic   bool `json:"traffic"`    // MASTER: authenticated packets of the group came in lately
+	// Loading: policies are being loaded or negotiated on this node, by order of
+	// the client.
+	Loading bool `json:"loading"`
 }
 
 // Holds of a demotion.
@@ -87,6 +90,7 @@ type GroupState struct {
 	Seen      uint64          `json:"seen_term"`         // highest known
 	Fenced    bool            `json:"fenced"`            // nothing can leave from the VIPs
 	Blocked   string          `json:"blocked,omitempty"` // why the group would not take over now
+	Held      string          `json:"held,omitempty"`    // why nothing is forwarded from the group's interfaces
 	Demotion  int             `json:"demotion"`          // sum
 	Demotions []Demotion      `json:"demotions,omitempty"`
 	Clients   []string        `json:"clients,omitempty"`

@@ -38,6 +38,7 @@ type Deps struct {
 	Freezer   Freezer // nil: a restart is never without a change
 	Marks     Marks   // nil: forgotten at a restart
 	Filter    Filter  // nil: every address accepts packets
+	Hold      Hold    // nil: forwarding goes on, policies or not
 	Log       *slog.Logger
 }
 
@@ -50,6 +51,8 @@ type Engine struct {
 	routers []*router
 	ports   []*port
 	vips    atomic.Pointer[map[netip.Addr]bool] // replaced, never changed
+
+	holding holding // see there
 
 	work  *queue[task]   // to the worker
 	out   *queue[output] // to clients and log
@@ -100,6 +103,7 @@ type group struct {
 
 	frozenTo time.Duration // while MASTER: a restart is announced, 0 none
 	adopt    uint64        // at the start: the term that was left behind
+	held     bool          // nothing is forwarded from its interfaces
 
 	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
 	takeover takeover
@@ -146,6 +150,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
 		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
+		holding:  holding{groups: make(map[*group][]string), free: make(map[string]bool)},
 		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
 		beat:  func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
@@ -271,8 +276,8 @@ func (e *Engine) setPoller(p *poller) {
 	e.poll = p
 }
 
-// silence sets the fence and takes off what an earlier life left, of some
-// groups. What that life had sent and the kernel still holds is beyond the
+// silence sets the fence and the hold and takes off what an earlier life left, of
+// some groups. What that life had sent and the kernel still holds is beyond the
 // fence, so it is dropped.
 func (e *Engine) silence(groups []*group) error {
 	var all []netip.Addr
@@ -283,6 +288,9 @@ func (e *Engine) silence(groups []*group) error {
 	all = slices.Compact(all)
 	if err := e.deps.Fence.Set(all...); err != nil {
 		return fmt.Errorf("fence addresses before start: %w", err)
+	}
+	if err := e.hold(groups); err != nil {
+		return err
 	}
 	for _, g := range groups {
 		if err := e.deps.Addresses.Release(e.leftovers(g)); err != nil {
@@ -486,13 +494,17 @@ func (e *Engine) Stop(ctx context.Context) error {
 }
 
 // Cleanup sets the fence and removes the addresses, for a node whose engine is
-// gone. What was left behind on purpose is left alone, as long as it may stay.
+// gone, or has not begun. What was left behind on purpose is left alone, as long
+// as it may stay.
 func Cleanup(cfg Config, deps Deps) error {
-	deps.Log = slog.New(slog.DiscardHandler)
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
 	e, err := New(cfg, deps)
 	if err != nil {
 		return err
 	}
+	defer e.flush(context.Background())
 	rest := e.inherit(bootTime())
 	if err := e.silence(rest); err != nil || len(rest) < len(e.groups) {
 		return err

@@ -38,22 +38,23 @@ type output struct {
 // pump hands messages to the server and lines to the log, so that neither can
 // hold up the engine's thread.
 func (e *Engine) pump(ctx context.Context) {
-	flush := func() {
-		for _, o := range e.out.take() {
-			if o.to == 0 {
-				e.log.Log(ctx, o.level, o.text, o.args...)
-			} else if s := e.server.Load(); s != nil {
-				s.Send(o.to, o.message)
-			}
-		}
-	}
-	defer flush()
+	defer e.flush(ctx)
 	for {
-		flush()
+		e.flush(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.out.wake:
+		}
+	}
+}
+
+func (e *Engine) flush(ctx context.Context) {
+	for _, o := range e.out.take() {
+		if o.to == 0 {
+			e.log.Log(ctx, o.level, o.text, o.args...)
+		} else if s := e.server.Load(); s != nil {
+			s.Send(o.to, o.message)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 	s := g.machine.Snapshot(now)
 	out := api.GroupState{
 		Group: s.Group, State: s.State.String(), Reason: s.Reason, AgeMS: s.Age.Milliseconds(),
-		Term: s.Term, Seen: s.Seen, Fenced: s.Fenced, Blocked: s.Blocked, Demotion: s.Demotion,
+		Term: s.Term, Seen: s.Seen, Fenced: s.Fenced, Blocked: s.Blocked, Held: g.whyHeld(&s), Demotion: s.Demotion,
 		Instances: []api.InstanceState{}, VIPs: []api.VIP{}, WhenSplit: api.SplitContinue,
 	}
 	switch {

@@ -26,7 +26,9 @@ type task struct {
 	all   []netip.Addr
 	lease time.Duration
 	ports []int
-	do    func() error // instead of kind
+	// loading: the policies are not all there yet, by the client's word.
+	loading bool
+	do      func() error // instead of kind
 }
 
 // order queues a kernel operation. A renewal that still waits is not doubled.
@@ -44,6 +46,9 @@ func (e *Engine) task(g *group, a carp.Action) task {
 	if g.frozenTo != 0 {
 		t.lease = max(t.lease, g.frozenTo-bootTime())
 	}
+	if g.held {
+		t.loading = g.machine.Snapshot(bootTime()).Loading
+	}
 	for _, r := range g.routers {
 		if r.port.index != 0 && !slices.Contains(t.ports, r.port.index) {
 			t.ports = append(t.ports, r.port.index)
@@ -58,9 +63,14 @@ func (e *Engine) runWorker(ctx context.Context) {
 	_ = realtime(workerPriority)
 	each := time.NewTicker(keepEach)
 	defer each.Stop()
+	look := time.NewTicker(holdEach)
+	defer look.Stop()
 	for {
 		for _, t := range e.work.take() {
 			e.work1(t)
+		}
+		if len(e.holding.groups) == 0 {
+			look.Stop()
 		}
 		select {
 		case <-ctx.Done():
@@ -68,6 +78,8 @@ func (e *Engine) runWorker(ctx context.Context) {
 		case <-e.work.wake:
 		case <-each.C:
 			e.post(func(time.Duration) { e.keep() })
+		case <-look.C:
+			e.post(e.review)
 		}
 	}
 }
@@ -119,8 +131,17 @@ func (e *Engine) acquire(t task) error {
 	if len(t.vips) < len(t.all) {
 		return errNoInterface
 	}
+	if err := e.holdVirtual(t); err != nil {
+		return err
+	}
 	if err := e.deps.Addresses.Acquire(t.vips, t.lease); err != nil {
 		return err
+	}
+	if !t.loading {
+		// Before the fence opens: what comes in is encrypted, and dropped.
+		if err := e.liftIfProtected(t.group, t.all, true, "master, IPsec policies are there"); err != nil {
+			return err
+		}
 	}
 	for _, link := range t.ports {
 		var ips []netip.Addr

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,6 +143,9 @@ func (x *examination) diagnose() []finding {
 		if g.Blocked != "" && g.State != api.StateMaster {
 			add(false, "group "+g.Group, "would not take over now: "+g.Blocked, "sasyncctl check tells more where sasyncd is the reason")
 		}
+		if g.Held != "" {
+			add(false, "group "+g.Group, "nothing that comes in by "+strings.Join(interfaces(g), " or ")+" is forwarded: "+g.Held, held(g))
+		}
 	}
 	if x.sysctl("all/forwarding") == "0" {
 		add(false, "net.ipv4.ip_forward", "this machine forwards nothing: right for a server, wrong for a gateway", "sysctl --system, where sysctl.d/60-sasyncd.conf is installed; or sysctl net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
@@ -156,6 +160,29 @@ func (x *examination) diagnose() []finding {
 			"carpd does not depend on it, IKE and certificates do: let chrony or systemd-timesyncd slew the clock, and look at the hypervisor's")
 	}
 	return list
+}
+
+// interfaces lists those of a group.
+func interfaces(g *api.GroupState) (names []string) {
+	for _, in := range g.Instances {
+		if !slices.Contains(names, in.Interface) {
+			names = append(names, in.Interface)
+		}
+	}
+	return names
+}
+
+// held says what to do where forwarding is held.
+func held(g *api.GroupState) string {
+	if g.State == api.StateMaster {
+		return "it ends by itself; sasyncctl check says what is negotiated"
+	}
+	var by []string
+	for _, name := range interfaces(g) {
+		by = append(by, "ip rule del pref 3 iif "+name+"; ip -6 rule del pref 3 iif "+name)
+	}
+	return "right for a node that has just booted, since it would send in plaintext; sasyncctl check says what it waits for. " +
+		"A backup whose master has no tunnels either stays so until it is master. To forward all the same: " + strings.Join(by, "; ")
 }
 
 // router returns 1 if another master was ever heard.

@@ -45,6 +45,7 @@ func TestDiagnose(t *testing.T) {
 			router(x).Expired = true
 		}, true, "its cable sends nothing here"},
 		"no interface": {func(x *examination) { x.groups[0].Instances[0].State = api.StateInit }, true, "eth0 is down"},
+		"held":         {func(x *examination) { x.groups[0].Held = "no policies" }, false, "comes in by eth0 is forwarded: no policies; right for"},
 		"firewall":     {func(x *examination) { x.raw["eth0"] = false }, false, "protocol 112"},
 		"CARP":         {refuse(api.RefusedProtocol), true, "another number"},
 		"duplicate id": {refuse(api.RefusedAddresses), true, "same number"},

@@ -29,6 +29,9 @@ func group(b *strings.Builder, g *api.GroupState, verbose bool) {
 	if g.Blocked != "" {
 		b.WriteString(term.Wrap("  ", "    ", "would not take over: "+g.Blocked))
 	}
+	if g.Held != "" {
+		b.WriteString(term.Wrap("  ", "    ", "forwards nothing: "+g.Held))
+	}
 	for _, d := range g.Demotions {
 		what := fmt.Sprintf("demoted by %d: %s", d.By, d.ID)
 		if d.Reason != "" && d.Reason != d.ID {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -80,7 +81,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		log.Warn("configuration", "problem", w.Error())
 	}
 	if len(f.Args) > 0 {
-		err = cleanup(cfg, openFreezer(c.StateDir))
+		err = cleanup(cfg, openFreezer(c.StateDir), log)
 	} else if err = confine(); err == nil {
 		if err := privileges.Harden(); err != nil {
 			log.Warn("keys may get into a core dump", "err", err)
@@ -122,17 +123,28 @@ func confine() error {
 	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd", "_sasyncd", "sasyncd"), Caps: caps}.Exec()
 }
 
-// cleanup makes the node silent after its carpd was killed.
-func cleanup(cfg engine.Config, freezer engine.Freezer) error {
+// cleanup makes the node silent at boot, or after its carpd was killed.
+func cleanup(cfg engine.Config, freezer engine.Freezer, log *slog.Logger) error {
 	fence, err := openFence()
 	if err != nil {
 		return err
 	}
 	defer fence.Close()
+	hold, err := openHold()
+	if err != nil {
+		return err
+	}
+	defer hold.Close()
 	addresses, err := vip.NewVirtual()
 	if err != nil {
 		return err
 	}
 	defer addresses.Close()
-	return engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: filter.Rules{}})
+	err = engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: filter.Rules{}, Hold: hold, Log: log})
+	// Opening it lets the node's own ICMP pass again, if carpd was killed meanwhile.
+	hops, herr := vip.NewNextHops()
+	if herr == nil {
+		hops.Close()
+	}
+	return errors.Join(err, herr)
 }

@@ -19,10 +19,10 @@ import (
 type collector struct {
 	status func(context.Context) ([]api.GroupState, error)
 
-	state, term, demotion, source, fenced, blocked, age, moves    *prometheus.Desc
-	outage, gap, gapAt                                            *prometheus.Desc
-	adverts, dropped, rejected, priority, advskew, trailers, down *prometheus.Desc
-	digests, silence, repaired                                    *prometheus.Desc
+	state, term, demotion, source, fenced, held, blocked, age, moves *prometheus.Desc
+	outage, gap, gapAt                                               *prometheus.Desc
+	adverts, dropped, rejected, priority, advskew, trailers, down    *prometheus.Desc
+	digests, silence, repaired                                       *prometheus.Desc
 }
 
 func newCollector(status func(context.Context) ([]api.GroupState, error)) *collector {
@@ -39,6 +39,7 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 		demotion: desc("group_demotion", "Sum of demotions of the group.", group),
 		source:   desc("demotion", "Demotions of the group by their source.", []string{"group", "source"}),
 		fenced:   desc("fenced", "1 while nothing can leave from the virtual addresses.", group),
+		held:     desc("forwarding_held", "1 while nothing is forwarded from the group's interfaces, because IPsec policies are not there yet.", group),
 		blocked:  desc("blocked", "1 while the group would not take over.", group),
 		age:      desc("state_age_seconds", "Seconds since the state changed.", group),
 		moves:    desc("transitions_total", "Changes of state.", []string{"group", "from", "to"}),
@@ -60,7 +61,7 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.state, c.term, c.demotion, c.source, c.fenced, c.blocked, c.age, c.moves, c.outage, c.gap, c.gapAt,
+	for _, d := range []*prometheus.Desc{c.state, c.term, c.demotion, c.source, c.fenced, c.held, c.blocked, c.age, c.moves, c.outage, c.gap, c.gapAt,
 		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.silence, c.repaired} {
 		ch <- d
 	}
@@ -98,6 +99,7 @@ func (c *collector) group(ch chan<- prometheus.Metric, g *api.GroupState) {
 		gauge(ch, c.source, float64(d.By), g.Group, d.ID)
 	}
 	gauge(ch, c.fenced, bit(g.Fenced), g.Group)
+	gauge(ch, c.held, bit(g.Held != ""), g.Group)
 	gauge(ch, c.blocked, bit(g.Blocked != ""), g.Group)
 	gauge(ch, c.age, float64(g.AgeMS)/1000, g.Group)
 	for _, t := range g.Transitions {

@@ -28,7 +28,7 @@ func pictured() []api.GroupState {
 			VIPs:        []api.VIP{{Address: netip.MustParseAddr("192.0.2.1"), Interface: "eth0", Instance: "outside"}},
 			Transitions: []api.Transition{{From: api.StateBackup, To: api.StateMaster, Count: 1}, {From: api.StateMaster, To: api.StateBackup}},
 			Takeover:    &api.Takeover{Reason: "no advertisements", From: peer, GapMS: 812, AgeMS: 61500}, OutageMS: 804},
-		{Group: "other", State: api.StateBackup, Fenced: true, Blocked: "sasyncd is not there", OutageMS: -1,
+		{Group: "other", State: api.StateBackup, Fenced: true, Held: "there are no IPsec policies yet", Blocked: "sasyncd is not there", OutageMS: -1,
 			Instances: []api.InstanceState{{Name: "carp1", Interface: "eth1", Protocol: "carp", ID: 1, State: api.StateBackup,
 				Routers: []api.RouterState{{Family: "ipv6", State: api.StateBackup, AdvBase: 1, AdvSkew: 64, DownMS: 3250, BadDigests: 4}}}}},
 	}

@@ -293,7 +293,7 @@ func (e *carpdElector) report(name, group string, r engine.Readiness) func(conte
 		if now != r {
 			return nil // a later report follows
 		}
-		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic}, r.Term)
+		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading}, r.Term)
 	}
 }
 

@@ -131,8 +131,8 @@ func TestElectorFollowsRestart(t *testing.T) {
 	}()
 	defer func() { cancel(); <-done }()
 	isMaster(t, e)
-	fit := engine.Readiness{InSync: true, PeerReady: true, Traffic: true, Term: 7}
-	wire := api.Ready{InSync: true, PeerReady: true, Traffic: true}
+	fit := engine.Readiness{InSync: true, PeerReady: true, Traffic: true, Loading: true, Term: 7}
+	wire := api.Ready{InSync: true, PeerReady: true, Traffic: true, Loading: true}
 	e.Ready("carp1", fit)
 
 	// Back in time: the next that is heard is the state, as it was, and carpd

@@ -94,6 +94,9 @@ type Readiness struct {
 	Master bool
 	// Traffic: MASTER, and packets that the kernel authenticated came in lately.
 	Traffic bool
+	// Loading: the keying is on its way to having its policies in the kernel, as
+	// MASTER all that it is to negotiate or load, otherwise what it loads in any role.
+	Loading bool
 	// Term is the highest term seen anywhere.
 	Term   uint64
 	Reason string

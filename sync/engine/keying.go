@@ -44,6 +44,8 @@ type KeyingStatus struct {
 	Restarts       int     `json:"restarts"`
 	// Stop is what a stop of it by the service manager does; "" if that is not known.
 	Stop string `json:"stop,omitempty"`
+	// LoadsPolicies: it has policies in any role, of its own and not the master's.
+	LoadsPolicies bool `json:"-"`
 	// FlushesOnStart: its start empties the kernel's table of SAs.
 	FlushesOnStart bool `json:"-"`
 }
@@ -62,6 +64,28 @@ func (e *Engine) tellKeying(g *group) {
 		e.cfg.Keying.Passive(g.name, g.term, g.reason, true, g.vips, nil)
 	}
 }
+
+// loading reports whether the keying is on its way to the policies that it is to
+// have. Where it has failed nothing is under way, though it is tried again.
+func (e *Engine) loading(g *group) bool {
+	if e.cfg.Keying == nil {
+		return false
+	}
+	switch s := e.cfg.Keying.Status(g.name); {
+	case s.Driver == "" || s.Error != "":
+		return false
+	case g.role == wire.RoleMaster:
+		return s.State != keyingActive
+	default:
+		return s.LoadsPolicies && s.State != keyingPassive
+	}
+}
+
+// States of KeyingStatus in which an order has been carried out.
+const (
+	keyingActive  = "active"
+	keyingPassive = "passive"
+)
 
 // flushesOnStart reports whether a flush is how the group's IKE daemon starts.
 func (e *Engine) flushesOnStart(g *group) bool {

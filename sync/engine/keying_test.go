@@ -21,6 +21,7 @@ type simKeying struct {
 	mu      sync.Mutex
 	told    []string
 	flushes bool
+	status  KeyingStatus // but for the driver's name
 }
 
 func (k *simKeying) note(format string, args ...any) {
@@ -43,7 +44,15 @@ func (k *simKeying) Active(_ string, term uint64, _ string, vips []netip.Addr) {
 func (k *simKeying) Status(string) KeyingStatus {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return KeyingStatus{Driver: "sim", FlushesOnStart: k.flushes}
+	s := k.status
+	s.Driver, s.FlushesOnStart = "sim", k.flushes
+	return s
+}
+
+func (k *simKeying) setStatus(s KeyingStatus) {
+	k.mu.Lock()
+	k.status = s
+	k.mu.Unlock()
 }
 
 func (k *simKeying) setFlushes(b bool) {
@@ -123,5 +132,40 @@ func TestKeyingFollowsTheRole(t *testing.T) {
 		}
 		n.role(wire.RoleBackup, 3)
 		want("lost", "passive 3 settled true")
+	})
+}
+
+// TestLoading: the election is told while the keying is on its way to the policies
+// that it is to have, and that is nobody's fault where it has failed.
+func TestLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		k := &simKeying{}
+		w.nodes[0].keying = k
+		w.nodes[0].boot(100)
+		defer w.stop()
+		for _, tc := range []struct {
+			role Role
+			s    KeyingStatus
+			want bool
+		}{
+			{wire.RoleBackup, KeyingStatus{State: "boot"}, false},
+			{wire.RoleBackup, KeyingStatus{State: "boot", LoadsPolicies: true}, true},
+			{wire.RoleBackup, KeyingStatus{State: "passivating", LoadsPolicies: true}, true},
+			{wire.RoleBackup, KeyingStatus{State: "passivating", LoadsPolicies: true, Error: "no such file"}, false},
+			{wire.RoleBackup, KeyingStatus{State: "passive", LoadsPolicies: true}, false},
+			{wire.RoleMaster, KeyingStatus{State: "passive"}, true},
+			{wire.RoleMaster, KeyingStatus{State: "activating"}, true},
+			{wire.RoleMaster, KeyingStatus{State: "activating", Error: "no daemon"}, false},
+			{wire.RoleMaster, KeyingStatus{State: "active"}, false},
+		} {
+			k.setStatus(tc.s)
+			w.nodes[0].role(tc.role, 1)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := w.ready(0).Loading; got != tc.want {
+				t.Errorf("role %v, keying %+v: loading is %v", tc.role, tc.s, got)
+			}
+		}
 	})
 }

@@ -24,7 +24,7 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 }
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
-	r := Readiness{Term: g.term}
+	r := Readiness{Term: g.term, Loading: e.loading(g)}
 	reachable, yielded, unable := 0, false, false
 	for _, m := range e.members {
 		ms := m.groups[g.name]

@@ -94,11 +94,20 @@ func TestKill(t *testing.T) {
 func TestCleanup(t *testing.T) {
 	p, a, _ := run(t)
 	a.d.Kill()
+	// What a carpd leaves that is killed while it drops what waits for neighbours.
+	for _, rule := range []string{"-4 rule add pref 4 iif lo ipproto icmp blackhole proto 112", "-6 rule add pref 4 iif lo ipproto ipv6-icmp blackhole proto 112"} {
+		a.Run("ip " + rule)
+	}
 	if out, err := a.Try(program(t, "carpd") + " -c " + p.config(a) + " cleanup"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if a.holds() != 0 || a.fenced() != 4 {
 		t.Errorf("%d addresses, %d fenced; want 0 and 4", a.holds(), a.fenced())
+	}
+	for _, family := range []string{"-4", "-6"} {
+		if left := a.Run("ip " + family + " rule show pref 4"); left != "" {
+			t.Errorf("ICMP of the node is still mute: %s", left)
+		}
 	}
 }
 

@@ -25,6 +25,9 @@ func (p *pair) traffic() *meter.Meter {
 // and families, again and again; the death of the master for its detection.
 func TestTrafficGap(t *testing.T) {
 	p, ca, cb := required(t)
+	for _, g := range p.gws { // without any, forwarding would be held
+		g.protect()
+	}
 	ready(t, ca, api.Ready{InSync: true, PeerReady: true})
 	p.gws[0].await(api.StateMaster, patience)
 	ready(t, cb, api.Ready{InSync: true, PeerReady: true})

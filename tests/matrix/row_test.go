@@ -254,6 +254,7 @@ func (s *side) off() {
 
 func (s *side) on() {
 	s.forgetQueues()
+	s.Boot()
 	s.StartCarpd()
 	s.startSasyncd()
 	s.PowerOn()

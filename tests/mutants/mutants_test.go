@@ -105,6 +105,16 @@ var mutants = []mutant{
 		[][2]string{{"return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true", "return wire.Record{}, false"}},
 		[]string{"./sync/engine"}, false,
 	},
+	{
+		"I12", "a gateway that has booted forwards before it has policies", "carp/engine/hold.go",
+		[][2]string{{"if len(g.cfg.Require) == 0 || protected && !unfinished {", "if len(g.cfg.Require) == 0 || !unfinished {"}},
+		[]string{"./carp/engine"}, false,
+	},
+	{
+		"I12", "a master forwards before the last policy is negotiated", "carp/engine/hold.go",
+		[][2]string{{"case s.Loading || !master && !s.InSync:", "case !master && !s.InSync:"}},
+		[]string{"./carp/engine"}, false,
+	},
 }
 
 // plant returns a mutant's file as it is with the defect.

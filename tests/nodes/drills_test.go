@@ -231,8 +231,8 @@ func TestBadNetwork(t *testing.T) {
 	s.requireClean()
 }
 
-// Both lose their power and come back with nothing but the policies that their
-// boot installs, which keep traffic from leaving as it is: they elect, and carry
+// Both lose their power and come back with nothing. What hosts send is not forwarded
+// until the policies are loaded, long after the network is up: they elect, and carry
 // the tunnels that are then made.
 func TestColdStart(t *testing.T) {
 	s := newStage(t)
@@ -243,7 +243,11 @@ func TestColdStart(t *testing.T) {
 	policies, states := split(lab.InstallLines(s.tunnels))
 	_, remote := split(lab.InstallRemoteLines(s.tunnels)) // its policies are still right
 	for _, g := range s.gw {
-		g.restoreWith(policies)
+		g.power()
+	}
+	for _, g := range s.gw {
+		s.call(g.Machine, "Gateway.IP", policies, nil)
+		g.startDaemons()
 	}
 	master, backup := s.roles()
 	s.call(s.world, "World.Remote", append([]string{"xfrm state flush"}, remote...), nil)

@@ -28,19 +28,19 @@ type Gateway struct {
 
 // Place says which gateway a machine becomes.
 type Place struct {
-	N int // counted from 1
-	// Policies are lines of "ip -batch" that are run before anything can be
-	// forwarded, as the boot of a careful gateway does.
-	Policies []string
+	N     int    // counted from 1
+	Carpd string // its configuration, see [Daemons]
 }
 
-// Setup plugs the cards in.
+// Setup boots: what carpd-fence.service does, then forwarding, then the cards.
 func (s *Gateway) Setup(p Place, _ *struct{}) error {
 	return s.g.try(func() {
 		s.node = lab.New(s.g).Node(fmt.Sprintf("gw%d", p.N))
-		if len(p.Policies) > 0 {
-			s.node.IP(p.Policies...)
+		bin, err := harness.Binary("carpd")
+		if err != nil {
+			s.g.Fatalf("%v", err)
 		}
+		s.node.Run(bin + " -c " + s.node.WriteFile("carpd.conf", s.place(p.Carpd)) + " cleanup")
 		s.node.Forward()
 		for i, c := range []struct{ name, v4, v6 string }{{"lan0", "10.1.0", "fd00:1"}, {"wan0", "192.0.2", "2001:db8"}, {"sync0", "10.9.0", "fd00:9"}} {
 			s.node.Adopt(fmt.Sprintf("vec%d", i), c.name, fmt.Sprintf("%s.%d/24", c.v4, 10+p.N), fmt.Sprintf("%s::%d/64", c.v6, 10+p.N))
@@ -58,17 +58,20 @@ type Daemons struct {
 // Start starts both daemons.
 func (s *Gateway) Start(d Daemons, _ *struct{}) error {
 	return s.g.try(func() {
-		place := strings.NewReplacer("DIR", s.node.Dir(), "DISK", harness.DiskDir).Replace
 		for _, dir := range []string{"carpd", "sasyncd"} {
 			if err := os.MkdirAll(filepath.Join(harness.DiskDir, dir), 0o700); err != nil {
 				s.g.Fatalf("make state directory: %v", err)
 			}
 		}
 		s.node.WriteFile("sasyncd.key", d.Key+"\n")
-		s.carpd = s.node.Daemon("carpd", "-dc", s.node.WriteFile("carpd.conf", place(d.Carpd)))
-		s.conf = s.node.WriteFile("sasyncd.conf", place(d.Sasyncd))
+		s.carpd = s.node.Daemon("carpd", "-dc", s.node.WriteFile("carpd.conf", s.place(d.Carpd)))
+		s.conf = s.node.WriteFile("sasyncd.conf", s.place(d.Sasyncd))
 		s.sasyncd = s.node.Daemon("sasyncd", "-dc", s.conf)
 	})
+}
+
+func (s *Gateway) place(conf string) string {
+	return strings.NewReplacer("DIR", s.node.Dir(), "DISK", harness.DiskDir).Replace(conf)
 }
 
 // Restart kills sasyncd and starts it again; the kernel keeps its tables.

@@ -113,7 +113,7 @@ func newStageWith(t *testing.T, lines []string, carpd string) *stage {
 	s.call(s.world, "World.Setup", struct{}{}, nil)
 	s.call(s.world, "World.Remote", lab.InstallRemoteLines(s.tunnels), nil)
 	for _, g := range s.gw {
-		s.call(g.Machine, "Gateway.Setup", Place{N: g.n}, nil)
+		s.call(g.Machine, "Gateway.Setup", Place{N: g.n, Carpd: g.carpd()}, nil)
 	}
 	for _, g := range s.gw {
 		g.startDaemons()
@@ -152,29 +152,36 @@ func (s *stage) call(m *harness.Machine, method string, args, reply any) {
 }
 
 // restore boots a gateway that has lost its power: an empty kernel, and its disk.
-func (g *gateway) restore() { g.restoreWith(nil) }
+func (g *gateway) restore() {
+	g.st.t.Helper()
+	g.power()
+	g.startDaemons()
+}
 
-// restoreWith is restore where the boot installs policies.
-func (g *gateway) restoreWith(policies []string) {
+// power is restore up to where the daemons start.
+func (g *gateway) power() {
 	g.st.t.Helper()
 	var err error
 	if g.Machine, err = g.st.boot(g.name, g.disk, "lan", "wan", "sync"); err != nil {
 		g.st.t.Fatal(err)
 	}
-	g.st.call(g.Machine, "Gateway.Setup", Place{N: g.n, Policies: policies}, nil)
-	g.startDaemons()
+	g.st.call(g.Machine, "Gateway.Setup", Place{N: g.n, Carpd: g.carpd()}, nil)
 }
 
-func (g *gateway) startDaemons() {
-	g.st.t.Helper()
+func (g *gateway) carpd() string {
 	vrrp := func(name, dev string, id int, a4, a6 any) string {
 		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %v/32; address %v/128; group %s }\n",
 			name, dev, id, 250-50*g.n, a4, a6, scenario.Group)
 	}
+	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", scenario.Group, int(aloneAfter.Seconds())) +
+		vrrp(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
+		"socket \"DIR/carpd.sock\"\nstatedir \"DISK/carpd\"\n" + g.st.carpd
+}
+
+func (g *gateway) startDaemons() {
+	g.st.t.Helper()
 	d := Daemons{
-		Carpd: fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", scenario.Group, int(aloneAfter.Seconds())) +
-			vrrp(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
-			"socket \"DIR/carpd.sock\"\nstatedir \"DISK/carpd\"\n" + g.st.carpd,
+		Carpd: g.carpd(),
 		Sasyncd: fmt.Sprintf("interface %s\ncarpd socket \"DIR/carpd.sock\"\npeer %s\nlisten on %s\n", scenario.Instance, syncAddr(3-g.n), syncAddr(g.n)) +
 			"sharedkey file \"DIR/sasyncd.key\"\ncontrol none\nsocket \"DIR/sasyncd.sock\"\nstatedir \"DISK/sasyncd\"\n",
 		Key: g.st.key,

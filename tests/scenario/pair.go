@@ -144,9 +144,33 @@ func (p *Pair) WaitFit(master *Member) {
 	master.WaitCheck()
 }
 
-// StartDaemons starts carpd and sasyncd and waits until they answer.
+// Boot does what comes before the network and the daemons when a gateway boots:
+// carpd-fence.service.
+func (m *Member) Boot() {
+	m.pair.t.Helper()
+	if m.pair.Tracker != "" {
+		return
+	}
+	bin, err := harness.Binary("carpd")
+	if err != nil {
+		m.pair.t.Fatalf("%v", err)
+	}
+	m.Run(bin + " -c " + m.WriteFile("carpd.conf", m.carpdConf()) + " cleanup")
+}
+
+// PowerOn plugs the cables in again, behind [Member.Boot] where carpd does not run.
+func (m *Member) PowerOn() {
+	m.pair.t.Helper()
+	if m.Carpd == nil || !m.Carpd.Running() {
+		m.Boot()
+	}
+	m.Gateway.PowerOn()
+}
+
+// StartDaemons boots: it starts carpd and sasyncd and waits until they answer.
 func (m *Member) StartDaemons() {
 	m.pair.t.Helper()
+	m.Boot()
 	if m.pair.Tracker != "" {
 		m.Other = m.pair.Elector(m)
 		m.StartSasyncd()

@@ -347,7 +347,7 @@ func (n *node) Prepared(_ string, term uint64) {
 }
 func (n *node) Ready(_ string, r engine.Readiness) {
 	n.tell(carp.Event{Kind: carp.EvReady, Client: clientID, Term: r.Term,
-		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic}})
+		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading}})
 }
 func (n *node) Takeover(_ string, term uint64) { n.tell(carp.Event{Kind: carp.EvTakeover, Term: term}) }
 func (n *node) Resign(_, why string) {

@@ -91,6 +91,7 @@ func powerCut(s *soak, m *scenario.Member, forget bool) {
 	if forget {
 		m.Forget()
 	}
+	m.Boot()
 	m.StartCarpd()
 	m.StartSasyncd()
 	m.PowerOn()

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+
+	"sasyncd/kernel"
+)
+
+// hold is the kernel's hold as the engine wants it.
+type hold struct{ *kernel.Hold }
+
+func openHold() (hold, error) {
+	h, err := kernel.OpenHold()
+	return hold{h}, err
+}
+
+// Set holds the interfaces of those names and no other one.
+func (h hold) Set(names ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), fenceLimit)
+	defer cancel()
+	return h.Hold.Set(ctx, names...)
+}
+
+// Held lists the interfaces that are held.
+func (h hold) Held() ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), fenceLimit)
+	defer cancel()
+	return h.Hold.Held(ctx)
+}
