@@ -65,7 +65,11 @@ func (s *soak) run(t *lab.Program) {
 	}
 	s.churn = newChurner(t, s.pair, s.kernels, rand.New(rand.NewPCG(s.Seed, 2)), s.Tunnels, s.Rate)
 	s.churn.install(s.pair.Members[0])
-	s.pair.Start()
+	for _, m := range s.pair.Members {
+		m.StartDaemons()
+	}
+	s.pair.Members[0].Lead()
+	s.pair.WaitFit(s.pair.Members[0])
 
 	s.began = time.Now()
 	s.watch = &observer{pair: s.pair, began: s.began, done: s.churn.done}
