@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"sasyncd/kernel"
@@ -65,10 +66,15 @@ func (s *soak) run(t *lab.Program) {
 	}
 	s.churn = newChurner(t, s.pair, s.kernels, rand.New(rand.NewPCG(s.Seed, 2)), s.Tunnels, s.Rate)
 	s.churn.install(s.pair.Members[0])
-	for _, m := range s.pair.Members {
-		m.StartDaemons()
-	}
-	s.pair.Members[0].Lead()
+	// gw1 has the tunnels, so it is to be the first master, however slow it is.
+	alone := s.pair.AloneAfter
+	s.pair.AloneAfter = time.Second
+	s.pair.Members[0].StartDaemons()
+	s.pair.Members[0].WaitRole("MASTER")
+	s.pair.AloneAfter = alone
+	s.pair.Members[0].WriteFile("carpd.conf", s.pair.Members[0].CarpdConf())
+	s.pair.Members[0].Carpd.Signal(syscall.SIGHUP)
+	s.pair.Members[1].StartDaemons()
 	s.pair.WaitFit(s.pair.Members[0])
 
 	s.began = time.Now()
