@@ -42,7 +42,9 @@ type fault struct {
 	// stalled: a node goes on as master without knowing better, until its
 	// addresses' lease of 2 s has ended.
 	stalled bool
-	na      map[string]string // reason, by moment
+	// mute: sasyncd is there and does not answer. Who takes over asks it first.
+	mute bool
+	na   map[string]string // reason, by moment
 }
 
 const second = time.Second
@@ -62,6 +64,9 @@ const (
 	// 100 ms to the next request, two more intervals to the third, 100 ms in which
 	// that could be answered. Then the master hands over.
 	gapTracked = 400*time.Millisecond + gapHandOver
+	// gapMute is how long carpd waits for it: prepare-timeout. Then the old master
+	// goes on.
+	gapMute = 2 * time.Second
 	// gapSnapshot is what the rest of a snapshot may take.
 	gapSnapshot = 2 * time.Second
 )
@@ -82,7 +87,7 @@ func faults() []fault {
 		{name: "carpd stopped (SIGSTOP)", inject: func(c *cell) { c.target.Carpd.Signal(syscall.SIGSTOP) },
 			heal: func(c *cell) { c.target.Carpd.Signal(syscall.SIGCONT) }, hold: 3 * second, budget: gapFailover, stalled: true},
 		{name: "sasyncd stopped (SIGSTOP)", inject: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGSTOP) },
-			heal: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGCONT) }, hold: 4 * second, budget: gapHandOver},
+			heal: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGCONT) }, hold: 4 * second, budget: gapHandOver, mute: true},
 		{name: "sync link cut", inject: func(c *cell) { c.target.Sync.Pull() }, heal: func(c *cell) { c.target.Sync.Replug() }, hold: 6 * second},
 		{name: "sync link cut one way, from the master", inject: func(c *cell) { c.target.Sync.Block(lab.Out) },
 			heal: func(c *cell) { c.target.Sync.Unblock(lab.Out) }, hold: 6 * second},

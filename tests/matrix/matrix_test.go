@@ -157,6 +157,9 @@ func (c *cell) allowed() time.Duration {
 		if c.fault.dies {
 			b += gapUnsure
 		}
+		if c.fault.mute {
+			b += gapMute
+		}
 	case snapshot: // the other is not complete
 		switch {
 		case c.fault.dies:

@@ -133,7 +133,7 @@ func (r *Results) renderCells(b *strings.Builder) {
 	fmt.Fprintf(b, "%d cells ok, %d failed, %d that make no sense. After each cell all of I1 to I12 is looked at, as far as the table below says, and traffic must flow again. ", count[OK], count[Failed], count[NA])
 	b.WriteString("A figure is the longest gap in the traffic in milliseconds, beside what it may be; advertisements come every 250 ms, both gateways and the hosts share one processor, and up to 150 ms are the guest's. " +
 		"Without a figure, no traffic was metered. The fault hits the master, or whoever is becoming it; \"twice\" is again within an interval. " +
-		"Who dies while it is taking over, before the other has its tables, is waited for until its sync session has been silent for 3 s: nobody takes over while another is known to hold more. A standby that is not complete, in the middle of a snapshot, then waits for `alone after`, 3 s here (I11); where the master can go on sending, the rest of the snapshot has 2 s.\n\n")
+		"Who dies while it is taking over, before the other has its tables, is waited for until its sync session has been silent for 3 s: nobody takes over while another is known to hold more. A sasyncd that is stopped while it is asked to prepare is waited for for `prepare-timeout`, 2 s; then the old master goes on. A standby that is not complete, in the middle of a snapshot, then waits for `alone after`, 3 s here (I11); where the master can go on sending, the rest of the snapshot has 2 s.\n\n")
 	fmt.Fprintf(b, "| fault | %s |\n|---|%s\n", strings.Join(moments, " | "), strings.Repeat("---|", len(moments)))
 	var notes []string
 	for _, f := range faults {
