@@ -133,8 +133,8 @@ func (c *cell) checkSenders(fail failFunc) {
 			if s == tn.s || !from.Before(to) {
 				continue
 			}
-			if n := c.capture.Between(from, to, s.WAN); n.ESP > 0 {
-				fail("I3", "%s sent %d ESP packets between %s and %s, while %s was master", s.Name, n.ESP,
+			if n := c.sentBetween(s, from, to); n > 0 {
+				fail("I3", "%s sent %d ESP packets between %s and %s, while %s was master", s.Name, n,
 					from.Format("05.000"), to.Format("05.000"), tn.s.Name)
 			}
 		}

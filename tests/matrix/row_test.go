@@ -109,7 +109,8 @@ type row struct {
 	terms   uint64 // the highest seen
 
 	mu     sync.Mutex
-	reigns []turn // of the capture's goroutine
+	reigns []turn                    // of the capture's goroutine
+	sent   map[*lab.Port][]time.Time // ESP from virtual addresses
 }
 
 // local are SPIs of SAs that are no gateway group's.
@@ -121,7 +122,7 @@ const (
 func newRow(t *testing.T, f fault) *row {
 	t.Helper()
 	g := &guard{T: t}
-	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd}
+	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd, sent: map[*lab.Port][]time.Time{}}
 	r.Pair = scenario.NewPair(g)
 	r.StartHold = 500 * time.Millisecond
 	r.tunnels = r.Tunnels
@@ -155,8 +156,16 @@ func (r *row) local(i int) {
 		fmt.Sprintf("xfrm policy update dir out src %s dst 10.9.0.99 tmpl proto esp reqid 99 mode transport", own))
 }
 
-// reign notes who begins to advertise itself as master.
+// reign notes who begins to advertise itself as master, and who sends ESP from a
+// virtual address. What the remote sends to one, a gateway that has lost it may
+// pass on to who has it now.
 func (r *row) reign(p *capture.Packet) {
+	if p.IsESP && (p.Src == lab.VIPOut || p.Src == lab.VIPOut6) {
+		r.mu.Lock()
+		r.sent[p.Port] = append(r.sent[p.Port], p.At)
+		r.mu.Unlock()
+		return
+	}
 	const ipv4, vrrp, priority = 14, 112, 14 + 20 + 2
 	if p.Type != unix.ETH_P_IP || p.Proto != vrrp || len(p.Frame) <= priority || p.Frame[ipv4] != 0x45 || p.Frame[priority] == 0 {
 		return
@@ -190,6 +199,18 @@ func (r *row) turns(first *side, from time.Time) []turn {
 		}
 	}
 	return slices.CompactFunc(list, func(a, b turn) bool { return a.s == b.s })
+}
+
+// sentBetween is how many ESP packets a gateway sent from virtual addresses.
+func (r *row) sentBetween(s *side, from, to time.Time) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range r.sent[s.WAN] {
+		if !at.Before(from) && at.Before(to) {
+			n++
+		}
+	}
+	return n
 }
 
 // watch opens the kernel and collects its announcements.
