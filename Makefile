@@ -208,6 +208,7 @@ install: build
 	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
 		sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1," -e "s,/usr/bin/carpctl,$(PREFIX)/bin/carpctl," "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
 	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d" deploy/networkd.conf.d/*
 	set -e; cd deploy; find examples nftables prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
 	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg
 	set -e; cd deploy; for c in completions/*/*; do case $$c in \

@@ -70,13 +70,15 @@ const (
 // Fence silences addresses; kernel.Fence is one. Clear names the interface that
 // has the addresses. Renew is called every second while a group is MASTER, and
 // keeps it open for at least lifetime, at least two seconds. Forget takes it off
-// what is not virtual any more, Closed reports whether it is set for any.
+// what is not virtual any more, Closed reports whether it is set for any, Open lists
+// those for which it is not.
 type Fence interface {
 	Set(vips ...netip.Addr) error
 	Clear(link int, vips ...netip.Addr) error
 	Renew(lifetime time.Duration) error
 	Forget(vips ...netip.Addr) error
 	Closed(vips ...netip.Addr) (bool, error)
+	Open(vips ...netip.Addr) ([]netip.Addr, error)
 }
 
 // Addresses puts addresses on interfaces with a lease; vip.Virtual is one.

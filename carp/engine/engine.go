@@ -54,6 +54,10 @@ type Engine struct {
 
 	holding holding // see there
 
+	// fenced are the groups that are to be fenced: of the worker, and before it
+	// runs of who starts it.
+	fenced map[*group]bool
+
 	work  *queue[task]   // to the worker
 	out   *queue[output] // to clients and log
 	terms *queue[termOf] // to the disk
@@ -151,6 +155,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		cfg: cfg, deps: deps, log: deps.Log,
 		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
 		holding:  holding{groups: make(map[*group][]string), free: make(map[string]bool)},
+		fenced:   make(map[*group]bool),
 		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
 		beat:  func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
@@ -288,6 +293,9 @@ func (e *Engine) silence(groups []*group) error {
 	all = slices.Compact(all)
 	if err := e.deps.Fence.Set(all...); err != nil {
 		return fmt.Errorf("fence addresses before start: %w", err)
+	}
+	for _, g := range groups {
+		e.fenced[g] = true
 	}
 	if err := e.hold(groups); err != nil {
 		return err

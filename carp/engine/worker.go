@@ -65,6 +65,8 @@ func (e *Engine) runWorker(ctx context.Context) {
 	defer each.Stop()
 	look := time.NewTicker(holdEach)
 	defer look.Stop()
+	mend := time.NewTicker(mendEach)
+	defer mend.Stop()
 	for {
 		for _, t := range e.work.take() {
 			e.work1(t)
@@ -80,6 +82,8 @@ func (e *Engine) runWorker(ctx context.Context) {
 			e.post(func(time.Duration) { e.keep() })
 		case <-look.C:
 			e.post(e.review)
+		case <-mend.C:
+			e.post(e.mendAll)
 		}
 	}
 }
@@ -101,10 +105,13 @@ func (e *Engine) work1(t task) {
 	}
 	switch t.kind {
 	case carp.ActFence:
+		e.fenced[t.group] = true
 		err = e.deps.Fence.Set(t.all...)
 	case carp.ActAcquire:
+		e.fenced[t.group] = false
 		err = e.acquire(t)
 	case carp.ActRelease:
+		e.fenced[t.group] = true
 		// Both, whatever happens to the first.
 		err = errors.Join(e.deps.Fence.Set(t.all...), e.deps.Addresses.Release(t.vips), e.deps.NextHops.Purge(t.ports))
 	case carp.ActRenew:

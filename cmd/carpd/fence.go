@@ -53,3 +53,16 @@ func (f fence) Forget(vips ...netip.Addr) error {
 	}
 	return f.Retain(ctx, keep...)
 }
+
+// Open lists those of vips for which the fence is not set.
+func (f fence) Open(vips ...netip.Addr) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), fenceLimit)
+	defer cancel()
+	list, err := f.State(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read fence: %w", err)
+	}
+	return slices.DeleteFunc(slices.Clone(vips), func(vip netip.Addr) bool {
+		return slices.ContainsFunc(list, func(s kernel.FenceState) bool { return s.Closed && s.VIP == vip })
+	}), nil
+}

@@ -86,3 +86,28 @@ func TestFenceProgram(t *testing.T) {
 		t.Errorf("gw1 holds %d addresses, want 4", n)
 	}
 }
+
+// TestFenceIsSetAgain: routing rules are everybody's, and systemd-networkd removes
+// those of others when it is restarted. A backup is fenced again at once, and the
+// master notices nothing.
+func TestFenceIsSetAgain(t *testing.T) {
+	p := newPair(t)
+	gw1, gw2 := p.gws[0], p.gws[1]
+	p.start(gw1)
+	gw1.await(api.StateMaster, 10*time.Second)
+	p.start(gw2)
+	gw2.await(api.StateBackup, 5*time.Second)
+	gw2.awaitLog("master heard", 4)
+	for _, g := range p.gws {
+		for _, family := range []string{"-4", "-6"} {
+			// All but those of the kernel, which are the first and the last two.
+			g.Run("ip " + family + " rule flush")
+			g.Run("ip " + family + " rule add pref 32766 lookup main")
+		}
+	}
+	lab.Eventually(t, 5*time.Second, "gw2 to be fenced again", func() bool { return gw2.fenced() == 4 })
+	gw2.awaitLog("somebody had removed the fence", 1)
+	if s := gw1.state(); s == nil || s.State != api.StateMaster || gw1.fenced() != 0 || gw1.holds() != 4 {
+		t.Errorf("the master is %+v, %d addresses are fenced, it holds %d", s, gw1.fenced(), gw1.holds())
+	}
+}

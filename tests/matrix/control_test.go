@@ -3,6 +3,7 @@ package matrix
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ func TestCheckerDetects(t *testing.T) {
 			[]string{"I6: "}},
 		{fault{name: "a standby without a fence", hold: 500 * time.Millisecond, budget: 5 * second,
 			inject: func(c *cell) {
+				c.other.Carpd.Signal(syscall.SIGSTOP) // it would set the fence again
 				_, _ = c.other.Try("ip rule del pref 5 from " + lab.VIPOut.String())
 				c.other.IP("addr add " + lab.VIPOut.String() + "/32 dev wan0")
 				c.H1.IP("route add " + lab.H2Addr.String() + "/32 via " + c.other.InAddr.String())
@@ -45,6 +47,7 @@ func TestCheckerDetects(t *testing.T) {
 			heal: func(c *cell) {
 				c.H1.IP("route del " + lab.H2Addr.String() + "/32")
 				c.other.IP("addr del "+lab.VIPOut.String()+"/32 dev wan0", "rule add pref 5 from "+lab.VIPOut.String()+" blackhole protocol 112")
+				c.other.Carpd.Signal(syscall.SIGCONT)
 				c.RGW.IP("neigh flush to " + lab.VIPOut.String()) // it has learnt the wrong one's
 				// The standby's numbers are far ahead, and the remote refuses the master's now.
 				c.negotiate(c.target)

@@ -34,7 +34,7 @@ func TestInstall(t *testing.T) {
 	}
 	want := []string{"sbin/sasyncd", "sbin/carpd", "bin/sasyncctl", "bin/carpctl", "share/doc/sasyncd/README.md", "share/doc/sasyncd/operations.md"}
 	for from, to := range map[string]string{"systemd": "lib/systemd/system", "sysusers.d": "lib/sysusers.d", "sysctl.d": "lib/sysctl.d",
-		"modules-load.d": "lib/modules-load.d", "examples": "share/doc/sasyncd/examples", "prometheus": "share/doc/sasyncd/prometheus",
+		"modules-load.d": "lib/modules-load.d", "networkd.conf.d": "lib/systemd/networkd.conf.d", "examples": "share/doc/sasyncd/examples", "prometheus": "share/doc/sasyncd/prometheus",
 		"grafana": "share/doc/sasyncd/grafana", "nftables": "share/doc/sasyncd/nftables"} {
 		root := filepath.Join(deploy, from)
 		if err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
