@@ -62,7 +62,7 @@ var mutants = []mutant{
 	},
 	{
 		"I6", "a snapshot sweeps before its end", "sync/engine/members.go",
-		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.inSnap = true\n"}},
+		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.inSnap = true\n"}},
 		[]string{"./sync/engine", "./tests/simulation"}, true,
 	},
 	{
