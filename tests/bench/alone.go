@@ -207,7 +207,7 @@ func renegotiated(t lab.T, part float64, flows func(*lab.Standard) []meter.Confi
 func alone(t lab.T) []result.Line {
 	for _, program := range []string{"/usr/sbin/charon-systemd", "/usr/sbin/swanctl"} {
 		if _, err := os.Stat(program); err != nil {
-			t.Fatalf("%v", errors.Join(err, errors.New("Debian's charon-systemd and strongswan-swanctl are needed, see make bench")))
+			t.Fatalf("%v", errors.Join(err, errors.New("needs charon-systemd and strongswan-swanctl of Debian, see make bench")))
 		}
 	}
 	four := func(s *lab.Standard) meter.Config {
