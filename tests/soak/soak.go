@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"sasyncd/kernel"
@@ -66,16 +65,7 @@ func (s *soak) run(t *lab.Program) {
 	}
 	s.churn = newChurner(t, s.pair, s.kernels, rand.New(rand.NewPCG(s.Seed, 2)), s.Tunnels, s.Rate)
 	s.churn.install(s.pair.Members[0])
-	// gw1 has the tunnels, so it is to be the first master, however slow it is.
-	alone := s.pair.AloneAfter
-	s.pair.AloneAfter = time.Second
-	s.pair.Members[0].StartDaemons()
-	s.pair.Members[0].WaitRole("MASTER")
-	s.pair.AloneAfter = alone
-	s.pair.Members[0].WriteFile("carpd.conf", s.pair.Members[0].CarpdConf())
-	s.pair.Members[0].Carpd.Signal(syscall.SIGHUP)
-	s.pair.Members[1].StartDaemons()
-	s.pair.WaitFit(s.pair.Members[0])
+	s.pair.Start()
 
 	s.began = time.Now()
 	s.watch = &observer{pair: s.pair, began: s.began, done: s.churn.done}
