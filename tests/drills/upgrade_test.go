@@ -29,9 +29,11 @@ func TestCarpdUpgraded(t *testing.T) {
 	if was1 == 0 || was2 == 0 {
 		t.Fatal("the log does not tell roles")
 	}
-	for _, how := range []string{"in order", "killed"} {
+	for i, how := range []string{"in order", "killed"} {
 		gw1.Freeze(8 * time.Second)
-		gw1.Sasyncd.WaitLog("carpd is about to be restarted", limit)
+		lab.Eventually(t, limit, "sasyncd to know of the restart", func() bool {
+			return strings.Count(gw1.Sasyncd.Output(), "carpd is about to be restarted") == i+1
+		})
 		if how == "killed" {
 			gw1.Carpd.Kill()
 		} else if code := gw1.Carpd.Term(limit); code != 0 {
