@@ -79,7 +79,7 @@ FAILOVERS ?= 1000
 # Parts of fault/moment, separated by commas; empty for all.
 ONLY ?=
 
-# A thousand failovers in a row, in some 12 minutes.
+# A thousand failovers in a row, in some 20 minutes.
 drill-thousand: deps
 	@mkdir -p dist
 	$(GO) test -count=1 -timeout 58m -run '^TestFailovers$$' -v ./tests/matrix -args -failovers $(FAILOVERS) -seed $(SEED) -version "$(VERSION)" > dist/thousand.log; \
