@@ -132,10 +132,20 @@ func (m *Member) WaitInSync() {
 func (m *Member) WaitCheck() {
 	m.pair.t.Helper()
 	m.wait(syncLimit, "a clean check", func() (bool, string) {
-		var v verdict
-		err := m.ask("check", &v)
+		v, err := m.check()
 		return err == nil && v.Fit, fmt.Sprintf("%v, error %v", v.Reasons, err)
 	})
+}
+
+// Fit reports whether "sasyncctl check" would be content.
+func (m *Member) Fit() bool {
+	v, err := m.check()
+	return err == nil && v.Fit
+}
+
+func (m *Member) check() (v verdict, err error) {
+	err = m.ask("check", &v)
+	return v, err
 }
 
 // Elected asks carpd for the state of the group.
