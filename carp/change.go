@@ -100,13 +100,18 @@ func (g *Group) win(now time.Duration) {
 // ask sends the clients a prepare.
 func (g *Group) ask(now time.Duration, to State, limit time.Duration) {
 	clear(g.waiting)
+	asked := false
 	for id, c := range g.clients {
-		if c.prepare {
+		if !c.prepare {
+			continue
+		}
+		asked = true
+		if to != Master || id != g.urgedBy {
 			g.waiting[id] = true
 		}
 	}
 	g.waitUntil = now + limit
-	if len(g.waiting) > 0 {
+	if asked {
 		g.act(Action{Kind: ActPrepare, To: to, Term: g.term, For: limit, Reason: g.why})
 	}
 }

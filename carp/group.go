@@ -61,6 +61,10 @@ type Group struct {
 	notBefore time.Duration // after a resignation or a failure
 	waitUntil time.Duration // phasePreparing, phaseHanding
 	waiting   map[uint64]bool
+	// urgedBy is the client whose takeover this step is: it holds all that the old
+	// master had, so it is told of the change but not waited for. A round trip
+	// between two processes is a good part of a planned change.
+	urgedBy uint64
 	blocked   string // why the group may not take over; "" it may
 	yielded   bool   // handed over: do not preempt the successor
 	held      lease  // promise not to take over
@@ -188,7 +192,12 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 	case EvHoldBack:
 		g.reply(ev, g.holdBack(now, ev))
 	case EvTakeover:
-		g.reply(ev, g.takeover(now, ev.Term))
+		if err := g.takeover(now, ev.Term); err != nil {
+			g.reply(ev, err)
+			break
+		}
+		g.reply(ev, nil)
+		g.urgedBy = ev.Client
 	case EvDemote, EvUndemote:
 		g.reply(ev, g.changeDemotion(now, ev))
 	case EvAnnounce:
@@ -212,6 +221,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		}
 	}
 	g.settle(now)
+	g.urgedBy = 0
 	return g.acts
 }
 

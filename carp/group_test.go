@@ -298,6 +298,31 @@ func TestGroupTakeover(t *testing.T) {
 	s.expect("reply " + ErrIsMaster.Error())
 }
 
+// Who orders a takeover is prepared; everybody else is waited for.
+func TestGroupTakeoverByAClient(t *testing.T) {
+	s := start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.heard(0, 200)
+	s.heard(1, 200)
+	s.do(Event{Kind: EvTakeover, Client: 7, Term: 41, Request: 1})
+	s.expect("reply <nil>", "term 42", "prepare master", "acquire")
+	s.do(Event{Kind: EvPrepared, Client: 7, Term: 42}) // it answers all the same
+	s.expect()
+	s.done()
+	s.expect("state backup>master (takeover)")
+	s.do(Event{Kind: EvResign, Request: 2})
+	s.done()
+	s.expect("fence", "reply <nil>", "prepare backup")
+
+	s = start(t, twoRouters())
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
+	s.do(Event{Kind: EvClient, Client: 8, Name: FenceClient, Prepare: true})
+	s.do(Event{Kind: EvTakeover, Client: 7, Term: 41, Request: 1})
+	s.expect("reply <nil>", "term 42", "prepare master")
+	s.do(Event{Kind: EvPrepared, Client: 8, Term: 42})
+	s.expect("acquire")
+}
+
 func TestGroupTakeoverRefused(t *testing.T) {
 	cfg := twoRouters()
 	cfg.Require = []string{"sasyncd"}

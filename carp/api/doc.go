@@ -19,7 +19,8 @@
 //
 // With prepare set, a client takes part in changes of role: it gets prepare
 // events and answers each with a prepared request as soon as it may go on. A
-// prepare to master can be followed by cancel instead of a state event.
+// prepare to master can be followed by cancel instead of a state event. The one
+// that has sent takeover is prepared by that: its answer is not waited for.
 //
 // Requests that change something are for root and the users of the daemons
 // only, by the credentials of the socket; everybody who can open the socket may
