@@ -64,14 +64,14 @@ type Group struct {
 	// urgedBy is the client whose takeover this step is: it holds all that the old
 	// master had, so it is told of the change but not waited for. A round trip
 	// between two processes is a good part of a planned change.
-	urgedBy uint64
-	blocked   string // why the group may not take over; "" it may
-	yielded   bool   // handed over: do not preempt the successor
-	held      lease  // promise not to take over
-	stopping  bool
-	lesserAt  time.Duration // since when only a lesser master is heard, 0 not
-	witness   bool          // reachable
-	proofAt   time.Duration // latest time at which that was certainly so
+	urgedBy  uint64
+	blocked  string // why the group may not take over; "" it may
+	yielded  bool   // handed over: do not preempt the successor
+	held     lease  // promise not to take over
+	stopping bool
+	lesserAt time.Duration // since when only a lesser master is heard, 0 not
+	witness  bool          // reachable
+	proofAt  time.Duration // latest time at which that was certainly so
 
 	bow      []bool // router has to tell its peers
 	bowSince time.Duration

@@ -15,11 +15,15 @@ const (
 	// localLimit is for the kernel to accept an IPv6 address as its own. A busy one
 	// has taken more than half a second; to give up is an outage for certain.
 	localLimit = 3 * time.Second
-	localPause = 200 * time.Microsecond
+	// localLook is how often it is looked whether it has, should nothing be heard.
+	localLook = 5 * time.Millisecond
 )
 
 // Plain holds addresses directly on their interfaces. Not for concurrent use.
-type Plain struct{ nl *netlink.Handle }
+type Plain struct {
+	nl     *netlink.Handle
+	routes int // socket for what the kernel says of IPv6 routes, in Acquire only
+}
 
 // NewPlain opens a socket in the network namespace of the calling thread.
 func NewPlain() (*Plain, error) {
@@ -27,17 +31,32 @@ func NewPlain() (*Plain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	return &Plain{nl: h}, nil
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err == nil {
+		if err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open netlink socket for routes: %w", err)
+	}
+	return &Plain{nl: h, routes: fd}, nil
 }
 
-// Close closes the socket. Addresses stay until their leases end.
-func (p *Plain) Close() { p.nl.Close() }
+// Close closes the sockets. Addresses stay until their leases end.
+func (p *Plain) Close() {
+	p.nl.Close()
+	unix.Close(p.routes)
+}
 
 // Acquire adds the addresses with a lease, and returns when the kernel routes
 // them as its own: it acknowledges an IPv6 address before that, and answers
 // that come meanwhile are lost for a second. All are tried; lease is rounded up
 // to seconds.
 func (p *Plain) Acquire(as []Address, lease time.Duration) error {
+	p.listen(unix.NETLINK_ADD_MEMBERSHIP)
+	defer p.listen(unix.NETLINK_DROP_MEMBERSHIP)
 	err := p.Renew(as, lease)
 	limit := time.Now().Add(localLimit)
 	for _, a := range as {
@@ -45,10 +64,29 @@ func (p *Plain) Acquire(as []Address, lease time.Duration) error {
 			if time.Now().After(limit) {
 				return errors.Join(err, fmt.Errorf("add address %v: kernel does not route it as local", a.IP))
 			}
-			time.Sleep(localPause) //nolint:forbidigo // the kernel tells nobody when it does
+			p.await()
 		}
 	}
 	return err
+}
+
+// listen begins or ends to hear of routes. Not for longer than needed: a router
+// with many of them would hear of each. Without it Acquire only takes longer.
+func (p *Plain) listen(membership int) {
+	_ = unix.SetsockoptInt(p.routes, unix.SOL_NETLINK, membership, unix.RTNLGRP_IPV6_ROUTE)
+}
+
+// await waits until an IPv6 route has changed, or for localLook. A sleep instead
+// would end with the clock's next tick, which may be every 10 ms.
+func (p *Plain) await() {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(p.routes), Events: unix.POLLIN}}, int(localLook.Milliseconds()))
+	var b [1]byte // what has changed does not matter
+	for {
+		// An overrun is an error like an empty queue, and ends it too.
+		if _, err := unix.Read(p.routes, b[:]); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // local reports whether the kernel has a local route for the address.
