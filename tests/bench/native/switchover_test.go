@@ -24,6 +24,8 @@ const (
 // this kernel. Only ESP is missing: what passes is the hosts' traffic as it is.
 func BenchmarkSwitchover(b *testing.B) {
 	p := scenario.NewPlain(b, 2)
+	// Without any policy a gateway would forward nothing for its first 10 s as MASTER.
+	p.Members[0].IP(fmt.Sprintf("xfrm policy add dir out src 10.250.0.0/16 dst 10.251.0.0/16 tmpl src %s dst 198.51.100.1 proto esp mode tunnel", lab.VIPOut))
 	for _, m := range p.Members {
 		m.StartDaemons()
 	}
