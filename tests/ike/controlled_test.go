@@ -111,7 +111,7 @@ func TestStrongSwanControlled(t *testing.T) {
 	waitIKE(t, gw2, "passive")
 	flowing(t, m, rate)
 	to = time.Now()
-	requireBudget(t, m, "hand-over", budgetHandOver, from, to)
+	requireBudget(t, m, "hand-over", scenario.BudgetHandOver, from, to)
 	requireSilentAfter(t, w, gw2, gw1, from)
 	p.WaitFit(gw1)
 

@@ -142,7 +142,7 @@ func TestLibreswan(t *testing.T) {
 	flowing(t, m, rate)
 	to = time.Now()
 	flowing(t, m, rate/10)
-	requireOneGap(t, m, "hand-over", budgetHandOver, from, to)
+	requireOneGap(t, m, "hand-over", scenario.BudgetHandOver, from, to)
 	requireSilentAfter(t, w, gw2, gw1, from)
 	p.WaitFit(gw1)
 

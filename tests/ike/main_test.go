@@ -21,11 +21,6 @@ func TestMain(m *testing.M) { harness.Main(m, scenario.Options()...) }
 // limit of what is waited for: that it happens at all.
 const limit = 30 * time.Second
 
-// budgetHandOver is that of the drills without IKE daemons, twice: here the old
-// master's has to fall silent in it, and shares a guest's only CPU with three
-// others and with what measures.
-const budgetHandOver = 2 * scenario.BudgetHandOver
-
 // rate of each flow, in packets a second.
 const rate = 200
 

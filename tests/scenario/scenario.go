@@ -15,7 +15,11 @@ import (
 // Budgets of the traffic's longest gap.
 const (
 	BudgetPowerCut = time.Second
-	BudgetHandOver = 100 * time.Millisecond
+	// BudgetHandOver tells a hand-over from a takeover after silence. That it takes
+	// no more than 100 ms is promised of a machine, and measured by make bench: here
+	// four daemons, two hosts and the meter take turns on the one processor of a
+	// guest, so that on a busy machine nothing but turns can take longer than that.
+	BudgetHandOver = 250 * time.Millisecond
 )
 
 // Rate of each of the four flows (IPv4 and IPv6, both ways): 1,000 packets a
