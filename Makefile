@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu
 all: build
 
 deps:
@@ -54,9 +54,13 @@ test: deps
 unit:
 	$(GO) test -race -timeout 6m $(UNITS)
 
+# Drills of tests/drills that have a target of their own, to keep "make test" below 20
+# minutes: TestExamplePair, which is the README's deployment, stays.
+EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
+
 # TestHogs leaves a machine nothing, so what else runs on it decides with.
 drill:
-	$(GO) test -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys)$$' $(DRILLS)
+	$(GO) test -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$' $(DRILLS)
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
@@ -66,6 +70,10 @@ drill-long: deps
 # virtual time is in "make test" (tests/simulation).
 drill-static: deps
 	$(GO) test -count=1 -v -timeout 15m -run '^TestStaticKeys$$' ./tests/drills
+
+# The files of deploy/examples/carp with openbsd, keepalived, fencing and tracking.
+drill-examples: deps
+	$(GO) test -count=1 -timeout 15m -run '^$(EXAMPLES)$$' ./tests/drills
 
 # Each gateway is a kernel of its own, which can lose its power or stand still, and
 # a switch of ours joins them.
