@@ -273,7 +273,7 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 			return ErrRouterDown
 		}
 	}
-	g.seen = term
+	g.seen, g.offered = term, noOffer // it was our successor, if we offered
 	g.holdUntil, g.notBefore, g.held, g.blocked = 0, 0, lease{}, ""
 	for i := range g.routers {
 		g.router(now, i, RouterEvent{Kind: RouterExpire})

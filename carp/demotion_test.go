@@ -279,6 +279,27 @@ func TestOfferIsNotRepeated(t *testing.T) {
 		s.knows(3, 3)
 		s.exactly("fence")
 	})
+	t.Run("but after one that came and went at once", func(t *testing.T) {
+		for _, heard := range []bool{true, false} {
+			s := inherited(t, 5)
+			s.knows(3, 3)
+			s.done()
+			if heard { // while the addresses are being removed
+				s.heard(0, 50)
+				s.heard(1, 50)
+			}
+			s.done()
+			if heard {
+				s.to(s.now + 5*time.Second)
+			} else {
+				s.do(Event{Kind: EvTakeover, Term: s.g.seen + 1})
+			}
+			s.done()
+			s.log = nil
+			s.knows(3, 3)
+			s.exactly("fence")
+		}
+	})
 	t.Run("nor after the client has gone", func(t *testing.T) {
 		s := inherited(t, 0)
 		s.knows(0, 0)

@@ -264,7 +264,7 @@ func (g *Group) advert(now time.Duration, ev Event) {
 		// The successor is there. Whatever its priority, we are leaving.
 		g.lose(now, g.why)
 	}
-	if g.public != Master && ev.Advert.Priority > 0 {
+	if g.phase != phaseMaster && ev.Advert.Priority > 0 {
 		g.offered = noOffer // there was a successor
 	}
 	r := g.routers[ev.Router]
