@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,8 +110,11 @@ func TestHandOverGoesToTheLeastDemoted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 3)
 				defer w.stop()
-				deaf := 0
-				w.lose = func(from int, m wire.Message) bool { return m.Type() == wire.TypeAck && from == deaf && deaf > 0 }
+				var deaf atomic.Int32
+				w.lose = func(from int, m wire.Message) bool {
+					d := int(deaf.Load())
+					return d > 0 && from == d && m.Type() == wire.TypeAck
+				}
 				for i, n := range w.nodes {
 					n.boot(uint64(100 + i))
 					n.role(map[bool]wire.Role{true: wire.RoleMaster, false: wire.RoleBackup}[i == 0], 1)
@@ -123,7 +127,7 @@ func TestHandOverGoesToTheLeastDemoted(t *testing.T) {
 				for i := range 2 {
 					w.nodes[i+1].fitness(tc.demotion[i], tc.willing[i])
 				}
-				deaf = tc.slow
+				deaf.Store(int32(tc.slow))
 				w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1}
 				time.Sleep(200 * time.Millisecond)
 				one, two := len(w.nodes[1].elector.takeovers()), len(w.nodes[2].elector.takeovers())
