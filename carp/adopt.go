@@ -32,5 +32,6 @@ func (g *Group) Adopt(now time.Duration, term uint64) ([]Action, bool) {
 	// The kernel has them; this renews what has a lease.
 	g.operate(ActAcquire)
 	g.tell(now, Master, "restart")
+	g.tellFitness()
 	return g.acts, true
 }

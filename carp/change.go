@@ -91,6 +91,7 @@ func (g *Group) win(now time.Duration) {
 	}
 	g.seen++
 	g.term, g.yielded, g.contest, g.lesserAt, g.owed = g.seen, false, contest{}, 0, false
+	g.report.WillingDemotion = maxDemotion // a MASTER's client has to say it
 	g.act(Action{Kind: ActTerm, Term: g.term})
 	g.phase = phasePreparing
 	g.ask(now, Master, g.cfg.PrepareTimeout)
@@ -144,11 +145,11 @@ func (g *Group) done(now time.Duration, ev Event) {
 	switch g.phase {
 	case phaseAcquiring:
 		if ev.Err != nil {
-			g.notBefore = now + failPause
+			g.notBefore, g.unwilling = now+failPause, true
 			g.lose(now, "addresses: "+ev.Err.Error())
 			return
 		}
-		g.phase = phaseMaster
+		g.phase, g.unwilling = phaseMaster, false
 		g.renewAt, g.announced, g.announceAt = now+leasePeriod/2, 0, now+time.Second
 		g.undemote(now, startDemotion)
 		g.tell(now, Master, g.why)
@@ -255,7 +256,7 @@ func (g *Group) resign(now time.Duration, why string, hold time.Duration) error 
 	default:
 		return ErrNotMaster
 	}
-	g.notBefore, g.yielded = until, true
+	g.notBefore, g.yielded, g.unwilling = until, true, why != whyDemoted
 	return nil
 }
 
@@ -277,7 +278,7 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 			return ErrRouterDown
 		}
 	}
-	g.seen = term
+	g.seen, g.offered = term, noOffer // it was our successor, if we offered
 	g.holdUntil, g.notBefore, g.held, g.blocked = 0, 0, lease{}, ""
 	for i := range g.routers {
 		g.router(now, i, RouterEvent{Kind: RouterExpire})

@@ -25,6 +25,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 		g.demotions.drop(func(d Demotion) bool { return d.Client != 0 && d.Client == ev.Client })
 		g.demote(now)
 		if g.phase == phasePreparing && (g.missing() != "" || g.unguarded()) {
+			g.unwilling = true
 			g.lose(now, "required client lost")
 		}
 		g.advance(now)
@@ -36,7 +37,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 		g.seen = max(g.seen, ev.Term)
 		fresh := !c.reported || c.ready.Ahead || c.ready.InSync
 		c.reported, c.ready = true, ev.Ready
-		g.peerReady, g.traffic = ev.Ready.PeerReady, ev.Ready.Traffic
+		g.report = ev.Ready
 		if fresh && !ev.Ready.Ahead && !ev.Ready.InSync {
 			g.aloneFrom = now
 		}
@@ -143,7 +144,7 @@ func (g *Group) aloneAt() time.Duration {
 // lostDeadline is the time at which a MASTER that lost a required client hands
 // over, which it does only if a peer was ready.
 func (g *Group) lostDeadline() time.Duration {
-	if g.lostAt == 0 || !g.peerReady || g.cfg.AloneAfter < 0 {
+	if g.lostAt == 0 || !g.report.PeerReady || g.cfg.AloneAfter < 0 {
 		return Never
 	}
 	return g.lostAt + g.cfg.AloneAfter

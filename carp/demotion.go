@@ -137,9 +137,9 @@ func (g *Group) undemote(now time.Duration, id string) {
 }
 
 // demote passes the sum of the demotions on to the routers. A MASTER that rises
-// in it does not make its peers wait: with a peer known to be ready it resigns,
-// otherwise it advertises at once, so that a better one can take over, and
-// resigns when a peer becomes ready.
+// in it does not make its peers wait: with a better peer known to be ready it
+// resigns, otherwise it advertises at once, so that a better one can take over,
+// and resigns when such a peer becomes ready.
 func (g *Group) demote(now time.Duration) {
 	n, before := g.demotions.sum(), g.demotion
 	g.demotion = n
@@ -149,8 +149,8 @@ func (g *Group) demote(now time.Duration) {
 	switch {
 	case n <= before:
 		g.owed = g.owed && n > g.owedAbove
-	case g.phase == phaseMaster && g.peerReady:
-		_ = g.resign(now, whyDemoted, 0) // cannot fail: we are master
+	case g.phase == phaseMaster && g.outdone():
+		g.giveWay(now)
 	case g.phase == phaseMaster || g.phase == phasePreparing || g.phase == phaseAcquiring:
 		if !g.owed {
 			g.owed, g.owedAbove = true, before
@@ -161,9 +161,53 @@ func (g *Group) demote(now time.Duration) {
 	}
 }
 
-// settleDebt resigns once for a rise to which no peer was ready when it came.
+// outdone reports whether a peer is ready that is less demoted: among equals
+// nothing is won. A peer whose demotion nobody has told is taken for such a one.
+func (g *Group) outdone() bool {
+	return g.report.PeerReady && (!g.report.PeerTold || g.report.PeerDemotion < g.demotion)
+}
+
+// settleDebt resigns for a rise to which no better peer was ready when it came.
+//
+// Without a rise it does so as well, however the group came to be MASTER, where
+// the peers' demotions are known: else one that had taken over from a node that
+// was worse would stay when that one is well again. But not in favour of one that
+// gave mastership up for another reason, which would be undone, and not again
+// where the last attempt found no successor, unless there is a better one now.
+// Both sides compare strictly and each knows the other's latest word, so they do
+// not hand over to each other in turn.
 func (g *Group) settleDebt(now time.Duration) {
-	if g.owed && g.phase == phaseMaster && g.peerReady {
-		_ = g.resign(now, whyDemoted, 0) // cannot fail: we are master
+	if g.phase != phaseMaster {
+		return
+	}
+	p := &g.report
+	if g.owed && g.outdone() || p.PeerReady && p.PeerTold && p.WillingDemotion < min(g.demotion, g.offered) {
+		g.giveWay(now)
+	}
+}
+
+// giveWay hands over because of the demotion.
+func (g *Group) giveWay(now time.Duration) {
+	g.offered = noOffer
+	if g.report.PeerTold {
+		g.offered = g.report.PeerDemotion
+	}
+	_ = g.resign(now, whyDemoted, 0) // cannot fail: we are master
+}
+
+// noOffer is beyond any demotion.
+const noOffer = maxDemotion + 1
+
+// fitness is what members learn through the clients of how fit we are.
+type fitness struct {
+	demotion  int
+	unwilling bool
+}
+
+// tellFitness tells the clients what has changed since it was told.
+func (g *Group) tellFitness() {
+	if f := (fitness{g.demotion, g.unwilling}); f != g.told {
+		g.told = f
+		g.act(Action{Kind: ActFitness, Demotion: uint8(f.demotion), Unwilling: f.unwilling})
 	}
 }

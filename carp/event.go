@@ -39,6 +39,13 @@ type Ready struct {
 	PeerReady bool // a reachable member could take over now
 	Traffic   bool // MASTER: authenticated packets of the group came in lately
 	Loading   bool // policies are being loaded or negotiated on this node
+
+	// PeerTold: the demotions of all members that PeerReady is about are known.
+	// The least of them is PeerDemotion, and WillingDemotion is that of those who
+	// did not give mastership up for another reason; maxDemotion if there is none.
+	PeerTold        bool
+	PeerDemotion    int
+	WillingDemotion int
 }
 
 // Event is an event of a group. Which fields count depends on Kind. Request,
@@ -82,6 +89,7 @@ const (
 	ActContested                   // another master at Peer; For is 0 at the beginning, its duration at the end
 	ActStall                       // advertisements were late by For
 	ActReply                       // answer Request with Err
+	ActFitness                     // the sum of demotions, or whether the group is Unwilling, has changed
 	ActStopped                     // the last action after EvStop
 )
 
@@ -92,16 +100,20 @@ type Action struct {
 	Priority uint8
 	Base     uint8 // CARP, with ActAdvert
 	Skew     uint8
-	Demotion uint8
-	Op       uint64
-	Term     uint64
-	To       State
-	Old      State
-	For      time.Duration
-	Reason   string
-	Peer     netip.Addr
-	Request  uint64
-	Err      error
+	Demotion uint8 // also with ActFitness
+	// Unwilling, with ActFitness: nobody is to hand over to this node merely
+	// because it is less demoted.
+	Unwilling bool
+
+	Op      uint64
+	Term    uint64
+	To      State
+	Old     State
+	For     time.Duration
+	Reason  string
+	Peer    netip.Addr
+	Request uint64
+	Err     error
 }
 
 // Errors of ActReply.

@@ -86,12 +86,14 @@ type Group struct {
 	clients   map[uint64]*client
 	aloneFrom time.Duration // since when the clients know of nobody better
 	lostAt    time.Duration // MASTER: a required client is missing
-	peerReady bool          // latest report
-	traffic   bool          // latest report
+	report    Ready         // latest
 	demotions ledger
 	demotion  int  // their sum, as the routers have it
-	owed      bool // MASTER: demoted when no peer was ready
+	owed      bool // MASTER: demoted when no better peer was ready
 	owedAbove int  // demotion before that
+	offered   int  // demotion of the peer to which the latest such hand-over went; noOffer
+	unwilling bool // see Action
+	told      fitness
 }
 
 // NewGroup makes a group at time now, with the highest term known from before.
@@ -104,6 +106,7 @@ func NewGroup(cfg GroupConfig, now time.Duration, term uint64) *Group {
 		acts:    make([]Action, 0, 8+2*len(cfg.Routers)),
 		clients: make(map[uint64]*client),
 		waiting: make(map[uint64]bool),
+		offered: noOffer,
 	}
 	for _, rc := range cfg.Routers {
 		g.routers = append(g.routers, NewRouter(rc))
@@ -115,6 +118,7 @@ func NewGroup(cfg GroupConfig, now time.Duration, term uint64) *Group {
 		g.demotions.set(Demotion{ID: startDemotion, By: cfg.DemoteAtStart, Reason: "start"})
 		g.demote(now)
 	}
+	g.told = fitness{g.demotion, g.unwilling} // by the snapshot
 	return g
 }
 
@@ -222,6 +226,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 	}
 	g.settle(now)
 	g.urgedBy = 0
+	g.tellFitness()
 	return g.acts
 }
 
@@ -243,7 +248,7 @@ func (g *Group) tick(now time.Duration) {
 	switch g.phase {
 	case phasePreparing:
 		if now >= g.waitUntil {
-			g.notBefore = now + failPause
+			g.notBefore, g.unwilling = now+failPause, true
 			g.lose(now, "clients did not prepare in time")
 		}
 	case phaseHanding:
@@ -269,6 +274,9 @@ func (g *Group) advert(now time.Duration, ev Event) {
 		// The successor is there. Whatever its priority, we are leaving.
 		g.lose(now, g.why)
 	}
+	if g.phase != phaseMaster && ev.Advert.Priority > 0 {
+		g.offered = noOffer // there was a successor
+	}
 	r := g.routers[ev.Router]
 	g.lesser(now, r, ev.Advert)
 	r.preempt = g.mayPreempt(now, r)
@@ -286,7 +294,7 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 			g.contested(now, a.Advert)
 			why := "better master"
 			if give := g.routers[i].give; give != "" {
-				why, g.yielded = give, true // no way back by preemption
+				why, g.yielded, g.unwilling = give, true, true // no way back by preemption
 			}
 			g.lose(now, why)
 		case RouterContested:
@@ -307,7 +315,7 @@ func (g *Group) stall(now time.Duration) {
 		if r.State() == Master && late > r.stale() {
 			g.act(Action{Kind: ActStall, Router: i, For: late})
 			// Who cannot send would come back by preemption, and fail again.
-			g.yielded = g.yielded || g.sends[i].failed
+			g.yielded, g.unwilling = g.yielded || g.sends[i].failed, true
 			g.lose(now, "stall")
 			return
 		}

@@ -17,6 +17,7 @@ type script struct {
 	now time.Duration
 	op  uint64
 	log []string
+	fit []fitness // as told
 }
 
 func twoRouters() GroupConfig {
@@ -40,6 +41,9 @@ func (s *script) do(ev Event) {
 	for _, a := range slices.Clone(s.g.Step(s.now, ev)) {
 		var line string
 		switch a.Kind {
+		case ActFitness: // has tests of its own
+			s.fit = append(s.fit, fitness{int(a.Demotion), a.Unwilling})
+			continue
 		case ActAdvert:
 			line = fmt.Sprintf("advert %d prio %d", a.Router, a.Priority)
 		case ActFence:

@@ -28,6 +28,6 @@ func (g *Group) holdBack(now time.Duration, ev Event) error {
 		return ErrIsMaster
 	}
 	g.held = lease{until: now + min(ev.Hold, maxHoldBack), client: ev.Client, reason: ev.Reason}
-	g.yielded = true
+	g.yielded, g.unwilling = true, true
 	return nil
 }

@@ -54,6 +54,9 @@ type sim struct {
 	trace   []string
 	orders  bool // who hands over orders another to take over, as sasyncd does
 	changes int  // of master
+	told    bool // clients tell each other how much their nodes are demoted
+
+	lesserFor time.Duration // longest time that a master stayed before a less demoted node
 
 	dual    time.Duration // since when two nodes serve, 0 not
 	worst   time.Duration
@@ -75,6 +78,12 @@ type simNode struct {
 	until  time.Duration // of the lease
 	busy   time.Duration // kernel is working until
 	mute   bool          // cannot send
+
+	// What the client knows.
+	peers      bool // members are ready
+	told       State
+	words      []fitness
+	lesserFrom time.Duration
 }
 
 // profile is a protocol to simulate.
@@ -131,6 +140,9 @@ func (s *sim) run(until time.Duration) {
 		s.now = ev.at
 		ev.do()
 		s.judge()
+		if s.told {
+			s.lesser()
+		}
 	}
 	s.now = until
 }
@@ -264,10 +276,13 @@ func (n *simNode) do(a Action) {
 		term := a.Term
 		n.later(s.now+time.Duration(s.rnd.Intn(4))*ms, func() { n.step(Event{Kind: EvPrepared, Client: 1, Term: term}) })
 		if a.To == Backup && s.orders {
-			to := s.nodes[(n.id+1)%len(s.nodes)]
+			to := n.successor()
 			to.later(s.now+time.Duration(s.rnd.Intn(5))*ms, func() { to.step(Event{Kind: EvTakeover, Term: max(term, to.g.seen)}) })
 		}
 	case ActFence:
+		if s.told && n.g.why == whyDemoted && n.words[n.successor().id].demotion >= n.g.demotion {
+			s.fail("node %d hands over to one that is not less demoted", n.id)
+		}
 		kernel(func() { n.serve(false) })
 	case ActRelease:
 		kernel(func() { n.serve(false) })
@@ -279,6 +294,16 @@ func (n *simNode) do(a Action) {
 		s.log(n, "%v > %v (%s)", a.Old, a.To, a.Reason)
 		if a.To == Master {
 			s.changes++
+		}
+		if n.words != nil {
+			n.later(s.now+time.Duration(1+s.rnd.Intn(4))*ms, func() {
+				n.told = a.To
+				n.sayReady()
+			})
+		}
+	case ActFitness:
+		if n.words != nil {
+			n.tellOthers()
 		}
 	case ActStall:
 		s.log(n, "notices a stall of %v", a.For)
@@ -541,63 +566,146 @@ func TestSimulationHandOver(t *testing.T) {
 	}, nil)
 }
 
+// sayReady is what the node's client knows of its members: whether they could take
+// over, and, where the clients tell each other, how much they are demoted.
+func (n *simNode) sayReady() {
+	r := Ready{InSync: true, PeerReady: n.peers}
+	if n.peers && n.s.told {
+		r.PeerTold, r.PeerDemotion, r.WillingDemotion = true, maxDemotion, maxDemotion
+		for id, w := range n.words {
+			if id == n.id {
+				continue
+			}
+			r.PeerDemotion = min(r.PeerDemotion, w.demotion)
+			if n.told == Master && !w.unwilling {
+				r.WillingDemotion = min(r.WillingDemotion, w.demotion)
+			}
+		}
+	}
+	n.step(Event{Kind: EvReady, Client: 1, Ready: r})
+}
+
+// tellOthers brings what the node is told to have become to the other clients.
+func (n *simNode) tellOthers() {
+	for _, to := range n.s.nodes {
+		if to == n || to.words == nil {
+			continue
+		}
+		to.later(n.s.now+time.Duration(1+n.s.rnd.Intn(4))*ms, func() {
+			to.words[n.id] = n.g.told
+			to.sayReady()
+		})
+	}
+}
+
+// successor is the node to which a client would hand over.
+func (n *simNode) successor() *simNode {
+	to := n.s.nodes[(n.id+1)%len(n.s.nodes)]
+	if !n.s.told {
+		return to
+	}
+	for _, o := range n.s.nodes {
+		if o != n && n.words[o.id].demotion < n.words[to.id].demotion {
+			to = o
+		}
+	}
+	return to
+}
+
+// lesser watches for how long a master stays that knows of a less demoted node
+// which could take over.
+func (s *sim) lesser() {
+	for _, n := range s.nodes {
+		least := n.g.demotion
+		for _, o := range s.nodes {
+			least = min(least, o.g.demotion)
+		}
+		if !n.serves || !n.peers || least == n.g.demotion {
+			n.lesserFrom = s.now
+		}
+		s.lesserFor = max(s.lesserFor, s.now-n.lesserFrom)
+	}
+}
+
 // Something is tracked that comes and goes on each node, or on all at once, while
-// peers are ready and are not. A master makes good for each rise once, now or when
-// a peer becomes ready: never two serve, and nobody hands over without a cause.
+// peers are ready and are not. A master hands over for a cause only, never two
+// serve. Where the members tell each other how much they are demoted it goes to one
+// that is less demoted only, and no master stays for long that knows of such a one.
 func TestSimulationDemotions(t *testing.T) {
-	simulate(t, func(s *sim, p profile, seed int64) {
-		s.run(10 * time.Second)
-		s.dual, s.worst, s.changes, s.orders = 0, 0, 0, true
-		rises := 0
-		set := func(n *simNode, down bool) {
-			ev := Event{Kind: EvUndemote, Demotion: Demotion{ID: "track:x"}}
-			if down {
-				ev = Event{Kind: EvDemote, Demotion: Demotion{ID: "track:x", By: 1}}
+	for _, told := range []bool{false, true} {
+		t.Run(map[bool]string{false: "untold", true: "told"}[told], func(t *testing.T) {
+			simulate(t, func(s *sim, p profile, seed int64) { simulateDemotions(s, p, seed, told) }, nil)
+		})
+	}
+}
+
+func simulateDemotions(s *sim, p profile, seed int64, told bool) {
+	s.run(10 * time.Second)
+	s.dual, s.worst, s.changes, s.orders, s.told = 0, 0, 0, true, told
+	for _, n := range s.nodes {
+		n.words, n.told, n.lesserFrom = make([]fitness, len(s.nodes)), n.g.public, s.now
+	}
+	causes, rises := 0, 0
+	set := func(n *simNode, by int) {
+		id := "track:x"
+		if by == 0 && n.g.demotions.has(id) {
+			causes++
+			n.step(Event{Kind: EvUndemote, Demotion: Demotion{ID: id}})
+		} else if by > 0 {
+			if by > n.g.demotion {
+				rises++
 			}
-			if down != n.g.demotions.has("track:x") {
-				if down {
-					rises++
-				}
-				n.step(ev)
+			causes++
+			n.step(Event{Kind: EvDemote, Demotion: Demotion{ID: id, By: by}})
+		}
+	}
+	ready := func(n *simNode, yes bool) {
+		causes++
+		n.peers = yes
+		n.sayReady()
+	}
+	for i := range 30 {
+		at := s.now + time.Duration(i)*700*ms + time.Duration(s.rnd.Intn(700))*ms
+		by := s.rnd.Intn(2)
+		if told {
+			by *= 1 + s.rnd.Intn(2)
+		}
+		n := s.nodes[s.rnd.Intn(len(s.nodes))]
+		if seed%2 == 0 { // what is tracked is itself gone: all notice within three probes
+			for _, n := range s.nodes {
+				s.at(at+time.Duration(s.rnd.Intn(300))*ms, func() { set(n, by) })
 			}
+		} else {
+			s.at(at, func() { set(n, by) })
 		}
-		ready := func(n *simNode, yes bool) {
-			n.step(Event{Kind: EvReady, Client: 1, Ready: Ready{InSync: true, PeerReady: yes}})
-		}
-		for i := range 30 {
-			at := s.now + time.Duration(i)*700*ms + time.Duration(s.rnd.Intn(700))*ms
-			down := s.rnd.Intn(2) == 0
-			n := s.nodes[s.rnd.Intn(len(s.nodes))]
-			if seed%2 == 0 { // what is tracked is itself gone: all notice within three probes
-				for _, n := range s.nodes {
-					s.at(at+time.Duration(s.rnd.Intn(300))*ms, func() { set(n, down) })
-				}
-			} else {
-				s.at(at, func() { set(n, down) })
-			}
-			who, yes := s.nodes[s.rnd.Intn(len(s.nodes))], s.rnd.Intn(3) > 0
-			s.at(at+time.Duration(s.rnd.Intn(700))*ms, func() { ready(who, yes) })
-		}
-		s.run(s.now + 25*time.Second)
-		for _, n := range s.nodes {
-			ready(n, true)
-		}
-		s.run(s.now + 10*time.Second)
-		// CARP tells of a demotion itself: so a backup may take over while another
-		// is handed to, whose addresses may be on their way into the kernel; and if
-		// the successor is demoted too, one that is not follows it.
-		bound, limit := time.Duration(0), rises
-		if p.name != "vrrp3" {
-			bound, limit = instant+simKernel, rises*(len(s.nodes)-1)
-		}
-		s.settled(bound)
-		if s.changes > limit {
-			s.fail("%d changes of master for %d rises", s.changes, rises)
-		}
-		was := s.changes
-		s.run(s.now + 10*time.Second)
-		if s.changes != was {
-			s.fail("%d changes of master without a cause", s.changes-was)
-		}
-	}, nil)
+		who, yes := s.nodes[s.rnd.Intn(len(s.nodes))], s.rnd.Intn(3) > 0
+		s.at(at+time.Duration(s.rnd.Intn(700))*ms, func() { ready(who, yes) })
+	}
+	s.run(s.now + 25*time.Second)
+	for _, n := range s.nodes {
+		ready(n, true)
+	}
+	s.run(s.now + 10*time.Second)
+	// CARP tells of a demotion itself: so a backup may take over while another
+	// is handed to, whose addresses may be on their way into the kernel; and if
+	// the successor is demoted too, one that is not follows it.
+	bound, limit := time.Duration(0), rises
+	if told {
+		limit = causes
+	}
+	if p.name != "vrrp3" {
+		bound, limit = instant+simKernel, limit*(len(s.nodes)-1)
+	}
+	s.settled(bound)
+	if s.changes > limit {
+		s.fail("%d changes of master for %d rises and %d causes", s.changes, rises, causes)
+	}
+	if told && s.lesserFor > 3*p.down {
+		s.fail("a master stayed for %v that knew of a less demoted one", s.lesserFor)
+	}
+	was := s.changes
+	s.run(s.now + 10*time.Second)
+	if s.changes != was {
+		s.fail("%d changes of master without a cause", s.changes-was)
+	}
 }

@@ -19,6 +19,7 @@ type Snapshot struct {
 	Loading   bool          // a required client says so
 	Demotion  int
 	Demotions []Demotion
+	Unwilling bool // see Action
 	Routers   []RouterSnapshot
 }
 
@@ -42,7 +43,7 @@ func (g *Group) Snapshot(now time.Duration) Snapshot {
 		Term: g.term, Seen: g.seen, Fenced: g.phase != phaseMaster, Blocked: g.blocked,
 		InSync: g.inSync(), Loading: g.loading(),
 		Demotion:  g.demotions.sum(),
-		Demotions: append([]Demotion(nil), g.demotions...),
+		Demotions: append([]Demotion(nil), g.demotions...), Unwilling: g.unwilling,
 	}
 	for _, r := range g.routers {
 		rs := RouterSnapshot{

@@ -77,7 +77,7 @@ func (g *Group) weigh(now time.Duration, r *Router, a Advert) {
 	case lasted > unheardAfter*g.down():
 		r.give = whyUnheard
 	case !g.cfg.PreferTraffic:
-	case g.traffic:
+	case g.report.Traffic:
 		r.stay = lasted < g.down()
 	case lasted > each*missed/1000:
 		r.give = whyTraffic

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -306,4 +307,38 @@ func FuzzMessage(f *testing.F) {
 			m.State.HasInstance("outside")
 		}
 	})
+}
+
+// A report of an older client is told from one that knows that nobody is demoted,
+// and who does not know a field, or an event, is not troubled by it.
+func TestOldAndNewUnderstandEachOther(t *testing.T) {
+	for text, want := range map[string]Ready{
+		`{"in_sync":true,"peer_ready":true}`:                                         {InSync: true, PeerReady: true},
+		`{"in_sync":true,"peer_ready":true,"peer_told":true,"willing_demotion":255}`: {InSync: true, PeerReady: true, PeerTold: true, WillingDemotion: 255},
+		`{"in_sync":true,"of_the_future":[1]}`:                                       {InSync: true},
+	} {
+		var got Ready
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	b, err := json.Marshal(Ready{PeerReady: true})
+	if err != nil || strings.Contains(string(b), "demotion") || strings.Contains(string(b), "told") {
+		t.Errorf("what is not known is said: %s, %v", b, err)
+	}
+
+	socket := filepath.Join(t.TempDir(), "s")
+	h, _ := serve(t, socket)
+	c := client(t, socket)
+	for range 3 {
+		next(t, c.Events()) // connected, and two snapshots
+	}
+	h.srv.Send(h.subbed[0], Message{Event: "of the future", Group: "ipsec"})
+	h.srv.Send(h.subbed[0], Message{Event: EventFitness, Group: "ipsec", Fitness: &Fitness{Demotion: 3, Willing: true}})
+	if m := next(t, c.Events()); m.Event != "of the future" {
+		t.Errorf("%+v", m)
+	}
+	if m := next(t, c.Events()); m.Event != EventFitness || m.Fitness == nil || *m.Fitness != (Fitness{3, true}) || m.State != nil {
+		t.Errorf("%+v", m)
+	}
 }

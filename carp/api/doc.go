@@ -47,12 +47,13 @@ const (
 
 // Kinds of events.
 const (
-	EventState     = "state"     // State, Old, Reason, Term
+	EventState     = "state"     // State, Old, Reason, Term; Fitness, with a snapshot
 	EventPrepare   = "prepare"   // To, Term, ForMS, Reason
 	EventCancel    = "cancel"    // Term, Reason
 	EventContested = "contested" // Peer; ForMS 0 at the beginning, else at the end
 	EventStall     = "stall"     // ForMS
 	EventPeer      = "peer"      // Instance, Peer: another master is heard
+	EventFitness   = "fitness"   // Fitness: it has changed
 	EventFreeze    = "freeze"    // ForMS: the connection may end, the mastership goes on so long
 
 	// Made by the client itself.

@@ -32,6 +32,21 @@ type Ready struct {
 	// Loading: policies are being loaded or negotiated on this node, by order of
 	// the client.
 	Loading bool `json:"loading"`
+	// PeerTold: the demotions of all members that could take over are known; absent
+	// from clients that know nothing of it. PeerDemotion is the least of them,
+	// WillingDemotion that of the members to which a MASTER may hand over merely
+	// because they are less demoted; both 255 where there is none.
+	PeerTold        bool `json:"peer_told,omitempty"`
+	PeerDemotion    int  `json:"peer_demotion,omitempty"`
+	WillingDemotion int  `json:"willing_demotion,omitempty"`
+}
+
+// Fitness is how fit this node is to be MASTER of a group.
+type Fitness struct {
+	Demotion int `json:"demotion"` // sum
+	// Willing: this node has not given mastership up for a reason other than its
+	// demotion, nor failed to take it, since it was last MASTER.
+	Willing bool `json:"willing"`
 }
 
 // Holds of a demotion.
@@ -61,6 +76,7 @@ type Message struct {
 	Group    string      `json:"group,omitempty"`
 	Snapshot bool        `json:"snapshot,omitempty"` // state: nothing changed, this is how it is
 	State    *GroupState `json:"state,omitempty"`
+	Fitness  *Fitness    `json:"fitness,omitempty"`
 	Old      string      `json:"old,omitempty"`
 	To       string      `json:"to,omitempty"`
 	Term     uint64      `json:"term,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -358,6 +359,35 @@ func TestRequests(t *testing.T) {
 	}
 	if why := e.groups[0].machine.Snapshot(time.Second).Blocked; why != "not in sync" {
 		t.Errorf("with its client there, blocked by %q", why)
+	}
+}
+
+// A client learns how fit the group is with the snapshot and at each change, and
+// not by a state, since nothing has changed in that.
+func TestClientsLearnFitness(t *testing.T) {
+	e, _ := testEngine(t, nil)
+	root := api.Peer{ID: 1, Trusted: true}
+	demote := func(by int) api.Request {
+		return api.Request{ID: 9, Verb: api.VerbDemote, Group: "g", Demotion: &api.Demotion{ID: "x", By: by, Hold: api.HoldPersistent}}
+	}
+	replies(e, api.Peer{ID: 2, Trusted: true}, demote(4))
+	got := replies(e, root, api.Request{Verb: api.VerbHello, Name: "sasyncd"}, api.Request{Verb: api.VerbSubscribe})
+	if len(got) != 3 || got[1].Fitness == nil || *got[1].Fitness != (api.Fitness{Demotion: 4, Willing: true}) {
+		t.Fatalf("snapshot: %+v", got)
+	}
+	got = replies(e, root, demote(7), demote(7), api.Request{Verb: api.VerbUndemote, Group: "g", Demotion: &api.Demotion{ID: "x"}})
+	var told []int
+	for _, m := range got {
+		switch m.Event {
+		case "":
+		case api.EventFitness:
+			told = append(told, m.Fitness.Demotion)
+		default:
+			t.Errorf("event %+v", m)
+		}
+	}
+	if !slices.Equal(told, []int{7, 0}) {
+		t.Errorf("told %v", told)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"sasyncd/carp"
-	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -121,9 +120,7 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 		e.carryOut(g, now, g.machine.Reconfigure(now, cfg))
 		e.swap(g, before, gone, !g.machine.Snapshot(now).Fenced)
 		// Clients learn the addresses from the state.
-		st := e.state(g, now)
-		e.broadcast(g, api.Message{Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
-			Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason}, false)
+		e.broadcast(g, e.snapshot(g, now), false)
 	}
 	e.leaseAgain()
 	return nil

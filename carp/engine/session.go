@@ -288,11 +288,7 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 			continue
 		}
 		s.groups[g] = true
-		st := e.state(g, now)
-		e.out.put(output{to: p.ID, message: api.Message{
-			Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
-			Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason,
-		}})
+		e.out.put(output{to: p.ID, message: e.snapshot(g, now)})
 		if e.frozen(g, now) {
 			e.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.cfg.Name, ForMS: ceilMS(g.frozenTo - now)}})
 		}
@@ -301,6 +297,16 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 		}
 	}
 	return nil
+}
+
+// snapshot is what a client learns of a group without a change.
+func (e *Engine) snapshot(g *group, now time.Duration) api.Message {
+	st, s := e.state(g, now), g.machine.Snapshot(now)
+	return api.Message{
+		Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
+		Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason,
+		Fitness: &api.Fitness{Demotion: s.Demotion, Willing: !s.Unwilling},
+	}
 }
 
 // trackHolder stands for a client that never leaves, so that `undemote`, which
@@ -372,6 +378,8 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 	case carp.ActStall:
 		m.Event = api.EventStall
 		e.say(slog.LevelError, "no advertisement left in time", "group", name, "instance", g.routers[a.Router].Instance, "late", a.For)
+	case carp.ActFitness:
+		m.Event, m.Fitness = api.EventFitness, &api.Fitness{Demotion: int(a.Demotion), Willing: !a.Unwilling}
 	default:
 		return
 	}

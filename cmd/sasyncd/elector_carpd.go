@@ -131,6 +131,13 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 				e.later(e.report(name, m.State.Group, r)) // reports end with their connection
 			}
 			e.mu.Unlock()
+			if m.Snapshot {
+				f := m.Fitness
+				if f == nil { // an older carpd does not tell
+					f = &api.Fitness{Willing: true}
+				}
+				e.fitness(ctx, name, f)
+			}
 			term := m.State.Seen
 			if m.State.State == api.StateMaster {
 				term = m.State.Term
@@ -154,11 +161,22 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 		for _, name := range e.of(m.Group) {
 			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorHeard, Group: name})
 		}
+	case api.EventFitness:
+		if m.Fitness == nil {
+			return
+		}
+		for _, name := range e.of(m.Group) {
+			e.fitness(ctx, name, m.Fitness)
+		}
 	case api.EventContested:
 		e.log.Error("mastership is contested on the wire", "group", m.Group, "peer", m.Peer, "for", m.For())
 	case api.EventStall:
 		e.log.Error("carpd was stalled", "group", m.Group, "for", m.For())
 	}
+}
+
+func (e *carpdElector) fitness(ctx context.Context, name string, f *api.Fitness) {
+	e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorFitness, Group: name, Demotion: f.Demotion, Willing: f.Willing})
 }
 
 // hearsMaster reports whether advertisements of another master arrive.
@@ -293,7 +311,8 @@ func (e *carpdElector) report(name, group string, r engine.Readiness) func(conte
 		if now != r {
 			return nil // a later report follows
 		}
-		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading}, r.Term)
+		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic,
+			Loading: r.Loading, PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}, r.Term)
 	}
 }
 

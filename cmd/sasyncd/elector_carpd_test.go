@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ type stubCarpd struct {
 
 	mu    sync.Mutex
 	state api.GroupState
+	fit   *api.Fitness // with the snapshot
 	peer  uint64
 	asked []api.Request
 }
@@ -66,13 +68,13 @@ func (c *stubCarpd) end() {
 func (c *stubCarpd) Request(p api.Peer, r api.Request) {
 	c.mu.Lock()
 	c.asked = append(c.asked, r)
-	state := c.state
+	state, fit := c.state, c.fit
 	if r.Verb == api.VerbSubscribe {
 		c.peer = p.ID
 	}
 	c.mu.Unlock()
 	if r.Verb == api.VerbSubscribe {
-		c.server.Send(p.ID, api.Message{Event: api.EventState, Group: "gate", Snapshot: true, State: &state, To: state.State, Term: state.Term})
+		c.server.Send(p.ID, api.Message{Event: api.EventState, Group: "gate", Snapshot: true, State: &state, Fitness: fit, To: state.State, Term: state.Term})
 	}
 	c.server.Send(p.ID, api.Message{ID: r.ID})
 }
@@ -109,9 +111,18 @@ func next(t *testing.T, e *carpdElector) engine.ElectorEvent {
 	return engine.ElectorEvent{}
 }
 
+func isFit(t *testing.T, e *carpdElector, demotion int, willing bool) {
+	t.Helper()
+	want := engine.ElectorEvent{Kind: engine.ElectorFitness, Group: "carp1", Demotion: demotion, Willing: willing}
+	if ev := next(t, e); !reflect.DeepEqual(ev, want) {
+		t.Fatalf("event %+v, want %+v", ev, want)
+	}
+}
+
 // isMaster expects the state that a connection begins with.
 func isMaster(t *testing.T, e *carpdElector) {
 	t.Helper()
+	isFit(t, e, 0, true) // of a carpd that does not tell
 	if ev := next(t, e); ev.Kind != engine.ElectorState || ev.Role != wire.RoleMaster || ev.Term != 7 || ev.Group != "carp1" || !ev.PreferTraffic {
 		t.Fatalf("event %+v, want master in term 7", ev)
 	}
@@ -131,8 +142,10 @@ func TestElectorFollowsRestart(t *testing.T) {
 	}()
 	defer func() { cancel(); <-done }()
 	isMaster(t, e)
-	fit := engine.Readiness{InSync: true, PeerReady: true, Traffic: true, Loading: true, Term: 7}
-	wire := api.Ready{InSync: true, PeerReady: true, Traffic: true, Loading: true}
+	fit := engine.Readiness{InSync: true, PeerReady: true, Traffic: true, Loading: true, Term: 7,
+		PeerTold: true, PeerDemotion: 3, WillingDemotion: 4}
+	wire := api.Ready{InSync: true, PeerReady: true, Traffic: true, Loading: true,
+		PeerTold: true, PeerDemotion: 3, WillingDemotion: 4}
 	e.Ready("carp1", fit)
 
 	// Back in time: the next that is heard is the state, as it was, and carpd
@@ -163,6 +176,37 @@ func TestElectorFollowsRestart(t *testing.T) {
 	if took := time.Since(frozen); took < limit {
 		t.Errorf("lost after %v, although it may be away for %v", took, limit)
 	}
+}
+
+// TestElectorTellsFitness: before the state of a snapshot, so that nothing older
+// is told to others meanwhile, and at each change. What is of no group followed,
+// or unknown, is nobody's matter.
+func TestElectorTellsFitness(t *testing.T) {
+	c := newStubCarpd(t)
+	c.fit = &api.Fitness{Demotion: 5}
+	c.begin()
+	e := newCarpdElector(c.path, []string{"carp1"}, "test", slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = e.Run(ctx)
+	}()
+	defer func() { cancel(); <-done }()
+	isFit(t, e, 5, false)
+	if ev := next(t, e); ev.Kind != engine.ElectorState {
+		t.Fatalf("event %+v, want the state", ev)
+	}
+	c.event(api.Message{Event: "of the future", Group: "gate"})
+	c.event(api.Message{Event: api.EventFitness, Group: "gate"})
+	c.event(api.Message{Event: api.EventFitness, Group: "other", Fitness: &api.Fitness{Demotion: 9}})
+	// A change of state that is none of a snapshot says nothing of it.
+	c.event(api.Message{Event: api.EventState, Group: "gate", State: &c.state, To: c.state.State})
+	if ev := next(t, e); ev.Kind != engine.ElectorState {
+		t.Fatalf("event %+v, want the state", ev)
+	}
+	c.event(api.Message{Event: api.EventFitness, Group: "gate", Fitness: &api.Fitness{Demotion: 6, Willing: true}})
+	isFit(t, e, 6, true)
 }
 
 func waitFor(t *testing.T, what string, cond func() bool) {

@@ -26,6 +26,7 @@ type group struct {
 	stored uint64 // the term that is remembered
 	since  time.Time
 	reason string
+	fit    fitness // of this node
 
 	pub   *publisher // as MASTER, once the kernel has been read
 	holds *holdback

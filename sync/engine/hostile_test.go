@@ -34,6 +34,8 @@ func TestNonsenseChangesNothing(t *testing.T) {
 		{"buckets of no stream", &wire.BucketItems{Stream: 7, Of: 256, Keys: []wire.Sum{}, Records: []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: stray[0].SA}}}, false},
 		{"request for a group that is not here", &wire.Request{Group: "x"}, false},
 		{"state of a group that is not here", &wire.State{GroupState: wire.GroupState{Name: "x", Role: wire.RoleMaster, Term: 1000}}, false},
+		{"fitness of a group that is not here", &wire.Fitness{Group: "x", Demotion: 9}, false},
+		{"fitness of a group that it does not have", &wire.Fitness{Group: simGroup, Willing: true}, false},
 		{"gossip", &wire.Gossip{Payload: []byte("x")}, false},
 		{"hello again", &wire.Hello{Node: wire.NodeID{9}}, true},
 	} {

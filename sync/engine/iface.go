@@ -90,6 +90,12 @@ type Readiness struct {
 	Behind bool
 	// PeerReady: a reachable member is in sync and could take over.
 	PeerReady bool
+	// PeerTold: all members that PeerReady is about have told their demotions, or
+	// will. The least of them is PeerDemotion, and WillingDemotion, of a MASTER,
+	// that of those to whom it may hand over merely because they are less demoted.
+	// Both are the largest there is where nobody has told.
+	PeerTold                      bool
+	PeerDemotion, WillingDemotion int
 	// Master: a reachable member is MASTER.
 	Master bool
 	// Traffic: MASTER, and packets that the kernel authenticated came in lately.
@@ -122,6 +128,9 @@ const (
 	ElectorHeard
 	// ElectorLost: the elector cannot be reached; roles are unknown.
 	ElectorLost
+	// ElectorFitness: the Demotion of this node, or whether it is Willing, see
+	// wire.Fitness.
+	ElectorFitness
 )
 
 // ElectorEvent is one message of the election.
@@ -138,4 +147,7 @@ type ElectorEvent struct {
 	// PreferTraffic, of State: of two masters the one stays to which the
 	// traffic comes.
 	PreferTraffic bool
+
+	Demotion int  // Fitness
+	Willing  bool // Fitness
 }

@@ -25,6 +25,7 @@ type member struct {
 // membership is what is known of one group on one member.
 type membership struct {
 	state     wire.GroupState
+	fit       fitness
 	out       *outStream    // our stream to it, as MASTER
 	requested wire.StreamID // the stream that we asked it for
 	in        uint32        // handle of its stream to us
@@ -86,6 +87,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		// The hello was written when the connection was made; say what is true now.
 		for _, g := range e.order {
 			e.send(m, &wire.State{GroupState: g.state()})
+			e.tellFitness(m, g)
 		}
 	case PeerDown:
 		m := e.members[ev.Session]
@@ -188,6 +190,8 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.succeed(ctx, m, msg)
 	case *wire.Consent:
 		e.answered(m, msg.Token, msg)
+	case *wire.Fitness:
+		e.memberFitness(m, msg)
 	case *wire.Gossip, *wire.Unknown:
 	default:
 		e.refuse(m, "unexpected "+msg.Type().String()+" message")
@@ -204,6 +208,9 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 	ms := m.groups[gs.Name]
 	if ms == nil {
 		ms = &membership{}
+		if m.tellsFitness() {
+			ms.fit.demotion = wire.MaxDemotion // until it tells
+		}
 		m.groups[gs.Name] = ms
 	}
 	ms.state = gs

@@ -33,7 +33,9 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		}
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
-		r.PeerReady = r.PeerReady || ms.state.InSync && (g.role != wire.RoleMaster || ms.out.complete())
+		if ms.state.InSync && (g.role != wire.RoleMaster || ms.out.complete()) {
+			r.weigh(m, ms, g.role)
+		}
 		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
 		r.Master = r.Master || ms.state.Role == wire.RoleMaster
 		switch more := ahead(ms.state.Have, g.rcv.pos); {

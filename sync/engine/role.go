@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -26,6 +27,8 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		g.yieldedTo = wire.NodeID{}
 	case ElectorState:
 		e.setRole(ctx, g, ev)
+	case ElectorFitness:
+		e.setFitness(g, ev.Demotion, ev.Willing)
 	case ElectorPrepare:
 		if ev.To == wire.RoleMaster {
 			e.prepareMaster(g, ev.Term)
@@ -49,6 +52,9 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 func (e *Engine) electorLost(ctx context.Context, reason string) {
 	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
 	for _, g := range e.order {
+		if g.fit.known {
+			e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
+		}
 		if g.role != wire.RoleMaster && !g.preparing || e.cfg.Fence == nil {
 			continue
 		}
@@ -103,9 +109,23 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 	if h == nil || g.pub == nil || !h.silent && now.Before(h.silentBy) {
 		return
 	}
-	for _, m := range e.sorted() {
+	members := e.sorted()
+	able := func(m *member) bool {
 		ms := m.groups[g.name]
-		if ms == nil || !ms.out.complete() || !ms.state.InSync || g.directed(m, now) {
+		return ms != nil && ms.out.complete() && ms.state.InSync && !g.directed(m, now)
+	}
+	// The fittest is waited for, but not as long as somebody else would do.
+	best := math.MaxInt
+	if now.Before(h.until.Add(-handoverLimit / 2)) {
+		for _, m := range members {
+			if able(m) {
+				best = min(best, g.rank(m.groups[g.name]))
+			}
+		}
+	}
+	for _, m := range members {
+		ms := m.groups[g.name]
+		if !able(m) || g.rank(ms) > best {
 			continue
 		}
 		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {

@@ -11,6 +11,9 @@ const (
 	maxVIPs   = 256
 	maxReason = 512
 	maxBye    = 1024
+
+	// MaxDemotion is the largest sum of demotions that an election knows.
+	MaxDemotion = 255
 )
 
 func (m *Hello) appendBody(b []byte) (_ []byte, err error) {
@@ -227,6 +230,23 @@ func (m *Handover) appendBody(b []byte) (_ []byte, err error) {
 }
 
 func (m *Handover) parseBody(r *reader) { m.Group, m.Term = r.name("group name"), r.term() }
+
+func (m *Fitness) appendBody(b []byte) (_ []byte, err error) {
+	if b, err = appendName(b, m.Group); err != nil {
+		return b, fmt.Errorf("group: %w", err)
+	}
+	if m.Demotion < 0 || m.Demotion > MaxDemotion {
+		return b, fmt.Errorf("demotion of %d is not within 0 and %d", m.Demotion, MaxDemotion)
+	}
+	return appendBool(binary.BigEndian.AppendUint16(b, uint16(m.Demotion)), m.Willing), nil
+}
+
+func (m *Fitness) parseBody(r *reader) {
+	m.Group, m.Demotion, m.Willing = r.name("group name"), int(r.u16("demotion")), r.bool("willing")
+	if m.Demotion > MaxDemotion {
+		r.fail("demotion of %d exceeds %d", m.Demotion, MaxDemotion)
+	}
+}
 
 func (m *Gossip) appendBody(b []byte) ([]byte, error) { return append(b, m.Payload...), nil }
 func (m *Gossip) parseBody(r *reader)                 { m.Payload = append([]byte(nil), r.rest()...) }

@@ -56,6 +56,7 @@
 //
 //	bit 0  messages 129 and 130
 //	bit 1  messages 131 and 132
+//	bit 2  message 133
 //
 // # Messages
 //
@@ -89,6 +90,7 @@
 //	                 list(record)
 //	131 Succession   u32 token, name group, u64 term, id node, u32 milliseconds
 //	132 Consent      u32 token, bool yes, text reason, text remedy
+//	133 Fitness      name group, u16 demotion (at most 255), bool willing
 //
 //	group     u16 length of the rest, name, u16 number of addresses, addr...,
 //	          u8 role (0 INIT, 1 BACKUP, 2 MASTER), u64 term, bool in sync,
@@ -120,6 +122,13 @@
 // Handover is the last word of a master that gives up in an orderly way, behind
 // its last changes and counters. Maxima is exchanged by nodes that were both
 // master; afterwards both hold the greater values.
+//
+// # Who is demoted
+//
+// Fitness tells how much a node's election holds against it, as a session comes
+// up, once the node's own election has said it, and when it changes. A master that
+// is demoted hands over to a standby that could take over and is less demoted. One
+// that has not told yet counts as one that is demoted as much as possible.
 //
 // # What operators ask for
 //

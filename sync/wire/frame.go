@@ -37,6 +37,7 @@ const (
 	TypeInventory  Type = 130
 	TypeSuccession Type = 131
 	TypeConsent    Type = 132
+	TypeFitness    Type = 133
 )
 
 // String names the type for logs and metrics.
@@ -86,6 +87,8 @@ func (t Type) String() string {
 		return "succession"
 	case TypeConsent:
 		return "consent"
+	case TypeFitness:
+		return "fitness"
 	}
 	return fmt.Sprintf("type-%d", uint8(t))
 }
@@ -113,7 +116,7 @@ func MaxBody(t Type) int {
 		return 256 << 10
 	case TypeBye, TypeConsent:
 		return 4 << 10
-	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover, TypeSuccession:
+	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover, TypeSuccession, TypeFitness:
 		return 1 << 10
 	}
 	if t >= skippableTypes {
@@ -260,6 +263,8 @@ func newMessage(t Type) Message {
 		return new(Succession)
 	case TypeConsent:
 		return new(Consent)
+	case TypeFitness:
+		return new(Fitness)
 	}
 	if t >= skippableTypes {
 		return &Unknown{Of: t}

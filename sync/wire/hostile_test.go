@@ -142,6 +142,29 @@ func TestFrameLimits(t *testing.T) {
 	}
 }
 
+// No election demotes by more than 255, so who says so is broken.
+func TestDemotionHasALimit(t *testing.T) {
+	for _, n := range []int{-1, MaxDemotion + 1} {
+		if _, err := AppendFrame(nil, &Fitness{Group: "g", Demotion: n}); err == nil {
+			t.Errorf("a demotion of %d is sent", n)
+		}
+	}
+	body := func(n uint16, willing byte) []byte {
+		return append(binary.BigEndian.AppendUint16([]byte{1, 'g'}, n), willing)
+	}
+	for _, c := range []struct {
+		body []byte
+		ok   bool
+	}{
+		{body(0, 0), true}, {body(MaxDemotion, 1), true}, {body(MaxDemotion+1, 1), false}, {body(0xffff, 0), false},
+		{body(1, 2), false}, {body(1, 1)[:4], false}, {nil, false}, {append(body(1, 1), "of the future"...), true},
+	} {
+		if _, err := Parse(TypeFitness, c.body); (err == nil) != c.ok {
+			t.Errorf("%x: %v", c.body, err)
+		}
+	}
+}
+
 // A list's length is a sender's word; memory must follow what is there.
 func TestListsDoNotAllocateOnASendersWord(t *testing.T) {
 	huge := binary.AppendUvarint(nil, 1<<40)

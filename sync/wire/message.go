@@ -346,6 +346,16 @@ type BucketItems struct {
 	Records []Record
 }
 
+// Fitness tells how much the sender's election holds against it as a master of
+// Group. Willing: it did not give mastership up of late for a reason other than
+// being demoted, nor fail to take it, so that a master may hand over to it merely
+// because it is less demoted.
+type Fitness struct {
+	Group    string
+	Demotion int // 0..MaxDemotion
+	Willing  bool
+}
+
 // Gossip carries what the membership layer has to say, opaque here.
 type Gossip struct{ Payload []byte }
 
@@ -371,6 +381,7 @@ func (*Maxima) Type() Type        { return TypeMaxima }
 func (*Digest) Type() Type        { return TypeDigest }
 func (*BucketRequest) Type() Type { return TypeBucketRequest }
 func (*BucketItems) Type() Type   { return TypeBucketItems }
+func (*Fitness) Type() Type       { return TypeFitness }
 func (*Gossip) Type() Type        { return TypeGossip }
 func (m *Unknown) Type() Type     { return m.Of }
 

@@ -16,9 +16,11 @@ const (
 	CapCompare uint64 = 1 << iota
 	// CapSuccession: it answers Succession.
 	CapSuccession
+	// CapFitness: it tells its Fitness, and wants to know that of others.
+	CapFitness
 
 	// Caps are those of this code.
-	Caps = CapCompare | CapSuccession
+	Caps = CapCompare | CapSuccession | CapFitness
 )
 
 // Compare asks what the receiver's kernel holds of a group. Without Buckets the

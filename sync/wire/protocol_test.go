@@ -361,7 +361,7 @@ func TestProtocolPageHasTheNumbers(t *testing.T) {
 	text := page(t)
 	want := map[string]int{
 		"frame, bytes": MaxFrame, "record, bytes": MaxRecord, "records in a message": MaxRecords, "groups in hello": maxGroups,
-		"addresses of a group": maxVIPs, "reason of a group, bytes": maxReason, "text of bye, bytes": maxBye, "templates of a policy": maxTemplate,
+		"addresses of a group": maxVIPs, "reason of a group, bytes": maxReason, "text of bye, bytes": maxBye, "demotion": MaxDemotion, "templates of a policy": maxTemplate,
 		"words of a bitmap": maxBitmap, "name of an algorithm, bytes": maxAlgorithm, "name of an interface, bytes": maxInterface,
 	}
 	_, limits, _ := strings.Cut(text, "| code of bye |") // the table of times has the same headings
@@ -393,7 +393,7 @@ func TestProtocolPageHasTheNumbers(t *testing.T) {
 			t.Fatal(err)
 		}
 		caps |= 1 << bit
-		if want := map[string]uint64{"compare": CapCompare, "succession": CapSuccession}[row[0]]; want != 1<<bit {
+		if want := map[string]uint64{"compare": CapCompare, "succession": CapSuccession, "fitness": CapFitness}[row[0]]; want != 1<<bit {
 			t.Errorf("capability %s is bit %d, the code says %#x", row[0], bit, want)
 		}
 	}

@@ -141,6 +141,7 @@ func randomMessages(r *rand.Rand) []Message {
 		&Succession{Token: r.Uint32(), Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Node: NodeID(sadbtest.Bytes(r, 16)),
 			Hold: time.Duration(r.Uint32()) * time.Millisecond},
 		&Consent{Token: r.Uint32(), Yes: r.IntN(2) == 0, Reason: "not in sync", Remedy: "wait"},
+		&Fitness{Group: "carp1", Demotion: r.IntN(MaxDemotion + 1), Willing: r.IntN(2) == 0},
 	}
 }
 

@@ -134,6 +134,7 @@ func vectors() map[string]Message {
 		"inventory":  &Inventory{Token: 5, Last: true, Error: "busy", Sums: []uint64{0x1122334455667788}, Records: []Record{{Kind: FlushSA}}},
 		"succession": &Succession{Token: 6, Group: "carp1", Term: 7, Node: node, Hold: 10 * time.Second},
 		"consent":    &Consent{Token: 6, Reason: "not in sync", Remedy: "wait"},
+		"fitness":    &Fitness{Group: "carp1", Demotion: 100, Willing: true},
 	}
 }
 

@@ -97,7 +97,7 @@ func (s *sim) connect(i, j int) {
 	x.other, y.other = y, x
 	s.sessions[pairOf(i, j)] = x
 	for _, e := range []*session{x, y} {
-		hello := &wire.Hello{Node: wire.NodeID{byte(e.from.i + 1)}, Groups: e.from.engine.Groups()}
+		hello := &wire.Hello{Caps: wire.Caps, Node: wire.NodeID{byte(e.from.i + 1)}, Groups: e.from.engine.Groups()}
 		e.to.peers.events <- engine.PeerEvent{Kind: engine.PeerUp, Session: e.other, Hello: hello}
 		go e.deliver()
 	}

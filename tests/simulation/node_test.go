@@ -57,6 +57,8 @@ type node struct {
 	doneS     chan struct{}
 	boots     uint64
 	public    carp.State
+	demotion  int // as carpd has told
+	unwilling bool
 
 	prefer bool // when-split prefer-traffic
 
@@ -87,7 +89,7 @@ func (n *node) startCarpd() {
 	elect := make(chan carp.Event, queueLimit)
 	n.stopC, n.doneC = cancel, make(chan struct{})
 	n.mu.Lock()
-	n.elect, n.public = elect, carp.Init
+	n.elect, n.public, n.demotion, n.unwilling = elect, carp.Init, 0, false
 	n.mu.Unlock()
 	go n.runCarpd(ctx, g, elect, n.doneC)
 	n.tell(carp.Event{Kind: carp.EvUp, Src: n.addr()})
@@ -100,8 +102,9 @@ func (n *node) startCarpd() {
 func (n *node) join() {
 	n.tell(carp.Event{Kind: carp.EvClient, Client: clientID, Name: "sasyncd", Prepare: true})
 	n.mu.Lock()
-	role := roleOf(n.public)
+	role, fit := roleOf(n.public), engine.ElectorEvent{Kind: engine.ElectorFitness, Demotion: n.demotion, Willing: !n.unwilling}
 	n.mu.Unlock()
+	n.deliver(fit)
 	n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Role: role, Term: n.term, VIPs: vips, Reason: "snapshot", PreferTraffic: n.prefer})
 }
 
@@ -173,6 +176,11 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		n.mu.Unlock()
 	case carp.ActPrepare:
 		n.deliver(engine.ElectorEvent{Kind: engine.ElectorPrepare, Group: groupName, To: roleOf(a.To), Term: a.Term, Reason: a.Reason})
+	case carp.ActFitness:
+		n.mu.Lock()
+		n.demotion, n.unwilling = int(a.Demotion), a.Unwilling
+		n.mu.Unlock()
+		n.deliver(engine.ElectorEvent{Kind: engine.ElectorFitness, Demotion: int(a.Demotion), Willing: !a.Unwilling})
 	case carp.ActCancel:
 		n.deliver(engine.ElectorEvent{Kind: engine.ElectorCancel, Group: groupName, Term: a.Term})
 	case carp.ActState:
@@ -347,7 +355,8 @@ func (n *node) Prepared(_ string, term uint64) {
 }
 func (n *node) Ready(_ string, r engine.Readiness) {
 	n.tell(carp.Event{Kind: carp.EvReady, Client: clientID, Term: r.Term,
-		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading}})
+		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading,
+			PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}})
 }
 func (n *node) Takeover(_ string, term uint64) { n.tell(carp.Event{Kind: carp.EvTakeover, Term: term}) }
 func (n *node) Resign(_, why string) {
