@@ -292,8 +292,9 @@ func termOf(t *testing.T, m *scenario.Member) uint64 {
 	return s.Groups[0].Term
 }
 
-// stalls is how often carpd of a gateway has said that it stood still.
-func stalls(m *scenario.Member) int { return strings.Count(m.Carpd.Output(), "carpd was stalled") }
+// stalls is how often carpd of a gateway has said that it gave mastership up, or
+// did not take it, because it stood still.
+func stalls(m *scenario.Member) int { return strings.Count(m.Carpd.Output(), "reason=stall") }
 
 // comeBack undoes what lose has done.
 func comeBack(g *scenario.Member, way string) {
