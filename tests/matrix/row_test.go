@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -135,15 +134,8 @@ func newRow(t *testing.T, f fault) *row {
 	if f.prepare != nil {
 		f.prepare(r)
 	}
-	// gw1 has the tunnels, so it is to be the first master, however slow it is.
-	r.AloneAfter = time.Second
-	r.Members[0].StartDaemons()
-	r.Members[0].WaitRole("MASTER")
 	r.AloneAfter = gapAlone
-	r.Members[0].WriteFile("carpd.conf", r.Members[0].CarpdConf())
-	r.Members[0].Carpd.Signal(syscall.SIGHUP)
-	r.Members[1].StartDaemons()
-	r.WaitFit(r.Members[0])
+	r.Start()
 	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner(), Watch: r.reign})
 	return r
 }
