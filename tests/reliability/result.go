@@ -131,8 +131,8 @@ func Print(w io.Writer, result any) error {
 	return err
 }
 
-// Add takes the results from a drill's output; what is known of the same cell,
-// number of failovers or mutant gives way.
+// Add takes the results from a drill's output; what is known of the same cell or
+// mutant gives way, and runs that had no more failovers do.
 func (r *Results) Add(output io.Reader) error {
 	sc := bufio.NewScanner(output)
 	sc.Buffer(nil, 1<<20)
@@ -149,7 +149,7 @@ func (r *Results) Add(output io.Reader) error {
 		case l.Cell != nil:
 			r.Cells = replace(r.Cells, *l.Cell, func(c Cell) string { return c.Fault + "/" + c.Moment })
 		case l.Run != nil:
-			r.Runs = replace(r.Runs, *l.Run, func(r Run) string { return fmt.Sprint(r.Failovers) })
+			r.Runs = append(slices.DeleteFunc(r.Runs, func(o Run) bool { return o.Failovers <= l.Run.Failovers }), *l.Run)
 		case l.Mutant != nil:
 			r.Mutants = replace(r.Mutants, *l.Mutant, func(m Mutant) string { return m.Name })
 		}
