@@ -31,6 +31,7 @@ func TestCorpus(t *testing.T) {
 	r := newRand(t)
 	c := cluster.New(t, 4, 1)
 	m := c.Master()
+	m.Sysctl(fmt.Sprintf("net/core/xfrm_acq_expires=%d", 30*harness.Slow())) // a larval SA is to be there at the end
 	half := corpus.Vary(r)
 	m.IP(half[:len(half)/2]...) // before the start: they come by snapshot
 	c.Start()
