@@ -33,7 +33,7 @@ var mutants = []mutant{
 	{
 		"I1", "a standby's counter is not ahead", "sync/engine/counters.go",
 		[][2]string{{"v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)", "v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, 0*lead)"}},
-		[]string{"./tests/simulation"}, true,
+		[]string{"./tests/simulation"}, false,
 	},
 	{
 		"I2", "a master collects SAs that it has not imported", "sync/engine/collect.go",
@@ -53,7 +53,7 @@ var mutants = []mutant{
 	{
 		"I4", "a delete is dropped", "sync/engine/receiver.go",
 		[][2]string{{"r.forgetSA(rec.SAKey)\n\t\tif _, ok := r.have[rec.SAKey]; ok && !r.countersOnly {", "if false {"}},
-		[]string{"./tests/simulation"}, true,
+		[]string{"./tests/simulation"}, false,
 	},
 	{
 		"I5", "a deletion that uncovers traffic is not held back", "sync/engine/holdback.go",
@@ -63,7 +63,7 @@ var mutants = []mutant{
 	{
 		"I6", "a snapshot sweeps before its end", "sync/engine/members.go",
 		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.inSnap = true\n"}},
-		[]string{"./sync/engine", "./tests/simulation"}, true,
+		[]string{"./sync/engine", "./tests/simulation"}, false,
 	},
 	{
 		"I7", "a term is ignored", "sync/engine/members.go",
@@ -91,7 +91,7 @@ var mutants = []mutant{
 	{
 		"I11", "the VIPs are taken before sasyncd is prepared", "carp/change.go",
 		[][2]string{{"\t\t\tg.waiting[id] = true\n", "\t\t\t_ = id\n"}},
-		[]string{"./tests/simulation"}, true,
+		[]string{"./tests/simulation"}, false,
 	},
 	{
 		"I11", "a backup without sasyncd takes over", "carp/client.go",
