@@ -28,6 +28,7 @@ type membership struct {
 	fit       fitness
 	out       *outStream    // our stream to it, as MASTER
 	requested wire.StreamID // the stream that we asked it for
+	tailOf    wire.StreamID // the stream of another node of which we asked it for the end, of late
 	in        uint32        // handle of its stream to us
 }
 

@@ -40,7 +40,7 @@ func (e *Engine) takeTail(g *group) {
 		if ms == nil || ms.state.Have.StreamID != pos.StreamID || ms.state.Have.Node == m.hello.Node {
 			continue
 		}
-		t.asked[m] = true
+		t.asked[m], ms.tailOf = true, pos.StreamID
 		g.tail = t
 		e.send(m, &wire.Request{Group: g.name, Have: pos})
 	}
@@ -94,14 +94,19 @@ func (e *Engine) tailEnds(ctx context.Context, m *member, g *group, have wire.St
 	}
 }
 
-// tailBegins accepts the answer.
+// tailBegins takes the answer, and reports whether it is one. One that comes when
+// nobody waits any more is no offence; what follows it is of no stream.
 func (e *Engine) tailBegins(m *member, msg *wire.Resume) bool {
 	g := e.groups[msg.ID.Group]
-	if g == nil || g.tail == nil || !g.tail.asked[m] || msg.ID != g.rcv.pos.StreamID {
+	if g == nil || msg.ID.Node == m.hello.Node {
 		return false
 	}
-	g.tail.streams[m] = msg.Stream
-	return true
+	if g.tail != nil && g.tail.asked[m] && msg.ID == g.rcv.pos.StreamID {
+		g.tail.streams[m] = msg.Stream
+		return true
+	}
+	ms := m.groups[g.name]
+	return ms != nil && ms.tailOf == msg.ID
 }
 
 // tailBatch installs deltas of the former master that only the other standby
