@@ -13,17 +13,22 @@ import (
 )
 
 const (
-	blockSize    = 1 << 17
-	blockCount   = 32
+	// The kernel hands over a block after retireMillis, however little is in it. So
+	// small blocks, and many: who reads may stand still for 5 s. Where frames of up to
+	// 64 kB are wanted in full a block has to hold one.
+	ringSize     = 1 << 22
+	smallBlock   = 1 << 14
+	largeBlock   = 1 << 17
 	retireMillis = 20
 	snapLength   = 224
 )
 
 // ring is a TPACKET_V3 receive ring on one interface (packet_mmap.rst).
 type ring struct {
-	fd   int
-	mem  []byte
-	next int
+	fd    int
+	mem   []byte
+	block int // size
+	next  int
 }
 
 // openRing opens a ring for what arrives at the port from its node.
@@ -45,7 +50,10 @@ func openRingHere(ifindex int, length uint32) (_ *ring, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	r := &ring{fd: fd}
+	r := &ring{fd: fd, block: smallBlock}
+	if length > smallBlock/2 {
+		r.block = largeBlock
+	}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -63,14 +71,14 @@ func openRingHere(ifindex int, length uint32) (_ *ring, err error) {
 		return nil, fmt.Errorf("set snap length: %w", err)
 	}
 	req := unix.TpacketReq3{
-		Block_size: blockSize, Block_nr: blockCount,
-		Frame_size: 2048, Frame_nr: blockSize / 2048 * blockCount,
+		Block_size: uint32(r.block), Block_nr: uint32(ringSize / r.block),
+		Frame_size: 2048, Frame_nr: ringSize / 2048,
 		Retire_blk_tov: retireMillis,
 	}
 	if err := unix.SetsockoptTpacketReq3(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return nil, fmt.Errorf("make ring: %w", err)
 	}
-	if r.mem, err = unix.Mmap(fd, 0, blockSize*blockCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+	if r.mem, err = unix.Mmap(fd, 0, ringSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map ring: %w", err)
 	}
 	all := binary.BigEndian.Uint16([]byte{byte(unix.ETH_P_ALL & 0xff), unix.ETH_P_ALL >> 8})
@@ -99,7 +107,7 @@ func (r *ring) drops() (int, error) {
 // take passes all frames of finished blocks to f, which must not keep them.
 func (r *ring) take(f func(at time.Time, frame []byte, length int)) {
 	for {
-		block := r.mem[r.next*blockSize : (r.next+1)*blockSize]
+		block := r.mem[r.next*r.block : (r.next+1)*r.block]
 		// tpacket_block_desc: version, offset of private data, then the header.
 		h := (*unix.TpacketHdrV1)(unsafe.Pointer(&block[8]))
 		if atomic.LoadUint32(&h.Block_status)&unix.TP_STATUS_USER == 0 {
@@ -113,6 +121,6 @@ func (r *ring) take(f func(at time.Time, frame []byte, length int)) {
 			off += p.Next_offset
 		}
 		atomic.StoreUint32(&h.Block_status, unix.TP_STATUS_KERNEL)
-		r.next = (r.next + 1) % blockCount
+		r.next = (r.next + 1) % (ringSize / r.block)
 	}
 }
