@@ -14,6 +14,7 @@ import (
 	"sasyncd/sync/engine"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/cluster"
+	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -74,7 +75,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 	// The connection under the key that is gone is replaced meanwhile.
 	time.Sleep(2 * time.Second)
-	if n := stop(); n < 50 {
+	if n := stop(); n < 50/harness.Slow() {
 		t.Errorf("%d changes during the rotation: the test has nothing to show", n)
 	}
 	c.WaitEqual(5*time.Second, s)

@@ -11,17 +11,19 @@ import (
 	"sasyncd/kernel/kerneltest"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/cluster"
+	"sasyncd/tests/harness"
 )
 
-// crowd is how many SAs recovery is shown with.
-const crowd = 10_000
+// crowdSize is how many SAs recovery is shown with; fewer where each look at them, by the
+// test as well, takes many times as long.
+func crowdSize() int { return 10_000 / harness.Slow() }
 
 // TestRecovery loses one thing after the other, and has the standby's tables
 // be those of the master again.
 func TestRecovery(t *testing.T) {
 	r := newRand(t)
 	c := cluster.New(t, 2, 1)
-	m, s := c.Master(), c.Nodes[1]
+	m, s, crowd := c.Master(), c.Nodes[1], crowdSize()
 	list := cluster.SAs(r, crowd)
 	m.Apply(sadb.OpAddSA, list...)
 	began := time.Now()
