@@ -23,7 +23,8 @@ func crowdSize() int { return 10_000 / harness.Slow() }
 func TestRecovery(t *testing.T) {
 	r := newRand(t)
 	c := cluster.New(t, 2, 1)
-	m, s, crowd := c.Master(), c.Nodes[1], crowdSize()
+	m, s := c.Master(), c.Nodes[1]
+	crowd := crowdSize()
 	list := cluster.SAs(r, crowd)
 	m.Apply(sadb.OpAddSA, list...)
 	began := time.Now()
@@ -35,7 +36,7 @@ func TestRecovery(t *testing.T) {
 		before := s.Counts()
 		s.Run("ip xfrm state flush")
 		t.Logf("equal after %v", c.WaitEqual(10*time.Second, s))
-		if n := s.Counts(); n.Repairs-before.Repairs != crowd || n.SnapshotsReceived != before.SnapshotsReceived {
+		if n := s.Counts(); n.Repairs-before.Repairs != uint64(crowd) || n.SnapshotsReceived != before.SnapshotsReceived {
 			t.Errorf("%d repairs, %d snapshots, want %d and 0", n.Repairs-before.Repairs, n.SnapshotsReceived-before.SnapshotsReceived, crowd)
 		}
 		checkAhead(t, s.Name, m.Dump(), s.Dump())
