@@ -141,11 +141,16 @@ func (g *Group) aloneAt() time.Duration {
 	return from + g.cfg.AloneAfter
 }
 
+// lostLimit is the longest time for which a MASTER waits for a required client that
+// it lost. The peers lost contact with it at the same moment, and count as in sync
+// for 10 s from then on (sync/engine): later nobody could take over at once.
+const lostLimit = 8 * time.Second
+
 // lostDeadline is the time at which a MASTER that lost a required client hands
 // over, which it does only if a peer was ready.
 func (g *Group) lostDeadline() time.Duration {
 	if g.lostAt == 0 || !g.report.PeerReady || g.cfg.AloneAfter < 0 {
 		return Never
 	}
-	return g.lostAt + g.cfg.AloneAfter
+	return g.lostAt + min(g.cfg.AloneAfter, lostLimit)
 }

@@ -393,7 +393,7 @@ func TestGroupMasterLosesItsClient(t *testing.T) {
 		s.done()
 		s.do(Event{Kind: EvGone, Client: 7})
 		s.log = nil
-		s.to(s.now + 9900*ms)
+		s.to(s.now + lostLimit - 100*ms)
 		s.expect("announce", "announce")
 		s.to(s.now + time.Minute/2)
 		if ready {

@@ -100,7 +100,7 @@ type GroupConfig struct {
 const (
 	holdTime      = 2 * time.Second        // DESIGN section 6: deletions that leave a selector uncovered
 	housekeeping  = 100 * time.Millisecond // resolution of holds, audits and readiness
-	contactGrace  = 10 * time.Second       // how long a complete standby stays in sync without contact
+	contactGrace  = 10 * time.Second       // how long a complete standby stays in sync without contact; longer than carp's lostLimit
 	handoverLimit = 80 * time.Millisecond  // how long a hand-over waits for the successor's acknowledgement
 	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
 	applyChunk    = 100                    // operations between two looks at the election

@@ -358,7 +358,12 @@ func (n *node) Ready(_ string, r engine.Readiness) {
 		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading,
 			PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}})
 }
-func (n *node) Takeover(_ string, term uint64) { n.tell(carp.Event{Kind: carp.EvTakeover, Term: term}) }
+func (n *node) Takeover(_ string, term uint64) {
+	n.mu.Lock()
+	n.prepared = max(n.prepared, term+1) // who orders it is
+	n.mu.Unlock()
+	n.tell(carp.Event{Kind: carp.EvTakeover, Client: clientID, Term: term})
+}
 func (n *node) Resign(_, why string) {
 	n.tell(carp.Event{Kind: carp.EvResign, Reason: why, Hold: 5 * time.Second})
 }
