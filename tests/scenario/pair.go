@@ -107,7 +107,7 @@ func NewGateways(t lab.T, gateways int) *Pair {
 func NewPlain(t lab.T, gateways int) *Pair {
 	t.Helper()
 	p := &Pair{Standard: lab.NewStandard(t, gateways), AloneAfter: 10 * time.Second, Preempt: "no",
-		Interval: harness.Scaled(250 * time.Millisecond), StartHold: harness.Scaled(time.Second), Control: "none", t: t}
+		Interval: harness.Scaled(250 * time.Millisecond), StartHold: max(time.Second, harness.Scaled(250*time.Millisecond)), Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
