@@ -100,7 +100,8 @@ type Engine struct {
 // group is a group and what belongs to it.
 type group struct {
 	machine *carp.Group
-	cfg     carp.GroupConfig
+	name    string           // never changes, so the worker may read it too
+	cfg     carp.GroupConfig // a reload replaces it
 	index   int
 	routers []*router
 	lease   time.Duration
@@ -163,7 +164,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	vips := make(map[netip.Addr]bool)
 	e.vips.Store(&vips)
 	for i, gc := range cfg.Groups {
-		g := &group{index: i, cfg: gc, lease: lease(carp.RouterConfig{})}
+		g := &group{index: i, name: gc.Name, cfg: gc, lease: lease(carp.RouterConfig{})}
 		g.cfg.Routers = nil
 		for _, rc := range cfg.Routers {
 			if rc.Group != gc.Name {
@@ -372,7 +373,7 @@ func (e *Engine) loop(ctx context.Context, poll *poller) error {
 	}()
 	now := bootTime()
 	for _, g := range e.groups {
-		g.machine = carp.NewGroup(g.cfg, now, e.deps.Terms.Term(g.cfg.Name))
+		g.machine = carp.NewGroup(g.cfg, now, e.deps.Terms.Term(g.name))
 	}
 	e.resumeMarks()
 	e.link()
@@ -466,7 +467,7 @@ func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
 	case carp.ActAcquire, carp.ActRenew, carp.ActAnnounce:
 		e.order(g, a)
 	case carp.ActTerm:
-		e.terms.put(termOf{g.cfg.Name, a.Term})
+		e.terms.put(termOf{g.name, a.Term})
 	case carp.ActReply:
 		e.answer(a.Request, a.Err)
 	case carp.ActStopped:

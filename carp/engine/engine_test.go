@@ -88,7 +88,7 @@ func testEngine(t testing.TB, edit func(*Config)) (*Engine, *fakes) {
 		t.Fatal(err)
 	}
 	for _, g := range e.groups {
-		g.machine = carp.NewGroup(g.cfg, 0, e.deps.Terms.Term(g.cfg.Name))
+		g.machine = carp.NewGroup(g.cfg, 0, e.deps.Terms.Term(g.name))
 	}
 	for _, r := range e.routers {
 		r.port.mac, r.port.index = packet.MAC{2, 0, 0, 0, 0, 2}, 3
@@ -423,5 +423,42 @@ func TestPasswordDoesNotPrint(t *testing.T) {
 		if strings.Contains(s, "sekret") {
 			t.Errorf("printed: %s", s)
 		}
+	}
+}
+
+// TestReloadWhileTheWorkerWorks shows the race detector what the two threads share.
+func TestReloadWhileTheWorkerWorks(t *testing.T) {
+	e, _ := testEngine(t, nil)
+	g := e.groups[0]
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		for n := 0; ; {
+			for _, task := range e.work.take() {
+				e.work1(task)
+				n++
+			}
+			select {
+			case <-stop:
+				done <- n
+				return
+			case <-e.work.wake:
+			}
+		}
+	}()
+	for i := range 50 {
+		cfg := config()
+		cfg.Routers[0].Machine.Priority = uint8(100 + i)
+		next, err := New(cfg, e.deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.order(g, carp.Action{Kind: carp.ActRenew})
+		if err := e.change(time.Second, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if n := <-done; n == 0 {
+		t.Error("the worker had nothing to do")
 	}
 }

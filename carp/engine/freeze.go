@@ -42,7 +42,7 @@ func (e *Engine) freeze(g *group, now, limit time.Duration, done func(error)) {
 		done(nil) // a backup has nothing to lose
 		return
 	case s.Fenced:
-		done(fmt.Errorf("freeze: group %s is changing its state", g.cfg.Name))
+		done(fmt.Errorf("freeze: group %s is changing its state", g.name))
 		return
 	}
 	limit = min(max(limit, minFreeze), maxFreeze)
@@ -55,12 +55,12 @@ func (e *Engine) freeze(g *group, now, limit time.Duration, done func(error)) {
 			err = e.deps.Addresses.Renew(t.vips, t.lease)
 		}
 		if err == nil {
-			err = e.deps.Freezer.Freeze(g.cfg.Name, s.Term, now+limit)
+			err = e.deps.Freezer.Freeze(g.name, s.Term, now+limit)
 		}
 		e.post(func(now time.Duration) {
 			if err == nil && e.frozen(g, now) {
-				e.broadcast(g, api.Message{Event: api.EventFreeze, Group: g.cfg.Name, ForMS: ceilMS(g.frozenTo - now)}, false)
-				e.say(slog.LevelInfo, "frozen", "group", g.cfg.Name, "for", limit)
+				e.broadcast(g, api.Message{Event: api.EventFreeze, Group: g.name, ForMS: ceilMS(g.frozenTo - now)}, false)
+				e.say(slog.LevelInfo, "frozen", "group", g.name, "for", limit)
 				e.advertiseAll(g)
 			}
 			done(err)
@@ -83,14 +83,14 @@ func (e *Engine) thaw(g *group) {
 	}
 	g.frozenTo = 0
 	e.leaseAgain()
-	e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.cfg.Name) }})
+	e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.name) }})
 }
 
 // thawExpired ends the freezes that no restart followed.
 func (e *Engine) thawExpired(now time.Duration) {
 	for _, g := range e.groups {
 		if g.frozenTo != 0 && now >= g.frozenTo {
-			e.say(slog.LevelWarn, "no restart came, thawed", "group", g.cfg.Name)
+			e.say(slog.LevelWarn, "no restart came, thawed", "group", g.name)
 			e.thaw(g)
 			e.advertiseAll(g)
 		}
@@ -115,7 +115,7 @@ func (e *Engine) inherit(now time.Duration) []*group {
 	var rest []*group
 	for _, g := range e.groups {
 		if e.deps.Freezer != nil {
-			term, until := e.deps.Freezer.Frozen(g.cfg.Name)
+			term, until := e.deps.Freezer.Frozen(g.name)
 			closed, err := true, error(nil)
 			if until > now {
 				closed, err = e.deps.Fence.Closed(g.vips()...)
@@ -174,21 +174,21 @@ func (e *Engine) resume(ctx context.Context, poll *poller) error {
 		now := bootTime()
 		term := g.adopt
 		g.adopt = 0
-		_, until := e.deps.Freezer.Frozen(g.cfg.Name)
+		_, until := e.deps.Freezer.Frozen(g.name)
 		closed, err := e.deps.Fence.Closed(g.vips()...)
 		ok := err == nil && !closed && now < until
 		if ok {
 			var acts []carp.Action
 			if acts, ok = g.machine.Adopt(now, term); ok {
-				e.say(slog.LevelInfo, "mastership continued after a restart", "group", g.cfg.Name, "term", term)
+				e.say(slog.LevelInfo, "mastership continued after a restart", "group", g.name, "term", term)
 				e.carryOut(g, now, acts)
 			}
 		}
 		if !ok {
-			e.say(slog.LevelWarn, "mastership not continued after a restart", "group", g.cfg.Name, "fenced", closed, "expired", now >= until)
+			e.say(slog.LevelWarn, "mastership not continued after a restart", "group", g.name, "fenced", closed, "expired", now >= until)
 			e.order(g, carp.Action{Kind: carp.ActRelease})
 		}
-		e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.cfg.Name) }})
+		e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.name) }})
 	}
 	e.leaseAgain()
 	return nil

@@ -90,7 +90,7 @@ func (e *Engine) hold(groups []*group) error {
 		if protected {
 			why = "it was before, and not lifted"
 		}
-		e.say(slog.LevelWarn, "forwarding held", "group", g.cfg.Name, "interfaces", g.devices(), "reason", why)
+		e.say(slog.LevelWarn, "forwarding held", "group", g.name, "interfaces", g.devices(), "reason", why)
 	}
 	if err := h.Set(e.heldDevices()...); err != nil {
 		return fmt.Errorf("hold forwarding before start: %w", err)
@@ -162,7 +162,7 @@ func (e *Engine) lift(g *group, master bool, why string) error {
 		e.holding.groups[g] = devices // once more at the next look
 		return fmt.Errorf("lift the hold: %w", err)
 	}
-	e.say(slog.LevelInfo, "forwarding no longer held", "group", g.cfg.Name, "interfaces", devices, "reason", why)
+	e.say(slog.LevelInfo, "forwarding no longer held", "group", g.name, "interfaces", devices, "reason", why)
 	e.post(func(time.Duration) { g.held = false })
 	return nil
 }

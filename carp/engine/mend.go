@@ -34,6 +34,6 @@ func (e *Engine) mend(g *group, vips []netip.Addr) error {
 	if err := e.deps.Fence.Set(open...); err != nil {
 		return fmt.Errorf("set the fence again: %w", err)
 	}
-	e.say(slog.LevelError, "somebody had removed the fence, it is set again", "group", g.cfg.Name, "addresses", open)
+	e.say(slog.LevelError, "somebody had removed the fence, it is set again", "group", g.name, "addresses", open)
 	return nil
 }

@@ -45,13 +45,13 @@ func (e *Engine) fixed(next *Engine) error {
 		errs = append(errs, fmt.Errorf(format+": restart carpd for that (after carpctl freeze, nothing changes hands)", args...))
 	}
 	for _, g := range e.groups {
-		if next.find(g.cfg.Name) == nil {
-			no("group %s is not there any more", g.cfg.Name)
+		if next.find(g.name) == nil {
+			no("group %s is not there any more", g.name)
 		}
 	}
 	for _, g := range next.groups {
-		if e.find(g.cfg.Name) == nil {
-			no("group %s is new", g.cfg.Name)
+		if e.find(g.name) == nil {
+			no("group %s is new", g.name)
 		}
 	}
 	for _, r := range e.routers {
@@ -108,7 +108,7 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 	}
 	e.cfg = next.cfg
 	for _, g := range e.groups {
-		n := next.find(g.cfg.Name)
+		n := next.find(g.name)
 		before := g.addresses()
 		cfg := n.cfg
 		cfg.Routers = nil

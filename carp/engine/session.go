@@ -256,7 +256,7 @@ func demotion(now time.Duration, p api.Peer, s *session, d api.Demotion) carp.De
 
 func (e *Engine) find(name string) *group {
 	for _, g := range e.groups {
-		if g.cfg.Name == name {
+		if g.name == name {
 			return g
 		}
 	}
@@ -290,7 +290,7 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 		s.groups[g] = true
 		e.out.put(output{to: p.ID, message: e.snapshot(g, now)})
 		if e.frozen(g, now) {
-			e.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.cfg.Name, ForMS: ceilMS(g.frozenTo - now)}})
+			e.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.name, ForMS: ceilMS(g.frozenTo - now)}})
 		}
 		if s.name != "" {
 			e.step(g, now, carp.Event{Kind: carp.EvClient, Client: p.ID, Name: s.name, Prepare: s.prepare})
@@ -303,7 +303,7 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 func (e *Engine) snapshot(g *group, now time.Duration) api.Message {
 	st, s := e.state(g, now), g.machine.Snapshot(now)
 	return api.Message{
-		Event: api.EventState, Group: g.cfg.Name, Snapshot: true, State: &st,
+		Event: api.EventState, Group: g.name, Snapshot: true, State: &st,
 		Old: st.State, To: st.State, Term: st.Term, Reason: st.Reason,
 		Fitness: &api.Fitness{Demotion: s.Demotion, Willing: !s.Unwilling},
 	}
@@ -355,7 +355,7 @@ func (e *Engine) answer(id uint64, err error) {
 
 // tell turns an action into an event for clients and a line of the log.
 func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
-	name := g.cfg.Name
+	name := g.name
 	m := api.Message{Group: name, Term: a.Term, Reason: a.Reason, ForMS: ceilMS(a.For)}
 	onlyPreparing := false
 	switch a.Kind {
@@ -387,8 +387,8 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 }
 
 func (e *Engine) peerHeard(r *router, from netip.Addr) {
-	e.say(slog.LevelInfo, "master heard", "group", r.group.cfg.Name, "instance", r.Instance, "peer", from)
-	e.broadcast(r.group, api.Message{Event: api.EventPeer, Group: r.group.cfg.Name, Instance: r.Instance, Peer: from}, false)
+	e.say(slog.LevelInfo, "master heard", "group", r.group.name, "instance", r.Instance, "peer", from)
+	e.broadcast(r.group, api.Message{Event: api.EventPeer, Group: r.group.name, Instance: r.Instance, Peer: from}, false)
 }
 
 func (e *Engine) broadcast(g *group, m api.Message, onlyPreparing bool) {

@@ -99,7 +99,7 @@ func (e *Engine) work1(t task) {
 	var err error
 	if t.do != nil {
 		if err := t.do(); err != nil {
-			e.say(slog.LevelError, "kernel operation failed", "group", t.group.cfg.Name, "err", err)
+			e.say(slog.LevelError, "kernel operation failed", "group", t.group.name, "err", err)
 		}
 		return
 	}
@@ -121,9 +121,9 @@ func (e *Engine) work1(t task) {
 		err = e.deps.Announcer.Announce(t.vips)
 	}
 	if err != nil {
-		e.say(slog.LevelError, "kernel operation failed", "group", t.group.cfg.Name, "operation", operation(t.kind), "err", err)
+		e.say(slog.LevelError, "kernel operation failed", "group", t.group.name, "operation", operation(t.kind), "err", err)
 	} else {
-		e.say(slog.LevelDebug, "kernel operation", "group", t.group.cfg.Name, "operation", operation(t.kind), "took", time.Since(began))
+		e.say(slog.LevelDebug, "kernel operation", "group", t.group.name, "operation", operation(t.kind), "took", time.Since(began))
 	}
 	if t.op != 0 {
 		e.post(func(now time.Duration) {
@@ -163,10 +163,10 @@ func (e *Engine) acquire(t task) error {
 	}
 	if err := e.deps.Announcer.Announce(t.vips); err != nil {
 		// The neighbours learn by the next announcement, or by asking.
-		e.say(slog.LevelWarn, "announcement failed", "group", t.group.cfg.Name, "err", err)
+		e.say(slog.LevelWarn, "announcement failed", "group", t.group.name, "err", err)
 	}
 	if err := e.deps.NextHops.Own(t.vips); err != nil {
-		e.say(slog.LevelWarn, "packets that wait for an address of this node stay", "group", t.group.cfg.Name, "err", err)
+		e.say(slog.LevelWarn, "packets that wait for an address of this node stay", "group", t.group.name, "err", err)
 	}
 	return nil
 }
