@@ -310,9 +310,10 @@ func (n *node) killSasyncd() {
 	if n.engine == nil {
 		return
 	}
-	n.s.cutAll(n.i)
+	// Before its connections end: what dies does not notice, and tells carpd nothing.
 	n.stopS()
 	<-n.doneS
+	n.s.cutAll(n.i)
 	n.engine = nil
 	n.mu.Lock()
 	n.events = nil
