@@ -58,9 +58,10 @@ unit:
 # minutes: TestExamplePair, which is the README's deployment, stays.
 EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 
-# TestHogs leaves a machine nothing, so what else runs on it decides with.
+# TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
+# built by the tests, so a result that go has kept says nothing of them.
 drill:
-	$(GO) test -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$' $(DRILLS)
+	$(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$' $(DRILLS)
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
