@@ -42,12 +42,18 @@ func (nd *Node) Apply(kind sadb.OpKind, sas ...*sadb.SA) {
 	}
 }
 
-// SAs makes tunnel SAs with random SPIs, addresses and keys: the kernel's
-// hashes are plain sums, which orderly ones would all put into one bucket.
+// SAs makes tunnel SAs with random SPIs, each with another, addresses and keys: the
+// kernel's hashes are plain sums, which orderly ones would all put into one bucket.
 func SAs(r *rand.Rand, n int) []*sadb.SA {
 	list := make([]*sadb.SA, n)
+	taken := make(map[uint32]bool, n)
 	for i := range list {
-		sa := kerneltest.SampleESN("192.0.2.1", "198.51.100.1", 0x1000+r.Uint32N(1<<31))
+		spi := 0x1000 + r.Uint32N(1<<31)
+		for taken[spi] { // of 20,000, two are alike in 9 of 100 cases
+			spi = 0x1000 + r.Uint32N(1<<31)
+		}
+		taken[spi] = true
+		sa := kerneltest.SampleESN("192.0.2.1", "198.51.100.1", spi)
 		sa.Key.Dst, sa.Src = sadbtest.Addr4(r), sadbtest.Addr4(r)
 		sa.Reqid = 1 + r.Uint32N(1<<30)
 		sa.AEAD.Key = sadb.NewSecret(sadbtest.Bytes(r, 20))

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -22,18 +21,7 @@ func (nd *Node) Start(cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	return nd.onStarter(func() error {
-		n := nice[filepath.Base(cmd.Path)]
-		if n == 0 {
-			return cmd.Start()
-		}
-		// What a thread starts has its priority. We may not be allowed to: then
-		// daemons have the priority of everything else, as with sudo of a user.
-		if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, n); err == nil {
-			defer func() { _ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, 0) }()
-		}
-		return cmd.Start()
-	})
+	return nd.onStarter(cmd.Start)
 }
 
 // Try runs a command line, split at blanks, and returns its standard output.

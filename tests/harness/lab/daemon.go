@@ -63,10 +63,6 @@ func (nd *Node) Daemon(program string, args ...string) *Daemon {
 	return nd.Exec(program, exec.Command(bin, args...))
 }
 
-// nice is the priority of daemons that their units do not leave at 0. carpd takes
-// its own.
-var nice = map[string]int{"sasyncd": -10}
-
 // Exec is [Node.Daemon] for any command; its output is redirected.
 func (nd *Node) Exec(name string, cmd *exec.Cmd) *Daemon {
 	nd.t.Helper()
