@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -61,71 +60,6 @@ func (h *host) close() {
 // guestRaces reports whether what runs in the guest has the race detector: its
 // shadow memory does not fit into the address space that user-mode-linux has.
 func (h *host) guestRaces() bool { return raceEnabled && h.cfg.kind == kindQEMU }
-
-// build builds the daemons, static, so that they run in the guest and in any
-// namespace; with the race detector they need the C library, which a guest sees.
-func (h *host) build() error {
-	for _, f := range h.cfg.prepare {
-		if err := f(h.bin); err != nil {
-			return err
-		}
-	}
-	if len(h.cfg.builds) == 0 {
-		return nil
-	}
-	root, err := moduleRoot()
-	if err != nil {
-		return err
-	}
-	args, cgo := []string{"build", "-trimpath", "-o", h.bin + "/"}, "CGO_ENABLED=0"
-	if h.guestRaces() {
-		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
-	}
-	cmd := exec.Command("go", append(args, h.cfg.builds...)...)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), cgo, "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", strings.Join(h.cfg.builds, " "), err, out)
-	}
-	return nil
-}
-
-// buildDefects builds what [Defect] asks for.
-func (h *host) buildDefects() error {
-	if len(h.cfg.defects) == 0 {
-		return nil
-	}
-	root, err := moduleRoot()
-	if err != nil {
-		return err
-	}
-	for _, d := range h.cfg.defects {
-		file := filepath.Join(root, d.file)
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("plant a defect: %w", err)
-		}
-		if n := strings.Count(string(b), d.right); n != 1 {
-			return fmt.Errorf("plant a defect: what %s replaces stands %d times in %s, want once", d.name, n, d.file)
-		}
-		changed, overlay := filepath.Join(h.dir, d.name+".go"), filepath.Join(h.dir, d.name+".json")
-		list, err := json.Marshal(map[string]any{"Replace": map[string]string{file: changed}})
-		if err != nil {
-			return fmt.Errorf("plant a defect: %w", err)
-		}
-		if err := errors.Join(os.WriteFile(changed, []byte(strings.Replace(string(b), d.right, d.wrong, 1)), 0o600),
-			os.WriteFile(overlay, list, 0o600)); err != nil {
-			return fmt.Errorf("plant a defect: %w", err)
-		}
-		cmd := exec.Command("go", "build", "-trimpath", "-overlay", overlay, "-o", filepath.Join(h.bin, d.name), d.pkg)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", d.name, err, out)
-		}
-	}
-	return nil
-}
 
 // setNative prepares this very process to run the tests.
 func (h *host) setNative() error {
