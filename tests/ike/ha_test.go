@@ -56,9 +56,11 @@ func TestStrongSwanHA(t *testing.T) {
 	rekey(t, m, "after the power cut", charons[gw2], r)
 
 	// Return: charon replicates again, and rekeys to that end; then hand-over.
+	// The network is there first: charon asks the other one once, by one datagram,
+	// to replicate what it has.
+	gw1.PowerOn()
 	charons[gw1].supervise()
 	startOn(t, p, gw1, &stage{Node: gw1.Node}, "strongswan-ha")
-	gw1.PowerOn()
 	gw1.WaitInSync()
 	waitIKE(t, gw1, "passive")
 	requireInUse(t, gw2.Node, gw1.Node)
