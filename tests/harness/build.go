@@ -116,9 +116,8 @@ func (h *host) patience() int {
 }
 
 // patience makes those limits n times as long that one side sets the other, and
-// an order its execution, and how long deletions are held back, so that a command
-// is in time to see it. With the race detector a handshake alone takes seconds of
-// an emulated processor, and several gateways share it.
+// an order its execution. With the race detector a handshake alone takes seconds
+// of an emulated processor, and several gateways share it.
 func patience(n int) []change {
 	var list []change
 	for _, l := range []struct{ file, limit, is string }{
@@ -127,7 +126,6 @@ func patience(n int) []change {
 		{"sync/channel/conn.go", "helloTimeout = ", "5 * time.Second"},
 		{"sync/peer/machine.go", "greetTimeout = ", "2 * time.Second"},
 		{"sync/peer/owner.go", "dialTimeout = ", "3 * time.Second"},
-		{"sync/engine/engine.go", "holdTime      = ", "2 * time.Second"},
 		{"cmd/sasyncd/operate.go", "failoverLimit = ", "5 * time.Second"},
 	} {
 		list = append(list, change{l.file, l.limit + l.is, fmt.Sprintf("%s%d * %s", l.limit, n, l.is)})

@@ -132,22 +132,38 @@ func TestOperator(t *testing.T) {
 	t.Run("diff", func(t *testing.T) {
 		o.t = t
 		var d diff
+		var took time.Duration
 		for _, m := range []*scenario.Member{gw1, gw3} {
+			began := time.Now()
 			if code := o.ask(m, "diff", &d, "diff", name(gw2)); code != 0 || len(d.Differences) != 0 {
 				t.Errorf("%s and gw2 differ: code %d, %+v", m.Name, code, d)
 			}
+			took = time.Since(began)
 		}
-		// While a deletion is held back, the standby has what the master has not.
-		// It ends when it comes back, so that nothing is lost.
+		// While a deletion is held back, for 2 s, the standby has what the master has
+		// not. It ends when it comes back, so that nothing is lost. Where a command
+		// takes longer than that, the deletion comes while it runs.
 		k, sa := findSA(t, gw1, p.Tunnels[0].SPIOut)
-		change := func(kind sadb.OpKind) {
-			if err := errors.Join(k.Apply(t.Context(), []sadb.Op{{Kind: kind, SA: sa}})...); err != nil {
+		change := func(kind sadb.OpKind) error {
+			return errors.Join(k.Apply(t.Context(), []sadb.Op{{Kind: kind, SA: sa}})...)
+		}
+		tries := 1
+		if harness.Slow() > 1 {
+			tries = 10
+		}
+		code := 0
+		for try := 0; code == 0 && try < tries; try++ {
+			deleted := make(chan error, 1)
+			if try == 0 {
+				deleted <- change(sadb.OpDeleteSA)
+			} else {
+				time.AfterFunc(took*time.Duration(try)/time.Duration(tries), func() { deleted <- change(sadb.OpDeleteSA) })
+			}
+			code = o.ask(gw1, "diff", &d, "diff", name(gw2))
+			if err := errors.Join(<-deleted, change(sadb.OpAddSA)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		change(sadb.OpDeleteSA)
-		code := o.ask(gw1, "diff", &d, "diff", name(gw2))
-		change(sadb.OpAddSA)
 		if code != 1 || len(d.Differences) != 1 || d.Differences[0].How != "missing" || d.Differences[0].Item != sa.Key.String() {
 			t.Errorf("code %d, %+v", code, d)
 		}
