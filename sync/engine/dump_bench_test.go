@@ -107,3 +107,26 @@ func BenchmarkSnapshot(b *testing.B) {
 		r.end(0)
 	}
 }
+
+// BenchmarkFlush is what a standby does, but for the kernel's part, when somebody
+// has flushed its 10,000 SAs.
+func BenchmarkFlush(b *testing.B) {
+	r := newReceiver(sadb.DefaultMargin(), true, true)
+	now := time.Now()
+	r.observe(&sadb.Snapshot{}, newTouched())
+	r.begin(wire.StreamID{Group: "g"}, 0, 0, 0)
+	for i, sa := range benchTables(10_000)().SAs {
+		for _, op := range r.apply(now, 0, wire.Record{Kind: wire.PutSA, Handle: uint32(i + 1), SA: sa}) {
+			r.result(op, nil)
+		}
+	}
+	r.end(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.observe(&sadb.Snapshot{}, newTouched())
+		for _, op := range r.repair(now) {
+			r.result(op, nil)
+		}
+		r.slabs.reset()
+	}
+}

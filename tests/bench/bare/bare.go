@@ -91,6 +91,33 @@ func (s *Socket) Dump(t Table, each func([]byte)) (int, error) {
 	}
 }
 
+// What asks for the size of the SAD (include/uapi/linux/xfrm.h), and where in the
+// answer it is: behind the header, flags and an attribute's header.
+const (
+	getSADInfo, newSADInfo = 0x23, 0x22
+	sadCount               = nlHeader + 4 + 4
+)
+
+// Count is how many SAs there are, which the kernel knows without counting.
+func (s *Socket) Count() (int, error) {
+	req := make([]byte, nlHeader+4)
+	native.PutUint32(req, uint32(len(req)))
+	native.PutUint16(req[4:], getSADInfo)
+	native.PutUint16(req[6:], unix.NLM_F_REQUEST)
+	if err := unix.Sendto(s.fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, err
+	}
+	n, _, err := unix.Recvfrom(s.fd, s.buf, 0)
+	if err != nil {
+		return 0, err
+	}
+	const attrCount = 1 // XFRMA_SAD_CNT
+	if n < sadCount+4 || native.Uint16(s.buf[4:]) != newSADInfo || native.Uint16(s.buf[sadCount-2:]) != attrCount {
+		return 0, fmt.Errorf("answer of %d bytes, type %d", n, native.Uint16(s.buf[4:]))
+	}
+	return int(native.Uint32(s.buf[sadCount:])), nil
+}
+
 // put sends messages of a dump as additions.
 func (s *Socket) put(t Table, msgs [][]byte) error {
 	b := make([]byte, 0, 128<<10)
