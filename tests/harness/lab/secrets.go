@@ -24,7 +24,7 @@ const manyKeys = 500
 // secrets are the keys of a network. Safe for concurrent use.
 type secrets struct {
 	mu   sync.Mutex
-	keys int
+	keys map[string]bool
 	part map[[window]byte]string // of a key: where it is from
 }
 
@@ -46,17 +46,18 @@ func (s *secrets) learn(where, text string) {
 	}
 }
 
-// learnKey remembers a key. Parts that are too regular to be found by anything
-// but chance are left out.
+// learnKey remembers a key, which several nodes may have. Parts that are too
+// regular to be found by anything but chance are left out.
 func (s *secrets) learnKey(where string, key []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.keys++; s.keys > manyKeys {
+	if s.keys[string(key)] || len(s.keys) >= manyKeys {
 		return
 	}
 	if s.part == nil {
-		s.part = make(map[[window]byte]string)
+		s.keys, s.part = make(map[string]bool), make(map[[window]byte]string)
 	}
+	s.keys[string(key)] = true
 	for i := 0; i+window <= len(key); i++ {
 		p := [window]byte(key[i:])
 		sorted := slices.Sorted(slices.Values(p[:]))
