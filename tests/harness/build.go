@@ -115,9 +115,10 @@ func (h *host) patience() int {
 	return (*qemu)(nil).slowness()
 }
 
-// patience makes those limits n times as long that one side sets the other, and
-// an order its execution. With the race detector a handshake alone takes seconds
-// of an emulated processor, and several gateways share it.
+// patience makes those limits n times as long that one side sets the other, an
+// order its execution, and a master its sasyncd, until it is back. With the race
+// detector a handshake alone takes seconds of an emulated processor, and several
+// gateways share it.
 func patience(n int) []change {
 	var list []change
 	for _, l := range []struct{ file, limit, is string }{
@@ -126,6 +127,8 @@ func patience(n int) []change {
 		{"sync/channel/conn.go", "helloTimeout = ", "5 * time.Second"},
 		{"sync/peer/machine.go", "greetTimeout = ", "2 * time.Second"},
 		{"sync/peer/owner.go", "dialTimeout = ", "3 * time.Second"},
+		{"carp/client.go", "lostLimit = ", "8 * time.Second"},
+		{"sync/engine/engine.go", "contactGrace  = ", "10 * time.Second"},
 		{"cmd/sasyncd/operate.go", "failoverLimit = ", "5 * time.Second"},
 	} {
 		list = append(list, change{l.file, l.limit + l.is, fmt.Sprintf("%s%d * %s", l.limit, n, l.is)})
