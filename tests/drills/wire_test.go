@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
@@ -288,7 +289,7 @@ func TestStranger(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, stranger, netip.AddrPortFrom(gw1.SyncAddr, syncPort))
-			if err := c.SetDeadline(time.Now().Add(limit)); err != nil {
+			if err := c.SetDeadline(time.Now().Add(harness.Scaled(limit))); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := c.Write(say); err != nil && len(say) <= 32 {
@@ -296,7 +297,7 @@ func TestStranger(t *testing.T) {
 			}
 			got, err := io.ReadAll(c)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("the connection is still open after %v", limit)
+				t.Errorf("the connection is still open after %v", harness.Scaled(limit))
 			}
 			// A reset may overtake the challenge when there is more to say than is read.
 			if len(got) != challenge && (err == nil || len(got) > challenge) {
