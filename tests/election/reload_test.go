@@ -153,7 +153,9 @@ func TestRestart(t *testing.T) {
 	wasA, wasB := a.state(), b.state()
 	for _, how := range []string{"terminated", "killed"} {
 		began := time.Now()
-		if out, code := a.ctl("freeze", "6"); code != 0 {
+		// Two programs end and one starts meanwhile; with the race detector each end
+		// takes a second.
+		if out, code := a.ctl("freeze", "8"); code != 0 {
 			t.Fatalf("freeze: %d %s", code, out)
 		}
 		c.await(t, "freeze", func(m api.Message) bool { return m.Event == api.EventFreeze && m.For() > 5*time.Second })
