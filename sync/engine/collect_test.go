@@ -68,15 +68,7 @@ func TestCollectAfterTakeover(t *testing.T) {
 				other := tunnel(r, 1, false)
 				w.nodes[0].kernel.foreign(append(negotiated(r, old, true)[2:], other...)...)
 				w.nodes[0].kernel.foreign(old...)
-				for i, n := range w.nodes {
-					n.boot(uint64(100 + i))
-				}
-				w.nodes[0].role(wire.RoleMaster, 1)
-				w.nodes[1].role(wire.RoleBackup, 1)
-				w.nodes[2].role(wire.RoleBackup, 1)
-				w.connect(0, 1)
-				w.connect(0, 2)
-				w.connect(1, 2)
+				w.join(100)
 				time.Sleep(3 * time.Second)
 				defer w.stop()
 				w.nodes[0].kill()

@@ -272,15 +272,7 @@ func TestThirdNodeThatMissedAMaster(t *testing.T) {
 		for i := range 4 {
 			w.nodes[0].kernel.foreign(tunnel(r, i, false)...)
 		}
-		for i, n := range w.nodes {
-			n.boot(uint64(10 + i))
-		}
-		w.nodes[0].role(wire.RoleMaster, 1)
-		w.nodes[1].role(wire.RoleBackup, 1)
-		w.nodes[2].role(wire.RoleBackup, 1)
-		w.connect(0, 1)
-		w.connect(0, 2)
-		w.connect(1, 2)
+		w.join(10)
 		time.Sleep(1500 * time.Millisecond)
 		w.nodes[0].kernel.traffic(1000)
 		time.Sleep(1500 * time.Millisecond)

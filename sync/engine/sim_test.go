@@ -237,6 +237,22 @@ func (s *simSession) Close(code wire.ByeCode, reason string) {
 	s.peer.once.Do(func() { close(s.peer.closed) })
 }
 
+// join boots all nodes, with identities from a number on, makes the first MASTER
+// and the others its standbys, and connects each with each.
+func (w *world) join(first uint64) {
+	role := wire.RoleMaster
+	for i, n := range w.nodes {
+		n.boot(first + uint64(i))
+	}
+	for i, n := range w.nodes {
+		n.role(role, 1)
+		role = wire.RoleBackup
+		for j := range i {
+			w.connect(j, i)
+		}
+	}
+}
+
 // connect joins two nodes.
 func (w *world) connect(i, j int) {
 	w.cut(i, j)

@@ -16,15 +16,7 @@ import (
 // three boots a master and two standbys, all joined.
 func three(t *testing.T) *world {
 	w := newWorld(t, 3)
-	for i, n := range w.nodes {
-		n.boot(uint64(100 + i))
-	}
-	w.nodes[0].role(wire.RoleMaster, 1)
-	w.nodes[1].role(wire.RoleBackup, 1)
-	w.nodes[2].role(wire.RoleBackup, 1)
-	w.connect(0, 1)
-	w.connect(0, 2)
-	w.connect(1, 2)
+	w.join(100)
 	time.Sleep(2 * time.Second)
 	return w
 }

@@ -14,15 +14,7 @@ import (
 func twoStandbys(w *world) *rand.Rand {
 	r := rand.New(rand.NewPCG(8, 8))
 	w.nodes[0].kernel.foreign(tunnel(r, 1, false)...)
-	for i, n := range w.nodes {
-		n.boot(uint64(i + 1))
-	}
-	w.nodes[0].role(wire.RoleMaster, 1)
-	w.nodes[1].role(wire.RoleBackup, 1)
-	w.nodes[2].role(wire.RoleBackup, 1)
-	w.connect(0, 1)
-	w.connect(0, 2)
-	w.connect(1, 2)
+	w.join(1)
 	time.Sleep(1500 * time.Millisecond)
 	return r
 }

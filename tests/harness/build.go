@@ -29,7 +29,7 @@ func (h *host) build() error {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
 	if n := h.patience(); n > 1 {
-		overlay, err := h.overlay(root, "patience", patience(n))
+		overlay, err := h.overlay(root, "patience", longer(n))
 		if err != nil {
 			return fmt.Errorf("make limits of daemons longer: %w", err)
 		}
@@ -106,8 +106,8 @@ func (h *host) overlay(root, name string, changes []change) (string, error) {
 	return file, os.WriteFile(file, list, 0o600)
 }
 
-// patience is by how much the limits of daemons are longer: they are for
-// processors that are not emulated. Detection of failures is left as it is.
+// patience is by how much some limits of daemons are longer, as they are for
+// processors that are not emulated. How the death of others is noticed stays.
 func (h *host) patience() int {
 	if h.cfg.kind != kindQEMU {
 		return 1
@@ -115,11 +115,11 @@ func (h *host) patience() int {
 	return (*qemu)(nil).slowness()
 }
 
-// patience makes those limits n times as long that one side sets the other, an
+// longer makes those limits n times as long that one side sets the other, an
 // order its execution, and a master its sasyncd, until it is back. With the race
 // detector a handshake alone takes seconds of an emulated processor, and several
 // gateways share it.
-func patience(n int) []change {
+func longer(n int) []change {
 	var list []change
 	for _, l := range []struct{ file, limit, is string }{
 		{"sync/channel/dial.go", "prefaceTimeout = ", "2 * time.Second"},

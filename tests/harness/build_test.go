@@ -16,7 +16,7 @@ func TestPatience(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &host{dir: t.TempDir()}
-	file, err := h.overlay(root, "patience", patience(12))
+	file, err := h.overlay(root, "patience", longer(12))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestPatience(t *testing.T) {
 		}
 		found += strings.Count(string(text), " = 12 * ")
 	}
-	if want := len(patience(12)); found != want {
+	if want := len(longer(12)); found != want {
 		t.Errorf("%d limits are longer, want %d", found, want)
 	}
 	if _, err := h.overlay(root, "none", []change{{"go.mod", "no such text", ""}}); err == nil {
