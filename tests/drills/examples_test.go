@@ -4,8 +4,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
@@ -32,9 +34,30 @@ func placed(t *testing.T, m *scenario.Member, path ...string) string {
 	).Replace(string(b))
 }
 
+// patient makes the times of a carpd.conf as many times as long where the machine
+// is emulated, as the other drills do; with the race detector starting `ip` alone
+// takes longer there than a program that is tracked may take.
+func patient(carpd string) string {
+	if harness.Slow() == 1 {
+		return carpd
+	}
+	carpd = regexp.MustCompile(`(?m)^track exec .*`).ReplaceAllString(carpd, "$0 timeout 1s")
+	if !strings.Contains(carpd, "prepare-timeout") {
+		carpd = strings.Replace(carpd, "require sasyncd\n", "require sasyncd\n\tprepare-timeout 2s\n", 1)
+	}
+	return regexp.MustCompile(`(interval|timeout) \w+`).ReplaceAllStringFunc(carpd, func(s string) string {
+		word, text, _ := strings.Cut(s, " ")
+		if d, err := time.ParseDuration(text); err == nil {
+			text = min(harness.Scaled(d), time.Minute).String() // the most that a limit may be
+		}
+		return word + " " + text
+	})
+}
+
 // runExample starts carpd, if it has a configuration, and sasyncd.
 func runExample(m *scenario.Member, carpd, sasyncd string) {
 	if carpd != "" {
+		carpd = patient(carpd)
 		m.Carpd = m.Daemon("carpd", "-dc", m.WriteFile("carpd.conf", carpd+"socket \""+m.CarpdSocket()+"\"\nstatedir \""+m.State()+"\"\n"))
 		sasyncd += "carpd socket \"" + m.CarpdSocket() + "\"\n"
 	}
