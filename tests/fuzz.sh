@@ -1,34 +1,40 @@
 #!/bin/sh
-# Runs every fuzz target that there is, one after the other, FUZZTIME each, and
-# prints a line for each. With KEEP=n, up to n of the inputs that were found
-# interesting, the shortest, join the corpus of the target (testdata/fuzz).
-# Arguments, if any, are regular expressions of "package target" to choose from.
+# Runs every fuzz target that there is, FUZZTIME each, as many at once as there
+# are processors, and prints a line for each. With KEEP=n, up to n of the inputs
+# that were found interesting, the shortest, join the corpus of the target
+# (testdata/fuzz). An argument, if any, is a regular expression of "package target"
+# to choose by.
 set -eu
 : "${GO:=go}" "${FUZZTIME:=1m}" "${KEEP:=0}"
-pick=${1:-.}
-failed=0 ran=0
-cache=$($GO env GOCACHE)/fuzz
-module=$($GO list -m)
-list=$(grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do
-	sed -n "s,^func \(Fuzz[A-Za-z0-9_]*\)(.*,$(dirname "$file") \1,p" "$file"
-done)
-while read -r dir target; do
-	echo "$dir $target" | grep -Eq "$pick" || continue
-	ran=$((ran + 1))
-	if out=$($GO test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" "$dir" 2>&1); then
+export GO FUZZTIME KEEP
+
+# one runs one target: --one PACKAGE TARGET, as the script calls itself.
+one() {
+	dir=$1 target=$2 failed=0
+	out=$($GO test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -parallel 1 "$dir" 2>&1) || failed=1
+	if [ "$failed" -eq 0 ]; then
 		printf '%-28s %-20s %s\n' "$dir" "$target" "$(echo "$out" | grep '^fuzz: elapsed' | tail -1 | cut -d: -f2-)"
 	else
-		failed=$((failed + 1))
 		printf '%-28s %-20s FAILED\n%s\n' "$dir" "$target" "$out"
 	fi
-	if [ "$KEEP" -gt 0 ] && [ -d "$cache/$module/${dir#./}/$target" ]; then
+	found=$($GO env GOCACHE)/fuzz/$($GO list -m)/${dir#./}/$target
+	if [ "$KEEP" -gt 0 ] && [ -d "$found" ]; then
 		mkdir -p "$dir/testdata/fuzz/$target"
-		find "$cache/$module/${dir#./}/$target" -type f -size -3k -printf '%s %p\n' | sort -n | head -n "$KEEP" | while read -r _ input; do
+		find "$found" -type f -size -3k -printf '%s %p\n' | sort -n | head -n "$KEEP" | while read -r _ input; do
 			cp "$input" "$dir/testdata/fuzz/$target/"
 		done
 	fi
-done <<EOF
-$list
-EOF
-echo "$ran targets, $failed failed"
-[ "$failed" -eq 0 ]
+	return "$failed"
+}
+
+if [ "${1:-}" = --one ]; then
+	one "$2" "$3"
+	exit
+fi
+list=$(grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do
+	sed -n "s,^func \(Fuzz[A-Za-z0-9_]*\)(.*,$(dirname "$file") \1,p" "$file"
+done | grep -E "${1:-.}") || { echo "no target matches $1" >&2; exit 1; }
+failed=0
+echo "$list" | xargs -P "$(nproc)" -L 1 "$0" --one || failed=1
+echo "$(echo "$list" | wc -l) targets, $([ $failed -eq 0 ] && echo none failed || echo some failed)"
+exit $failed
