@@ -167,3 +167,7 @@ func (r *rule) port() (uint16, bool) {
 	}
 	return uint16(n), true
 }
+
+// services are ports with the names of /etc/services.
+var services = map[string]uint16{"ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "ntp": 123, "snmp": 161,
+	"bgp": 179, "ldap": 389, "https": 443, "isakmp": 500, "syslog": 514, "l2tp": 1701}

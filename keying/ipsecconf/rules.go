@@ -259,7 +259,3 @@ var protos = map[string]uint8{"esp": sadb.ProtoESP, "ah": sadb.ProtoAH, "ipcomp"
 // differs from machine to machine.
 var uppers = map[string]uint8{"icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47,
 	"esp": 50, "ah": 51, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "carp": 112, "l2tp": 115, "sctp": 132}
-
-// services are ports with the names of /etc/services.
-var services = map[string]uint16{"ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "ntp": 123, "snmp": 161,
-	"bgp": 179, "ldap": 389, "https": 443, "isakmp": 500, "syslog": 514, "l2tp": 1701}

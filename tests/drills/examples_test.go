@@ -15,7 +15,8 @@ import (
 )
 
 // placed reads a file of deploy/examples and gives it the lab's interfaces and
-// addresses, and a gateway's own paths: nothing else of it is changed.
+// addresses, and a gateway's own paths: nothing else of it is changed, but times where
+// the machine is emulated (patient).
 func placed(t *testing.T, m *scenario.Member, path ...string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(append([]string{"..", "..", "deploy", "examples"}, path...)...))
