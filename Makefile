@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
 all: build
 
 deps:
@@ -50,6 +50,12 @@ demo: deps
 test: deps
 	$(GO) vet ./...
 	$(MAKE) --no-print-directory unit drill
+
+# The commands of the README on a new machine: a clone of the last commit in a minimal
+# root of Debian 12, some 30 minutes. FRESH="make unit": these commands instead.
+FRESH ?=
+fresh:
+	@./.ci/fresh dist/fresh $(if $(FRESH),"$(FRESH)")
 
 unit:
 	$(GO) test -race -timeout 6m $(UNITS)

@@ -47,8 +47,11 @@ func (x *moduleIndex) preload() error {
 	} {
 		if p, ok := x.file[name]; ok {
 			err := x.insert(p)
-			if name == jitter && errors.Is(err, unix.ENOENT) {
-				continue // the clock of an emulated machine is too even for it, and nothing needs it
+			// It measures the clock when it is loaded, and refuses (crypto/jitterentropy-kcapi.c)
+			// if that is too even, as on an emulated machine, or too coarse, as on a busy one.
+			// Nothing needs it.
+			if name == jitter && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EFAULT)) {
+				continue
 			}
 			if err != nil {
 				return err
