@@ -108,7 +108,7 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire
 	r.counters = now
 	var ops []sadb.Op
 	for _, e := range entries {
-		w := r.handles[e.Handle]
+		w := r.handles.find(e.Handle)
 		if w == nil {
 			continue
 		}

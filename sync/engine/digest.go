@@ -191,7 +191,7 @@ func (r *receiver) forgetSA(k sadb.SAKey) {
 	if w := r.want[k]; w != nil {
 		r.sums.remove(w.part)
 		delete(r.want, k)
-		delete(r.handles, w.handle)
+		r.handles.release(w)
 	}
 }
 

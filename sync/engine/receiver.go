@@ -45,7 +45,7 @@ type receiver struct {
 
 	want       map[sadb.SAKey]*wantSA
 	wantPolicy map[sadb.PolicyKey]*wantPolicy
-	handles    map[uint32]*wantSA
+	handles    counterHandles // of the stream at pos
 	have       map[sadb.SAKey]*haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
 	sums       sums    // over what is wanted
@@ -69,7 +69,7 @@ type wantSA struct {
 	moved  time.Time // when the master was last heard to use it
 	failed error
 	part   part // of the sums
-	handle uint32
+	handle counterHandle
 	short  bool // the margin could not be kept: uncovered
 }
 
@@ -128,9 +128,9 @@ type haveSA struct {
 func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 	return &receiver{
 		margin: m, sweeps: sweeps, advance: advance,
+		handles:    newCounterHandles(),
 		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
-		handles:    make(map[uint32]*wantSA),
 		have:       make(map[sadb.SAKey]*haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
 		tail:       journal{limit: tailRecords},
@@ -214,10 +214,7 @@ const mostExpected = 1 << 17
 // begin starts a snapshot of a stream, of about n SAs and some policies. What is
 // installed stays until the snapshot is complete.
 func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
-	if r.pos.StreamID != id {
-		// Handles belong to a stream.
-		r.handles = make(map[uint32]*wantSA, min(n, mostExpected))
-	}
+	r.handles.enter(id, n)
 	if len(r.want) == 0 {
 		r.want = make(map[sadb.SAKey]*wantSA, min(n, mostExpected))
 	}
@@ -298,15 +295,12 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 		r.forgetSA(rec.SA.Key)
 		w = &wantSA{core: core}
 	} else {
-		if w.handle != rec.Handle {
-			delete(r.handles, w.handle)
-		}
 		r.sums.remove(w.part)
 		w.part = part{}
 	}
-	w.sa, w.limits, w.handle, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), rec.Handle, r.gen, now, nil
+	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), r.gen, now, nil
 	w.rate.Report(rec.SA.Packets, mono)
-	r.handles[rec.Handle] = w
+	r.handles.bind(rec.Handle, w)
 	r.wants(rec.SA.Key, w)
 	return r.wantSAOps(now, w)
 }
@@ -426,7 +420,7 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 		}
 	}
 	slices.SortFunc(tasks, func(a, b task) int {
-		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle, b.w.handle))
+		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle.number, b.w.handle.number))
 	})
 	for _, t := range tasks {
 		ops = append(ops, t.ops...)
@@ -532,9 +526,11 @@ func (r *receiver) lead() (packets uint64, seconds float64) {
 func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	r.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 	r.counters = now
+	r.handles.enter(p.stream, uint32(len(p.sas)))
 	for k, e := range p.sas {
 		p.age(now, e)
-		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), handle: e.handle, at: now}
+		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), at: now}
+		r.handles.bind(e.handle, w)
 		w.rate.Report(e.sa.Packets, mono)
 		r.wants(k, w)
 	}
