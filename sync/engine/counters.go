@@ -110,6 +110,7 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire
 	for _, e := range entries {
 		w := r.handles.find(e.Handle)
 		if w == nil {
+			r.unnamed++
 			continue
 		}
 		sa := w.sa

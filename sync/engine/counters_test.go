@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,11 +16,10 @@ import (
 // them when it is in sync.
 func TestCountersThatMoveDuringASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, _ := pair(t, 1000) // more records than the window of a snapshot
+		w := newWorld(t, 2)
 		defer w.stop()
-		time.Sleep(3 * time.Second)
 		master, standby := w.nodes[0], w.nodes[1]
-		acks := 0
+		acks := 0 // of node 1's engine
 		w.lose = func(from int, m wire.Message) bool {
 			if a, ok := m.(*wire.Ack); ok && from == 1 && !a.SnapDone && a.Installed > 0 {
 				if acks++; acks == 1 {
@@ -28,19 +28,24 @@ func TestCountersThatMoveDuringASnapshot(t *testing.T) {
 			}
 			return false
 		}
-		w.cut(0, 1)
-		standby.kill()
-		standby.boot(200)
+		r := rand.New(rand.NewPCG(14, 2))
+		for i := range 1000 { // more records than the window of a snapshot
+			master.kernel.foreign(tunnel(r, i, false)...)
+		}
+		master.boot(1)
+		standby.boot(2)
+		master.role(wire.RoleMaster, 1)
 		standby.role(wire.RoleBackup, 1)
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second)
 		w.connect(0, 1)
 		time.Sleep(time.Second)
 		master.kernel.traffic(1 << 30)
 		time.Sleep(6 * time.Second)
+		s := standby.status()
 		if acks == 0 {
 			t.Fatal("the snapshot was not held up")
 		}
-		if s := standby.status(); !s.InSync {
+		if !s.InSync {
 			t.Fatalf("the standby is not in sync: %s", s.Why)
 		}
 		behind := 0

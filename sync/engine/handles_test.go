@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,4 +207,54 @@ func TestRekeysWhileAStandbyIsAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnknownHandlesAreNoticed takes handles from a standby as only a defect
+// could. Once counters have come for them it is not in sync; the audit asks for
+// everything again, and then it knows them and is in sync.
+func TestUnknownHandlesAreNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		defer w.stop()
+		var audited atomic.Bool
+		audited.Store(true)
+		w.lose = func(_ int, m wire.Message) bool { return m.Type() == wire.TypeDigest && !audited.Load() }
+		master, standby := w.nodes[0], w.nodes[1]
+		r := rand.New(rand.NewPCG(14, 1))
+		for i := range 20 {
+			master.kernel.foreign(tunnel(r, i, false)...)
+		}
+		w.join(1)
+		time.Sleep(5 * time.Second)
+		_ = standby.engine.do(t.Context(), func() {
+			r := standby.engine.groups[simGroup].rcv
+			n := 0
+			for _, x := range r.want {
+				if x.sa.Dir == sadb.DirOut && n < 3 {
+					r.handles.release(x)
+					n++
+				}
+			}
+		})
+		if lost, _ := w.unheard(master, standby); len(lost) != 3 {
+			t.Fatalf("%d handles are unknown, want 3", len(lost))
+		}
+		audited.Store(false)
+		master.kernel.traffic(10)
+		time.Sleep(6 * time.Second)
+		if r := w.ready(1); r.InSync {
+			t.Error("a standby that does not take all counters says that it is in sync")
+		}
+		audited.Store(true)
+		time.Sleep(10 * time.Second)
+		if s := standby.status(); !s.InSync {
+			t.Errorf("not in sync 10 s later: %s", s.Why)
+		}
+		if lost, _ := w.unheard(master, standby); len(lost) != 0 {
+			t.Errorf("%d handles are still unknown", len(lost))
+		}
+		if c := w.counts(1); c.DigestMismatches != 1 {
+			t.Errorf("%d mismatches were counted, want 1", c.DigestMismatches)
+		}
+	})
 }

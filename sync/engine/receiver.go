@@ -40,6 +40,9 @@ type receiver struct {
 	counters time.Time
 	epoch    uint64
 	applied  uint64 // records of this stream applied
+	// unnamed counts the counters of this stream that came under a handle which
+	// names no SA here. There are none unless something is wrong.
+	unnamed uint64
 	// answered and answeredSeq are applied and pos.Seq of the last answer.
 	answered, answeredSeq uint64
 
@@ -229,8 +232,8 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	}
 	// Whoever held all of this stream up to here still does: what changes from
 	// now on comes as it happens, the snapshot between. So a standby that checks
-	// itself anew can take over at any moment.
-	held := r.pos.Complete && r.pos.StreamID == id && r.pos.Seq == seq
+	// itself anew can take over at any moment, but for one that lacked counters.
+	held := r.unnamed == 0 && r.pos.Complete && r.pos.StreamID == id && r.pos.Seq == seq
 	if !held {
 		r.tail.forget()
 	}
@@ -238,7 +241,7 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
 	r.gen++
 	r.inSnap, r.again = true, false
-	r.epoch = 0
+	r.epoch, r.unnamed = 0, 0
 }
 
 // resume continues a stream from where it stood.
