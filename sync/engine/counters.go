@@ -108,8 +108,9 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire
 	r.counters = now
 	var ops []sadb.Op
 	for _, e := range entries {
-		w := r.handles[e.Handle]
+		w := r.handles.find(e.Handle)
 		if w == nil {
+			r.unnamed++
 			continue
 		}
 		sa := w.sa

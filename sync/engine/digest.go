@@ -51,7 +51,8 @@ func (e *Engine) sendDigest(g *group, m *member, out *outStream, now time.Time) 
 	e.send(m, &wire.Digest{Stream: out.handle, Seq: g.pub.seq, Buckets: slices.Clone(g.pub.sums[:])})
 }
 
-// compareDigest asks for the buckets that differ.
+// compareDigest asks for the buckets that differ, and for everything if counters
+// came that name no SA here: sums do not tell which numbers are known.
 func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 	r := g.rcv
 	if !r.pos.Complete || r.inSnap || d.Seq != r.pos.Seq {
@@ -67,11 +68,17 @@ func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 			differ = append(differ, uint16(i))
 		}
 	}
-	g.audited, g.agreed = m.session.Peer(), len(differ) == 0
+	g.audited, g.agreed = m.session.Peer(), len(differ) == 0 && r.unnamed == 0
 	if g.agreed {
 		return
 	}
 	e.stats.DigestMismatches++
+	if r.unnamed > 0 {
+		e.log.Error("counters came for SAs that this standby does not know by number, asking for everything again", "group", g.name, "counters", r.unnamed)
+		r.again = true
+		e.follow(g, true)
+		return
+	}
 	e.log.Error("this standby does not know what the master published, asking again", "group", g.name, "buckets", len(differ))
 	e.send(m, &wire.BucketRequest{Stream: d.Stream, Of: digestBuckets, Buckets: differ})
 }
@@ -191,7 +198,7 @@ func (r *receiver) forgetSA(k sadb.SAKey) {
 	if w := r.want[k]; w != nil {
 		r.sums.remove(w.part)
 		delete(r.want, k)
-		delete(r.handles, w.handle)
+		r.handles.release(w)
 	}
 }
 

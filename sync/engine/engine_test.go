@@ -256,7 +256,7 @@ func TestDigestRepairs(t *testing.T) {
 				_ = x
 			}
 			for _, op := range stray[:2] {
-				rcv.wants(op.SA.Key, &wantSA{sa: op.SA, core: coreOf(op.SA), limits: limitsOf(standbyLimits(op.SA.Limits)), handle: 10000})
+				rcv.wants(op.SA.Key, &wantSA{sa: op.SA, core: coreOf(op.SA), limits: limitsOf(standbyLimits(op.SA.Limits))})
 			}
 		})
 		time.Sleep(12 * time.Second)

@@ -55,9 +55,11 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Behind, r.Reason = true, "gave way to another master that is alive"
 	case !g.rcv.adopted:
 		r.Reason = "kernel not read yet"
+	case g.rcv.unnamed > 0 && g.from != nil:
+		r.Reason = "the counters of some SAs are unknown"
 	case g.rcv.pos.Complete && g.from != nil:
 		r.InSync, r.Reason = true, "follows the master"
-	case g.rcv.pos.Complete && now.Sub(g.contactLost) < contactGrace && !r.Behind:
+	case g.rcv.pos.Complete && g.rcv.unnamed == 0 && now.Sub(g.contactLost) < contactGrace && !r.Behind:
 		r.InSync, r.Reason = true, "complete when contact was lost"
 	case unable:
 		r.Reason = "a member that cannot be master holds more"

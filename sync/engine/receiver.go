@@ -40,12 +40,15 @@ type receiver struct {
 	counters time.Time
 	epoch    uint64
 	applied  uint64 // records of this stream applied
+	// unnamed counts the counters of this stream that came under a handle which
+	// names no SA here. There are none unless something is wrong.
+	unnamed uint64
 	// answered and answeredSeq are applied and pos.Seq of the last answer.
 	answered, answeredSeq uint64
 
 	want       map[sadb.SAKey]*wantSA
 	wantPolicy map[sadb.PolicyKey]*wantPolicy
-	handles    map[uint32]*wantSA
+	handles    counterHandles // of the stream at pos
 	have       map[sadb.SAKey]*haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
 	sums       sums    // over what is wanted
@@ -69,7 +72,7 @@ type wantSA struct {
 	moved  time.Time // when the master was last heard to use it
 	failed error
 	part   part // of the sums
-	handle uint32
+	handle counterHandle
 	short  bool // the margin could not be kept: uncovered
 }
 
@@ -128,9 +131,9 @@ type haveSA struct {
 func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 	return &receiver{
 		margin: m, sweeps: sweeps, advance: advance,
+		handles:    newCounterHandles(),
 		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
-		handles:    make(map[uint32]*wantSA),
 		have:       make(map[sadb.SAKey]*haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
 		tail:       journal{limit: tailRecords},
@@ -214,10 +217,7 @@ const mostExpected = 1 << 17
 // begin starts a snapshot of a stream, of about n SAs and some policies. What is
 // installed stays until the snapshot is complete.
 func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
-	if r.pos.StreamID != id {
-		// Handles belong to a stream.
-		r.handles = make(map[uint32]*wantSA, min(n, mostExpected))
-	}
+	r.handles.enter(id, n)
 	if len(r.want) == 0 {
 		r.want = make(map[sadb.SAKey]*wantSA, min(n, mostExpected))
 	}
@@ -232,8 +232,8 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	}
 	// Whoever held all of this stream up to here still does: what changes from
 	// now on comes as it happens, the snapshot between. So a standby that checks
-	// itself anew can take over at any moment.
-	held := r.pos.Complete && r.pos.StreamID == id && r.pos.Seq == seq
+	// itself anew can take over at any moment, but for one that lacked counters.
+	held := r.unnamed == 0 && r.pos.Complete && r.pos.StreamID == id && r.pos.Seq == seq
 	if !held {
 		r.tail.forget()
 	}
@@ -241,7 +241,7 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
 	r.gen++
 	r.inSnap, r.again = true, false
-	r.epoch = 0
+	r.epoch, r.unnamed = 0, 0
 }
 
 // resume continues a stream from where it stood.
@@ -298,15 +298,12 @@ func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 		r.forgetSA(rec.SA.Key)
 		w = &wantSA{core: core}
 	} else {
-		if w.handle != rec.Handle {
-			delete(r.handles, w.handle)
-		}
 		r.sums.remove(w.part)
 		w.part = part{}
 	}
-	w.sa, w.limits, w.handle, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), rec.Handle, r.gen, now, nil
+	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), r.gen, now, nil
 	w.rate.Report(rec.SA.Packets, mono)
-	r.handles[rec.Handle] = w
+	r.handles.bind(rec.Handle, w)
 	r.wants(rec.SA.Key, w)
 	return r.wantSAOps(now, w)
 }
@@ -426,7 +423,7 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 		}
 	}
 	slices.SortFunc(tasks, func(a, b task) int {
-		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle, b.w.handle))
+		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle.number, b.w.handle.number))
 	})
 	for _, t := range tasks {
 		ops = append(ops, t.ops...)
@@ -532,9 +529,11 @@ func (r *receiver) lead() (packets uint64, seconds float64) {
 func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	r.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 	r.counters = now
+	r.handles.enter(p.stream, uint32(len(p.sas)))
 	for k, e := range p.sas {
 		p.age(now, e)
-		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), handle: e.handle, at: now}
+		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), at: now}
+		r.handles.bind(e.handle, w)
 		w.rate.Report(e.sa.Packets, mono)
 		r.wants(k, w)
 	}

@@ -97,6 +97,8 @@ func (e *Engine) sendSnapshot(g *group, m *member, out *outStream, why string) {
 	e.seen.snapshots[why]++
 	out.snapshot = true
 	out.cursor = g.pub.snapshot(out.began)
+	// What moves while the snapshot is sent may move behind its SA's record.
+	out.sentEpoch = g.pub.epoch
 	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
 	// Before the standby says so, and before this node may die.
 	e.tellReadiness(g, out.began)
@@ -122,7 +124,6 @@ func (e *Engine) pump(g *group, m *member, out *outStream, now time.Time) {
 		}
 		if out.cursor.done() {
 			out.cursor = nil
-			out.sentEpoch = g.pub.epoch
 			e.send(m, &wire.SnapEnd{Stream: out.handle, Seq: g.pub.seq, SAs: out.sas, Policies: out.policies})
 		}
 	}
