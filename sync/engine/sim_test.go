@@ -430,6 +430,9 @@ func (k *simKernel) apply(op sadb.Op, own bool) error {
 		k.order = slices.DeleteFunc(k.order, func(x sadb.SAKey) bool { return x == op.SA.Key })
 		ev = sadb.Event{Kind: sadb.EventDeleteSA, SA: old}
 	case sadb.OpSetCounters:
+		if k.faults.refused.Load() {
+			return errSimRefused
+		}
 		old := k.sas[op.SA.Key]
 		if old == nil {
 			return fs.ErrNotExist

@@ -10,10 +10,14 @@ import (
 // value is a kernel without faults.
 type simFaults struct {
 	dumpFails atomic.Bool
+	refused   atomic.Bool  // counters cannot be set
 	perApply  atomic.Int64 // nanoseconds that a call of Apply takes
 }
 
-var errSimDump = errors.New("dump: no buffer space available")
+var (
+	errSimDump    = errors.New("dump: no buffer space available")
+	errSimRefused = errors.New("set counters: no buffer space available")
+)
 
 func (f *simFaults) dump() error {
 	if f.dumpFails.Load() {
