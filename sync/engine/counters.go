@@ -152,25 +152,6 @@ func (r *receiver) raise(now time.Time) []sadb.Op {
 	return ops
 }
 
-// retire raises every outbound counter in the kernel by this node's margin and
-// the successor's, which is configured alike.
-func (r *receiver) retire(now time.Time) []sadb.Op {
-	var ops []sadb.Op
-	for k, have := range r.have {
-		w, h := r.want[k], *have
-		if w == nil || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
-			continue
-		}
-		lead, _ := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), 0)
-		v, fits := sadb.Ahead(w.sa.ESN(), max(h.oseq, w.sa.OSeq), 2*lead)
-		w.short = !fits
-		c := r.installed(now, w, h)
-		c.OSeq, c.Seq, c.Bitmap = v, max(c.Seq, h.seq), nil
-		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
-	}
-	return ops
-}
-
 // rebase writes all ages anew after a step of this node's wall clock, from
 // which the kernel computes when a lifetime ends.
 func (r *receiver) rebase(now time.Time) []sadb.Op {

@@ -262,6 +262,11 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 			every = e.cfg.Interval
 		}
 	}
+	for _, g := range e.order {
+		if g.retiring != nil {
+			every = min(every, retireAgain)
+		}
+	}
 	if now.Sub(e.lastDump) >= every && !e.dumping {
 		e.requestDump(ctx)
 	}

@@ -35,7 +35,9 @@ type group struct {
 	// preparing: the election is about to make this node MASTER; what the old
 	// master still sends is not taken any more.
 	preparing bool
+	asked     *uint64 // the term of a preparation that is not answered yet
 	handover  *handover
+	retiring  *retirement // what this node owes before it is ready
 
 	tail        *tail   // MASTER, not filled yet: waits for another standby
 	from        *member // the member whose stream is followed
@@ -345,9 +347,11 @@ func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
 		g.newer = time.Time{}
 	case g.newer.IsZero():
 		g.newer = now
+	case !g.rcv.adopted || g.retiring != nil: // what there is to raise is not known, or raised already
 	case now.Sub(g.newer) >= bumpDelay:
 		g.bumped = g.term
 		e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term)
-		e.exec(ctx, g, g.rcv.retire(now))
+		g.retiring = &retirement{from: g.rcv.outbound()}
+		e.retire(ctx, g, now)
 	}
 }

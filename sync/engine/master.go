@@ -35,6 +35,10 @@ func (e *Engine) publishRead(g *group, now time.Time, recs []wire.Record, gone m
 		gone = missing{}
 	}
 	g.flushed = false
+	// What goes together does not cover each other.
+	for _, k := range gone.sas {
+		g.pub.uncover(g.pub.sas[k])
+	}
 	for _, k := range gone.sas {
 		recs = append(recs, e.goneSA(g, now, k)...)
 	}
@@ -56,8 +60,7 @@ func (e *Engine) unhold(g *group, r wire.Record) {
 	}
 }
 
-// goneSA publishes the deletion of an SA whose traffic another one covers and
-// holds back any other.
+// goneSA publishes a deletion that ends a rekey and holds back any other.
 func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
 	if g.pub.covered(k) {
 		if r, ok := g.pub.deleteSA(now, k); ok {
@@ -65,6 +68,7 @@ func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
 		}
 		return nil
 	}
+	g.pub.uncover(g.pub.sas[k])
 	if g.holds.holdSA(k, now.Add(holdTime)) {
 		e.stats.HeldDeletes++
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"hash/maphash"
 	"slices"
 	"time"
 
@@ -28,8 +27,8 @@ type publisher struct {
 
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
-	cover      map[uint64]int // published SAs by what they protect
-	imported   int            // published SAs that are replicated ones
+	cover      map[uint64]*pubSA // the youngest SA of those that cover the same, see cover.go
+	imported   int               // published SAs that are replicated ones
 	lastHandle uint32
 	journal    journal
 	sums       sums
@@ -94,6 +93,10 @@ type pubSA struct {
 	ghost bool
 	gone  bool // not published any more
 
+	// covers: the SA is in the list of its cover, between its neighbours there.
+	covers         bool
+	younger, older *pubSA
+
 	imported bool // this node did not make it (collect.go)
 }
 
@@ -126,49 +129,13 @@ type pubPolicy struct {
 	ghost  bool
 }
 
-// coverKey is what an SA protects: two SAs with equal keys are generations of
-// one tunnel, so that deleting one leaves its traffic covered by the other.
-type coverKey struct {
-	src, dst  sadb.Bytes16
-	family    sadb.Family
-	proto     uint8
-	mode      sadb.Mode
-	reqid     uint32
-	selector  sadb.Selector
-	mark      sadb.Mark
-	ifID      uint32
-	direction sadb.Direction
-}
-
-// coverSeed makes the hashes of coverOf this process's own.
-var coverSeed = maphash.MakeSeed()
-
-// coverOf returns a hash of the SA's coverKey, which is too large to be kept for
-// each of many SAs. Two that are equal by chance cost no more than a deletion
-// that is forwarded at once.
-//
-// A remote end behind a NAT may be elsewhere in the next generation, so its
-// address does not count where the reqid tells tunnels apart.
-func coverOf(sa *sadb.SA) uint64 {
-	k := coverKey{sadb.Raw(sa.Src), sadb.Raw(sa.Key.Dst), sa.Key.Family(), sa.Key.Proto,
-		sa.Mode, sa.Reqid, sa.Selector, sa.Key.Mark, sa.IfID, sa.Dir}
-	switch {
-	case sa.Encap == nil || sa.Reqid == 0:
-	case sa.Dir == sadb.DirIn:
-		k.src = sadb.Bytes16{}
-	default:
-		k.dst = sadb.Bytes16{}
-	}
-	return maphash.Comparable(coverSeed, k)
-}
-
 func newPublisher(id wire.StreamID, now time.Time) *publisher {
 	return &publisher{
 		stream:   id,
 		began:    now,
 		sas:      make(map[sadb.SAKey]*pubSA),
 		policies: make(map[sadb.PolicyKey]*pubPolicy),
-		cover:    make(map[uint64]int),
+		cover:    make(map[uint64]*pubSA),
 		journal:  journal{limit: journalRecords},
 		headroom: never,
 	}
@@ -179,7 +146,7 @@ func newPublisher(id wire.StreamID, now time.Time) *publisher {
 func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	old := p.sas[sa.Key]
 	if old != nil {
-		old.ghost = false
+		p.back(old)
 		if sadb.SameConfig(old.sa, sa) {
 			p.noteCounters(now, old, &sa.Counters, sa.Used, sa.UseAge)
 			return wire.Record{}, false
@@ -190,7 +157,7 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 		old = &pubSA{handle: p.lastHandle, born: now.Sub(p.began) - time.Duration(sa.Age)*time.Second}
 		p.sas[sa.Key] = old
 	} else {
-		p.uncover(old.sa)
+		p.uncover(old)
 		p.sums.remove(old.part)
 	}
 	if sa.Used && (old.sa == nil || !old.sa.Used) {
@@ -199,22 +166,8 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	old.sa, old.config, old.part = sa, 0, partOfSA(sa)
 	p.sums.add(old.part)
 	p.move(old)
-	p.cover[coverOf(sa)]++
+	p.coverAgain(old)
 	return p.append(now, wire.Record{Kind: wire.PutSA, Handle: old.handle, SA: sa}), true
-}
-
-func (p *publisher) uncover(sa *sadb.SA) {
-	k := coverOf(sa)
-	if p.cover[k]--; p.cover[k] <= 0 {
-		delete(p.cover, k)
-	}
-}
-
-// covered reports whether another published SA protects the same traffic, so
-// that deleting this one is the end of a rekey and not of a tunnel.
-func (p *publisher) covered(key sadb.SAKey) bool {
-	e := p.sas[key]
-	return e == nil || p.cover[coverOf(e.sa)] > 1
 }
 
 // deleteSA publishes the deletion of key if it was published.
@@ -231,7 +184,7 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 	if e.seen == p.mark {
 		p.found--
 	}
-	p.uncover(e.sa)
+	p.uncover(e)
 	p.sums.remove(e.part)
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
 }
@@ -313,6 +266,7 @@ func (p *publisher) move(e *pubSA) {
 func (p *publisher) haunt(gone missing) {
 	for _, k := range gone.sas {
 		p.sas[k].ghost = true
+		p.uncover(p.sas[k])
 	}
 	for _, k := range gone.policies {
 		p.policies[k].ghost = true

@@ -108,7 +108,7 @@ func (p *publisher) read(now time.Time, r *sadb.Reading, t *touched) bool {
 	e.place = len(p.coming)
 	p.coming = append(p.coming, e)
 	if p.see(e); !t.sas[r.Key] {
-		e.ghost = false
+		p.back(e)
 		p.noteCounters(now, e, &r.Counters, r.Used, r.UseAge)
 	}
 	return true
@@ -129,7 +129,8 @@ func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touc
 		p.changed = append(p.changed, foundSA{sa, config})
 		return
 	}
-	e.config, e.ghost = config, false
+	e.config = config
+	p.back(e)
 	p.noteCounters(now, e, &sa.Counters, sa.Used, sa.UseAge)
 }
 

@@ -55,6 +55,8 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Behind, r.Reason = true, "gave way to another master that is alive"
 	case !g.rcv.adopted:
 		r.Reason = "kernel not read yet"
+	case g.retiring != nil:
+		r.Reason = "counters not raised yet beyond what another master may have used"
 	case g.rcv.unnamed > 0 && g.from != nil:
 		r.Reason = "the counters of some SAs are unknown"
 	case g.rcv.pos.Complete && g.from != nil:

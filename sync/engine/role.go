@@ -36,7 +36,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
 	case ElectorCancel:
-		g.preparing = false
+		g.preparing, g.asked = false, nil
 		g.handover, g.fencedAt = nil, time.Time{}
 		g.preparedAt, g.handingAt = time.Time{}, time.Time{}
 		e.tellKeying(g)
@@ -71,11 +71,13 @@ func (e *Engine) electorLost(ctx context.Context, reason string) {
 }
 
 // prepareMaster makes sure that nothing is missing: the kernel is complete
-// already, so all there is to do is to close the door behind the old master.
+// already, so all there is to do is to take nothing more from the old master. Only
+// a retirement that is not finished delays the answer.
 func (e *Engine) prepareMaster(g *group, term uint64) {
 	g.preparing, g.preparedAt = true, time.Now()
 	g.term = max(g.term, term)
-	e.elector.Prepared(g.name, term)
+	g.asked = &term
+	e.answerPrepare(g)
 }
 
 // prepareBackup sends the exact counters of a fenced master to its standbys.
@@ -162,7 +164,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.setVIPs(ev.VIPs)
 		e.requestDump(ctx)
 	}
-	g.preparing, g.preferTraffic = false, ev.PreferTraffic
+	g.preparing, g.asked, g.preferTraffic = false, nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
@@ -179,6 +181,9 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 			e.tookOver(g, time.Now(), ev.Reason)
 		}
 		g.role = ev.Role
+		if g.retiring != nil {
+			e.log.Error("MASTER again before its own counters were raised, raising them now", "group", g.name, "term", g.term)
+		}
 		e.becomeMaster(ctx, g)
 	case ev.Role != wire.RoleMaster && old == wire.RoleMaster:
 		g.role = ev.Role
@@ -241,10 +246,9 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.requestDump(ctx)
 }
 
-// loseMaster ends one's own stream. The last act of a master is to raise its
-// own outbound counters beyond what its successor may use, so that it can
-// never send a number twice should it be promoted again before it has heard
-// from the successor. The elector has fenced this node already.
+// loseMaster ends one's own stream. The last act of a master is its retirement, so
+// that it never sends a number twice should it be promoted again before it has
+// heard from its successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
 	g.pub, g.handover, g.trail, g.mapped, g.dual = nil, nil, nil, nil, dual{}
@@ -264,13 +268,12 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		r.inherit(now, e.mono(), pub)
 	}
 	g.contactLost = now
+	g.retiring = &retirement{pub: pub}
 	snap, err := e.dumpNow(ctx)
 	if err != nil {
-		e.log.Error("reading the kernel's tables failed", "group", g.name, "err", err)
+		e.log.Error("reading the kernel's tables failed, not ready until it succeeds", "group", g.name, "err", err)
 		return
 	}
-	own := g.pick(snap)
-	g.noteSent(pub, own)
-	r.observe(own, newTouched())
-	e.exec(ctx, g, r.retire(now))
+	r.observe(g.pick(snap), newTouched())
+	e.retire(ctx, g, now)
 }

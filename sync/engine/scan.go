@@ -211,6 +211,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	}
 	first := !g.rcv.adopted
 	g.rcv.endScan(policies, g.touched)
+	e.retire(ctx, g, now)
 	if g.rcv.pos.Complete && !g.rcv.inSnap && !g.preparing {
 		ops := g.rcv.repair(now)
 		if n := countRepairs(ops); n > 0 {
@@ -236,6 +237,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 			g.pub.adopt(now, g.rcv.want, e.cfg.Imported)
 		}
 		g.pub.journal.forget()
+		e.retireAsMaster(ctx, g, now)
 		e.timed(PhasePublish, &g.promotedAt)
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
 		e.broadcast(&wire.State{GroupState: g.state()})
@@ -250,6 +252,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		}
 	}
 	e.publishRead(g, now, recs, gone)
+	e.retireAsMaster(ctx, g, now)
 	e.countReceived(g, now)
 	e.collect(ctx, g, now)
 }

@@ -304,6 +304,7 @@ func (w *world) cut(i, j int) {
 
 // simKernel has the rules of the real tables that the engine relies on.
 type simKernel struct {
+	faults   simFaults
 	beyond   int // operations of sasyncd beyond counters
 	mu       sync.Mutex
 	sas      map[sadb.SAKey]*sadb.SA
@@ -337,6 +338,9 @@ func (k *simKernel) ageOf(key sadb.SAKey) uint64 {
 
 func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
 	time.Sleep(time.Millisecond)
+	if err := k.faults.dump(); err != nil {
+		return nil, err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := &sadb.Snapshot{}
@@ -381,6 +385,7 @@ func (k *simKernel) Watch(context.Context) (<-chan sadb.Event, error) {
 }
 
 func (k *simKernel) Apply(_ context.Context, ops []sadb.Op) []error {
+	k.faults.apply()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	errs := make([]error, len(ops))
@@ -425,6 +430,9 @@ func (k *simKernel) apply(op sadb.Op, own bool) error {
 		k.order = slices.DeleteFunc(k.order, func(x sadb.SAKey) bool { return x == op.SA.Key })
 		ev = sadb.Event{Kind: sadb.EventDeleteSA, SA: old}
 	case sadb.OpSetCounters:
+		if k.faults.refused.Load() {
+			return errSimRefused
+		}
 		old := k.sas[op.SA.Key]
 		if old == nil {
 			return fs.ErrNotExist

@@ -83,19 +83,6 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	e.requestDump(ctx)
 }
 
-// noteSent remembers what a master has sent at the moment it stopped.
-func (g *group) noteSent(pub *publisher, snap *sadb.Snapshot) {
-	if pub == nil {
-		return
-	}
-	g.sent, g.sentAs = make(map[sadb.SAKey]uint64), pub.stream
-	for _, sa := range snap.SAs {
-		if sa.Dir != sadb.DirIn && sa.OSeq > 0 {
-			g.sent[sa.Key] = sa.OSeq
-		}
-	}
-}
-
 // yields decides which of two masters gives up: the lower pair of term and
 // node id. Both sides compare the same two pairs, so exactly one yields.
 func yields(term uint64, node wire.NodeID, otherTerm uint64, other wire.NodeID) bool {

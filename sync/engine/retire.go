@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"sasyncd/sync/sadb"
+)
+
+// retireAgain is how soon the kernel's tables are read again while a retirement is
+// not finished.
+const retireAgain = 500 * time.Millisecond
+
+// retirement is what a node owes whose outbound SAs another node may have used, or
+// may be using: it raises its own counters by its margin and the other's, which is
+// configured alike, so that it never sends a number twice should it be promoted
+// before it has heard from the other. It is owed from the loss of mastership on
+// (see loseMaster), and by a standby that misses the stream of a new master (see
+// bump). Until it is done the node is not ready, and the election's question
+// whether it is prepared stays unanswered.
+type retirement struct {
+	// pub is what this node published as MASTER, nil for a standby and for a
+	// MASTER that published nothing.
+	pub *publisher
+	// from is where the counters stood, nil until the kernel has been read. It does
+	// not change after that, so that a repetition raises nothing twice.
+	from map[sadb.SAKey]uint64
+}
+
+// retire does what the group owes as far as the kernel allows. The kernel has just
+// been read. What it refuses is tried again after the next reading.
+func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
+	t := g.retiring
+	if t == nil {
+		return
+	}
+	if t.from == nil {
+		t.from = g.rcv.outbound()
+		g.noteSent(t)
+	}
+	e.exec(ctx, g, g.rcv.retire(now, t.from))
+	if len(g.rcv.retire(now, t.from)) == 0 {
+		e.retired(g)
+	}
+}
+
+// retireAsMaster does it for a node that is MASTER again, on what it publishes.
+func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
+	t := g.retiring
+	if t == nil {
+		return
+	}
+	if t.from == nil {
+		t.from = make(map[sadb.SAKey]uint64, len(g.pub.sas))
+		for k, p := range g.pub.sas {
+			t.from[k] = p.sa.OSeq
+		}
+	}
+	done := true
+	var ops []sadb.Op
+	for k, used := range t.from {
+		if p := g.pub.sas[k]; p != nil && p.sa.Dir != sadb.DirIn {
+			lead, _ := e.cfg.Margin.Lead(p.sa.ESN(), 0, 0)
+			if v, _ := sadb.Ahead(p.sa.ESN(), used, 2*lead); v > p.sa.OSeq {
+				g.pub.age(now, p)
+				c := *p.sa
+				c.OSeq, c.Bitmap = v, nil
+				ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c})
+			}
+		}
+	}
+	for i, err := range e.apply(ctx, ops) {
+		g.touchOp(e.dumping, ops[i])
+		if err != nil {
+			done = false
+			e.kernelError(g, ops[i], err)
+		}
+	}
+	if done {
+		e.retired(g)
+	}
+}
+
+// retired ends a retirement.
+func (e *Engine) retired(g *group) {
+	g.retiring = nil
+	e.log.Info("own counters are beyond what another master may have used", "group", g.name, "term", g.term)
+	e.answerPrepare(g)
+}
+
+// outbound returns the counters of the outbound SAs in the kernel.
+func (r *receiver) outbound() map[sadb.SAKey]uint64 {
+	out := make(map[sadb.SAKey]uint64, len(r.have))
+	for k, h := range r.have {
+		if !h.inbound {
+			out[k] = h.oseq
+		}
+	}
+	return out
+}
+
+// retire returns what raises the outbound counters by this node's margin and the
+// other's from where they stood; nothing if that is done.
+func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) []sadb.Op {
+	var ops []sadb.Op
+	for k, used := range from {
+		w := r.want[k]
+		h, ok := r.holds(k)
+		if w == nil || !ok || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
+			continue
+		}
+		lead, _ := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), 0)
+		v, fits := sadb.Ahead(w.sa.ESN(), max(used, w.sa.OSeq), 2*lead)
+		if w.short = !fits; v <= h.oseq {
+			continue
+		}
+		c := r.installed(now, w, h)
+		c.OSeq, c.Seq, c.Bitmap = v, max(c.Seq, h.seq), nil
+		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
+	}
+	return ops
+}
+
+// noteSent remembers what a master had sent at the moment it stopped.
+func (g *group) noteSent(t *retirement) {
+	if t.pub == nil {
+		return
+	}
+	g.sent, g.sentAs = make(map[sadb.SAKey]uint64), t.pub.stream
+	for k, oseq := range t.from {
+		if oseq > 0 {
+			g.sent[k] = oseq
+		}
+	}
+}
+
+// answerPrepare answers the election that asked whether this node is prepared to
+// be MASTER, unless something must come first.
+func (e *Engine) answerPrepare(g *group) {
+	if g.asked == nil || g.retiring != nil {
+		return
+	}
+	term := *g.asked
+	g.asked = nil
+	e.elector.Prepared(g.name, term)
+}
