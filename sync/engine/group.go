@@ -32,18 +32,13 @@ type group struct {
 	holds *holdback
 	rcv   *receiver // otherwise; kept while the publisher is not filled yet
 
-	// preparing: the election is about to make this node MASTER; what the old
-	// master still sends is not taken any more.
-	preparing bool
-	asked     *uint64 // the term of a preparation that is not answered yet
-	handover  *handover
-	retiring  *retirement // what this node owes before it is ready
+	asked    *uint64 // the term of a preparation that is not answered yet
+	handover *handover
+	retiring *retirement // what this node owes before it is ready
 
-	tail        *tail   // MASTER, not filled yet: waits for another standby
-	from        *member // the member whose stream is followed
-	contactLost time.Time
-	newer       time.Time // when a newer term was first heard of without its stream
-	bumped      uint64    // the term for which counters were raised again
+	tail   *tail     // MASTER, not filled yet: waits for another standby
+	newer  time.Time // when a newer term was first heard of without its stream
+	bumped uint64    // the term for which counters were raised again
 
 	touched   *touched
 	due       []wire.Record // published, not sent yet
@@ -329,10 +324,10 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			e.exec(ctx, g, g.rcv.raise(now))
 		}
 		e.bump(ctx, g, now)
-		if g.from == nil {
-			e.follow(g, false)
-		} else if ms := g.from.groups[g.name]; g.rcv.inSnap && !g.preparing && g.rcv.applied != g.rcv.answered && ms != nil && g.from.streams[ms.in] == g {
-			e.ack(g.from, g, ms.in)
+		x := &g.rcv.rx
+		e.follow(g, x.unanswered(now))
+		if x.snapshot() && g.rcv.applied != g.rcv.answered {
+			e.ack(x.from, g, x.handle)
 		}
 	}
 	e.tellReadiness(g, now)

@@ -33,10 +33,10 @@ type receiver struct {
 	advance bool
 
 	pos      wire.StreamPos // what is installed, of which stream
-	inSnap   bool
-	again    bool   // a whole snapshot is wanted, whatever is installed
-	gen      uint64 // number of the current snapshot
-	adopted  bool   // the kernel's content is known
+	rx       reception      // what comes of it
+	records  uint64         // of the current snapshot, so far
+	gen      uint64         // number of the current snapshot
+	adopted  bool           // the kernel's content is known
 	counters time.Time
 	epoch    uint64
 	applied  uint64 // records of this stream applied
@@ -138,6 +138,7 @@ func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
 		tail:       journal{limit: tailRecords},
 		pending:    newTouched(),
+		rx:         reception{interval: m.Interval},
 	}
 }
 
@@ -240,13 +241,14 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	r.applied, r.answered, r.answeredSeq = 0, 0, seq
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
 	r.gen++
-	r.inSnap, r.again = true, false
-	r.epoch, r.unnamed = 0, 0
+	r.rx.begin(true)
+	r.records, r.epoch, r.unnamed = 0, 0, 0
 }
 
 // resume continues a stream from where it stood.
 func (r *receiver) resume(seq uint64) {
-	r.inSnap, r.again, r.pos.Seq = false, false, seq
+	r.rx.begin(false)
+	r.pos.Seq, r.unnamed = seq, 0 // all counters come behind it
 	r.applied, r.answered, r.answeredSeq = 0, 0, seq
 }
 
@@ -260,7 +262,7 @@ const answerEvery = snapWindow / 4
 // what its records do; what it leaves over is answered by the next tick, for a
 // master whose window is smaller.
 func (r *receiver) owesAnswer() bool {
-	return !r.inSnap || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
+	return !r.rx.snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
 }
 
 // apply turns one record into operations.
@@ -269,6 +271,8 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 	if rec.Numbered {
 		r.pos.Seq++
 		r.tail.add(r.pos.Seq, now, rec)
+	} else {
+		r.records++
 	}
 	switch rec.Kind {
 	case wire.PutSA:
@@ -363,10 +367,10 @@ func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 // end finishes a snapshot and returns the sweep: everything of the group that
 // the snapshot did not name.
 func (r *receiver) end(seq uint64) []sadb.Op {
-	if !r.inSnap {
+	if !r.rx.snapshot() {
 		return nil
 	}
-	r.inSnap = false
+	r.rx.end()
 	r.pos.Seq, r.pos.Complete = seq, true
 	for k, w := range r.want {
 		if w.gen != r.gen && r.sweeps {
@@ -428,7 +432,7 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 	for _, t := range tasks {
 		ops = append(ops, t.ops...)
 	}
-	if r.pos.Complete && !r.inSnap && r.sweeps {
+	if r.pos.Complete && !r.rx.snapshot() && r.sweeps {
 		ops = append(ops, r.sweep()...)
 	}
 	return ops

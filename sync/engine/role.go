@@ -36,7 +36,8 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
 	case ElectorCancel:
-		g.preparing, g.asked = false, nil
+		g.asked = nil
+		g.rcv.rx.open()
 		g.handover, g.fencedAt = nil, time.Time{}
 		g.preparedAt, g.handingAt = time.Time{}, time.Time{}
 		e.tellKeying(g)
@@ -55,7 +56,7 @@ func (e *Engine) electorLost(ctx context.Context, reason string) {
 		if g.fit.known {
 			e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
 		}
-		if g.role != wire.RoleMaster && !g.preparing || e.cfg.Fence == nil {
+		if g.role != wire.RoleMaster && !g.rcv.rx.closed() || e.cfg.Fence == nil {
 			continue
 		}
 		if err := e.cfg.Fence(ctx, g.vips); err != nil {
@@ -74,7 +75,8 @@ func (e *Engine) electorLost(ctx context.Context, reason string) {
 // already, so all there is to do is to take nothing more from the old master. Only
 // a retirement that is not finished delays the answer.
 func (e *Engine) prepareMaster(g *group, term uint64) {
-	g.preparing, g.preparedAt = true, time.Now()
+	g.rcv.rx.close()
+	g.preparedAt = time.Now()
 	g.term = max(g.term, term)
 	g.asked = &term
 	e.answerPrepare(g)
@@ -164,7 +166,8 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.setVIPs(ev.VIPs)
 		e.requestDump(ctx)
 	}
-	g.preparing, g.asked, g.preferTraffic = false, nil, ev.PreferTraffic
+	g.rcv.rx.open()
+	g.asked, g.preferTraffic = nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
@@ -227,7 +230,8 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.timed(PhasePrepare, &g.preparedAt)
 	g.promotedAt = time.Now()
 	g.dual = dual{}
-	g.handover, g.from = nil, nil
+	g.handover = nil
+	g.rcv.rx.stop()
 	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
 	for _, m := range e.members {
 		if ms := m.groups[g.name]; ms != nil {
@@ -267,7 +271,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	if pub != nil {
 		r.inherit(now, e.mono(), pub)
 	}
-	g.contactLost = now
+	r.rx.lost = now
 	g.retiring = &retirement{pub: pub}
 	snap, err := e.dumpNow(ctx)
 	if err != nil {

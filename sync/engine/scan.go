@@ -212,7 +212,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	first := !g.rcv.adopted
 	g.rcv.endScan(policies, g.touched)
 	e.retire(ctx, g, now)
-	if g.rcv.pos.Complete && !g.rcv.inSnap && !g.preparing {
+	if g.rcv.pos.Complete && !g.rcv.rx.snapshot() && !g.rcv.rx.closed() {
 		ops := g.rcv.repair(now)
 		if n := countRepairs(ops); n > 0 {
 			e.stats.Repairs += uint64(n)

@@ -114,6 +114,10 @@
 // connection; a new one replaces it. Who is master is decided by (term, node),
 // the greater wins.
 //
+// A receiver that is shown a number beyond the next one, by a Batch, a SnapEnd or
+// a Digest, has missed something. It takes nothing more of the stream and sends
+// Request again, on the same connection.
+//
 // Counters run beside: the newest value counts, messages may be left out by a
 // sender whose receiver is slow, but then their entries are part of a later
 // one. The last message of an epoch holds fewer than 1,000 entries, and none
