@@ -61,8 +61,14 @@ type group struct {
 	audited string
 	agreed  bool
 
-	sent   map[sadb.SAKey]uint64 // what this node sent as master, until it has told
-	sentAs wire.StreamID
+	// sent is what this node sent as master under the stream sentAs, until the next
+	// master has heard it; saidAs the stream of the numbers that were said last.
+	sent           map[sadb.SAKey]uint64
+	sentAs, saidAs wire.StreamID
+	// jumps are the outbound counters that another node's numbers ask of this
+	// MASTER, and that are not set yet; jumpAt is when to try those again.
+	jumps  map[sadb.SAKey]uint64
+	jumpAt time.Time
 	// yielded is when this node last judged that two are master, and splitTerm
 	// the other's term then.
 	yielded   time.Time
@@ -308,6 +314,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			}
 			e.publish(g, recs)
 			e.followMappings(ctx, g, now)
+			e.jumpsAgain(ctx, g, now)
 			e.advanceHandover(g, now)
 		} else if g.tail != nil && !g.waitsForTail(now) {
 			g.tail = nil
@@ -325,7 +332,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 		}
 		e.bump(ctx, g, now)
 		x := &g.rcv.rx
-		e.follow(g, x.unanswered(now))
+		e.follow(g, x.unanswered(now) || g.sent != nil && x.source() != nil)
 		if x.snapshot() && g.rcv.applied != g.rcv.answered {
 			e.ack(x.from, g, x.handle)
 		}

@@ -298,6 +298,7 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 	if !begin(g) {
 		return
 	}
+	g.maximaHeard()
 	g.rcv.alike = e.alike(m)
 	g.term = max(g.term, id.Term)
 }

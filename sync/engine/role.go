@@ -233,6 +233,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	g.handover = nil
 	g.rcv.rx.stop()
 	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
+	g.saidAs = wire.StreamID{}
 	for _, m := range e.members {
 		if ms := m.groups[g.name]; ms != nil {
 			ms.out = nil
@@ -255,6 +256,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // heard from its successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
+	g.jumps = nil
 	g.pub, g.handover, g.trail, g.mapped, g.dual = nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)

@@ -125,7 +125,9 @@
 //
 // Handover is the last word of a master that gives up in an orderly way, behind
 // its last changes and counters. Maxima is exchanged by nodes that were both
-// master; afterwards both hold the greater values.
+// master; afterwards both hold the greater values. It goes before a Request, whose
+// answer, Resume or SnapBegin, says that it has been heard; until there is one it
+// goes before each Request.
 //
 // # Who is demoted
 //
