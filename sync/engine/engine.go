@@ -125,6 +125,7 @@ type Engine struct {
 	dumpAgain  bool // read again when the reading under way is done
 	dumpStale  bool // the reading under way is older than what is known
 	lastDump   time.Time
+	dumpFails  int // readings that have failed in a row
 	dumps      chan dumpResult
 	chunks     chan *sadb.Chunk // of the reading under way
 	chunkDone  chan struct{}
@@ -256,6 +257,7 @@ func (e *Engine) mono() time.Duration { return time.Since(e.start) }
 
 func (e *Engine) tick(ctx context.Context, now time.Time) {
 	e.clockStep(ctx, now)
+	e.forgetQuestions()
 	every := e.cfg.Audit
 	for _, g := range e.order {
 		if g.role == wire.RoleMaster {
@@ -267,7 +269,7 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 			every = min(every, retireAgain)
 		}
 	}
-	if now.Sub(e.lastDump) >= every && !e.dumping {
+	if now.Sub(e.lastDump) >= e.readEvery(every) && !e.dumping {
 		e.requestDump(ctx)
 	}
 	for _, g := range e.order {

@@ -147,9 +147,13 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	old := p.sas[sa.Key]
 	if old != nil {
 		p.back(old)
-		if sadb.SameConfig(old.sa, sa) {
-			p.noteCounters(now, old, &sa.Counters, sa.Used, sa.UseAge)
-			return wire.Record{}, false
+		if keysOf(old.sa) == keysOf(sa) {
+			// The same SA, changed in place at most.
+			p.noteKnown(now, old, sa)
+			if sadb.SameConfig(old.sa, sa) {
+				return wire.Record{}, false
+			}
+			sa.Counters, sa.Used = old.sa.Counters, old.sa.Used
 		}
 	}
 	if old == nil {
@@ -166,6 +170,7 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	old.sa, old.config, old.part = sa, 0, partOfSA(sa)
 	p.sums.add(old.part)
 	p.move(old)
+	p.age(now, old)
 	p.coverAgain(old)
 	return p.append(now, wire.Record{Kind: wire.PutSA, Handle: old.handle, SA: sa}), true
 }
@@ -251,6 +256,15 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 	if used && !e.sa.Used {
 		e.sa.Used = true
 		p.use(now, e, useAge)
+	}
+}
+
+// noteKnown takes over the counters of an SA that was announced or read. The kernel
+// announces an update with the request for it, which has none, so those that are
+// lower than what is known say nothing.
+func (p *publisher) noteKnown(now time.Time, e *pubSA, sa *sadb.SA) {
+	if c := &sa.Counters; c.Packets >= e.sa.Packets && c.Bytes >= e.sa.Bytes {
+		p.noteCounters(now, e, c, sa.Used, sa.UseAge)
 	}
 }
 

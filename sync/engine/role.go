@@ -13,8 +13,10 @@ import (
 
 // electorEvent follows the election.
 func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
-	if ev.Kind == ElectorLost {
-		e.electorLost(ctx, ev.Reason)
+	if ev.Kind == ElectorLost && ev.Group == "" {
+		for _, g := range e.order {
+			e.electorLost(ctx, g, ev.Reason)
+		}
 		return
 	}
 	g := e.groups[ev.Group]
@@ -23,6 +25,8 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		return
 	}
 	switch ev.Kind {
+	case ElectorLost:
+		e.electorLost(ctx, g, ev.Reason)
 	case ElectorHeard:
 		g.yieldedTo = wire.NodeID{}
 	case ElectorState:
@@ -47,27 +51,25 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	}
 }
 
-// electorLost silences what the elector can no longer answer for. Roles stay:
-// the elector tells them anew when it is back. One that was about to make this
-// node MASTER may have done so without a word.
-func (e *Engine) electorLost(ctx context.Context, reason string) {
-	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
-	for _, g := range e.order {
-		if g.fit.known {
-			e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
-		}
-		if g.role != wire.RoleMaster && !g.rcv.rx.closed() || e.cfg.Fence == nil {
-			continue
-		}
-		if err := e.cfg.Fence(ctx, g.vips); err != nil {
-			e.log.Error("setting the fence failed", "group", g.name, "err", err)
-			continue
-		}
-		e.log.Error("fence set, as the elector died on a master", "group", g.name, "role", g.role.String())
-		if e.cfg.Keying != nil && g.role == wire.RoleMaster {
-			// Behind the fence it would give up its peers and clear the kernel.
-			e.cfg.Keying.Passive(g.name, g.term, reason, false, g.vips, nil)
-		}
+// electorLost silences the group, for which the elector can no longer answer. Its
+// role stays: the elector tells it anew when it is back. One that was about to make
+// this node MASTER may have done so without a word.
+func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
+	e.log.Warn("elector lost, the role stays as it was until it is back", "group", g.name, "reason", reason)
+	if g.fit.known {
+		e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
+	}
+	if g.role != wire.RoleMaster && !g.rcv.rx.closed() || e.cfg.Fence == nil {
+		return
+	}
+	if err := e.cfg.Fence(ctx, g.vips); err != nil {
+		e.log.Error("setting the fence failed", "group", g.name, "err", err)
+		return
+	}
+	e.log.Error("fence set, as the elector died on a master", "group", g.name, "role", g.role.String())
+	if e.cfg.Keying != nil && g.role == wire.RoleMaster {
+		// Behind the fence it would give up its peers and clear the kernel.
+		e.cfg.Keying.Passive(g.name, g.term, reason, false, g.vips, nil)
 	}
 }
 

@@ -79,6 +79,19 @@ func (e *Engine) requestDump(ctx context.Context) {
 	}()
 }
 
+// dumpRetry is how soon a reading is repeated after the first failure; the time
+// doubles with each further one.
+const dumpRetry = housekeeping
+
+// readEvery is how long after its begin a reading is followed by the next. One that
+// failed may have been asked for, so it is repeated earlier.
+func (e *Engine) readEvery(every time.Duration) time.Duration {
+	if e.dumpFails == 0 || e.dumpFails > 8 {
+		return every
+	}
+	return min(every, dumpRetry<<(e.dumpFails-1))
+}
+
 // dumpNow reads the kernel's tables while everything else waits, for the few
 // moments at which nothing may come between. A reading under way is older then
 // and is thrown away.
@@ -105,7 +118,8 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 			if whole == nil {
 				var err error
 				if whole, err = c.SA(i); err != nil {
-					e.log.Error("reading an SA failed", "item", r.Key.String(), "err", err)
+					e.log.Error("reading an SA failed, it counts as it was known", "item", r.Key.String(), "err", err)
+					e.scanUnread(r)
 					break
 				}
 			}
@@ -126,6 +140,22 @@ func (g *group) recognises(r *sadb.Reading) bool {
 		g.holds.putSA(r.Key)
 	}
 	return true
+}
+
+// scanUnread takes an SA of which nothing but the glance can be read: it is there.
+func (e *Engine) scanUnread(r *sadb.Reading) {
+	for _, g := range e.order {
+		switch {
+		case g.scan.void:
+		case g.scan.rcv != nil:
+			g.scan.rcv.readUnread(r, g.touched)
+		default:
+			if g.holds.len() > 0 && !g.touched.sas[r.Key] {
+				g.holds.putSA(r.Key)
+			}
+			g.scan.pub.readUnread(g.scan.at, r, g.touched)
+		}
+	}
 }
 
 // scanWhole takes an SA that no glance could recognise.
@@ -166,11 +196,13 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	e.stats.DumpTime = r.took
 	if r.err != nil {
 		e.stats.DumpErrors++
+		e.dumpFails++
 		if ctx.Err() == nil {
 			e.log.Error("reading the kernel's tables failed", "err", r.err)
 		}
 		return
 	}
+	e.dumpFails = 0
 	if e.dumpStale {
 		e.requestDump(ctx)
 		return
