@@ -27,6 +27,7 @@ type stubCarpd struct {
 	fit   *api.Fitness // with the snapshot
 	peer  uint64
 	asked []api.Request
+	mute  map[string]bool // verbs that are not answered
 }
 
 func newStubCarpd(t *testing.T) *stubCarpd {
@@ -68,7 +69,7 @@ func (c *stubCarpd) end() {
 func (c *stubCarpd) Request(p api.Peer, r api.Request) {
 	c.mu.Lock()
 	c.asked = append(c.asked, r)
-	state, fit := c.state, c.fit
+	state, fit, mute := c.state, c.fit, c.mute[r.Verb]
 	if r.Verb == api.VerbSubscribe {
 		c.peer = p.ID
 	}
@@ -76,7 +77,9 @@ func (c *stubCarpd) Request(p api.Peer, r api.Request) {
 	if r.Verb == api.VerbSubscribe {
 		c.server.Send(p.ID, api.Message{Event: api.EventState, Group: "gate", Snapshot: true, State: &state, Fitness: fit, To: state.State, Term: state.Term})
 	}
-	c.server.Send(p.ID, api.Message{ID: r.ID})
+	if !mute {
+		c.server.Send(p.ID, api.Message{ID: r.ID})
+	}
 }
 
 func (c *stubCarpd) Gone(api.Peer) {}
