@@ -20,6 +20,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/privileges"
+	trustedpath "sasyncd/kernel/trusted"
 )
 
 const (
@@ -106,7 +107,7 @@ func reader(asks bool) conf.Reader {
 	var r conf.Reader
 	if asks && os.Geteuid() == 0 {
 		if u, err := privileges.FindUser("_carpd", "carpd"); err == nil && u != nil {
-			r.Owners = []int{u.UID}
+			r.Main, r.Named = trustedpath.For(u.UID), trustedpath.For(u.UID)
 		}
 	}
 	return r

@@ -2,6 +2,7 @@ package trusted
 
 import (
 	"fmt"
+	"io/fs"
 	"os/user"
 	"slices"
 	"strconv"
@@ -33,11 +34,15 @@ type Error struct {
 	At      string // the component, without symbolic links; Path itself where it is the file
 	Problem string // with its owner and mode
 	Remedy  string // a command, or what to do
+	// File: the component is the file itself, with this owner and mode.
+	File  bool
+	Owner int
+	Mode  fs.FileMode
 }
 
 // Error returns all of it in one line.
 func (e *Error) Error() string {
-	if e.At == e.Path {
+	if e.File && e.At == e.Path {
 		return fmt.Sprintf("%s: %s, %s", e.Path, e.Problem, e.Remedy)
 	}
 	return fmt.Sprintf("%s: %s: %s, %s", e.Path, e.At, e.Problem, e.Remedy)
@@ -48,31 +53,44 @@ const foreign = unix.S_IWGRP | unix.S_IWOTH
 
 // dir judges a directory on the way; nil if it is trusted.
 func (r Rule) dir(path, at string, st *unix.Stat_t) error {
+	e := &Error{Path: path, At: at}
 	what := fmt.Sprintf("the directory belongs to %s and has mode %04o", UserName(int(st.Uid)), st.Mode&0o7777)
 	switch {
 	case st.Uid != 0 && !slices.Contains(r.Dirs, int(st.Uid)):
-		return &Error{path, at, what + "; its owner could put another file in place of this one",
-			fmt.Sprintf("chown root %s, or move the file to a directory of root's", quote(at))}
+		e.Problem = what + "; its owner could put another file in place of this one"
+		e.Remedy = fmt.Sprintf("chown root %s, or move the file to a directory of root's", quote(at))
 	case st.Mode&foreign != 0 && st.Mode&unix.S_ISVTX != 0:
-		return &Error{path, at, what + "; everybody can put files there", "move the file to a directory that only root can write to"}
+		e.Problem = what + "; everybody can put files there"
+		e.Remedy = "move the file to a directory that only root can write to"
 	case st.Mode&foreign != 0:
-		return &Error{path, at, what + "; others can put another file in place of this one", "chmod go-w " + quote(at)}
+		e.Problem = what + "; others can put another file in place of this one"
+		e.Remedy = "chmod go-w " + quote(at)
+	default:
+		return nil
 	}
-	return nil
+	return e
 }
 
 // file judges what the path leads to.
 func (r Rule) file(path, at string, st *unix.Stat_t) error {
+	e := &Error{Path: path, At: at, File: true, Owner: int(st.Uid), Mode: fs.FileMode(st.Mode & 0o777)}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		e.Mode |= fs.ModeIrregular
+	}
 	what := fmt.Sprintf("it belongs to %s and has mode %04o", UserName(int(st.Uid)), st.Mode&0o7777)
 	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return &Error{path, at, "it is not a regular file", "name a regular file"}
+	case !e.Mode.IsRegular():
+		e.Problem, e.Remedy = "it is not a regular file", "name a regular file"
 	case st.Uid != 0 && !slices.Contains(r.Files, int(st.Uid)):
-		return &Error{path, at, what + "; its owner could write anything to it", "look at what it says, then chown root " + quote(at)}
+		e.Problem = what + "; its owner could write anything to it"
+		e.Remedy = "look at what it says, then chown root " + quote(at)
 	case st.Mode&foreign != 0:
-		return &Error{path, at, what + "; others can write to it", "look at what it says, then chmod go-w " + quote(at)}
+		e.Problem = what + "; others can write to it"
+		e.Remedy = "look at what it says, then chmod go-w " + quote(at)
+	default:
+		return nil
 	}
-	return nil
+	return e
 }
 
 // UserName returns a user's name for messages, or "user N" where none is known.

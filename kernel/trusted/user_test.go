@@ -49,7 +49,7 @@ func init() {
 // process that is not root and has no core dumps, as carpd.
 func TestUserWithoutRightsRunsPrograms(t *testing.T) {
 	p := newPlace(t)
-	for dir := p.base; dir != "/run" && dir != "/"; dir = filepath.Dir(dir) {
+	for dir := p.base; dir != filepath.Dir(os.TempDir()); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -34,8 +34,9 @@ func Make() (string, error) {
 	if err != nil {
 		errs = append(errs, err)
 	}
-	// The first is the shortest: the address of a unix socket has 107 characters.
-	for _, base := range []string{"/run", os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), cache} {
+	// Not /run, where Debian does not let programs be executed. The names are short,
+	// as the address of a unix socket has 107 characters.
+	for _, base := range []string{os.TempDir(), "/var/cache", cache} {
 		if base == "" {
 			continue
 		}
