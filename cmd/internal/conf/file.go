@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"sasyncd/kernel/trusted"
@@ -89,9 +90,18 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 			}
 		}
 	}
+	for _, k := range c.Keys {
+		at := k.Pos
+		if k.File != "" {
+			at = Pos{File: k.File}
+		}
+		d.weakKey(k.Secret, k.Text, at)
+	}
+	c.programs(r, &d)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
+	c.Warnings = sorted(append(c.Warnings, d.warns...))
 	return c, nil
 }
 
@@ -129,13 +139,22 @@ func (r Reader) LoadCarpd(path string) (*Carpd, error) {
 				if problem != "" {
 					d.errorf(Pos{File: k.File}, remedy, "%s", problem)
 				}
-				k.Secret = secret
+				k.Secret, k.Text = secret, !strings.HasPrefix(text, "0x")
 			}
 		}
+		for _, k := range c.Instances[i].Keys {
+			at := k.Pos
+			if k.File != "" {
+				at = Pos{File: k.File}
+			}
+			d.weakKey(k.Secret, k.Text, at)
+		}
 	}
+	c.programs(r, &d)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
+	c.Warnings = sorted(append(c.Warnings, d.warns...))
 	return c, nil
 }
 
@@ -194,10 +213,7 @@ func (r Reader) read(path string, rule trusted.Rule, denied func(path string) st
 	if err != nil {
 		return nil, 0, fmt.Errorf("stat configuration: %w", err)
 	}
-	owner := -1
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		owner = int(sys.Uid)
-	}
+	owner := ownerOf(st)
 	if problem, remedy := fileProblem(st.Mode(), owner, rule.Files...); problem != "" {
 		return nil, 0, Errors{{Pos{File: path}, problem, remedy}}
 	}
@@ -209,6 +225,14 @@ func (r Reader) read(path string, rule trusted.Rule, denied func(path string) st
 		return nil, 0, Errors{{Pos{File: path}, "the file is larger than 1 MiB", "name a configuration file"}}
 	}
 	return src, st.Mode(), nil
+}
+
+// ownerOf returns the number of a file's owner, -1 where it is not known.
+func ownerOf(st fs.FileInfo) int {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return int(sys.Uid)
+	}
+	return -1
 }
 
 // untrusted puts what package trusted says of a path into the words of this one.
