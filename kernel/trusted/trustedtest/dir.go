@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"testing"
 
 	"sasyncd/kernel/trusted"
 )
 
 // Main runs the tests of a package with a temporary directory (TMPDIR) of their
 // own. It is the body of a TestMain, and returns the exit code.
-func Main(m *testing.M) int {
+func Main(m interface{ Run() int }) int {
 	dir, err := Make()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
