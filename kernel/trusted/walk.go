@@ -185,7 +185,7 @@ func (r Rule) Open(path string) (*os.File, error) {
 	return os.NewFile(uintptr(in), path), nil
 }
 
-// Dir opens the directory that a path names, or the deepest one on the way to it
+// Dir opens with O_PATH the directory that a path names, or the deepest one on the way to it
 // that exists. All of them are trusted. real is where it is, without symbolic
 // links, and missing is what follows: nil where the directory itself exists.
 func (r Rule) Dir(path string) (dir *os.File, real string, missing []string, err error) {

@@ -51,6 +51,9 @@ func Make() (string, error) {
 		f, _, _, err := trusted.For(os.Geteuid()).Dir(dir)
 		if err == nil {
 			f.Close()
+			err = os.Chmod(dir, 0o755) // programs of other users have directories below it
+		}
+		if err == nil {
 			return dir, nil
 		}
 		os.Remove(dir)
