@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/trusted"
 )
 
 // Place is where an IKE daemon is found on this machine.
@@ -426,9 +428,11 @@ func (l *Local) Hook(ctx context.Context, o Order) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
-	if err := rootsOwn(path); err != nil {
-		return err
+	program, err := trusted.For(os.Geteuid()).Program(path)
+	if err != nil {
+		return fmt.Errorf("run hook: %w", err)
 	}
+	defer program.Close()
 	if o.VIPs == nil {
 		o.VIPs = []netip.Addr{}
 	}
@@ -436,30 +440,17 @@ func (l *Local) Hook(ctx context.Context, o Order) error {
 	if err != nil {
 		return fmt.Errorf("tell the hook: %w", err)
 	}
-	_, err = run(ctx, []string{path}, o.environment(), append(in, '\n'))
+	_, err = runCommand(ctx, program.Command(ctx), o.environment(), append(in, '\n'))
 	return err
-}
-
-// rootsOwn refuses a program that others could have written, where it would run
-// as root.
-func rootsOwn(path string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("run hook: %w", err)
-	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || sys.Uid != 0 || st.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("run hook: others than root can write to %s; give it to root with mode 755", path)
-	}
-	return nil
 }
 
 // run runs a command in a process group of its own, which ends with ctx. The
 // error carries the end of what it printed on standard error.
 func run(ctx context.Context, args, env []string, stdin []byte) (string, error) {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	return runCommand(ctx, exec.CommandContext(ctx, args[0], args[1:]...), env, stdin)
+}
+
+func runCommand(ctx context.Context, cmd *exec.Cmd, env []string, stdin []byte) (string, error) {
 	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, env...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
@@ -475,7 +466,7 @@ func run(ctx context.Context, args, env []string, stdin []byte) (string, error) 
 		if said := strings.TrimSpace(stderr.String()); said != "" {
 			err = fmt.Errorf("%w: %s", err, said[max(0, len(said)-200):])
 		}
-		err = fmt.Errorf("run %s: %w", filepath.Base(args[0]), err)
+		err = fmt.Errorf("run %s: %w", filepath.Base(cmd.Args[0]), err)
 	}
 	return stdout.String(), err
 }

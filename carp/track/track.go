@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/trusted"
 )
 
 // Kind is what is tracked.
@@ -176,9 +177,14 @@ func withoutPrivilege(f func() error) error {
 func (c *Config) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.Target)
+	program, err := trusted.For(os.Geteuid()).Program(c.Target)
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	defer program.Close()
+	cmd := program.Command(ctx)
 	cmd.WaitDelay = time.Second // its children may hold on
-	err := withoutPrivilege(cmd.Run)
+	err = withoutPrivilege(cmd.Run)
 	switch {
 	case ctx.Err() == context.DeadlineExceeded:
 		return fmt.Errorf("command did not end within %v", c.Timeout)

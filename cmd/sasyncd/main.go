@@ -46,13 +46,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range c.Warnings {
+		for _, w := range append(c.Warnings, c.Refused...) {
 			fmt.Fprintln(stderr, w)
 		}
 		if f.Verbose > 0 {
 			if err := c.Print(stdout); err != nil {
 				return daemon.ExitFailure
 			}
+		}
+		if len(c.Refused) > 0 {
+			return daemon.ExitConfig
 		}
 		return daemon.ExitOK
 	}
@@ -64,6 +67,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "problem", w.Error())
+	}
+	for _, r := range c.Refused {
+		log.Error("configuration", "problem", r.Error())
 	}
 	profile(log)
 	p, err := build(c, f, h, log)

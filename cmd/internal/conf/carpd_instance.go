@@ -218,7 +218,8 @@ func (c *carpdParser) authKey(in *Instance, t token) bool {
 			c.errorf(w.pos, remedy, "%s", problem)
 			return false
 		}
-		k.Secret, ok = secret, c.secretEnd("key", passRemedy)
+		k.Secret, k.Text = secret, !strings.HasPrefix(w.text, "0x")
+		ok = c.secretEnd("key", passRemedy)
 	}
 	if ok {
 		in.Keys = append(in.Keys, k)
