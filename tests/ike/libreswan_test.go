@@ -1,9 +1,11 @@
 package ike
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,23 +19,52 @@ import (
 // drop-in that is shipped.
 type pluto struct {
 	stage
-	programsDir string
-	conf        string // ipsec.conf
-	p12         string // certificates for its data base, if any
+	root string // libreswan of another release, with the libraries of that
+	dir  string // its programs
+	conf string // ipsec.conf
+	p12  string // certificates for its data base, if any
 }
 
-func newPluto(t *testing.T, nd *lab.Node) *pluto {
+// newPluto is libreswan of Debian 12, or of the release that is named.
+func newPluto(t *testing.T, nd *lab.Node, release string) *pluto {
 	t.Helper()
-	dir, err := filepath.Abs(filepath.Join("..", "..", "dist", "libreswan", "usr", "libexec", "ipsec"))
+	root, err := filepath.Abs(filepath.Join("..", "..", "dist", strings.TrimSuffix("libreswan-"+release, "-")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Fatalf("libreswan is not unpacked, run: ./.ci/libreswan dist/libreswan (%v)", err)
+	p := &pluto{stage: stage{Node: nd}, dir: filepath.Join(root, "usr", "libexec", "ipsec"), conf: example(t, "libreswan", "gateway", "ipsec.conf")}
+	if _, err := os.Stat(p.dir); err != nil {
+		t.Fatalf("libreswan is not unpacked, run: ./.ci/libreswan dist/%s %s (%v)", filepath.Base(root), release, err)
 	}
-	p := &pluto{stage: stage{Node: nd}, programsDir: dir, conf: example(t, "libreswan", "gateway", "ipsec.conf")}
-	p.programs = map[string]string{"ipsec": "shift\nexec " + dir + `/whack "$@"` + "\n"}
+	if release != "" {
+		p.root = root
+	}
+	p.programs = map[string]string{"ipsec": "shift\nexec " + p.program("whack") + ` "$@"` + "\n"}
 	return p
+}
+
+// program is the start of a command line that runs one of libreswan's programs.
+func (p *pluto) program(name string) string {
+	if p.root == "" {
+		return p.dir + "/" + name
+	}
+	return p.root + "/usr/lib64/ld-linux-x86-64.so.2 --library-path " + p.root + "/usr/lib/x86_64-linux-gnu " + p.dir + "/" + name
+}
+
+// enterRoot is shell commands after which $in runs a program among the libraries
+// of its release, under its own name.
+func (p *pluto) enterRoot() string {
+	if p.root == "" {
+		return "in=\n"
+	}
+	r := p.Dir() + "/root"
+	return fmt.Sprintf(`
+	mkdir -p %[1]s && mount -t tmpfs root %[1]s && cd %[1]s
+	mkdir -p usr etc proc dev run tmp .%[3]s && ln -s usr/lib usr/lib64 usr/bin usr/sbin .
+	mount --bind %[2]s/usr usr && mount --bind %[2]s/etc etc && mount --rbind /proc proc && mount --rbind /dev dev
+	mount --rbind /run run && mount --bind %[3]s .%[3]s || exit 1
+	in="chroot %[1]s"
+`, r, p.root, p.Dir())
 }
 
 // boot starts it, whatever happens to it: Restart=always.
@@ -46,15 +77,20 @@ func (p *pluto) boot(t *testing.T) {
 	if p.p12 != "" {
 		certificates = "pk12util -i " + p.p12 + " -d sql:" + nss + " -W '' -K '' && certutil -M -n CA -t CT,, -d sql:" + nss + " || exit 1"
 	}
+	pluto := p.dir + "/pluto"
+	if p.root != "" {
+		pluto = "/usr/libexec/ipsec/pluto"
+	}
 	p.Exec("pluto", exec.Command("unshare", "-m", "sh", "-c", inRun(p.Node)+`
 	mkdir -p /run/pluto `+nss+` `+p.Dir()+`/libexec
-	ln -sfn `+p.programsDir+` `+p.Dir()+`/libexec/ipsec
+	ln -sfn `+p.dir+` `+p.Dir()+`/libexec/ipsec
 	mount --bind `+p.Dir()+`/libexec /usr/libexec # where pluto has it built in
 	[ -e `+nss+`/cert9.db ] || certutil -N -d sql:`+nss+` --empty-password
 	`+certificates+`
-	cd `+p.programsDir+`
+	`+p.enterRoot()+`
+	cd /
 	while :; do
-		setpriv --pdeathsig KILL nice -n -15 ./pluto --nofork --stderrlog --config `+conf+` --secretsfile `+secrets+` --nssdir `+nss+` --rundir /run/pluto --no-dnssec &
+		setpriv --pdeathsig KILL nice -n -15 $in `+pluto+` --nofork --stderrlog --config `+conf+` --secretsfile `+secrets+` --nssdir `+nss+` --rundir /run/pluto --no-dnssec &
 		pid=$!
 		wait $pid
 		echo "pluto ended with $?" >&2
@@ -65,7 +101,7 @@ func (p *pluto) boot(t *testing.T) {
 // whack tells pluto something.
 func (p *pluto) whack(t *testing.T, args string) {
 	t.Helper()
-	if out, err := p.Try(p.programsDir + "/whack --ctlsocket " + p.run() + "/pluto/pluto.ctl " + args); err != nil {
+	if out, err := p.Try(p.program("whack") + " --ctlsocket " + p.run() + "/pluto/pluto.ctl " + args); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -85,9 +121,15 @@ func (p *pluto) crash(t *testing.T) {
 // TestLibreswan: cold start, a crash of pluto on the master, a power cut,
 // return, hand-over, with libreswan on the gateways and strongSwan at the
 // remote end.
-func TestLibreswan(t *testing.T) {
+func TestLibreswan(t *testing.T) { drillLibreswan(t, "") }
+
+// TestLibreswan5 is TestLibreswan with Debian 13's, whose start empties the
+// kernel's tables.
+func TestLibreswan5(t *testing.T) { drillLibreswan(t, "trixie") }
+
+func drillLibreswan(t *testing.T, release string) {
 	p, gw1, gw2 := bare(t)
-	p1, p2 := newPluto(t, gw1.Node), newPluto(t, gw2.Node)
+	p1, p2 := newPluto(t, gw1.Node, release), newPluto(t, gw2.Node, release)
 	r := newCharon(t, p.RGW, "cf", example(t, "libreswan", "remote", "swanctl.conf"))
 	r.start()
 	p1.boot(t)
