@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -101,6 +102,14 @@ func parsePluto(out string) plutoStatus {
 	return s
 }
 
+// flushes reports whether the start of this pluto empties the kernel's tables: from
+// 5.0 on.
+func (s plutoStatus) flushes() bool {
+	major, _, _ := strings.Cut(s.version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 5
+}
+
 // plutoHost takes the address out of an end: what comes before its name in
 // angle brackets, its id in square ones, or its options.
 func plutoHost(end string) string {
@@ -135,7 +144,8 @@ func (s plutoStatus) wanted(p Plan) []tunnel {
 // Probe implements Driver.
 func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 	var info Info
-	if props, err := l.priv.Unit(ctx, Libreswan); err == nil {
+	props, err := l.priv.Unit(ctx, Libreswan)
+	if err == nil {
 		info.Stop, info.Lint = judgeUnit(Libreswan, props)
 	}
 	if err := l.priv.Running(ctx, Libreswan); err != nil {
@@ -148,6 +158,9 @@ func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 	s := parsePluto(out)
 	if s.version != "" {
 		info.Version = "libreswan " + s.version
+	}
+	if props != nil && s.flushes() && !strings.Contains(props["ExecStartPre"], "sasyncd guard") {
+		info.Lint = append(info.Lint, unitLint(props["Id"], "its start empties the kernel's tables, and until they are filled again traffic leaves in plaintext"))
 	}
 	info.IKESAs = len(s.busy)
 	traffic, err := l.whack(ctx, "trafficstatus", "")

@@ -100,3 +100,45 @@ func TestLibreswanKeepsTheTablesUnderTraffic(t *testing.T) {
 		t.Errorf("when the VIPs had gone none was started, or: %v", err)
 	}
 }
+
+// TestLibreswan5Lint: whose start empties the kernel's tables needs the guard before it.
+func TestLibreswan5Lint(t *testing.T) {
+	keeps := map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown --leave-state"}
+	guarded := map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown --leave-state", "ExecStartPre": "exec /usr/sbin/sasyncd guard"}
+	for _, tc := range []struct {
+		name, status string
+		unit         map[string]string
+		lint         int
+	}{
+		{"5.2, by hand", pluto5Text, nil, 0},
+		{"5.2 without guard", pluto5Text, keeps, 1},
+		{"5.2", pluto5Text, guarded, 0},
+		{"4.10", plutoText + "000 pluto_version=4.10, pluto_vendorid=OE-Libreswan-4.10\n", keeps, 0},
+	} {
+		f := &fakePrivileged{absent: map[Daemon]error{}, unit: tc.unit}
+		f.said = func(_ Daemon, v Verb) (string, error) {
+			if v.Do == "status" {
+				return tc.status, nil
+			}
+			return "", nil
+		}
+		info, err := NewLibreswan(f).Probe(t.Context(), nil)
+		if err != nil || len(info.Lint) != tc.lint {
+			t.Errorf("%s: %+v, %v; want %d", tc.name, info.Lint, err, tc.lint)
+		}
+	}
+}
+
+// TestUnitOfAnother: Debian's strongswan-starter is called ipsec.service too, and is
+// not libreswan.
+func TestUnitOfAnother(t *testing.T) {
+	l := &Local{Places: Places()}
+	for id, want := range map[string]bool{"strongswan-starter.service": true, "ipsec.service": false, "pluto.service": false} {
+		if got := l.others(Libreswan, id); got != want {
+			t.Errorf("%s is another's: %v", id, got)
+		}
+	}
+	if l.others(StrongSwan, "strongswan-starter.service") {
+		t.Error("strongSwan's is another's")
+	}
+}
