@@ -200,6 +200,9 @@ func drillLibreswan(t *testing.T, release string) {
 		// Its start empties the tables: what comes before they are full again is
 		// dropped, and never sent as it is, which the end of this drill looks at.
 		requireOneGap(t, m, "pluto's crash on the master", budgetFlush, from, to)
+		if s, err := gw1.Status(); err != nil || s.Counts.PoliciesBack == 0 || s.Counts.Reinserted == 0 {
+			t.Errorf("%d policies and %d SAs were put back, %v: has it not flushed?", s.Counts.PoliciesBack, s.Counts.Reinserted, err)
+		}
 	}
 
 	// Power cut.
