@@ -64,6 +64,8 @@ func (p *pluto) enterRoot() string {
 	mkdir -p usr etc proc dev run tmp .%[3]s && ln -s usr/lib usr/lib64 usr/bin usr/sbin .
 	mount --bind %[2]s/usr usr && mount --bind %[2]s/etc etc && mount --rbind /proc proc && mount --rbind /dev dev
 	mount --rbind /run run && mount --bind %[3]s .%[3]s || exit 1
+	# Its look for xfrm interfaces has the kernel load modules, for more than ten seconds.
+	echo >/proc/sys/kernel/modprobe
 	in="chroot %[1]s"
 `, r, p.root, p.Dir())
 }
