@@ -342,7 +342,7 @@ func (l *Local) Start(ctx context.Context, d Daemon) error {
 	if p.Start != nil {
 		return p.Start(ctx)
 	}
-	unit, _, err := l.unit(ctx, p)
+	unit, _, err := l.unit(ctx, d, p)
 	if err != nil || unit == "" {
 		return err // no systemd: somebody else looks after the daemon
 	}
@@ -358,16 +358,16 @@ func (l *Local) Unit(ctx context.Context, d Daemon) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, props, err := l.unit(ctx, p)
+	_, props, err := l.unit(ctx, d, p)
 	return props, err
 }
 
-func (l *Local) unit(ctx context.Context, p Place) (string, map[string]string, error) {
+func (l *Local) unit(ctx context.Context, d Daemon, p Place) (string, map[string]string, error) {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return "", nil, nil
 	}
 	for _, u := range p.Units {
-		out, err := run(ctx, []string{"systemctl", "show", "-p", "LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
+		out, err := run(ctx, []string{"systemctl", "show", "-p", "Id,LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
 		if err != nil {
 			return "", nil, fmt.Errorf("show %s: %w", u, err)
 		}
@@ -377,12 +377,23 @@ func (l *Local) unit(ctx context.Context, p Place) (string, map[string]string, e
 				props[k] += v
 			}
 		}
-		if props["LoadState"] == "loaded" {
+		if props["LoadState"] == "loaded" && !l.others(d, props["Id"]) {
 			props["Id"] = u
 			return u, props, nil
 		}
 	}
 	return "", nil, nil
+}
+
+// others reports whether the unit of that name is another IKE daemon's:
+// Debian's strongswan-starter.service is ipsec.service too.
+func (l *Local) others(d Daemon, id string) bool {
+	for other, p := range l.Places {
+		if other != d && slices.Contains(p.Units, id) {
+			return true
+		}
+	}
+	return false
 }
 
 // Control implements Privileged.

@@ -413,4 +413,5 @@ type Counts struct {
 	Mappings          uint64        `json:"nat_mappings"`
 	Collected         uint64        `json:"collected_sas"`
 	Reinserted        uint64        `json:"reinserted_sas"`
+	PoliciesBack      uint64        `json:"reinserted_policies"`
 }

@@ -46,6 +46,7 @@ type group struct {
 	foreign   time.Time // when to look after a foreign change; zero: never
 	collected time.Time // when replicated SAs were last looked through
 	flushed   bool      // the master's tables were flushed since the last dump
+	emptied   bool      // its SAs were, and are to be put back
 	mapped    map[sadb.SAKey]mapping
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
@@ -226,6 +227,12 @@ func (e *Engine) kernelEvents(ctx context.Context, ev sadb.Event, more <-chan sa
 		}
 	}
 	for _, g := range e.order {
+		if g.emptied {
+			g.emptied = false
+			e.reinsert(ctx, g, now)
+			e.dumpStale = e.dumping
+			e.requestDump(ctx)
+		}
 		recs := g.due
 		g.due = nil
 		e.publish(g, recs)
@@ -242,16 +249,7 @@ func (e *Engine) kernelEvent(ctx context.Context, now time.Time, ev sadb.Event) 
 		return
 	case sadb.EventFlushSA, sadb.EventFlushPolicy:
 		if !ev.Own {
-			e.log.Warn("the kernel's tables were flushed", "forwarded", e.cfg.ForwardFlush)
-			for _, g := range e.order {
-				g.flushed = true
-				if ev.Kind == sadb.EventFlushSA && g.role == wire.RoleMaster && g.pub != nil && e.flushesOnStart(g) {
-					e.reinsert(ctx, g, now)
-					g.flushed = false
-				}
-			}
-			e.dumpStale = e.dumping // it may show half of the flush
-			e.requestDump(ctx)
+			e.flushedBy(ctx, ev)
 		}
 		return
 	}
