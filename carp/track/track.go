@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/process"
 )
 
 // Kind is what is tracked.
@@ -177,7 +179,7 @@ func (c *Config) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.Target)
-	cmd.WaitDelay = time.Second // its children may hold on
+	process.Contain(cmd)
 	err := withoutPrivilege(cmd.Run)
 	switch {
 	case ctx.Err() == context.DeadlineExceeded:

@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/kernel/process"
 )
 
 // notify runs a program with the state of a group, once at its start and then
@@ -180,15 +179,6 @@ func (n *notifier) execute(ctx context.Context, x notice) error {
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.Env = append(os.Environ(), "CARP_GROUP="+n.group, "CARP_STATE="+x.state, "CARP_REASON="+x.reason,
 		"CARP_TERM="+strconv.FormatUint(x.term, 10), "CARP_VIPS="+strings.Join(x.vips, " "))
-	// What it started in turn ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error {
-		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		if errors.Is(err, syscall.ESRCH) {
-			return os.ErrProcessDone
-		}
-		return err
-	}
-	cmd.WaitDelay = time.Second
+	process.Contain(cmd)
 	return cmd.Run()
 }
