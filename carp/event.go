@@ -29,6 +29,7 @@ const (
 	EvAnnounce                  // announce the addresses again
 	EvStop                      // end in an orderly way
 	EvWitness                   // a witness answered what was sent at Proof, or none does any more
+	EvMoved                     // Router's interface has another MAC address
 	EvHoldBack                  // promise client Client not to take over for Hold because of Reason; 0 ends that
 )
 

@@ -211,6 +211,12 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		}
 		g.act(Action{Kind: ActAnnounce})
 		g.reply(ev, nil)
+	case EvMoved:
+		if g.phase == phaseMaster {
+			// As after a takeover: neighbours and switches have to learn.
+			g.act(Action{Kind: ActAnnounce})
+			g.announced, g.announceAt = 0, now+time.Second
+		}
 	case EvWitness:
 		g.witnesses(now, ev)
 	case EvStop:

@@ -52,7 +52,8 @@ type Engine struct {
 	ports   []*port
 	vips    atomic.Pointer[map[netip.Addr]bool] // replaced, never changed
 
-	holding holding // see there
+	holding    holding    // see there
+	interfaces interfaces // rtnetlink, but in tests
 
 	// fenced are the groups that are to be fenced: of the worker, and before it
 	// runs of who starts it.
@@ -155,9 +156,10 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
 		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
-		holding:  holding{groups: make(map[*group][]string), free: make(map[string]bool)},
-		fenced:   make(map[*group]bool),
-		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
+		holding:    holding{groups: make(map[*group][]string), free: make(map[string]bool)},
+		fenced:     make(map[*group]bool),
+		interfaces: rtnetlink{},
+		sessions:   make(map[uint64]*session), requests: make(map[uint64]request),
 		beat:  func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -327,7 +329,7 @@ func (e *Engine) silence(groups []*group) error {
 func (e *Engine) leftovers(g *group) []vip.Address {
 	var out []vip.Address
 	for _, r := range g.routers {
-		st, err := lookup(r.Device)
+		st, err := e.interfaces.link(r.Device)
 		if err != nil {
 			continue // no interface, no address on it
 		}
