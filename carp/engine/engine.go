@@ -129,10 +129,12 @@ type router struct {
 	src      netip.Addr
 	id       uint16 // of IPv4 packets
 	checksum packet.Checksum
-	warned   warning
-	old      *Router    // settings before a reload, until the new ones are heard
-	peer     netip.Addr // last other master that was told
-	refusals [warnings]refusal
+	// advertised is how many of the addresses are in an advertisement.
+	advertised int
+	warned     warning
+	old        *Router    // settings before a reload, until the new ones are heard
+	peer       netip.Addr // last other master that was told
+	refusals   [warnings]refusal
 
 	auth *auth.Auth
 	carp *carpWire // CARP only
@@ -178,6 +180,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 			}
 			r := &router{Router: rc, group: g, index: len(g.routers), port: e.port(rc.Device)}
 			r.auth = auth.New(rc.Trailer)
+			r.advertised = rc.fit(ethernetMTU)
 			if rc.Machine.Proto == carp.CARP {
 				r.carp = newCARPWire(&rc)
 			}

@@ -181,6 +181,7 @@ func (e *Engine) apply(p *port, st linkState) {
 		if r.port != p {
 			continue
 		}
+		e.refit(r, st.mtu)
 		src := r.source(st)
 		up := st.up && src.IsValid() && p.fd >= 0
 		switch {

@@ -64,7 +64,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range c.Warnings {
+		for _, w := range append(c.Warnings, misfits(c)...) {
 			fmt.Fprintln(stderr, w)
 		}
 		if f.Verbose > 0 {
