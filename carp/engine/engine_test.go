@@ -21,31 +21,40 @@ type fakes struct {
 	open []netip.Addr // what Open says
 	log  []string
 	fail error
+
+	during func(call string) // each
 }
 
-func (f *fakes) Set(...netip.Addr) error        { f.log = append(f.log, "fence"); return f.fail }
-func (f *fakes) Clear(int, ...netip.Addr) error { f.log = append(f.log, "unfence"); return f.fail }
-func (f *fakes) Purge([]int) error              { f.log = append(f.log, "purge"); return nil }
-func (f *fakes) Own([]vip.Address) error        { f.log = append(f.log, "own"); return nil }
+func (f *fakes) note(call string) {
+	f.log = append(f.log, call)
+	if f.during != nil {
+		f.during(call)
+	}
+}
+
+func (f *fakes) Set(...netip.Addr) error        { f.note("fence"); return f.fail }
+func (f *fakes) Clear(int, ...netip.Addr) error { f.note("unfence"); return f.fail }
+func (f *fakes) Purge([]int) error              { f.note("purge"); return nil }
+func (f *fakes) Own([]vip.Address) error        { f.note("own"); return nil }
 func (f *fakes) Keep([]int) error               { return nil }
-func (f *fakes) Announce([]vip.Address) error   { f.log = append(f.log, "announce"); return nil }
-func (f *fakes) Release([]vip.Address) error    { f.log = append(f.log, "release"); return nil }
+func (f *fakes) Announce([]vip.Address) error   { f.note("announce"); return nil }
+func (f *fakes) Release([]vip.Address) error    { f.note("release"); return nil }
 func (f *fakes) Term(string) uint64             { return 7 }
 func (f *fakes) SetTerm(string, uint64)         {}
 func (f *fakes) Acquire([]vip.Address, time.Duration) error {
-	f.log = append(f.log, "acquire")
+	f.note("acquire")
 	return nil
 }
 
 type fakeFence struct{ *fakes }
 
-func (f fakeFence) Forget(...netip.Addr) error         { f.log = append(f.log, "forget"); return nil }
+func (f fakeFence) Forget(...netip.Addr) error         { f.note("forget"); return nil }
 func (f fakeFence) Closed(...netip.Addr) (bool, error) { return false, nil }
 func (f fakeFence) Open(vips ...netip.Addr) ([]netip.Addr, error) {
-	f.log = append(f.log, "look")
+	f.note("look")
 	return f.open, nil
 }
-func (f fakeFence) Renew(time.Duration) error { f.log = append(f.log, "renew fence"); return nil }
+func (f fakeFence) Renew(time.Duration) error { f.note("renew fence"); return nil }
 
 type fakeAddresses struct{ *fakes }
 
@@ -54,7 +63,7 @@ func (f fakeAddresses) Present() (map[netip.Addr]bool, error) {
 }
 
 func (f fakeAddresses) Renew([]vip.Address, time.Duration) error {
-	f.log = append(f.log, "renew addresses")
+	f.note("renew addresses")
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,10 @@ type port struct {
 	unicast4,
 	unicast6 bool
 	table [2][256]int16 // IPv4, IPv6: router of an id, -1 none
+
+	known   linkState   // latest reading
+	trouble string      // why the interface could not be used, as told
+	idle    atomic.Bool // an instance cannot work on it; for the watcher
 }
 
 func newPort(device string) *port {

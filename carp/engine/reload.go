@@ -141,6 +141,7 @@ func (e *Engine) take(r, n *router) {
 		n.carp.inherit(r.carp)
 		r.carp = n.carp
 	}
+	e.refit(r, r.port.known.mtu)
 	r.warned = 0
 	switch n.Checksum {
 	case ChecksumMessage:

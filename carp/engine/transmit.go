@@ -44,7 +44,7 @@ func (e *Engine) message(r *router, a carp.Action, dst netip.Addr) ([]byte, erro
 	if r.group.frozenTo != 0 {
 		m.Interval = r.interval(bootTime())
 	}
-	m.Addrs, m.Checksum, m.AuthType, m.Auth, m.Trailer = r.VIPs, r.checksum, 0, [8]byte{}, nil
+	m.Addrs, m.Checksum, m.AuthType, m.Auth, m.Trailer = r.VIPs[:r.advertised], r.checksum, 0, [8]byte{}, nil
 	if r.Machine.Proto == carp.VRRP2 {
 		m.Version = 2
 		if r.Auth != "" {
