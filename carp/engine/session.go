@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -364,7 +363,7 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		st := e.state(g, now)
 		m.Event, m.State, m.Old, m.To = api.EventState, &st, a.Old.String(), a.To.String()
 		for _, r := range g.routers {
-			r.peer = netip.Addr{} // who is master from now on is news
+			r.heard = heard{} // who is master from now on is news
 		}
 		e.say(slog.LevelInfo, "state", "group", name, "from", m.Old, "to", m.To, "reason", a.Reason, "term", a.Term)
 	case carp.ActPrepare:
@@ -384,11 +383,6 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		return
 	}
 	e.broadcast(g, m, onlyPreparing)
-}
-
-func (e *Engine) peerHeard(r *router, from netip.Addr) {
-	e.say(slog.LevelInfo, "master heard", "group", r.group.name, "instance", r.Instance, "peer", from)
-	e.broadcast(r.group, api.Message{Event: api.EventPeer, Group: r.group.name, Instance: r.Instance, Peer: from}, false)
 }
 
 func (e *Engine) broadcast(g *group, m api.Message, onlyPreparing bool) {

@@ -17,12 +17,11 @@ import (
 
 // linkState is what matters of an interface.
 type linkState struct {
-	index  int
-	mac    packet.MAC
-	up     bool
-	src4   netip.Addr // first address that is not virtual
-	local6 netip.Addr // link-local
-	wide6  netip.Addr // first other
+	index int
+	mac   packet.MAC
+	up    bool
+	addrs []ownAddress              // in the order of the kernel
+	via   map[netip.Addr]netip.Addr // to members beyond routers: the source that the kernel takes
 }
 
 // lookup reads the index and address of an interface.
@@ -51,36 +50,12 @@ func (e *Engine) probe(device string) linkState {
 		return st
 	}
 	for _, a := range list {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		ip = ip.Unmap()
-		unusable := a.Flags & (unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED)
-		if a.Flags&unix.IFA_F_OPTIMISTIC != 0 {
-			unusable &^= unix.IFA_F_TENTATIVE
-		}
-		if !ok || (*e.vips.Load())[ip] || unusable != 0 {
-			continue
-		}
-		switch {
-		case ip.Is4() && !st.src4.IsValid():
-			st.src4 = ip
-		case ip.IsLinkLocalUnicast() && !st.local6.IsValid():
-			st.local6 = ip
-		case ip.Is6() && !ip.IsLinkLocalUnicast() && !st.wide6.IsValid():
-			st.wide6 = ip
+		if own, ok := ownAddressOf(&a); ok && !(*e.vips.Load())[own.ip] {
+			st.addrs = append(st.addrs, own)
 		}
 	}
+	st.lookUpRoutes((*e.unicast.Load())[device])
 	return st
-}
-
-// source is the address that r advertises from.
-func (r *router) source(st linkState) netip.Addr {
-	switch {
-	case !r.six():
-		return st.src4
-	case len(r.Peers) > 0 && !r.Peers[0].IsLinkLocalUnicast():
-		return st.wide6
-	}
-	return st.local6
 }
 
 // link brings the engine's picture of all interfaces up to date. It runs in the
@@ -115,20 +90,15 @@ func (e *Engine) apply(p *port, st linkState) {
 		}
 		e.leaseAgain()
 	}
-	p.mac = st.mac
+	p.mac, p.state = st.mac, st
 	for _, r := range e.routers {
 		if r.port != p {
 			continue
 		}
-		src := r.source(st)
+		src := r.route(&p.state)
 		up := st.up && src.IsValid() && p.fd >= 0
 		switch {
 		case up && (!r.up || src != r.src):
-			if len(r.Peers) > 0 {
-				if err := p.bindUnicast(src); err != nil {
-					e.say(slog.LevelError, "unicast cannot be used", "instance", r.Instance, "err", err)
-				}
-			}
 			r.up, r.src = true, src
 			e.step(r.group, now, carp.Event{Kind: carp.EvUp, Router: r.index, Src: src})
 		case !up && r.up:
@@ -168,6 +138,9 @@ func (w *watcher) run(ctx context.Context) {
 		switch err {
 		case nil:
 		case unix.EAGAIN, unix.EINTR:
+			if w.e.again.Swap(false) {
+				w.e.relink()
+			}
 			continue
 		default:
 			w.sock.Close()
