@@ -113,6 +113,7 @@ type group struct {
 	adopt    uint64        // at the start: the term that was left behind
 	held     bool          // nothing is forwarded from its interfaces
 
+	contests [2]pace                                  // what was said of their beginning, and of their end
 	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
 	takeover takeover
 }

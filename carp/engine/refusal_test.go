@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sasyncd/carp"
 	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
 )
@@ -107,5 +108,27 @@ func TestRefusalDoesNotAllocate(t *testing.T) {
 	}
 	if x := r.refusals[warnTTL]; x.count < 200 || x.peer != peerAddr {
 		t.Errorf("counted %+v", x)
+	}
+}
+
+// Another master that comes and goes is told of as often as is good for the log.
+func TestContestsAreBounded(t *testing.T) {
+	e, _ := testEngine(t, nil)
+	g := e.groups[0]
+	replies(e, api.Peer{ID: 7, Trusted: true}, api.Request{Verb: api.VerbHello, Name: "sasyncd"}, api.Request{Verb: api.VerbSubscribe})
+	told := map[bool]int{}
+	for i := range 600 { // a minute of ten a second
+		now := time.Minute + time.Duration(i)*time.Second/10
+		for _, lasted := range []time.Duration{0, time.Second / 20} {
+			e.tell(g, now, carp.Action{Kind: carp.ActContested, Peer: sender(i), For: lasted})
+			for _, o := range e.out.take() {
+				if o.message.Event == api.EventContested {
+					told[o.message.ForMS != 0]++
+				}
+			}
+		}
+	}
+	if told[false] != senders || told[true] != senders {
+		t.Errorf("told of %d beginnings and %d ends in a minute", told[false], told[true])
 	}
 }

@@ -372,6 +372,13 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		m.Event, onlyPreparing = api.EventCancel, true
 		e.say(slog.LevelWarn, "takeover cancelled", "group", name, "reason", a.Reason, "term", a.Term)
 	case carp.ActContested:
+		said := &g.contests[0]
+		if a.For != 0 {
+			said = &g.contests[1]
+		}
+		if !said.may(now, a.Peer, heardSaid, &e.lines) {
+			return // somebody who comes and goes could bring it about at will
+		}
 		m.Event, m.Peer = api.EventContested, a.Peer
 		e.say(slog.LevelWarn, "mastership contested", "group", name, "peer", a.Peer, "for", a.For)
 	case carp.ActStall:
