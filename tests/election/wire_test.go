@@ -79,7 +79,7 @@ func TestForeignFrames(t *testing.T) {
 		{name: "multicast", instance: group, vlan: -1, taken: true},
 		{name: "of another VLAN", instance: group, vlan: 5},
 		{name: "with a priority tag", instance: group, vlan: 0, taken: true},
-		{name: "multicast under the MAC of another group", instance: group, vlan: -1,
+		{name: "under the MAC of another group", instance: group, vlan: -1,
 			edit: func(f *packet.Frame) { f.Dst = packet.MAC{1, 0, 0x5e, 0, 0, 5} }, kind: "cast"},
 		{name: "unicast to an instance that multicasts", instance: group, toUs: true, vlan: -1, kind: "cast"},
 		{name: "unicast", instance: unicast, toUs: true, vlan: -1, taken: true},
@@ -88,13 +88,13 @@ func TestForeignFrames(t *testing.T) {
 		{name: "unicast from beyond a router", instance: unicast, toUs: true, edit: hops(254), vlan: -1, kind: "ttl"},
 		{name: "unicast from who is no member", instance: unicast, toUs: true, vlan: -1,
 			edit: from("10.1.0.77"), kind: "peer"},
-		{name: "unicast under the MAC of another machine", instance: unicast, toUs: true, vlan: -1,
+		{name: "unicast under the broadcast MAC", instance: unicast, toUs: true, vlan: -1,
 			edit: func(f *packet.Frame) { f.Dst = packet.Broadcast() }, kind: "cast"},
 		{name: "unicast to another machine", instance: unicast, toUs: true, vlan: -1,
 			edit: func(f *packet.Frame) { f.Dst[5] ^= 1; f.DstIP = addr("10.1.0.99") }},
 		{name: "multicast to an instance that unicasts", instance: unicast, vlan: -1, kind: "cast"},
-		{name: "beyond routers that are allowed", instance: routed, toUs: true, edit: hops(253), vlan: -1, taken: true},
-		{name: "beyond more routers than are allowed", instance: routed, toUs: true, edit: hops(252), vlan: -1, kind: "ttl"},
+		{name: "from beyond routers, allowed", instance: routed, toUs: true, edit: hops(253), vlan: -1, taken: true},
+		{name: "from beyond too many routers", instance: routed, toUs: true, edit: hops(252), vlan: -1, kind: "ttl"},
 	} {
 		t.Run(strings.ReplaceAll(tc.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
