@@ -39,6 +39,7 @@ type Router struct {
 	Machine  carp.RouterConfig
 	VIPs     []netip.Addr // of one family, as advertised; IPv6: a link-local one first
 	Peers    []netip.Addr // unicast; empty: multicast
+	Hops     uint8        // unicast: routers that may be between us and a member
 	Checksum Checksum     // VRRPv3 over IPv4
 	Auth     Password     // VRRPv2: simple password, empty none; CARP: pass phrase
 	Hashed   []netip.Addr // CARP: the addresses of both families, which the digest covers

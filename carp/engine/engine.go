@@ -50,7 +50,9 @@ type Engine struct {
 	groups  []*group
 	routers []*router
 	ports   []*port
-	vips    atomic.Pointer[map[netip.Addr]bool] // replaced, never changed
+	vips    atomic.Pointer[map[netip.Addr]bool]     // replaced, never changed
+	unicast atomic.Pointer[map[string][]netip.Addr] // members by interface, so too
+	again   atomic.Bool                             // the interfaces are to be looked at
 
 	holding    holding    // see there
 	interfaces interfaces // rtnetlink, but in tests
@@ -81,6 +83,7 @@ type Engine struct {
 	leasing  bool
 	lastReq  uint64
 	clock    clock
+	lines    bucket // for what the network makes us write to the log
 	frame    packet.Frame
 	vrrp     packet.VRRP
 	sendMsg  packet.VRRP
@@ -115,6 +118,7 @@ type group struct {
 	adopt    uint64        // at the start: the term that was left behind
 	held     bool          // nothing is forwarded from its interfaces
 
+	contests [2]pace                                  // what was said of their beginning, and of their end
 	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
 	takeover takeover
 }
@@ -122,18 +126,19 @@ type group struct {
 // router is a virtual router and what belongs to it.
 type router struct {
 	Router
-	group    *group
-	index    int // in the group
-	port     *port
-	up       bool
-	src      netip.Addr
-	id       uint16 // of IPv4 packets
-	checksum packet.Checksum
+	group     *group
+	index     int // in the group
+	port      *port
+	up        bool
+	src       netip.Addr
+	multicast source // in use without Peers
+	paths     []path // in use with Peers, one for each
+	id        uint16 // of IPv4 packets
+	checksum  packet.Checksum
 	// advertised is how many of the addresses are in an advertisement.
 	advertised int
-	warned     warning
-	old        *Router    // settings before a reload, until the new ones are heard
-	peer       netip.Addr // last other master that was told
+	old        *Router // settings before a reload, until the new ones are heard
+	heard      heard   // other masters
 	refusals   [warnings]refusal
 
 	auth *auth.Auth
@@ -205,6 +210,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		}
 		e.groups = append(e.groups, g)
 	}
+	e.unicast.Store(peersByDevice(e.routers))
 	return e, nil
 }
 

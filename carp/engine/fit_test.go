@@ -53,7 +53,7 @@ func TestAdvertisementFits(t *testing.T) {
 					}
 					links.state.mtu = mtu
 					w.lookNow()
-					b, err := e.message(r, carp.Action{Priority: 100}, r.Router.group())
+					b, err := e.message(r, carp.Action{Priority: 100}, r.src, r.Router.group())
 					if err != nil {
 						t.Fatal(err)
 					}

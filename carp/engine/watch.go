@@ -19,13 +19,12 @@ import (
 
 // linkState is what matters of an interface. The zero value is one that is not there.
 type linkState struct {
-	index  int
-	mac    packet.MAC
-	mtu    int
-	up     bool
-	src4   netip.Addr // first address that is not virtual
-	local6 netip.Addr // link-local
-	wide6  netip.Addr // first other
+	index int
+	mac   packet.MAC
+	mtu   int
+	up    bool
+	addrs []ownAddress              // in the order of the kernel
+	via   map[netip.Addr]netip.Addr // to members beyond routers: the source that the kernel takes
 
 	// unknown: the interface could not be read; what was known of it stands.
 	unknown bool
@@ -88,23 +87,11 @@ func (e *Engine) probe(device string) (st linkState, err error) {
 		return st, err
 	}
 	for _, a := range list {
-		unusable := a.Flags & (unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED)
-		if a.Flags&unix.IFA_F_OPTIMISTIC != 0 {
-			unusable &^= unix.IFA_F_TENTATIVE
-		}
-		ip := a.IP
-		if (*e.vips.Load())[ip] || unusable != 0 {
-			continue
-		}
-		switch {
-		case ip.Is4() && !st.src4.IsValid():
-			st.src4 = ip
-		case ip.IsLinkLocalUnicast() && !st.local6.IsValid():
-			st.local6 = ip
-		case ip.Is6() && !ip.IsLinkLocalUnicast() && !st.wide6.IsValid():
-			st.wide6 = ip
+		if own, ok := ownAddressOf(a); ok && !(*e.vips.Load())[own.ip] {
+			st.addrs = append(st.addrs, own)
 		}
 	}
+	st.lookUpRoutes((*e.unicast.Load())[device])
 	return st, nil
 }
 
@@ -114,20 +101,9 @@ func (st linkState) after(known linkState) linkState {
 	case st.unknown:
 		return known
 	case st.torn && st.index == known.index:
-		st.src4, st.local6, st.wide6 = known.src4, known.local6, known.wide6
+		st.addrs, st.via = known.addrs, known.via
 	}
 	return st
-}
-
-// source is the address that r advertises from.
-func (r *router) source(st linkState) netip.Addr {
-	switch {
-	case !r.six():
-		return st.src4
-	case len(r.Peers) > 0 && !r.Peers[0].IsLinkLocalUnicast():
-		return st.wide6
-	}
-	return st.local6
 }
 
 // link brings the engine's picture of all interfaces up to date. It runs in the
@@ -182,15 +158,10 @@ func (e *Engine) apply(p *port, st linkState) {
 			continue
 		}
 		e.refit(r, st.mtu)
-		src := r.source(st)
+		src := r.route(&st)
 		up := st.up && src.IsValid() && p.fd >= 0
 		switch {
 		case up && (!r.up || src != r.src):
-			if len(r.Peers) > 0 {
-				if err := p.bindUnicast(src); err != nil {
-					e.say(slog.LevelError, "unicast cannot be used", "instance", r.Instance, "err", err)
-				}
-			}
 			r.up, r.src = true, src
 			e.step(r.group, now, carp.Event{Kind: carp.EvUp, Router: r.index, Src: src})
 		case !up && r.up:

@@ -53,6 +53,9 @@ func (w *watcher) subscribe() (err error) {
 func (w *watcher) run(ctx context.Context) {
 	w.wantAll(time.Now()) // what has changed since the start was not heard
 	for ctx.Err() == nil {
+		if w.e.again.Swap(false) {
+			w.wantAll(time.Now())
+		}
 		// A timeout, so that the end of ctx is noticed.
 		wait := min(w.look(time.Now()), 200*time.Millisecond)
 		limit := unix.NsecToTimeval(int64(max(wait, time.Millisecond)))

@@ -13,7 +13,8 @@ import (
 // Assigned is an address that an interface has, virtual or not.
 type Assigned struct {
 	IP    netip.Addr
-	Flags uint32 // IFA_F_* of linux/if_addr.h
+	Net   netip.Prefix // the network that it is in, of a point-to-point link the other end's
+	Flags uint32       // IFA_F_* of linux/if_addr.h
 }
 
 // answerLimit is for the kernel to answer.
@@ -73,21 +74,25 @@ func assigned(b []byte) (a Assigned, link int, ok bool) {
 	}
 	h := nl.DeserializeIfAddrmsg(b)
 	a.Flags = uint32(h.Flags)
+	var local, far netip.Addr
 	for _, at := range attrs {
 		switch at.Attr.Type {
 		case unix.IFA_ADDRESS: // with a peer it is the peer's, and IFA_LOCAL is ours
-			if !a.IP.IsValid() {
-				a.IP, _ = netip.AddrFromSlice(at.Value)
-			}
+			far, _ = netip.AddrFromSlice(at.Value)
 		case unix.IFA_LOCAL:
-			if ip, good := netip.AddrFromSlice(at.Value); good {
-				a.IP = ip
-			}
+			local, _ = netip.AddrFromSlice(at.Value)
 		case unix.IFA_FLAGS:
 			if len(at.Value) >= 4 {
 				a.Flags = nl.NativeEndian().Uint32(at.Value)
 			}
 		}
 	}
+	if a.IP = local; !local.IsValid() {
+		a.IP = far
+	}
+	if !far.IsValid() {
+		far = local
+	}
+	a.Net, _ = far.Prefix(int(h.Prefixlen))
 	return a, int(h.Index), a.IP.IsValid()
 }

@@ -73,6 +73,9 @@ func (c *carpdParser) instanceStatement(in *Instance, t token) (ok bool) {
 		v, ok := c.oneOf(c.context+" lease", "auto", "nftables")
 		in.Lease = Lease(v)
 		return ok
+	case "hops":
+		in.Hops, ok = c.byte("hops", 0, 254)
+		return ok
 	case "preempt":
 		v, ok := c.oneOf(c.context+" preempt", "yes", "no", "in-sync")
 		in.Preempt = Preempt(v)
