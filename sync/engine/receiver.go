@@ -150,7 +150,9 @@ func coreOf(sa *sadb.SA) uint64 {
 	c := *sa
 	c.Limits = sadb.Limits{}
 	var room [512]byte
-	return maphash.Bytes(keySeed, wire.AppendSAConfig(room[:0], &c))
+	b := wire.AppendSAConfig(room[:0], &c)
+	defer clear(b) // keys
+	return maphash.Bytes(keySeed, b)
 }
 
 // limitsOf tells limits apart.
