@@ -98,7 +98,8 @@ func (p *publisher) outlived(now time.Time) (out []sadb.SAKey) {
 			continue
 		}
 		p.age(now, e)
-		if l := &e.sa.Limits; l.HardAdd > 0 && e.sa.Age >= l.HardAdd || l.HardUse > 0 && e.sa.Used && e.sa.UseAge >= l.HardUse {
+		l := &e.sa.Limits
+		if l.HardAdd > 0 && e.sa.Age >= l.HardAdd || l.HardUse > 0 && e.sa.Used && e.sa.UseAge >= l.HardUse {
 			out = append(out, k)
 		}
 	}
