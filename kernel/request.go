@@ -71,9 +71,10 @@ func (r *requester) ask(ctx context.Context, typ, flags uint16, payload []byte, 
 	b = append(b, payload...)
 	endMessage(b, at)
 	r.out = b
-	if err := r.sock.send(b); err != nil {
+	if err := r.send(b); err != nil {
 		return err
 	}
+	defer func() { r.sock.wipe() }() // whichever it is then
 	var failed error
 	var verdict verdict
 	err := r.answers(func(m message) (done bool) {
@@ -146,14 +147,21 @@ func (v *verdict) error() error {
 	return nil
 }
 
+// send sends requests and overwrites them, as they may hold keys.
+func (r *requester) send(b []byte) error {
+	defer clear(b)
+	return r.sock.send(b)
+}
+
 // batch sends n messages, which hold consecutive numbers from first on, and
 // calls fail for each that the kernel refused. Only the last of them asks for
 // an acknowledgement; the kernel reports failures of the others by itself, and
 // goes on after a failure. The caller holds the lock.
 func (r *requester) batch(b []byte, first uint32, n int, fail func(i int, res result)) error {
-	if err := r.sock.send(b); err != nil {
+	if err := r.send(b); err != nil {
 		return err
 	}
+	defer func() { r.sock.wipe() }()
 	return r.answers(func(m message) (done bool) {
 		i := m.seq - first
 		if m.typ != unix.NLMSG_ERROR || i >= uint32(n) {
@@ -173,6 +181,7 @@ func (r *requester) answers(f func(m message) (done bool), end func()) error {
 		datagram, err := r.sock.answer()
 		if err != nil {
 			if fresh, oerr := r.open(); oerr == nil {
+				r.sock.wipe()
 				_ = r.sock.close()
 				r.sock = fresh
 			}

@@ -131,6 +131,9 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 // restoring soft limits.
 func (e *Engine) followPromotion(ctx context.Context, g *group) {
 	if len(g.trail) == 0 {
+		if g.trail = nil; g.pub != nil {
+			g.rcv.letGo()
+		}
 		return
 	}
 	chunk := g.trail[:min(applyChunk, len(g.trail))]

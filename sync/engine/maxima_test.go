@@ -76,9 +76,8 @@ func TestMaximaReachTheSurvivor(t *testing.T) {
 				for i, n := range w.nodes {
 					n.boot(uint64(100 + i))
 				}
-				synctest.Wait()
 				k := &stubbornKernel{simKernel: w.nodes[1].kernel}
-				w.nodes[1].engine.kernel = k
+				w.nodes[1].between(func() { w.nodes[1].engine.kernel = k })
 				w.nodes[0].role(wire.RoleMaster, 1)
 				w.nodes[1].role(wire.RoleBackup, 1)
 				w.connect(0, 1)

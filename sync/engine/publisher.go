@@ -193,6 +193,7 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 	}
 	p.uncover(e)
 	p.sums.remove(e.part)
+	e.sa = keyless(e.sa)
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
 }
 

@@ -32,11 +32,13 @@ type receiver struct {
 	// advance: inbound counters go to where the master's probably are.
 	advance bool
 
-	pos      wire.StreamPos // what is installed, of which stream
-	rx       reception      // what comes of it
-	records  uint64         // of the current snapshot, so far
-	gen      uint64         // number of the current snapshot
-	adopted  bool           // the kernel's content is known
+	pos wire.StreamPos // what is installed, of which stream
+	rx  reception      // what comes of it
+	// held names the SAs of a receiver that has been let go; nil before.
+	held     map[sadb.SAKey]struct{}
+	records  uint64 // of the current snapshot, so far
+	gen      uint64 // number of the current snapshot
+	adopted  bool   // the kernel's content is known
 	counters time.Time
 	epoch    uint64
 	applied  uint64 // records of this stream applied
@@ -148,7 +150,9 @@ func coreOf(sa *sadb.SA) uint64 {
 	c := *sa
 	c.Limits = sadb.Limits{}
 	var room [512]byte
-	return maphash.Bytes(keySeed, wire.AppendSAConfig(room[:0], &c))
+	b := wire.AppendSAConfig(room[:0], &c)
+	defer clear(b) // keys
+	return maphash.Bytes(keySeed, b)
 }
 
 // limitsOf tells limits apart.

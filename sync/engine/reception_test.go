@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"context"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +14,17 @@ import (
 
 // losing has the world lose what f says, from now on; nil ends that.
 func (w *world) losing(f func(from int, m wire.Message) bool) {
-	synctest.Wait() // nobody is sending
-	w.lose = f
+	w.t.Helper()
+	set := func() { w.lose = f }
+	for _, n := range w.nodes { // while no engine sends
+		do := set
+		set = func() {
+			if err := n.engine.do(context.Background(), do); err != nil {
+				w.t.Error(err)
+			}
+		}
+	}
+	set()
 }
 
 // TestRecordLostBetweenPrepareAndState: what the master sends while a node is
@@ -100,19 +111,19 @@ func TestNotInSyncWhileAChangeIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, r := pair(t, 2)
 		defer w.stop()
-		var deaf bool // the master hears no request
+		var deaf atomic.Bool // the master hears no request
 		w.losing(func(from int, m wire.Message) bool {
 			switch m.(type) {
 			case *wire.Batch:
-				return !deaf
+				return !deaf.Load()
 			case *wire.Request:
-				return deaf
+				return deaf.Load()
 			}
 			return false
 		})
 		w.nodes[0].kernel.foreign(tunnel(r, 1, false)[0])
 		synctest.Wait()
-		deaf = true
+		deaf.Store(true)
 		w.nodes[0].kernel.foreign(tunnel(r, 1, false)[0])
 		time.Sleep(50 * time.Millisecond)
 		s := w.nodes[1].status()

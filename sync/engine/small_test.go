@@ -93,10 +93,23 @@ func (k *oddKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sad
 
 // odd gives a node a kernel of that kind.
 func (n *simNode) odd() *oddKernel {
-	synctest.Wait()
 	k := &oddKernel{simKernel: n.kernel}
-	n.engine.kernel = k
+	n.between(func() { n.engine.kernel = k })
 	return k
+}
+
+// between runs f in the engine, while no reading is under way.
+func (n *simNode) between(f func()) {
+	n.w.t.Helper()
+	for done := false; !done; time.Sleep(time.Millisecond) {
+		if err := n.engine.do(context.Background(), func() {
+			if done = !n.engine.dumping; done {
+				f()
+			}
+		}); err != nil {
+			n.w.t.Fatal(err)
+		}
+	}
 }
 
 // TestFailedReadingIsRepeated: what a reading was asked for is not forgotten when
@@ -107,7 +120,7 @@ func TestFailedReadingIsRepeated(t *testing.T) {
 			w, r := pair(t, 1)
 			defer w.stop()
 			b, k := w.nodes[1], w.nodes[1].odd()
-			b.engine.cfg.Audit = time.Hour // only what is asked for
+			b.between(func() { b.engine.cfg.Audit = time.Hour }) // only what is asked for
 			time.Sleep(5 * time.Second)
 			k.slow.Store(int64(50 * time.Millisecond))
 			stray := tunnel(r, 9, false)
