@@ -280,6 +280,8 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 		return ErrStuck
 	case term < g.seen:
 		return ErrOldTerm
+	case !g.believable(term):
+		return ErrHighTerm
 	case g.ineligible(now) != "":
 		return ErrNotEligible
 	}

@@ -127,6 +127,7 @@ var (
 	ErrNotEligible = errors.New("group may not take over: a required client is missing or not in sync")
 	ErrOldTerm     = errors.New("term is older than one seen before")
 	ErrStuck       = errors.New(whyStuck)
+	ErrHighTerm    = errors.New("term is too far above the highest one known here")
 	ErrStopping    = errors.New("daemon is stopping")
 	ErrDemotion    = errors.New("demotion is not between 1 and 255")
 	ErrUnknown     = errors.New("no such demotion")

@@ -195,7 +195,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 	case EvClient, EvGone, EvReady, EvPrepared:
 		g.client(now, ev)
 	case EvTerm:
-		g.seen = max(g.seen, ev.Term)
+		g.reply(ev, g.hear(ev.Term))
 	case EvResign:
 		g.reply(ev, g.resign(now, ev.Reason, ev.Hold))
 	case EvHoldBack:

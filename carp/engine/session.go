@@ -140,7 +140,7 @@ func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Req
 	case api.VerbPrepared:
 		ev.Kind = carp.EvPrepared
 	case api.VerbTerm:
-		ev.Kind = carp.EvTerm
+		ev.Kind, answered = carp.EvTerm, true
 	case api.VerbReady:
 		if r.Ready == nil {
 			return fmt.Errorf("ready: report is missing")

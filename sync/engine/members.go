@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -204,6 +205,11 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState) {
 	g := e.groups[gs.Name]
 	if g == nil {
+		return
+	}
+	if !wire.Believable(g.term, gs.Term) || !wire.Believable(g.term, gs.Have.Term) {
+		e.refuse(m, fmt.Sprintf("its term %d of group %s is too far above %d, the highest one known here; see docs/operations.md",
+			max(gs.Term, gs.Have.Term), g.name, g.term))
 		return
 	}
 	ms := m.groups[gs.Name]
