@@ -266,7 +266,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		g.pub = g.scan.pub
 		g.pub.end(g.scan.at, policies, g.touched)
 		if !g.countersOnly {
-			g.pub.adopt(now, g.rcv.wasHeld, e.cfg.Imported)
+			g.pub.adopt(now, g.rcv, e.cfg.Imported)
 		}
 		g.pub.journal.forget()
 		e.retireAsMaster(ctx, g, now)
