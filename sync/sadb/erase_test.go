@@ -2,12 +2,13 @@ package sadb
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
-	"unsafe"
 )
 
 // TestKeysAreOverwritten: once nobody holds a secret the memory in which its key was
@@ -21,7 +22,7 @@ func TestKeysAreOverwritten(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, size := range []int{8, 20, 36, 48, 64, 256, 1000} {
 		const n = 32
-		var at [n]uintptr
+		var at [n]int64
 		var mask [n][]byte // keys, but for one bit in each byte
 		held := make([]Secret, n)
 		for i := range held {
@@ -33,7 +34,9 @@ func TestKeysAreOverwritten(t *testing.T) {
 			if !bytes.Equal(held[i].Bytes(), key) {
 				t.Fatalf("a key of %d bytes is not what was given", size)
 			}
-			at[i] = uintptr(unsafe.Pointer(unsafe.SliceData(held[i].Bytes())))
+			if at[i], err = strconv.ParseInt(fmt.Sprintf("%p", held[i].Bytes()), 0, 64); err != nil {
+				t.Fatal(err)
+			}
 			for j := range key {
 				key[j] ^= 0x80
 			}
@@ -43,7 +46,7 @@ func TestKeysAreOverwritten(t *testing.T) {
 		there := func() (count int) {
 			buf := make([]byte, size)
 			for i := range at {
-				if _, err := mem.ReadAt(buf, int64(at[i])); err != nil {
+				if _, err := mem.ReadAt(buf, at[i]); err != nil {
 					t.Fatal(err)
 				}
 				for j := range buf {
