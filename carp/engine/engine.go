@@ -131,6 +131,7 @@ type router struct {
 	checksum packet.Checksum
 	// advertised is how many of the addresses are in an advertisement.
 	advertised int
+	fitTold    int // for how many the log knows it
 	warned     warning
 	old        *Router    // settings before a reload, until the new ones are heard
 	peer       netip.Addr // last other master that was told
