@@ -41,6 +41,35 @@ func (k *Kernel) LocalAddrs(ctx context.Context) (list []Address, err error) {
 	return list, nil
 }
 
+// NodeAddrs lists the addresses of the calling thread's network namespace, of both
+// families, for who has no Kernel; with a name those of that interface. It needs no privilege.
+func NodeAddrs(ctx context.Context, name string) (list []netip.Addr, err error) {
+	req, err := newRequester(func() (*socket, error) { return openSocket(unix.NETLINK_ROUTE, 0, 0) }, 0)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	defer func() { _ = req.close() }()
+	var index uint32
+	if name != "" {
+		l, err := openLinks()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.close() }()
+		if index, err = l.index(name); err != nil {
+			return nil, fmt.Errorf("look up interface %s: %w", name, err)
+		}
+	}
+	list, err = collect(ctx, req, unix.RTM_GETADDR, make([]byte, 8), func(m message) (netip.Addr, bool, error) {
+		a, ok := decodeAddress(m.payload)
+		return a.Prefix.Addr(), ok && m.typ == unix.RTM_NEWADDR && (index == 0 || uint32(a.Link) == index), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	return list, nil
+}
+
 // decodeAddress reads an RTM_NEWADDR message (struct ifaddrmsg). ok is false
 // for families other than IPv4 and IPv6.
 func decodeAddress(b []byte) (a Address, ok bool) {

@@ -137,6 +137,7 @@ type router struct {
 	checksum  packet.Checksum
 	// advertised is how many of the addresses are in an advertisement.
 	advertised int
+	fitTold    int     // for how many the log knows it
 	old        *Router // settings before a reload, until the new ones are heard
 	heard      heard   // other masters
 	refusals   [warnings]refusal

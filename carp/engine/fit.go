@@ -70,9 +70,9 @@ func (e *Engine) refit(r *router, mtu int) {
 	if mtu == 0 {
 		mtu = ethernetMTU
 	}
-	was := r.advertised
 	r.advertised = r.fit(mtu)
-	if r.advertised < len(r.VIPs) && r.advertised != was {
+	told := r.fitTold
+	if r.fitTold = r.advertised; r.advertised < len(r.VIPs) && r.advertised != told {
 		m := Misfit{Instance: r.Instance, IPv6: r.six(), MTU: mtu, Fit: r.advertised, Have: len(r.VIPs)}
 		e.say(slog.LevelWarn, m.String(), "group", r.group.name)
 	}

@@ -95,7 +95,18 @@ func TestFigureOfEthernet(t *testing.T) {
 
 // An MTU that changes, and settings that do, are followed, and said once each.
 func TestMTUChange(t *testing.T) {
-	e, _, links, w := watched(t, many(100, false, false, carp.VRRP3))
+	e, _, _, w := watched(t, many(100, true, false, carp.VRRP3))
+	e.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	e.routers[0].fitTold = 0 // as before the first look
+	_ = e.out.take()
+	for n := range 2 {
+		w.lookNow()
+		if said := len(e.out.take()); said != 1-n {
+			t.Errorf("look %d: said %d times that an Ethernet is too small", n, said)
+		}
+	}
+	var links *fakeLinks
+	e, _, links, w = watched(t, many(100, false, false, carp.VRRP3))
 	r := e.routers[0]
 	said := func() (n int) {
 		for _, o := range e.out.take() {

@@ -127,7 +127,8 @@ func (t *Tracker) look(c *Config) (func(context.Context) (int, string), time.Dur
 	}
 	switch c.Kind {
 	case Link:
-		return judge(func(context.Context) error { return carrier(c.Target) }), linkEach
+		l := &linkCheck{look: func() error { return carrier(c.Target) }}
+		return judge(l.check), linkEach
 	case Exec:
 		return judge(c.run), c.Interval
 	case Address:

@@ -66,7 +66,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range slices.Concat(c.Warnings, c.Refused, misfits(c)) {
+		for _, w := range slices.Concat(c.Warnings, misfits(c), c.Refused) {
 			fmt.Fprintln(stderr, w)
 		}
 		if f.Verbose > 0 {

@@ -14,8 +14,6 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/carp/vip"
-	"sasyncd/kernel"
-	"sasyncd/kernel/dump"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -140,75 +138,6 @@ func TestForeignChanges(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A list of addresses is complete, or says that it may not be: never less without a
-// word. That is so for carpd's own reading and for package kernel's.
-func TestTornLists(t *testing.T) {
-	const count = 2000
-	n := lab.New(t)
-	nd := n.Node("gw")
-	nd.IP("link add lan type bridge", "link set lan up")
-	stock(nd, "lan", count)
-	var k *kernel.Kernel
-	var index int
-	if err := nd.Do(func() (err error) {
-		l, err := net.InterfaceByName("lan")
-		if err == nil {
-			index = l.Index
-			k, err = kernel.New(kernel.Options{})
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	stop := comeAndGo(t, nd, "lan")
-	defer stop()
-	whole := map[string]int{}
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
-		for name, read := range map[string]func() (have map[netip.Addr]bool, err error){
-			"of package vip": func() (have map[netip.Addr]bool, err error) {
-				have = make(map[netip.Addr]bool)
-				err = nd.Do(func() error {
-					list, err := vip.Addresses(index)
-					for _, a := range list {
-						have[a.IP] = true
-					}
-					return err
-				})
-				return have, err
-			},
-			"of package kernel": func() (have map[netip.Addr]bool, err error) {
-				have = make(map[netip.Addr]bool)
-				list, err := k.LocalAddrs(t.Context())
-				for _, a := range list {
-					have[a.Prefix.Addr()] = true
-				}
-				return have, err
-			},
-		} {
-			have, err := read()
-			if dump.Interrupted(err) {
-				continue
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			whole[name]++
-			for i := range count {
-				a := netip.MustParseAddr(fmt.Sprintf("10.99.%d.%d", i/250, i%250+1))
-				if !have[a] {
-					t.Fatalf("%s: %v is not in a list of %d that is said to be whole", name, a, len(have))
-				}
-			}
-		}
-	}
-	t.Logf("whole lists during %d changes: %v", stop(), whole)
-	// At rest all are whole.
-	if list, err := k.LocalAddrs(t.Context()); err != nil || len(list) < count {
-		t.Errorf("at rest: %d addresses, %v", len(list), err)
 	}
 }
 
