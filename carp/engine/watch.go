@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp"
+	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
 )
 
@@ -20,9 +22,10 @@ type linkState struct {
 	index  int
 	mac    packet.MAC
 	up     bool
-	src4   netip.Addr // first address that is not virtual
-	local6 netip.Addr // link-local
-	wide6  netip.Addr // first other
+	src4   netip.Addr   // first address that is not virtual
+	local6 netip.Addr   // link-local
+	wide6  netip.Addr   // first other
+	own    []netip.Addr // virtual, and configured by the system: those of their owner
 }
 
 // lookup reads the index and address of an interface.
@@ -57,7 +60,13 @@ func (e *Engine) probe(device string) linkState {
 		if a.Flags&unix.IFA_F_OPTIMISTIC != 0 {
 			unusable &^= unix.IFA_F_TENTATIVE
 		}
-		if !ok || (*e.vips.Load())[ip] || unusable != 0 {
+		if !ok || unusable != 0 {
+			continue
+		}
+		if (*e.vips.Load())[ip] {
+			if a.Flags&unix.IFA_F_PERMANENT != 0 {
+				st.own = append(st.own, ip)
+			}
 			continue
 		}
 		switch {
@@ -72,15 +81,25 @@ func (e *Engine) probe(device string) linkState {
 	return st
 }
 
-// source is the address that r advertises from.
+// source is the address that r advertises from. That of an owner may be the virtual
+// address itself, where its interface has no other one (RFC 9568 section 5.1.1.1).
 func (r *router) source(st linkState) netip.Addr {
+	src, fits := st.local6, netip.Addr.IsLinkLocalUnicast
 	switch {
 	case !r.six():
-		return st.src4
+		src, fits = st.src4, netip.Addr.Is4
 	case len(r.Peers) > 0 && !r.Peers[0].IsLinkLocalUnicast():
-		return st.wide6
+		src, fits = st.wide6, netip.Addr.IsGlobalUnicast
 	}
-	return st.local6
+	if src.IsValid() || !r.owner() {
+		return src
+	}
+	for _, ip := range st.own {
+		if slices.Contains(r.VIPs, ip) && fits(ip) {
+			return ip
+		}
+	}
+	return src
 }
 
 // link brings the engine's picture of all interfaces up to date. It runs in the
@@ -90,6 +109,7 @@ func (e *Engine) link() {
 		e.apply(p, e.probe(p.device))
 	}
 	e.keep()
+	e.lookAtConfigured()
 }
 
 // watch adds a descriptor to those that end the thread's sleep.
@@ -178,18 +198,25 @@ func (w *watcher) run(ctx context.Context) {
 				}
 			}
 			w.e.relink()
+			w.e.post(func(time.Duration) { w.e.lookAtConfigured() })
 			continue
 		}
-		look := false
+		look, configured := false, false
 		for _, m := range msgs {
 			gone, ours := w.e.ownAddress(m.Header.Type, m.Data)
 			switch {
+			case ours.IsValid() && m.Data[2]&unix.IFA_F_PERMANENT != 0:
+				// Configured by the system: perhaps the source of the owner.
+				look, configured = true, true
 			case gone:
 				w.e.restore(ours)
 			case ours.IsValid(): // our own renewal
 			default:
 				look = true
 			}
+		}
+		if configured {
+			w.e.post(func(time.Duration) { w.e.lookAtConfigured() })
 		}
 		if look {
 			w.e.relink()
@@ -240,7 +267,7 @@ func (e *Engine) restore(ip netip.Addr) {
 			for _, a := range r.VIPs {
 				if a == ip && !r.group.machine.Snapshot(now).Fenced {
 					r.repaired.Add(1)
-					e.say(slog.LevelWarn, "virtual address was removed by somebody, added again", "instance", r.Instance, "address", ip)
+					e.repaired(r.group, api.RepairedAddress, "virtual address was removed by somebody, added again", "instance", r.Instance, "address", ip)
 					e.order(r.group, carp.Action{Kind: carp.ActRenew})
 					e.order(r.group, carp.Action{Kind: carp.ActAnnounce})
 				}

@@ -29,6 +29,8 @@ type task struct {
 	// loading: the policies are not all there yet, by the client's word.
 	loading bool
 	do      func() error // instead of kind
+	// What do is for, where no second one is to wait: see mendAll, lookAtConfigured.
+	mend, configured bool
 }
 
 // order queues a kernel operation. A renewal that still waits is not doubled.

@@ -161,7 +161,7 @@ func cleanup(cfg engine.Config, freezer engine.Freezer, log *slog.Logger) error 
 		return err
 	}
 	defer addresses.Close()
-	err = engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: filter.Rules{}, Hold: hold, Log: log})
+	err = engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: new(filter.Rules), Hold: hold, Log: log})
 	// Opening it lets the node's own ICMP pass again, if carpd was killed meanwhile.
 	hops, herr := vip.NewNextHops()
 	if herr == nil {
