@@ -69,10 +69,23 @@ func (p *Plain) reroute(a Address, lease time.Duration) error {
 	})
 }
 
-// configured lists what of addresses the system has configured on their interfaces
-// itself: carpd's always have a limited lifetime.
+// attempts to read a list that changes meanwhile.
+const attempts = 8
+
+// whole reads the addresses of an interface, or of all.
+func (p *Plain) whole(l netlink.Link) (list []netlink.Addr, err error) {
+	for range attempts {
+		if list, err = p.nl.AddrList(l, netlink.FAMILY_ALL); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return list, err
+}
+
+// configured lists the addresses of an interface that the system has configured:
+// carpd's always have a limited lifetime.
 func (p *Plain) configured(index int) (map[netip.Addr]bool, error) {
-	list, err := p.nl.AddrList(link(index), netlink.FAMILY_ALL)
+	list, err := p.whole(link(index))
 	if err != nil {
 		return nil, fmt.Errorf("read addresses of interface %d: %w", index, err)
 	}
@@ -124,7 +137,7 @@ type Configured struct {
 // Configured lists which of ips any interface has without a limited lifetime: not by
 // carpd, whose addresses always have one.
 func (p *Plain) Configured(ips []netip.Addr) ([]Configured, error) {
-	list, err := p.nl.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := p.whole(nil)
 	if err != nil {
 		return nil, fmt.Errorf("read addresses: %w", err)
 	}
