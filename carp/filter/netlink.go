@@ -162,7 +162,11 @@ func ask(kind uint16, family uint8, flags uint16, attrs []byte, f func(m message
 	if err := unix.Sendto(fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("ask for rules: %w", err)
 	}
-	buf := make([]byte, 1<<16)
+	size := 4 << 10
+	if flags&unix.NLM_F_DUMP != 0 {
+		size = 64 << 10
+	}
+	buf := make([]byte, size)
 	interrupted := false
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
