@@ -28,15 +28,15 @@ const NoLease = ^uint32(0)
 // LocalAddrs lists the addresses of the namespace, of both families.
 func (k *Kernel) LocalAddrs(ctx context.Context) (list []Address, err error) {
 	payload := make([]byte, 8)
-	err = k.routing.req.request(ctx, unix.RTM_GETADDR, unix.NLM_F_DUMP, payload, func(m message) error {
-		if a, ok := decodeAddress(m.payload); ok && m.typ == unix.RTM_NEWADDR {
-			a.Interface = k.links.name(uint32(a.Link))
-			list = append(list, a)
-		}
-		return nil
+	list, err = collect(ctx, k.routing.req, unix.RTM_GETADDR, payload, func(m message) (Address, bool, error) {
+		a, ok := decodeAddress(m.payload)
+		return a, ok && m.typ == unix.RTM_NEWADDR, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for i := range list {
+		list[i].Interface = k.links.name(uint32(list[i].Link))
 	}
 	return list, nil
 }

@@ -271,16 +271,15 @@ func (r *routing) rules(ctx context.Context) (list []rule, err error) {
 	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
 		payload := make([]byte, sizeRule)
 		payload[0] = byte(family)
-		err := r.req.request(ctx, unix.RTM_GETRULE, unix.NLM_F_DUMP, payload, func(m message) error {
-			if ours, ok := decodeRule(m.payload); ok && m.typ == unix.RTM_NEWRULE {
-				list = append(list, ours)
-			}
-			return nil
+		ours, err := collect(ctx, r.req, unix.RTM_GETRULE, payload, func(m message) (rule, bool, error) {
+			ours, ok := decodeRule(m.payload)
+			return ours, ok && m.typ == unix.RTM_NEWRULE, nil
 		})
 		// A kernel without one of the families has no rules for it.
 		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return nil, fmt.Errorf("list routing rules: %w", err)
 		}
+		list = append(list, ours...)
 	}
 	return list, nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -17,13 +18,14 @@ import (
 // (networkd.conf(5)), a reload of a firewall begins with `flush ruleset`.
 const mendEach = 500 * time.Millisecond
 
-// overdue is how late the engine may be for a MASTER's fence to be opened again.
-const overdue = 50 * time.Millisecond
+// lateBy is how late the engine may be for a MASTER's fence to be opened again.
+const lateBy = 50 * time.Millisecond
 
 // owned is what the kernel is to have now, for the worker.
 type owned struct {
 	at     time.Duration
 	vips   map[*group][]netip.Addr
+	after  map[*group]uint64 // their latest operations
 	active []activeGroup
 	refuse []netip.Addr
 	leases []filter.Lease
@@ -46,8 +48,8 @@ func (e *Engine) mendAll(now time.Duration) {
 	if e.work.any(func(t task) bool { return t.mend }) {
 		return
 	}
-	o := owned{at: bootTime(), vips: make(map[*group][]netip.Addr), devices: make(map[*group][]string),
-		refuse: e.cfg.refused(),
+	o := owned{at: bootTime(), vips: make(map[*group][]netip.Addr), after: make(map[*group]uint64),
+		devices: make(map[*group][]string), refuse: e.cfg.refused(),
 		leases: e.leases(func(r *router) bool { return r.port.index != 0 })}
 	for _, g := range e.groups {
 		o.devices[g] = g.devices()
@@ -55,12 +57,12 @@ func (e *Engine) mendAll(now time.Duration) {
 			o.filtered = append(o.filtered, g)
 		}
 		master := !g.machine.Snapshot(now).Fenced
-		if master && now-overdue >= g.machine.Deadline() {
+		if master && now-lateBy >= g.machine.Deadline() {
 			// After a stall another node may be MASTER, and its advertisements, or the
 			// silence, have not been judged yet: open nothing.
 			continue
 		}
-		o.vips[g] = g.vips()
+		o.vips[g], o.after[g] = g.vips(), g.latest.Load()
 		if master {
 			o.active = append(o.active, activeGroup{g, g.addresses(), g.lease})
 		}
@@ -74,10 +76,12 @@ func (e *Engine) mend(o *owned) {
 	if bootTime()-o.at > mendEach {
 		return // as after a stall, see mendAll
 	}
+	// What a group has ordered meanwhile comes first.
+	maps.DeleteFunc(o.vips, func(g *group, _ []netip.Addr) bool { return g.latest.Load() != o.after[g] })
 	e.mendFence(o)
 	e.mendHold(o)
 	for _, a := range o.active {
-		if e.fenced[a.group] {
+		if _, still := o.vips[a.group]; !still || e.fenced[a.group] {
 			continue // by a task that came before this one
 		}
 		back, err := e.deps.Addresses.Mend(a.vips, a.lease)

@@ -257,22 +257,28 @@ func TestConfiguredAddresses(t *testing.T) {
 // interface has stays.
 func TestSourceOfTheOwner(t *testing.T) {
 	ip, link := netip.MustParseAddr, netip.MustParseAddr("fe80::9")
+	own := func(ips ...netip.Addr) (list []ownAddress) {
+		for _, a := range ips {
+			list = append(list, ownAddress{ip: a, net: netip.PrefixFrom(a, a.BitLen())})
+		}
+		return list
+	}
 	for name, tc := range map[string]struct {
 		priority uint8
 		vips     []netip.Addr
 		st       linkState
 		want     netip.Addr
 	}{
-		"only the address itself": {255, []netip.Addr{ip("10.0.0.9")}, linkState{own: []netip.Addr{ip("10.0.0.9")}}, ip("10.0.0.9")},
-		"another one":             {255, []netip.Addr{ip("10.0.0.9")}, linkState{src4: ownAddr, own: []netip.Addr{ip("10.0.0.9")}}, ownAddr},
-		"no owner":                {254, []netip.Addr{ip("10.0.0.9")}, linkState{own: []netip.Addr{ip("10.0.0.9")}}, netip.Addr{}},
-		"of another router":       {255, []netip.Addr{ip("10.0.0.9")}, linkState{own: []netip.Addr{ip("10.0.0.8")}}, netip.Addr{}},
-		"IPv6 sends link-local":   {255, []netip.Addr{link, ip("2001:db8::9")}, linkState{own: []netip.Addr{ip("2001:db8::9"), link}}, link},
-		"IPv6 without link-local": {255, []netip.Addr{link, ip("2001:db8::9")}, linkState{own: []netip.Addr{ip("2001:db8::9")}}, netip.Addr{}},
+		"only the address itself": {255, []netip.Addr{ip("10.0.0.9")}, linkState{own: own(ip("10.0.0.9"))}, ip("10.0.0.9")},
+		"another one":             {255, []netip.Addr{ip("10.0.0.9")}, linkState{addrs: own(ownAddr), own: own(ip("10.0.0.9"))}, ownAddr},
+		"no owner":                {254, []netip.Addr{ip("10.0.0.9")}, linkState{own: own(ip("10.0.0.9"))}, netip.Addr{}},
+		"of another router":       {255, []netip.Addr{ip("10.0.0.9")}, linkState{own: own(ip("10.0.0.8"))}, netip.Addr{}},
+		"IPv6 sends link-local":   {255, []netip.Addr{link, ip("2001:db8::9")}, linkState{own: own(ip("2001:db8::9"), link)}, link},
+		"IPv6 without link-local": {255, []netip.Addr{link, ip("2001:db8::9")}, linkState{own: own(ip("2001:db8::9"))}, netip.Addr{}},
 	} {
 		e, _ := testEngine(t, func(c *Config) { c.Routers[0].VIPs, c.Routers[0].Machine.Priority = tc.vips, tc.priority })
 		r := e.routers[0]
-		if got := r.source(tc.st); got != tc.want {
+		if got := r.route(&tc.st); got != tc.want {
 			t.Errorf("%s: sends from %v, want %v", name, got, tc.want)
 		}
 		if a := r.address(tc.vips[0], 3, r.port.mac); a.Owner != (tc.priority == 255) {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sasyncd/kernel/process"
 	"sasyncd/kernel/trusted"
 )
 
@@ -183,7 +184,7 @@ func (c *Config) run(ctx context.Context) error {
 	}
 	defer program.Close()
 	cmd := program.Command(ctx)
-	cmd.WaitDelay = time.Second // its children may hold on
+	process.Contain(cmd)
 	err = withoutPrivilege(cmd.Run)
 	switch {
 	case ctx.Err() == context.DeadlineExceeded:

@@ -69,30 +69,17 @@ func (p *Plain) reroute(a Address, lease time.Duration) error {
 	})
 }
 
-// attempts to read a list that changes meanwhile.
-const attempts = 8
-
-// whole reads the addresses of an interface, or of all.
-func (p *Plain) whole(l netlink.Link) (list []netlink.Addr, err error) {
-	for range attempts {
-		if list, err = p.nl.AddrList(l, netlink.FAMILY_ALL); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return list, err
-}
-
 // configured lists the addresses of an interface that the system has configured:
 // carpd's always have a limited lifetime.
-func (p *Plain) configured(index int) (map[netip.Addr]bool, error) {
-	list, err := p.whole(link(index))
+func configured(index int) (map[netip.Addr]bool, error) {
+	list, err := Addresses(index)
 	if err != nil {
-		return nil, fmt.Errorf("read addresses of interface %d: %w", index, err)
+		return nil, fmt.Errorf("interface %d: %w", index, err)
 	}
 	have := make(map[netip.Addr]bool)
 	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && a.Flags&unix.IFA_F_PERMANENT != 0 {
-			have[ip.Unmap()] = true
+		if a.Flags&unix.IFA_F_PERMANENT != 0 {
+			have[a.IP] = true
 		}
 	}
 	return have, nil
@@ -113,7 +100,7 @@ func (p *Plain) leased(as []Address) ([]Address, error) {
 		on, ok := have[a.Index]
 		if !ok {
 			var err error
-			on, err = p.configured(a.Index)
+			on, err = configured(a.Index)
 			if err != nil && !errors.Is(err, unix.ENODEV) {
 				errs = append(errs, err)
 				continue
@@ -137,9 +124,9 @@ type Configured struct {
 // Configured lists which of ips any interface has without a limited lifetime: not by
 // carpd, whose addresses always have one.
 func (p *Plain) Configured(ips []netip.Addr) ([]Configured, error) {
-	list, err := p.whole(nil)
+	list, err := Addresses(0)
 	if err != nil {
-		return nil, fmt.Errorf("read addresses: %w", err)
+		return nil, err
 	}
 	want := make(map[netip.Addr]bool, len(ips))
 	for _, ip := range ips {
@@ -147,13 +134,11 @@ func (p *Plain) Configured(ips []netip.Addr) ([]Configured, error) {
 	}
 	var out []Configured
 	for _, a := range list {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		if ip = ip.Unmap(); !ok || !want[ip] || a.Flags&unix.IFA_F_PERMANENT == 0 {
+		if !want[a.IP] || a.Flags&unix.IFA_F_PERMANENT == 0 {
 			continue
 		}
-		c := Configured{IP: ip, Device: fmt.Sprint(a.LinkIndex)}
-		c.Bits, _ = a.Mask.Size()
-		if l, err := p.nl.LinkByIndex(a.LinkIndex); err == nil {
+		c := Configured{IP: a.IP, Device: fmt.Sprint(a.Index), Bits: a.Net.Bits()}
+		if l, err := p.nl.LinkByIndex(a.Index); err == nil {
 			c.Device = l.Attrs().Name
 		}
 		out = append(out, c)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,10 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/kernel/process"
 	"sasyncd/kernel/trusted"
 )
 
@@ -203,15 +202,6 @@ func (n *notifier) execute(ctx context.Context, x notice) error {
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.Env = append(os.Environ(), "CARP_GROUP="+n.group, "CARP_STATE="+x.state, "CARP_REASON="+x.reason,
 		"CARP_TERM="+strconv.FormatUint(x.term, 10), "CARP_VIPS="+strings.Join(x.vips, " "))
-	// What it started in turn ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error {
-		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		if errors.Is(err, syscall.ESRCH) {
-			return os.ErrProcessDone
-		}
-		return err
-	}
-	cmd.WaitDelay = time.Second
+	process.Contain(cmd)
 	return cmd.Run()
 }

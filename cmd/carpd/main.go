@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -65,7 +66,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range append(c.Warnings, c.Refused...) {
+		for _, w := range slices.Concat(c.Warnings, c.Refused, misfits(c)) {
 			fmt.Fprintln(stderr, w)
 		}
 		if f.Verbose > 0 {

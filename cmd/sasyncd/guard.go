@@ -92,7 +92,7 @@ func endGuard(ctx context.Context, g guarding, runs func() bool, log *slog.Logge
 		case !set:
 			return nil
 		case missing == 0:
-			log.Info("the IPsec policies are back, what they are about is sent again", "after", time.Since(began).Round(time.Millisecond).String())
+			log.Info("the IPsec policies are back, what they are about is sent again", "took", time.Since(began).Round(time.Millisecond).String())
 			return g.Lift(ctx)
 		case late && runs():
 			log.Warn("IPsec policies are not back, what they were about is sent as it is", "destinations", missing)

@@ -127,6 +127,8 @@ type pubPolicy struct {
 	digest wire.Sum
 	part   part
 	ghost  bool
+	// deleted: the kernel has said so, and the deletion is held back.
+	deleted bool
 }
 
 func newPublisher(id wire.StreamID, now time.Time) *publisher {
@@ -199,7 +201,7 @@ func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, boo
 	d := wire.PolicyDigest(pol)
 	if old := p.policies[pol.Key]; old != nil {
 		if old.digest == d {
-			old.policy, old.ghost = pol, false
+			old.policy, old.ghost, old.deleted = pol, false, false
 			return wire.Record{}, false
 		}
 		p.sums.remove(old.part)

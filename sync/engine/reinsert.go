@@ -37,12 +37,14 @@ func (e *Engine) flushedBy(ctx context.Context, ev sadb.Event) {
 	}
 }
 
-// reinsertPolicies puts back the policies of a type, but for those whose deletion
-// is held back.
+// reinsertPolicies puts back the policies of a type, but for those that the kernel
+// has said to be deleted. One that is merely missing, as a reading shows that was
+// faster than the event, is of the flush.
 func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 	var ops []sadb.Op
 	for k, p := range g.pub.policies {
-		if _, deleted := g.holds.policies[k]; k.Sub == sub && !p.ghost && !deleted {
+		if k.Sub == sub && !p.ghost && !p.deleted {
+			g.holds.putPolicy(k)
 			ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: p.policy})
 		}
 	}

@@ -33,6 +33,13 @@ func TestPoliciesAreBackAfterAFlush(t *testing.T) {
 		{"policies, by hand", nil, (*simKernel).flushPolicies},
 		{"policies, beside an IKE daemon", &simKeying{}, (*simKernel).flushPolicies},
 		{"both tables, by a daemon's start", &simKeying{flushes: true}, (*simKernel).flush},
+		{"policies, and a reading shows it before the kernel says so", nil, func(k *simKernel) {
+			k.mu.Lock()
+			clear(k.policies)
+			k.mu.Unlock()
+			time.Sleep(1500 * time.Millisecond)
+			k.flushPolicies()
+		}},
 		{"both tables, the policies first", &simKeying{flushes: true}, func(k *simKernel) { k.flushPolicies(); k.flushSAs() }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

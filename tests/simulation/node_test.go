@@ -170,6 +170,7 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		n.mu.Lock()
 		n.lease = time.Now().Add(leaseTime)
 		n.mu.Unlock()
+		n.tell(carp.Event{Kind: carp.EvRenewed, Proof: n.since()})
 	case carp.ActTerm:
 		n.mu.Lock()
 		n.term = a.Term

@@ -111,6 +111,7 @@ type Instance struct {
 	Preempt    Preempt
 	Keys       []AuthKey // the first signs, all verify
 	Auth       Auth
+	Hops       uint8 // unicast: routers that may be between the members, 0 to 254
 	CARP       *CARP // exactly one of CARP and VRRP is set
 	VRRP       *VRRP
 }
