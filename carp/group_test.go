@@ -510,6 +510,29 @@ func TestGroupPreempt(t *testing.T) {
 	}
 }
 
+// The owner of the addresses preempts whatever is configured (RFC 9568 section 6.1), but
+// not before it is in sync where that is what is wanted.
+func TestOwnerPreempts(t *testing.T) {
+	for mode, want := range map[Preempt]bool{PreemptGroup: true, PreemptNo: true, PreemptYes: true, PreemptInSync: true} {
+		cfg := twoRouters()
+		for i := range cfg.Routers {
+			cfg.Routers[i].Priority, cfg.Routers[i].Preempt = 255, mode
+		}
+		if mode == PreemptInSync {
+			cfg.Require, want = []string{"sasyncd"}, false
+		}
+		s := start(t, cfg)
+		for range 8 {
+			s.heard(0, 254)
+			s.heard(1, 254)
+			s.to(s.now + 250*ms)
+		}
+		if won := slices.Contains(s.log, "acquire"); won != want {
+			t.Errorf("preempt %d: took over %v, want %v", mode, won, want)
+		}
+	}
+}
+
 func TestGroupDoesNotPreemptAfterHandOver(t *testing.T) {
 	cfg := twoRouters()
 	cfg.Preempt = PreemptYes

@@ -14,11 +14,15 @@ func (g *Group) lesser(now time.Duration, r *Router, a Advert) {
 }
 
 // mayPreempt reports whether r may take over from a lesser master. Who handed
-// over does not come back that way, and who could not take over does not try.
+// over does not come back that way, and who could not take over does not try. The
+// owner of the addresses preempts whatever is configured (RFC 9568 section 6.1).
 func (g *Group) mayPreempt(now time.Duration, r *Router) bool {
 	mode := r.cfg.Preempt
 	if mode == PreemptGroup {
 		mode = g.cfg.Preempt
+	}
+	if r.cfg.owner() && mode != PreemptInSync {
+		mode = PreemptYes
 	}
 	switch {
 	case mode != PreemptYes && mode != PreemptInSync, g.yielded, g.blocked != "":

@@ -20,6 +20,9 @@ type RouterConfig struct {
 	Dialect    Dialect
 }
 
+// owner reports whether the virtual addresses are the node's own (VRRP).
+func (c *RouterConfig) owner() bool { return c.Proto != CARP && c.Priority == 255 }
+
 // Advert is what the machine needs to know of an advertisement.
 type Advert struct {
 	From     netip.Addr

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +42,9 @@ type Fence struct {
 	routing     *routing
 	selfClosing bool
 
-	mu    sync.Mutex
-	open6 map[netip.Addr]uint32 // IPv6 addresses cleared by this process: their interfaces
+	mu     sync.Mutex
+	open   map[netip.Addr]uint32 // addresses cleared by this process: their interfaces
+	closed map[netip.Addr]bool   // addresses fenced by this process
 }
 
 // OpenFence opens the routing policy of the calling thread's network namespace.
@@ -56,7 +59,10 @@ func OpenFence(selfClosing bool) (*Fence, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open fence: %w", err)
 	}
-	return &Fence{routing: r, selfClosing: selfClosing, open6: make(map[netip.Addr]uint32)}, nil
+	return &Fence{
+		routing: r, selfClosing: selfClosing,
+		open: make(map[netip.Addr]uint32), closed: make(map[netip.Addr]bool),
+	}, nil
 }
 
 // Close releases the socket. The fence stays as it is; a self-closing one of a
@@ -71,7 +77,8 @@ func (f *Fence) Set(vips ...netip.Addr) error {
 	var changes []change
 	for _, vip := range vips {
 		changes = append(changes, addRule(rule{src: vip, pref: FencePref}))
-		delete(f.open6, vip)
+		delete(f.open, vip)
+		f.closed[vip] = true
 	}
 	// Only then prepare for Clear: this is not urgent.
 	changes = append(changes, f.gate(vips)...)
@@ -92,7 +99,7 @@ func (f *Fence) Clear(link int, vips ...netip.Addr) error {
 	// kernel goes on after a failure within one.
 	changes := f.gate(vips)
 	if len(changes) > 0 {
-		changes = append(changes, way(uint32(link), FenceLifetime))
+		changes = append(changes, putRoute(way(uint32(link), FenceLifetime)))
 	}
 	if err := f.routing.apply(changes...); err != nil {
 		return fmt.Errorf("clear fence: %w", err)
@@ -100,12 +107,9 @@ func (f *Fence) Clear(link int, vips ...netip.Addr) error {
 	changes = changes[:0]
 	for _, vip := range vips {
 		changes = append(changes, delRule(rule{src: vip, pref: FencePref}))
-		if sadb.FamilyOf(vip) != sadb.FamilyIPv6 {
-			continue
-		}
-		if f.selfClosing {
-			f.open6[vip] = uint32(link)
-		} else {
+		f.open[vip] = uint32(link)
+		delete(f.closed, vip)
+		if sadb.FamilyOf(vip) == sadb.FamilyIPv6 && !f.selfClosing {
 			// Left by a self-closing one.
 			changes = append(changes, delRule(gateRule(vip)))
 		}
@@ -127,16 +131,13 @@ func (f *Fence) Renew() error { return f.RenewFor(FenceLifetime) }
 func (f *Fence) RenewFor(lifetime time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.open6) == 0 {
+	links := f.gateLinks(slices.Collect(maps.Keys(f.open)))
+	if len(links) == 0 {
 		return nil
 	}
 	changes := []change{end()}
-	links := make(map[uint32]bool)
-	for _, link := range f.open6 {
-		if !links[link] {
-			links[link] = true
-			changes = append(changes, way(link, lifetime))
-		}
+	for _, link := range links {
+		changes = append(changes, putRoute(way(link, lifetime)))
 	}
 	if err := f.routing.apply(changes...); err != nil {
 		return fmt.Errorf("renew fence: %w", err)
@@ -176,11 +177,27 @@ func end() change {
 // it: being a default route, it is passed over, and whatever routing the node
 // has applies. It needs an interface other than the loopback only because the
 // kernel makes routes to that one, and error routes, last for ever.
-func way(link uint32, lifetime time.Duration) change {
-	return putRoute(route{
+func way(link uint32, lifetime time.Duration) route {
+	return route{
 		family: sadb.FamilyIPv6, table: FenceGateTable, kind: unix.RTN_UNICAST, metric: link, oif: link,
 		expires: uint32((lifetime + time.Second - 1) / time.Second),
-	})
+	}
+}
+
+// gateLinks lists the interfaces of the IPv6 addresses among vips that this process
+// has cleared, if the fence is self-closing.
+func (f *Fence) gateLinks(vips []netip.Addr) (links []uint32) {
+	if !f.selfClosing {
+		return nil
+	}
+	for _, vip := range vips {
+		link, open := f.open[vip]
+		if open && sadb.FamilyOf(vip) == sadb.FamilyIPv6 && !slices.Contains(links, link) {
+			links = append(links, link)
+		}
+	}
+	slices.Sort(links)
+	return links
 }
 
 // FenceState is what the kernel holds for one address.
@@ -200,8 +217,7 @@ func (f *Fence) State(ctx context.Context) ([]FenceState, error) {
 	var list []FenceState
 	at := make(map[netip.Addr]int)
 	for _, r := range rules {
-		closed := r.pref == FencePref && r.table == 0
-		gated := r.pref == FenceGatePref && r.table == FenceGateTable
+		closed, gated := r.isFence(), r.isGate()
 		if !closed && !gated {
 			continue
 		}
@@ -236,7 +252,8 @@ func (f *Fence) Retain(ctx context.Context, vips ...netip.Addr) error {
 		if keep[s.VIP] {
 			continue
 		}
-		delete(f.open6, s.VIP)
+		delete(f.open, s.VIP)
+		delete(f.closed, s.VIP)
 		errs = append(errs, f.routing.apply(
 			delRule(rule{src: s.VIP, pref: FencePref}),
 			delRule(gateRule(s.VIP)),

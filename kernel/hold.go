@@ -40,28 +40,46 @@ func (h *Hold) Close() error { return h.routing.close() }
 // They need not exist. A kernel without one of the families has nothing to hold
 // there.
 func (h *Hold) Set(ctx context.Context, names ...string) error {
+	_, _, err := h.Mend(ctx, names...)
+	return err
+}
+
+// Mend is Set. It says which of the interfaces were not held in one of the families,
+// and which others were.
+func (h *Hold) Mend(ctx context.Context, names ...string) (missing, foreign []string, err error) {
 	rules, err := h.routing.rules(ctx)
 	if err != nil {
-		return fmt.Errorf("set hold: %w", err)
+		return nil, nil, fmt.Errorf("set hold: %w", err)
 	}
 	var errs []error
 	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
 		var changes []change
+		var about []string
 		for _, name := range names {
 			if r := holdRule(name, family); !slices.Contains(rules, r) {
-				changes = append(changes, addRule(r))
+				changes, about = append(changes, addRule(r)), append(about, name)
 			}
 		}
 		for _, r := range rules {
 			if r.pref == HoldPref && r.family == family && !slices.Contains(names, r.iif) {
-				changes = append(changes, delRule(r))
+				changes, about = append(changes, delRule(r)), append(about, r.iif)
 			}
 		}
-		if err := h.routing.apply(changes...); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		done, err := h.routing.applyEach(changes...)
+		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 			errs = append(errs, fmt.Errorf("set hold: %w", err))
 		}
+		for i, name := range about {
+			list := &foreign
+			if slices.Contains(names, name) {
+				list = &missing
+			}
+			if done[i] && !slices.Contains(*list, name) {
+				*list = append(*list, name)
+			}
+		}
 	}
-	return errors.Join(errs...)
+	return missing, foreign, errors.Join(errs...)
 }
 
 func holdRule(name string, family sadb.Family) rule {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -228,8 +229,15 @@ func delRoute(r route) change {
 
 // apply makes all changes in one system call, each whether or not others fail.
 func (r *routing) apply(changes ...change) error {
+	_, err := r.applyEach(changes...)
+	return err
+}
+
+// applyEach is apply. It says of each change whether the kernel made it: not, where it
+// failed or there was nothing to do.
+func (r *routing) applyEach(changes ...change) (done []bool, err error) {
 	if len(changes) == 0 {
-		return nil
+		return nil, nil
 	}
 	q := r.req
 	q.mu.Lock()
@@ -244,13 +252,18 @@ func (r *routing) apply(changes ...change) error {
 	q.out = b
 	askLast(b)
 	q.seq += uint32(len(changes))
+	done = slices.Repeat([]bool{true}, len(changes))
 	var errs []error
-	err := q.batch(b, first, len(changes), func(i int, res result) {
+	err = q.batch(b, first, len(changes), func(i int, res result) {
+		done[i] = false
 		if res.errno != changes[i].fine {
 			errs = append(errs, fmt.Errorf("change routing (message %d): %w", changes[i].typ, res.error()))
 		}
 	})
-	return errors.Join(append(errs, err)...)
+	if err != nil {
+		clear(done) // nobody knows
+	}
+	return done, errors.Join(append(errs, err)...)
 }
 
 // rules lists the rules that carry our protocol number.

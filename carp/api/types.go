@@ -122,6 +122,40 @@ type GroupState struct {
 	// silence after which this node takes over; on the MASTER itself, that of a
 	// backup with the same settings. Negative: this node would not take over.
 	OutageMS int64 `json:"predicted_outage_ms"`
+	// Repairs are the changes by others to what carpd owns in the kernel.
+	Repairs []Repair `json:"repairs,omitempty"`
+	// Configured are the virtual addresses that the system has configured, too; not those
+	// of their owner (RFC 9568, priority 255).
+	Configured []Configured `json:"configured,omitempty"`
+}
+
+// Repair is one kind of change by somebody else to what carpd owns in the kernel.
+type Repair struct {
+	Kind  string `json:"kind"`  // one of the Repaired names
+	Count uint64 `json:"count"` // changes undone since carpd started
+	AgeMS int64  `json:"age_ms"`
+	Error string `json:"error,omitempty"` // why the kind cannot be repaired now
+}
+
+// Kinds of repairs.
+const (
+	RepairedFence   = "fence"   // of a BACKUP: removed; of a MASTER: set
+	RepairedGate    = "gate"    // what closes the IPv6 fence when carpd dies: removed
+	RepairedHold    = "hold"    // forwarding was to be held and was not, or the other way round
+	RepairedAddress = "address" // of a MASTER: removed
+	RepairedRoute   = "route"   // local route of an address of a MASTER: removed
+	RepairedFilter  = "filter"  // tables of nftables: changed or removed
+)
+
+// RepairKinds are all kinds of repairs.
+func RepairKinds() []string {
+	return []string{RepairedFence, RepairedGate, RepairedHold, RepairedAddress, RepairedRoute, RepairedFilter}
+}
+
+// Configured is a virtual address that the system has configured on an interface.
+type Configured struct {
+	Address   netip.Prefix `json:"address"`
+	Interface string       `json:"interface"`
 }
 
 // Transition is a change of state and how often it happened.

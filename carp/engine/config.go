@@ -71,23 +71,34 @@ const (
 // Fence silences addresses; kernel.Fence is one. Clear names the interface that
 // has the addresses. Renew is called every second while a group is MASTER, and
 // keeps it open for at least lifetime, at least two seconds. Forget takes it off
-// what is not virtual any more, Closed reports whether it is set for any, Open lists
-// those for which it is not.
+// what is not virtual any more, Closed reports whether it is set for any. Mend makes it
+// what Set and Clear have last made it, whoever changed it since.
 type Fence interface {
 	Set(vips ...netip.Addr) error
 	Clear(link int, vips ...netip.Addr) error
 	Renew(lifetime time.Duration) error
 	Forget(vips ...netip.Addr) error
 	Closed(vips ...netip.Addr) (bool, error)
-	Open(vips ...netip.Addr) ([]netip.Addr, error)
+	Mend(vips ...netip.Addr) (FenceMended, error)
 }
 
-// Addresses puts addresses on interfaces with a lease; vip.Virtual is one.
+// FenceMended is what was repaired of the fence.
+type FenceMended struct {
+	Closed []netip.Addr // were not fenced any more
+	Opened []netip.Addr // were fenced by somebody else
+	Gated  []netip.Addr // lacked what closes the fence of a process that died
+	Routes int          // of that, which were gone
+}
+
+// Addresses puts addresses on interfaces with a lease; vip.Virtual is one. Mend puts
+// back the local routes of addresses, and lists those that had lost theirs.
 type Addresses interface {
 	Acquire(as []vip.Address, lease time.Duration) error
 	Renew(as []vip.Address, lease time.Duration) error
 	Release(as []vip.Address) error
+	Mend(as []vip.Address, lease time.Duration) ([]netip.Addr, error)
 	Present() (map[netip.Addr]bool, error) // of all interfaces
+	Configured(ips []netip.Addr) ([]vip.Configured, error)
 }
 
 // Announcer tells neighbours where addresses are; vip.Announcer is one.
@@ -104,10 +115,12 @@ type NextHops interface {
 }
 
 // Filter keeps packets from addresses of this node; filter.Rules is one. Each
-// call replaces what the one before has set.
+// call replaces what the one before has set. Changed reports whether somebody else has
+// changed since what Refuse and Lease have set.
 type Filter interface {
 	Refuse(vips ...netip.Addr) error
 	Lease(ls ...filter.Lease) error
+	Changed() (refuse, lease bool, err error)
 }
 
 // Terms remembers the highest term of each group.
@@ -154,11 +167,17 @@ func (c *Config) check() error {
 // (RFC 9568 section 5.2.4).
 const owner = 255
 
+// owner reports whether the virtual addresses are the node's own.
+func (r *Router) owner() bool { return r.Machine.Proto != carp.CARP && r.Machine.Priority == owner }
+
+// refuses reports whether the addresses of a router do not accept packets.
+func (r *Router) refuses() bool { return r.Refuse && !r.owner() }
+
 // refused lists the addresses that do not accept packets.
 func (c *Config) refused() []netip.Addr {
 	var out []netip.Addr
 	for _, r := range c.Routers {
-		if r.Refuse && r.Machine.Priority != owner {
+		if r.refuses() {
 			out = append(out, r.VIPs...)
 		}
 	}

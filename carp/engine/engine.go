@@ -121,6 +121,7 @@ type group struct {
 	contests [2]pace                                  // what was said of their beginning, and of their end
 	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
 	takeover takeover
+	repairs  repairs
 }
 
 // router is a virtual router and what belongs to it.
@@ -378,7 +379,7 @@ func (g *group) addresses() []vip.Address {
 // address describes a virtual address on an interface with the given MAC.
 func (r *router) address(ip netip.Addr, index int, mac packet.MAC) vip.Address {
 	if !r.Virtual {
-		return vip.Address{IP: ip, Index: index, MAC: mac}
+		return vip.Address{IP: ip, Index: index, MAC: mac, Owner: r.owner()}
 	}
 	return vip.Address{IP: ip, Index: index, MAC: r.virtualMAC(), Virtual: true}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -18,9 +19,11 @@ import (
 
 // fakes stand in for the kernel.
 type fakes struct {
-	open []netip.Addr // what Open says
-	log  []string
-	fail error
+	mended     FenceMended      // what Mend of the fence says
+	routes     []netip.Addr     // what Mend of the addresses says
+	configured []vip.Configured // what Configured says
+	log        []string
+	fail       error
 
 	during func(call string) // each
 }
@@ -50,13 +53,20 @@ type fakeFence struct{ *fakes }
 
 func (f fakeFence) Forget(...netip.Addr) error         { f.note("forget"); return nil }
 func (f fakeFence) Closed(...netip.Addr) (bool, error) { return false, nil }
-func (f fakeFence) Open(vips ...netip.Addr) ([]netip.Addr, error) {
-	f.note("look")
-	return f.open, nil
+func (f fakeFence) Mend(vips ...netip.Addr) (FenceMended, error) {
+	f.note(fmt.Sprintf("mend fence of %d", len(vips)))
+	return f.mended, f.fail
 }
 func (f fakeFence) Renew(time.Duration) error { f.note("renew fence"); return nil }
 
 type fakeAddresses struct{ *fakes }
+
+func (f fakeAddresses) Mend(as []vip.Address, _ time.Duration) ([]netip.Addr, error) {
+	f.log = append(f.log, fmt.Sprintf("mend %d addresses", len(as)))
+	return f.routes, nil
+}
+
+func (f fakeAddresses) Configured([]netip.Addr) ([]vip.Configured, error) { return f.configured, nil }
 
 func (f fakeAddresses) Present() (map[netip.Addr]bool, error) {
 	return map[netip.Addr]bool{netip.MustParseAddr("10.0.0.9"): true}, f.fail
@@ -271,43 +281,6 @@ func TestWorkerOrder(t *testing.T) {
 	}
 	if got := run(carp.ActAcquire); got != "acquire, unfence" {
 		t.Errorf("with a failing fence: %s", got)
-	}
-}
-
-// TestFenceIsMended: what somebody else removes of the fence is set again, and
-// that of a master, which has none, is left alone.
-func TestFenceIsMended(t *testing.T) {
-	e, f := testEngine(t, nil)
-	g := e.groups[0]
-	do := func(k carp.ActionKind) { e.work1(e.task(g, carp.Action{Kind: k})) }
-	mend := func() string {
-		f.log = nil
-		e.mendAll(0)
-		for _, w := range e.work.take() {
-			e.work1(w)
-		}
-		return strings.Join(f.log, ", ")
-	}
-	if err := e.silence(e.groups); err != nil {
-		t.Fatal(err)
-	}
-	if got := mend(); got != "look" {
-		t.Errorf("a fence that stands: %s", got)
-	}
-	f.open = g.vips()
-	if got := mend(); got != "look, fence" {
-		t.Errorf("a fence that was removed: %s", got)
-	}
-	do(carp.ActAcquire)
-	if got := mend(); got != "" {
-		t.Errorf("the fence of a master: %s", got)
-	}
-	for _, k := range []carp.ActionKind{carp.ActFence, carp.ActRelease} {
-		do(carp.ActAcquire)
-		do(k)
-		if got := mend(); got != "look, fence" {
-			t.Errorf("after %s: %s", operation(k), got)
-		}
 	}
 }
 

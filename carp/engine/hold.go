@@ -21,12 +21,13 @@ import (
 // policies keeps them, over restarts of all daemons, and forwards.
 
 // Hold keeps what comes in by interfaces from being forwarded; kernel.Hold is one.
-// Set holds the interfaces of those names and no other, Held lists them, Protected
-// reports whether the kernel has policies that have anything encrypted, about one of vips if
-// there are any.
+// Set holds the interfaces of those names and no other, Held lists them, Mend is Set and
+// says which of them were not held and which others were, Protected reports whether the
+// kernel has policies that have anything encrypted, about one of vips if there are any.
 type Hold interface {
 	Set(names ...string) error
 	Held() ([]string, error)
+	Mend(names ...string) (missing, foreign []string, err error)
 	Protected(vips ...netip.Addr) (bool, error)
 }
 

@@ -32,6 +32,19 @@ func (f *fakeHold) Set(names ...string) error {
 }
 
 func (f *fakeHold) Held() ([]string, error) { return f.devices, nil }
+func (f *fakeHold) Mend(names ...string) (missing, foreign []string, err error) {
+	for _, n := range names {
+		if !slices.Contains(f.devices, n) {
+			missing = append(missing, n)
+		}
+	}
+	for _, n := range f.devices {
+		if !slices.Contains(names, n) {
+			foreign = append(foreign, n)
+		}
+	}
+	return missing, foreign, f.Set(names...)
+}
 func (f *fakeHold) Protected(vips ...netip.Addr) (bool, error) {
 	return f.protected || f.foreign && len(vips) == 0, f.blind
 }

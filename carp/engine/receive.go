@@ -86,7 +86,7 @@ func (e *Engine) forUs(p *port, r *router, f *packet.Frame) bool {
 		return false
 	case !multicast && !f.Dst.IsMulticast() && f.Dst != p.mac && f.Dst != r.sender():
 		return false // of another machine, if the interface listens to all
-	case !multicast && !p.known.owns(f.DstIP):
+	case !multicast && !p.known.owns(f.DstIP) && f.DstIP != r.src:
 		r.dropped.Add(1)
 		return false // on its way through this router
 	case multicast && f.Dst != packet.GroupMAC(f.DstIP):
@@ -96,7 +96,7 @@ func (e *Engine) forUs(p *port, r *router, f *packet.Frame) bool {
 		e.refuse(r, warnCast, "it is unicast under a MAC address of a group", f.SrcIP)
 		return false
 	}
-	own := p.known.owns(f.SrcIP)
+	own := p.known.owns(f.SrcIP) || f.SrcIP == r.src // the owner's may be virtual
 	ours := f.Src == p.mac || f.Src == r.sender()
 	switch {
 	case own && ours:

@@ -128,6 +128,7 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 		e.broadcast(g, e.snapshot(g, now), false)
 	}
 	e.leaseAgain()
+	e.lookAtConfigured()
 	return nil
 }
 

@@ -152,8 +152,20 @@ type path struct {
 }
 
 // route finds the sources of a router on an interface and returns the one that
-// stands for it: that of multicast, or the first of a member.
-func (r *router) route(st *linkState) (src netip.Addr) {
+// stands for it: that of multicast, or the first of a member. That of an owner is the
+// virtual address itself where its interface has no other one (RFC 9568 section
+// 5.1.1.1).
+func (r *router) route(st *linkState) netip.Addr {
+	src := r.routeFrom(st)
+	if src.IsValid() || !r.owner() {
+		return src
+	}
+	own := *st
+	own.addrs = slices.DeleteFunc(slices.Clone(st.own), func(a ownAddress) bool { return !slices.Contains(r.VIPs, a.ip) })
+	return r.routeFrom(&own)
+}
+
+func (r *router) routeFrom(st *linkState) (src netip.Addr) {
 	if len(r.Peers) == 0 {
 		r.multicast.choose(st, r.Router.group())
 		return r.multicast.src

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp"
+	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 	"sasyncd/kernel/dump"
@@ -24,6 +25,7 @@ type linkState struct {
 	mtu   int
 	up    bool
 	addrs []ownAddress              // in the order of the kernel
+	own   []ownAddress              // virtual, and configured by the system: those of their owner
 	via   map[netip.Addr]netip.Addr // to members beyond routers: the source that the kernel takes
 
 	// unknown: the interface could not be read; what was known of it stands.
@@ -87,8 +89,13 @@ func (e *Engine) probe(device string) (st linkState, err error) {
 		return st, err
 	}
 	for _, a := range list {
-		if own, ok := ownAddressOf(a); ok && !(*e.vips.Load())[own.ip] {
+		own, ok := ownAddressOf(a)
+		switch virtual := (*e.vips.Load())[a.IP]; {
+		case !ok:
+		case !virtual:
 			st.addrs = append(st.addrs, own)
+		case a.Flags&unix.IFA_F_PERMANENT != 0:
+			st.own = append(st.own, own)
 		}
 	}
 	st.lookUpRoutes((*e.unicast.Load())[device])
@@ -101,7 +108,7 @@ func (st linkState) after(known linkState) linkState {
 	case st.unknown:
 		return known
 	case st.torn && st.index == known.index:
-		st.addrs, st.via = known.addrs, known.via
+		st.addrs, st.own, st.via = known.addrs, known.own, known.via
 	}
 	return st
 }
@@ -117,6 +124,7 @@ func (e *Engine) link() {
 		e.apply(p, st)
 	}
 	e.keep()
+	e.lookAtConfigured()
 }
 
 // watch adds a descriptor to those that end the thread's sleep.
@@ -202,7 +210,8 @@ func (e *Engine) restore(ip netip.Addr) {
 			for _, a := range r.VIPs {
 				if a == ip && !r.group.machine.Snapshot(now).Fenced {
 					r.repaired.Add(1)
-					e.say(slog.LevelWarn, "virtual address was removed by somebody, added again", "instance", r.Instance, "address", ip)
+					e.repaired(r.group, api.RepairedAddress, "virtual address was removed by somebody, added again",
+						"instance", r.Instance, "address", ip)
 					e.order(r.group, carp.Action{Kind: carp.ActRenew})
 					e.order(r.group, carp.Action{Kind: carp.ActAnnounce})
 				}

@@ -74,6 +74,7 @@ func (w *watcher) run(ctx context.Context) {
 				}
 			}
 			w.wantAll(time.Now())
+			w.e.post(func(time.Duration) { w.e.lookAtConfigured() })
 			continue
 		}
 		for _, m := range msgs {
@@ -88,6 +89,9 @@ func (w *watcher) run(ctx context.Context) {
 func (w *watcher) heard(kind uint16, data []byte) {
 	gone, ours := w.e.ownAddress(kind, data)
 	switch {
+	case ours.IsValid() && data[2]&unix.IFA_F_PERMANENT != 0:
+		// Configured by the system: perhaps the source of the owner.
+		w.e.post(func(time.Duration) { w.e.lookAtConfigured() })
 	case gone:
 		w.e.restore(ours)
 		return

@@ -27,6 +27,8 @@ type task struct {
 	do      func() error  // instead of kind
 	after   uint64        // the group's latest operation when this was ordered
 	at      time.Duration // when that was
+	// What do is for, where no second one is to wait: see mendAll, lookAtConfigured.
+	mend, configured bool
 }
 
 // errOverdue is of what was ordered before the group went another way, while the

@@ -27,15 +27,12 @@ const (
 	neighbourAdvertisement = 136
 )
 
-// Rules are the table of the network namespace of the calling thread.
-type Rules struct{}
-
 // Refuse makes the kernel drop what others send to addresses of this node,
 // except neighbour discovery, without which they would not be found; ARP is not
 // concerned. Forwarding is not either, nor what the node sends to itself. It
 // replaces what was refused before, in one step; with no addresses the table
 // goes.
-func (Rules) Refuse(vips ...netip.Addr) error {
+func (r *Rules) Refuse(vips ...netip.Addr) error {
 	b := newBatch(unix.NFPROTO_INET)
 	b.renew(len(vips) > 0)
 	if len(vips) > 0 {
@@ -56,6 +53,7 @@ func (Rules) Refuse(vips ...netip.Addr) error {
 	if err := b.commit(); err != nil {
 		return fmt.Errorf("refuse packets to addresses: %w", err)
 	}
+	r.refused = remember(unix.NFPROTO_INET, b.rules)
 	return nil
 }
 
@@ -86,6 +84,7 @@ func (b *batch) renew(wanted bool) {
 }
 
 func (b *batch) rule(chain string, exprs ...[]byte) {
+	b.rules++
 	b.add(unix.NFT_MSG_NEWRULE, flagsAppend, text(unix.NFTA_RULE_TABLE, table), text(unix.NFTA_RULE_CHAIN, chain),
 		nest(unix.NFTA_RULE_EXPRESSIONS, exprs...))
 }

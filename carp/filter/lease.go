@@ -41,7 +41,7 @@ const (
 //
 // It replaces what was leased before, in one step. All devices must exist; rules
 // end with their device. Needs Linux 5.16.
-func (Rules) Lease(ls ...Lease) error {
+func (r *Rules) Lease(ls ...Lease) error {
 	b := newBatch(unix.NFPROTO_NETDEV)
 	b.renew(len(ls) > 0)
 	if len(ls) > 0 {
@@ -72,6 +72,7 @@ func (Rules) Lease(ls ...Lease) error {
 	if err := b.commit(); err != nil {
 		return fmt.Errorf("lease addresses: %w", err)
 	}
+	r.lease = remember(unix.NFPROTO_NETDEV, b.rules)
 	return nil
 }
 

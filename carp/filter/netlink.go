@@ -14,6 +14,7 @@ import (
 type batch struct {
 	b      []byte
 	n      uint32 // messages that are answered
+	rules  uint32
 	family uint8
 }
 
@@ -84,15 +85,11 @@ func number(kind uint16, v uint32) []byte {
 func (b *batch) commit() error {
 	count := b.n
 	b.message(batchEnd, flagsNothing, unix.AF_UNSPEC, nfTables)
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	fd, err := openSocket()
 	if err != nil {
-		return fmt.Errorf("open netfilter socket: %w", err)
+		return err
 	}
 	defer unix.Close(fd)
-	limit := unix.NsecToTimeval(int64(answerLimit))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
-		return fmt.Errorf("set time limit: %w", err)
-	}
 	if err := unix.Sendto(fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("send rules: %w", err)
 	}
@@ -130,4 +127,92 @@ func answers(b []byte) (n uint32, err error) {
 		b = b[min(len(b), (size+3)&^3):]
 	}
 	return n, nil
+}
+
+// openSocket opens a socket that does not wait for ever.
+func openSocket() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return -1, fmt.Errorf("open netfilter socket: %w", err)
+	}
+	limit := unix.NsecToTimeval(int64(answerLimit))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("set time limit: %w", err)
+	}
+	return fd, nil
+}
+
+// message is one of an answer, without its header.
+type message struct {
+	kind, flags uint16
+	payload     []byte
+}
+
+// ask sends one request and calls f for each message of the answer. Their payloads
+// are valid during the call only.
+func ask(kind uint16, family uint8, flags uint16, attrs []byte, f func(m message)) error {
+	fd, err := openSocket()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var b batch
+	b.message(nfTables<<8|kind, unix.NLM_F_REQUEST|unix.NLM_F_ACK|flags, family, 0, attrs)
+	if err := unix.Sendto(fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("ask for rules: %w", err)
+	}
+	size := 4 << 10
+	if flags&unix.NLM_F_DUMP != 0 {
+		size = 64 << 10
+	}
+	buf := make([]byte, size)
+	interrupted := false
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read answer about rules: %w", err)
+		}
+		done, err := messages(buf[:n], func(m message) {
+			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
+			f(m)
+		})
+		switch {
+		case err != nil:
+			return err
+		case done && interrupted:
+			return errInterrupted
+		case done:
+			return nil
+		}
+	}
+}
+
+// messages calls f for each message in what was received, and reports whether the
+// answer ends there. Refusals are errors.
+func messages(b []byte, f func(m message)) (done bool, err error) {
+	const header = unix.SizeofNlMsghdr
+	for len(b) >= header {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < header || size > len(b) {
+			return false, fmt.Errorf("read answer about rules: length %d of %d bytes", size, len(b))
+		}
+		kind, flags, body := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]), b[header:size]
+		switch {
+		case kind == unix.NLMSG_DONE || kind == unix.NLMSG_ERROR:
+			if len(body) >= 4 {
+				if code := int32(binary.NativeEndian.Uint32(body)); code != 0 {
+					return false, fmt.Errorf("kernel refuses to read rules: %w", unix.Errno(-code))
+				}
+			}
+			return true, nil
+		case len(body) >= headerLen-header:
+			f(message{kind, flags, body[headerLen-header:]})
+		}
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return false, nil
 }

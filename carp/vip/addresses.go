@@ -15,6 +15,7 @@ type Assigned struct {
 	IP    netip.Addr
 	Net   netip.Prefix // the network that it is in, of a point-to-point link the other end's
 	Flags uint32       // IFA_F_* of linux/if_addr.h
+	Index int          // of the interface
 }
 
 // answerLimit is for the kernel to answer.
@@ -94,5 +95,6 @@ func assigned(b []byte) (a Assigned, link int, ok bool) {
 		far = local
 	}
 	a.Net, _ = far.Prefix(int(h.Prefixlen))
-	return a, int(h.Index), a.IP.IsValid()
+	a.Index = int(h.Index)
+	return a, a.Index, a.IP.IsValid()
 }

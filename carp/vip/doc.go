@@ -24,4 +24,7 @@ type Address struct {
 	// Virtual: MAC is that of the protocol, and the address lives on a macvlan
 	// with it on top of the interface. See type Virtual.
 	Virtual bool
+	// Owner: if the interface has the address anyway, configured by the system, it stays
+	// as it is (RFC 9568, the address owner).
+	Owner bool
 }

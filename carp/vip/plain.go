@@ -92,8 +92,8 @@ func (p *Plain) await() {
 // local reports whether the kernel has a local route for the address.
 func (p *Plain) local(a Address) bool {
 	opts := &netlink.RouteGetOptions{}
-	if a.IP.IsLinkLocalUnicast() {
-		opts.OifIndex = a.Index
+	if a.IP.Is4() || a.IP.IsLinkLocalUnicast() {
+		opts.OifIndex = a.Index // which finds the table of its VRF, too
 	}
 	rs, err := p.nl.RouteGetWithOptions(a.IP.AsSlice(), opts)
 	return err == nil && len(rs) > 0 && rs[0].Type == unix.RTN_LOCAL
@@ -101,7 +101,8 @@ func (p *Plain) local(a Address) bool {
 
 // Renew extends the leases. An address that someone removed is added again.
 func (p *Plain) Renew(as []Address, lease time.Duration) error {
-	var errs []error
+	as, err := p.leased(as)
+	errs := []error{err}
 	for _, a := range as {
 		if err := p.nl.AddrReplace(link(a.Index), address(a.IP, lease)); err != nil {
 			errs = append(errs, fmt.Errorf("add address %v: %w", a.IP, err))
@@ -112,7 +113,8 @@ func (p *Plain) Renew(as []Address, lease time.Duration) error {
 
 // Release removes the addresses. One that is not there is no error.
 func (p *Plain) Release(as []Address) error {
-	var errs []error
+	as, err := p.leased(as)
+	errs := []error{err}
 	for _, a := range as {
 		err := p.nl.AddrDel(link(a.Index), address(a.IP, 0))
 		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {

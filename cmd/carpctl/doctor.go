@@ -143,6 +143,7 @@ func (x *examination) diagnose() []finding {
 		if g.Blocked != "" && g.State != api.StateMaster {
 			add(false, "group "+g.Group, "would not take over now: "+g.Blocked, "sasyncctl check tells more where sasyncd is the reason")
 		}
+		x.kernel(g, add)
 		if g.Held != "" {
 			add(false, "group "+g.Group, "nothing that comes in by "+strings.Join(interfaces(g), " or ")+" is forwarded: "+g.Held, held(g))
 		}
@@ -172,17 +173,58 @@ func interfaces(g *api.GroupState) (names []string) {
 	return names
 }
 
+// kernel reports what other programs changed of carpd's state in the kernel. A change
+// within the last minute is a problem, an older one a note.
+func (x *examination) kernel(g *api.GroupState, add func(bool, string, string, string)) {
+	where := "group " + g.Group
+	for _, c := range g.Configured {
+		add(true, where, fmt.Sprintf("the virtual address %v is also configured by the system on %s: two nodes answer for it while another one is MASTER",
+			c.Address, c.Interface),
+			fmt.Sprintf("remove it from the network configuration (interfaces, netplan, networkd, NetworkManager, cloud-init); ip addr del %v dev %s",
+				c.Address, c.Interface))
+	}
+	for _, r := range g.Repairs {
+		what, remedy := repaired(g, r.Kind)
+		if r.Error != "" {
+			add(true, where, "cannot repair: "+what+": "+r.Error, remedy)
+		}
+		if r.Count > 0 {
+			ago := time.Duration(r.AgeMS) * time.Millisecond
+			add(ago <= recent, where, fmt.Sprintf("%s; repaired %d times, last %v ago", what, r.Count, age(r.AgeMS)), remedy)
+		}
+	}
+}
+
+// repaired describes a kind of repair and the remedy.
+func repaired(g *api.GroupState, kind string) (what, remedy string) {
+	rules := "find the program that changes routing rules (ip monitor rule); systemd-networkd needs ManageForeignRoutingPolicyRules=no"
+	switch kind {
+	case api.RepairedFence:
+		return "the fence was removed from a BACKUP or set on a MASTER", rules
+	case api.RepairedGate:
+		return "the IPv6 gate was removed, which silences the addresses if carpd dies", rules
+	case api.RepairedHold:
+		return "the rules that hold forwarding were changed", rules
+	case api.RepairedAddress:
+		return "virtual addresses were removed", "find the network manager of " + strings.Join(interfaces(g), " or ") + "; systemd-networkd needs KeepConfiguration="
+	case api.RepairedRoute:
+		return "local routes of virtual addresses were removed",
+			"only the kernel may change the routing table local: find the program that does (ip monitor route)"
+	case api.RepairedFilter:
+		return "the nftables tables of carpd were changed (accept no, lease nftables)",
+			"a ruleset must not begin with `flush ruleset`: have it replace its own tables only, see docs/firewall.md"
+	}
+	return "kernel state of carpd was changed", "find the program that does (ip monitor)"
+}
+
 // held says what to do where forwarding is held.
 func held(g *api.GroupState) string {
 	if g.State == api.StateMaster {
 		return "it ends by itself; sasyncctl check says what is negotiated"
 	}
-	var by []string
-	for _, name := range interfaces(g) {
-		by = append(by, "ip rule del pref 3 iif "+name+"; ip -6 rule del pref 3 iif "+name)
-	}
 	return "right for a node that has just booted, since it would send in plaintext; sasyncctl check says what it waits for. " +
-		"A backup whose master has no tunnels either stays so until it is master. To forward all the same: " + strings.Join(by, "; ")
+		"A backup whose master has no tunnels either stays so until it is master. To forward all the same: take `require sasyncd` " +
+		"out of group " + g.Group + " in carpd.conf, carpctl reload, and put it back for the next start"
 }
 
 // router returns 1 if another master was ever heard.
@@ -197,9 +239,6 @@ func (x *examination) router(g *api.GroupState, in *api.InstanceState, r *api.Ro
 	}
 	if g.State == api.StateMaster && r.Peer.IsValid() && r.HeardMS < r.DownMS && g.AgeMS > r.DownMS {
 		add(true, where, fmt.Sprintf("%v is master too", r.Peer), "the nodes hear each other in one direction only, or the other one refuses our advertisements: run carpctl doctor there")
-	}
-	if r.Repaired > 0 {
-		add(false, where, fmt.Sprintf("somebody deleted virtual addresses %d times, they were put back", r.Repaired), "look for a network manager that owns "+in.Interface)
 	}
 	for _, f := range r.Refusals {
 		if time.Duration(f.AgeMS)*time.Millisecond > recent {

@@ -59,7 +59,19 @@ func TestDiagnose(t *testing.T) {
 		"clock":        {func(x *examination) { x.clock = &api.Clock{Jumps: 1, LastMS: 3600e3} }, true, "1h0m0s"},
 		"two masters":  {func(x *examination) { x.groups[0].State = api.StateMaster }, true, "192.0.2.1 is master too"},
 		"arp_ignore":   {func(x *examination) { in := &x.groups[0].Instances[0]; in.Virtual, in.State = true, api.StateMaster }, true, "arp_ignore is 0"},
-		"no router":    {func(x *examination) { x.sysctl = func(string) string { return "0" } }, false, "forwards nothing"},
+		"repaired now": {func(x *examination) {
+			x.groups[0].Repairs = []api.Repair{{Kind: api.RepairedGate, Count: 2, AgeMS: 500}}
+		}, true, "the IPv6 gate was removed, which silences the addresses if carpd dies; repaired 2 times"},
+		"repaired long ago": {func(x *examination) {
+			x.groups[0].Repairs = []api.Repair{{Kind: api.RepairedFilter, Count: 1, AgeMS: 3600e3}}
+		}, false, "nftables tables of carpd were changed"},
+		"cannot be repaired": {func(x *examination) {
+			x.groups[0].Repairs = []api.Repair{{Kind: api.RepairedRoute, Error: "no netlink"}}
+		}, true, "cannot repair: local routes of virtual addresses were removed: no netlink"},
+		"configured": {func(x *examination) {
+			x.groups[0].Configured = []api.Configured{{Address: netip.MustParsePrefix("192.0.2.9/24"), Interface: "eth3"}}
+		}, true, "the virtual address 192.0.2.9/24 is also configured by the system on eth3"},
+		"no router": {func(x *examination) { x.sysctl = func(string) string { return "0" } }, false, "forwards nothing"},
 		"strict filter": {func(x *examination) {
 			x.groups[0].Instances[0].Virtual = true
 			x.sysctl = func(string) string { return "1" }

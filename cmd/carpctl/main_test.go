@@ -89,7 +89,9 @@ func full() []api.GroupState {
 			Routers: []api.RouterState{{Family: "ipv6", State: api.StateBackup, Expired: true, Priority: 200, AdvBase: 1, AdvSkew: 100, DownMS: 900, Source: a("fe80::1"),
 				Peer: a("fe80::2"), HeardMS: 100, Sent: 1, Received: 2, Dropped: 3, Trailers: map[string]uint64{"good": 4}, BadDigests: 5, Repaired: 6,
 				Refusals: []api.Refusal{{Kind: api.RefusedAuth, Peer: a("fe80::3"), Count: 7, AgeMS: 8, Text: "wrong password"}}}}}},
-		VIPs: []api.VIP{{Address: a("192.0.2.1"), Interface: "eth0", Instance: "outside"}, {Address: a("2001:db8:1234:5678:9abc:def0:1234:5678"), Interface: "eth0", Instance: "outside"}},
+		Repairs:    []api.Repair{{Kind: api.RepairedGate, Count: 9, AgeMS: 10, Error: "no netlink"}},
+		Configured: []api.Configured{{Address: netip.MustParsePrefix("192.0.2.1/24"), Interface: "eth0"}},
+		VIPs:       []api.VIP{{Address: a("192.0.2.1"), Interface: "eth0", Instance: "outside"}, {Address: a("2001:db8:1234:5678:9abc:def0:1234:5678"), Interface: "eth0", Instance: "outside"}},
 	}}
 }
 

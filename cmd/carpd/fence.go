@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/carp/engine"
 	"sasyncd/kernel"
 )
 
@@ -54,15 +55,10 @@ func (f fence) Forget(vips ...netip.Addr) error {
 	return f.Retain(ctx, keep...)
 }
 
-// Open lists those of vips for which the fence is not set.
-func (f fence) Open(vips ...netip.Addr) ([]netip.Addr, error) {
+// Mend makes the fence of vips what it was last made here.
+func (f fence) Mend(vips ...netip.Addr) (engine.FenceMended, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), fenceLimit)
 	defer cancel()
-	list, err := f.State(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read fence: %w", err)
-	}
-	return slices.DeleteFunc(slices.Clone(vips), func(vip netip.Addr) bool {
-		return slices.ContainsFunc(list, func(s kernel.FenceState) bool { return s.Closed && s.VIP == vip })
-	}), nil
+	m, err := f.Fence.Mend(ctx, vips...)
+	return engine.FenceMended(m), err
 }

@@ -27,3 +27,10 @@ func (h hold) Held() ([]string, error) {
 	defer cancel()
 	return h.Hold.Held(ctx)
 }
+
+// Mend is Set. It says which of the interfaces were not held, and which others were.
+func (h hold) Mend(names ...string) (missing, foreign []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), fenceLimit)
+	defer cancel()
+	return h.Hold.Mend(ctx, names...)
+}

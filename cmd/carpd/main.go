@@ -88,13 +88,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 	for _, r := range c.Refused {
 		log.Error("configuration", "problem", r.Error())
 	}
-	if len(f.Args) > 0 {
+	// Before anything is touched, and before root gives up what opens the files of
+	// another user.
+	claim, err := makeClaim(c, len(f.Args) == 0, log)
+	switch {
+	case err != nil:
+	case len(f.Args) > 0:
 		err = cleanup(cfg, openFreezer(c.StateDir), log)
-	} else if err = confine(); err == nil {
-		if err := privileges.Harden(); err != nil {
-			log.Warn("keys may get into a core dump", "err", err)
+		claim.Close()
+	default:
+		if err = confine(claim); err == nil {
+			if err := privileges.Harden(); err != nil {
+				log.Warn("keys may get into a core dump", "err", err)
+			}
+			err = serve(f.Config, c, cfg, log)
+			claim.Close()
 		}
-		err = serve(f.Config, c, cfg, log)
 	}
 	switch {
 	case err == nil:
@@ -123,12 +132,17 @@ func reader(asks bool) conf.Reader {
 // confine leaves a carpd that root has started no more than it needs. It stays
 // root, whose files it reads, without root's power over the files of others.
 // Its socket is for the group of its own, which sasyncd is in, or for sasyncd's.
-func confine() error {
+// The claim lives on in the process that it becomes.
+func confine(c *claim) error {
 	caps := []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_SYS_NICE, unix.CAP_IPC_LOCK}
 	if !privileges.Needed(caps) {
 		return nil
 	}
-	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd", "_sasyncd", "sasyncd"), Caps: caps}.Exec()
+	env, err := c.pass()
+	if err != nil {
+		return err
+	}
+	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd", "_sasyncd", "sasyncd"), Caps: caps}.Exec(env)
 }
 
 // cleanup makes the node silent at boot, or after its carpd was killed.
@@ -148,7 +162,7 @@ func cleanup(cfg engine.Config, freezer engine.Freezer, log *slog.Logger) error 
 		return err
 	}
 	defer addresses.Close()
-	err = engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: filter.Rules{}, Hold: hold, Log: log})
+	err = engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: new(filter.Rules), Hold: hold, Log: log})
 	// Opening it lets the node's own ICMP pass again, if carpd was killed meanwhile.
 	hops, herr := vip.NewNextHops()
 	if herr == nil {

@@ -22,7 +22,7 @@ type collector struct {
 	state, term, demotion, source, fenced, held, blocked, age, moves *prometheus.Desc
 	outage, gap, gapAt                                               *prometheus.Desc
 	adverts, dropped, rejected, priority, advskew, trailers, down    *prometheus.Desc
-	digests, silence, repaired                                       *prometheus.Desc
+	digests, silence, repaired, repairs, static                      *prometheus.Desc
 }
 
 func newCollector(status func(context.Context) ([]api.GroupState, error)) *collector {
@@ -56,13 +56,15 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 		digests:  desc("carp_bad_digests_total", "CARP advertisements with another pass phrase or set of addresses.", router),
 		silence:  desc("peer_heard_seconds", "Seconds since another master was heard.", router),
 		repaired: desc("addresses_repaired_total", "Virtual addresses that somebody deleted on the master, put back.", router),
+		repairs:  desc("repairs_total", "Changes by others to what carpd owns in the kernel, undone.", []string{"group", "kind"}),
+		static:   desc("configured_addresses", "Virtual addresses that the system has configured, too.", group),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.state, c.term, c.demotion, c.source, c.fenced, c.held, c.blocked, c.age, c.moves, c.outage, c.gap, c.gapAt,
-		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.silence, c.repaired} {
+		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.silence, c.repaired, c.repairs, c.static} {
 		ch <- d
 	}
 }
@@ -114,6 +116,14 @@ func (c *collector) group(ch chan<- prometheus.Metric, g *api.GroupState) {
 		gauge(ch, c.gap, float64(t.GapMS)/1000, g.Group)
 		gauge(ch, c.gapAt, float64(t.AgeMS)/1000, g.Group)
 	}
+	repairs := make(map[string]uint64)
+	for _, r := range g.Repairs {
+		repairs[r.Kind] = r.Count
+	}
+	for _, kind := range api.RepairKinds() {
+		count(ch, c.repairs, repairs[kind], g.Group, kind)
+	}
+	gauge(ch, c.static, float64(len(g.Configured)), g.Group)
 	for _, in := range g.Instances {
 		for i := range in.Routers {
 			c.router(ch, &in.Routers[i], g.Group, in.Name, in.Routers[i].Family)

@@ -27,8 +27,10 @@ func pictured() []api.GroupState {
 					Refusals: []api.Refusal{{Kind: api.RefusedTTL, Count: 2, Text: "from beyond a router"}}}}}},
 			VIPs:        []api.VIP{{Address: netip.MustParseAddr("192.0.2.1"), Interface: "eth0", Instance: "outside"}},
 			Transitions: []api.Transition{{From: api.StateBackup, To: api.StateMaster, Count: 1}, {From: api.StateMaster, To: api.StateBackup}},
-			Takeover:    &api.Takeover{Reason: "no advertisements", From: peer, GapMS: 812, AgeMS: 61500}, OutageMS: 804},
+			Takeover:    &api.Takeover{Reason: "no advertisements", From: peer, GapMS: 812, AgeMS: 61500}, OutageMS: 804,
+			Repairs: []api.Repair{{Kind: api.RepairedGate, Count: 3, AgeMS: 100}, {Kind: api.RepairedFilter, Error: "no netlink"}}},
 		{Group: "other", State: api.StateBackup, Fenced: true, Held: "there are no IPsec policies yet", Blocked: "sasyncd is not there", OutageMS: -1,
+			Configured: []api.Configured{{Address: netip.MustParsePrefix("192.0.2.9/24"), Interface: "eth1"}},
 			Instances: []api.InstanceState{{Name: "carp1", Interface: "eth1", Protocol: "carp", ID: 1, State: api.StateBackup,
 				Routers: []api.RouterState{{Family: "ipv6", State: api.StateBackup, AdvBase: 1, AdvSkew: 64, DownMS: 3250, BadDigests: 4}}}}},
 	}

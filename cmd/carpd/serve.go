@@ -68,7 +68,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 	defer marks.Close()
 	eng, err := engine.New(cfg, engine.Deps{
 		Fence: fence, Addresses: addresses, Announcer: announcer, NextHops: hops,
-		Terms: state, Freezer: openFreezer(c.StateDir), Marks: marks, Filter: filter.Rules{}, Hold: hold, Log: log,
+		Terms: state, Freezer: openFreezer(c.StateDir), Marks: marks, Filter: new(filter.Rules), Hold: hold, Log: log,
 	})
 	if err != nil {
 		return err

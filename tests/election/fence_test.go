@@ -106,7 +106,7 @@ func TestFenceIsSetAgain(t *testing.T) {
 		}
 	}
 	lab.Eventually(t, 5*time.Second, "gw2 to be fenced again", func() bool { return gw2.fenced() == 4 })
-	gw2.awaitLog("somebody had removed the fence", 1)
+	gw2.awaitLog("fence rules removed externally", 1)
 	if s := gw1.state(); s == nil || s.State != api.StateMaster || gw1.fenced() != 0 || gw1.holds() != 4 {
 		t.Errorf("the master is %+v, %d addresses are fenced, it holds %d", s, gw1.fenced(), gw1.holds())
 	}
