@@ -111,14 +111,18 @@ func TestADeletedPolicyStaysDeleted(t *testing.T) {
 		w.nodes[0].role(wire.RoleMaster, 1)
 		time.Sleep(3 * time.Second)
 		var gone *sadb.Policy
+		k.mu.Lock()
 		for _, p := range k.policies {
 			gone = p
 		}
 		left := len(k.policies) - 1
+		k.mu.Unlock()
 		k.foreign(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: gone})
 		time.Sleep(100 * time.Millisecond)
 		k.flushPolicies()
 		time.Sleep(100 * time.Millisecond)
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		if k.policies[gone.Key] != nil || len(k.policies) != left {
 			t.Errorf("%d policies after the flush, want the %d that were not deleted", len(k.policies), left)
 		}
