@@ -66,6 +66,7 @@ func (p *publisher) superseded(now time.Time) []sadb.SAKey {
 		return tunnelOf(sa.Src, sa.Key.Dst, sa.Key.Proto, sa.Mode, sa.Reqid, sa.IfID)
 	}
 	for _, e := range p.sas {
+		p.item()
 		t := use(keyOf(e.sa))
 		switch {
 		case e.imported:
@@ -84,6 +85,7 @@ func (p *publisher) superseded(now time.Time) []sadb.SAKey {
 		fresh[coverOf(e.sa)] = true
 	}
 	for _, e := range p.policies {
+		p.item()
 		if e.policy.Key.Dir != sadb.DirOut {
 			continue
 		}
@@ -98,6 +100,7 @@ func (p *publisher) superseded(now time.Time) []sadb.SAKey {
 	}
 	var out []sadb.SAKey
 	for k, e := range p.sas {
+		p.item()
 		if !e.imported || e.ghost || e.sa.Static() { // the operator's file says when static ones go
 			continue
 		}
@@ -147,6 +150,7 @@ func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
 // installed.
 func (p *publisher) adopt(now time.Time, was *receiver, imported func(*sadb.SA) bool) {
 	for k, e := range p.sas {
+		p.item()
 		if w := was.want[k]; w != nil {
 			e.rate.Remember(&w.rate)
 		}

@@ -145,6 +145,7 @@ func (r *receiver) raise(now time.Time) []sadb.Op {
 	}
 	var ops []sadb.Op
 	for _, w := range r.want {
+		r.item()
 		if w.rate.Peak() > 0 {
 			ops = append(ops, r.counterOps(now, w, stale)...)
 		}
@@ -157,6 +158,7 @@ func (r *receiver) raise(now time.Time) []sadb.Op {
 func (r *receiver) rebase(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, w := range r.want {
+		r.item()
 		h, ok := r.holds(k)
 		if !ok || !r.same(w, h) {
 			continue

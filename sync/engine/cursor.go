@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
@@ -13,21 +12,24 @@ import (
 // SAs, oldest first. What it yields is current at the moment it is sent; what a
 // delta has changed or deleted meanwhile is in the same ordered sequence.
 type cursor struct {
-	policies []sadb.PolicyKey
+	policies []*pubPolicy
 	sas      []*pubSA
 }
 
 func (p *publisher) snapshot(now time.Time) *cursor {
-	c := &cursor{sas: make([]*pubSA, 0, len(p.sas))}
-	for k := range p.policies {
-		c.policies = append(c.policies, k)
+	c := &cursor{policies: make([]*pubPolicy, 0, len(p.policies)), sas: make([]*pubSA, 0, len(p.sas))}
+	for _, e := range p.policies {
+		p.item()
+		c.policies = append(c.policies, e)
 	}
 	for _, e := range p.sas {
+		p.item()
 		p.age(now, e)
 		c.sas = append(c.sas, e)
 	}
 	// Equal ages come in the order of publication, which handles keep.
 	slices.SortFunc(c.sas, func(a, b *pubSA) int {
+		p.compared()
 		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle, b.handle))
 	})
 	return c
@@ -37,7 +39,7 @@ func (p *publisher) snapshot(now time.Time) *cursor {
 func (p *publisher) next(now time.Time, c *cursor, n int) []wire.Record {
 	recs := make([]wire.Record, 0, min(n, len(c.policies)+len(c.sas)))
 	for len(recs) < n && len(c.policies) > 0 {
-		if e := p.policies[c.policies[0]]; e != nil {
+		if e := c.policies[0]; !e.gone {
 			recs = append(recs, wire.Record{Kind: wire.PutPolicy, Policy: e.policy})
 		}
 		c.policies = c.policies[1:]

@@ -113,6 +113,7 @@ func (e *Engine) sendBuckets(m *member, req *wire.BucketRequest) {
 				if !e.send(m, msg) {
 					return
 				}
+				e.pause()
 			}
 		}
 		return
@@ -138,16 +139,23 @@ func (p *publisher) buckets(now time.Time, which []uint16) map[uint16]bucket {
 		}
 	}
 	for k, e := range p.policies {
+		if p.item(); !slices.Contains(which, uint16(e.part.bucket)) {
+			continue
+		}
 		put(wire.PolicyKeyDigest(&k), wire.Record{Kind: wire.PutPolicy, Policy: e.policy})
 	}
 	for k, e := range p.sas {
+		p.item()
 		if n := uint16(e.part.bucket); slices.Contains(which, n) {
 			p.age(now, e)
 			put(wire.SAKeyDigest(k), wire.Record{Kind: wire.PutSA, Handle: e.handle, SA: e.sa})
 		}
 	}
 	for n, b := range out {
-		slices.SortFunc(b.keys, func(x, y wire.Sum) int { return bytes.Compare(x[:], y[:]) })
+		slices.SortFunc(b.keys, func(x, y wire.Sum) int {
+			p.compared()
+			return bytes.Compare(x[:], y[:])
+		})
 		out[n] = b
 	}
 	return out
@@ -174,13 +182,15 @@ func (r *receiver) repairBucket(now time.Time, mono time.Duration, b *wire.Bucke
 		keep[k] = true
 	}
 	for k, w := range r.want {
+		r.item()
 		if uint16(w.part.bucket) == b.Bucket && !keep[wire.SAKeyDigest(k)] {
 			r.forgetSA(k)
 			ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
 		}
 	}
-	for k := range r.wantPolicy {
-		if d := wire.PolicyKeyDigest(&k); uint16(d.Bucket(digestBuckets)) == b.Bucket && !keep[d] {
+	for k, w := range r.wantPolicy {
+		r.item()
+		if uint16(w.part.bucket) == b.Bucket && !keep[wire.PolicyKeyDigest(&k)] {
 			r.forgetPolicy(k)
 			ops = append(ops, sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
 		}

@@ -4,9 +4,10 @@
 // As MASTER it publishes the group's SAs, policies and counters; as BACKUP it
 // makes the kernel what the master published, with outbound counters already
 // ahead by a margin, so that a takeover is constant work. One goroutine owns
-// all state; it is fed by channels, and looks at the election first, so that a
-// message of the election waits at most for the message of a peer (128 records
-// or 1,000 counters) whose operations the kernel is carrying out.
+// all state; it is fed by channels, and looks at the election first. What takes
+// longer than 100 operations of the kernel, or some hundred items of a
+// computation, is divided into turns (tasks.go), so that a message of the election
+// waits for one turn at most.
 //
 // The parts are pure and tested alone: scope (what belongs to a group),
 // publisher and journal (the master's ordered sequence), receiver (the
@@ -103,7 +104,7 @@ const (
 	contactGrace  = 10 * time.Second       // how long a complete standby stays in sync without contact; longer than carp's lostLimit
 	handoverLimit = 80 * time.Millisecond  // how long a hand-over waits for the successor's acknowledgement
 	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
-	applyChunk    = 100                    // operations between two looks at the election
+	applyChunk    = 100                    // operations of a turn, see tasks.go
 	foreignDelay  = 200 * time.Millisecond // how soon a standby looks after a foreign change
 )
 
@@ -140,6 +141,10 @@ type Engine struct {
 	ended     chan struct{}        // closed when Run has returned
 	questions map[uint32]*question // to peers, by token
 	lastToken uint32
+
+	task     *task // whose turn it is, nil for none
+	lastTurn int   // the group that had it last, in order
+	scanning int   // groups whose part of the last reading is not finished
 }
 
 type dumpResult struct {
@@ -171,6 +176,7 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 	e.wallOffset = e.offset()
 	for _, gc := range cfg.Groups {
 		g := newGroup(gc, cfg)
+		g.pause, g.rcv.pause = e.pause, e.pause
 		if cfg.Terms != nil {
 			g.term = cfg.Terms.Term(gc.Name)
 			g.stored = g.term
@@ -197,6 +203,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.requestDump(ctx)
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
+	work := make(chan struct{}) // there is always something to do
+	close(work)
+	defer func() {
+		for _, g := range e.order {
+			e.giveUp(g)
+		}
+	}()
 	for {
 		e.remember()
 		e.tellGroups()
@@ -207,12 +220,21 @@ func (e *Engine) Run(ctx context.Context) error {
 			continue
 		default:
 		}
+		next, changes, peers := work, events, e.peers.Events()
+		if e.busy() == nil {
+			next = nil
+		}
+		if e.crowded() {
+			changes, peers = nil, nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case ev := <-e.elector.Events():
 			e.electorEvent(ctx, ev)
-		case ev, ok := <-events:
+		case <-next:
+			e.turn()
+		case ev, ok := <-changes:
 			if !ok {
 				if ctx.Err() != nil {
 					return nil
@@ -220,7 +242,7 @@ func (e *Engine) Run(ctx context.Context) error {
 				return fmt.Errorf("watch the kernel's tables: closed")
 			}
 			e.kernelEvents(ctx, ev, events)
-		case ev := <-e.peers.Events():
+		case ev := <-peers:
 			e.peerEvent(ctx, ev)
 		case c := <-e.chunks:
 			e.scanned(c)
@@ -333,39 +355,12 @@ func (e *Engine) clockStep(ctx context.Context, now time.Time) {
 	e.wallOffset = off
 	e.log.Warn("the wall clock was stepped", "by", step)
 	for _, g := range e.order {
-		if g.role != wire.RoleMaster {
-			e.exec(ctx, g, g.rcv.rebase(now))
-		}
-	}
-}
-
-// exec carries out operations for a standby group, in chunks, retrying what
-// the receiver wants retried, and returns how many were carried out.
-func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
-	n := 0
-	for round := 0; len(ops) > 0 && round < 3; round++ {
-		var again []sadb.Op
-		for len(ops) > 0 {
-			chunk := ops[:min(applyChunk, len(ops))]
-			ops = ops[len(chunk):]
-			for i, err := range e.apply(ctx, chunk) {
-				op := chunk[i]
-				g.touchOp(e.dumping, op)
-				n++
-				retry, unknown := g.rcv.result(op, err)
-				again = append(again, retry...)
-				switch {
-				case unknown:
-					e.requestDump(ctx)
-				case err != nil && retry == nil:
-					e.kernelError(g, op, err)
-				}
+		e.run(g, func() {
+			if g.role != wire.RoleMaster {
+				e.exec(ctx, g, g.rcv.rebase(now))
 			}
-		}
-		ops = again
+		})
 	}
-	g.rcv.slabs.reset()
-	return n
 }
 
 // apply has the kernel carry out a chunk of operations and times it.

@@ -28,12 +28,22 @@ type group struct {
 	reason string
 	fit    fitness // of this node
 
+	task  *task    // under way, see tasks.go
+	tasks []func() // behind it
+	pause func()
+	// policyOps is how many operations that install a policy are left of the task.
+	policyOps int
+	// publishing: the task publishes a reading.
+	publishing bool
+	turnover   int // counts changes of role
+
 	pub   *publisher // as MASTER, once the kernel has been read
 	holds *holdback
 	rcv   *receiver // otherwise; kept while the publisher is not filled yet
 
-	asked    *uint64 // the term of a preparation that is not answered yet
-	handover *handover
+	asked    *uint64     // the term of a preparation that is not answered yet
+	handing  *handover   // of the preparation to be BACKUP that is not over
+	handover *handover   // the same, once the final counters are sent
 	retiring *retirement // what this node owes before it is ready
 
 	tail   *tail     // MASTER, not filled yet: waits for another standby
@@ -41,7 +51,6 @@ type group struct {
 	bumped uint64    // the term for which counters were raised again
 
 	touched   *touched
-	due       []wire.Record // published, not sent yet
 	scan      groupScan
 	foreign   time.Time // when to look after a foreign change; zero: never
 	collected time.Time // when replicated SAs were last looked through
@@ -118,6 +127,7 @@ func newGroup(gc GroupConfig, cfg Config) *group {
 func (g *group) newReceiver(cfg Config) *receiver {
 	r := newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)
 	r.countersOnly = g.countersOnly
+	r.pause = g.pause
 	return r
 }
 
@@ -135,8 +145,10 @@ func (g *group) setVIPs(vips []netip.Addr) {
 // pick picks the group's items out of a dump and judges their direction.
 func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 	out := &sadb.Snapshot{}
+	turns := pace{pause: g.pause}
 	g.offloaded = 0
 	for _, sa := range snap.SAs {
+		turns.item()
 		if sa.Offloaded && g.scope.owns(sa) {
 			g.offloaded++
 		}
@@ -151,7 +163,9 @@ func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 }
 
 func (g *group) pickPolicies(list []*sadb.Policy) (own []*sadb.Policy) {
+	turns := pace{pause: g.pause}
 	for _, p := range list {
+		turns.item()
 		if g.scope.policy(p) {
 			own = append(own, p)
 		}
@@ -214,9 +228,22 @@ const eventBatch = snapBatch
 // behind it.
 func (e *Engine) kernelEvents(ctx context.Context, ev sadb.Event, more <-chan sadb.Event) {
 	now := time.Now()
-	ok := true
-	for n := 1; ok; n++ {
-		e.kernelEvent(ctx, now, ev)
+	var list []sadb.Event
+	follow := func() {
+		if events := list; len(events) > 0 {
+			for _, g := range e.order {
+				e.run(g, func() { e.groupEvents(ctx, g, now, events) })
+			}
+		}
+		list = nil
+	}
+	for n, ok := 1, true; ok; n++ {
+		if ev.Kind == sadb.EventFlushPolicy {
+			follow() // what was deleted before that is not put back
+		}
+		if e.kernelEvent(ctx, ev) {
+			list = append(list, ev)
+		}
 		if n == eventBatch {
 			break
 		}
@@ -226,50 +253,59 @@ func (e *Engine) kernelEvents(ctx context.Context, ev sadb.Event, more <-chan sa
 			ok = false
 		}
 	}
+	follow()
 	for _, g := range e.order {
 		if g.emptied {
 			g.emptied = false
-			e.reinsert(ctx, g, now)
-			e.dumpStale = e.dumping
-			e.requestDump(ctx)
+			e.run(g, func() { e.reinsert(ctx, g, now) })
 		}
-		recs := g.due
-		g.due = nil
-		e.publish(g, recs)
 	}
 }
 
-// kernelEvent follows one change of the kernel's tables.
-func (e *Engine) kernelEvent(ctx context.Context, now time.Time, ev sadb.Event) {
-	switch ev.Kind {
-	case sadb.EventResync:
+// kernelEvent does what a change of the kernel's tables asks of the whole engine,
+// and reports whether groups have to follow it.
+func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) bool {
+	switch {
+	case ev.Kind == sadb.EventResync:
 		e.stats.Resyncs++
 		e.log.Warn("events of the kernel were lost, reading its tables", "reason", ev.Reason)
 		e.requestDump(ctx)
-		return
-	case sadb.EventFlushSA, sadb.EventFlushPolicy:
-		if !ev.Own {
-			e.flushedBy(ctx, ev)
-		}
-		return
+		return false
+	case ev.Own:
+		return false
+	case ev.Kind == sadb.EventFlushSA || ev.Kind == sadb.EventFlushPolicy:
+		e.flushedBy(ctx, ev)
 	}
-	if ev.Own {
-		return
-	}
-	for _, g := range e.order {
-		if g.role == wire.RoleMaster {
-			if g.pub != nil {
-				g.due = append(g.due, e.masterEvent(g, now, ev)...)
-			}
-		} else if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.adopted {
-			// Before anything can be sent with it here.
-			sa := *ev.SA
-			sa.Dir = dir
-			g.touch(e.dumping, sa.Key)
-			e.exec(ctx, g, g.rcv.appeared(now, &sa))
-		} else if g.concerns(ev) && g.foreign.IsZero() {
-			g.foreign = now.Add(foreignDelay)
+	return true
+}
+
+// groupEvents follows changes of the kernel's tables in one group.
+func (e *Engine) groupEvents(ctx context.Context, g *group, now time.Time, list []sadb.Event) {
+	var recs []wire.Record
+	for _, ev := range list {
+		master := g.role == wire.RoleMaster && g.pub != nil
+		switch {
+		case ev.Kind == sadb.EventFlushSA || ev.Kind == sadb.EventFlushPolicy: // flushedBy
+		case master:
+			recs = append(recs, e.masterEvent(g, now, ev)...)
+		case g.role == wire.RoleMaster:
+		default:
+			e.standbyEvent(ctx, g, now, ev)
 		}
+	}
+	e.publish(g, recs) // a number that is given is sent before the turn ends
+}
+
+// standbyEvent follows a foreign change of a standby's tables.
+func (e *Engine) standbyEvent(ctx context.Context, g *group, now time.Time, ev sadb.Event) {
+	if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.adopted {
+		// Before anything can be sent with it here.
+		sa := *ev.SA
+		sa.Dir = dir
+		g.touch(e.dumping, sa.Key)
+		e.exec(ctx, g, g.rcv.appeared(now, &sa))
+	} else if g.concerns(ev) && g.foreign.IsZero() {
+		g.foreign = now.Add(foreignDelay)
 	}
 }
 
@@ -289,31 +325,51 @@ func (g *group) concerns(ev sadb.Event) bool {
 	return false
 }
 
-// groupTick does what time asks for.
+// groupTick does what time asks for. Where a task is under way most of it waits for
+// a later tick.
 func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
+	if g.task == nil && len(g.tasks) == 0 {
+		e.run(g, func() { e.groupTurn(ctx, g, now) })
+	}
+	if g.role == wire.RoleMaster && g.pub != nil {
+		e.advanceHandover(g, now)
+	}
+	e.tellReadiness(g, now)
+}
+
+// groupTurn is the part of the tick that may be a task.
+func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 	if g.role == wire.RoleMaster {
 		if g.pub != nil {
 			for k := range g.holds.sas {
-				if g.pub.covered(k) { // by what came after the deletion
+				g.pub.item()
+				if _, held := g.holds.sas[k]; held && g.pub.covered(k) { // by what came after the deletion
 					g.holds.sas[k] = now
 				}
 			}
-			due := g.holds.due(now)
-			var recs []wire.Record
+			due := g.holds.due(now, g.pub.item)
+			out := outbox{e: e, g: g}
 			for _, k := range due.sas {
+				out.item()
+				if !g.holds.takeSA(k) {
+					continue
+				}
 				if r, ok := g.pub.deleteSA(now, k); ok {
-					recs = append(recs, r)
+					out.add(r)
 				}
 			}
 			for _, k := range due.policies {
+				out.item()
+				if !g.holds.takePolicy(k) {
+					continue
+				}
 				if r, ok := g.pub.deletePolicy(now, k); ok {
-					recs = append(recs, r)
+					out.add(r)
 				}
 			}
-			e.publish(g, recs)
+			out.flush()
 			e.followMappings(ctx, g, now)
 			e.jumpsAgain(ctx, g, now)
-			e.advanceHandover(g, now)
 		} else if g.tail != nil && !g.waitsForTail(now) {
 			g.tail = nil
 			e.requestDump(ctx)
@@ -335,7 +391,6 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			e.ack(x.from, g, x.handle)
 		}
 	}
-	e.tellReadiness(g, now)
 }
 
 // bump raises a standby's counters once more when another node has become
@@ -347,7 +402,7 @@ func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
 		g.newer = time.Time{}
 	case g.newer.IsZero():
 		g.newer = now
-	case !g.rcv.adopted || g.retiring != nil: // what there is to raise is not known, or raised already
+	case !g.rcv.adopted || g.retiring != nil || g.rcv.rx.closed(): // what there is to raise is not known, or raised already
 	case now.Sub(g.newer) >= bumpDelay:
 		g.bumped = g.term
 		e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term)

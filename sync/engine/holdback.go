@@ -41,21 +41,39 @@ func (h *holdback) holdPolicy(k sadb.PolicyKey, until time.Time) bool {
 func (h *holdback) putSA(k sadb.SAKey)         { delete(h.sas, k) }
 func (h *holdback) putPolicy(k sadb.PolicyKey) { delete(h.policies, k) }
 
-// due takes out what has been held long enough.
-func (h *holdback) due(now time.Time) (m missing) {
+// due returns what has been held long enough. It counts each item.
+func (h *holdback) due(now time.Time, item func()) (m missing) {
 	for k, t := range h.sas {
-		if !now.Before(t) {
+		if item(); !now.Before(t) {
+			if m.sas == nil {
+				m.sas = make([]sadb.SAKey, 0, len(h.sas)) // mostly all of them
+			}
 			m.sas = append(m.sas, k)
-			delete(h.sas, k)
 		}
 	}
 	for k, t := range h.policies {
-		if !now.Before(t) {
+		if item(); !now.Before(t) {
+			if m.policies == nil {
+				m.policies = make([]sadb.PolicyKey, 0, len(h.policies))
+			}
 			m.policies = append(m.policies, k)
-			delete(h.policies, k)
 		}
 	}
 	return m
+}
+
+// takeSA ends the holding of a deletion. It reports false if the item has come
+// back.
+func (h *holdback) takeSA(k sadb.SAKey) bool {
+	_, ok := h.sas[k]
+	delete(h.sas, k)
+	return ok
+}
+
+func (h *holdback) takePolicy(k sadb.PolicyKey) bool {
+	_, ok := h.policies[k]
+	delete(h.policies, k)
+	return ok
 }
 
 func (h *holdback) len() int { return len(h.sas) + len(h.policies) }

@@ -65,8 +65,9 @@ func (r *receiver) letGo() {
 	if r.held != nil {
 		return
 	}
-	r.held = make(map[sadb.SAKey]struct{}, len(r.want))
+	r.held = make(map[sadb.SAKey]struct{}) // grows in small steps
 	for k := range r.want {
+		r.item()
 		r.held[k] = struct{}{}
 	}
 	empty := newReceiver(r.margin, r.sweeps, r.advance)
@@ -94,7 +95,7 @@ func keyless(sa *sadb.SA) *sadb.SA {
 // never` keeps published, and whose lifetime is over.
 func (p *publisher) outlived(now time.Time) (out []sadb.SAKey) {
 	for k, e := range p.sas {
-		if !e.ghost {
+		if p.item(); !e.ghost {
 			continue
 		}
 		p.age(now, e)

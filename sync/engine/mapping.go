@@ -90,17 +90,14 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 		return
 	}
 	ops, gone := e.moveOps(g, g.pick(snap), moves)
-	for i, err := range e.apply(ctx, ops) {
-		if err != nil {
-			e.kernelError(g, ops[i], err)
-		}
+	e.execOwn(ctx, g, ops, func(i int, err error) {
 		if err != nil && ops[i].Kind == sadb.OpAddSA && ops[i].SA.Dir == sadb.DirIn && i > 0 {
 			// What was there is better than nothing.
 			if err := e.apply(ctx, []sadb.Op{{Kind: sadb.OpAddSA, SA: ops[i-1].SA}})[0]; err != nil {
 				e.kernelError(g, ops[i-1], err)
 			}
 		}
-	}
+	})
 	for f, to := range moves {
 		e.log.Info("a remote end comes from elsewhere, its SAs follow", "group", g.name, "from", f.remote.String(), "to", to.String())
 	}

@@ -12,7 +12,7 @@ import (
 // under way is older.
 func (e *Engine) publishDump(g *group, snap *sadb.Snapshot) {
 	now := time.Now()
-	recs, gone := g.pub.reconcile(now, snap, newTouched())
+	gone := g.pub.compare(now, snap, newTouched(), func(recs []wire.Record) { e.publishFound(g, recs) })
 	if g.holds.len() > 0 {
 		for _, sa := range snap.SAs {
 			g.holds.putSA(sa.Key)
@@ -21,15 +21,20 @@ func (e *Engine) publishDump(g *group, snap *sadb.Snapshot) {
 			g.holds.putPolicy(p.Key)
 		}
 	}
-	e.publishRead(g, now, recs, gone)
+	e.publishRead(g, now, gone)
 }
 
-// publishRead sends what a reading has shown to be new, holds back what is gone,
-// and sends the counters that moved.
-func (e *Engine) publishRead(g *group, now time.Time, recs []wire.Record, gone missing) {
+// publishFound sends what a reading has shown to be new or changed.
+func (e *Engine) publishFound(g *group, recs []wire.Record) {
 	for _, r := range recs {
 		e.unhold(g, r)
 	}
+	e.publish(g, recs)
+}
+
+// publishRead holds back what a reading has shown to be gone, and sends the
+// counters that moved.
+func (e *Engine) publishRead(g *group, now time.Time, gone missing) {
 	if g.flushed && !e.cfg.ForwardFlush {
 		g.pub.haunt(gone)
 		gone = missing{}
@@ -37,18 +42,44 @@ func (e *Engine) publishRead(g *group, now time.Time, recs []wire.Record, gone m
 	g.flushed = false
 	// What goes together does not cover each other.
 	for _, k := range gone.sas {
+		g.pub.item()
 		g.pub.uncover(g.pub.sas[k])
 	}
+	out := outbox{e: e, g: g}
 	for _, k := range gone.sas {
-		recs = append(recs, e.goneSA(g, now, k)...)
+		out.item()
+		out.add(e.goneSA(g, now, k)...)
 	}
+	out.flush()
 	for _, k := range gone.policies {
-		if g.holds.holdPolicy(k, now.Add(holdTime)) {
+		if g.pub.item(); g.holds.holdPolicy(k, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
 		}
 	}
-	e.publish(g, recs)
 	e.sendCounters(g, now)
+}
+
+// outbox collects the records of a computation over many items and sends them
+// before each of its pauses: a number that is given is sent before the turn ends.
+type outbox struct {
+	e    *Engine
+	g    *group
+	recs []wire.Record
+}
+
+func (o *outbox) add(recs ...wire.Record) { o.recs = append(o.recs, recs...) }
+
+func (o *outbox) flush() {
+	o.e.publish(o.g, o.recs)
+	o.recs = nil
+}
+
+// item counts one item.
+func (o *outbox) item() {
+	if o.g.pub.ends() {
+		o.flush()
+	}
+	o.g.pub.item()
 }
 
 func (e *Engine) unhold(g *group, r wire.Record) {

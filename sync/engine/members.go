@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ type member struct {
 	session Session
 	hello   *wire.Hello
 	groups  map[string]*membership
+	routes  map[uint32]*group // groups that its messages are about, by handle; see concerned
 	since   time.Time
 	nextOut uint32 // handle of the last stream that we send to it
 	// inventory: a question of its is being answered.
@@ -78,16 +80,20 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 	switch ev.Kind {
 	case PeerUp:
 		m := &member{session: ev.Session, hello: ev.Hello, groups: make(map[string]*membership),
-			since: time.Now()}
+			routes: make(map[uint32]*group), since: time.Now()}
 		e.members[ev.Session] = m
 		e.seen.meet(m.session.Peer())
-		for _, gs := range ev.Hello.Groups {
-			e.memberState(ctx, m, gs)
-		}
-		// The hello was written when the connection was made; say what is true now.
 		for _, g := range e.order {
-			e.send(m, &wire.State{GroupState: g.state()})
-			e.tellFitness(m, g)
+			e.run(g, func() {
+				for _, gs := range ev.Hello.Groups {
+					if gs.Name == g.name {
+						e.memberState(ctx, m, gs)
+					}
+				}
+				// The hello was written when the connection was made; say what is true now.
+				e.send(m, &wire.State{GroupState: g.state()})
+				e.tellFitness(m, g)
+			})
 		}
 	case PeerDown:
 		m := e.members[ev.Session]
@@ -97,16 +103,79 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		delete(e.members, ev.Session)
 		e.unanswered(m)
 		for _, g := range e.order {
-			g.rcv.rx.lose(m, time.Now())
-			e.follow(g, false)
-			e.tellReadiness(g, time.Now())
+			e.run(g, func() {
+				g.rcv.rx.lose(m, time.Now())
+				e.follow(g, false)
+				e.tellReadiness(g, time.Now())
+			})
 		}
 	case PeerMessage:
 		if m := e.members[ev.Session]; m != nil {
 			e.seen.pass(m.session.Peer(), true, ev.Message)
-			e.message(ctx, m, ev.Message)
+			if g := e.concerned(m, ev.Message); g != nil {
+				e.run(g, func() { e.message(ctx, m, ev.Message) })
+			} else {
+				e.message(ctx, m, ev.Message)
+			}
 		}
 	}
+}
+
+// concerned returns the group whose stream a message is about, nil for none. It has
+// to wait for the group's task.
+func (e *Engine) concerned(m *member, msg wire.Message) *group {
+	switch msg := msg.(type) {
+	case *wire.State:
+		return e.groups[msg.Name]
+	case *wire.Request:
+		return e.groups[msg.Group]
+	case *wire.Resume:
+		return m.route(e.groups[msg.ID.Group], msg.Stream)
+	case *wire.SnapBegin:
+		return m.route(e.groups[msg.ID.Group], msg.Stream)
+	case *wire.Batch:
+		return m.routes[msg.Stream]
+	case *wire.SnapEnd:
+		return m.routes[msg.Stream]
+	case *wire.Counters:
+		return m.routes[msg.Stream]
+	case *wire.Digest:
+		return m.routes[msg.Stream]
+	case *wire.BucketItems:
+		return m.routes[msg.Stream]
+	case *wire.Ack:
+		return e.sentTo(m, msg.Stream)
+	case *wire.BucketRequest:
+		return e.sentTo(m, msg.Stream)
+	case *wire.Handover:
+		return e.groups[msg.Group]
+	case *wire.Maxima:
+		return e.groups[msg.ID.Group]
+	case *wire.Succession:
+		return e.groups[msg.Group]
+	case *wire.Fitness:
+		return e.groups[msg.Group]
+	}
+	return nil
+}
+
+// route notes that a member's messages with a handle are about g from now on.
+func (m *member) route(g *group, handle uint32) *group {
+	if g != nil {
+		maps.DeleteFunc(m.routes, func(_ uint32, o *group) bool { return o == g })
+		m.routes[handle] = g
+	}
+	return g
+}
+
+// sentTo returns the group whose stream to a member has a handle.
+func (e *Engine) sentTo(m *member, handle uint32) *group {
+	for name, ms := range m.groups {
+		if ms.out != nil && ms.out.handle == handle {
+			return e.groups[name]
+		}
+	}
+	return nil
 }
 
 func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
@@ -371,7 +440,12 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 	}
 }
 
+// ack tells the master what the kernel holds: as a standby, and before the election
+// has its answer, since operations may have been dropped after that.
 func (e *Engine) ack(m *member, g *group, handle uint32) {
+	if g.sending() {
+		return
+	}
 	p := g.rcv.pos
 	g.rcv.answered, g.rcv.answeredSeq = g.rcv.applied, p.Seq
 	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete && !g.rcv.rx.snapshot(), Installed: uint32(g.rcv.applied)})

@@ -13,6 +13,8 @@ import (
 // one ordered sequence of deltas with a bounded journal behind it. It is pure;
 // the engine feeds it what the kernel holds and sends what it returns.
 type publisher struct {
+	pace // of computations over all items
+
 	stream wire.StreamID
 	seq    uint64 // number of the last delta
 	epoch  uint64 // number of the last collection of counters
@@ -127,9 +129,11 @@ type pubPolicy struct {
 	policy *sadb.Policy
 	digest wire.Sum
 	part   part
+	seen   uint64 // epoch whose reading found it
 	ghost  bool
 	// deleted: the kernel has said so, and the deletion is held back.
 	deleted bool
+	gone    bool // not published any more, or replaced
 }
 
 func newPublisher(id wire.StreamID, now time.Time) *publisher {
@@ -208,6 +212,7 @@ func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, boo
 			return wire.Record{}, false
 		}
 		p.sums.remove(old.part)
+		old.gone = true
 	}
 	e := &pubPolicy{policy: pol, digest: d, part: partOf(wire.PolicyKeyDigest(&pol.Key), d)}
 	p.sums.add(e.part)
@@ -222,6 +227,7 @@ func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record
 		return wire.Record{}, false
 	}
 	delete(p.policies, key)
+	e.gone = true
 	p.sums.remove(e.part)
 	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: &key}), true
 }
@@ -309,11 +315,15 @@ func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
 		}
 	} else {
 		for _, e := range p.sas {
+			p.item()
 			if e.moved > epoch {
 				add(e)
 			}
 		}
 	}
-	slices.SortFunc(p.sending, func(a, b wire.CounterEntry) int { return cmp.Compare(a.Handle, b.Handle) })
+	slices.SortFunc(p.sending, func(a, b wire.CounterEntry) int {
+		p.compared()
+		return cmp.Compare(a.Handle, b.Handle)
+	})
 	return p.sending
 }

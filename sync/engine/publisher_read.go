@@ -147,13 +147,33 @@ func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touc
 	p.noteCounters(now, e, &sa.Counters, sa.Used, sa.UseAge)
 }
 
-// end ends a reading and returns the deltas for what is new or changed and the
-// names of what is gone, whose deletion is the engine's decision.
+// end ends a reading and returns all that endTo hands out.
 func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (recs []wire.Record, gone missing) {
+	gone = p.endTo(now, policies, t, func(r []wire.Record) { recs = append(recs, r...) })
+	return recs, gone
+}
+
+// endTo ends a reading. It hands the deltas for what is new or changed to send, some
+// at a time, and returns the names of what is gone, whose deletion is the engine's
+// decision. Nothing is left to be sent when it pauses.
+func (p *publisher) endTo(now time.Time, policies []*sadb.Policy, t *touched, send func([]wire.Record)) (gone missing) {
 	p.epoch, p.headroom = p.mark, p.room
+	var recs []wire.Record
+	flush := func() {
+		if len(recs) > 0 {
+			send(recs)
+			recs = nil
+		}
+	}
+	item := func() {
+		if p.ends() {
+			flush()
+		}
+		p.item()
+	}
 	// What is known needs no order; what is new is published oldest first.
-	for _, f := range append(p.changed, oldestFirst(p.fresh, func(f foundSA) uint64 { return f.sa.Age })...) {
-		if t.sas[f.sa.Key] {
+	for _, f := range append(p.changed, oldestFirst(p.fresh, func(f foundSA) uint64 { p.compared(); return f.sa.Age })...) {
+		if item(); t.sas[f.sa.Key] {
 			continue
 		}
 		if r, ok := p.putSA(now, f.sa); ok {
@@ -166,40 +186,58 @@ func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (rec
 	p.changed, p.fresh = nil, nil
 	clear(p.order)
 	p.order, p.coming = p.coming, p.order[:0]
-	seenPolicy := make(map[sadb.PolicyKey]bool, len(policies))
+	found := 0
 	for _, pol := range policies {
-		seenPolicy[pol.Key] = true
-		if t.policies[pol.Key] {
-			continue
+		item()
+		if !t.policies[pol.Key] {
+			if r, ok := p.putPolicy(now, pol); ok {
+				recs = append(recs, r)
+			}
 		}
-		if r, ok := p.putPolicy(now, pol); ok {
-			recs = append(recs, r)
+		if e := p.policies[pol.Key]; e != nil {
+			e.seen = p.epoch
+			found++
 		}
 	}
+	flush()
+	// Of the right size at once: to grow a long list takes longer than a turn.
 	if p.found < len(p.sas) {
+		gone.sas = make([]sadb.SAKey, 0, len(p.sas)-p.found)
 		for k, e := range p.sas {
+			p.item()
 			if e.seen != p.epoch && !e.ghost && !t.sas[k] {
 				gone.sas = append(gone.sas, k)
 			}
 		}
 	}
+	if found < len(p.policies) {
+		gone.policies = make([]sadb.PolicyKey, 0, len(p.policies)-found)
+	}
 	for k, e := range p.policies {
-		if !seenPolicy[k] && !t.policies[k] && !e.ghost {
+		p.item()
+		if e.seen != p.epoch && !t.policies[k] && !e.ghost {
 			gone.policies = append(gone.policies, k)
 		}
 	}
 	p.outs[p.epoch%outEpochs] = p.out
-	return recs, gone
+	return gone
 }
 
 // reconcile compares what is published with a dump of the group's items: begin,
 // readWhole and end in one.
-func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) ([]wire.Record, missing) {
+func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) (recs []wire.Record, gone missing) {
+	gone = p.compare(now, snap, t, func(r []wire.Record) { recs = append(recs, r...) })
+	return recs, gone
+}
+
+// compare is reconcile that hands its deltas to send, as endTo does.
+func (p *publisher) compare(now time.Time, snap *sadb.Snapshot, t *touched, send func([]wire.Record)) missing {
 	p.begin(now)
 	for _, sa := range snap.SAs {
+		p.item()
 		p.readWhole(now, sa, 0, t)
 	}
-	return p.end(now, snap.Policies, t)
+	return p.endTo(now, snap.Policies, t, send)
 }
 
 // lookAgain has the next reading look at every SA as a whole: what belongs to

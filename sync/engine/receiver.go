@@ -32,6 +32,8 @@ type receiver struct {
 	// advance: inbound counters go to where the master's probably are.
 	advance bool
 
+	pace // of computations over all items
+
 	pos wire.StreamPos // what is installed, of which stream
 	rx  reception      // what comes of it
 	// held names the SAs of a receiver that has been let go; nil before.
@@ -377,11 +379,13 @@ func (r *receiver) end(seq uint64) []sadb.Op {
 	r.rx.end()
 	r.pos.Seq, r.pos.Complete = seq, true
 	for k, w := range r.want {
+		r.item()
 		if w.gen != r.gen && r.sweeps {
 			r.forgetSA(k)
 		}
 	}
 	for k, w := range r.wantPolicy {
+		r.item()
 		if w.gen != r.gen && r.sweeps {
 			r.forgetPolicy(k)
 		}
@@ -399,11 +403,13 @@ func (r *receiver) sweep() []sadb.Op {
 	}
 	var ops []sadb.Op
 	for k := range r.have {
+		r.item()
 		if r.want[k] == nil {
 			ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
 		}
 	}
 	for k := range r.havePolicy {
+		r.item()
 		if r.wantPolicy[k] == nil {
 			ops = append(ops, sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
 		}
@@ -416,6 +422,7 @@ func (r *receiver) sweep() []sadb.Op {
 func (r *receiver) repair(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for _, w := range r.wantPolicy {
+		r.item()
 		ops = append(ops, r.wantPolicyOps(w)...)
 	}
 	// Order matters for what is installed, and mostly nothing is: the oldest
@@ -426,14 +433,17 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 	}
 	var tasks []task
 	for _, w := range r.want {
+		r.item()
 		if o := r.wantSAOps(now, w); len(o) > 0 {
 			tasks = append(tasks, task{w, o})
 		}
 	}
 	slices.SortFunc(tasks, func(a, b task) int {
+		r.compared()
 		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle.number, b.w.handle.number))
 	})
 	for _, t := range tasks {
+		r.item()
 		ops = append(ops, t.ops...)
 	}
 	if r.pos.Complete && !r.rx.snapshot() && r.sweeps {
@@ -533,21 +543,25 @@ func (r *receiver) lead() (packets uint64, seconds float64) {
 }
 
 // inherit takes over what this node published itself as master, so that an
-// ex-master is a complete standby of its own stream. Rates belong to it: its
-// successor has heard them, and is ahead by as much.
+// ex-master is a complete standby of its own stream, at the place where it ended.
+// Rates belong to it: its successor has heard them, and is ahead by as much.
 func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
-	r.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 	r.counters = now
 	r.handles.enter(p.stream, uint32(len(p.sas)))
 	for k, e := range p.sas {
+		r.item()
 		p.age(now, e)
-		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), at: now}
+		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), part: e.part, at: now}
 		r.handles.bind(e.handle, w)
 		w.rate.Remember(&e.rate)
 		w.rate.Report(e.sa.Packets, mono)
-		r.wants(k, w)
+		r.want[k] = w
+		r.sums.add(w.part)
 	}
-	for _, e := range p.policies {
-		r.wantsPolicy(&wantPolicy{policy: e.policy, digest: policyDigest(e.policy)})
+	for k, e := range p.policies {
+		r.item()
+		w := &wantPolicy{policy: e.policy, digest: policyDigest(e.policy), part: e.part}
+		r.wantPolicy[k] = w
+		r.sums.add(w.part)
 	}
 }

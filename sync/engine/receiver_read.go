@@ -2,7 +2,6 @@ package engine
 
 import (
 	"sasyncd/sync/sadb"
-	"sasyncd/sync/wire"
 )
 
 // beginScan begins a reading of the kernel's tables. read and readWhole, for
@@ -62,23 +61,43 @@ func (r *receiver) readWhole(sa *sadb.SA, config uint64, t *touched) {
 
 // endScan takes the rest of a reading as what the kernel has.
 func (r *receiver) endScan(list []*sadb.Policy, t *touched) {
+	r.adopted = true // unless lookAgain says otherwise meanwhile
 	for k, h := range r.have {
+		r.item()
 		if h.seen != r.scan && !t.sas[k] {
 			delete(r.have, k)
 		}
 	}
-	policies := make(map[sadb.PolicyKey]wire.Sum, len(list))
+	found := 0
 	for _, p := range list {
+		r.item()
 		if !t.policies[p.Key] {
-			policies[p.Key] = policyDigest(p)
+			r.havePolicy[p.Key] = policyDigest(p)
+			found++
 		}
 	}
 	for k := range t.policies {
-		if d, ok := r.havePolicy[k]; ok {
-			policies[k] = d
+		if _, ok := r.havePolicy[k]; ok {
+			found++
 		}
 	}
-	r.havePolicy, r.adopted = policies, true
+	if found < len(r.havePolicy) {
+		r.forgetGone(list, t)
+	}
+}
+
+// forgetGone takes out of havePolicy what is not in list.
+func (r *receiver) forgetGone(list []*sadb.Policy, t *touched) {
+	there := make(map[sadb.PolicyKey]bool) // grows in small steps
+	for _, p := range list {
+		r.item()
+		there[p.Key] = true
+	}
+	for k := range r.havePolicy {
+		if r.item(); !there[k] && !t.policies[k] {
+			delete(r.havePolicy, k)
+		}
+	}
 }
 
 // observe takes a dump of the group's items as what the kernel has: beginScan,
@@ -86,6 +105,7 @@ func (r *receiver) endScan(list []*sadb.Policy, t *touched) {
 func (r *receiver) observe(snap *sadb.Snapshot, t *touched) {
 	r.beginScan()
 	for _, sa := range snap.SAs {
+		r.item()
 		r.readWhole(sa, 0, t)
 	}
 	r.endScan(snap.Policies, t)

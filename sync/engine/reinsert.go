@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"slices"
 	"time"
 
@@ -13,36 +12,37 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// flushedBy follows a flush that is not our own. On a master policies come back at
+// flushedBy notes a flush that is not our own. On a master policies come back at
 // once and whoever flushed them, because without them what they protect leaves in
 // plaintext. SAs come back, after everything else that has happened, only where a
 // flush is how the IKE daemon starts; otherwise it is an operator's wish.
 func (e *Engine) flushedBy(ctx context.Context, ev sadb.Event) {
 	policies := ev.Kind == sadb.EventFlushPolicy
 	e.log.Warn("the kernel's tables were flushed", "policies", policies, "forwarded", e.cfg.ForwardFlush)
-	pending := false
 	for _, g := range e.order {
 		switch master := g.role == wire.RoleMaster && g.pub != nil; {
 		case master && policies:
-			e.reinsertPolicies(ctx, g, ev.Sub)
+			e.run(g, func() { e.reinsertPolicies(ctx, g, ev.Sub) })
 		case master && e.flushesOnStart(g):
-			g.emptied, pending = true, true
+			g.emptied = true
 		default:
 			g.flushed = true
 		}
 	}
 	e.dumpStale = e.dumping // it may show half of the flush
-	if !pending {
-		e.requestDump(ctx)
-	}
+	e.requestDump(ctx)
 }
 
 // reinsertPolicies puts back the policies of a type, but for those that the kernel
 // has said to be deleted. One that is merely missing, as a reading shows that was
 // faster than the event, is of the flush.
 func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
+	if g.role != wire.RoleMaster || g.pub == nil {
+		return
+	}
 	var ops []sadb.Op
 	for k, p := range g.pub.policies {
+		g.pub.item()
 		if k.Sub == sub && !p.ghost && !p.deleted {
 			g.holds.putPolicy(k)
 			ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: p.policy})
@@ -59,6 +59,7 @@ func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 				e.kernelError(g, chunk[i], err)
 			}
 		}
+		e.pause()
 	}
 	if n > 0 {
 		e.stats.PoliciesBack += uint64(n)
@@ -70,9 +71,22 @@ func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 // of a master. Outbound counters go ahead as a standby's do, for the last
 // reading is up to an interval old.
 func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
-	list := slices.SortedFunc(maps.Values(g.pub.sas), func(a, b *pubSA) int { return cmp.Compare(b.handle, a.handle) })
+	if g.role != wire.RoleMaster || g.pub == nil {
+		return
+	}
+	list := make([]*pubSA, 0, len(g.pub.sas))
+	for _, p := range g.pub.sas {
+		g.pub.item()
+		g.pub.age(now, p)
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b *pubSA) int {
+		g.pub.compared()
+		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle, b.handle))
+	})
 	var ops []sadb.Op
-	for _, p := range oldestFirst(list, func(p *pubSA) uint64 { g.pub.age(now, p); return p.sa.Age }) {
+	for _, p := range list {
+		g.pub.item()
 		c := *p.sa
 		c.Bitmap = nil // the whole window counts as seen
 		if c.Dir != sadb.DirIn {
@@ -86,23 +100,19 @@ func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
 		ops = append(ops, sadb.Op{Kind: sadb.OpAddSA, SA: &c})
 	}
 	n := 0
-	for len(ops) > 0 {
-		chunk := ops[:min(applyChunk, len(ops))]
-		ops = ops[len(chunk):]
-		for i, err := range e.apply(ctx, chunk) {
-			if err != nil {
-				e.kernelError(g, chunk[i], err)
-				continue
-			}
-			n++
-			g.touchOp(e.dumping, chunk[i])
-			// The daemon that has started knows none of them.
-			p := g.pub.sas[chunk[i].SA.Key]
-			g.pub.take(now, p)
-			c := chunk[i].SA
-			g.pub.noteCounters(now, p, &c.Counters, c.Used, c.UseAge)
+	e.execOwn(ctx, g, ops, func(i int, err error) {
+		p := g.pub.sas[ops[i].SA.Key]
+		if err != nil || p == nil {
+			return
 		}
-	}
+		n++
+		// The daemon that has started knows none of them.
+		g.pub.take(now, p)
+		c := ops[i].SA
+		g.pub.noteCounters(now, p, &c.Counters, c.Used, c.UseAge)
+	})
 	e.stats.Reinserted += uint64(n)
 	e.log.Warn("the ike daemon has flushed the SAs at its start, they are back", "group", g.name, "sas", n)
+	e.dumpStale = e.dumping // it may have begun before
+	e.requestDump(ctx)
 }

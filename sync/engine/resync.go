@@ -61,7 +61,11 @@ func (e *Engine) push(g *group, m *member) bool {
 	if g.pub == nil || ms == nil || ms.out == nil {
 		return false
 	}
-	e.sendSnapshot(g, m, m.newStream(ms), SnapshotAsked)
+	e.run(g, func() {
+		if g.pub != nil {
+			e.sendSnapshot(g, m, m.newStream(ms), SnapshotAsked)
+		}
+	})
 	return true
 }
 

@@ -51,14 +51,15 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 		return
 	}
 	if t.from == nil {
-		t.from = make(map[sadb.SAKey]uint64, len(g.pub.sas))
+		t.from = make(map[sadb.SAKey]uint64)
 		for k, p := range g.pub.sas {
+			g.pub.item()
 			t.from[k] = p.sa.OSeq
 		}
 	}
-	done := true
 	var ops []sadb.Op
 	for k, used := range t.from {
+		g.pub.item()
 		if p := g.pub.sas[k]; p != nil && p.sa.Dir != sadb.DirIn {
 			if v, _ := e.cfg.Margin.Retired(p.sa.ESN(), used, p.rate.Peak()); v > p.sa.OSeq {
 				g.pub.age(now, p)
@@ -68,13 +69,8 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 			}
 		}
 	}
-	for i, err := range e.apply(ctx, ops) {
-		g.touchOp(e.dumping, ops[i])
-		if err != nil {
-			done = false
-			e.kernelError(g, ops[i], err)
-		}
-	}
+	done := true
+	e.execOwn(ctx, g, ops, func(_ int, err error) { done = done && err == nil })
 	if done {
 		e.retired(g)
 	}
@@ -89,8 +85,9 @@ func (e *Engine) retired(g *group) {
 
 // outbound returns the counters of the outbound SAs in the kernel.
 func (r *receiver) outbound() map[sadb.SAKey]uint64 {
-	out := make(map[sadb.SAKey]uint64, len(r.have))
+	out := make(map[sadb.SAKey]uint64) // grows in small steps
 	for k, h := range r.have {
+		r.item()
 		if !h.inbound {
 			out[k] = h.oseq
 		}
@@ -103,6 +100,7 @@ func (r *receiver) outbound() map[sadb.SAKey]uint64 {
 func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) []sadb.Op {
 	var ops []sadb.Op
 	for k, used := range from {
+		r.item()
 		w := r.want[k]
 		h, ok := r.holds(k)
 		if w == nil || !ok || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
@@ -126,7 +124,7 @@ func (g *group) noteSent(t *retirement) {
 	}
 	g.sent, g.sentAs = make(map[sadb.SAKey]uint64), t.pub.stream
 	for k, oseq := range t.from {
-		if oseq > 0 {
+		if g.rcv.item(); oseq > 0 {
 			g.sent[k] = oseq
 		}
 	}
@@ -135,7 +133,7 @@ func (g *group) noteSent(t *retirement) {
 // answerPrepare answers the election that asked whether this node is prepared to
 // be MASTER, unless something must come first.
 func (e *Engine) answerPrepare(g *group) {
-	if g.asked == nil || g.retiring != nil {
+	if g.asked == nil || g.retiring != nil || g.policyOps > 0 {
 		return
 	}
 	term := *g.asked

@@ -11,7 +11,8 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// electorEvent follows the election.
+// electorEvent follows the election. It may come between two turns of a task, so it
+// goes over no items itself: what has to is a task of its own.
 func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	if ev.Kind == ElectorLost && ev.Group == "" {
 		for _, g := range e.order {
@@ -40,13 +41,14 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
 	case ElectorCancel:
-		g.asked = nil
+		g.asked, g.handing = nil, nil
 		g.rcv.rx.open()
 		g.handover, g.fencedAt = nil, time.Time{}
 		g.preparedAt, g.handingAt = time.Time{}, time.Time{}
 		e.tellKeying(g)
 		if g.role != wire.RoleMaster {
-			e.follow(g, true)
+			e.run(g, func() { e.follow(g, true) })
+			e.requestDump(ctx) // operations may have been dropped
 		}
 	}
 }
@@ -74,8 +76,9 @@ func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
 }
 
 // prepareMaster makes sure that nothing is missing: the kernel is complete
-// already, so all there is to do is to take nothing more from the old master. Only
-// a retirement that is not finished delays the answer.
+// already, so all there is to do is to take nothing more from the old master. What
+// delays the answer is a retirement that is not finished, or policies that the task
+// under way is installing.
 func (e *Engine) prepareMaster(g *group, term uint64) {
 	g.rcv.rx.close()
 	g.preparedAt = time.Now()
@@ -90,19 +93,36 @@ func (e *Engine) prepareMaster(g *group, term uint64) {
 func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 	g.gaveUp(time.Now(), term)
 	h := &handover{term: term}
-	g.handingAt = time.Now()
+	g.handing, g.handingAt = h, time.Now()
 	e.silence(ctx, g, h)
 	if g.pub == nil {
 		e.elector.Prepared(g.name, term)
 		return
 	}
+	if g.publishing {
+		e.giveUp(g) // what it would have told is read again
+	}
+	e.runNext(g, func() { e.handOver(ctx, g, h) })
+}
+
+// handOver reads and sends the exact counters.
+func (e *Engine) handOver(ctx context.Context, g *group, h *handover) {
+	if g.handing != h {
+		return // cancelled, or over
+	}
 	snap, err := e.dumpNow(ctx)
+	if g.handing != h {
+		return
+	}
 	if err != nil {
 		e.log.Error("reading the final counters failed", "group", g.name, "err", err)
-		e.elector.Prepared(g.name, term)
+		e.elector.Prepared(g.name, h.term)
 		return
 	}
 	e.publishDump(g, g.pick(snap))
+	if g.handing != h {
+		return
+	}
 	h.epoch, h.until = g.pub.epoch, time.Now().Add(handoverLimit)
 	g.handover = h
 	e.advanceHandover(g, time.Now())
@@ -169,7 +189,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		e.requestDump(ctx)
 	}
 	g.rcv.rx.open()
-	g.asked, g.preferTraffic = nil, ev.PreferTraffic
+	g.asked, g.handing, g.preferTraffic = nil, nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
@@ -200,9 +220,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	g.toldOnce = false
 	e.tellReadiness(g, time.Now())
 	e.broadcast(&wire.State{GroupState: g.state()})
-	if g.role != wire.RoleMaster {
-		e.follow(g, false)
-	}
+	e.run(g, func() { e.follow(g, false) }) // nobody as MASTER
 	e.peers.Kick()
 }
 
@@ -234,15 +252,27 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	g.dual = dual{}
 	g.handover = nil
 	g.rcv.rx.stop()
-	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
 	g.saidAs = wire.StreamID{}
-	for _, m := range e.members {
-		if ms := m.groups[g.name]; ms != nil {
-			ms.out = nil
-		}
+	if g.pub != nil {
+		e.giveUp(g) // it is about the stream that ends
 	}
-	g.trail = nil
+	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
+	g.endStreams(e.members)
+	g.trail, g.tail = nil, nil
+	g.turnover++
+	n := g.turnover
+	e.runNext(g, func() {
+		if g.turnover == n {
+			e.promote(ctx, g)
+		}
+	})
+}
+
+// promote is the part of becomeMaster that goes over all items, after the task that
+// was under way.
+func (e *Engine) promote(ctx context.Context, g *group) {
 	for _, w := range g.rcv.want {
+		g.rcv.item()
 		if standbyLimits(w.sa.Limits) != w.sa.Limits && !g.countersOnly {
 			sa := *w.sa
 			sa.Limits = w.sa.Limits
@@ -250,38 +280,56 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 		}
 	}
 	e.takeTail(g)
+	g.scan.void = true // it may be older than what the last task did
 	e.requestDump(ctx)
+}
+
+// endStreams ends what is sent to the members.
+func (g *group) endStreams(members map[Session]*member) {
+	for _, m := range members {
+		if ms := m.groups[g.name]; ms != nil {
+			ms.out = nil
+		}
+	}
 }
 
 // loseMaster ends one's own stream. The last act of a master is its retirement, so
 // that it never sends a number twice should it be promoted again before it has
 // heard from its successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
+	g.turnover++
+	if g.pub == nil && g.retiring != nil {
+		return // it has been MASTER again without publishing, and still owes what it owed
+	}
+	e.giveUp(g)
 	pub := g.pub
 	g.jumps = nil
-	g.pub, g.handover, g.trail, g.mapped, g.dual = nil, nil, nil, nil, dual{}
+	g.pub, g.handover, g.trail, g.tail, g.mapped, g.dual = nil, nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}
 	g.holds = newHoldback()
-	r := g.newReceiver(e.cfg)
-	g.rcv = r
-	now := time.Now()
-	for _, m := range e.members {
-		if ms := m.groups[g.name]; ms != nil {
-			ms.out = nil
-		}
-	}
+	g.rcv = g.newReceiver(e.cfg)
+	g.endStreams(e.members)
 	if pub != nil {
-		r.inherit(now, e.mono(), pub)
+		g.rcv.pos = wire.StreamPos{StreamID: pub.stream, Seq: pub.seq, Complete: true}
 	}
-	r.rx.lost = now
+	g.rcv.rx.lost = time.Now()
 	g.retiring = &retirement{pub: pub}
+	e.runNext(g, func() { e.stepDown(ctx, g) })
+}
+
+// stepDown makes an ex-master a standby of its own stream, and retires.
+func (e *Engine) stepDown(ctx context.Context, g *group) {
+	now := time.Now()
+	if pub := g.retiring.pub; pub != nil {
+		g.rcv.inherit(now, e.mono(), pub)
+	}
 	snap, err := e.dumpNow(ctx)
 	if err != nil {
 		e.log.Error("reading the kernel's tables failed, not ready until it succeeds", "group", g.name, "err", err)
 		return
 	}
-	r.observe(g.pick(snap), newTouched())
-	e.retire(ctx, g, now)
+	g.rcv.observe(g.pick(snap), newTouched())
+	e.retire(ctx, g, time.Now())
 }

@@ -36,6 +36,7 @@ func (e *Engine) beginScan(g *group, now time.Time) {
 		g.pub.begin(now)
 	default: // what it finds is what there is to publish
 		g.scan.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce}, now)
+		g.scan.pub.pause = g.pause
 		g.scan.pub.begin(now)
 	}
 }
@@ -92,12 +93,13 @@ func (e *Engine) readEvery(every time.Duration) time.Duration {
 	return min(every, dumpRetry<<(e.dumpFails-1))
 }
 
-// dumpNow reads the kernel's tables while everything else waits, for the few
-// moments at which nothing may come between. A reading under way is older then
-// and is thrown away.
-func (e *Engine) dumpNow(ctx context.Context) (*sadb.Snapshot, error) {
+// dumpNow reads the kernel's tables while everything else of the group waits, for
+// the few moments at which nothing may come between. A reading under way is older
+// then and is thrown away.
+func (e *Engine) dumpNow(ctx context.Context) (snap *sadb.Snapshot, err error) {
 	e.dumpStale = e.dumping
-	return e.kernel.Dump(ctx)
+	e.await(ctx, func() { snap, err = e.kernel.Dump(ctx) })
+	return snap, err
 }
 
 // scanned takes a part of the reading under way.
@@ -189,12 +191,12 @@ func (g *group) own(sa *sadb.SA) *sadb.SA {
 	return &c
 }
 
-// dumped ends the reading under way.
+// dumped ends the reading under way, once each group has done its part.
 func (e *Engine) dumped(ctx context.Context, r dumpResult) {
-	e.dumping = false
 	e.stats.Dumps++
 	e.stats.DumpTime = r.took
 	if r.err != nil {
+		e.dumping = false
 		e.stats.DumpErrors++
 		e.dumpFails++
 		if ctx.Err() == nil {
@@ -204,17 +206,32 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	}
 	e.dumpFails = 0
 	if e.dumpStale {
+		e.dumping = false
 		e.requestDump(ctx)
 		return
 	}
+	e.scanning = len(e.order)
 	for _, g := range e.order {
-		if !g.scan.valid(g) {
-			e.dumpAgain = true
-			continue
-		}
-		g.offloaded = g.scan.offloaded
-		e.groupScanned(ctx, g, g.pickPolicies(r.policies))
+		e.run(g, func() {
+			// Also when the task is given up.
+			defer func() {
+				if e.scanning--; e.scanning == 0 {
+					e.dumpEnds(ctx, r)
+				}
+			}()
+			if !g.scan.valid(g) {
+				e.dumpAgain = true
+				return
+			}
+			g.offloaded = g.scan.offloaded
+			e.groupScanned(ctx, g, g.pickPolicies(r.policies))
+		})
 	}
+}
+
+// dumpEnds is what follows when all groups have done their parts.
+func (e *Engine) dumpEnds(ctx context.Context, r dumpResult) {
+	e.dumping = false
 	e.bypass(ctx, r.policies)
 	select {
 	case <-e.ready:
@@ -244,7 +261,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	first := !g.rcv.adopted
 	g.rcv.endScan(policies, g.touched)
 	e.retire(ctx, g, now)
-	if g.rcv.pos.Complete && !g.rcv.rx.snapshot() && !g.rcv.rx.closed() {
+	if g.rcv.pos.Complete && !g.rcv.rx.snapshot() && !g.rcv.rx.closed() && g.rcv.adopted {
 		ops := g.rcv.repair(now)
 		if n := countRepairs(ops); n > 0 {
 			e.stats.Repairs += uint64(n)
@@ -258,24 +275,27 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 }
 
 func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, policies []*sadb.Policy) {
+	g.publishing = true
+	defer func() { g.publishing = false }()
 	if g.pub == nil {
 		if g.waitsForTail(now) {
 			return
 		}
 		g.tail = nil
-		g.pub = g.scan.pub
-		g.pub.end(g.scan.at, policies, g.touched)
+		pub := g.scan.pub
+		pub.endTo(g.scan.at, policies, g.touched, func([]wire.Record) {}) // to nobody yet
 		if !g.countersOnly {
-			g.pub.adopt(now, g.rcv, e.cfg.Imported)
+			pub.adopt(now, g.rcv, e.cfg.Imported)
 		}
-		g.pub.journal.forget()
+		pub.journal.forget()
+		g.pub = pub
 		e.retireAsMaster(ctx, g, now)
 		e.timed(PhasePublish, &g.promotedAt)
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
 		e.broadcast(&wire.State{GroupState: g.state()})
 		return
 	}
-	recs, gone := g.pub.end(g.scan.at, policies, g.touched)
+	gone := g.pub.endTo(g.scan.at, policies, g.touched, func(recs []wire.Record) { e.publishFound(g, recs) })
 	if g.holds.len() > 0 {
 		for _, p := range policies {
 			if !g.touched.policies[p.Key] {
@@ -283,7 +303,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 			}
 		}
 	}
-	e.publishRead(g, now, recs, gone)
+	e.publishRead(g, now, gone)
 	e.retireAsMaster(ctx, g, now)
 	e.endOutlived(g, now)
 	e.countReceived(g, now)

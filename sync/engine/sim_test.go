@@ -386,7 +386,7 @@ func (k *simKernel) Watch(context.Context) (<-chan sadb.Event, error) {
 }
 
 func (k *simKernel) Apply(_ context.Context, ops []sadb.Op) []error {
-	k.faults.apply()
+	k.faults.apply(len(ops))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	errs := make([]error, len(ops))

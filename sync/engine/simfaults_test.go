@@ -12,6 +12,7 @@ type simFaults struct {
 	dumpFails atomic.Bool
 	refused   atomic.Bool  // counters cannot be set
 	perApply  atomic.Int64 // nanoseconds that a call of Apply takes
+	most      atomic.Int64 // operations of one call
 }
 
 var (
@@ -26,7 +27,8 @@ func (f *simFaults) dump() error {
 	return nil
 }
 
-func (f *simFaults) apply() {
+func (f *simFaults) apply(n int) {
+	f.most.Store(max(f.most.Load(), int64(n)))
 	if d := f.perApply.Load(); d > 0 {
 		time.Sleep(time.Duration(d))
 	}

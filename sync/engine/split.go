@@ -30,6 +30,7 @@ func (e *Engine) tellMaxima(g *group, m *member) {
 		}
 		sent, id = make(map[sadb.SAKey]uint64), wire.StreamID{Group: g.name}
 		for k, h := range g.rcv.have {
+			g.rcv.item()
 			if h.oseq > 0 && !h.inbound {
 				sent[k] = h.oseq
 			}
@@ -38,6 +39,7 @@ func (e *Engine) tellMaxima(g *group, m *member) {
 	g.saidAs = id
 	entries := make([]wire.Maximum, 0, min(len(sent), maximaBatch))
 	for k, v := range sent {
+		g.rcv.item()
 		entries = append(entries, wire.Maximum{Key: k, OSeq: v})
 		if len(entries) == maximaBatch {
 			e.send(m, &wire.Maxima{ID: id, Entries: entries})
@@ -88,9 +90,16 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 // jumpAgain is how soon a jump that the kernel refused is tried again.
 const jumpAgain = time.Second
 
-// jump raises outbound counters to what they owe after a split, some at a time. What
-// the kernel refuses is owed on.
+// jump raises outbound counters to what they owe after a split, in turns. What the
+// kernel refuses is owed on.
 func (e *Engine) jump(ctx context.Context, g *group) {
+	for !e.jumpSome(ctx, g) {
+		e.pause()
+	}
+}
+
+// jumpSome raises some of them and reports whether that is all for now.
+func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	now := time.Now()
 	g.jumpAt = now.Add(jumpAgain)
 	ops := make([]sadb.Op, 0, min(len(g.jumps), applyChunk))
@@ -108,7 +117,7 @@ func (e *Engine) jump(ctx context.Context, g *group) {
 		}
 	}
 	if len(ops) == 0 {
-		return
+		return true
 	}
 	refused := 0
 	for i, err := range e.apply(ctx, ops) {
@@ -120,19 +129,12 @@ func (e *Engine) jump(ctx context.Context, g *group) {
 			e.kernelError(g, ops[i], err)
 		}
 	}
-	if len(g.jumps) == 0 || refused > 0 {
-		e.dumpStale = e.dumping
-		e.requestDump(ctx)
-		return
+	if len(g.jumps) > 0 && refused == 0 {
+		return false
 	}
-	pub := g.pub
-	go func() { // behind what else waits
-		_ = e.do(ctx, func() { // fails when the engine has ended
-			if g.pub == pub {
-				e.jump(ctx, g)
-			}
-		})
-	}()
+	e.dumpStale = e.dumping
+	e.requestDump(ctx)
+	return true
 }
 
 // jumpsAgain tries what the kernel refused.

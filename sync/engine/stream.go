@@ -67,6 +67,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 				if !e.send(m, &wire.Batch{Stream: out.handle, First: first, Records: recs}) {
 					return
 				}
+				e.pause()
 			}
 			e.sendCountersTo(g, m, out, now)
 			return
@@ -117,6 +118,7 @@ func (e *Engine) pump(g *group, m *member, out *outStream, now time.Time) {
 		if len(recs) > 0 && !e.send(m, &wire.Batch{Stream: out.handle, First: g.pub.seq + 1, Records: recs}) {
 			return
 		}
+		e.pause()
 		if out.cursor.done() {
 			out.cursor = nil
 			e.send(m, &wire.SnapEnd{Stream: out.handle, Seq: g.pub.seq, SAs: out.sas, Policies: out.policies})
@@ -186,6 +188,7 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 		if !e.send(m, &wire.Counters{Stream: out.handle, Epoch: g.pub.epoch, Entries: entries[:n]}) {
 			return
 		}
+		e.pause()
 		entries = entries[n:]
 	}
 }

@@ -74,6 +74,7 @@ func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
 		}
 		e.send(m, &wire.Batch{Stream: m.nextOut, First: n, Records: recs})
 		n += uint64(len(recs))
+		e.pause()
 	}
 	return true
 }

@@ -1,0 +1,279 @@
+package engine
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// The election is looked at before each turn of the loop, and a turn is short: at
+// most applyChunk operations of the kernel, or turnItems items of a computation.
+// Work that may take longer is a task. It runs on the engine's goroutine as a
+// coroutine and yields at the end of each turn (pause).
+//
+// A group has one task at a time. What else concerns the group's stream waits
+// behind it, in the order in which it came: messages of peers, changes of the
+// kernel's tables, readings, the tick. So a task sees between two of its turns no
+// change but those that the election makes:
+//
+//   - A question whether this node is prepared to be MASTER is answered between two
+//     turns, unless a retirement or policies that are to be installed come first.
+//     From the answer on this node may be sending, so of the operations that are
+//     left those that add something are carried out, and the others dropped: a
+//     counter could be lowered, and what is deleted could be in use. A counter
+//     message or a raise that is dropped leaves a lead that is one interval old,
+//     which the margin allows for four times over; what else is dropped the next
+//     reading repairs, or as MASTER nobody.
+//   - A promotion waits with all it does itself (promote) until the task has ended,
+//     so that the first reading of a master shows what was still to be added.
+//   - A loss of mastership ends the task at once; what it published is sent, as no
+//     task pauses with a number given and its record not sent. The first that
+//     follows is the retirement. Until it is done the node is not ready.
+//   - A hand-over gives up a reading that is being published, as it reads the
+//     tables itself, and waits for any other task.
+
+// turnItems bounds how many items a computation goes over in one turn: at most
+// about a millisecond.
+const turnItems = 250
+
+// taskEnded is what a task that is given up panics with, at its pause.
+type taskEnded struct{}
+
+// task is work on a group that has begun.
+type task struct {
+	turn    func() (struct{}, bool)
+	end     func()
+	yield   func(struct{}) bool
+	waiting bool // for something else than its turn
+	role    Role // of the group when it began
+}
+
+// run has f carried out as a task of the group, at once if there is none.
+func (e *Engine) run(g *group, f func()) {
+	g.tasks = append(g.tasks, f)
+	if g.task == nil {
+		e.step(g)
+	}
+}
+
+// runNext is run for what goes before all that waits.
+func (e *Engine) runNext(g *group, f func()) {
+	g.tasks = slices.Insert(g.tasks, 0, f)
+	if g.task == nil {
+		e.step(g)
+	}
+}
+
+// step gives the group's task a turn.
+func (e *Engine) step(g *group) {
+	t := g.task
+	if t == nil {
+		f := g.tasks[0]
+		g.tasks[0] = nil
+		if g.tasks = g.tasks[1:]; len(g.tasks) == 0 {
+			g.tasks = nil
+		}
+		t = &task{role: g.role}
+		t.turn, t.end = iter.Pull(func(yield func(struct{}) bool) {
+			defer func() {
+				if r := recover(); r != nil {
+					if _, ended := r.(taskEnded); !ended {
+						panic(r)
+					}
+				}
+			}()
+			t.yield = yield
+			f()
+		})
+		g.task = t
+	}
+	outer := e.task
+	e.task = t
+	_, more := t.turn()
+	e.task = outer
+	if !more && g.task == t {
+		g.task = nil
+	}
+}
+
+// pause ends a turn of the task that calls it. Elsewhere it does nothing.
+func (e *Engine) pause() {
+	if t := e.task; t != nil && !t.yield(struct{}{}) {
+		panic(taskEnded{})
+	}
+}
+
+// giveUp ends the group's task where it has paused, unless it is the one that asks.
+func (e *Engine) giveUp(g *group) {
+	t := g.task
+	if t == nil || t == e.task {
+		return
+	}
+	g.task, g.policyOps, g.publishing = nil, 0, false
+	t.end()
+}
+
+// busy returns a group with a task that can go on, each in turn, nil for none.
+func (e *Engine) busy() *group {
+	for i := range e.order {
+		g := e.order[(e.lastTurn+1+i)%len(e.order)]
+		if g.task != nil && !g.task.waiting || g.task == nil && len(g.tasks) > 0 {
+			return g
+		}
+	}
+	return nil
+}
+
+// turn gives the next group that has work a turn.
+func (e *Engine) turn() {
+	if g := e.busy(); g != nil {
+		e.lastTurn = slices.Index(e.order, g)
+		e.step(g)
+	}
+}
+
+// mostTasks bounds what waits behind a task. Then peers and the kernel wait.
+const mostTasks = 256
+
+func (e *Engine) crowded() bool {
+	return slices.ContainsFunc(e.order, func(g *group) bool { return len(g.tasks) >= mostTasks })
+}
+
+// pace divides a computation over many items into turns. The zero value does not.
+type pace struct {
+	n, sorted int
+	pause     func()
+}
+
+// ends reports whether the turn ends with the next item.
+func (p *pace) ends() bool { return p.n+1 >= turnItems }
+
+// item counts one item.
+func (p *pace) item() {
+	if p.n++; p.n >= turnItems && p.pause != nil {
+		p.n = 0
+		p.pause()
+	}
+}
+
+// comparisons are how many comparisons of a sort take as long as one item.
+const comparisons = 16
+
+// compared counts a comparison.
+func (p *pace) compared() {
+	if p.sorted++; p.sorted >= comparisons {
+		p.sorted = 0
+		p.item()
+	}
+}
+
+// await has f carried out beside the engine and waits for it: a task while other
+// work goes on.
+func (e *Engine) await(ctx context.Context, f func()) {
+	t := e.task
+	if t == nil {
+		f()
+		return
+	}
+	t.waiting = true
+	go func() {
+		f()
+		_ = e.do(ctx, func() { t.waiting = false }) // fails when the engine has ended
+	}()
+	for t.waiting {
+		e.pause()
+	}
+}
+
+// sending reports whether this node may be sending on the group's SAs, or be about
+// to: it is MASTER, or the election has been told that it is prepared.
+func (g *group) sending() bool {
+	return g.role == wire.RoleMaster || g.rcv.rx.closed() && g.asked == nil
+}
+
+// additions returns those operations that a node which is sending may still carry
+// out for a standby.
+func additions(ops []sadb.Op) []sadb.Op {
+	return slices.DeleteFunc(slices.Clone(ops), func(op sadb.Op) bool {
+		return op.Kind != sadb.OpAddSA && op.Kind != sadb.OpAddPolicy && op.Kind != sadb.OpUpdatePolicy
+	})
+}
+
+// setsPolicy reports whether an operation installs a policy. Without it what the
+// policy protects would leave in plaintext.
+func setsPolicy(op sadb.Op) bool {
+	return op.Kind == sadb.OpAddPolicy || op.Kind == sadb.OpUpdatePolicy
+}
+
+// exec carries out operations for a standby group, in turns, retrying what the
+// receiver wants retried, and returns how many were carried out.
+func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
+	role := g.role
+	if e.task != nil {
+		role = e.task.role
+	}
+	for _, op := range ops {
+		if setsPolicy(op) {
+			g.policyOps++
+		}
+	}
+	n := 0
+	for round, only := 0, false; len(ops) > 0 && round < 3; round++ {
+		var again []sadb.Op
+		for len(ops) > 0 {
+			// The end of a stream, which a new master takes from another standby, is
+			// carried out by a MASTER as a whole.
+			if role != wire.RoleMaster && g.sending() && !only {
+				ops, only = additions(ops), true
+				continue
+			}
+			chunk := ops[:min(applyChunk, len(ops))]
+			ops = ops[len(chunk):]
+			for i, err := range e.apply(ctx, chunk) {
+				op := chunk[i]
+				g.touchOp(e.dumping, op)
+				n++
+				if round == 0 && setsPolicy(op) {
+					g.policyOps--
+				}
+				retry, unknown := g.rcv.result(op, err)
+				again = append(again, retry...)
+				switch {
+				case unknown:
+					e.requestDump(ctx)
+				case err != nil && retry == nil:
+					e.kernelError(g, op, err)
+				}
+			}
+			e.answerPrepare(g)
+			if len(ops) > 0 || len(again) > 0 {
+				e.pause()
+			}
+		}
+		if ops = again; only {
+			ops = additions(ops)
+		}
+	}
+	g.rcv.slabs.reset()
+	return n
+}
+
+// execOwn carries out operations of a MASTER, in turns, and hands each result to
+// done.
+func (e *Engine) execOwn(ctx context.Context, g *group, ops []sadb.Op, done func(i int, err error)) {
+	for first := 0; first < len(ops); first += applyChunk {
+		if first > 0 {
+			e.pause()
+		}
+		for i, err := range e.apply(ctx, ops[first:min(first+applyChunk, len(ops))]) {
+			g.touchOp(e.dumping, ops[first+i])
+			if err != nil {
+				e.kernelError(g, ops[first+i], err)
+			}
+			done(first+i, err)
+		}
+	}
+}
