@@ -18,6 +18,9 @@ type member struct {
 	streams map[uint32]*group // streams we receive from it, by handle
 	since   time.Time
 	nextOut uint32 // handle of the last stream that we send to it
+	// report is the member's latest wire.Report, and when it came.
+	report   []byte
+	reported time.Time
 	// inventory: a question of its is being answered.
 	inventory bool
 }
@@ -90,6 +93,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 			e.send(m, &wire.State{GroupState: g.state()})
 			e.tellFitness(m, g)
 		}
+		e.tellReport(m)
 	case PeerDown:
 		m := e.members[ev.Session]
 		if m == nil {
@@ -193,6 +197,8 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.answered(m, msg.Token, msg)
 	case *wire.Fitness:
 		e.memberFitness(m, msg)
+	case *wire.Report:
+		m.report, m.reported = msg.JSON, time.Now()
 	case *wire.Gossip, *wire.Unknown:
 	default:
 		e.refuse(m, "unexpected "+msg.Type().String()+" message")
