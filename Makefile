@@ -121,6 +121,7 @@ drill-ike:
 	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked \
 		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1
 	@./.ci/libreswan dist/libreswan
+	@./.ci/libreswan dist/libreswan-trixie trixie
 	$(GO) test -p 1 -timeout 30m ./tests/ike
 
 # Other shapes of VPNs: transport mode, GRE with BGP; WireGuard on a virtual IP.
@@ -222,6 +223,10 @@ install: build
 	set -e; cd deploy/man; for m in *.[58]; do install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m"; done
 	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
 		sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1," -e "s,/usr/bin/carpctl,$(PREFIX)/bin/carpctl," "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
+	set -e; cd deploy/adopt; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/sasyncd/units/$$u"; \
+		sed -i -e "s,/usr/sbin/sasyncd,$(PREFIX)/sbin/sasyncd," "$(DESTDIR)$(PREFIX)/lib/sasyncd/units/$$u"; done
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators" deploy/generators/sasyncd-generator
+	sed -i -e "s,/usr/lib/sasyncd,$(PREFIX)/lib/sasyncd," "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators/sasyncd-generator"
 	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d" deploy/networkd.conf.d/*
 	set -e; cd deploy; find examples nftables prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done

@@ -27,10 +27,11 @@ func (g *Group) Adopt(now time.Duration, term uint64) ([]Action, bool) {
 		g.router(now, i, RouterEvent{Kind: RouterWin})
 	}
 	g.phase = phaseMaster
-	g.renewAt, g.announced, g.announceAt = now+leasePeriod/2, 0, now+time.Second
+	g.announced, g.announceAt = 0, now+time.Second
+	g.leased(now)
 	g.undemote(now, startDemotion)
 	// The kernel has them; this renews what has a lease.
-	g.operate(ActAcquire)
+	g.operate(now, ActAcquire)
 	g.tell(now, Master, "restart")
 	g.tellFitness()
 	return g.acts, true

@@ -51,6 +51,8 @@ func (g *Group) settle(now time.Duration) {
 // obstacle says why the group may not take over, "" if it may.
 func (g *Group) obstacle(now time.Duration) string {
 	switch {
+	case g.phase == phaseIdle && g.done != g.op:
+		return whyStuck
 	case now < g.holdUntil:
 		return whyHold
 	case now < g.notBefore:
@@ -125,32 +127,34 @@ func (g *Group) advance(now time.Duration) {
 	switch g.phase {
 	case phasePreparing:
 		g.phase = phaseAcquiring
-		g.operate(ActAcquire)
+		g.operate(now, ActAcquire)
 	case phaseHanding:
 		g.lose(now, g.why)
 	}
 }
 
 // operate starts a kernel operation; earlier ones do not count any more.
-func (g *Group) operate(kind ActionKind) {
+func (g *Group) operate(now time.Duration, kind ActionKind) {
 	g.op++
+	g.opUntil = now + operateLimit
 	g.act(Action{Kind: kind, Op: g.op, Term: g.term})
 }
 
-// done takes note of the end of a kernel operation.
-func (g *Group) done(now time.Duration, ev Event) {
+// ended takes note of the end of a kernel operation.
+func (g *Group) ended(now time.Duration, ev Event) {
 	if ev.Op != g.op {
 		return
 	}
+	g.done = g.op
 	switch g.phase {
 	case phaseAcquiring:
 		if ev.Err != nil {
-			g.notBefore, g.unwilling = now+failPause, true
-			g.lose(now, "addresses: "+ev.Err.Error())
+			g.fail(now, "addresses: "+ev.Err.Error())
 			return
 		}
 		g.phase, g.unwilling = phaseMaster, false
-		g.renewAt, g.announced, g.announceAt = now+leasePeriod/2, 0, now+time.Second
+		g.announced, g.announceAt = 0, now+time.Second
+		g.leased(now)
 		g.undemote(now, startDemotion)
 		g.tell(now, Master, g.why)
 		g.why = ""
@@ -162,6 +166,10 @@ func (g *Group) done(now time.Duration, ev Event) {
 		g.advance(now)
 	case phaseReleasing:
 		g.lost(now)
+	case phaseMaster: // continued after a restart
+		if ev.Err != nil {
+			g.fail(now, "addresses: "+ev.Err.Error())
+		}
 	}
 }
 
@@ -194,7 +202,7 @@ func (g *Group) lose(now time.Duration, why string) {
 		return
 	}
 	g.phase = phaseReleasing
-	g.operate(ActRelease)
+	g.operate(now, ActRelease)
 }
 
 // anyPrepares reports whether any client takes part in changes.
@@ -250,7 +258,7 @@ func (g *Group) resign(now time.Duration, why string, hold time.Duration) error 
 	switch g.phase {
 	case phaseMaster:
 		g.phase, g.why = phaseFencing, why
-		g.operate(ActFence)
+		g.operate(now, ActFence)
 	case phasePreparing, phaseAcquiring:
 		g.lose(now, why)
 	default:
@@ -268,8 +276,12 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 		return ErrStopping
 	case g.phase != phaseIdle:
 		return ErrIsMaster
+	case g.done != g.op:
+		return ErrStuck
 	case term < g.seen:
 		return ErrOldTerm
+	case !g.believable(term):
+		return ErrHighTerm
 	case g.ineligible(now) != "":
 		return ErrNotEligible
 	}

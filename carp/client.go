@@ -15,7 +15,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 	switch ev.Kind {
 	case EvClient:
 		g.clients[ev.Client] = &client{name: ev.Name, prepare: ev.Prepare}
-		g.seen = max(g.seen, ev.Term)
+		_ = g.hear(ev.Term)
 	case EvGone:
 		delete(g.clients, ev.Client)
 		delete(g.waiting, ev.Client)
@@ -34,7 +34,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 		if c == nil {
 			return
 		}
-		g.seen = max(g.seen, ev.Term)
+		err := g.hear(ev.Term)
 		fresh := !c.reported || c.ready.Ahead || c.ready.InSync
 		c.reported, c.ready = true, ev.Ready
 		g.report = ev.Ready
@@ -45,7 +45,7 @@ func (g *Group) client(now time.Duration, ev Event) {
 			g.undemote(now, startDemotion)
 		}
 		g.settleDebt(now)
-		g.reply(ev, nil)
+		g.reply(ev, err)
 	case EvPrepared:
 		if ev.Term == g.term {
 			delete(g.waiting, ev.Client)

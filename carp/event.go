@@ -17,6 +17,7 @@ const (
 	EvAdvert                    // Router received Advert
 	EvSent                      // Router's advertisement left (Err nil) or did not
 	EvDone                      // kernel operation Op ended with Err
+	EvRenewed                   // a renewal that was ordered at Proof ended with Err
 	EvClient                    // client Client of Name came; Prepare: it takes part in changes
 	EvGone                      // client Client left
 	EvReady                     // client Client reports Ready
@@ -29,6 +30,7 @@ const (
 	EvAnnounce                  // announce the addresses again
 	EvStop                      // end in an orderly way
 	EvWitness                   // a witness answered what was sent at Proof, or none does any more
+	EvMoved                     // Router's interface has another MAC address
 	EvHoldBack                  // promise client Client not to take over for Hold because of Reason; 0 ends that
 )
 
@@ -74,7 +76,8 @@ type Event struct {
 type ActionKind uint8
 
 // The actions of a group. The kernel operations (ActFence, ActAcquire,
-// ActRelease) are done one after the other and each ends with an EvDone.
+// ActRelease) are done one after the other and each ends with an EvDone. ActRenew
+// is done between them and ends with an EvRenewed.
 const (
 	ActAdvert    ActionKind = iota // Router sends an advertisement with Priority (0 resigns); EvSent follows
 	ActFence                       // set the fence
@@ -123,6 +126,8 @@ var (
 	ErrRouterDown  = errors.New("an instance of the group has no usable interface")
 	ErrNotEligible = errors.New("group may not take over: a required client is missing or not in sync")
 	ErrOldTerm     = errors.New("term is older than one seen before")
+	ErrStuck       = errors.New(whyStuck)
+	ErrHighTerm    = errors.New("term is too far above the highest one known here")
 	ErrStopping    = errors.New("daemon is stopping")
 	ErrDemotion    = errors.New("demotion is not between 1 and 255")
 	ErrUnknown     = errors.New("no such demotion")

@@ -47,9 +47,11 @@ type Group struct {
 	acts    []Action
 	ticked  time.Duration // time of the last EvTick
 
-	phase phase
-	op    uint64 // latest kernel operation
-	why   string // reason of the change that is under way
+	phase   phase
+	op      uint64        // latest kernel operation
+	done    uint64        // latest that has ended; after a loss it may be an earlier one
+	opUntil time.Duration // by when op has to end
+	why     string        // reason of the change that is under way
 
 	public State // as told to clients
 	reason string
@@ -77,7 +79,7 @@ type Group struct {
 	bowSince time.Duration
 	sentAt   []time.Duration // last advertisement that really left
 	sends    []sendRecord
-	renewAt  time.Duration
+	renewal  renewal
 
 	announceAt time.Duration
 	announced  int
@@ -154,6 +156,7 @@ func (g *Group) Deadline() time.Duration {
 		later(g.lostDeadline())
 		later(g.contest.deadline())
 	}
+	later(g.overdueAt())
 	return at
 }
 
@@ -186,11 +189,13 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 			g.renew(now)
 		}
 	case EvDone:
-		g.done(now, ev)
+		g.ended(now, ev)
+	case EvRenewed:
+		g.renewed(now, ev)
 	case EvClient, EvGone, EvReady, EvPrepared:
 		g.client(now, ev)
 	case EvTerm:
-		g.seen = max(g.seen, ev.Term)
+		g.reply(ev, g.hear(ev.Term))
 	case EvResign:
 		g.reply(ev, g.resign(now, ev.Reason, ev.Hold))
 	case EvHoldBack:
@@ -211,6 +216,12 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 		}
 		g.act(Action{Kind: ActAnnounce})
 		g.reply(ev, nil)
+	case EvMoved:
+		if g.phase == phaseMaster {
+			// As after a takeover: neighbours and switches have to learn.
+			g.act(Action{Kind: ActAnnounce})
+			g.announced, g.announceAt = 0, now+time.Second
+		}
 	case EvWitness:
 		g.witnesses(now, ev)
 	case EvStop:
@@ -245,11 +256,11 @@ func (g *Group) tick(now time.Duration) {
 			}
 		}
 	}
+	g.overdue(now)
 	switch g.phase {
 	case phasePreparing:
 		if now >= g.waitUntil {
-			g.notBefore, g.unwilling = now+failPause, true
-			g.lose(now, "clients did not prepare in time")
+			g.fail(now, "clients did not prepare in time")
 		}
 	case phaseHanding:
 		if now >= g.waitUntil {
@@ -320,24 +331,6 @@ func (g *Group) stall(now time.Duration) {
 			return
 		}
 	}
-}
-
-// renew keeps the leases alive, as long as the peers really hear us.
-func (g *Group) renew(now time.Duration) {
-	if g.phase != phaseMaster || now < g.renewAt {
-		return
-	}
-	shortest := Never
-	for i, r := range g.routers {
-		if now-g.sentAt[i] > r.every()*3/2 {
-			return
-		}
-		shortest = min(shortest, r.every())
-	}
-	g.act(Action{Kind: ActRenew})
-	// Half an interval early, so that the advertisement nearest to the period
-	// renews, not the one after it.
-	g.renewAt = now + max(leasePeriod/2, leasePeriod-shortest/2)
 }
 
 // announce tells the neighbours, and again 1 s and 5 s after the takeover.

@@ -18,6 +18,8 @@ type script struct {
 	op  uint64
 	log []string
 	fit []fitness // as told
+
+	renewal error // of each renewal
 }
 
 func twoRouters() GroupConfig {
@@ -77,11 +79,19 @@ func (s *script) do(ev Event) {
 			line = "stopped"
 		}
 		s.log = append(s.log, line)
-		if a.Kind == ActAdvert {
+		switch a.Kind {
+		case ActAdvert:
 			s.do(Event{Kind: EvSent, Router: a.Router})
+		case ActRenew:
+			if s.renewal != errSilent {
+				s.do(Event{Kind: EvRenewed, Proof: s.now, Err: s.renewal})
+			}
 		}
 	}
 }
+
+// errSilent is of a renewal that is not answered.
+var errSilent = errors.New("no answer")
 
 // done ends the running kernel operation.
 func (s *script) done() { s.t.Helper(); s.do(Event{Kind: EvDone, Op: s.op}) }
@@ -395,7 +405,7 @@ func TestGroupMasterLosesItsClient(t *testing.T) {
 		s.log = nil
 		s.to(s.now + lostLimit - 100*ms)
 		s.expect("announce", "announce")
-		s.to(s.now + time.Minute/2)
+		s.to(s.now + time.Second)
 		if ready {
 			s.expect("fence")
 		} else {

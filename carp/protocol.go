@@ -144,8 +144,17 @@ func (r *Router) yields(now time.Duration, a Advert) (yes, stays bool) {
 	case r.cfg.Proto == CARP && !a.Signed:
 		return now >= r.insistTo, false
 	}
-	better := r.src.Less(a.From)
+	better := r.known(a).Less(a.From)
 	return better, better
+}
+
+// known is our address as the sender of a knows it, by which it compares itself
+// with us: to members in several networks we speak from several addresses.
+func (r *Router) known(a Advert) netip.Addr {
+	if a.To.IsValid() {
+		return a.To
+	}
+	return r.src
 }
 
 // insist follows a takeover. If the master that fell silent was an equal to whom
@@ -187,7 +196,7 @@ func (r *Router) leaveTime() time.Duration {
 // one may have yielded to us in the same moment; then not both may come back in
 // the same moment too.
 func (r *Router) tieTime(a Advert) time.Duration {
-	if r.cfg.Proto == CARP && r.compare(a) == 0 && r.src.Less(a.From) {
+	if r.cfg.Proto == CARP && r.compare(a) == 0 && r.known(a).Less(a.From) {
 		return min(inFlight, r.every())
 	}
 	return 0

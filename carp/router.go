@@ -23,7 +23,8 @@ type RouterConfig struct {
 // Advert is what the machine needs to know of an advertisement.
 type Advert struct {
 	From     netip.Addr
-	Priority uint8 // 0: the sender resigns; in CARP not 0 otherwise
+	To       netip.Addr // our address as the sender knows it; invalid: the router's own
+	Priority uint8      // 0: the sender resigns; in CARP not 0 otherwise
 	Interval time.Duration
 
 	Base, Skew, Demotion uint8 // CARP, as sent
@@ -91,6 +92,7 @@ type Router struct {
 	learned  time.Duration // interval of the master (VRRPv3)
 	downAt   time.Duration // Backup, not expired
 	advertAt time.Duration // Master
+	answered int           // Master: out of turn since the last advertisement that was due
 	heardAt  time.Duration // last advertisement of a master; 0 none yet
 	from     netip.Addr    // who sent it
 	prio     uint8         // with which priority
@@ -155,7 +157,7 @@ func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
 		return r.tick(now, out)
 	case RouterWin:
 		if r.state == Backup {
-			r.state, r.expired = Master, false
+			r.state, r.expired, r.answered = Master, false, 0
 			r.learned, r.cause = r.cfg.Interval, ""
 			r.insist(now)
 			out = r.now(now, out)
@@ -200,6 +202,7 @@ func (r *Router) tick(now time.Duration, out []RouterAction) []RouterAction {
 		if r.advertAt += r.every(); r.advertAt <= now {
 			r.advertAt = now + r.every()
 		}
+		r.answered = 0
 		out = append(out, r.say())
 	}
 	return out
@@ -233,7 +236,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 		yields, stays := r.yields(now, a)
 		switch {
 		case a.Priority == 0:
-			out = r.now(now, out)
+			out = r.answer(now, out)
 		case now < r.deafTo && a.From == r.from:
 			// Sent before it was fenced in our favour.
 		case yields && r.stay:
@@ -255,7 +258,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 		default:
 			// RFC 9568 6.4.3: answer at once, so that the other one yields
 			// and bridges learn the right port again.
-			out = r.now(now, out)
+			out = r.answer(now, out)
 			out = append(out, RouterAction{Kind: RouterContested, Advert: a})
 		}
 	}
@@ -268,6 +271,20 @@ func (r *Router) follow(now time.Duration, a Advert) {
 	r.expired, r.bowed, r.cause = false, false, ""
 	r.learn(a)
 	r.downAt = now + r.Down()
+}
+
+// maxAnswers is how often a master answers between two advertisements that are
+// due. Nodes that agree need two or three.
+const maxAnswers = 8
+
+// answer advertises out of turn, and bounds that: a flood is not answered by a
+// flood.
+func (r *Router) answer(now time.Duration, out []RouterAction) []RouterAction {
+	if r.answered >= maxAnswers {
+		return out
+	}
+	r.answered++
+	return r.now(now, out)
 }
 
 // now advertises out of turn.

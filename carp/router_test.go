@@ -171,3 +171,38 @@ func TestRouterDemotion(t *testing.T) {
 		}
 	}
 }
+
+// A master answers another one at once, and a flood of them a few times an
+// interval.
+func TestMasterAnswersWithinBounds(t *testing.T) {
+	for _, proto := range []Proto{VRRP3, VRRP2, CARP} {
+		cfg := RouterConfig{Proto: proto, ID: 1, Priority: 200, Interval: 250 * ms}
+		if proto == CARP {
+			cfg = CARPRouter(1, 1, 0, OpenBSD)
+		}
+		r := inState(cfg, "master")
+		lesser := Advert{From: lowAddr, Priority: 1, Interval: cfg.Interval, Base: 10, Skew: 254}
+		if proto == CARP {
+			lesser.Interval = 20 * time.Second
+		}
+		sent := 0
+		const intervals = 10
+		for now := ms; now <= intervals*cfg.Interval; now += ms / 10 {
+			ev := RouterEvent{Kind: RouterAdvert, Advert: lesser}
+			if now >= r.Deadline() {
+				ev = RouterEvent{Kind: RouterTick}
+			}
+			for _, a := range r.Step(now, ev) {
+				if a.Kind == RouterSend {
+					sent++
+				}
+			}
+			if now == ms && sent != 1 {
+				t.Errorf("%v: the first is not answered", proto)
+			}
+		}
+		if r.State() != Master || sent > (maxAnswers+1)*(intervals+1) || sent < intervals {
+			t.Errorf("%v: %v, sent %d in %d intervals", proto, r.State(), sent, intervals)
+		}
+	}
+}

@@ -290,6 +290,7 @@ func (n *simNode) do(a Action) {
 		kernel(func() { n.serve(true) })
 	case ActRenew:
 		n.serve(true) // an address whose lease ended is put back
+		n.step(Event{Kind: EvRenewed, Proof: s.now})
 	case ActState:
 		s.log(n, "%v > %v (%s)", a.Old, a.To, a.Reason)
 		if a.To == Master {

@@ -28,12 +28,41 @@ const NoLease = ^uint32(0)
 // LocalAddrs lists the addresses of the namespace, of both families.
 func (k *Kernel) LocalAddrs(ctx context.Context) (list []Address, err error) {
 	payload := make([]byte, 8)
-	err = k.routing.req.request(ctx, unix.RTM_GETADDR, unix.NLM_F_DUMP, payload, func(m message) error {
-		if a, ok := decodeAddress(m.payload); ok && m.typ == unix.RTM_NEWADDR {
-			a.Interface = k.links.name(uint32(a.Link))
-			list = append(list, a)
+	list, err = collect(ctx, k.routing.req, unix.RTM_GETADDR, payload, func(m message) (Address, bool, error) {
+		a, ok := decodeAddress(m.payload)
+		return a, ok && m.typ == unix.RTM_NEWADDR, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for i := range list {
+		list[i].Interface = k.links.name(uint32(list[i].Link))
+	}
+	return list, nil
+}
+
+// NodeAddrs lists the addresses of the calling thread's network namespace, of both
+// families, for who has no Kernel; with a name those of that interface. It needs no privilege.
+func NodeAddrs(ctx context.Context, name string) (list []netip.Addr, err error) {
+	req, err := newRequester(func() (*socket, error) { return openSocket(unix.NETLINK_ROUTE, 0, 0) }, 0)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	defer func() { _ = req.close() }()
+	var index uint32
+	if name != "" {
+		l, err := openLinks()
+		if err != nil {
+			return nil, err
 		}
-		return nil
+		defer func() { _ = l.close() }()
+		if index, err = l.index(name); err != nil {
+			return nil, fmt.Errorf("look up interface %s: %w", name, err)
+		}
+	}
+	list, err = collect(ctx, req, unix.RTM_GETADDR, make([]byte, 8), func(m message) (netip.Addr, bool, error) {
+		a, ok := decodeAddress(m.payload)
+		return a.Prefix.Addr(), ok && m.typ == unix.RTM_NEWADDR && (index == 0 || uint32(a.Link) == index), nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)

@@ -72,6 +72,10 @@ func (k *Kernel) applyBatch(ops []sadb.Op, errs []error) (taken int) {
 	w := k.write
 	first, now := w.seq+1, k.now().Unix()
 	var sent [batchMessages]int // index into ops of each message
+	if w.out == nil {
+		// At once, since growing would leave copies behind, with keys in them.
+		w.out = make([]byte, 0, batchBytes+recvBuffer)
+	}
 	b, n, at := w.out[:0], 0, 0
 	for taken < len(ops) && n < batchMessages && len(b) < batchBytes {
 		op := &ops[taken]

@@ -115,7 +115,7 @@ func (d *decoder) name(b []byte) string {
 
 // algorithm reads struct xfrm_algo (trunc false) or xfrm_algo_auth and
 // xfrm_algo_aead (trunc true).
-func (d *decoder) algorithm(s *sadb.Block, a *sadb.Algorithm, b []byte, trunc bool) bool {
+func (d *decoder) algorithm(a *sadb.Algorithm, b []byte, trunc bool) bool {
 	head := sizeAlgName + 4
 	if trunc {
 		head += 4
@@ -133,7 +133,7 @@ func (d *decoder) algorithm(s *sadb.Block, a *sadb.Algorithm, b []byte, trunc bo
 	}
 	// The kernel tells authentication twice.
 	if k := b[head : head+n]; n > 0 && !bytes.Equal(a.Key.Bytes(), k) {
-		a.Key = s.Secret(k)
+		a.Key = sadb.NewSecret(k)
 	}
 	return true
 }

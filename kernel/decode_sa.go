@@ -223,7 +223,7 @@ func (d *decoder) setAlgorithm(s *sadb.Block, into **sadb.Algorithm, data []byte
 	if a == nil {
 		a = s.Algorithm()
 	}
-	if !d.algorithm(s, a, data, trunc) {
+	if !d.algorithm(a, data, trunc) {
 		return false
 	}
 	*into = a

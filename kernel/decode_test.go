@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +47,10 @@ func TestNewerAttributes(t *testing.T) {
 		t.Errorf("unknown attributes %v, want %v", sa.Unknown, want)
 	}
 	e := encoder{ifindex: testIndex}
+	if _, err := e.appendSA(nil, sa, 0, now); err == nil {
+		t.Error("an interface id that is none is written")
+	}
+	sa.Unknown = slices.Delete(sa.Unknown, 1, 2)
 	again, err := e.appendSA(nil, sa, 0, now)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,8 @@
 // Package kernel is the XFRM subsystem of Linux and the routing rules that keep
 // a standby silent, over netlink: [Kernel] dumps, watches and changes SAs and
 // policies, [Fence] silences virtual addresses, [Hold] keeps a node that has no
-// policies yet from forwarding, [Detour] and [BypassOps] keep a backup reachable.
+// policies yet from forwarding, [Guard] one that is about to lose them, [Detour] and
+// [BypassOps] keep a backup reachable.
 // Package kerneltest has a fake with the same rules.
 //
 // # Copying SAs and policies
@@ -81,6 +82,27 @@
 // keeps it and applies it as soon as there is one of that name. It matches only
 // packets that came in: what the node sends itself, and every lookup that the
 // kernel makes on its own behalf, has the loopback or no interface there.
+//
+// # The guard
+//
+// A program may be about to flush all policies, as the start of an IKE daemon does.
+// Before it does, [Guard] writes down where the policies lead, and from then on
+// nothing goes there, forwarded or from the node itself:
+//
+//	4: lookup 112114
+//	4: not iif lo blackhole                                       if it must be
+//
+// Table 112114 has for the destination of each outbound policy with templates
+//
+//	blackhole DST metric N
+//
+// where N is how many policies have it. A destination that holds an address of this
+// node or multicast, as that of a default route through a tunnel, has "throw" in
+// place of "blackhole", for the node must reach its peers and neighbours. Then
+// everything that is forwarded is dropped, by the second rule.
+//
+// The guard can go when each destination has as many policies again. It outlives who
+// set it. What the node itself sends to a destination with "throw" is not guarded.
 //
 // # A backup's own addresses inside
 //

@@ -90,9 +90,37 @@ func appendMark(b []byte, m sadb.Mark) []byte {
 	return endAttr(native.AppendUint32(native.AppendUint32(b, m.Value), m.Mask), at)
 }
 
-func appendUnknown(b []byte, list []sadb.Attr) []byte {
+// appendUnknown appends attributes as they are. One that own says this package
+// writes itself, or leaves out on purpose, is an error: a peer could otherwise put
+// in what was never checked, hardware offload above all. The kernel does not look
+// at the upper bits of a type (NLA_TYPE_MASK).
+func appendUnknown(b []byte, list []sadb.Attr, own func(typ uint16) bool) ([]byte, error) {
 	for _, a := range list {
+		if typ := a.Type & attrTypeMask; own(typ) {
+			return b, fmt.Errorf("attribute %d is given as an unknown one", typ)
+		}
 		b = appendAttr(b, a.Type, a.Data)
 	}
-	return b
+	return b, nil
+}
+
+// ownOfSA reports whether appendSA or saAttrs deals with a type of attribute.
+func ownOfSA(typ uint16) bool {
+	switch typ {
+	case attrAuth, attrCrypt, attrComp, attrEncap, attrSA, attrLifetime, attrReplay, attrLastUsed, attrAEAD, attrAuthTrunc, attrMark, attrTFCPad,
+		attrReplayESN, attrExtraFlags, attrPad, attrOffload, attrSetMark, attrSetMarkMask, attrIfID, attrMappingTimer, attrDirection, attrKeepalive,
+		attrPCPU:
+		return true
+	}
+	return false
+}
+
+// ownOfPolicy reports whether appendPolicy or policyAttrs deals with a type of
+// attribute. A policy of a device's is not written.
+func ownOfPolicy(typ uint16) bool {
+	switch typ {
+	case attrTemplates, attrPolicy, attrSecCtx, attrMark, attrIfID, attrPolicyType, attrPad, attrOffload:
+		return true
+	}
+	return false
 }

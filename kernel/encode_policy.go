@@ -34,7 +34,10 @@ func (e *encoder) appendPolicy(b []byte, p *sadb.Policy, index uint32) ([]byte, 
 		b = endAttr(b, at)
 	}
 	b = appendPolicyKey(b, &p.Key)
-	return appendUnknown(b, p.Unknown), nil
+	if b, err = appendUnknown(b, p.Unknown, ownOfPolicy); err != nil {
+		return b[:start], fmt.Errorf("encode %s: %w", p.Key, err)
+	}
+	return b, nil
 }
 
 // appendPolicyID appends the payload of DELPOLICY: by selector, never by index,

@@ -75,7 +75,9 @@ func (e *encoder) appendSA(b []byte, sa *sadb.SA, tag uint32, now int64) ([]byte
 	if sa.Keepalive != 0 {
 		b = appendAttr32(b, attrKeepalive, sa.Keepalive)
 	}
-	b = appendUnknown(b, sa.Unknown)
+	if b, err = appendUnknown(b, sa.Unknown, ownOfSA); err != nil {
+		return b[:start], fmt.Errorf("encode %s: %w", sa.Key, err)
+	}
 	return appendLifetime(b, sa, now), nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sasyncd/kernel/dump"
 	"sasyncd/sync/sadb"
 )
 
@@ -88,6 +89,14 @@ func (h *Hold) Held(ctx context.Context) (names []string, err error) {
 // than to the first, which with thousands of them is a small part. A kernel that
 // has no XFRM has none.
 func (h *Hold) Protected(vips ...netip.Addr) (yes bool, err error) {
+	err = dump.Retry(func() (err error) {
+		yes, err = h.protected(vips)
+		return err
+	})
+	return yes, err
+}
+
+func (h *Hold) protected(vips []netip.Addr) (yes bool, err error) {
 	var sock *socket
 	err = h.routing.ns.do(func() error {
 		sock, err = openSocket(unix.NETLINK_XFRM, 0, 0)
@@ -106,6 +115,7 @@ func (h *Hold) Protected(vips ...netip.Addr) (yes bool, err error) {
 		return false, fmt.Errorf("look for policies: %w", err)
 	}
 	d := newDecoder(func(uint32) string { return "" })
+	var verdict verdict
 	for {
 		datagram, err := sock.answer()
 		if err != nil {
@@ -117,9 +127,9 @@ func (h *Hold) Protected(vips ...netip.Addr) (yes bool, err error) {
 				break
 			}
 			switch {
-			case m.typ == unix.NLMSG_DONE || m.typ == unix.NLMSG_ERROR:
-				if errno, text := ack(m); errno != 0 {
-					return false, fmt.Errorf("look for policies: %w", result{errno, text}.error())
+			case verdict.take(m, unix.NLM_F_DUMP):
+				if err := verdict.error(); err != nil {
+					return false, fmt.Errorf("look for policies: %w", err)
 				}
 				return false, nil
 			case m.typ == msgNewPolicy && encrypts(d, m.payload, vips):

@@ -33,11 +33,9 @@ type Link struct {
 // Links lists the interfaces of the namespace.
 func (k *Kernel) Links(ctx context.Context) (list []Link, err error) {
 	payload := appendAttr32(make([]byte, sizeLink), attrLinkMask, withoutCounts)
-	err = k.routing.req.request(ctx, unix.RTM_GETLINK, unix.NLM_F_DUMP, payload, func(m message) error {
-		if l, ok := decodeLink(m.payload); ok && m.typ == unix.RTM_NEWLINK {
-			list = append(list, l)
-		}
-		return nil
+	list, err = collect(ctx, k.routing.req, unix.RTM_GETLINK, payload, func(m message) (Link, bool, error) {
+		l, ok := decodeLink(m.payload)
+		return l, ok && m.typ == unix.RTM_NEWLINK, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)

@@ -156,15 +156,13 @@ func (k *Kernel) Close() error {
 func (k *Kernel) Dump(ctx context.Context) (*sadb.Snapshot, error) {
 	snap := new(sadb.Snapshot)
 	d, now := newDecoder(k.links.name), k.now().Unix()
-	err := k.read.request(ctx, msgGetSA, unix.NLM_F_DUMP, nil, func(m message) error {
+	var err error
+	snap.SAs, err = collect(ctx, k.read, msgGetSA, nil, func(m message) (*sadb.SA, bool, error) {
 		if m.typ != msgNewSA {
-			return nil
+			return nil, false, nil
 		}
 		sa, err := d.sa(m.payload, now)
-		if err == nil {
-			snap.SAs = append(snap.SAs, sa)
-		}
-		return err
+		return sa, true, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("dump sas: %w", err)
@@ -176,15 +174,12 @@ func (k *Kernel) Dump(ctx context.Context) (*sadb.Snapshot, error) {
 }
 
 func (k *Kernel) dumpPolicies(ctx context.Context, d *decoder, now int64) (list []*sadb.Policy, err error) {
-	err = k.read.request(ctx, msgGetPolicy, unix.NLM_F_DUMP, nil, func(m message) error {
+	list, err = collect(ctx, k.read, msgGetPolicy, nil, func(m message) (*sadb.Policy, bool, error) {
 		if m.typ != msgNewPolicy {
-			return nil
+			return nil, false, nil
 		}
 		p, err := d.policy(m.payload, now)
-		if err == nil {
-			list = append(list, p)
-		}
-		return err
+		return p, true, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("dump policies: %w", err)

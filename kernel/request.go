@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/dump"
 )
 
 // answerTime bounds the wait for an answer. The kernel answers before the
@@ -46,7 +48,8 @@ func (r *requester) close() error {
 
 // request sends one request and calls f, which may be nil, for each message of
 // the answer. f's payload is valid during the call only. After an error of f
-// or the end of ctx the rest of the answer is read and dropped.
+// or the end of ctx the rest of the answer is read and dropped. The error of a
+// dump that was torn is dump.ErrInterrupted; see collect for one that is repeated.
 func (r *requester) request(ctx context.Context, typ, flags uint16, payload []byte, f func(m message) error) error {
 	return r.ask(ctx, typ, flags, payload, f, nil)
 }
@@ -68,17 +71,17 @@ func (r *requester) ask(ctx context.Context, typ, flags uint16, payload []byte, 
 	b = append(b, payload...)
 	endMessage(b, at)
 	r.out = b
-	if err := r.sock.send(b); err != nil {
+	if err := r.send(b); err != nil {
 		return err
 	}
+	defer func() { r.sock.wipe() }() // whichever it is then
 	var failed error
-	var verdict result
+	var verdict verdict
 	err := r.answers(func(m message) (done bool) {
 		switch {
 		case m.seq != r.seq:
 			return false // the tail of a request that was given up
-		case m.typ == unix.NLMSG_DONE || m.typ == unix.NLMSG_ERROR:
-			verdict.errno, verdict.text = ack(m)
+		case verdict.take(m, flags):
 			return true
 		case failed == nil && f != nil:
 			if failed = ctx.Err(); failed == nil {
@@ -91,10 +94,63 @@ func (r *requester) ask(ctx context.Context, typ, flags uint16, payload []byte, 
 			failed = end()
 		}
 	})
-	if err == nil && verdict.errno != 0 {
+	if err == nil {
 		err = verdict.error()
 	}
 	return errors.Join(failed, err)
+}
+
+// collect dumps the messages of a table and lists what pick makes of them; pick
+// reports false for a message that does not count. A dump that was torn is
+// repeated; the error of one that stays so is dump.ErrInterrupted.
+func collect[T any](ctx context.Context, r *requester, typ uint16, payload []byte, pick func(m message) (T, bool, error)) ([]T, error) {
+	list, err := dump.List(func() (list []T, err error) {
+		err = r.request(ctx, typ, unix.NLM_F_DUMP, payload, func(m message) error {
+			v, ok, err := pick(m)
+			if ok && err == nil {
+				list = append(list, v)
+			}
+			return err
+		})
+		return list, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// verdict is what the messages of an answer say of the answer as a whole.
+type verdict struct {
+	result
+	torn bool
+}
+
+// take looks at a message of the answer to a request with these flags, and reports
+// whether it is the last.
+func (v *verdict) take(m message, flags uint16) (last bool) {
+	v.torn = v.torn || flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP && m.flags&unix.NLM_F_DUMP_INTR != 0
+	if m.typ != unix.NLMSG_DONE && m.typ != unix.NLMSG_ERROR {
+		return false
+	}
+	v.errno, v.text = ack(m)
+	return true
+}
+
+func (v *verdict) error() error {
+	switch {
+	case v.errno != 0:
+		return v.result.error()
+	case v.torn:
+		return dump.ErrInterrupted
+	}
+	return nil
+}
+
+// send sends requests and overwrites them, as they may hold keys.
+func (r *requester) send(b []byte) error {
+	defer clear(b)
+	return r.sock.send(b)
 }
 
 // batch sends n messages, which hold consecutive numbers from first on, and
@@ -102,9 +158,10 @@ func (r *requester) ask(ctx context.Context, typ, flags uint16, payload []byte, 
 // an acknowledgement; the kernel reports failures of the others by itself, and
 // goes on after a failure. The caller holds the lock.
 func (r *requester) batch(b []byte, first uint32, n int, fail func(i int, res result)) error {
-	if err := r.sock.send(b); err != nil {
+	if err := r.send(b); err != nil {
 		return err
 	}
+	defer func() { r.sock.wipe() }()
 	return r.answers(func(m message) (done bool) {
 		i := m.seq - first
 		if m.typ != unix.NLMSG_ERROR || i >= uint32(n) {
@@ -124,6 +181,7 @@ func (r *requester) answers(f func(m message) (done bool), end func()) error {
 		datagram, err := r.sock.answer()
 		if err != nil {
 			if fresh, oerr := r.open(); oerr == nil {
+				r.sock.wipe()
 				_ = r.sock.close()
 				r.sock = fresh
 			}

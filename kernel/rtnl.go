@@ -26,6 +26,7 @@ const (
 	fraProtocol  = 21
 	fraToTable   = 1
 	fraBlackhole = 6
+	ruleInvert   = 2 // FIB_RULE_INVERT
 
 	rtaDst      = 1
 	rtaOIF      = 4
@@ -40,12 +41,13 @@ const (
 	routeOwner = 112
 )
 
-// rule is `{from SRC | iif NAME} {lookup TABLE | blackhole} pref PREF proto 112`.
+// rule is `{from SRC | [not] iif NAME} {lookup TABLE | blackhole} pref PREF proto 112`.
 type rule struct {
 	src netip.Addr // a single address
 	// iif is the interface that a packet came in by, in place of src; family is
 	// then that of the rule, as an address would tell it.
 	iif    string
+	not    bool // from any other interface than iif
 	family sadb.Family
 	pref   uint32
 	table  uint32 // 0: blackhole
@@ -73,6 +75,9 @@ func appendRule(b []byte, r rule) []byte {
 	h[0], h[7] = byte(r.family), fraBlackhole
 	if r.table != 0 {
 		h[7] = fraToTable
+	}
+	if r.not {
+		native.PutUint32(h[8:], ruleInvert)
 	}
 	if r.src.IsValid() {
 		h[0], h[2] = byte(sadb.FamilyOf(r.src)), byte(r.src.BitLen())
@@ -126,6 +131,7 @@ func decodeRule(b []byte) (r rule, ok bool) {
 		return r, false
 	}
 	r.table = uint32(b[4])
+	r.not = native.Uint32(b[8:])&ruleInvert != 0
 	ours := false
 	for rest := attrs(b[sizeRule:]); ; {
 		typ, data, more := rest.next()
@@ -157,7 +163,10 @@ func decodeRule(b []byte) (r rule, ok bool) {
 	default:
 		return r, false
 	}
-	return r, ours && (r.src.IsValid() || r.iif != "")
+	if r.pref == GuardPref {
+		r.family = sadb.Family(b[0])
+	}
+	return r, ours && (r.src.IsValid() || r.iif != "" || r.pref == GuardPref)
 }
 
 // routing is rtnetlink in one namespace.
@@ -249,16 +258,15 @@ func (r *routing) rules(ctx context.Context) (list []rule, err error) {
 	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
 		payload := make([]byte, sizeRule)
 		payload[0] = byte(family)
-		err := r.req.request(ctx, unix.RTM_GETRULE, unix.NLM_F_DUMP, payload, func(m message) error {
-			if ours, ok := decodeRule(m.payload); ok && m.typ == unix.RTM_NEWRULE {
-				list = append(list, ours)
-			}
-			return nil
+		ours, err := collect(ctx, r.req, unix.RTM_GETRULE, payload, func(m message) (rule, bool, error) {
+			ours, ok := decodeRule(m.payload)
+			return ours, ok && m.typ == unix.RTM_NEWRULE, nil
 		})
 		// A kernel without one of the families has no rules for it.
 		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return nil, fmt.Errorf("list routing rules: %w", err)
 		}
+		list = append(list, ours...)
 	}
 	return list, nil
 }

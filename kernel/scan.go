@@ -19,6 +19,8 @@ const scanBuffer = 256 << 10
 // whole of it. Then it returns the policies.
 //
 // f may be slow, and may call any other method: the kernel waits. An error of f ends the scan and is returned.
+// What f has seen cannot be taken back, so a scan that was torn is not repeated here: its error is
+// dump.ErrInterrupted.
 func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
 	d, now := newDecoder(k.links.name), k.now().Unix()
 	s := scanner{decoder: d, seed: k.scanSeed, now: now}

@@ -23,6 +23,7 @@ type socket struct {
 	raw  syscall.RawConn
 	buf  []byte
 	at   int // where in buf the next datagram goes, see answer
+	used int // how much of buf holds something
 }
 
 // openSocket opens a netlink socket on the calling thread's namespace and
@@ -110,7 +111,7 @@ func (s *socket) answer() ([]byte, error) {
 		return nil, fmt.Errorf("receive from netlink: %w", err)
 	}
 	if r.err != unix.EAGAIN {
-		return r.datagram(s.buf[s.at:])
+		return s.datagram(r)
 	}
 	_ = s.file.SetReadDeadline(time.Now().Add(answerTime))
 	defer func() { _ = s.file.SetReadDeadline(time.Time{}) }()
@@ -126,7 +127,20 @@ func (s *socket) recv() ([]byte, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("receive from netlink: %w", err)
 	}
+	return s.datagram(r)
+}
+
+// datagram judges what was received.
+func (s *socket) datagram(r received) ([]byte, error) {
+	s.used = max(s.used, min(s.at+max(r.n, 0), len(s.buf)))
 	return r.datagram(s.buf[s.at:])
+}
+
+// wipe overwrites what was received, which may hold keys: nothing else would, when
+// later datagrams are fewer or shorter.
+func (s *socket) wipe() {
+	clear(s.buf[:s.used])
+	s.at, s.used = 0, 0
 }
 
 // keep protects a datagram that has just been received from the next, and

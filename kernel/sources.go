@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/dump"
 )
 
 // What Sources puts into the routing policy; fixed as those of the fence are.
@@ -82,7 +84,9 @@ func (s *Sources) Prefer(remote, source netip.Addr) error {
 func (s *Sources) Forget() error {
 	var errs []error
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := s.nl.RouteListFiltered(family, &netlink.Route{Table: SourceTable}, netlink.RT_FILTER_TABLE)
+		routes, err := dump.List(func() ([]netlink.Route, error) {
+			return s.nl.RouteListFiltered(family, &netlink.Route{Table: SourceTable}, netlink.RT_FILTER_TABLE)
+		})
 		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 			errs = append(errs, fmt.Errorf("list routes of ike: %w", err))
 		}

@@ -87,20 +87,29 @@ func (w *watcher) run(ctx context.Context) {
 			w.k.log.Error("kernel events end", "err", err)
 			return
 		}
-		now := w.k.now().Unix()
-		for rest := messages(datagram); ; {
-			m, ok := rest.next()
-			if !ok {
-				break
-			}
-			ev, ok, err := w.decoder.event(m, w.k.pid, now)
-			if err != nil {
-				w.k.log.Warn("kernel event not understood", "type", m.typ, "err", err)
-				ev, ok = sadb.Event{Kind: sadb.EventResync, Reason: "event not understood"}, true
-			}
-			if ok && !w.emit(ctx, ev) {
-				return
-			}
+		if !w.tell(ctx, datagram) {
+			return
+		}
+	}
+}
+
+// tell emits the events of a datagram and overwrites it, as it may hold keys. It
+// reports whether ctx goes on.
+func (w *watcher) tell(ctx context.Context, datagram []byte) bool {
+	defer clear(datagram)
+	now := w.k.now().Unix()
+	for rest := messages(datagram); ; {
+		m, ok := rest.next()
+		if !ok {
+			return true
+		}
+		ev, ok, err := w.decoder.event(m, w.k.pid, now)
+		if err != nil {
+			w.k.log.Warn("kernel event not understood", "type", m.typ, "err", err)
+			ev, ok = sadb.Event{Kind: sadb.EventResync, Reason: "event not understood"}, true
+		}
+		if ok && !w.emit(ctx, ev) {
+			return false
 		}
 	}
 }

@@ -34,7 +34,7 @@ type Caps struct {
 	// CountersOnly: the daemon replicates SAs itself, so that only counters
 	// may be written on a standby, and no SA be added.
 	CountersOnly bool
-	// FlushesOnStart: its start empties the kernel's table of SAs.
+	// FlushesOnStart: its start may empty the kernel's table of SAs.
 	FlushesOnStart bool
 	// LoadsPolicies: it has policies in the kernel in any role, its own and not
 	// those that are replicated.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,8 +23,9 @@ func NewLibreswan(p Privileged) Driver { return &libreswan{p} }
 // Name implements Driver.
 func (*libreswan) Name() string { return "libreswan" }
 
-// Caps implements Driver.
-func (*libreswan) Caps() Caps { return Caps{ProcessWide: true} }
+// Caps implements Driver. The start of pluto 5 empties the kernel's tables, that
+// of 4 does not; which of them is about to start cannot be asked.
+func (*libreswan) Caps() Caps { return Caps{ProcessWide: true, FlushesOnStart: true} }
 
 // whack never waits for a peer: some of its verbs would for ever.
 func (l *libreswan) whack(ctx context.Context, do, conn string) (string, error) {
@@ -58,19 +60,24 @@ type plutoConn struct {
 
 // plutoStatus is what matters of whack --status.
 type plutoStatus struct {
-	conns []plutoConn
-	busy  map[string]bool // connections with states, established or not
+	version string
+	conns   []plutoConn
+	busy    map[string]bool // connections with states, established or not
 }
 
-// Lines of whack --status: the ends of a connection, and a state. The end that
-// is this machine's comes first.
+// Lines of whack --status: the version, the ends of a connection, and a state; and
+// of --trafficstatus. The end that is this machine's comes first. 4.x begins each
+// line with a number of three digits, 5.x does not.
 //
+//	000 pluto_version=4.10, pluto_vendorid=OE-Libreswan-4.10, ...
 //	000 "net": 10.1.0.0/24===192.0.2.1<192.0.2.1>[@gw]...192.0.2.100<192.0.2.100>[@r]===10.2.0.0/24; unrouted; ...
 //	000 #3: "net":500 STATE_V2_PARENT_I1 (sent IKE_SA_INIT request); ...
+//	006 #4: "net", type=ESP, add_time=1700000000, ...
 var (
-	plutoEnds  = regexp.MustCompile(`^000 "([^"]+)": +(.*)\.\.\.(.*?); +(?:unrouted|routed|erouted|prospective|eclipsed|fail)`)
-	plutoState = regexp.MustCompile(`^000 #[0-9]+: "([^"]+)"`)
-	plutoUp    = regexp.MustCompile(`^[0-9]{3} #[0-9]+: "([^"]+)"[^,]*, type=`)
+	plutoVersion = regexp.MustCompile(`^(?:000 )?pluto_version=([^, ]+)`)
+	plutoEnds    = regexp.MustCompile(`^(?:000 )?"([^"]+)": +(.*)\.\.\.(.*?); +(?:unrouted|routed|erouted|prospective|eclipsed|fail)`)
+	plutoState   = regexp.MustCompile(`^(?:000 )?#[0-9]+: "([^"]+)"`)
+	plutoUp      = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: "([^"]+)"[^,]*, type=`)
 )
 
 func parsePluto(out string) plutoStatus {
@@ -88,9 +95,19 @@ func parsePluto(out string) plutoStatus {
 			s.conns = append(s.conns, plutoConn{m[1], plutoHost(left), plutoHost(right)})
 		} else if m := plutoState.FindStringSubmatch(line); m != nil {
 			s.busy[m[1]] = true
+		} else if m := plutoVersion.FindStringSubmatch(line); m != nil {
+			s.version = m[1]
 		}
 	}
 	return s
+}
+
+// flushes reports whether the start of this pluto empties the kernel's tables: from
+// 5.0 on.
+func (s plutoStatus) flushes() bool {
+	major, _, _ := strings.Cut(s.version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 5
 }
 
 // plutoHost takes the address out of an end: what comes before its name in
@@ -127,7 +144,8 @@ func (s plutoStatus) wanted(p Plan) []tunnel {
 // Probe implements Driver.
 func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 	var info Info
-	if props, err := l.priv.Unit(ctx, Libreswan); err == nil {
+	props, err := l.priv.Unit(ctx, Libreswan)
+	if err == nil {
 		info.Stop, info.Lint = judgeUnit(Libreswan, props)
 	}
 	if err := l.priv.Running(ctx, Libreswan); err != nil {
@@ -138,6 +156,12 @@ func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 		return info, err
 	}
 	s := parsePluto(out)
+	if s.version != "" {
+		info.Version = "libreswan " + s.version
+	}
+	if props != nil && s.flushes() && !strings.Contains(props["ExecStartPre"], "sasyncd guard") {
+		info.Lint = append(info.Lint, unitLint(props["Id"], "its start empties the kernel's tables, and until they are filled again traffic leaves in plaintext"))
+	}
 	info.IKESAs = len(s.busy)
 	traffic, err := l.whack(ctx, "trafficstatus", "")
 	info.Children = len(parseTraffic(traffic))
@@ -148,17 +172,15 @@ func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 // must have no connection with auto=start or auto=ondemand.
 func (l *libreswan) Passive(ctx context.Context, h Hush) error {
 	if err := l.priv.Running(ctx, Libreswan); err != nil {
-		if err = unlessAbsent(err); err != nil {
+		if err = unlessAbsent(err); err != nil || !h.Settled {
 			return err
 		}
 		return l.priv.Start(ctx, Libreswan)
 	}
-	// A master that is about to go has no time for more: traffic waits.
+	// A master that is about to go has no time for more: traffic waits. Nor may it
+	// lose its SAs to the start of another pluto.
 	if !h.Settled {
-		if err := l.priv.Kill(ctx, Libreswan); err != nil {
-			return err
-		}
-		return l.priv.Start(ctx, Libreswan)
+		return l.priv.Kill(ctx, Libreswan)
 	}
 	out, err := l.ask(ctx, hangLimit, "status")
 	if err == nil {

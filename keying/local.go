@@ -19,6 +19,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/process"
+	"sasyncd/kernel/trusted"
 )
 
 // Place is where an IKE daemon is found on this machine.
@@ -340,7 +343,7 @@ func (l *Local) Start(ctx context.Context, d Daemon) error {
 	if p.Start != nil {
 		return p.Start(ctx)
 	}
-	unit, _, err := l.unit(ctx, p)
+	unit, _, err := l.unit(ctx, d, p)
 	if err != nil || unit == "" {
 		return err // no systemd: somebody else looks after the daemon
 	}
@@ -356,16 +359,16 @@ func (l *Local) Unit(ctx context.Context, d Daemon) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, props, err := l.unit(ctx, p)
+	_, props, err := l.unit(ctx, d, p)
 	return props, err
 }
 
-func (l *Local) unit(ctx context.Context, p Place) (string, map[string]string, error) {
+func (l *Local) unit(ctx context.Context, d Daemon, p Place) (string, map[string]string, error) {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return "", nil, nil
 	}
 	for _, u := range p.Units {
-		out, err := run(ctx, []string{"systemctl", "show", "-p", "LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
+		out, err := run(ctx, []string{"systemctl", "show", "-p", "Id,LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
 		if err != nil {
 			return "", nil, fmt.Errorf("show %s: %w", u, err)
 		}
@@ -375,12 +378,23 @@ func (l *Local) unit(ctx context.Context, p Place) (string, map[string]string, e
 				props[k] += v
 			}
 		}
-		if props["LoadState"] == "loaded" {
+		if props["LoadState"] == "loaded" && !l.others(d, props["Id"]) {
 			props["Id"] = u
 			return u, props, nil
 		}
 	}
 	return "", nil, nil
+}
+
+// others reports whether the unit of that name is another IKE daemon's:
+// Debian's strongswan-starter.service is ipsec.service too.
+func (l *Local) others(d Daemon, id string) bool {
+	for other, p := range l.Places {
+		if other != d && slices.Contains(p.Units, id) {
+			return true
+		}
+	}
+	return false
 }
 
 // Control implements Privileged.
@@ -426,9 +440,11 @@ func (l *Local) Hook(ctx context.Context, o Order) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
-	if err := rootsOwn(path); err != nil {
-		return err
+	program, err := trusted.For(os.Geteuid()).Program(path)
+	if err != nil {
+		return fmt.Errorf("run hook: %w", err)
 	}
+	defer program.Close()
 	if o.VIPs == nil {
 		o.VIPs = []netip.Addr{}
 	}
@@ -436,37 +452,22 @@ func (l *Local) Hook(ctx context.Context, o Order) error {
 	if err != nil {
 		return fmt.Errorf("tell the hook: %w", err)
 	}
-	_, err = run(ctx, []string{path}, o.environment(), append(in, '\n'))
+	_, err = runCommand(ctx, program.Command(ctx), o.environment(), append(in, '\n'))
 	return err
-}
-
-// rootsOwn refuses a program that others could have written, where it would run
-// as root.
-func rootsOwn(path string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("run hook: %w", err)
-	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || sys.Uid != 0 || st.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("run hook: others than root can write to %s; give it to root with mode 755", path)
-	}
-	return nil
 }
 
 // run runs a command in a process group of its own, which ends with ctx. The
 // error carries the end of what it printed on standard error.
 func run(ctx context.Context, args, env []string, stdin []byte) (string, error) {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	return runCommand(ctx, exec.CommandContext(ctx, args[0], args[1:]...), env, stdin)
+}
+
+func runCommand(ctx context.Context, cmd *exec.Cmd, env []string, stdin []byte) (string, error) {
 	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, env...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &limited{b: &stdout}, &limited{b: &stderr}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	cmd.WaitDelay = time.Second // for what outlives it with its output open
+	process.Contain(cmd)
 	err := cmd.Run()
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
@@ -475,7 +476,7 @@ func run(ctx context.Context, args, env []string, stdin []byte) (string, error) 
 		if said := strings.TrimSpace(stderr.String()); said != "" {
 			err = fmt.Errorf("%w: %s", err, said[max(0, len(said)-200):])
 		}
-		err = fmt.Errorf("run %s: %w", filepath.Base(args[0]), err)
+		err = fmt.Errorf("run %s: %w", filepath.Base(cmd.Args[0]), err)
 	}
 	return stdout.String(), err
 }

@@ -10,6 +10,12 @@ const (
 	StopAsIs  = ""                   // there is no unit that tells
 )
 
+// unitLint is what in a unit would harm a failover, where the drop-in that is shipped
+// for it is not in force.
+func unitLint(unit, what string) Lint {
+	return Lint{unit + ": " + what, "run `systemctl enable sasyncd`, which brings " + unit + ".d/50-sasyncd.conf (sasyncd-generator)"}
+}
+
 // judgeUnit says what a stop of a daemon does, and what in its systemd unit
 // would harm a failover.
 func judgeUnit(d Daemon, props map[string]string) (stop string, lint []Lint) {
@@ -18,7 +24,7 @@ func judgeUnit(d Daemon, props map[string]string) (stop string, lint []Lint) {
 	}
 	unit := props["Id"]
 	add := func(what string) {
-		lint = append(lint, Lint{unit + ": " + what, "install the drop-in " + unit + ".d/50-sasyncd.conf"})
+		lint = append(lint, unitLint(unit, what))
 	}
 	stop = StopKeeps
 	switch d {

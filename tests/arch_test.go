@@ -35,9 +35,12 @@ var layers = []struct {
 	{"sync/engine/...", []string{"sync/members", "sync/peer", "sync/channel", "sync/wire", "sync/sadb"},
 		"the engine declares the interfaces it needs, kernel, election and keying implement them", false},
 	{"carp/packet/...", nil, "codecs know bytes only", true},
-	{"carp/...", []string{"carp"}, "the election works alone, without sasyncd", false},
+	{"carp/...", []string{"carp", "kernel/dump", "kernel/process", "kernel/trusted"}, "the election works alone, without sasyncd", false},
 	{"keying/ipsecconf/...", []string{"sync/sadb"}, "a language turns text into SAs and policies, and back", true},
-	{"keying/...", []string{"sync/sadb"}, "a driver of an IKE daemon knows SAs and nothing above", false},
+	{"keying/...", []string{"sync/sadb", "kernel/process", "kernel/trusted"}, "a driver of an IKE daemon knows SAs and nothing above", false},
+	{"kernel/dump/...", nil, "both daemons use it, so it knows neither", false},
+	{"kernel/process/...", nil, "both daemons use it, so it knows neither", false},
+	{"kernel/trusted/...", nil, "whom to obey is decided below everything that obeys", false},
 	{"kernel/...", []string{"sync/sadb"}, "the kernel's edge converts to the vocabulary and decides nothing", false},
 	{"cmd/...", []string{"cmd/internal", "sync", "carp", "keying", "kernel", "deploy"}, "programs wire parts together", false},
 	{"deploy/...", nil, "files for packagers", false},
@@ -54,9 +57,9 @@ var bans = []struct {
 	{"github.com/vishvananda/netlink", []string{"kernel/...", "carp/...", "tests/..."}, "the library loses parts of SAs and prints keys, so it stays at the edge"},
 	{"github.com/hashicorp/memberlist", []string{"sync/members/..."}, "membership gives hints only, so one package sees it"},
 	{"github.com/prometheus/client_golang", []string{"metrics.go", "metrics_test.go", "cmd/internal/daemon/...", "tests/..."}, "metrics are described in one file of a package"},
-	{"os/exec", []string{"keying/...", "carp/track/...", "cmd/internal/...", "tests/...", "arch_test.go", "deploy/...", "lock_test.go", "top_test.go", "notify.go"}, "daemons start no processes but the IKE daemon's, through their privileged half, and what `track exec` names; `carpctl notify` is a process of its own"},
+	{"os/exec", []string{"keying/...", "carp/track/...", "kernel/process/...", "kernel/trusted/...", "cmd/internal/...", "tests/...", "arch_test.go", "deploy/...", "lock_test.go", "top_test.go", "notify.go"}, "daemons start no processes but the IKE daemon's, through their privileged half, and what `track exec` names; `carpctl notify` is a process of its own"},
 	{"testing", []string{"tests/...", "cmd/internal/daemon/daemontest/...", "kernel/kerneltest/...", "sync/sadb/sadbtest/...", "keying/vici/vicitest/...", "_test.go"}, "test code does not go into daemons"},
-	{"unsafe", []string{"kernel/...", "carp/...", "cmd/internal/privileges/...", "tests/..."}, "memory tricks stay where the kernel's interface needs them"},
+	{"unsafe", []string{"kernel/...", "carp/...", "cmd/internal/privileges/...", "erase_test.go", "tests/..."}, "memory tricks stay where the kernel's interface needs them"},
 }
 
 // pureBans are what pure code must not import. net and log/slog are in the

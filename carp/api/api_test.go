@@ -177,7 +177,7 @@ func TestPermission(t *testing.T) {
 	}{{0, true}, {77, true}, {1000, false}} {
 		near, far := net.Pipe()
 		id := uint64(i + 1)
-		p := &peerConn{peer: Peer{ID: id, UID: tc.uid, Trusted: tc.trusted}, conn: near, out: make(chan []byte, peerQueue)}
+		p := newPeerConn(Peer{ID: id, UID: tc.uid, Trusted: tc.trusted}, near)
 		h.srv.mu.Lock()
 		h.srv.peers[id] = p
 		h.srv.mu.Unlock()
@@ -250,7 +250,7 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	}
 	big := strings.Repeat("x", 4096)
 	for range 4 * peerQueue {
-		h.srv.Send(slow, Message{Event: EventStall, Reason: big})
+		h.srv.Send(slow, Message{Event: EventCancel, Reason: big})
 	}
 	h.srv.mu.Lock()
 	_, there := h.srv.peers[slow]

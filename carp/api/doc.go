@@ -13,9 +13,12 @@
 //	{"id":3,"error":"no such group: nosuch"}
 //
 // After subscribe the server sends one state event per group as a snapshot,
-// then the reply, and from then on every event in order; seq counts per
-// connection without gaps. A client that does not read is cut off and finds
-// everything in the snapshot of its next connection.
+// then the reply, and from then on events in order; seq counts per connection
+// without gaps. Of the events peer, contested, stall and fitness only the latest
+// of its group and instance waits for a client that reads slowly. A client that
+// does not read is cut off and finds everything in the snapshot of its next
+// connection; one that has said hello with a name, and may change things, only
+// when 1024 other messages wait for it.
 //
 // With prepare set, a client takes part in changes of role: it gets prepare
 // events and answers each with a prepared request as soon as it may go on. A

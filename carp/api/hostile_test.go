@@ -82,7 +82,9 @@ func TestStrangersGiveWay(t *testing.T) {
 			a, b := net.Pipe()
 			b.Close()
 			s.next++
-			s.peers[s.next] = &peerConn{peer: Peer{ID: s.next, Trusted: i >= maxPeers-trusted}, conn: a, out: make(chan []byte), asked: i >= silent && asked > 0}
+			p := newPeerConn(Peer{ID: s.next, Trusted: i >= maxPeers-trusted}, a)
+			p.asked = i >= silent && asked > 0
+			s.peers[s.next] = p
 		}
 	}
 	for _, tt := range []struct {

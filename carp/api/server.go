@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +20,7 @@ const (
 	maxPeers    = 64
 	acceptPause = 100 * time.Millisecond // when descriptors are short
 	peerQueue   = 256                    // messages that wait for a slow reader
+	daemonQueue = 4 * peerQueue          // that wait for a daemon
 	peerTimeout = 2 * time.Second        // for one write
 )
 
@@ -54,11 +57,17 @@ type Server struct {
 type peerConn struct {
 	peer Peer
 	conn net.Conn
-	out  chan []byte
-	seq  uint64
-	once sync.Once
+	out  mailbox
 	// asked is set by the first request; the server's lock guards it.
 	asked bool
+	// daemon is a trusted client that has a name: the election depends on it, so
+	// it may be slow. leaving: the server ends, so it may not.
+	daemon, leaving atomic.Bool
+}
+
+// newPeerConn makes a client of a connection.
+func newPeerConn(p Peer, conn net.Conn) *peerConn {
+	return &peerConn{peer: p, conn: conn, out: newMailbox()}
 }
 
 // NewServer makes a server. Trusted lists the user ids that may change things;
@@ -119,11 +128,7 @@ func (s *Server) admit(conn *net.UnixConn) (*peerConn, error) {
 		}
 	}
 	s.next++
-	p := &peerConn{
-		peer: Peer{ID: s.next, UID: uid, PID: pid, Trusted: trusted},
-		conn: conn,
-		out:  make(chan []byte, peerQueue),
-	}
+	p := newPeerConn(Peer{ID: s.next, UID: uid, PID: pid, Trusted: trusted}, conn)
 	s.peers[p.peer.ID] = p
 	return p, nil
 }
@@ -158,7 +163,7 @@ func (s *Server) makePlace(trusted bool) bool {
 // cut ends a client. The caller holds the lock.
 func (s *Server) cut(p *peerConn) {
 	delete(s.peers, p.peer.ID)
-	p.end()
+	p.out.close()
 	p.conn.Close()
 }
 
@@ -200,25 +205,58 @@ func (s *Server) read(p *peerConn) {
 			s.Send(p.peer.ID, Message{ID: r.ID, Error: "permission denied: " + r.Verb + " is for root and the daemons' users"})
 			continue
 		}
+		if r.Verb == VerbHello && r.Name != "" && p.peer.Trusted {
+			p.daemon.Store(true)
+		}
 		s.handler.Request(p.peer, r)
 	}
 }
 
 func (s *Server) write(p *peerConn) {
-	for b := range p.out {
-		if err := p.conn.SetWriteDeadline(time.Now().Add(peerTimeout)); err != nil {
-			break
+	defer p.conn.Close()
+	for seq := uint64(0); ; {
+		m, ok := p.out.take()
+		if !ok {
+			return
 		}
-		if _, err := p.conn.Write(b); err != nil {
-			break
+		if m.Event != "" {
+			seq++
+			m.Seq = seq
+		}
+		b, err := line(m)
+		if err != nil {
+			s.log.Error("cannot encode message", "err", err)
+			continue
+		}
+		if p.writeAll(b) != nil {
+			return
 		}
 	}
-	p.conn.Close()
 }
 
-// Send queues a message for a peer. It does not block: a peer whose queue is
-// full is cut off. Messages to one peer arrive in the order of the calls, so
-// calls for one peer must not be concurrent. A peer that has gone is no error.
+// writeAll writes a line. A daemon may take as long as it likes, while what waits
+// for it is bounded.
+func (p *peerConn) writeAll(b []byte) error {
+	for {
+		if err := p.conn.SetWriteDeadline(time.Now().Add(peerTimeout)); err != nil {
+			return fmt.Errorf("write to client: %w", err)
+		}
+		n, err := p.conn.Write(b)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !p.daemon.Load() || p.leaving.Load() {
+			return fmt.Errorf("write to client: %w", err)
+		}
+		b = b[n:]
+	}
+}
+
+// Send queues a message for a peer. It does not block. An event that a later one
+// of its kind makes obsolete (see supersedes) takes the place of the one that
+// waits; a peer for which too many others wait is cut off. Messages to one peer
+// arrive in the order of the calls, so calls for one peer must not be concurrent.
+// A peer that has gone is no error. What the message points to must not change.
 func (s *Server) Send(to uint64, m Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,18 +264,11 @@ func (s *Server) Send(to uint64, m Message) {
 	if p == nil {
 		return
 	}
-	if m.Event != "" {
-		p.seq++
-		m.Seq = p.seq
+	limit := peerQueue
+	if p.daemon.Load() {
+		limit = daemonQueue
 	}
-	b, err := line(m)
-	if err != nil {
-		s.log.Error("cannot encode message", "err", err)
-		return
-	}
-	select {
-	case p.out <- b:
-	default:
+	if !p.out.put(m, limit) {
 		s.refused.slow.Add(1)
 		s.log.Warn("client does not read, cut off", "uid", p.peer.UID, "pid", p.peer.PID)
 		s.cut(p)
@@ -248,18 +279,16 @@ func (s *Server) drop(p *peerConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.peers, p.peer.ID)
-	p.end()
+	p.out.close()
 }
-
-// end lets the writer finish. The caller holds the lock and has removed p.
-func (p *peerConn) end() { p.once.Do(func() { close(p.out) }) }
 
 func (s *Server) closeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, p := range s.peers {
 		delete(s.peers, id)
-		p.end()
+		p.leaving.Store(true)
+		p.out.close()
 		// The writer closes the connection when the rest is out; this is for a
 		// reader that still waits.
 		_ = p.conn.SetReadDeadline(time.Now())

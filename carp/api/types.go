@@ -213,7 +213,7 @@ type Refusal struct {
 	Text  string     `json:"text"`
 }
 
-// Kinds of refusals. RefusedAddresses ones were taken all the same.
+// Kinds of refusals. RefusedAddresses and RefusedMAC ones were taken all the same.
 const (
 	RefusedVersion   = "version"   // another version of VRRP
 	RefusedProtocol  = "protocol"  // CARP with our VRID, or VRRP with our vhid
@@ -222,7 +222,10 @@ const (
 	RefusedAuth      = "auth"      // wrong or missing authentication
 	RefusedTTL       = "ttl"       // from beyond a router
 	RefusedInvalid   = "invalid"   // malformed
-	RefusedOwn       = "own"       // another machine uses our own address
+	RefusedOwn       = "own"       // another machine uses our own address, or the network sends ours back
+	RefusedCast      = "cast"      // unicast where we multicast, or the other way around
+	RefusedPeer      = "peer"      // unicast from an address that is not among the members
+	RefusedMAC       = "mac"       // another machine uses our MAC address
 )
 
 // VIP is a virtual address.

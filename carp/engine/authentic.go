@@ -1,11 +1,20 @@
 package engine
 
 import (
+	"log/slog"
 	"net/netip"
 	"time"
 
 	"sasyncd/carp/auth"
 )
+
+// trailerTexts say what is wrong with the trailer of an advertisement.
+var trailerTexts = func() (texts [auth.Verdicts]string) {
+	for v := range texts {
+		texts[v] = "it is not authentic: " + auth.Verdict(v).String()
+	}
+	return texts
+}()
 
 // authentic judges the trailer of a message. signed says that it proves the
 // sender to be one of ours, ok that the message may be acted on.
@@ -20,21 +29,22 @@ func (e *Engine) authentic(r *router, message, trailer []byte, src netip.Addr) (
 		return true, true
 	}
 	if r.auth.Accepts(v) {
-		e.warn(r, warnTrailer, "advertisement is not authentic, accepted in this mode of auth", src, "found", v.String())
+		if e.maySay(r, warnTrailerTaken, bootTime(), src) {
+			e.say(slog.LevelWarn, "advertisement is not authentic, accepted in this mode of auth", "instance", r.Instance, "peer", src, "found", v.String())
+		}
 		return false, true
 	}
-	r.dropped.Add(1)
-	r.note(warnTrailer, bootTime(), src, v.String())
-	e.warn(r, warnTrailer, "advertisement refused", src, "reason", "not authentic: "+v.String())
+	e.refuse(r, warnTrailer, trailerTexts[v], src)
 	return false, false
 }
 
-// appendTrailer appends the trailer of message to b, if the router signs.
-func (e *Engine) appendTrailer(b, message []byte, r *router) []byte {
+// appendTrailer appends the trailer of a message from an address to b, if the
+// router signs.
+func (e *Engine) appendTrailer(b, message []byte, r *router, from netip.Addr) []byte {
 	if !r.auth.Signs() {
 		return b
 	}
-	b = r.auth.Sign(b, message, r.src, time.Now())
+	b = r.auth.Sign(b, message, from, time.Now())
 	e.marks.note(r, netip.Addr{}, r.auth.Mark())
 	return b
 }

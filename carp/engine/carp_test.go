@@ -102,12 +102,12 @@ func TestReceiveCARP(t *testing.T) {
 func TestOtherProtocol(t *testing.T) {
 	e, _ := testEngine(t, carpConfig(auth.None))
 	e.packet(e.routers[0].port, time.Second, advert(t, nil))
-	if r := e.routers[0]; r.rx.Load() != 0 || r.warned&warnVRRP == 0 {
+	if r := e.routers[0]; r.rx.Load() != 0 || r.refusals[warnVRRP].count == 0 {
 		t.Error("VRRP was taken for CARP")
 	}
 	e, _ = testEngine(t, nil)
 	e.packet(e.routers[0].port, time.Second, frameOf(t, peerNode().message(nil)))
-	if r := e.routers[0]; r.rx.Load() != 0 || r.warned&warnCARP == 0 {
+	if r := e.routers[0]; r.rx.Load() != 0 || r.refusals[warnCARP].count == 0 {
 		t.Error("CARP was taken for VRRP")
 	}
 }
@@ -121,7 +121,7 @@ func TestSendCARP(t *testing.T) {
 			c.Routers[0].Machine.Dialect = d
 		})
 		r := e.routers[0]
-		b, err := e.message(r, carp.Action{Priority: 1, Base: 1, Skew: 100, Demotion: 3}, packet.Group4())
+		b, err := e.message(r, carp.Action{Priority: 1, Base: 1, Skew: 100, Demotion: 3}, r.src, packet.Group4())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +211,7 @@ func TestEnforceVRRP(t *testing.T) {
 	e, _ := testEngine(t, keyed)
 	r := e.routers[0]
 	signed := func(priority uint8) []byte {
-		b, err := peer.message(peer.routers[0], carp.Action{Priority: priority}, packet.Group4())
+		b, err := peer.message(peer.routers[0], carp.Action{Priority: priority}, peer.routers[0].src, packet.Group4())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +254,7 @@ func TestTrailerModes(t *testing.T) {
 		if got, want := r.rx.Load() == 1, mode != auth.Enforce; got != want {
 			t.Errorf("mode %d: unsigned taken: %v", mode, got)
 		}
-		b, err := e.message(r, carp.Action{Priority: 1, Base: 1}, packet.Group4())
+		b, err := e.message(r, carp.Action{Priority: 1, Base: 1}, r.src, packet.Group4())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,7 +274,7 @@ func TestCARPAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(200, func() {
 			now += time.Second
 			e.packet(r.port, now, b)
-			if _, err := e.message(r, carp.Action{Priority: 1, Base: 1}, packet.Group4()); err != nil {
+			if _, err := e.message(r, carp.Action{Priority: 1, Base: 1}, r.src, packet.Group4()); err != nil {
 				t.Fatal(err)
 			}
 		}); n != 0 {

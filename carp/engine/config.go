@@ -39,6 +39,7 @@ type Router struct {
 	Machine  carp.RouterConfig
 	VIPs     []netip.Addr // of one family, as advertised; IPv6: a link-local one first
 	Peers    []netip.Addr // unicast; empty: multicast
+	Hops     uint8        // unicast: routers that may be between us and a member
 	Checksum Checksum     // VRRPv3 over IPv4
 	Auth     Password     // VRRPv2: simple password, empty none; CARP: pass phrase
 	Hashed   []netip.Addr // CARP: the addresses of both families, which the digest covers
@@ -94,7 +95,8 @@ type Announcer interface {
 	Announce(as []vip.Address) error
 }
 
-// NextHops looks after neighbours; vip.NextHops is one.
+// NextHops looks after neighbours; vip.NextHops is one. Keep may be called while
+// the others are.
 type NextHops interface {
 	Keep(indexes []int) error
 	Purge(indexes []int) error
@@ -175,15 +177,4 @@ func (r *Router) group() netip.Addr {
 		return packet.Group6()
 	}
 	return packet.Group4()
-}
-
-// lease is how long the addresses of a router stay without renewal. It ends
-// before a peer's down interval does for intervals from 1 s on; below, whole
-// seconds are what the kernel offers. CARP takes over three times advbase after
-// the last advertisement, so advskew adds nothing there but the time to renew.
-func lease(m carp.RouterConfig) time.Duration {
-	if m.Proto == carp.CARP {
-		return max(2*time.Second, (m.Interval+500*time.Millisecond).Truncate(time.Second)+time.Second)
-	}
-	return max(2*time.Second, 2*m.Interval)
 }

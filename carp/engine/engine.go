@@ -50,15 +50,19 @@ type Engine struct {
 	groups  []*group
 	routers []*router
 	ports   []*port
-	vips    atomic.Pointer[map[netip.Addr]bool] // replaced, never changed
+	vips    atomic.Pointer[map[netip.Addr]bool]     // replaced, never changed
+	unicast atomic.Pointer[map[string][]netip.Addr] // members by interface, so too
+	again   atomic.Bool                             // the interfaces are to be looked at
 
-	holding holding // see there
+	holding    holding    // see there
+	interfaces interfaces // rtnetlink, but in tests
 
 	// fenced are the groups that are to be fenced: of the worker, and before it
 	// runs of who starts it.
 	fenced map[*group]bool
 
 	work  *queue[task]   // to the worker
+	hops  *queue[[]int]  // interfaces whose next hops are to be kept
 	out   *queue[output] // to clients and log
 	terms *queue[termOf] // to the disk
 	marks *markBook      // so too
@@ -79,6 +83,7 @@ type Engine struct {
 	leasing  bool
 	lastReq  uint64
 	clock    clock
+	lines    bucket // for what the network makes us write to the log
 	frame    packet.Frame
 	vrrp     packet.VRRP
 	sendMsg  packet.VRRP
@@ -93,8 +98,10 @@ type Engine struct {
 	load   func() (Config, error)
 	reload sync.Mutex
 	beat   func()
-	ready  chan struct{}
-	done   chan struct{}
+	// workBeat is called by the worker.
+	workBeat func()
+	ready    chan struct{}
+	done     chan struct{}
 }
 
 // group is a group and what belongs to it.
@@ -105,11 +112,13 @@ type group struct {
 	index   int
 	routers []*router
 	lease   time.Duration
+	latest  atomic.Uint64 // operation that was ordered
 
 	frozenTo time.Duration // while MASTER: a restart is announced, 0 none
 	adopt    uint64        // at the start: the term that was left behind
 	held     bool          // nothing is forwarded from its interfaces
 
+	contests [2]pace                                  // what was said of their beginning, and of their end
 	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
 	takeover takeover
 }
@@ -117,17 +126,21 @@ type group struct {
 // router is a virtual router and what belongs to it.
 type router struct {
 	Router
-	group    *group
-	index    int // in the group
-	port     *port
-	up       bool
-	src      netip.Addr
-	id       uint16 // of IPv4 packets
-	checksum packet.Checksum
-	warned   warning
-	old      *Router    // settings before a reload, until the new ones are heard
-	peer     netip.Addr // last other master that was told
-	refusals [warnings]refusal
+	group     *group
+	index     int // in the group
+	port      *port
+	up        bool
+	src       netip.Addr
+	multicast source // in use without Peers
+	paths     []path // in use with Peers, one for each
+	id        uint16 // of IPv4 packets
+	checksum  packet.Checksum
+	// advertised is how many of the addresses are in an advertisement.
+	advertised int
+	fitTold    int     // for how many the log knows it
+	old        *Router // settings before a reload, until the new ones are heard
+	heard      heard   // other masters
+	refusals   [warnings]refusal
 
 	auth *auth.Auth
 	carp *carpWire // CARP only
@@ -154,17 +167,18 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
-		work: newQueue[task](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
-		holding:  holding{groups: make(map[*group][]string), free: make(map[string]bool)},
-		fenced:   make(map[*group]bool),
-		sessions: make(map[uint64]*session), requests: make(map[uint64]request),
-		beat:  func() {},
+		work: newQueue[task](), hops: newQueue[[]int](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
+		holding:    holding{groups: make(map[*group][]string), free: make(map[string]bool)},
+		fenced:     make(map[*group]bool),
+		interfaces: rtnetlink{},
+		sessions:   make(map[uint64]*session), requests: make(map[uint64]request),
+		beat: func() {}, workBeat: func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	vips := make(map[netip.Addr]bool)
 	e.vips.Store(&vips)
 	for i, gc := range cfg.Groups {
-		g := &group{index: i, name: gc.Name, cfg: gc, lease: lease(carp.RouterConfig{})}
+		g := &group{index: i, name: gc.Name, cfg: gc, lease: carp.RouterConfig{}.Lease()}
 		g.cfg.Routers = nil
 		for _, rc := range cfg.Routers {
 			if rc.Group != gc.Name {
@@ -172,6 +186,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 			}
 			r := &router{Router: rc, group: g, index: len(g.routers), port: e.port(rc.Device)}
 			r.auth = auth.New(rc.Trailer)
+			r.advertised = rc.fit(ethernetMTU)
 			if rc.Machine.Proto == carp.CARP {
 				r.carp = newCARPWire(&rc)
 			}
@@ -186,7 +201,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 				r.port.unicast4 = r.port.unicast4 || len(rc.Peers) > 0
 			}
 			r.port.table[family][rc.Machine.ID] = int16(len(e.routers))
-			g.lease = max(g.lease, lease(rc.Machine))
+			g.lease = max(g.lease, rc.Machine.Lease())
 			g.cfg.Routers = append(g.cfg.Routers, rc.Machine)
 			g.routers = append(g.routers, r)
 			e.routers = append(e.routers, r)
@@ -196,6 +211,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		}
 		e.groups = append(e.groups, g)
 	}
+	e.unicast.Store(peersByDevice(e.routers))
 	return e, nil
 }
 
@@ -216,6 +232,11 @@ func (e *Engine) Attach(s *api.Server) { e.server.Store(s) }
 // OnBeat sets a function that is called each time around the loop, before Run.
 // It must not block.
 func (e *Engine) OnBeat(f func()) { e.beat = f }
+
+// OnWork sets a function that is called whenever what changes the kernel has done
+// something, and at least each second while it waits for work, before Run. It must
+// not block.
+func (e *Engine) OnWork(f func()) { e.workBeat = f }
 
 // Ready is closed when the fence is set and the engine listens.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
@@ -256,6 +277,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	wg.Go(func() { e.runWorker(ctx) })
+	wg.Go(func() { e.runHops(ctx) })
 	wg.Go(func() { e.pump(ctx) })
 	wg.Go(func() { e.writeTerms(ctx) })
 	wg.Go(func() { e.writeMarks(ctx) })
@@ -327,7 +349,7 @@ func (e *Engine) silence(groups []*group) error {
 func (e *Engine) leftovers(g *group) []vip.Address {
 	var out []vip.Address
 	for _, r := range g.routers {
-		st, err := lookup(r.Device)
+		st, err := e.interfaces.link(r.Device)
 		if err != nil {
 			continue // no interface, no address on it
 		}

@@ -21,31 +21,40 @@ type fakes struct {
 	open []netip.Addr // what Open says
 	log  []string
 	fail error
+
+	during func(call string) // each
 }
 
-func (f *fakes) Set(...netip.Addr) error        { f.log = append(f.log, "fence"); return f.fail }
-func (f *fakes) Clear(int, ...netip.Addr) error { f.log = append(f.log, "unfence"); return f.fail }
-func (f *fakes) Purge([]int) error              { f.log = append(f.log, "purge"); return nil }
-func (f *fakes) Own([]vip.Address) error        { f.log = append(f.log, "own"); return nil }
+func (f *fakes) note(call string) {
+	f.log = append(f.log, call)
+	if f.during != nil {
+		f.during(call)
+	}
+}
+
+func (f *fakes) Set(...netip.Addr) error        { f.note("fence"); return f.fail }
+func (f *fakes) Clear(int, ...netip.Addr) error { f.note("unfence"); return f.fail }
+func (f *fakes) Purge([]int) error              { f.note("purge"); return nil }
+func (f *fakes) Own([]vip.Address) error        { f.note("own"); return nil }
 func (f *fakes) Keep([]int) error               { return nil }
-func (f *fakes) Announce([]vip.Address) error   { f.log = append(f.log, "announce"); return nil }
-func (f *fakes) Release([]vip.Address) error    { f.log = append(f.log, "release"); return nil }
+func (f *fakes) Announce([]vip.Address) error   { f.note("announce"); return nil }
+func (f *fakes) Release([]vip.Address) error    { f.note("release"); return nil }
 func (f *fakes) Term(string) uint64             { return 7 }
 func (f *fakes) SetTerm(string, uint64)         {}
 func (f *fakes) Acquire([]vip.Address, time.Duration) error {
-	f.log = append(f.log, "acquire")
+	f.note("acquire")
 	return nil
 }
 
 type fakeFence struct{ *fakes }
 
-func (f fakeFence) Forget(...netip.Addr) error         { f.log = append(f.log, "forget"); return nil }
+func (f fakeFence) Forget(...netip.Addr) error         { f.note("forget"); return nil }
 func (f fakeFence) Closed(...netip.Addr) (bool, error) { return false, nil }
 func (f fakeFence) Open(vips ...netip.Addr) ([]netip.Addr, error) {
-	f.log = append(f.log, "look")
+	f.note("look")
 	return f.open, nil
 }
-func (f fakeFence) Renew(time.Duration) error { f.log = append(f.log, "renew fence"); return nil }
+func (f fakeFence) Renew(time.Duration) error { f.note("renew fence"); return nil }
 
 type fakeAddresses struct{ *fakes }
 
@@ -54,7 +63,7 @@ func (f fakeAddresses) Present() (map[netip.Addr]bool, error) {
 }
 
 func (f fakeAddresses) Renew([]vip.Address, time.Duration) error {
-	f.log = append(f.log, "renew addresses")
+	f.note("renew addresses")
 	return nil
 }
 
@@ -92,7 +101,8 @@ func testEngine(t testing.TB, edit func(*Config)) (*Engine, *fakes) {
 	}
 	for _, r := range e.routers {
 		r.port.mac, r.port.index = packet.MAC{2, 0, 0, 0, 0, 2}, 3
-		r.src, r.up = ownAddr, true
+		r.port.known.addrs = []ownAddress{{ip: ownAddr, net: netip.PrefixFrom(ownAddr, 24).Masked()}}
+		r.src, r.up = r.route(&r.port.known), true
 		e.step(r.group, 0, carp.Event{Kind: carp.EvUp, Router: r.index, Src: ownAddr})
 	}
 	return e, f
@@ -126,7 +136,16 @@ func TestReceive(t *testing.T) {
 		c.Routers[0].Auth = "secret"
 	}
 	unicast := func(c *Config) { c.Routers[0].Peers = []netip.Addr{peerAddr} }
+	routed := func(c *Config) { c.Routers[0].Peers, c.Routers[0].Hops = []netip.Addr{peerAddr}, 2 }
 	type frame = func(*packet.Frame, *packet.VRRP)
+	toUs := func(edit func(*packet.Frame)) frame {
+		return func(f *packet.Frame, _ *packet.VRRP) {
+			f.Dst, f.DstIP = packet.MAC{2, 0, 0, 0, 0, 2}, ownAddr
+			if edit != nil {
+				edit(f)
+			}
+		}
+	}
 	password := func(p string) frame {
 		return func(_ *packet.Frame, v *packet.VRRP) {
 			v.Version, v.Interval, v.AuthType = 2, time.Second, packet.VRRP2AuthSimple
@@ -145,17 +164,24 @@ func TestReceive(t *testing.T) {
 		{"other id", nil, func(_ *packet.Frame, v *packet.VRRP) { v.ID = 6 }, false},
 		{"from beyond a router", nil, func(f *packet.Frame, _ *packet.VRRP) { f.TTL = 254 }, false},
 		{"our own address", nil, func(f *packet.Frame, _ *packet.VRRP) { f.SrcIP = ownAddr }, false},
-		{"our own frame", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Src = packet.MAC{2, 0, 0, 0, 0, 2} }, false},
+		{"our own frame", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Src, f.SrcIP = packet.MAC{2, 0, 0, 0, 0, 2}, ownAddr }, false},
+		{"our MAC on another machine", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Src = packet.MAC{2, 0, 0, 0, 0, 2} }, true},
 		{"other group", nil, func(f *packet.Frame, _ *packet.VRRP) { f.DstIP = netip.MustParseAddr("224.0.0.5") }, false},
-		{"unicast to a multicast instance", nil, func(f *packet.Frame, _ *packet.VRRP) { f.DstIP = ownAddr }, false},
+		{"unicast to a multicast instance", nil, toUs(nil), false},
 		{"version 2", nil, password(""), false},
 		{"CARP", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Payload = (&packet.CARP{ID: 5, AdvBase: 1}).Append(nil) }, false},
 		{"garbage", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Payload = []byte{0x31, 5, 1, 1, 0, 1, 0, 0, 1, 2, 3, 4} }, false},
-		{"unicast", unicast, func(f *packet.Frame, _ *packet.VRRP) { f.DstIP = ownAddr }, true},
-		{"unicast with another TTL", unicast, func(f *packet.Frame, _ *packet.VRRP) { f.DstIP, f.TTL = ownAddr, 64 }, true},
-		{"unicast of a stranger", unicast, func(f *packet.Frame, _ *packet.VRRP) {
-			f.DstIP, f.SrcIP = ownAddr, netip.MustParseAddr("10.0.0.7")
-		}, false},
+		{"unicast", unicast, toUs(nil), true},
+		{"unicast from beyond a router", unicast, toUs(func(f *packet.Frame) { f.TTL = 254 }), false},
+		{"unicast from beyond routers that are allowed", routed, toUs(func(f *packet.Frame) { f.TTL = 253 }), true},
+		{"unicast from beyond more routers than are allowed", routed, toUs(func(f *packet.Frame) { f.TTL = 252 }), false},
+		{"unicast of a stranger", unicast, toUs(func(f *packet.Frame) { f.SrcIP = netip.MustParseAddr("10.0.0.7") }), false},
+		{"unicast under the MAC of another machine", unicast, toUs(func(f *packet.Frame) { f.Dst = peerMAC }), false},
+		{"unicast under the broadcast MAC", unicast, toUs(func(f *packet.Frame) { f.Dst = packet.Broadcast() }), false},
+		{"unicast that is routed through us", unicast, toUs(func(f *packet.Frame) { f.DstIP = netip.MustParseAddr("10.0.1.2") }), false},
+		{"multicast to a unicast instance", unicast, nil, false},
+		{"multicast under the MAC of another group", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Dst[5]++ }, false},
+		{"multicast under our MAC", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Dst = packet.MAC{2, 0, 0, 0, 0, 2} }, false},
 		{"password", v2, password("secret"), true},
 		{"wrong password", v2, password("secreT"), false},
 		{"no password", v2, func(_ *packet.Frame, v *packet.VRRP) { v.Version, v.Interval = 2, time.Second }, false},

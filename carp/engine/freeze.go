@@ -9,6 +9,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/kernel/dump"
 )
 
 // A restart without a change of state goes in three steps. Freeze makes the
@@ -134,7 +135,7 @@ func (e *Engine) inherit(now time.Duration) []*group {
 // reboot they are not, whatever is written down.
 func (e *Engine) present(g *group) bool {
 	have, err := e.deps.Addresses.Present()
-	if err != nil {
+	if err != nil && !dump.Interrupted(err) { // a torn list that has them all is as good
 		return false
 	}
 	for _, a := range g.vips() {

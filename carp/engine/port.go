@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,10 @@ type port struct {
 	unicast4,
 	unicast6 bool
 	table [2][256]int16 // IPv4, IPv6: router of an id, -1 none
+
+	known   linkState   // latest reading
+	trouble string      // why the interface could not be used, as told
+	idle    atomic.Bool // an instance cannot work on it; for the watcher
 }
 
 func newPort(device string) *port {
@@ -130,15 +135,19 @@ func packetSocket(index int) (fd int, err error) {
 	return fd, nil
 }
 
-// unicastSocket opens a raw socket; the kernel finds the way to the peer.
+// unicastSocket opens a raw socket that sends only: what arrives is read from the
+// packet socket. The kernel finds the way to the peer.
 func unicastSocket(family int, device string) (fd int, err error) {
 	fd, err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, packet.Protocol)
 	if err != nil {
 		return -1, fmt.Errorf("open raw socket: %w", err)
 	}
-	if err = unix.BindToDevice(fd, device); err == nil {
-		// Only for sending: what arrives is read from the packet socket.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
+	nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	prog := unix.SockFprog{Len: uint16(len(nothing)), Filter: &nothing[0]}
+	if err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err == nil {
+		err = unix.BindToDevice(fd, device)
+	}
+	if err == nil {
 		if family == unix.AF_INET {
 			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, packet.TTL)
 		} else {
@@ -152,15 +161,33 @@ func unicastSocket(family int, device string) (fd int, err error) {
 	return fd, nil
 }
 
-// advertFilter accepts IPv4 and IPv6 packets of protocol 112.
+// Offsets of what the kernel knows of a frame beside its bytes
+// (linux/filter.h). The kernel has taken the outer VLAN tag out of the frame.
+const (
+	bpfVLANTag     = 0xfffff000 + 44 // SKF_AD_OFF + SKF_AD_VLAN_TAG
+	bpfVLANPresent = 0xfffff000 + 48 // SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
+	vlanID         = 0x0fff          // the rest of a tag is the priority
+)
+
+// advertFilter accepts IPv4 and IPv6 packets of protocol 112 that are of the
+// interface itself. The socket also gets the frames of the VLANs on it, with
+// their tag: those are another network. A tag of VLAN 0 is a priority only
+// (IEEE 802.1Q 6.9). A frame with a second tag has neither ethertype.
 func advertFilter() []unix.SockFilter {
 	const (
+		loadWord  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		and       = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
 		loadHalf  = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
 		loadByte  = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
 		jumpEqual = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
 		ret       = unix.BPF_RET | unix.BPF_K
 	)
 	return []unix.SockFilter{
+		{Code: loadWord, K: bpfVLANPresent},
+		{Code: jumpEqual, K: 0, Jt: 3},
+		{Code: loadWord, K: bpfVLANTag},
+		{Code: and, K: vlanID},
+		{Code: jumpEqual, K: 0, Jt: 0, Jf: 8},
 		{Code: loadHalf, K: 12},                      // ethertype
 		{Code: jumpEqual, K: 0x0800, Jt: 0, Jf: 2},   // IPv4?
 		{Code: loadByte, K: 14 + 9},                  // protocol

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"log/slog"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"time"
@@ -10,62 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp"
-	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
 )
-
-// warning is a set of things that are said once per router.
-type warning uint16
-
-const (
-	warnVersion warning = 1 << iota
-	warnCARP
-	warnInterval
-	warnAddresses
-	warnAuth
-	warnTTL
-	warnInvalid
-	warnTrailer
-	warnOwn
-	warnVRRP
-	warnings = iota
-)
-
-// kind names a warning for clients.
-func (w warning) kind() string {
-	switch w {
-	case warnVersion:
-		return api.RefusedVersion
-	case warnCARP, warnVRRP:
-		return api.RefusedProtocol
-	case warnInterval:
-		return api.RefusedInterval
-	case warnAddresses:
-		return api.RefusedAddresses
-	case warnAuth, warnTrailer:
-		return api.RefusedAuth
-	case warnTTL:
-		return api.RefusedTTL
-	case warnOwn:
-		return api.RefusedOwn
-	}
-	return api.RefusedInvalid
-}
-
-// refusal counts one kind.
-type refusal struct {
-	count uint64
-	last  time.Duration
-	peer  netip.Addr
-	text  string
-}
-
-// note counts a refusal for `carpctl doctor`.
-func (r *router) note(w warning, now time.Duration, peer netip.Addr, text string) {
-	x := &r.refusals[bits.TrailingZeros16(uint16(w))]
-	x.count++
-	x.last, x.peer, x.text = now, peer, text
-}
 
 // receive reads everything that has arrived on all interfaces.
 func (e *Engine) receive(now time.Duration) {
@@ -101,29 +46,14 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 		return // somebody else's
 	}
 	r := e.routers[at]
-	if f.Src == p.mac || f.SrcIP == r.src {
-		r.dropped.Add(1)
-		if f.Src != p.mac && !r.Virtual {
-			r.note(warnOwn, now, f.SrcIP, "another machine advertises from our own address")
-		}
-		return // our own, sent back by the network
-	}
-	unicast := !f.DstIP.IsMulticast()
-	switch {
-	case unicast && (f.DstIP != r.src || !slices.Contains(r.Peers, f.SrcIP)):
-		r.dropped.Add(1)
-		return
-	case !unicast && f.DstIP != r.Router.group():
-		return
-	case !unicast && f.TTL != packet.TTL:
-		e.refuse(r, warnTTL, "advertisement comes from beyond a router", f.SrcIP)
+	if !e.forUs(p, r, f) {
 		return
 	}
 	var a carp.Advert
 	ok := false
 	switch kind := packet.KindOf(f.Payload); {
 	case kind == packet.KindUnknown:
-		e.refuse(r, warnInvalid, "advertisement is of an unknown protocol", f.SrcIP)
+		e.refuse(r, warnInvalid, "it is of an unknown protocol", f.SrcIP)
 	case r.carp != nil && kind == packet.KindCARP:
 		a, ok = e.receiveCARP(r, f.Payload, f.SrcIP)
 	case r.carp != nil:
@@ -137,11 +67,62 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 		return
 	}
 	r.rx.Add(1)
+	a.To = r.towards(f.SrcIP)
 	e.step(r.group, now, carp.Event{Kind: carp.EvAdvert, Router: r.index, Advert: a})
-	if a.Priority != 0 && r.peer != f.SrcIP {
-		r.peer = f.SrcIP
-		e.peerHeard(r, f.SrcIP)
+	if a.Priority != 0 {
+		e.peerHeard(r, now, f.SrcIP)
 	}
+}
+
+const whyOwn = "it has our own address and MAC address: another machine has both, or the network sends ours back"
+
+// forUs reports whether a frame with the id of r is an advertisement of another
+// member to us. It says no, and why, where we are meant and it is not taken;
+// what others are meant by is nothing to tell.
+func (e *Engine) forUs(p *port, r *router, f *packet.Frame) bool {
+	multicast := f.DstIP.IsMulticast()
+	switch {
+	case multicast && f.DstIP != r.Router.group():
+		return false
+	case !multicast && !f.Dst.IsMulticast() && f.Dst != p.mac && f.Dst != r.sender():
+		return false // of another machine, if the interface listens to all
+	case !multicast && !p.known.owns(f.DstIP):
+		r.dropped.Add(1)
+		return false // on its way through this router
+	case multicast && f.Dst != packet.GroupMAC(f.DstIP):
+		e.refuse(r, warnCast, "it is multicast under a MAC address that is not the group's", f.SrcIP)
+		return false
+	case !multicast && f.Dst.IsMulticast():
+		e.refuse(r, warnCast, "it is unicast under a MAC address of a group", f.SrcIP)
+		return false
+	}
+	own := p.known.owns(f.SrcIP)
+	ours := f.Src == p.mac || f.Src == r.sender()
+	switch {
+	case own && ours:
+		e.refuse(r, warnOwn, whyOwn, f.SrcIP)
+		return false
+	case own:
+		e.refuse(r, warnOwn, "another machine advertises from our own address", f.SrcIP)
+		return false
+	case multicast && len(r.Peers) > 0:
+		e.refuse(r, warnCast, "it is multicast and this instance speaks unicast", f.SrcIP)
+		return false
+	case !multicast && len(r.Peers) == 0:
+		e.refuse(r, warnCast, "it is unicast and this instance speaks multicast", f.SrcIP)
+		return false
+	case !multicast && !slices.Contains(r.Peers, f.SrcIP):
+		e.refuse(r, warnPeer, "it is unicast from an address that is no member of ours", f.SrcIP)
+		return false
+	case int(f.TTL) < packet.TTL-int(r.Hops):
+		e.refuse(r, warnTTL, "it comes from beyond a router", f.SrcIP)
+		return false
+	}
+	if f.Src == p.mac {
+		// From an address that we do not have, so it is no frame of ours.
+		e.doubt(r, warnMAC, "another machine has our MAC address", f.SrcIP)
+	}
+	return true
 }
 
 // receiveVRRP judges a message for a VRRP virtual router.
@@ -157,15 +138,15 @@ func (e *Engine) receiveVRRP(r *router, now time.Duration, f *packet.Frame) (a c
 	}
 	switch {
 	case v.Version != version:
-		e.refuse(r, warnVersion, "advertisement is of another version of VRRP", f.SrcIP)
+		e.refuse(r, warnVersion, "it is of another version of VRRP", f.SrcIP)
 		return a, false
 	case version == 2 && r.old != nil && r.old.agrees(v) && !r.agrees(v):
 		// Ours was reloaded, theirs was not yet.
 	case version == 2 && v.Interval != r.Machine.Interval:
-		e.refuse(r, warnInterval, "advertisement interval differs", f.SrcIP)
+		e.refuse(r, warnInterval, "its interval differs", f.SrcIP)
 		return a, false
 	case version == 2 && !authentic(v, r.Auth):
-		e.refuse(r, warnAuth, "authentication differs", f.SrcIP)
+		e.refuse(r, warnAuth, "its authentication differs", f.SrcIP)
 		return a, false
 	default:
 		r.old = nil
@@ -179,33 +160,14 @@ func (e *Engine) receiveVRRP(r *router, now time.Duration, f *packet.Frame) (a c
 			r.checksum = v.Checksum
 		}
 	}
-	same := sameSet(v.Addrs, r.VIPs)
-	if !same {
-		r.note(warnAddresses, now, f.SrcIP, "peer advertises other addresses")
-	}
-	if r.warned&warnAddresses == 0 && !same {
-		r.warned |= warnAddresses
-		e.say(slog.LevelWarn, "peer advertises other addresses", "instance", r.Instance, "peer", f.SrcIP,
-			"theirs", slices.Clone(v.Addrs), "ours", r.VIPs)
+	if !sameSet(v.Addrs, r.VIPs) {
+		r.note(warnAddresses, now, f.SrcIP, "it names other virtual addresses than ours")
+		if e.maySay(r, warnAddresses, now, f.SrcIP) {
+			e.say(slog.LevelWarn, "peer advertises other addresses", "instance", r.Instance, "peer", f.SrcIP,
+				"theirs", slices.Clone(v.Addrs), "ours", r.VIPs)
+		}
 	}
 	return carp.Advert{From: f.SrcIP, Priority: v.Priority, Interval: v.Interval, Signed: signed}, true
-}
-
-// refuse counts an advertisement that is not taken, and says so once.
-func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
-	r.dropped.Add(1)
-	r.note(w, bootTime(), from, why)
-	if r.warned&w == 0 {
-		e.warn(r, w, "advertisement refused", from, "reason", why)
-	}
-}
-
-// warn says something about a sender, once for each kind.
-func (e *Engine) warn(r *router, w warning, text string, from netip.Addr, key, value string) {
-	if r.warned&w == 0 {
-		r.warned |= w
-		e.say(slog.LevelWarn, text, "instance", r.Instance, "peer", from, key, value)
-	}
 }
 
 // agrees reports whether an advertisement of VRRPv2 fits the settings.

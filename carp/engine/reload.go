@@ -102,6 +102,8 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 		}
 	}
 	e.vips.Store(next.vips.Load())
+	e.unicast.Store(next.unicast.Load())
+	e.again.Store(true) // for members beyond routers
 	if vips := next.cfg.refused(); !slices.Equal(vips, e.cfg.refused()) {
 		// Before the addresses are taken; the worker keeps the order.
 		e.work.put(task{group: e.groups[0], do: func() error { return e.refuseAccess(vips) }})
@@ -118,6 +120,9 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 		}
 		g.cfg, g.lease = cfg, n.lease
 		e.carryOut(g, now, g.machine.Reconfigure(now, cfg))
+		for _, r := range g.routers {
+			e.reroute(r, now)
+		}
 		e.swap(g, before, gone, !g.machine.Snapshot(now).Fenced)
 		// Clients learn the addresses from the state.
 		e.broadcast(g, e.snapshot(g, now), false)
@@ -141,12 +146,26 @@ func (e *Engine) take(r, n *router) {
 		n.carp.inherit(r.carp)
 		r.carp = n.carp
 	}
-	r.warned = 0
+	e.refit(r, r.port.known.mtu)
+	for i := range r.refusals {
+		r.refusals[i].said = pace{} // what is wrong with the new settings is news
+	}
 	switch n.Checksum {
 	case ChecksumMessage:
 		r.checksum = packet.ChecksumMessage
 	case ChecksumPseudo:
 		r.checksum = packet.ChecksumPseudo
+	}
+}
+
+// reroute follows a change of the members of a router.
+func (e *Engine) reroute(r *router, now time.Duration) {
+	if len(r.Peers) == 0 {
+		return
+	}
+	if src := r.route(&r.port.known); src.IsValid() && src != r.src && r.up {
+		r.src = src
+		e.step(r.group, now, carp.Event{Kind: carp.EvUp, Router: r.index, Src: src})
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -141,7 +140,7 @@ func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Req
 	case api.VerbPrepared:
 		ev.Kind = carp.EvPrepared
 	case api.VerbTerm:
-		ev.Kind = carp.EvTerm
+		ev.Kind, answered = carp.EvTerm, true
 	case api.VerbReady:
 		if r.Ready == nil {
 			return fmt.Errorf("ready: report is missing")
@@ -364,7 +363,7 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		st := e.state(g, now)
 		m.Event, m.State, m.Old, m.To = api.EventState, &st, a.Old.String(), a.To.String()
 		for _, r := range g.routers {
-			r.peer = netip.Addr{} // who is master from now on is news
+			r.heard = heard{} // who is master from now on is news
 		}
 		e.say(slog.LevelInfo, "state", "group", name, "from", m.Old, "to", m.To, "reason", a.Reason, "term", a.Term)
 	case carp.ActPrepare:
@@ -373,6 +372,13 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		m.Event, onlyPreparing = api.EventCancel, true
 		e.say(slog.LevelWarn, "takeover cancelled", "group", name, "reason", a.Reason, "term", a.Term)
 	case carp.ActContested:
+		said := &g.contests[0]
+		if a.For != 0 {
+			said = &g.contests[1]
+		}
+		if !said.may(now, a.Peer, heardSaid, &e.lines) {
+			return // somebody who comes and goes could bring it about at will
+		}
 		m.Event, m.Peer = api.EventContested, a.Peer
 		e.say(slog.LevelWarn, "mastership contested", "group", name, "peer", a.Peer, "for", a.For)
 	case carp.ActStall:
@@ -384,11 +390,6 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		return
 	}
 	e.broadcast(g, m, onlyPreparing)
-}
-
-func (e *Engine) peerHeard(r *router, from netip.Addr) {
-	e.say(slog.LevelInfo, "master heard", "group", r.group.name, "instance", r.Instance, "peer", from)
-	e.broadcast(r.group, api.Message{Event: api.EventPeer, Group: r.group.name, Instance: r.Instance, Peer: from}, false)
 }
 
 func (e *Engine) broadcast(g *group, m api.Message, onlyPreparing bool) {

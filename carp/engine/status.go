@@ -74,7 +74,7 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		}
 		for w, x := range r.refusals {
 			if x.count > 0 {
-				one.Refusals = append(one.Refusals, api.Refusal{Kind: warning(1 << w).kind(), Peer: x.peer, Count: x.count,
+				one.Refusals = append(one.Refusals, api.Refusal{Kind: warning(w).kind(), Peer: x.peer, Count: x.count,
 					AgeMS: (now - x.last).Milliseconds(), Text: x.text})
 			}
 		}

@@ -15,7 +15,10 @@ import (
 // send this).
 const tosControl = 0xc0
 
-var errNoInterface = errors.New("interface is not there")
+var (
+	errNoInterface = errors.New("interface is not there")
+	errNoSource    = errors.New("the interface has no address of that kind")
+)
 
 // send advertises r, to its group or to each peer.
 func (e *Engine) send(r *router, a carp.Action) error {
@@ -26,25 +29,26 @@ func (e *Engine) send(r *router, a carp.Action) error {
 		return e.sendGroup(r, a)
 	}
 	var failed error
-	for _, peer := range r.Peers {
-		if err := e.sendPeer(r, a, peer); err != nil {
+	for i := range r.paths {
+		if err := e.sendPeer(r, a, &r.paths[i]); err != nil {
 			failed = err
 		}
 	}
 	return failed
 }
 
-// message encodes action a for dst. The result is valid until the next call.
-func (e *Engine) message(r *router, a carp.Action, dst netip.Addr) ([]byte, error) {
+// message encodes action a for a packet from src to dst. The result is valid
+// until the next call.
+func (e *Engine) message(r *router, a carp.Action, src, dst netip.Addr) ([]byte, error) {
 	if r.carp != nil {
-		return e.appendCARP(e.body[:0], r, a), nil
+		return e.appendCARP(e.body[:0], r, a, src), nil
 	}
 	m := &e.sendMsg
 	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, a.Priority, r.Machine.Interval
 	if r.group.frozenTo != 0 {
 		m.Interval = r.interval(bootTime())
 	}
-	m.Addrs, m.Checksum, m.AuthType, m.Auth, m.Trailer = r.VIPs, r.checksum, 0, [8]byte{}, nil
+	m.Addrs, m.Checksum, m.AuthType, m.Auth, m.Trailer = r.VIPs[:r.advertised], r.checksum, 0, [8]byte{}, nil
 	if r.Machine.Proto == carp.VRRP2 {
 		m.Version = 2
 		if r.Auth != "" {
@@ -52,12 +56,12 @@ func (e *Engine) message(r *router, a carp.Action, dst netip.Addr) ([]byte, erro
 			copy(m.Auth[:], r.Auth)
 		}
 	}
-	b, err := m.Append(e.body[:0], r.src, dst)
+	b, err := m.Append(e.body[:0], src, dst)
 	if err == nil && m.Version == 3 && r.auth.Signs() {
 		// The checksum of IPv6 covers the trailer, the trailer does not cover
 		// the checksum.
-		m.Trailer = e.appendTrailer(e.trailer[:0], b, r)
-		b, err = m.Append(e.body[:0], r.src, dst)
+		m.Trailer = e.appendTrailer(e.trailer[:0], b, r, src)
+		b, err = m.Append(e.body[:0], src, dst)
 	}
 	return b, err
 }
@@ -65,17 +69,14 @@ func (e *Engine) message(r *router, a carp.Action, dst netip.Addr) ([]byte, erro
 func (e *Engine) sendGroup(r *router, a carp.Action) error {
 	dst := r.Router.group()
 	f := packet.Frame{
-		Dst: packet.GroupMAC(dst), Src: r.port.mac, SrcIP: r.src, DstIP: dst,
+		Dst: packet.GroupMAC(dst), Src: r.sender(), SrcIP: r.src, DstIP: dst,
 		TOS: tosControl, TTL: packet.TTL, Proto: packet.Protocol, ID: r.id,
 	}
-	if r.Virtual {
-		f.Src = r.virtualMAC() // so that switches learn where it is
-	}
 	if r.carp != nil {
-		f.Src, f.TOS, f.DontFragment = r.virtualMAC(), tosCARP, true
+		f.TOS, f.DontFragment = tosCARP, true
 	}
 	r.id++
-	m, err := e.message(r, a, dst)
+	m, err := e.message(r, a, r.src, dst)
 	if err == nil {
 		f.Payload = m
 		var b []byte
@@ -90,42 +91,30 @@ func (e *Engine) sendGroup(r *router, a carp.Action) error {
 	return nil
 }
 
-func (e *Engine) sendPeer(r *router, a carp.Action, peer netip.Addr) error {
-	b, err := e.message(r, a, peer)
-	if err != nil {
-		return fmt.Errorf("send advertisement to %v: %w", peer, err)
+func (e *Engine) sendPeer(r *router, a carp.Action, p *path) error {
+	if !p.src.IsValid() {
+		return fmt.Errorf("send advertisement to %v: %w", p.peer, errNoSource)
 	}
-	if peer.Is4() {
-		err = unix.Sendto(r.port.uni4, b, 0, &unix.SockaddrInet4{Addr: peer.As4()})
-	} else {
-		to := &unix.SockaddrInet6{Addr: peer.As16()}
-		if peer.IsLinkLocalUnicast() {
-			to.ZoneId = uint32(r.port.index)
+	b, err := e.message(r, a, p.src, p.peer)
+	if err == nil {
+		fd := r.port.uni4
+		if p.peer.Is6() {
+			fd = r.port.uni6
 		}
-		err = unix.Sendto(r.port.uni6, b, 0, to)
+		_, err = unix.SendmsgN(fd, b, p.control, p.to, 0)
 	}
 	if err != nil {
-		return fmt.Errorf("send advertisement to %v: %w", peer, err)
+		return fmt.Errorf("send advertisement from %v to %v: %w", p.src, p.peer, err)
 	}
 	r.tx.Add(1)
 	return nil
 }
 
-// bindUnicast makes the raw sockets send from src, which the checksum covers.
-func (p *port) bindUnicast(src netip.Addr) error {
-	var err error
-	switch {
-	case src.Is4() && p.uni4 >= 0:
-		err = unix.Bind(p.uni4, &unix.SockaddrInet4{Addr: src.As4()})
-	case src.Is6() && p.uni6 >= 0:
-		sa := &unix.SockaddrInet6{Addr: src.As16()}
-		if src.IsLinkLocalUnicast() {
-			sa.ZoneId = uint32(p.index)
-		}
-		err = unix.Bind(p.uni6, sa)
+// sender is the MAC that multicast advertisements come from: the protocol's where
+// switches are to learn where that is.
+func (r *router) sender() packet.MAC {
+	if r.Virtual || r.carp != nil {
+		return r.virtualMAC()
 	}
-	if err != nil {
-		return fmt.Errorf("bind to %v: %w", src, err)
-	}
-	return nil
+	return r.port.mac
 }

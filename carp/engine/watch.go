@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -13,81 +13,108 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/packet"
+	"sasyncd/carp/vip"
+	"sasyncd/kernel/dump"
 )
 
-// linkState is what matters of an interface.
+// linkState is what matters of an interface. The zero value is one that is not there.
 type linkState struct {
-	index  int
-	mac    packet.MAC
-	up     bool
-	src4   netip.Addr // first address that is not virtual
-	local6 netip.Addr // link-local
-	wide6  netip.Addr // first other
+	index int
+	mac   packet.MAC
+	mtu   int
+	up    bool
+	addrs []ownAddress              // in the order of the kernel
+	via   map[netip.Addr]netip.Addr // to members beyond routers: the source that the kernel takes
+
+	// unknown: the interface could not be read; what was known of it stands.
+	unknown bool
+	// torn: so for its addresses only.
+	torn bool
 }
 
-// lookup reads the index and address of an interface.
+// interfaces reads interfaces; rtnetlink is one. Safe for concurrent use.
+type interfaces interface {
+	// link reads what is not about addresses. The error for an interface that is
+	// not there is netlink.LinkNotFoundError.
+	link(device string) (linkState, error)
+	// addresses is vip.Addresses.
+	addresses(index int) ([]vip.Assigned, error)
+}
+
+// rtnetlink is the kernel of the calling thread's network namespace.
+type rtnetlink struct{}
+
+func (rtnetlink) link(device string) (linkState, error) { return lookup(device) }
+
+func (rtnetlink) addresses(index int) ([]vip.Assigned, error) { return vip.Addresses(index) }
+
+// lookup reads an interface without its addresses.
 func lookup(device string) (linkState, error) {
-	l, err := netlink.LinkByName(device)
+	var l netlink.Link
+	err := dump.Retry(func() (err error) {
+		l, err = netlink.LinkByName(device)
+		return err
+	})
 	if err != nil {
 		return linkState{}, fmt.Errorf("look up interface %s: %w", device, err)
 	}
 	a := l.Attrs()
-	st := linkState{index: a.Index}
+	st := linkState{index: a.Index, mtu: a.MTU}
 	copy(st.mac[:], a.HardwareAddr)
 	// Running follows the carrier.
 	st.up = a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0
 	return st, nil
 }
 
-// probe reads everything about an interface. One that does not exist is down.
-func (e *Engine) probe(device string) linkState {
-	st, err := lookup(device)
-	if err != nil {
-		return linkState{}
+// probe reads everything about an interface. One that does not exist is down; one
+// that cannot be read is no change; err says why.
+func (e *Engine) probe(device string) (st linkState, err error) {
+	st, err = e.interfaces.link(device)
+	switch {
+	case err == nil:
+	case errors.As(err, new(netlink.LinkNotFoundError)):
+		return linkState{}, nil
+	default:
+		return linkState{unknown: true}, err
 	}
-	list, err := netlink.AddrList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: st.index}}, netlink.FAMILY_ALL)
-	if err != nil {
-		e.say(slog.LevelWarn, "addresses of interface cannot be read", "interface", device, "err", err)
-		return st
+	list, err := e.interfaces.addresses(st.index)
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.ENODEV):
+		return linkState{}, nil // it has just gone
+	default:
+		st.torn = true
+		return st, err
 	}
 	for _, a := range list {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		ip = ip.Unmap()
-		unusable := a.Flags & (unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED)
-		if a.Flags&unix.IFA_F_OPTIMISTIC != 0 {
-			unusable &^= unix.IFA_F_TENTATIVE
-		}
-		if !ok || (*e.vips.Load())[ip] || unusable != 0 {
-			continue
-		}
-		switch {
-		case ip.Is4() && !st.src4.IsValid():
-			st.src4 = ip
-		case ip.IsLinkLocalUnicast() && !st.local6.IsValid():
-			st.local6 = ip
-		case ip.Is6() && !ip.IsLinkLocalUnicast() && !st.wide6.IsValid():
-			st.wide6 = ip
+		if own, ok := ownAddressOf(a); ok && !(*e.vips.Load())[own.ip] {
+			st.addrs = append(st.addrs, own)
 		}
 	}
-	return st
+	st.lookUpRoutes((*e.unicast.Load())[device])
+	return st, nil
 }
 
-// source is the address that r advertises from.
-func (r *router) source(st linkState) netip.Addr {
+// after completes a reading by what was known before.
+func (st linkState) after(known linkState) linkState {
 	switch {
-	case !r.six():
-		return st.src4
-	case len(r.Peers) > 0 && !r.Peers[0].IsLinkLocalUnicast():
-		return st.wide6
+	case st.unknown:
+		return known
+	case st.torn && st.index == known.index:
+		st.addrs, st.via = known.addrs, known.via
 	}
-	return st.local6
+	return st
 }
 
 // link brings the engine's picture of all interfaces up to date. It runs in the
 // engine's thread.
 func (e *Engine) link() {
 	for _, p := range e.ports {
-		e.apply(p, e.probe(p.device))
+		st, err := e.probe(p.device)
+		if err != nil { // the watcher looks again
+			e.say(slog.LevelWarn, "interface cannot be read", "interface", p.device, "err", err)
+		}
+		e.apply(p, st)
 	}
 	e.keep()
 }
@@ -100,6 +127,8 @@ func (e *Engine) watch(fd int) error {
 // apply takes over the state of an interface.
 func (e *Engine) apply(p *port, st linkState) {
 	now := bootTime()
+	st = st.after(p.known)
+	p.known = st
 	if st.index != p.index {
 		p.close()
 		if st.index != 0 {
@@ -110,92 +139,40 @@ func (e *Engine) apply(p *port, st linkState) {
 			if err != nil {
 				p.close()
 				st = linkState{}
-				e.say(slog.LevelError, "interface cannot be used", "interface", p.device, "err", err)
+				if text := err.Error(); text != p.trouble { // it is tried again and again
+					p.trouble = text
+					e.say(slog.LevelError, "interface cannot be used", "interface", p.device, "err", err)
+				}
+			} else {
+				p.trouble = ""
 			}
 		}
 		e.leaseAgain()
 	}
+	moved := st.mac != p.mac && st.index == p.index && p.mac != packet.MAC{}
 	p.mac = st.mac
+	idle := false
+	defer func() { p.idle.Store(idle) }()
 	for _, r := range e.routers {
 		if r.port != p {
 			continue
 		}
-		src := r.source(st)
+		e.refit(r, st.mtu)
+		src := r.route(&st)
 		up := st.up && src.IsValid() && p.fd >= 0
 		switch {
 		case up && (!r.up || src != r.src):
-			if len(r.Peers) > 0 {
-				if err := p.bindUnicast(src); err != nil {
-					e.say(slog.LevelError, "unicast cannot be used", "instance", r.Instance, "err", err)
-				}
-			}
 			r.up, r.src = true, src
 			e.step(r.group, now, carp.Event{Kind: carp.EvUp, Router: r.index, Src: src})
 		case !up && r.up:
 			r.up = false
 			e.step(r.group, now, carp.Event{Kind: carp.EvDown, Router: r.index})
 		}
-	}
-}
-
-// watcher tells the engine when interfaces or addresses change.
-type watcher struct {
-	e    *Engine
-	sock *nl.NetlinkSocket
-}
-
-func newWatcher(e *Engine) (*watcher, error) {
-	w := &watcher{e: e}
-	return w, w.subscribe()
-}
-
-func (w *watcher) subscribe() (err error) {
-	w.sock, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
-	if err != nil {
-		return fmt.Errorf("watch interfaces: %w", err)
-	}
-	return nil
-}
-
-// run reads until ctx ends. Whatever goes wrong leads to a new subscription and
-// a full look, as after an overflow.
-func (w *watcher) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		// A timeout, so that the end of ctx is noticed.
-		limit := unix.NsecToTimeval(int64(200 * time.Millisecond))
-		_ = w.sock.SetReceiveTimeout(&limit)
-		msgs, _, err := w.sock.Receive()
-		switch err {
-		case nil:
-		case unix.EAGAIN, unix.EINTR:
-			continue
-		default:
-			w.sock.Close()
-			for ctx.Err() == nil && w.subscribe() != nil {
-				select {
-				case <-ctx.Done():
-				case <-time.After(time.Second):
-				}
-			}
-			w.e.relink()
-			continue
+		if moved && r.up && !r.Virtual {
+			e.step(r.group, now, carp.Event{Kind: carp.EvMoved, Router: r.index})
 		}
-		look := false
-		for _, m := range msgs {
-			gone, ours := w.e.ownAddress(m.Header.Type, m.Data)
-			switch {
-			case gone:
-				w.e.restore(ours)
-			case ours.IsValid(): // our own renewal
-			default:
-				look = true
-			}
-		}
-		if look {
-			w.e.relink()
-		}
+		idle = idle || !r.up
 	}
-	w.sock.Close()
 }
 
 // ownAddress returns the virtual address that a message is about, and whether
@@ -216,21 +193,6 @@ func (e *Engine) ownAddress(kind uint16, data []byte) (gone bool, ip netip.Addr)
 		}
 	}
 	return false, ip
-}
-
-// relink looks at the interfaces here and takes the result over in the engine's
-// thread.
-func (e *Engine) relink() {
-	for _, p := range e.ports { // fixed for the life of the engine
-		st := e.probe(p.device)
-		e.post(func(time.Duration) {
-			changed := p.index != st.index
-			e.apply(p, st)
-			if changed {
-				e.keep()
-			}
-		})
-	}
 }
 
 // restore puts an address back that somebody took off a master.

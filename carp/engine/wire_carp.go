@@ -103,19 +103,19 @@ func (e *Engine) receiveCARP(r *router, payload []byte, src netip.Addr) (carp.Ad
 		return carp.Advert{}, false
 	}
 	if r.carp.own(m) {
-		e.refuse(r, warnOwn, "our own advertisement, sent back or sent again by somebody", src)
+		e.refuse(r, warnOwn, "it is our own, sent back or sent again by somebody", src)
 		return carp.Advert{}, false
 	}
 	r.carp.follow(m)
 	return carp.CARPAdvert(src, m.AdvBase, m.AdvSkew, m.Demotion, signed), true
 }
 
-// appendCARP appends the message for action a.
-func (e *Engine) appendCARP(b []byte, r *router, a carp.Action) []byte {
+// appendCARP appends the message for action a, to be sent from an address.
+func (e *Engine) appendCARP(b []byte, r *router, a carp.Action, from netip.Addr) []byte {
 	m := &e.carpOut
 	*m = packet.CARP{ID: r.Machine.ID, AdvSkew: a.Skew, AdvBase: a.Base, Demotion: a.Demotion, Counter: r.carp.next()}
 	m.Digest = r.carp.sign.Digest(m.Counter)
 	at := len(b)
 	b = m.Append(b)
-	return e.appendTrailer(b, b[at:], r)
+	return e.appendTrailer(b, b[at:], r, from)
 }

@@ -13,11 +13,7 @@ import (
 	"sasyncd/carp/vip"
 )
 
-// keepEach is how often the list of next hops is read again.
-const keepEach = 5 * time.Minute
-
-// task is work for the worker. Kind is that of an action; the zero group means
-// to look after the next hops.
+// task is work for the worker. Kind is that of an action.
 type task struct {
 	kind  carp.ActionKind
 	op    uint64
@@ -28,13 +24,26 @@ type task struct {
 	ports []int
 	// loading: the policies are not all there yet, by the client's word.
 	loading bool
-	do      func() error // instead of kind
+	do      func() error  // instead of kind
+	after   uint64        // the group's latest operation when this was ordered
+	at      time.Duration // when that was
 }
+
+// errOverdue is of what was ordered before the group went another way, while the
+// worker did not answer.
+var errOverdue = errors.New("not done: it comes too late")
+
+// overdue reports whether the group has ordered another operation since. What
+// silences a node is done all the same.
+func (t *task) overdue() bool { return t.group.latest.Load() != t.after }
 
 // order queues a kernel operation. A renewal that still waits is not doubled.
 func (e *Engine) order(g *group, a carp.Action) {
 	if a.Kind == carp.ActRenew && e.work.any(func(t task) bool { return t.group == g && t.kind == carp.ActRenew }) {
 		return
+	}
+	if a.Op != 0 {
+		g.latest.Store(a.Op)
 	}
 	e.work.put(e.task(g, a))
 }
@@ -42,7 +51,10 @@ func (e *Engine) order(g *group, a carp.Action) {
 // task describes an operation on a group as it is now, since the group can
 // change while the task waits.
 func (e *Engine) task(g *group, a carp.Action) task {
-	t := task{kind: a.Kind, op: a.Op, group: g, vips: g.addresses(), all: g.vips(), lease: g.lease}
+	t := task{
+		kind: a.Kind, op: a.Op, group: g, vips: g.addresses(), all: g.vips(), lease: g.lease,
+		after: g.latest.Load(), at: bootTime(),
+	}
 	if g.frozenTo != 0 {
 		t.lease = max(t.lease, g.frozenTo-bootTime())
 	}
@@ -61,15 +73,15 @@ func (e *Engine) task(g *group, a carp.Action) task {
 func (e *Engine) runWorker(ctx context.Context) {
 	runtime.LockOSThread() // for the priority; the thread ends with it
 	_ = realtime(workerPriority)
-	each := time.NewTicker(keepEach)
-	defer each.Stop()
 	look := time.NewTicker(holdEach)
 	defer look.Stop()
 	mend := time.NewTicker(mendEach)
 	defer mend.Stop()
 	for {
+		e.workBeat()
 		for _, t := range e.work.take() {
 			e.work1(t)
+			e.workBeat()
 		}
 		if len(e.holding.groups) == 0 {
 			look.Stop()
@@ -78,8 +90,6 @@ func (e *Engine) runWorker(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-e.work.wake:
-		case <-each.C:
-			e.post(func(time.Duration) { e.keep() })
 		case <-look.C:
 			e.post(e.review)
 		case <-mend.C:
@@ -89,12 +99,6 @@ func (e *Engine) runWorker(ctx context.Context) {
 }
 
 func (e *Engine) work1(t task) {
-	if t.group == nil {
-		if err := e.deps.NextHops.Keep(t.ports); err != nil {
-			e.say(slog.LevelWarn, "next hops are not kept resolved", "err", err)
-		}
-		return
-	}
 	began := time.Now()
 	var err error
 	if t.do != nil {
@@ -115,12 +119,16 @@ func (e *Engine) work1(t task) {
 		// Both, whatever happens to the first.
 		err = errors.Join(e.deps.Fence.Set(t.all...), e.deps.Addresses.Release(t.vips), e.deps.NextHops.Purge(t.ports))
 	case carp.ActRenew:
-		// The fence first, so that it never outlasts the addresses.
-		err = errors.Join(e.deps.Fence.Renew(t.lease), e.deps.Addresses.Renew(t.vips, t.lease))
+		err = e.renew(t)
+		e.post(func(now time.Duration) {
+			e.step(t.group, now, carp.Event{Kind: carp.EvRenewed, Proof: t.at, Err: err})
+		})
 	case carp.ActAnnounce:
-		err = e.deps.Announcer.Announce(t.vips)
+		if !t.overdue() {
+			err = e.deps.Announcer.Announce(t.vips)
+		}
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errOverdue) {
 		e.say(slog.LevelError, "kernel operation failed", "group", t.group.name, "operation", operation(t.kind), "err", err)
 	} else {
 		e.say(slog.LevelDebug, "kernel operation", "group", t.group.name, "operation", operation(t.kind), "took", time.Since(began))
@@ -132,11 +140,27 @@ func (e *Engine) work1(t task) {
 	}
 }
 
+// renew extends the leases: that of the fence first, so that it never outlasts the
+// addresses.
+func (e *Engine) renew(t task) error {
+	if t.overdue() {
+		return errOverdue
+	}
+	err := e.deps.Fence.Renew(t.lease)
+	if t.overdue() {
+		return errOverdue
+	}
+	return errors.Join(err, e.deps.Addresses.Renew(t.vips, t.lease))
+}
+
 // acquire takes the addresses and opens the fence, in the order in which
 // nothing can leave that should not.
 func (e *Engine) acquire(t task) error {
 	if len(t.vips) < len(t.all) {
 		return errNoInterface
+	}
+	if t.overdue() {
+		return errOverdue
 	}
 	if err := e.holdVirtual(t); err != nil {
 		return err
@@ -150,6 +174,9 @@ func (e *Engine) acquire(t task) error {
 			return err
 		}
 	}
+	if t.overdue() {
+		return errOverdue // what follows takes off the addresses
+	}
 	for _, link := range t.ports {
 		var ips []netip.Addr
 		for _, a := range t.vips {
@@ -160,6 +187,9 @@ func (e *Engine) acquire(t task) error {
 		if err := e.deps.Fence.Clear(link, ips...); err != nil {
 			return err
 		}
+	}
+	if t.overdue() {
+		return errOverdue
 	}
 	if err := e.deps.Announcer.Announce(t.vips); err != nil {
 		// The neighbours learn by the next announcement, or by asking.
@@ -178,17 +208,6 @@ func (g *group) vips() []netip.Addr {
 		out = append(out, r.VIPs...)
 	}
 	return out
-}
-
-// keep orders the next hops on all interfaces to be kept resolved.
-func (e *Engine) keep() {
-	var t task
-	for _, p := range e.ports {
-		if p.index != 0 {
-			t.ports = append(t.ports, p.index)
-		}
-	}
-	e.work.put(t)
 }
 
 func operation(k carp.ActionKind) string {

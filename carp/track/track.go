@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/process"
+	"sasyncd/kernel/trusted"
 )
 
 // Kind is what is tracked.
@@ -125,7 +127,8 @@ func (t *Tracker) look(c *Config) (func(context.Context) (int, string), time.Dur
 	}
 	switch c.Kind {
 	case Link:
-		return judge(func(context.Context) error { return carrier(c.Target) }), linkEach
+		l := &linkCheck{look: func() error { return carrier(c.Target) }}
+		return judge(l.check), linkEach
 	case Exec:
 		return judge(c.run), c.Interval
 	case Address:
@@ -176,9 +179,14 @@ func withoutPrivilege(f func() error) error {
 func (c *Config) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.Target)
-	cmd.WaitDelay = time.Second // its children may hold on
-	err := withoutPrivilege(cmd.Run)
+	program, err := trusted.For(os.Geteuid()).Program(c.Target)
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	defer program.Close()
+	cmd := program.Command(ctx)
+	process.Contain(cmd)
+	err = withoutPrivilege(cmd.Run)
 	switch {
 	case ctx.Err() == context.DeadlineExceeded:
 		return fmt.Errorf("command did not end within %v", c.Timeout)

@@ -74,7 +74,7 @@ func TestExec(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "probe")
 	flag := filepath.Join(dir, "good")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ -e "+filepath.Join(dir, "hang")+" ] && exec sleep 60\n[ -e "+flag+" ]\n"), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ -e "+filepath.Join(dir, "hang")+" ] && { sleep 60; exit; }\n[ -e "+flag+" ]\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	c := follow(t, Config{Kind: Exec, Target: script, Demote: 9, Interval: 20 * time.Millisecond, Timeout: 2 * time.Second})
@@ -156,7 +156,7 @@ func TestUnreadable(t *testing.T) {
 // An end that comes while a command hangs is not waited for.
 func TestEndOfTracks(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "hang")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nsleep 60\nexit\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

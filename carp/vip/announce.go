@@ -21,6 +21,9 @@ type Announcer struct {
 	fd  int
 	mu  sync.Mutex
 	buf []byte
+
+	send   func(index int, frame []byte) error
+	routes func(index int) bool
 }
 
 // NewAnnouncer opens a socket in the network namespace of the calling thread.
@@ -30,7 +33,12 @@ func NewAnnouncer() (*Announcer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	return &Announcer{fd: fd, buf: make([]byte, 0, 128)}, nil
+	return &Announcer{
+		fd: fd, buf: make([]byte, 0, 128), routes: routes,
+		send: func(index int, frame []byte) error {
+			return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index})
+		},
+	}, nil
 }
 
 // Close closes the socket.
@@ -42,15 +50,21 @@ func (n *Announcer) Announce(as []Address) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var errs []error
+	routers := make(map[int]bool) // by interface
+	for _, a := range as {
+		if _, known := routers[a.Index]; !known && a.IP.Is6() {
+			routers[a.Index] = n.routes(a.Index)
+		}
+	}
 	for round := range rounds {
 		for _, a := range as {
 			b := n.buf[:0]
 			if a.IP.Is4() {
 				b = packet.AppendGratuitousARP(b, a.MAC, a.IP)
 			} else {
-				b = packet.AppendUnsolicitedNA(b, a.MAC, a.IP, routes(a.Index))
+				b = packet.AppendUnsolicitedNA(b, a.MAC, a.IP, routers[a.Index])
 			}
-			err := unix.Sendto(n.fd, b, 0, &unix.SockaddrLinklayer{Ifindex: a.Index})
+			err := n.send(a.Index, b)
 			if err != nil && round == 0 {
 				errs = append(errs, fmt.Errorf("announce %v: %w", a.IP, err))
 			}

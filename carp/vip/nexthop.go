@@ -4,14 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/dump"
 )
 
 // NextHops looks after the neighbours through which traffic leaves. Not for
-// concurrent use.
-type NextHops struct{ nl *netlink.Handle }
+// concurrent use, but for Keep.
+type NextHops struct {
+	nl      *netlink.Handle
+	tables  *netlink.Handle // of Keep
+	keeping sync.Mutex
+}
 
 // NewNextHops opens a socket in the network namespace of the calling thread.
 func NewNextHops() (*NextHops, error) {
@@ -19,19 +26,30 @@ func NewNextHops() (*NextHops, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	n := &NextHops{nl: h}
+	tables, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open netlink socket for routes: %w", err)
+	}
+	n := &NextHops{nl: h, tables: tables}
 	_ = n.mute(false) // of one that was killed; usually there is none
 	return n, nil
 }
 
-// Close closes the socket.
-func (n *NextHops) Close() { n.nl.Close() }
+// Close closes the sockets.
+func (n *NextHops) Close() {
+	n.nl.Close()
+	n.tables.Close()
+}
 
 // Keep asks the kernel to keep the gateways on the interfaces resolved at all
 // times (managed neighbours, Linux 5.16), so that no takeover waits for ARP or
 // neighbour discovery: one lost packet there costs a second. It reads the
-// routing table, so call it rarely.
+// routing table, which takes seconds where that is the Internet's, so call it
+// rarely. It may run while other methods do.
 func (n *NextHops) Keep(indexes []int) error {
+	n.keeping.Lock()
+	defer n.keeping.Unlock()
 	var gateways []netlink.Neigh
 	add := func(index int, r netlink.Route, gw []byte) {
 		if gw == nil || !slices.Contains(indexes, index) {
@@ -43,20 +61,24 @@ func (n *NextHops) Keep(indexes []int) error {
 		}
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		err := n.nl.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
-			add(r.LinkIndex, r, r.Gw)
-			for _, hop := range r.MultiPath {
-				add(hop.LinkIndex, r, hop.Gw)
-			}
-			return true
+		err := dump.Retry(func() error {
+			return n.tables.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
+				add(r.LinkIndex, r, r.Gw)
+				for _, hop := range r.MultiPath {
+					add(hop.LinkIndex, r, hop.Gw)
+				}
+				return true
+			})
 		})
-		if err != nil {
+		// With a routing protocol the table never rests. What is in it is kept; what
+		// was missed is so the next time.
+		if err != nil && !dump.Interrupted(err) {
 			return fmt.Errorf("read routes: %w", err)
 		}
 	}
 	var errs []error
 	for _, g := range gateways {
-		if err := n.nl.NeighSet(&g); err != nil {
+		if err := n.tables.NeighSet(&g); err != nil {
 			errs = append(errs, fmt.Errorf("keep neighbour %v: %w", g.IP, err))
 		}
 	}
@@ -134,11 +156,11 @@ func (n *NextHops) mute(on bool) error {
 const purgePasses = 3
 
 func (n *NextHops) purge(index int) (deleted bool, _ error) {
-	list, err := n.nl.NeighList(index, netlink.FAMILY_ALL)
-	if err != nil {
-		return false, fmt.Errorf("read neighbours: %w", err)
-	}
+	list, err := dump.List(func() ([]netlink.Neigh, error) { return n.nl.NeighList(index, netlink.FAMILY_ALL) })
 	var errs []error
+	if err != nil {
+		errs = append(errs, fmt.Errorf("read neighbours: %w", err)) // those that were seen go all the same
+	}
 	for _, nb := range list {
 		if nb.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) == 0 {
 			continue

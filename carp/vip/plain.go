@@ -122,19 +122,15 @@ func (p *Plain) Release(as []Address) error {
 	return errors.Join(errs...)
 }
 
-// Present returns all addresses of the node, virtual or not.
+// Present returns all addresses of the node, virtual or not. With an error for
+// which dump.Interrupted is true some may be missing.
 func (p *Plain) Present() (map[netip.Addr]bool, error) {
-	list, err := p.nl.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("read addresses: %w", err)
-	}
+	list, err := Addresses(0)
 	have := make(map[netip.Addr]bool, len(list))
 	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
-			have[ip.Unmap()] = true
-		}
+		have[a.IP] = true
 	}
-	return have, nil
+	return have, err
 }
 
 func link(index int) netlink.Link {

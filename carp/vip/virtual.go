@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp/packet"
+	"sasyncd/kernel/dump"
 )
 
 // Virtual holds addresses on the protocol's own MAC address where they ask for
@@ -54,7 +55,7 @@ func (v *Virtual) Release(as []Address) error {
 		if !as[i].Virtual || i > 0 && placed[i-1].Index == a.Index {
 			continue
 		}
-		list, err := v.nl.AddrList(link(a.Index), netlink.FAMILY_ALL)
+		list, err := Addresses(a.Index)
 		if err == nil && len(list) == 0 {
 			err = v.nl.LinkSetDown(link(a.Index))
 		}
@@ -107,7 +108,7 @@ func (v *Virtual) place(as []Address, up bool) ([]Address, error) {
 // ensure makes the macvlan what it has to be, and returns its index.
 func (v *Virtual) ensure(parent int, mac packet.MAC, up bool) (int, error) {
 	name := MACName(parent, mac)
-	l, err := v.nl.LinkByName(name)
+	l, err := v.byName(name)
 	if err == nil {
 		mv, ok := l.(*netlink.Macvlan)
 		if !ok || mv.ParentIndex != parent || mv.Attrs().HardwareAddr.String() != net.HardwareAddr(mac[:]).String() {
@@ -128,6 +129,15 @@ func (v *Virtual) ensure(parent int, mac packet.MAC, up bool) (int, error) {
 	return l.Attrs().Index, nil
 }
 
+// byName looks an interface up. The library dumps all where the kernel cannot find one by name.
+func (v *Virtual) byName(name string) (l netlink.Link, err error) {
+	err = dump.Retry(func() (err error) {
+		l, err = v.nl.LinkByName(name)
+		return err
+	})
+	return l, err
+}
+
 func (v *Virtual) create(name string, parent int, mac packet.MAC) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = name, parent, mac[:]
@@ -137,7 +147,7 @@ func (v *Virtual) create(name string, parent int, mac packet.MAC) (netlink.Link,
 	if err := v.nl.LinkAdd(mv); err != nil {
 		return nil, err
 	}
-	l, err := v.nl.LinkByName(name)
+	l, err := v.byName(name)
 	if err != nil {
 		return nil, err
 	}

@@ -205,7 +205,10 @@ func (x *examination) router(g *api.GroupState, in *api.InstanceState, r *api.Ro
 		if time.Duration(f.AgeMS)*time.Millisecond > recent {
 			continue
 		}
-		what := fmt.Sprintf("%s, from %v, %d times", f.Text, f.Peer, f.Count)
+		what := fmt.Sprintf("advertisements are refused, %d so far, the last from %v: %s", f.Count, f.Peer, f.Text)
+		if f.Kind == api.RefusedAddresses || f.Kind == api.RefusedMAC {
+			what = fmt.Sprintf("advertisements are doubtful, %d so far, the last from %v: %s", f.Count, f.Peer, f.Text)
+		}
 		add(true, where, what, remedyOf(f.Kind))
 	}
 	if r.Peer.IsValid() {
@@ -240,9 +243,15 @@ func remedyOf(kind string) string {
 	case api.RefusedAuth:
 		return "write the same pass, or keys, on all members"
 	case api.RefusedTTL:
-		return "somebody forges advertisements, or a router forwards multicast"
+		return "somebody forges advertisements, or a router is between the members: write hops where unicast is meant to pass it"
 	case api.RefusedOwn:
-		return "give one of the machines another address, or find the loop in the network"
+		return "give one of the machines another address, and a clone another MAC address; or find the loop in the network"
+	case api.RefusedCast:
+		return "write unicast (carppeer) on all members or on none; if it is another group of routers, give one of them another number"
+	case api.RefusedPeer:
+		return "name that address in unicast (carppeer) if it is a member's; carpctl doctor there shows whether it speaks from another one than it should"
+	case api.RefusedMAC:
+		return "give one of the machines another MAC address: they are clones, and the network cannot deliver to both"
 	}
 	return "look at it: tcpdump -nvX proto 112"
 }

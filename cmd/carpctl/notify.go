@@ -2,17 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/kernel/process"
+	"sasyncd/kernel/trusted"
 )
 
 // notify runs a program with the state of a group, once at its start and then
@@ -68,7 +69,7 @@ func noticeOf(g *api.GroupState) notice {
 type notifier struct {
 	socket string
 	group  string
-	argv   []string // the program and its first arguments
+	argv   []string // the program, with its path, and its first arguments
 	log    *slog.Logger
 	run    func(ctx context.Context, n notice) error
 }
@@ -78,9 +79,20 @@ func newNotifier(socket string, args []string, log *slog.Logger) (*notifier, err
 		return nil, errUsage
 	}
 	n := &notifier{socket: socket, group: args[0], argv: args[1:], log: log}
-	if _, err := exec.LookPath(n.argv[0]); err != nil {
+	// A name without a slash is one of the search path.
+	path, err := exec.LookPath(n.argv[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("find the program: %w: %w", err, errUsage)
 	}
+	n.argv = append([]string{path}, n.argv[1:]...)
+	program, err := n.program()
+	if err != nil {
+		return nil, fmt.Errorf("find the program: %w: %w", err, errUsage)
+	}
+	program.Close()
 	n.run = n.execute
 	return n, nil
 }
@@ -174,21 +186,22 @@ func (n *notifier) tell(ctx context.Context, wants <-chan notice) {
 	}
 }
 
+// program opens the program anew, which may have been replaced since.
+func (n *notifier) program() (*trusted.Program, error) {
+	return trusted.For(os.Geteuid()).Program(n.argv[0])
+}
+
 // execute runs the program: its own arguments, then those that keepalived gives.
 func (n *notifier) execute(ctx context.Context, x notice) error {
-	cmd := exec.CommandContext(ctx, n.argv[0], append(n.argv[1:len(n.argv):len(n.argv)], "GROUP", n.group, x.state)...)
+	program, err := n.program()
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	cmd := program.Command(ctx, append(n.argv[1:len(n.argv):len(n.argv)], "GROUP", n.group, x.state)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.Env = append(os.Environ(), "CARP_GROUP="+n.group, "CARP_STATE="+x.state, "CARP_REASON="+x.reason,
 		"CARP_TERM="+strconv.FormatUint(x.term, 10), "CARP_VIPS="+strings.Join(x.vips, " "))
-	// What it started in turn ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error {
-		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		if errors.Is(err, syscall.ESRCH) {
-			return os.ErrProcessDone
-		}
-		return err
-	}
-	cmd.WaitDelay = time.Second
+	process.Contain(cmd)
 	return cmd.Run()
 }

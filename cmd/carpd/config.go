@@ -41,7 +41,7 @@ func engineConfig(c *conf.Carpd) engine.Config {
 func router(in *conf.Instance, r conf.Router) engine.Router {
 	out := engine.Router{
 		Instance: in.Name, Group: in.Group, Device: in.Device,
-		VIPs: addresses(r.Addresses), Peers: r.Unicast, Trailer: trailer(in), Virtual: in.VirtualMAC,
+		VIPs: addresses(r.Addresses), Peers: r.Unicast, Hops: in.Hops, Trailer: trailer(in), Virtual: in.VirtualMAC,
 		Lease: in.Lease == conf.LeaseNftables,
 	}
 	switch {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/privileges"
+	trustedpath "sasyncd/kernel/trusted"
 )
 
 const (
@@ -64,7 +66,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range c.Warnings {
+		for _, w := range slices.Concat(c.Warnings, misfits(c), c.Refused) {
 			fmt.Fprintln(stderr, w)
 		}
 		if f.Verbose > 0 {
@@ -73,12 +75,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 				return daemon.ExitFailure
 			}
 		}
+		if len(c.Refused) > 0 {
+			return daemon.ExitConfig
+		}
 		return daemon.ExitOK
 	}
 	cfg := engineConfig(c)
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "problem", w.Error())
+	}
+	for _, r := range c.Refused {
+		log.Error("configuration", "problem", r.Error())
 	}
 	if len(f.Args) > 0 {
 		err = cleanup(cfg, openFreezer(c.StateDir), log)
@@ -106,7 +114,7 @@ func reader(asks bool) conf.Reader {
 	var r conf.Reader
 	if asks && os.Geteuid() == 0 {
 		if u, err := privileges.FindUser("_carpd", "carpd"); err == nil && u != nil {
-			r.Owners = []int{u.UID}
+			r.Main, r.Named = trustedpath.For(u.UID), trustedpath.For(u.UID)
 		}
 	}
 	return r

@@ -131,7 +131,7 @@ func (c *collector) router(ch chan<- prometheus.Metric, r *api.RouterState, labe
 		refused[x.Kind] += x.Count
 	}
 	for _, kind := range []string{api.RefusedVersion, api.RefusedProtocol, api.RefusedInterval, api.RefusedAddresses, api.RefusedAuth,
-		api.RefusedTTL, api.RefusedInvalid, api.RefusedOwn} {
+		api.RefusedTTL, api.RefusedInvalid, api.RefusedOwn, api.RefusedCast, api.RefusedPeer, api.RefusedMAC} {
 		count(ch, c.rejected, refused[kind], with(kind)...)
 	}
 	if r.Priority != 0 {

@@ -23,6 +23,9 @@ const (
 	drainLimit = 5 * time.Second // for an orderly stop
 	stuckAfter = 5 * time.Second // the loop wakes at least at every advertisement, or when asked
 	pokeEach   = time.Second
+	// idleAfter is for what changes the kernel, which may have to wait for the
+	// kernel. A mastership ends before; this is for a deadlock of our own.
+	idleAfter = 20 * time.Second
 )
 
 // daemonUsers lists who may change things besides root and carpd's own user.
@@ -72,6 +75,8 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 	}
 	pulse := daemon.NewPulse()
 	eng.OnBeat(pulse.Beat)
+	work := daemon.NewPulse()
+	eng.OnWork(work.Beat)
 	server := api.NewServer(eng, trusted(), log)
 	eng.Attach(server)
 	load := func() (engine.Config, error) { return reload(file, c, log) }
@@ -97,7 +102,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 			defer cancel()
 			return eng.Stop(ctx)
 		},
-		Alive: func() bool { return pulse.Alive(stuckAfter) },
+		Alive: func() bool { return pulse.Alive(stuckAfter) && work.Alive(idleAfter) },
 	}
 	// What is watched for the election begins when the election does.
 	watch := func(name string, run func(context.Context) error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/internal/show"
+	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
@@ -97,14 +97,12 @@ func bareAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 // ownAddrs returns the addresses of this machine; none if they cannot be read.
 func ownAddrs() map[netip.Addr]bool {
 	out := make(map[netip.Addr]bool)
-	list, err := net.InterfaceAddrs()
+	list, err := kernel.NodeAddrs(context.Background(), "")
 	if err != nil {
 		return out
 	}
 	for _, a := range list {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			out[bareAddr(p.Addr())] = true
-		}
+		out[bareAddr(a)] = true
 	}
 	return out
 }

@@ -68,7 +68,9 @@ func findHalf() (*half, error) {
 			h.client = privsep.NewLazyClient(dialPrivileged)
 		}
 	} else if u, err := privileges.FindUser(users()...); err == nil && u != nil {
-		h.reader.Owners = []int{u.UID}
+		// The keys of the network-facing process may be its own. The configuration
+		// may not: root follows root's only.
+		h.reader.Named.Files = []int{u.UID}
 	}
 	if h.client != nil {
 		h.reader.Open = h.open
@@ -91,7 +93,7 @@ func (h *half) open(path string) (*os.File, error) {
 	defer cancel()
 	f, perr := h.client.Open(ctx, path)
 	if perr != nil {
-		return nil, errors.Join(err, perr)
+		return nil, fmt.Errorf("%w; the privileged process says: %w", err, perr)
 	}
 	return f, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +26,8 @@ type carpdElector struct {
 	groups map[string]string // instance -> group of carpd
 	gaps   map[string]gap    // of the latest takeover, by instance
 	ready  map[string]engine.Readiness
-	wake   chan struct{}
-	calls  []func(context.Context) error
+
+	answers, reports, questions lane
 
 	// Of Run: until when carpd may be away for a restart, and the words of its
 	// connection's end that wait for that.
@@ -51,6 +50,17 @@ func (e *carpdElector) gap(instance string) gap {
 
 var _ engine.Director = (*carpdElector)(nil)
 
+// lane is what is said to carpd one after the other. A request waits for its reply,
+// up to 5 s, so that one which the election waits for has a lane without questions.
+type lane struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	calls []func(context.Context) error
+}
+
+func newLane() lane { return lane{wake: make(chan struct{}, 1)} }
+
 // Names that the two daemons know each other by.
 const clientName = "sasyncd"
 
@@ -63,7 +73,8 @@ func newCarpdElector(socket string, instances []string, version string, log *slo
 		groups: make(map[string]string),
 		gaps:   make(map[string]gap),
 		ready:  make(map[string]engine.Readiness),
-		wake:   make(chan struct{}, 1),
+
+		answers: newLane(), reports: newLane(), questions: newLane(),
 	}
 }
 
@@ -72,7 +83,9 @@ func (e *carpdElector) Events() <-chan engine.ElectorEvent { return e.events }
 
 // Run follows carpd until ctx ends.
 func (e *carpdElector) Run(ctx context.Context) error {
-	go e.speak(ctx)
+	for _, l := range []*lane{&e.answers, &e.reports, &e.questions} {
+		go l.speak(ctx, e.log)
+	}
 	go func() { _ = e.client.Run(ctx) }()
 	limit := time.NewTimer(0)
 	defer limit.Stop()
@@ -128,7 +141,7 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 				e.gaps[name] = gap{time.Now().Add(-time.Duration(t.AgeMS) * time.Millisecond), time.Duration(t.GapMS) * time.Millisecond}
 			}
 			if r, ok := e.ready[name]; ok && m.Snapshot {
-				e.later(e.report(name, m.State.Group, r)) // reports end with their connection
+				e.reports.add(e.report(name, m.State.Group, r)) // reports end with their connection
 			}
 			e.mu.Unlock()
 			if m.Snapshot {
@@ -299,7 +312,7 @@ func (e *carpdElector) direct(name string, done func(error), f func(context.Cont
 		go done(fmt.Errorf("carpd has not said which of its groups moves %s", name))
 		return
 	}
-	e.later(func(ctx context.Context) error {
+	e.questions.add(func(ctx context.Context) error {
 		done(f(ctx, group))
 		return nil
 	})
@@ -314,7 +327,7 @@ func (e *carpdElector) Ready(name string, r engine.Readiness) {
 	defer e.mu.Unlock()
 	e.ready[name] = r
 	if group := e.groups[name]; group != "" {
-		e.later(e.report(name, group, r))
+		e.reports.add(e.report(name, group, r))
 	}
 }
 
@@ -338,32 +351,34 @@ func (e *carpdElector) ask(name string, f func(context.Context, string) error) {
 	if group == "" {
 		return
 	}
-	e.later(func(ctx context.Context) error { return f(ctx, group) })
+	e.answers.add(func(ctx context.Context) error { return f(ctx, group) })
 }
 
-// later queues a request; the engine never waits for carpd. The caller holds mu.
-func (e *carpdElector) later(f func(context.Context) error) {
-	e.calls = append(e.calls, f)
+// add queues a request; the engine never waits for carpd.
+func (l *lane) add(f func(context.Context) error) {
+	l.mu.Lock()
+	l.calls = append(l.calls, f)
+	l.mu.Unlock()
 	select {
-	case e.wake <- struct{}{}:
+	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (e *carpdElector) speak(ctx context.Context) {
+func (l *lane) speak(ctx context.Context, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.wake:
+		case <-l.wake:
 		}
-		e.mu.Lock()
-		calls := slices.Clone(e.calls)
-		e.calls = nil
-		e.mu.Unlock()
+		l.mu.Lock()
+		calls := l.calls
+		l.calls = nil
+		l.mu.Unlock()
 		for _, f := range calls {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
-				e.log.Warn("request to carpd failed", "err", err)
+				log.Warn("request to carpd failed", "err", err)
 			}
 		}
 	}

@@ -27,6 +27,7 @@ type stubCarpd struct {
 	fit   *api.Fitness // with the snapshot
 	peer  uint64
 	asked []api.Request
+	mute  map[string]bool // verbs that are not answered
 }
 
 func newStubCarpd(t *testing.T) *stubCarpd {
@@ -68,7 +69,7 @@ func (c *stubCarpd) end() {
 func (c *stubCarpd) Request(p api.Peer, r api.Request) {
 	c.mu.Lock()
 	c.asked = append(c.asked, r)
-	state, fit := c.state, c.fit
+	state, fit, mute := c.state, c.fit, c.mute[r.Verb]
 	if r.Verb == api.VerbSubscribe {
 		c.peer = p.ID
 	}
@@ -80,7 +81,9 @@ func (c *stubCarpd) Request(p api.Peer, r api.Request) {
 	if r.Verb == api.VerbStatus {
 		reply.Groups = []api.GroupState{state}
 	}
-	c.server.Send(p.ID, reply)
+	if !mute {
+		c.server.Send(p.ID, reply)
+	}
 }
 
 func (c *stubCarpd) Gone(api.Peer) {}

@@ -21,7 +21,7 @@ const defaultConfig = "/etc/sasyncd.conf"
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr, verbPrivileged)
+	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr, verbPrivileged, verbGuard, verbGuardWait, verbGuardOff)
 	if err != nil {
 		return daemon.ExitUsage
 	}
@@ -30,8 +30,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitOK
 	}
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
-	if len(f.Args) > 0 {
+	switch {
+	case len(f.Args) == 0:
+	case f.Args[0] == verbPrivileged:
 		return ended(log, errors.Join(privileges.Harden(), servePrivileged(f, log)))
+	default:
+		return ended(log, serveGuard(f, log))
 	}
 	h, err := findHalf()
 	if err != nil {
@@ -46,13 +50,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range c.Warnings {
+		for _, w := range append(c.Warnings, c.Refused...) {
 			fmt.Fprintln(stderr, w)
 		}
 		if f.Verbose > 0 {
 			if err := c.Print(stdout); err != nil {
 				return daemon.ExitFailure
 			}
+		}
+		if len(c.Refused) > 0 {
+			return daemon.ExitConfig
 		}
 		return daemon.ExitOK
 	}
@@ -64,6 +71,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "problem", w.Error())
+	}
+	for _, r := range c.Refused {
+		log.Error("configuration", "problem", r.Error())
 	}
 	profile(log)
 	p, err := build(c, f, h, log)

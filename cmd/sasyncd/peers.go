@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/cmd/internal/conf"
+	"sasyncd/kernel"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -155,25 +156,16 @@ func listenAddrs(c *conf.Sasyncd) []string {
 }
 
 func interfaceAddrs(name string) []netip.Addr {
-	ifc, err := net.InterfaceByName(name)
+	addrs, err := kernel.NodeAddrs(context.Background(), name)
 	if err != nil {
 		return nil
 	}
-	addrs, err := ifc.Addrs()
-	if err != nil {
-		return nil
-	}
-	var out []netip.Addr
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			addr := p.Addr()
-			if addr.IsLinkLocalUnicast() && addr.Is6() {
-				addr = addr.WithZone(name)
-			}
-			out = append(out, addr)
+	for i, a := range addrs {
+		if a.IsLinkLocalUnicast() && a.Is6() {
+			addrs[i] = a.WithZone(name)
 		}
 	}
-	return out
+	return addrs
 }
 
 func freebind(network, _ string, c syscall.RawConn) error {

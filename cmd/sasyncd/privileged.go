@@ -13,6 +13,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/privileges"
+	"sasyncd/kernel/trusted"
 	"sasyncd/keying"
 	"sasyncd/keying/privsep"
 )
@@ -78,8 +79,9 @@ func (s source) Rules() (privsep.Rules, error) {
 	return r, nil
 }
 
-// Open implements privsep.Source.
-func (source) Open(path string) (*os.File, error) { return conf.Open(path) }
+// Open implements privsep.Source. The descriptor goes to a process that is not
+// root, so that nobody but root may have a say in which file it is.
+func (source) Open(path string) (*os.File, error) { return trusted.Rule{}.Open(path) }
 
 // hooks are the programs of `control exec`, by group.
 func hooks(c *conf.Sasyncd) map[string]string {

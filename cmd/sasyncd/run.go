@@ -139,6 +139,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		asked,
 	}
 	tasks = append(tasks, ike.tasks()...)
+	guard, err := guardTask(log)
+	if err != nil {
+		return nil, err
+	}
+	tasks = append(tasks, guard)
 	tasks = append(tasks, file.tasks()...)
 	if h.passed {
 		tasks = append(tasks, h.task())

@@ -80,6 +80,7 @@ func (c *Conn) Up() bool { return c.up.Load() }
 func (c *Conn) ReadFrame() (wire.Message, error) {
 	m, buf, err := wire.Read(c.tls, c.read)
 	c.size = wire.HeaderLen + len(buf)
+	clear(buf) // records hold keys, and the next frame may be shorter
 	if c.read = buf; cap(buf) > keepBuffer {
 		c.read = nil
 	}
@@ -101,10 +102,15 @@ func (c *Conn) ReadFrame() (wire.Message, error) {
 func (c *Conn) FrameSize() int { return c.size }
 
 // WriteFrames writes encoded frames (wire.AppendFrame), small ones joined so
-// that they fill TLS records. Every piece must be accepted within
+// that they fill TLS records. The caller keeps the frames. Every piece must be accepted within
 // WriteTimeout, or a second more. Any error is final: a part may have been sent.
 func (c *Conn) WriteFrames(frames ...[]byte) error {
+	if c.write == nil {
+		c.write = make([]byte, 0, writeChunk)
+	}
 	buf := c.write[:0]
+	most := 0 // of buf that was used: records hold keys
+	defer func() { clear(c.write[:most]) }()
 	for _, f := range frames {
 		for len(f) > 0 {
 			if len(buf) == 0 && len(f) >= writeChunk {
@@ -116,6 +122,7 @@ func (c *Conn) WriteFrames(frames ...[]byte) error {
 			}
 			n := min(writeChunk-len(buf), len(f))
 			buf, f = append(buf, f[:n]...), f[n:]
+			most = max(most, len(buf))
 			if len(buf) == writeChunk {
 				if err := c.writeChunk(buf); err != nil {
 					return err
@@ -124,7 +131,7 @@ func (c *Conn) WriteFrames(frames ...[]byte) error {
 			}
 		}
 	}
-	if c.write = buf; len(buf) == 0 {
+	if len(buf) == 0 {
 		return nil
 	}
 	return c.writeChunk(buf)

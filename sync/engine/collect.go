@@ -145,9 +145,12 @@ func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
 // adopt marks as replicated what a new master found in its kernel and did not
 // make: what it held as a standby, and what another life of this process has
 // installed.
-func (p *publisher) adopt(now time.Time, held map[sadb.SAKey]*wantSA, imported func(*sadb.SA) bool) {
+func (p *publisher) adopt(now time.Time, was *receiver, imported func(*sadb.SA) bool) {
 	for k, e := range p.sas {
-		if held[k] != nil || imported != nil && imported(e.sa) {
+		if w := was.want[k]; w != nil {
+			e.rate.Remember(&w.rate)
+		}
+		if was.wasHeld(k) || imported != nil && imported(e.sa) {
 			p.take(now, e)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -45,25 +46,27 @@ var (
 type question struct {
 	to     *member
 	answer chan wire.Message // closed when the session ends
+	over   atomic.Bool       // nobody waits any more
 }
 
 // ask sends a message that carries the token given to it and returns where the
 // answers arrive. It runs in the engine's goroutine.
-func (e *Engine) ask(m *member, msg func(token uint32) wire.Message) (uint32, *question, error) {
+func (e *Engine) ask(m *member, msg func(token uint32) wire.Message) (*question, error) {
+	e.forgetQuestions()
 	e.lastToken++
 	q := &question{to: m, answer: make(chan wire.Message, compareMost/inventoryBatch+2)}
 	if !e.send(m, msg(e.lastToken)) {
-		return 0, nil, ErrPeerGone
+		return nil, ErrPeerGone
 	}
 	e.questions[e.lastToken] = q
-	return e.lastToken, q, nil
+	return q, nil
 }
 
 // answered hands an answer to who asked. One that nobody waits for any more is
 // dropped.
 func (e *Engine) answered(m *member, token uint32, msg wire.Message) {
 	q := e.questions[token]
-	if q == nil || q.to != m {
+	if q == nil || q.to != m || q.over.Load() {
 		return
 	}
 	select {
@@ -83,11 +86,16 @@ func (e *Engine) unanswered(m *member) {
 	}
 }
 
-// forgetQuestion stops waiting.
-func (e *Engine) forgetQuestion(ctx context.Context, token uint32) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
-	defer cancel()
-	_ = e.do(ctx, func() { delete(e.questions, token) }) // fails when the engine has ended
+// done stops waiting. Any goroutine may call it, however busy the engine is.
+func (q *question) done() { q.over.Store(true) }
+
+// forgetQuestions drops those for whose answers nobody waits.
+func (e *Engine) forgetQuestions() {
+	for token, q := range e.questions {
+		if q.over.Load() {
+			delete(e.questions, token)
+		}
+	}
 }
 
 // find returns the member that the configuration calls peer, or that has it as
@@ -234,7 +242,6 @@ func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets [
 func (e *Engine) inquire(ctx context.Context, peer, group string, salt wire.NodeID, buckets []uint16) (*sadb.Snapshot, []*wire.Inventory, error) {
 	ctx, cancel := context.WithTimeout(ctx, compareAnswer)
 	defer cancel()
-	var token uint32
 	var q *question
 	var bad error
 	err := e.do(ctx, func() {
@@ -243,14 +250,14 @@ func (e *Engine) inquire(ctx context.Context, peer, group string, salt wire.Node
 			bad = ErrPeerGone
 			return
 		}
-		token, q, bad = e.ask(m, func(token uint32) wire.Message {
+		q, bad = e.ask(m, func(token uint32) wire.Message {
 			return &wire.Compare{Token: token, Group: group, Salt: salt, Of: digestBuckets, Buckets: buckets}
 		})
 	})
 	if err := errors.Join(err, bad); err != nil {
 		return nil, nil, fmt.Errorf("ask %s: %w", peer, err)
 	}
-	defer e.forgetQuestion(ctx, token)
+	defer q.done()
 	snap, err := e.inventory(ctx, group)
 	if err != nil {
 		return nil, nil, err

@@ -47,6 +47,7 @@ func (p *publisher) next(now time.Time, c *cursor, n int) []wire.Record {
 			p.age(now, e)
 			recs = append(recs, wire.Record{Kind: wire.PutSA, Handle: e.handle, SA: e.sa})
 		}
+		c.sas[0] = nil
 		c.sas = c.sas[1:]
 	}
 	return recs

@@ -55,7 +55,12 @@ func (e *Engine) sendDigest(g *group, m *member, out *outStream, now time.Time) 
 // came that name no SA here: sums do not tell which numbers are known.
 func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 	r := g.rcv
-	if !r.pos.Complete || r.inSnap || d.Seq != r.pos.Seq {
+	if !r.pos.Complete || r.rx.snapshot() {
+		return
+	}
+	if d.Seq != r.pos.Seq {
+		// The stream is ordered: all up to this number was sent before.
+		e.missed(m, g, d.Seq, d.Seq < r.pos.Seq)
 		return
 	}
 	if len(d.Buckets) != digestBuckets {
@@ -75,7 +80,7 @@ func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 	e.stats.DigestMismatches++
 	if r.unnamed > 0 {
 		e.log.Error("counters came for SAs that this standby does not know by number, asking for everything again", "group", g.name, "counters", r.unnamed)
-		r.again = true
+		r.rx.whole = true
 		e.follow(g, true)
 		return
 	}
@@ -150,7 +155,7 @@ func (p *publisher) buckets(now time.Time, which []uint16) map[uint16]bucket {
 
 // repairBucket puts what a bucket of the master holds and deletes the rest.
 func (r *receiver) repairBucket(now time.Time, mono time.Duration, b *wire.BucketItems) []sadb.Op {
-	if b.Seq != r.pos.Seq || b.Of != digestBuckets || r.inSnap {
+	if b.Seq != r.pos.Seq || b.Of != digestBuckets || r.rx.snapshot() {
 		return nil // the stream has moved on; the next digest tells
 	}
 	var ops []sadb.Op

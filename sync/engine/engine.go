@@ -128,6 +128,7 @@ type Engine struct {
 	dumpAgain  bool // read again when the reading under way is done
 	dumpStale  bool // the reading under way is older than what is known
 	lastDump   time.Time
+	dumpFails  int // readings that have failed in a row
 	dumps      chan dumpResult
 	chunks     chan *sadb.Chunk // of the reading under way
 	chunkDone  chan struct{}
@@ -259,6 +260,7 @@ func (e *Engine) mono() time.Duration { return time.Since(e.start) }
 
 func (e *Engine) tick(ctx context.Context, now time.Time) {
 	e.clockStep(ctx, now)
+	e.forgetQuestions()
 	every := e.cfg.Audit
 	for _, g := range e.order {
 		if g.role == wire.RoleMaster {
@@ -270,7 +272,7 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 			every = min(every, retireAgain)
 		}
 	}
-	if now.Sub(e.lastDump) >= every && !e.dumping {
+	if now.Sub(e.lastDump) >= e.readEvery(every) && !e.dumping {
 		e.requestDump(ctx)
 	}
 	for _, g := range e.order {
@@ -286,7 +288,7 @@ func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
 	}
 	var vips []netip.Addr
 	for _, g := range e.order {
-		if g.role == wire.RoleBackup && !g.preparing {
+		if g.role == wire.RoleBackup && !g.rcv.rx.closed() {
 			vips = append(vips, g.vips...)
 		}
 	}
@@ -414,4 +416,5 @@ type Counts struct {
 	Mappings          uint64        `json:"nat_mappings"`
 	Collected         uint64        `json:"collected_sas"`
 	Reinserted        uint64        `json:"reinserted_sas"`
+	PoliciesBack      uint64        `json:"reinserted_policies"`
 }

@@ -32,18 +32,13 @@ type group struct {
 	holds *holdback
 	rcv   *receiver // otherwise; kept while the publisher is not filled yet
 
-	// preparing: the election is about to make this node MASTER; what the old
-	// master still sends is not taken any more.
-	preparing bool
-	asked     *uint64 // the term of a preparation that is not answered yet
-	handover  *handover
-	retiring  *retirement // what this node owes before it is ready
+	asked    *uint64 // the term of a preparation that is not answered yet
+	handover *handover
+	retiring *retirement // what this node owes before it is ready
 
-	tail        *tail   // MASTER, not filled yet: waits for another standby
-	from        *member // the member whose stream is followed
-	contactLost time.Time
-	newer       time.Time // when a newer term was first heard of without its stream
-	bumped      uint64    // the term for which counters were raised again
+	tail   *tail     // MASTER, not filled yet: waits for another standby
+	newer  time.Time // when a newer term was first heard of without its stream
+	bumped uint64    // the term for which counters were raised again
 
 	touched   *touched
 	due       []wire.Record // published, not sent yet
@@ -51,6 +46,7 @@ type group struct {
 	foreign   time.Time // when to look after a foreign change; zero: never
 	collected time.Time // when replicated SAs were last looked through
 	flushed   bool      // the master's tables were flushed since the last dump
+	emptied   bool      // its SAs were, and are to be put back
 	mapped    map[sadb.SAKey]mapping
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
@@ -66,8 +62,14 @@ type group struct {
 	audited string
 	agreed  bool
 
-	sent   map[sadb.SAKey]uint64 // what this node sent as master, until it has told
-	sentAs wire.StreamID
+	// sent is what this node sent as master under the stream sentAs, until the next
+	// master has heard it; saidAs the stream of the numbers that were said last.
+	sent           map[sadb.SAKey]uint64
+	sentAs, saidAs wire.StreamID
+	// jumps are the outbound counters that another node's numbers ask of this
+	// MASTER, and that are not set yet; jumpAt is when to try those again.
+	jumps  map[sadb.SAKey]uint64
+	jumpAt time.Time
 	// yielded is when this node last judged that two are master, and splitTerm
 	// the other's term then.
 	yielded   time.Time
@@ -225,6 +227,12 @@ func (e *Engine) kernelEvents(ctx context.Context, ev sadb.Event, more <-chan sa
 		}
 	}
 	for _, g := range e.order {
+		if g.emptied {
+			g.emptied = false
+			e.reinsert(ctx, g, now)
+			e.dumpStale = e.dumping
+			e.requestDump(ctx)
+		}
 		recs := g.due
 		g.due = nil
 		e.publish(g, recs)
@@ -241,16 +249,7 @@ func (e *Engine) kernelEvent(ctx context.Context, now time.Time, ev sadb.Event) 
 		return
 	case sadb.EventFlushSA, sadb.EventFlushPolicy:
 		if !ev.Own {
-			e.log.Warn("the kernel's tables were flushed", "forwarded", e.cfg.ForwardFlush)
-			for _, g := range e.order {
-				g.flushed = true
-				if ev.Kind == sadb.EventFlushSA && g.role == wire.RoleMaster && g.pub != nil && e.flushesOnStart(g) {
-					e.reinsert(ctx, g, now)
-					g.flushed = false
-				}
-			}
-			e.dumpStale = e.dumping // it may show half of the flush
-			e.requestDump(ctx)
+			e.flushedBy(ctx, ev)
 		}
 		return
 	}
@@ -313,6 +312,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			}
 			e.publish(g, recs)
 			e.followMappings(ctx, g, now)
+			e.jumpsAgain(ctx, g, now)
 			e.advanceHandover(g, now)
 		} else if g.tail != nil && !g.waitsForTail(now) {
 			g.tail = nil
@@ -329,10 +329,10 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 			e.exec(ctx, g, g.rcv.raise(now))
 		}
 		e.bump(ctx, g, now)
-		if g.from == nil {
-			e.follow(g, false)
-		} else if ms := g.from.groups[g.name]; g.rcv.inSnap && !g.preparing && g.rcv.applied != g.rcv.answered && ms != nil && g.from.streams[ms.in] == g {
-			e.ack(g.from, g, ms.in)
+		x := &g.rcv.rx
+		e.follow(g, x.unanswered(now) || g.sent != nil && x.source() != nil)
+		if x.snapshot() && g.rcv.applied != g.rcv.answered {
+			e.ack(x.from, g, x.handle)
 		}
 	}
 	e.tellReadiness(g, now)

@@ -126,7 +126,8 @@ const (
 	// ElectorHeard: a master's advertisements are heard, so the election
 	// itself keeps this node from contending.
 	ElectorHeard
-	// ElectorLost: the elector cannot be reached; roles are unknown.
+	// ElectorLost: the elector of the Group, or without one that of all groups,
+	// cannot be reached; roles are unknown.
 	ElectorLost
 	// ElectorFitness: the Demotion of this node, or whether it is Willing, see
 	// wire.Fitness.

@@ -12,7 +12,8 @@ import (
 const journalRecords = 1 << 16
 
 // journal is the tail of a stream's deltas, for peers that reconnect after a
-// short cut and for telling how old the oldest unacknowledged delta is.
+// short cut and for telling how old the oldest unacknowledged delta is. It names
+// SAs and does not hold them (letgo.go).
 type journal struct {
 	limit   int
 	first   uint64 // number of entries[0]
@@ -21,7 +22,7 @@ type journal struct {
 
 type journalEntry struct {
 	at  time.Time
-	rec wire.Record
+	rec wire.Record // by name: recall makes it whole
 }
 
 func (j *journal) add(seq uint64, at time.Time, r wire.Record) {
@@ -34,7 +35,7 @@ func (j *journal) add(seq uint64, at time.Time, r wire.Record) {
 		j.entries = slices.Delete(j.entries, 0, n)
 		j.first += uint64(n)
 	}
-	j.entries = append(j.entries, journalEntry{at, r})
+	j.entries = append(j.entries, journalEntry{at, nameOnly(r)})
 }
 
 // since returns the entries after seq of a stream whose last delta is head; ok

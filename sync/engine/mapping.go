@@ -131,7 +131,7 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 // sasyncd's tag, or this node had negotiated it itself in an earlier mastership
 // and kept it as a standby. The IKE daemon does not know the latter any more.
 func (e *Engine) imports(g *group, sa *sadb.SA) bool {
-	return g.rcv.want[sa.Key] != nil || e.cfg.Imported != nil && e.cfg.Imported(sa)
+	return g.rcv.wasHeld(sa.Key) || e.cfg.Imported != nil && e.cfg.Imported(sa)
 }
 
 // carried reports whether an SA is in UDP. TCP (RFC 9329) has a connection of

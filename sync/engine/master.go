@@ -114,9 +114,11 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 		if ev.Kind == sadb.EventExpirePolicy && !ev.Hard {
 			return nil
 		}
-		if g.pub.policies[ev.Policy.Key] == nil {
+		p := g.pub.policies[ev.Policy.Key]
+		if p == nil {
 			return nil
 		}
+		p.deleted = true
 		g.touched.policies[ev.Policy.Key] = true
 		if g.holds.holdPolicy(ev.Policy.Key, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
@@ -129,6 +131,9 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 // restoring soft limits.
 func (e *Engine) followPromotion(ctx context.Context, g *group) {
 	if len(g.trail) == 0 {
+		if g.trail = nil; g.pub != nil {
+			g.rcv.letGo()
+		}
 		return
 	}
 	chunk := g.trail[:min(applyChunk, len(g.trail))]

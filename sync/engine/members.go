@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,7 +16,6 @@ type member struct {
 	session Session
 	hello   *wire.Hello
 	groups  map[string]*membership
-	streams map[uint32]*group // streams we receive from it, by handle
 	since   time.Time
 	nextOut uint32 // handle of the last stream that we send to it
 	// report is the member's latest wire.Report, and when it came.
@@ -30,9 +30,8 @@ type membership struct {
 	state     wire.GroupState
 	fit       fitness
 	out       *outStream    // our stream to it, as MASTER
-	requested wire.StreamID // the stream that we asked it for
+	requested wire.StreamID // the stream that we asked it for last: it may begin, late as it may be
 	tailOf    wire.StreamID // the stream of another node of which we asked it for the end, of late
-	in        uint32        // handle of its stream to us
 }
 
 // sorted returns the members by node id, so that choices do not depend on the
@@ -82,7 +81,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 	switch ev.Kind {
 	case PeerUp:
 		m := &member{session: ev.Session, hello: ev.Hello, groups: make(map[string]*membership),
-			streams: make(map[uint32]*group), since: time.Now()}
+			since: time.Now()}
 		e.members[ev.Session] = m
 		e.seen.meet(m.session.Peer())
 		for _, gs := range ev.Hello.Groups {
@@ -102,10 +101,8 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		delete(e.members, ev.Session)
 		e.unanswered(m)
 		for _, g := range e.order {
-			if g.from == m {
-				g.from, g.contactLost = nil, time.Now()
-				e.follow(g, false)
-			}
+			g.rcv.rx.lose(m, time.Now())
+			e.follow(g, false)
 			e.tellReadiness(g, time.Now())
 		}
 	case PeerMessage:
@@ -149,6 +146,10 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		}
 	case *wire.SnapEnd:
 		if g := e.receiving(m, msg.Stream); g != nil {
+			if all := uint64(msg.SAs) + uint64(msg.Policies); g.rcv.rx.snapshot() && (msg.Seq != g.rcv.pos.Seq || all != g.rcv.records) {
+				e.missed(m, g, msg.Seq, true)
+				return
+			}
 			e.exec(ctx, g, g.rcv.end(msg.Seq))
 			e.stats.SnapshotsReceived++
 			refused, _ := g.rcv.lost()
@@ -212,6 +213,11 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 	if g == nil {
 		return
 	}
+	if !wire.Believable(g.term, gs.Term) || !wire.Believable(g.term, gs.Have.Term) {
+		e.refuse(m, fmt.Sprintf("its term %d of group %s is too far above %d, the highest one known here; see docs/operations.md",
+			max(gs.Term, gs.Have.Term), g.name, g.term))
+		return
+	}
 	ms := m.groups[gs.Name]
 	if ms == nil {
 		ms = &membership{}
@@ -236,19 +242,20 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		}
 		return
 	}
-	if g.from == m && gs.Role != wire.RoleMaster {
+	if gs.Role != wire.RoleMaster {
 		// The master we followed has stepped down; all it said has arrived.
-		g.from, g.contactLost = nil, time.Now()
-		ms.requested = wire.StreamID{}
+		g.rcv.rx.lose(m, time.Now())
 	}
 	e.follow(g, false)
 	e.tellReadiness(g, time.Now())
 }
 
 // follow asks the member that is master, with the highest term, for its
-// stream, unless it is followed already.
+// stream, unless it is followed already, or has been asked and may yet answer;
+// again asks all the same.
 func (e *Engine) follow(g *group, again bool) {
-	if g.role == wire.RoleMaster || g.preparing || !g.rcv.adopted {
+	x := &g.rcv.rx
+	if g.role == wire.RoleMaster || x.closed() || !g.rcv.adopted {
 		return
 	}
 	var best *member
@@ -269,13 +276,15 @@ func (e *Engine) follow(g *group, again bool) {
 		return
 	}
 	ms := best.groups[g.name]
-	if ms.requested == ms.state.Have.StreamID && !again {
+	id := ms.state.Have.StreamID
+	if x.follows(best, id) && !again {
 		return
 	}
-	ms.requested = ms.state.Have.StreamID
+	x.ask(best, id, time.Now())
+	ms.requested = id
 	e.tellMaxima(g, best)
 	have := g.rcv.pos
-	if g.rcv.again {
+	if x.whole {
 		have = wire.StreamPos{} // so that all of it comes
 	}
 	e.send(best, &wire.Request{Group: g.name, Have: have})
@@ -293,39 +302,57 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 		e.refuse(m, "stream that was not asked for")
 		return
 	}
-	if g.role == wire.RoleMaster || g.preparing || id.Term < g.rcv.pos.Term {
+	x := &g.rcv.rx
+	if !x.follows(m, id) || id.Term < g.rcv.pos.Term {
 		return // too late: older never overrides newer
 	}
+	x.bind(handle, time.Now())
 	if !begin(g) {
 		return
 	}
+	g.maximaHeard()
 	g.rcv.alike = e.alike(m)
-	delete(m.streams, ms.in)
-	ms.in = handle
-	m.streams[handle] = g
-	g.from = m
 	g.term = max(g.term, id.Term)
 }
 
 // receiving returns the group whose stream from m has this handle, if it may
 // be taken now. What a former master still says is dropped without an answer.
 func (e *Engine) receiving(m *member, handle uint32) *group {
-	g := m.streams[handle]
-	if g == nil || g.role == wire.RoleMaster || g.preparing || g.from != m {
-		return nil
+	for _, g := range e.order {
+		if g.rcv.rx.takes(m, handle) {
+			g.heardAt, g.heardFrom = time.Now(), m.session.Peer()
+			g.rcv.rx.heard = g.heardAt
+			return g
+		}
 	}
-	g.heardAt, g.heardFrom = time.Now(), m.session.Peer()
-	return g
+	return nil
+}
+
+// missed asks again for a stream of which something has not come: the master has
+// shown the number seq. whole asks for all there is.
+func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
+	e.log.Warn("something of the master's stream has not come, asking for it again", "group", g.name, "peer", m.session.Peer(),
+		"held", g.rcv.pos.Seq, "shown", seq)
+	x := &g.rcv.rx
+	x.miss(seq)
+	x.whole = x.whole || whole
+	e.follow(g, false)
+	e.tellReadiness(g, time.Now())
 }
 
 func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) {
 	now := time.Now()
 	mono := now.Sub(e.start)
 	next := g.rcv.pos.Seq + 1
+	if b.First > next {
+		e.missed(m, g, b.First-1, false)
+		return
+	}
 	if b.First != next {
 		e.refuse(m, "numbers of the stream are not in order")
 		return
 	}
+	missing := g.rcv.rx.missing(g.rcv.pos)
 	e.stats.RecordsReceived += uint64(len(b.Records))
 	ops := make([]sadb.Op, 0, 2*len(b.Records))
 	pending := g.rcv.pending
@@ -345,19 +372,22 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 	if g.rcv.owesAnswer() {
 		e.ack(m, g, b.Stream)
 	}
+	if missing && !g.rcv.rx.missing(g.rcv.pos) {
+		e.tellReadiness(g, now)
+	}
 }
 
 func (e *Engine) ack(m *member, g *group, handle uint32) {
 	p := g.rcv.pos
 	g.rcv.answered, g.rcv.answeredSeq = g.rcv.applied, p.Seq
-	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete && !g.rcv.inSnap, Installed: uint32(g.rcv.applied)})
+	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete && !g.rcv.rx.snapshot(), Installed: uint32(g.rcv.applied)})
 }
 
 // handoverTo is the master's word that it is fenced and that we hold its final
 // counters.
 func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 	g := e.groups[h.Group]
-	if g == nil || g.role == wire.RoleMaster || g.from != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
+	if g == nil || g.role == wire.RoleMaster || g.rcv.rx.source() != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
 		return
 	}
 	g.handoverAt = time.Now()

@@ -76,6 +76,7 @@ func totals() []total {
 		t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address.", func(c *Counts) uint64 { return c.Mappings }),
 		t("collected_sas_total", "Replicated SAs deleted because fresh ones carry their traffic.", func(c *Counts) uint64 { return c.Collected }),
 		t("reinserted_sas_total", "SAs put back after the start of an IKE daemon had flushed them.", func(c *Counts) uint64 { return c.Reinserted }),
+		t("reinserted_policies_total", "Policies put back after somebody had flushed those of a MASTER.", func(c *Counts) uint64 { return c.PoliciesBack }),
 		t("tail_records_total", "Changes that a new master took from another standby.", func(c *Counts) uint64 { return c.TailRecords }),
 		t("digest_mismatches_total", "Times at which this standby did not know what its master had published.", func(c *Counts) uint64 { return c.DigestMismatches }),
 		t("held_deletes_total", "Deletions that were held back.", func(c *Counts) uint64 { return c.HeldDeletes }),

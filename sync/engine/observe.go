@@ -269,7 +269,7 @@ func (e *Engine) Sample(ctx context.Context) (Sample, error) {
 			s.Ready += int(bit(g.told.InSync))
 			if g.pub == nil {
 				// The master speaks every interval, so what is beyond that is lag.
-				if g.from != nil && !g.rcv.counters.IsZero() {
+				if g.rcv.rx.source() != nil && !g.rcv.counters.IsZero() {
 					s.Lag = max(s.Lag, (now.Sub(g.rcv.counters) - e.cfg.Interval).Seconds())
 				}
 				continue

@@ -85,7 +85,8 @@ type pubSA struct {
 	heard time.Duration
 
 	part   part
-	place  int // in order, once the reading under way has shown it, in coming
+	rate   sadb.Rate // as the standbys hear it
+	place  int       // in order, once the reading under way has shown it, in coming
 	handle uint32
 
 	// ghost: a flush took it from the kernel and `flushmode never` keeps it
@@ -127,6 +128,8 @@ type pubPolicy struct {
 	digest wire.Sum
 	part   part
 	ghost  bool
+	// deleted: the kernel has said so, and the deletion is held back.
+	deleted bool
 }
 
 func newPublisher(id wire.StreamID, now time.Time) *publisher {
@@ -147,9 +150,13 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	old := p.sas[sa.Key]
 	if old != nil {
 		p.back(old)
-		if sadb.SameConfig(old.sa, sa) {
-			p.noteCounters(now, old, &sa.Counters, sa.Used, sa.UseAge)
-			return wire.Record{}, false
+		if keysOf(old.sa) == keysOf(sa) {
+			// The same SA, changed in place at most.
+			p.noteKnown(now, old, sa)
+			if sadb.SameConfig(old.sa, sa) {
+				return wire.Record{}, false
+			}
+			sa.Counters, sa.Used = old.sa.Counters, old.sa.Used
 		}
 	}
 	if old == nil {
@@ -164,8 +171,10 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 		p.use(now, old, sa.UseAge)
 	}
 	old.sa, old.config, old.part = sa, 0, partOfSA(sa)
+	old.rate.Report(sa.Packets, now.Sub(p.began))
 	p.sums.add(old.part)
 	p.move(old)
+	p.age(now, old)
 	p.coverAgain(old)
 	return p.append(now, wire.Record{Kind: wire.PutSA, Handle: old.handle, SA: sa}), true
 }
@@ -186,6 +195,7 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 	}
 	p.uncover(e)
 	p.sums.remove(e.part)
+	e.sa = keyless(e.sa)
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
 }
 
@@ -194,7 +204,7 @@ func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, boo
 	d := wire.PolicyDigest(pol)
 	if old := p.policies[pol.Key]; old != nil {
 		if old.digest == d {
-			old.policy, old.ghost = pol, false
+			old.policy, old.ghost, old.deleted = pol, false, false
 			return wire.Record{}, false
 		}
 		p.sums.remove(old.part)
@@ -228,6 +238,7 @@ func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 // counter may be torn once every 2^32 packets.
 func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used bool, useAge uint64) {
 	own := &e.sa.Counters
+	e.rate.Report(c.Packets, now.Sub(p.began))
 	if d := c.Packets - own.Packets; c.Packets < own.Packets {
 		// Another SA, or one that was reset: nothing is known of the difference.
 	} else if e.sa.Dir == sadb.DirIn {
@@ -251,6 +262,15 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 	if used && !e.sa.Used {
 		e.sa.Used = true
 		p.use(now, e, useAge)
+	}
+}
+
+// noteKnown takes over the counters of an SA that was announced or read. The kernel
+// announces an update with the request for it, which has none, so those that are
+// lower than what is known say nothing.
+func (p *publisher) noteKnown(now time.Time, e *pubSA, sa *sadb.SA) {
+	if c := &sa.Counters; c.Packets >= e.sa.Packets && c.Bytes >= e.sa.Bytes {
+		p.noteCounters(now, e, c, sa.Used, sa.UseAge)
 	}
 }
 

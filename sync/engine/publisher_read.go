@@ -114,6 +114,19 @@ func (p *publisher) read(now time.Time, r *sadb.Reading, t *touched) bool {
 	return true
 }
 
+// readUnread takes a glance at an SA that nobody can decode. If one of its identity
+// is published it stays as it is; otherwise there is nothing to publish.
+func (p *publisher) readUnread(now time.Time, r *sadb.Reading, t *touched) {
+	e := p.sas[r.Key]
+	if e == nil {
+		return
+	}
+	if p.see(e); !t.sas[r.Key] {
+		p.back(e)
+		p.noteCounters(now, e, &r.Counters, r.Used, r.UseAge)
+	}
+}
+
 // readWhole takes an SA of the group, with the fingerprint of its reading (0:
 // unknown).
 func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touched) {

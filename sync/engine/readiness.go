@@ -25,6 +25,7 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term, Loading: e.loading(g)}
+	x := &g.rcv.rx
 	reachable, yielded, unable := 0, false, false
 	for _, m := range e.members {
 		ms := m.groups[g.name]
@@ -33,7 +34,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		}
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
-		if ms.state.InSync && (g.role != wire.RoleMaster || ms.out.complete()) {
+		if ms.state.InSync && (g.role != wire.RoleMaster || ms.out.complete() && !e.lags(g, m, now)) {
 			r.weigh(m, ms, g.role)
 		}
 		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
@@ -57,11 +58,14 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Reason = "kernel not read yet"
 	case g.retiring != nil:
 		r.Reason = "counters not raised yet beyond what another master may have used"
-	case g.rcv.unnamed > 0 && g.from != nil:
+	case g.rcv.unnamed > 0 && x.contact(g.rcv.pos):
 		r.Reason = "the counters of some SAs are unknown"
-	case g.rcv.pos.Complete && g.from != nil:
+	case g.rcv.pos.Complete && x.contact(g.rcv.pos):
 		r.InSync, r.Reason = true, "follows the master"
-	case g.rcv.pos.Complete && g.rcv.unnamed == 0 && now.Sub(g.contactLost) < contactGrace && !r.Behind:
+		if lack := x.lacks(g.rcv.pos, now); lack != "" {
+			r.InSync, r.Reason = false, lack
+		}
+	case g.rcv.pos.Complete && g.rcv.unnamed == 0 && !x.missing(g.rcv.pos) && now.Sub(x.lost) < contactGrace && !r.Behind:
 		r.InSync, r.Reason = true, "complete when contact was lost"
 	case unable:
 		r.Reason = "a member that cannot be master holds more"

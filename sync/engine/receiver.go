@@ -32,9 +32,11 @@ type receiver struct {
 	// advance: inbound counters go to where the master's probably are.
 	advance bool
 
-	pos      wire.StreamPos // what is installed, of which stream
-	inSnap   bool
-	again    bool   // a whole snapshot is wanted, whatever is installed
+	pos wire.StreamPos // what is installed, of which stream
+	rx  reception      // what comes of it
+	// held names the SAs of a receiver that has been let go; nil before.
+	held     map[sadb.SAKey]struct{}
+	records  uint64 // of the current snapshot, so far
 	gen      uint64 // number of the current snapshot
 	adopted  bool   // the kernel's content is known
 	counters time.Time
@@ -138,6 +140,7 @@ func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
 		tail:       journal{limit: tailRecords},
 		pending:    newTouched(),
+		rx:         reception{interval: m.Interval},
 	}
 }
 
@@ -147,7 +150,9 @@ func coreOf(sa *sadb.SA) uint64 {
 	c := *sa
 	c.Limits = sadb.Limits{}
 	var room [512]byte
-	return maphash.Bytes(keySeed, wire.AppendSAConfig(room[:0], &c))
+	b := wire.AppendSAConfig(room[:0], &c)
+	defer clear(b) // keys
+	return maphash.Bytes(keySeed, b)
 }
 
 // limitsOf tells limits apart.
@@ -240,13 +245,14 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	r.applied, r.answered, r.answeredSeq = 0, 0, seq
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
 	r.gen++
-	r.inSnap, r.again = true, false
-	r.epoch, r.unnamed = 0, 0
+	r.rx.begin(true)
+	r.records, r.epoch, r.unnamed = 0, 0, 0
 }
 
 // resume continues a stream from where it stood.
 func (r *receiver) resume(seq uint64) {
-	r.inSnap, r.again, r.pos.Seq = false, false, seq
+	r.rx.begin(false)
+	r.pos.Seq, r.unnamed = seq, 0 // all counters come behind it
 	r.applied, r.answered, r.answeredSeq = 0, 0, seq
 }
 
@@ -260,7 +266,7 @@ const answerEvery = snapWindow / 4
 // what its records do; what it leaves over is answered by the next tick, for a
 // master whose window is smaller.
 func (r *receiver) owesAnswer() bool {
-	return !r.inSnap || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
+	return !r.rx.snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
 }
 
 // apply turns one record into operations.
@@ -269,6 +275,8 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 	if rec.Numbered {
 		r.pos.Seq++
 		r.tail.add(r.pos.Seq, now, rec)
+	} else {
+		r.records++
 	}
 	switch rec.Kind {
 	case wire.PutSA:
@@ -363,10 +371,10 @@ func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 // end finishes a snapshot and returns the sweep: everything of the group that
 // the snapshot did not name.
 func (r *receiver) end(seq uint64) []sadb.Op {
-	if !r.inSnap {
+	if !r.rx.snapshot() {
 		return nil
 	}
-	r.inSnap = false
+	r.rx.end()
 	r.pos.Seq, r.pos.Complete = seq, true
 	for k, w := range r.want {
 		if w.gen != r.gen && r.sweeps {
@@ -428,7 +436,7 @@ func (r *receiver) repair(now time.Time) []sadb.Op {
 	for _, t := range tasks {
 		ops = append(ops, t.ops...)
 	}
-	if r.pos.Complete && !r.inSnap && r.sweeps {
+	if r.pos.Complete && !r.rx.snapshot() && r.sweeps {
 		ops = append(ops, r.sweep()...)
 	}
 	return ops
@@ -525,7 +533,8 @@ func (r *receiver) lead() (packets uint64, seconds float64) {
 }
 
 // inherit takes over what this node published itself as master, so that an
-// ex-master is a complete standby of its own stream.
+// ex-master is a complete standby of its own stream. Rates belong to it: its
+// successor has heard them, and is ahead by as much.
 func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	r.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 	r.counters = now
@@ -534,6 +543,7 @@ func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 		p.age(now, e)
 		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), at: now}
 		r.handles.bind(e.handle, w)
+		w.rate.Remember(&e.rate)
 		w.rate.Report(e.sa.Packets, mono)
 		r.wants(k, w)
 	}

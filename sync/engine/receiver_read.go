@@ -24,6 +24,19 @@ func (r *receiver) read(g *sadb.Reading, t *touched) bool {
 	return true
 }
 
+// readUnread takes a glance at an SA that nobody can decode: what is known of it
+// stays, but for its counters.
+func (r *receiver) readUnread(g *sadb.Reading, t *touched) {
+	h := r.have[g.Key]
+	if h == nil {
+		return
+	}
+	if h.seen = r.scan; !t.sas[g.Key] {
+		h.virgin = h.virgin && h.oseq == g.OSeq
+		h.oseq, h.seq, h.config = g.OSeq, g.Seq, 0
+	}
+}
+
 // readWhole takes an SA of the group, with the fingerprint of its reading (0:
 // unknown).
 func (r *receiver) readWhole(sa *sadb.SA, config uint64, t *touched) {

@@ -37,11 +37,12 @@ func (e *Engine) Resync(ctx context.Context, peer string) ([]Transfer, error) {
 				}
 				continue
 			}
-			if g.from == nil || only != nil && g.from != only {
+			from := g.rcv.rx.from
+			if from == nil || only != nil && from != only {
 				continue
 			}
-			out = append(out, Transfer{g.name, g.from.session.Peer(), false})
-			g.rcv.again = true
+			out = append(out, Transfer{g.name, from.session.Peer(), false})
+			g.rcv.rx.whole = true
 			e.follow(g, true)
 		}
 		if len(out) == 0 && bad == nil {

@@ -13,8 +13,10 @@ import (
 
 // electorEvent follows the election.
 func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
-	if ev.Kind == ElectorLost {
-		e.electorLost(ctx, ev.Reason)
+	if ev.Kind == ElectorLost && ev.Group == "" {
+		for _, g := range e.order {
+			e.electorLost(ctx, g, ev.Reason)
+		}
 		return
 	}
 	g := e.groups[ev.Group]
@@ -23,6 +25,8 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		return
 	}
 	switch ev.Kind {
+	case ElectorLost:
+		e.electorLost(ctx, g, ev.Reason)
 	case ElectorHeard:
 		g.yieldedTo = wire.NodeID{}
 	case ElectorState:
@@ -36,7 +40,8 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
 	case ElectorCancel:
-		g.preparing, g.asked = false, nil
+		g.asked = nil
+		g.rcv.rx.open()
 		g.handover, g.fencedAt = nil, time.Time{}
 		g.preparedAt, g.handingAt = time.Time{}, time.Time{}
 		e.tellKeying(g)
@@ -46,27 +51,25 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	}
 }
 
-// electorLost silences what the elector can no longer answer for. Roles stay:
-// the elector tells them anew when it is back. One that was about to make this
-// node MASTER may have done so without a word.
-func (e *Engine) electorLost(ctx context.Context, reason string) {
-	e.log.Warn("elector lost, roles stay as they were until it is back", "reason", reason)
-	for _, g := range e.order {
-		if g.fit.known {
-			e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
-		}
-		if g.role != wire.RoleMaster && !g.preparing || e.cfg.Fence == nil {
-			continue
-		}
-		if err := e.cfg.Fence(ctx, g.vips); err != nil {
-			e.log.Error("setting the fence failed", "group", g.name, "err", err)
-			continue
-		}
-		e.log.Error("fence set, as the elector died on a master", "group", g.name, "role", g.role.String())
-		if e.cfg.Keying != nil && g.role == wire.RoleMaster {
-			// Behind the fence it would give up its peers and clear the kernel.
-			e.cfg.Keying.Passive(g.name, g.term, reason, false, g.vips, nil)
-		}
+// electorLost silences the group, for which the elector can no longer answer. Its
+// role stays: the elector tells it anew when it is back. One that was about to make
+// this node MASTER may have done so without a word.
+func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
+	e.log.Warn("elector lost, the role stays as it was until it is back", "group", g.name, "reason", reason)
+	if g.fit.known {
+		e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
+	}
+	if g.role != wire.RoleMaster && !g.rcv.rx.closed() || e.cfg.Fence == nil {
+		return
+	}
+	if err := e.cfg.Fence(ctx, g.vips); err != nil {
+		e.log.Error("setting the fence failed", "group", g.name, "err", err)
+		return
+	}
+	e.log.Error("fence set, as the elector died on a master", "group", g.name, "role", g.role.String())
+	if e.cfg.Keying != nil && g.role == wire.RoleMaster {
+		// Behind the fence it would give up its peers and clear the kernel.
+		e.cfg.Keying.Passive(g.name, g.term, reason, false, g.vips, nil)
 	}
 }
 
@@ -74,7 +77,8 @@ func (e *Engine) electorLost(ctx context.Context, reason string) {
 // already, so all there is to do is to take nothing more from the old master. Only
 // a retirement that is not finished delays the answer.
 func (e *Engine) prepareMaster(g *group, term uint64) {
-	g.preparing, g.preparedAt = true, time.Now()
+	g.rcv.rx.close()
+	g.preparedAt = time.Now()
 	g.term = max(g.term, term)
 	g.asked = &term
 	e.answerPrepare(g)
@@ -164,7 +168,8 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.setVIPs(ev.VIPs)
 		e.requestDump(ctx)
 	}
-	g.preparing, g.asked, g.preferTraffic = false, nil, ev.PreferTraffic
+	g.rcv.rx.open()
+	g.asked, g.preferTraffic = nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
@@ -227,8 +232,10 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.timed(PhasePrepare, &g.preparedAt)
 	g.promotedAt = time.Now()
 	g.dual = dual{}
-	g.handover, g.from = nil, nil
+	g.handover = nil
+	g.rcv.rx.stop()
 	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
+	g.saidAs = wire.StreamID{}
 	for _, m := range e.members {
 		if ms := m.groups[g.name]; ms != nil {
 			ms.out = nil
@@ -251,6 +258,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // heard from its successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
+	g.jumps = nil
 	g.pub, g.handover, g.trail, g.mapped, g.dual = nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
@@ -267,7 +275,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	if pub != nil {
 		r.inherit(now, e.mono(), pub)
 	}
-	g.contactLost = now
+	r.rx.lost = now
 	g.retiring = &retirement{pub: pub}
 	snap, err := e.dumpNow(ctx)
 	if err != nil {

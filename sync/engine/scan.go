@@ -79,6 +79,19 @@ func (e *Engine) requestDump(ctx context.Context) {
 	}()
 }
 
+// dumpRetry is how soon a reading is repeated after the first failure; the time
+// doubles with each further one.
+const dumpRetry = housekeeping
+
+// readEvery is how long after its begin a reading is followed by the next. One that
+// failed may have been asked for, so it is repeated earlier.
+func (e *Engine) readEvery(every time.Duration) time.Duration {
+	if e.dumpFails == 0 || e.dumpFails > 8 {
+		return every
+	}
+	return min(every, dumpRetry<<(e.dumpFails-1))
+}
+
 // dumpNow reads the kernel's tables while everything else waits, for the few
 // moments at which nothing may come between. A reading under way is older then
 // and is thrown away.
@@ -105,7 +118,8 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 			if whole == nil {
 				var err error
 				if whole, err = c.SA(i); err != nil {
-					e.log.Error("reading an SA failed", "item", r.Key.String(), "err", err)
+					e.log.Error("reading an SA failed, it counts as it was known", "item", r.Key.String(), "err", err)
+					e.scanUnread(r)
 					break
 				}
 			}
@@ -126,6 +140,22 @@ func (g *group) recognises(r *sadb.Reading) bool {
 		g.holds.putSA(r.Key)
 	}
 	return true
+}
+
+// scanUnread takes an SA of which nothing but the glance can be read: it is there.
+func (e *Engine) scanUnread(r *sadb.Reading) {
+	for _, g := range e.order {
+		switch {
+		case g.scan.void:
+		case g.scan.rcv != nil:
+			g.scan.rcv.readUnread(r, g.touched)
+		default:
+			if g.holds.len() > 0 && !g.touched.sas[r.Key] {
+				g.holds.putSA(r.Key)
+			}
+			g.scan.pub.readUnread(g.scan.at, r, g.touched)
+		}
+	}
 }
 
 // scanWhole takes an SA that no glance could recognise.
@@ -166,11 +196,13 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	e.stats.DumpTime = r.took
 	if r.err != nil {
 		e.stats.DumpErrors++
+		e.dumpFails++
 		if ctx.Err() == nil {
 			e.log.Error("reading the kernel's tables failed", "err", r.err)
 		}
 		return
 	}
+	e.dumpFails = 0
 	if e.dumpStale {
 		e.requestDump(ctx)
 		return
@@ -212,7 +244,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	first := !g.rcv.adopted
 	g.rcv.endScan(policies, g.touched)
 	e.retire(ctx, g, now)
-	if g.rcv.pos.Complete && !g.rcv.inSnap && !g.preparing {
+	if g.rcv.pos.Complete && !g.rcv.rx.snapshot() && !g.rcv.rx.closed() {
 		ops := g.rcv.repair(now)
 		if n := countRepairs(ops); n > 0 {
 			e.stats.Repairs += uint64(n)
@@ -234,7 +266,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		g.pub = g.scan.pub
 		g.pub.end(g.scan.at, policies, g.touched)
 		if !g.countersOnly {
-			g.pub.adopt(now, g.rcv.want, e.cfg.Imported)
+			g.pub.adopt(now, g.rcv, e.cfg.Imported)
 		}
 		g.pub.journal.forget()
 		e.retireAsMaster(ctx, g, now)
@@ -253,6 +285,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 	}
 	e.publishRead(g, now, recs, gone)
 	e.retireAsMaster(ctx, g, now)
+	e.endOutlived(g, now)
 	e.countReceived(g, now)
 	e.collect(ctx, g, now)
 }

@@ -28,10 +28,12 @@ func (s *slabs) next() *sadb.SA {
 	return sa
 }
 
-// reset takes back all that was handed out. What it pointed to, keys among it,
-// is let go with the slabs that are not kept and stays in the others until they
-// are used again.
+// reset takes back all that was handed out, and lets go what it pointed to, keys
+// among it.
 func (s *slabs) reset() {
+	for i := 0; i < min(len(s.list), keepSlabs) && s.used > i*slabSAs; i++ {
+		clear(s.list[i][:min(s.used-i*slabSAs, slabSAs)])
+	}
 	s.used = 0
 	if len(s.list) > keepSlabs {
 		clear(s.list[keepSlabs:])

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -17,7 +19,9 @@ import (
 const maximaBatch = 1000
 
 // tellMaxima sends the master what this node's outbound SAs have sent, or may
-// have sent when this process does not know.
+// have sent when this process does not know. It goes before the Request for the
+// master's stream, in the same session, so whoever answers that has heard it. Until
+// then it is said again with each Request.
 func (e *Engine) tellMaxima(g *group, m *member) {
 	sent, id := g.sent, g.sentAs
 	if sent == nil {
@@ -31,7 +35,7 @@ func (e *Engine) tellMaxima(g *group, m *member) {
 			}
 		}
 	}
-	g.sent = nil
+	g.saidAs = id
 	entries := make([]wire.Maximum, 0, min(len(sent), maximaBatch))
 	for k, v := range sent {
 		entries = append(entries, wire.Maximum{Key: k, OSeq: v})
@@ -53,7 +57,7 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 		return
 	}
 	known := msg.ID.Node == m.hello.Node
-	var ops []sadb.Op
+	var higher uint64
 	for _, x := range msg.Entries {
 		p := g.pub.sas[x.Key]
 		if p == nil || p.sa.Dir == sadb.DirIn {
@@ -64,23 +68,86 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 			continue
 		}
 		v, _ := sadb.Ahead(p.sa.ESN(), x.OSeq, lead)
+		if g.jumps[x.Key] < v {
+			if g.jumps == nil {
+				g.jumps = make(map[sadb.SAKey]uint64)
+			}
+			g.jumps[x.Key] = v
+			higher++
+		}
+	}
+	if higher == 0 {
+		return
+	}
+	e.stats.SplitJumps += higher
+	e.log.Error("another node sent on the same SAs, jumping above its numbers; rekey them",
+		"group", g.name, "peer", m.session.Peer(), "sas", higher)
+	e.jump(ctx, g)
+}
+
+// jumpAgain is how soon a jump that the kernel refused is tried again.
+const jumpAgain = time.Second
+
+// jump raises outbound counters to what they owe after a split, some at a time. What
+// the kernel refuses is owed on.
+func (e *Engine) jump(ctx context.Context, g *group) {
+	now := time.Now()
+	g.jumpAt = now.Add(jumpAgain)
+	ops := make([]sadb.Op, 0, min(len(g.jumps), applyChunk))
+	for k, v := range g.jumps {
+		p := g.pub.sas[k]
+		if p == nil || p.sa.OSeq >= v {
+			delete(g.jumps, k)
+			continue
+		}
+		g.pub.age(now, p)
 		c := *p.sa
 		c.OSeq, c.Bitmap = v, nil
-		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c})
+		if ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c}); len(ops) == applyChunk {
+			break
+		}
 	}
 	if len(ops) == 0 {
 		return
 	}
-	e.stats.SplitJumps += uint64(len(ops))
-	e.log.Error("another node sent on the same SAs, jumping above its numbers; rekey them",
-		"group", g.name, "peer", m.session.Peer(), "sas", len(ops))
+	refused := 0
 	for i, err := range e.apply(ctx, ops) {
-		if err != nil {
+		switch {
+		case err == nil || errors.Is(err, fs.ErrNotExist):
+			delete(g.jumps, ops[i].SA.Key)
+		default:
+			refused++
 			e.kernelError(g, ops[i], err)
 		}
 	}
-	e.dumpStale = e.dumping
-	e.requestDump(ctx)
+	if len(g.jumps) == 0 || refused > 0 {
+		e.dumpStale = e.dumping
+		e.requestDump(ctx)
+		return
+	}
+	pub := g.pub
+	go func() { // behind what else waits
+		_ = e.do(ctx, func() { // fails when the engine has ended
+			if g.pub == pub {
+				e.jump(ctx, g)
+			}
+		})
+	}()
+}
+
+// jumpsAgain tries what the kernel refused.
+func (e *Engine) jumpsAgain(ctx context.Context, g *group, now time.Time) {
+	if len(g.jumps) > 0 && !now.Before(g.jumpAt) {
+		e.jump(ctx, g)
+	}
+}
+
+// maximaHeard notes that a master has begun the stream that was asked for: what was
+// said before the question has arrived.
+func (g *group) maximaHeard() {
+	if g.saidAs == g.sentAs {
+		g.sent = nil
+	}
 }
 
 // yields decides which of two masters gives up: the lower pair of term and

@@ -112,7 +112,8 @@ type StandbyStatus struct {
 	// LagPackets are the packets sent on the group's SAs that the standby does not
 	// know of, as of the last reading of the counters; the margin is above them.
 	LagPackets uint64 `json:"lag_packets"`
-	InSync     bool   `json:"in_sync"` // by the standby's own word
+	// InSync: by the standby's own word, and it is not too far behind.
+	InSync bool `json:"in_sync"`
 	// Queued are the bytes that wait for the peer; Records and Counters what was
 	// sent to it on the present stream.
 	Queued   int       `json:"queued_bytes"`
@@ -224,18 +225,16 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			}
 			gs.Seq = g.rcv.pos.Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
-			gs.Complete = g.rcv.pos.Complete && !g.rcv.inSnap && !g.rcv.again
-			if g.from != nil {
-				gs.Following = g.from.session.Peer()
+			x := &g.rcv.rx
+			gs.Complete = g.rcv.pos.Complete && !x.snapshot() && !x.whole
+			if from := x.source(); from != nil {
+				gs.Following, gs.From = from.session.Peer(), from.session.Peer()
 			}
-			if g.rcv.inSnap && g.from != nil {
-				gs.Snapshot = &Progress{g.from.session.Peer(), g.rcv.applied, g.expected}
+			if x.snapshot() {
+				gs.Snapshot = &Progress{x.from.session.Peer(), g.rcv.applied, g.expected}
 			}
 			if !g.rcv.counters.IsZero() {
 				gs.CounterAge, gs.CounterAt = now.Sub(g.rcv.counters).Seconds(), g.rcv.counters
-			}
-			if g.from != nil {
-				gs.From = g.from.session.Peer()
 			}
 			gs.Audited, gs.Agreed = g.audited, g.agreed
 		}
@@ -248,7 +247,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 				Role: ms.state.Role.String(), Term: ms.state.Term, InSync: ms.state.InSync})
 			if ms.out != nil && g.pub != nil {
 				st := g.standby(m, ms.out, now)
-				st.InSync = ms.state.InSync
+				st.InSync = ms.state.InSync && st.Lag <= lagBound(e.cfg.Interval).Seconds()
 				gs.Standbys = append(gs.Standbys, st)
 			}
 		}
@@ -279,6 +278,13 @@ func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus 
 		st.Lag = now.Sub(out.ackAt).Seconds()
 	}
 	return st
+}
+
+// lags reports whether a standby of this MASTER is too far behind to be in sync,
+// whatever it says itself.
+func (e *Engine) lags(g *group, m *member, now time.Time) bool {
+	ms := m.groups[g.name]
+	return g.pub != nil && ms != nil && ms.out != nil && g.standby(m, ms.out, now).Lag > lagBound(e.cfg.Interval).Seconds()
 }
 
 // Show returns what the kernel holds of all groups at this moment.

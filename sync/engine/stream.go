@@ -58,12 +58,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 			for chunk := range slices.Chunk(tail, snapBatch) {
 				recs := make([]wire.Record, len(chunk))
 				for i, je := range chunk {
-					recs[i] = je.rec
-					if je.rec.Kind == wire.PutSA {
-						if p := g.pub.sas[je.rec.SA.Key]; p != nil && p.sa == je.rec.SA {
-							g.pub.age(now, p)
-						}
-					}
+					recs[i] = g.pub.recall(now, je.rec)
 					recs[i].SentAge = uint64(now.Sub(je.at).Microseconds())
 				}
 				first := req.Have.Seq + 1

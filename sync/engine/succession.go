@@ -127,8 +127,7 @@ func (e *Engine) Direct(ctx context.Context, group, peer string) (Directed, erro
 	defer cancel()
 	d := Directed{Group: group}
 	type asked struct {
-		name  string
-		token uint32
+		name string
 		*question
 	}
 	var all []asked
@@ -152,14 +151,14 @@ func (e *Engine) Direct(ctx context.Context, group, peer string) (Directed, erro
 				bad = &Refusal{name, "runs a version that cannot hold back", "upgrade it, or leave the choice to the election: `sasyncctl failover " + group + "`"}
 				return
 			}
-			token, q, err := e.ask(o, func(token uint32) wire.Message {
+			q, err := e.ask(o, func(token uint32) wire.Message {
 				return &wire.Succession{Token: token, Group: group, Term: e.groups[group].term, Node: to, Hold: holdBackFor}
 			})
 			if err != nil {
 				bad = fmt.Errorf("ask %s: %w", name, err)
 				return
 			}
-			all = append(all, asked{name, token, q})
+			all = append(all, asked{name, q})
 		}
 	})
 	err = errors.Join(err, bad)
@@ -167,7 +166,7 @@ func (e *Engine) Direct(ctx context.Context, group, peer string) (Directed, erro
 		if err == nil {
 			err = consent(ctx, a.name, a.answer)
 		}
-		e.forgetQuestion(ctx, a.token)
+		a.done()
 		if a.name != d.Peer {
 			d.Holding = append(d.Holding, a.name)
 		}
@@ -273,7 +272,7 @@ func (e *Engine) succeed(ctx context.Context, m *member, msg *wire.Succession) {
 		director.HoldBack(g.name, msg.Hold, "hand-over to another standby", later("see `carpctl show` there"))
 	case g.role != wire.RoleBackup:
 		say("it is "+g.role.String(), "does carpd run there, and is its interface up?")
-	case g.from != m || !g.rcv.pos.Complete:
+	case g.rcv.rx.source() != m || !g.rcv.pos.Complete:
 		say("it is not complete: "+e.readiness(g, time.Now()).Reason, "wait until `sasyncctl status` there shows it in sync")
 	default:
 		director.Able(g.name, later("see `carpctl show` there, and try again"))

@@ -31,7 +31,7 @@ type tail struct {
 func (e *Engine) takeTail(g *group) {
 	g.tail = nil
 	pos := g.rcv.pos
-	if !pos.Complete {
+	if !pos.Complete || g.rcv.held != nil { // MASTER already, under an earlier term
 		return
 	}
 	t := &tail{until: time.Now().Add(tailLimit), asked: make(map[*member]bool), streams: make(map[*member]uint32)}
@@ -70,7 +70,7 @@ func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
 	for chunk := range slices.Chunk(entries, snapBatch) {
 		recs := make([]wire.Record, len(chunk))
 		for i, e := range chunk {
-			recs[i] = e.rec
+			recs[i] = r.recall(e.rec)
 		}
 		e.send(m, &wire.Batch{Stream: m.nextOut, First: n, Records: recs})
 		n += uint64(len(recs))

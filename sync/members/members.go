@@ -24,6 +24,16 @@ type Claim struct {
 	Roles map[string]string `json:"roles,omitempty"` // role by group
 }
 
+// printable reports whether all of it can be shown to an operator.
+func (c Claim) printable() bool {
+	for group, role := range c.Roles {
+		if !wire.Printable(group) || !wire.Printable(role) {
+			return false
+		}
+	}
+	return wire.Printable(c.Host) && !slices.ContainsFunc(c.Addrs, func(a string) bool { return !wire.Printable(a) })
+}
+
 // maxClaim is what memberlist carries about a member.
 const maxClaim = memberlist.MetaMaxSize
 
@@ -200,6 +210,10 @@ func (m *Members) note(n *memberlist.Node, alive bool) {
 	}
 	x := Member{Node: wire.NodeID(b), Alive: alive}
 	_ = json.Unmarshal(n.Meta, &x.Claim) // a member of another version may say less
+	if !x.Claim.printable() {
+		m.tr.refused.Add(1)
+		x.Claim = Claim{}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.known[x.Node] = x

@@ -192,6 +192,7 @@ func FuzzReceive(f *testing.F) {
 func FuzzClaim(f *testing.F) {
 	f.Add(id(2).String(), []byte(`{"host":"gw2","addrs":["10.9.0.2:500"],"roles":{"outside":"MASTER"}}`))
 	f.Add("x", []byte("{"))
+	f.Add(id(2).String(), []byte(`{"host":"gw\u001b[2J","addrs":["\u009b31m"],"roles":{"\u202e":"\u0007"}}`))
 	f.Fuzz(func(t *testing.T, name string, meta []byte) {
 		m := &Members{cfg: Config{Node: id(1)}, tr: newTransport(id(1), nil), known: make(map[wire.NodeID]Member)}
 		n := &memberlist.Node{Name: name, Meta: meta}
@@ -199,6 +200,9 @@ func FuzzClaim(f *testing.F) {
 			(delegate{m}).NotifyJoin(n)
 		}
 		for _, x := range m.Known() {
+			if !x.Claim.printable() {
+				t.Errorf("%q is kept", x.Claim)
+			}
 			if x.Node == id(1) || x.Node.String() != strings.ToLower(name) {
 				t.Errorf("%q is known as %s", name, x.Node)
 			}

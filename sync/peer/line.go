@@ -132,7 +132,9 @@ func (l *line) write() {
 	for {
 		frames, n, then := l.work()
 		if len(frames) > 0 {
-			if err := l.conn.WriteFrames(frames...); err != nil {
+			err := l.conn.WriteFrames(frames...)
+			wipe(frames...)
+			if err != nil {
 				l.owner.post(evLost{Conn: l.id, Err: err, Writing: true})
 				return
 			}

@@ -109,18 +109,39 @@ func (s *Session) Send(m wire.Message) bool {
 func (s *Session) encode(m wire.Message) ([]byte, error) {
 	s.encoding.Lock()
 	defer s.encoding.Unlock()
+	if s.scratch == nil {
+		// Room for nearly all messages, since growing leaves copies behind.
+		s.scratch = make([]byte, 0, firstScratch)
+	}
+	was := s.scratch[:cap(s.scratch)]
 	b, err := wire.AppendFrame(s.scratch[:0], m)
 	if err != nil {
+		clear(was)
 		return nil, err
+	}
+	frame := slices.Clone(b)
+	clear(b) // records hold keys
+	if len(b) > len(was) {
+		clear(was)
 	}
 	if s.scratch = b; cap(b) > keepScratch {
 		s.scratch = nil
 	}
-	return slices.Clone(b), nil
+	return frame, nil
 }
 
-// keepScratch bounds what a session keeps for encoding.
-const keepScratch = 256 << 10
+// Room for encoding: what a session begins with, and most that it keeps.
+const (
+	firstScratch = 64 << 10
+	keepScratch  = 256 << 10
+)
+
+// wipe overwrites frames that were written, or never will be. Records hold keys.
+func wipe(frames ...[]byte) {
+	for _, f := range frames {
+		clear(f)
+	}
+}
 
 // SendCounters queues counters of a stream and reports whether it did. It does
 // not while earlier counters of that stream still wait for their turn: then
@@ -158,6 +179,10 @@ func (s *Session) Close(code wire.ByeCode, text string) {
 
 // end makes later calls of Send fail. Needs owner.mu.
 func (s *Session) end() {
+	wipe(s.urgent...)
+	for _, q := range s.queue {
+		wipe(q.frame)
+	}
 	s.up, s.queue, s.urgent, s.queued = false, nil, nil, 0
 }
 

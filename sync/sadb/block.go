@@ -1,18 +1,16 @@
 package sadb
 
-// Block is an SA together with what nearly every SA points to, in one
-// allocation of 504 bytes: gateways hold tens of thousands, and most are of one
-// algorithm (AEAD) with a key of at most 36 bytes and a window of at most 128
-// packets. What does not fit is allocated beside it. The decoders fill it; it
-// lives as long as anything that was taken from it.
+// Block is an SA together with what nearly every SA points to but its key, in one
+// allocation of 472 bytes: gateways hold tens of thousands, and most are of one
+// algorithm (AEAD) with a window of at most 128 packets. What does not fit is
+// allocated beside it. The decoders fill it; it lives as long as anything that was
+// taken from it.
 type Block struct {
 	SA SA
 
 	alg     Algorithm
 	words   [4]uint32
-	key     [36]byte
 	algUsed bool
-	keyUsed bool
 }
 
 // Algorithm returns room for one more algorithm.
@@ -22,16 +20,6 @@ func (b *Block) Algorithm() *Algorithm {
 	}
 	b.algUsed = true
 	return &b.alg
-}
-
-// Secret copies a key into the block, as NewSecret copies it.
-func (b *Block) Secret(key []byte) Secret {
-	if b.keyUsed || len(key) > len(b.key) {
-		return NewSecret(key)
-	}
-	b.keyUsed = true
-	n := copy(b.key[:], key)
-	return Secret{b.key[:n:n]}
 }
 
 // Words returns room for a bitmap of n words, once.

@@ -4,17 +4,57 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"log/slog"
+	"runtime"
 )
 
 // Secret is key material. It prints as its length only, whatever the verb, and
 // marshals to JSON and slog as its length, so that no log line, error, metric
 // or panic message can carry a key. Use Bytes where the key itself is needed.
 //
+// A key is overwritten once nobody holds its secret any more, or a copy of it: by
+// the garbage collector's next turn, which the runtime forces every two minutes.
+// So whoever lets go of an SA need not know who else has it.
+//
 // The zero value is an empty secret.
 type Secret struct{ b []byte }
 
 // NewSecret copies b into a Secret. The caller keeps ownership of b.
-func NewSecret(b []byte) Secret { return Secret{append([]byte(nil), b...)} }
+func NewSecret(b []byte) Secret {
+	dst := room(len(b))
+	copy(dst, b)
+	return Secret{dst}
+}
+
+// Sizes of keys: nearly all, and all that a record of sync/wire can hold. They are
+// arrays of their own because memory that is overwritten when it is let go may not
+// point to itself, as a Block does, and may not share an allocation with others.
+type (
+	smallKey [48]byte
+	largeKey [256]byte
+	hugeKey  [16 << 10]byte
+)
+
+// room returns memory for a key of n bytes that is overwritten when it is let go.
+// Keys beyond 16 KiB, which no algorithm has, are not.
+func room(n int) []byte {
+	switch {
+	case n == 0:
+		return nil
+	case n <= len(smallKey{}):
+		k := new(smallKey)
+		runtime.SetFinalizer(k, func(k *smallKey) { *k = smallKey{} })
+		return k[:n:n]
+	case n <= len(largeKey{}):
+		k := new(largeKey)
+		runtime.SetFinalizer(k, func(k *largeKey) { *k = largeKey{} })
+		return k[:n:n]
+	case n <= len(hugeKey{}):
+		k := new(hugeKey)
+		runtime.SetFinalizer(k, func(k *hugeKey) { clear(k[:]) })
+		return k[:n:n]
+	}
+	return make([]byte, n)
+}
 
 // Bytes returns the key. The result aliases the secret and must not be changed.
 func (s Secret) Bytes() []byte { return s.b }

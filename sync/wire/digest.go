@@ -63,7 +63,9 @@ func PolicyKeyDigest(k *sadb.PolicyKey) Sum {
 	return digest(AppendPolicyKey(append(room[:0], domainPolicyKey...), k))
 }
 
+// digest overwrites b, which may hold keys.
 func digest(b []byte) Sum {
 	h := sha256.Sum256(b)
+	clear(b)
 	return Sum(h[:16])
 }

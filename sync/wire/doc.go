@@ -115,6 +115,10 @@
 // connection; a new one replaces it. Who is master is decided by (term, node),
 // the greater wins.
 //
+// A receiver that is shown a number beyond the next one, by a Batch, a SnapEnd or
+// a Digest, has missed something. It takes nothing more of the stream and sends
+// Request again, on the same connection.
+//
 // Counters run beside: the newest value counts, messages may be left out by a
 // sender whose receiver is slow, but then their entries are part of a later
 // one. The last message of an epoch holds fewer than 1,000 entries, and none
@@ -122,7 +126,9 @@
 //
 // Handover is the last word of a master that gives up in an orderly way, behind
 // its last changes and counters. Maxima is exchanged by nodes that were both
-// master; afterwards both hold the greater values.
+// master; afterwards both hold the greater values. It goes before a Request, whose
+// answer, Resume or SnapBegin, says that it has been heard; until there is one it
+// goes before each Request.
 //
 // # Who is demoted
 //

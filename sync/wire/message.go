@@ -27,6 +27,21 @@ const (
 // and could number no mastership of its own above it.
 const MaxTerm uint64 = 1 << 62
 
+// Bounds of what a node believes. Believed terms become the node's own, are kept
+// over restarts and are told to others, and the next mastership is numbered above
+// them. So they leave room below MaxTerm, and one message does not carry a group
+// out of the range that counting reaches.
+const (
+	maxTermStep = 1 << 32
+	maxBelieved = MaxTerm / 2
+)
+
+// Believable reports whether a node that knows of term own may take over one that a
+// peer tells.
+func Believable(own, told uint64) bool {
+	return told <= own || told-own <= maxTermStep && told <= maxBelieved
+}
+
 // NodeID names a node (kept in its state directory) or one boot of its kernel.
 // It is random and says nothing about the machine.
 type NodeID [16]byte

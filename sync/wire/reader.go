@@ -163,6 +163,11 @@ func (r *reader) end(field string) {
 	}
 }
 
+// Printable reports whether a string is UTF-8 without control characters and without
+// what changes how other characters are shown. It is the rule for all strings that a
+// peer gives, whatever carries them: they get to terminals and into logs.
+func Printable(s string) bool { return printable(s) }
+
 func printable[T string | []byte](s T) bool {
 	for i := 0; i < len(s); {
 		c, n := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))

@@ -152,7 +152,7 @@ func (e *field) algorithm(block *sadb.Block) *sadb.Algorithm {
 		}
 	}
 	a.Name = knownName(name)
-	a.Key = block.Secret(e.rest())
+	a.Key = sadb.NewSecret(e.rest())
 	return a
 }
 

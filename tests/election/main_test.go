@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/kernel/trusted/trustedtest"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Setenv(envBinary, dir)
-	code := m.Run()
+	code := trustedtest.Main(m) // the daemons follow no configuration from /tmp
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

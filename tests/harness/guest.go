@@ -158,7 +158,12 @@ func guestMounts(s *spec) error {
 		{fs: "devpts", at: "/dev/pts", data: "ptmxmode=0666"}, {fs: "tmpfs", at: "/dev/shm"},
 	}
 	for _, d := range hiddenDirs {
-		ms = append(ms, mount{fs: "tmpfs", at: d, data: "mode=1777"})
+		data := "mode=1777"
+		switch d {
+		case "/run", "/var/lib", "/tmp": // tests keep configurations in /tmp, and those must be in root's directories
+			data = "mode=0755"
+		}
+		ms = append(ms, mount{fs: "tmpfs", at: d, data: data})
 	}
 	if s.Files.Kind == "hostfs" {
 		ms = append(ms, mount{fs: "hostfs", at: guestRW, data: s.RW})

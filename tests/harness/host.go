@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/trusted/trustedtest"
 )
 
 // host is the side that runs on the machine's own kernel: it builds what is
@@ -21,6 +23,7 @@ type host struct {
 	dir   string // private, removed at the end but for artifacts
 	rw    string // the only part of it that a guest may write
 	bin   string
+	tmp   string // of a native run: where the daemons trust their configuration
 }
 
 func newHost(c *config) (*host, error) {
@@ -55,6 +58,9 @@ func (h *host) close() {
 		}
 	}
 	os.RemoveAll(h.dir)
+	if h.tmp != "" {
+		os.RemoveAll(h.tmp)
+	}
 }
 
 // guestRaces reports whether what runs in the guest has the race detector: its
@@ -66,7 +72,11 @@ func (h *host) setNative() error {
 	f := flagSet{args: os.Args[1:]}
 	f.uncache()
 	os.Args = append(os.Args[:1:1], f.args...)
-	return errors.Join(os.Setenv(envBin, h.bin), os.Setenv(envKeep, h.artifacts()))
+	var err error
+	if h.tmp, err = trustedtest.Make(); err != nil {
+		return err
+	}
+	return errors.Join(os.Setenv("TMPDIR", h.tmp), os.Setenv(envBin, h.bin), os.Setenv(envKeep, h.artifacts()))
 }
 
 // lock waits until no other process of this host uses the harness: two guests,

@@ -28,7 +28,7 @@ func example(t *testing.T, path ...string) string {
 // times the last one.
 func unitSettings(t *testing.T, unit string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", unit+".d", "50-sasyncd.conf"))
+	b, err := os.ReadFile(filepath.Join("..", "..", "deploy", "adopt", unit+".d", "50-sasyncd.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func (v ikev1) gateway(t *testing.T, nd *lab.Node, spis string) daemon {
 		return daemon{stage: &stage{Node: nd}, boot: c.supervise, crash: func() { kill(t, c) },
 			rekey: func(child string) { c.swanctl("--rekey --child " + child) }}
 	}
-	p := newPluto(t, nd)
+	p := newPluto(t, nd, "")
 	p.conf = v.ipsecConf(t)
 	if v.certificates {
 		p.p12 = p.pack(t)

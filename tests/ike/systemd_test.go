@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,6 +51,8 @@ func bootSystemd(t *testing.T, m *scenario.Member, files map[string]string) *mac
 	}
 	// The units, but for where programs are; and nothing of what the host enables.
 	run("rm -rf %[1]s/systemd/system && mkdir -p %[1]s/systemd/system && cp -r %[2]s/systemd/. %[1]s/systemd/system/", etc, deploy)
+	run("mkdir -p %[1]s/systemd/system-generators && cp -r %[2]s/adopt %[1]s/sasyncd-units && cp %[2]s/generators/* %[1]s/systemd/system-generators/", etc, deploy)
+	run("sed -i 's,/usr/lib/sasyncd/units,/etc/sasyncd-units,' %s/systemd/system-generators/*", etc)
 	run("sed -i 's,/usr/sbin/\\(sasyncd\\|carpd\\) *,/mnt/\\1 ,' %s/systemd/system/*.service", etc)
 	for _, u := range []string{"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-modules-load.service", "systemd-sysctl.service",
 		"systemd-tmpfiles-setup-dev.service", "dev-hugepages.mount", "dev-mqueue.mount"} {
@@ -149,6 +152,27 @@ func (s *machine) mainPID(unit string) int {
 	return 0
 }
 
+// requireAdopted enables sasyncd, and fails the test if the units of IKE daemons
+// were others than packaged before, or are not as they must be after that. Debian's
+// strongswan-starter, which is ipsec.service too, starts either way.
+func requireAdopted(t *testing.T, m *machine) {
+	t.Helper()
+	m.do(`cd /etc/systemd/system && printf '[Service]\nExecStart=/bin/sleep 1000000\nRestart=on-abnormal\n' >strongswan-starter.service &&
+		ln -s strongswan-starter.service ipsec.service && systemctl daemon-reload`)
+	want := func(when, signal, restart string) {
+		t.Helper()
+		for _, unit := range []string{"strongswan", "ipsec"} {
+			if got := strings.Fields(m.do("systemctl show -P KillSignal " + unit + "; systemctl show -P Restart " + unit)); !slices.Equal(got, []string{signal, restart}) {
+				t.Errorf("%s: %s has KillSignal and Restart %q", when, unit, got)
+			}
+		}
+		m.do("systemctl start ipsec && systemctl is-active strongswan-starter && systemctl stop ipsec")
+	}
+	want("sasyncd is installed", "15", "on-abnormal")
+	m.do("systemctl enable sasyncd")
+	want("sasyncd is enabled", "9", "always")
+}
+
 // TestSystemd: the units as they are shipped, beside strongSwan's with the
 // drop-in, on a gateway whose PID 1 is systemd.
 func TestSystemd(t *testing.T) {
@@ -177,6 +201,7 @@ func TestSystemd(t *testing.T) {
 `),
 		"swanctl/swanctl.conf": example(t, "strongswan", "gateway", "swanctl.conf"),
 	})
+	requireAdopted(t, m1)
 	m1.do("systemctl start carpd strongswan sasyncd")
 	startDivided(t, p, gw2, false)
 	gw1.WaitRole("MASTER")
@@ -250,7 +275,7 @@ func TestSystemd(t *testing.T) {
 	}
 
 	// Without the drop-in, `check` says so.
-	m1.do("rm /etc/systemd/system/strongswan.service.d/50-sasyncd.conf && systemctl daemon-reload && systemctl restart sasyncd")
+	m1.do("systemctl disable sasyncd && systemctl restart sasyncd")
 	lab.Eventually(t, limit, "the lack of the drop-in to be noticed", func() bool {
 		k := ikeStatus(t, gw1)
 		return k.Stop == "tears tunnels down" && len(k.Lint) > 0

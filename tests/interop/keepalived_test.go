@@ -69,7 +69,7 @@ func TestKeepalived(t *testing.T) {
 		"v3":           {fast, false, "version 3", ""},
 		"v3_unicast":   {fast, false, "version 3\nunicast_src_ip 10.66.0.1\nunicast_peer {\n10.66.0.2\n}", "unicast { 10.66.0.1 }"},
 		"v3_ip6":       {fast, true, "version 3", ""},
-		"v3_ip6_uni":   {fast, true, "version 3\nunicast_src_ip fd66::1\nunicast_peer {\nfd66::2\n}", "unicast { fd66::1 }"},
+		"v3_ip6_uni":   {fast, true, "version 3\nunicast_src_ip fd66::1\nunicast_peer {\nfd66::2\n}", "unicast { fd66::1 }; hops 191"},
 		"v3_vmac":      {fast, false, "version 3\nuse_vmac vmac51\nvmac_xmit_base", ""},
 		"v3_vmac_both": {fast, false, "version 3\nuse_vmac vmac51", "mac virtual"},
 	} {

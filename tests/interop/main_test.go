@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/kernel/trusted/trustedtest"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	code := m.Run()
+	code := trustedtest.Main(m) // the daemons follow no configuration from /tmp
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"sasyncd/kernel/trusted/trustedtest"
 	"sasyncd/tests/harness"
 )
 
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Setenv(envBinary, dir)
-	code := m.Run()
+	code := trustedtest.Main(m) // the daemons follow no configuration from /tmp
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -47,6 +47,8 @@ type Carpd struct {
 	Metrics   netip.AddrPort // invalid: off
 	// Warnings is what is allowed but probably not meant.
 	Warnings []Error
+	// Refused are the programs that will not be run, and why.
+	Refused []Error
 
 	inlineSecret Pos // the first password or key that stands in the file itself
 }
@@ -109,6 +111,7 @@ type Instance struct {
 	Preempt    Preempt
 	Keys       []AuthKey // the first signs, all verify
 	Auth       Auth
+	Hops       uint8 // unicast: routers that may be between the members, 0 to 254
 	CARP       *CARP // exactly one of CARP and VRRP is set
 	VRRP       *VRRP
 }
@@ -181,6 +184,7 @@ type AuthKey struct {
 	ID     uint8
 	Secret sadb.Secret // 32 to 64 bytes
 	File   string      // where it was read from; "" when it stands in the configuration
+	Text   bool        // written in characters
 }
 
 // Track demotes a group while something is wrong.

@@ -64,7 +64,7 @@ func (c *carpdParser) finishCARP(in *Instance, at func(string) Pos) {
 	case n > limit:
 		c.errorf(at("pass"), fmt.Sprintf("write at most %d", limit), "a pass of %d bytes is too long", n)
 	}
-	c.checkPeersOf(in, "carppeer", cp.Peers, at("carppeer"))
+	c.checkPeersOf(in, "carppeer", cp.Peers, at)
 }
 
 func (c *carpdParser) finishVRRP(in *Instance, at func(string) Pos) {
@@ -99,14 +99,26 @@ func (c *carpdParser) finishVRRP(in *Instance, at func(string) Pos) {
 			}
 		}
 	}
-	c.checkPeersOf(in, "unicast", v.Unicast, at("unicast"))
+	c.checkPeersOf(in, "unicast", v.Unicast, at)
 }
 
 // checkPeersOf refuses unicast members that cannot work: of a family that the
-// instance does not have, or its own addresses.
-func (c *carpdParser) checkPeersOf(in *Instance, keyword string, peers []netip.Addr, pos Pos) {
+// instance does not have, or its own addresses. It warns where nothing keeps
+// others from speaking in their name.
+func (c *carpdParser) checkPeersOf(in *Instance, keyword string, peers []netip.Addr, at func(string) Pos) {
+	pos := at(keyword)
 	if len(peers) == 0 {
+		if hops := at("hops"); hops != in.Pos {
+			c.errorf(hops, "remove it, or add "+keyword, "hops has no meaning without %s", keyword)
+		}
 		return
+	}
+	if len(in.Keys) == 0 {
+		remedy := `write key 1 file "/etc/carpd.key"`
+		if in.VRRP != nil && in.VRRP.Version == 2 {
+			remedy = "write version 3 and a key"
+		}
+		c.warnf(pos, remedy, "%s of instance %s has no key: whoever can send in the name of a member decides who is MASTER", keyword, in.Name)
 	}
 	var vips, members [2]bool
 	for _, a := range in.Addresses {

@@ -73,6 +73,9 @@ func (c *carpdParser) instanceStatement(in *Instance, t token) (ok bool) {
 		v, ok := c.oneOf(c.context+" lease", "auto", "nftables")
 		in.Lease = Lease(v)
 		return ok
+	case "hops":
+		in.Hops, ok = c.byte("hops", 0, 254)
+		return ok
 	case "preempt":
 		v, ok := c.oneOf(c.context+" preempt", "yes", "no", "in-sync")
 		in.Preempt = Preempt(v)
@@ -158,6 +161,9 @@ func (c *carpdParser) address(in *Instance) bool {
 			c.errorf(t.pos, "write for example 192.0.2.1/32 or 2001:db8::1/128", "%s is not an address with a prefix length", t)
 			return false
 		}
+		if !c.hostAddress(t, p) {
+			return false
+		}
 		pre = p
 	} else {
 		a, ok := c.addr(t, "address")
@@ -176,6 +182,48 @@ func (c *carpdParser) address(in *Instance) bool {
 	}
 	in.Addresses = append(in.Addresses, pre)
 	return true
+}
+
+// hostAddress refuses what is no address of a host in its network, and says what a
+// prefix length other than that of a host comes to.
+func (c *carpdParser) hostAddress(t token, p netip.Prefix) bool {
+	a, host := p.Addr(), p.Addr().BitLen()
+	if p.Bits() >= host-1 { // /31 and /127 have two hosts (RFC 3021, RFC 6164)
+		if p.Bits() < host {
+			c.servedAs(t, p)
+		}
+		return true
+	}
+	what := ""
+	switch {
+	case p.Masked().Addr() == a && a.Is4():
+		what = "the address of a network"
+	case p.Masked().Addr() == a:
+		what = "the subnet-router anycast address"
+	case a.Is4() && lastOf(p) == a:
+		what = "the broadcast address of its network"
+	}
+	if what != "" {
+		c.errorf(t.pos, "write the address of a host", "%s is %s", p, what)
+		return false
+	}
+	c.servedAs(t, p)
+	return true
+}
+
+func (c *carpdParser) servedAs(t token, p netip.Prefix) {
+	host := netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+	c.warnf(t.pos, fmt.Sprintf("write %s, and give the interface an address of its own in that network", host),
+		"%s becomes %s, as virtual addresses are always those of a host and bring no route", p, host)
+}
+
+// lastOf returns the last address of an IPv4 network.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
 }
 
 func (c *carpdParser) pass() (sadb.Secret, bool) {
@@ -218,7 +266,8 @@ func (c *carpdParser) authKey(in *Instance, t token) bool {
 			c.errorf(w.pos, remedy, "%s", problem)
 			return false
 		}
-		k.Secret, ok = secret, c.secretEnd("key", passRemedy)
+		k.Secret, k.Text = secret, !strings.HasPrefix(w.text, "0x")
+		ok = c.secretEnd("key", passRemedy)
 	}
 	if ok {
 		in.Keys = append(in.Keys, k)

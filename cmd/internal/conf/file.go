@@ -7,28 +7,34 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"slices"
-	"strconv"
+	"strings"
 	"syscall"
+
+	"sasyncd/kernel/trusted"
 )
 
 // maxFile is more than any configuration needs; a larger file is a mistake.
 const maxFile = 1 << 20
 
 // Reader opens files of a configuration. The zero value opens them itself, and
-// accepts those of root and of the running user.
+// accepts those of root and of the running user. How a path is followed, and what
+// is accepted on the way, says package trusted.
 type Reader struct {
-	// Open opens a file for reading, without waiting for a writer of a FIFO.
+	// Open, when set, opens a file for reading instead. It judges the path.
 	Open func(path string) (*os.File, error)
-	// Owners are further users, by number, to whom files may belong.
-	Owners []int
+	// Main and Named say who else may own the configuration itself, and the files
+	// that it names.
+	Main, Named trusted.Rule
 }
 
 // Open opens a file of a configuration as the running user.
-func Open(path string) (*os.File, error) {
-	// O_NONBLOCK: opening a FIFO must not wait for a writer.
-	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+func Open(path string) (*os.File, error) { return trusted.For(os.Geteuid()).Open(path) }
+
+// with returns the rule of the running user, with those whom more names.
+func with(more trusted.Rule) trusted.Rule {
+	r := trusted.For(os.Geteuid())
+	return trusted.Rule{Dirs: append(r.Dirs, more.Dirs...), Files: append(r.Files, more.Files...)}
 }
 
 // LoadSasyncd reads a configuration with the zero Reader.
@@ -37,9 +43,10 @@ func LoadSasyncd(path string) (*Sasyncd, error) { return Reader{}.LoadSasyncd(pa
 // LoadSasyncd reads sasyncd.conf and the key files that it names. Each must be
 // a regular file that belongs to root or to the running user and that others
 // can neither read nor write; one that holds a key must not be open to its
-// group either. What is wrong is reported as Errors.
+// group either. Nobody else may be able to write to a directory on the way. What
+// is wrong is reported as Errors.
 func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
-	src, mode, err := r.readFile(path)
+	src, mode, err := r.readMain(path)
 	if err != nil {
 		return nil, err
 	}
@@ -83,21 +90,25 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 			}
 		}
 	}
+	for _, k := range c.Keys {
+		at := k.Pos
+		if k.File != "" {
+			at = Pos{File: k.File}
+		}
+		d.weakKey(k.Secret, k.Text, at)
+	}
+	c.programs(r, &d)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
+	c.Warnings = sorted(append(c.Warnings, d.warns...))
 	return c, nil
 }
 
 // ReadRoots reads a configuration that root alone can have written: what root
 // does on behalf of others follows such a file only.
 func ReadRoots(path string) ([]byte, error) {
-	src, _, err := Reader{}.read(path, func(mode fs.FileMode, owner int) (problem, remedy string) {
-		if owner != 0 {
-			return fmt.Sprintf("it belongs to user %d, who could have root do anything with it", owner), "give it to root"
-		}
-		return fileProblem(mode, owner)
-	})
+	src, _, err := Reader{Open: trusted.Rule{}.Open}.read(path, trusted.Rule{}, remedyMain)
 	return src, err
 }
 
@@ -107,7 +118,7 @@ func LoadCarpd(path string) (*Carpd, error) { return Reader{}.LoadCarpd(path) }
 // LoadCarpd reads carpd.conf and the key files that it names, under the rules
 // of LoadSasyncd.
 func (r Reader) LoadCarpd(path string) (*Carpd, error) {
-	src, mode, err := r.readFile(path)
+	src, mode, err := r.readMain(path)
 	if err != nil {
 		return nil, err
 	}
@@ -128,19 +139,28 @@ func (r Reader) LoadCarpd(path string) (*Carpd, error) {
 				if problem != "" {
 					d.errorf(Pos{File: k.File}, remedy, "%s", problem)
 				}
-				k.Secret = secret
+				k.Secret, k.Text = secret, !strings.HasPrefix(text, "0x")
 			}
 		}
+		for _, k := range c.Instances[i].Keys {
+			at := k.Pos
+			if k.File != "" {
+				at = Pos{File: k.File}
+			}
+			d.weakKey(k.Secret, k.Text, at)
+		}
 	}
+	c.programs(r, &d)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
+	c.Warnings = sorted(append(c.Warnings, d.warns...))
 	return c, nil
 }
 
 // readKey reads a file with one key in its only line.
 func (d *diagnostics) readKey(r Reader, path string, at Pos) (string, bool) {
-	src, mode, err := r.readFile(path)
+	src, mode, err := r.readNamed(path)
 	if err != nil {
 		if es, ok := errors.AsType[Errors](err); ok {
 			d.errs = append(d.errs, es...)
@@ -158,29 +178,33 @@ func (d *diagnostics) readKey(r Reader, path string, at Pos) (string, bool) {
 	return string(src), true
 }
 
-func (r Reader) readFile(path string) ([]byte, fs.FileMode, error) {
-	return r.read(path, func(mode fs.FileMode, owner int) (problem, remedy string) {
-		return fileProblem(mode, owner, append([]int{os.Geteuid()}, r.Owners...)...)
-	})
+func (r Reader) readMain(path string) ([]byte, fs.FileMode, error) {
+	return r.read(path, with(r.Main), remedyMain)
+}
+
+func (r Reader) readNamed(path string) ([]byte, fs.FileMode, error) {
+	return r.read(path, with(r.Named), remedyNamed)
 }
 
 // read opens path, has checked what it has opened (not the name, which may mean
-// another file a moment later), and reads it.
-func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (problem, remedy string)) ([]byte, fs.FileMode, error) {
+// another file a moment later), and reads it. denied says what to do about a file
+// that the running user may not read, where nobody opens it instead.
+func (r Reader) read(path string, rule trusted.Rule, denied func(path string) string) ([]byte, fs.FileMode, error) {
 	open := r.Open
 	if open == nil {
-		open = Open
+		open = rule.Open
 	}
 	f, err := open(path)
+	if e, ok := errors.AsType[*trusted.Error](err); ok {
+		return nil, 0, Errors{untrusted(e, rule)}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, 0, Errors{{Pos{File: path}, "it does not exist", "write it or name another file"}}
-	case errors.Is(err, fs.ErrPermission):
-		remedy := "give it to root or to the user that runs the daemon"
-		if r.Open == nil { // nobody else opens root's
-			remedy = remedyOwner(path)
-		}
-		return nil, 0, Errors{{Pos{File: path}, "it may not be read", remedy}}
+	case errors.Is(err, fs.ErrPermission) && r.Open == nil:
+		return nil, 0, Errors{{Pos{File: path}, "it may not be read", denied(path)}}
+	case errors.Is(err, fs.ErrPermission): // nor by who opens root's
+		return nil, 0, Errors{{Pos{File: path}, fmt.Sprintf("it may not be read: %v", err), "chown root " + path + ", or mend what is said here"}}
 	case err != nil:
 		return nil, 0, fmt.Errorf("open configuration: %w", err)
 	}
@@ -189,11 +213,8 @@ func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (probl
 	if err != nil {
 		return nil, 0, fmt.Errorf("stat configuration: %w", err)
 	}
-	owner := -1
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		owner = int(sys.Uid)
-	}
-	if problem, remedy := check(st.Mode(), owner); problem != "" {
+	owner := ownerOf(st)
+	if problem, remedy := fileProblem(st.Mode(), owner, rule.Files...); problem != "" {
 		return nil, 0, Errors{{Pos{File: path}, problem, remedy}}
 	}
 	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
@@ -206,13 +227,37 @@ func (r Reader) read(path string, check func(mode fs.FileMode, owner int) (probl
 	return src, st.Mode(), nil
 }
 
-// remedyOwner is for a file that the running user may not read, be it root's.
-func remedyOwner(path string) string {
-	name := strconv.Itoa(os.Geteuid())
-	if u, err := user.LookupId(name); err == nil {
-		name = u.Username
+// ownerOf returns the number of a file's owner, -1 where it is not known.
+func ownerOf(st fs.FileInfo) int {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return int(sys.Uid)
 	}
-	return fmt.Sprintf("give it to the user that runs the daemon: chown %s %s", name, path)
+	return -1
+}
+
+// untrusted puts what package trusted says of a path into the words of this one.
+func untrusted(e *trusted.Error, rule trusted.Rule) Error {
+	at := Pos{File: e.Path}
+	if e.File && (e.Owner == 0 || slices.Contains(rule.Files, e.Owner)) {
+		if problem, remedy := fileProblem(e.Mode, e.Owner, rule.Files...); problem != "" {
+			return Error{at, problem, remedy}
+		}
+	}
+	if e.At != e.Path {
+		return Error{at, e.At + ": " + e.Problem, e.Remedy}
+	}
+	return Error{at, e.Problem, e.Remedy}
+}
+
+// remedyMain is for a configuration that the running user may not read. It stays
+// root's: root follows no other.
+func remedyMain(path string) string {
+	return fmt.Sprintf("let the group of the user that runs the daemon read it: chgrp %d %s; chmod 640 %s", os.Getegid(), path, path)
+}
+
+// remedyNamed is for a file with a key that the running user may not read.
+func remedyNamed(path string) string {
+	return fmt.Sprintf("give it to the user that runs the daemon: chown %s %s", trusted.UserName(os.Geteuid()), path)
 }
 
 // fileProblem says what is wrong with a file as far as that can be said without
@@ -222,7 +267,7 @@ func fileProblem(mode fs.FileMode, owner int, others ...int) (problem, remedy st
 	case !mode.IsRegular():
 		return "it is not a regular file", "name a regular file"
 	case owner != 0 && !slices.Contains(others, owner):
-		return fmt.Sprintf("it belongs to user %d", owner), "give it to root or to the user that runs the daemon"
+		return "it belongs to " + trusted.UserName(owner), "give it to root with chown root"
 	case mode.Perm()&0o027 != 0:
 		return fmt.Sprintf("its mode %04o gives access to others", mode.Perm()), "set it with chmod 600"
 	}

@@ -207,7 +207,7 @@ func (p *printer) group(g Group) {
 	})
 }
 
-func (p *printer) addrs(keyword string, as []netip.Addr) {
+func (p *printer) peers(keyword string, as []netip.Addr, hops uint8) {
 	if len(as) == 0 {
 		return
 	}
@@ -216,6 +216,7 @@ func (p *printer) addrs(keyword string, as []netip.Addr) {
 		words = append(words, a)
 	}
 	p.line(append(words, "}")...)
+	p.line("hops", hops)
 }
 
 func (p *printer) instance(in Instance) {
@@ -225,7 +226,7 @@ func (p *printer) instance(in Instance) {
 		p.line("pass", p.secret(cp.Pass, true))
 		p.line("advbase", cp.AdvBase)
 		p.line("advskew", cp.AdvSkew)
-		p.addrs("carppeer", cp.Peers)
+		p.peers("carppeer", cp.Peers, in.Hops)
 		p.line("carp-dialect", cp.Dialect)
 	}
 	if v := in.VRRP; v != nil {
@@ -233,7 +234,7 @@ func (p *printer) instance(in Instance) {
 		p.line("vrid", v.VRID)
 		p.line("priority", v.Priority)
 		p.line("interval", durationText(v.Interval))
-		p.addrs("unicast", v.Unicast)
+		p.peers("unicast", v.Unicast, in.Hops)
 		if v.Pass.Len() > 0 {
 			p.line("pass", p.secret(v.Pass, true))
 		}

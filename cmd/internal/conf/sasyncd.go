@@ -49,6 +49,8 @@ type Sasyncd struct {
 	Metrics                       netip.AddrPort // invalid: off
 	// Warnings is what is allowed but probably not meant.
 	Warnings []Error
+	// Refused are the programs that will not be run, and why.
+	Refused []Error
 	// StaticFiles are those of `control static`, the included ones and those with
 	// keys too, as LoadSasyncd has found them.
 	StaticFiles []string

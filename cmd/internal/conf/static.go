@@ -12,7 +12,7 @@ import (
 // wrong is reported as Errors.
 func (r Reader) LoadStatic(path string) (ipsecconf.Result, error) {
 	res, err := ipsecconf.Load(path, func(path string) ([]byte, error) {
-		src, mode, err := r.readFile(path)
+		src, mode, err := r.readNamed(path)
 		if err != nil {
 			return nil, short(err)
 		}

@@ -49,7 +49,7 @@ func OpenState(dir string, log *slog.Logger) *State {
 		term, err := strconv.ParseUint(number, 10, 64)
 		group, quoteErr := strconv.Unquote(name)
 		if err != nil || quoteErr != nil || term > maxTerm {
-			log.Warn("remembered term is lost", "file", s.path("terms"), "line", i+1)
+			log.Warn("remembered term is lost, or higher than counting leads", "file", s.path("terms"), "line", i+1)
 			continue
 		}
 		s.terms[group] = max(s.terms[group], term)
@@ -57,9 +57,9 @@ func OpenState(dir string, log *slog.Logger) *State {
 	return s
 }
 
-// maxTerm is beyond what any group reaches (wire.MaxTerm): more is damage, above
-// which nobody could number a mastership.
-const maxTerm = 1 << 62
+// maxTerm is beyond what any group reaches, and half of the highest that is sent
+// (wire.MaxTerm): more is damage, and leaves no room for further masterships.
+const maxTerm = 1 << 61
 
 func (s *State) path(name string) string { return filepath.Join(s.dir, name) }
 

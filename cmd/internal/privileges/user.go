@@ -4,12 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/user"
-	"path/filepath"
-	"slices"
 	"strconv"
-	"syscall"
 )
 
 // User is one that a daemon runs as.
@@ -63,48 +59,4 @@ func FindGroup(names ...string) int {
 		}
 	}
 	return 0
-}
-
-// GiveDir makes a directory of the user's own. One that exists is given to the
-// user if it is root's and holds nothing but files with the given names, which
-// an earlier run of the daemon as root has left; any other stays as it is.
-func GiveDir(path string, mode fs.FileMode, u *User, own ...string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	err := os.Mkdir(path, mode)
-	if err == nil {
-		err = os.Chmod(path, mode) // whatever the umask
-	} else if errors.Is(err, fs.ErrExist) {
-		if !left(path, own) {
-			return nil
-		}
-		err = nil
-	}
-	if err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	// As long as the directory is root's, nobody else can put a link there.
-	for _, name := range own {
-		if err := os.Lchown(filepath.Join(path, name), u.UID, u.GID); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("give file to %s: %w", u.Name, err)
-		}
-	}
-	if err := os.Lchown(path, u.UID, u.GID); err != nil {
-		return fmt.Errorf("give directory to %s: %w", u.Name, err)
-	}
-	return nil
-}
-
-// left reports whether a directory is root's alone and has only such files.
-func left(path string, own []string) bool {
-	st, err := os.Lstat(path)
-	if err != nil || !st.IsDir() || st.Mode().Perm()&0o022 != 0 {
-		return false
-	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || sys.Uid != 0 {
-		return false
-	}
-	entries, err := os.ReadDir(path)
-	return err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(own, e.Name()) })
 }

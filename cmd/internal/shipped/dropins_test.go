@@ -18,9 +18,12 @@ var dropIns = map[string]struct {
 	"strongswan.service": {"[Service]\nType=notify\nExecStart=/bin/true\nRestart=on-abnormal\n", map[string][]string{
 		"KillSignal": {"SIGKILL"}, "SuccessExitStatus": {"SIGKILL"}, "Restart": {"always"},
 	}},
+	"strongswan-starter.service": {"[Service]\nExecStart=/bin/true\nRestart=on-abnormal\n", map[string][]string{
+		"KillSignal": {"SIGKILL"}, "SuccessExitStatus": {"SIGKILL"}, "Restart": {"always"},
+	}},
 	"ipsec.service": {"[Service]\nType=notify\nRestart=on-failure\nRestartPreventExitStatus=12\nExecStartPre=/bin/false flush\n" +
 		"ExecStart=/bin/true\nExecStop=/bin/false delete\nExecStopPost=/bin/false flush\n", map[string][]string{
-		"ExecStop": {"/usr/libexec/ipsec/whack --shutdown --leave-state"}, "ExecStopPost": nil,
+		"ExecStop": {"/usr/libexec/ipsec/whack --shutdown --leave-state"}, "ExecStopPost": {"-/usr/sbin/sasyncd guard-wait"}, "ExecStartPost": {"-/usr/sbin/sasyncd guard-wait"},
 		"SuccessExitStatus": {"12 SIGKILL"}, "RestartPreventExitStatus": nil, "Restart": {"always"},
 	}},
 	"openiked.service": {"[Service]\nType=forking\nExecStart=/bin/true\n", map[string][]string{
@@ -35,7 +38,7 @@ const dropIn = "50-sasyncd.conf"
 func TestDropInsTakeEffect(t *testing.T) {
 	for name, d := range dropIns {
 		have := map[string][]string{}
-		for line := range strings.Lines(d.stock + read(t, "systemd", name+".d", dropIn)) {
+		for line := range strings.Lines(d.stock + read(t, "adopt", name+".d", dropIn)) {
 			key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
 			switch {
 			case !ok || key[0] == '#':
@@ -56,6 +59,10 @@ func TestDropInsTakeEffect(t *testing.T) {
 			if strings.Contains(v, "flush") || strings.Contains(v, "_stackmanager") {
 				t.Errorf("%s: its start flushes: %s", name, v)
 			}
+		}
+		// Nothing may fail between the guard and the start that flushes.
+		if pre := have["ExecStartPre"]; name == "ipsec.service" && !strings.Contains(pre[len(pre)-1], "/usr/sbin/sasyncd guard ") {
+			t.Errorf("%s: the last thing before it is %s", name, pre[len(pre)-1])
 		}
 	}
 }
@@ -88,7 +95,7 @@ func TestDropInsParse(t *testing.T) {
 		return strings.Join(about, "")
 	}
 	for name := range dropIns {
-		text := read(t, "systemd", name+".d", dropIn)
+		text := read(t, "adopt", name+".d", dropIn)
 		if out := verify(name, text); out != "" {
 			t.Errorf("systemd does not understand the drop-in of %s:\n%s", name, out)
 		}

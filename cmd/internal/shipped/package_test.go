@@ -33,7 +33,7 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"sbin/sasyncd", "sbin/carpd", "bin/sasyncctl", "bin/carpctl", "share/doc/sasyncd/README.md", "share/doc/sasyncd/operations.md"}
-	for from, to := range map[string]string{"systemd": "lib/systemd/system", "sysusers.d": "lib/sysusers.d", "sysctl.d": "lib/sysctl.d",
+	for from, to := range map[string]string{"systemd": "lib/systemd/system", "adopt": "lib/sasyncd/units", "generators": "lib/systemd/system-generators", "sysusers.d": "lib/sysusers.d", "sysctl.d": "lib/sysctl.d",
 		"modules-load.d": "lib/modules-load.d", "networkd.conf.d": "lib/systemd/networkd.conf.d", "examples": "share/doc/sasyncd/examples", "prometheus": "share/doc/sasyncd/prometheus",
 		"grafana": "share/doc/sasyncd/grafana", "nftables": "share/doc/sasyncd/nftables"} {
 		root := filepath.Join(deploy, from)
@@ -59,14 +59,14 @@ func TestInstall(t *testing.T) {
 		if strings.HasPrefix(f, "/") {
 			t.Errorf("%s lies outside the prefix", f)
 		}
-		if !strings.HasSuffix(f, ".service") {
+		if !strings.HasSuffix(f, ".service") && !strings.HasPrefix(f, "lib/sasyncd/units/") {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dest, "opt/x", f))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`(?m)^Exec\w+=\S*?(/\S*(?:carpd|sasyncd))\b`).FindAllStringSubmatch(string(b), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^Exec\w+=.*?(/\S*bin/(?:carpd|sasyncd))\b`).FindAllStringSubmatch(string(b), -1) {
 			if _, err := os.Stat(dest + m[1]); err != nil {
 				t.Errorf("%s starts %s, which is not there", f, m[1])
 			}
@@ -112,13 +112,13 @@ func TestMaintainerScripts(t *testing.T) {
 			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; carpctl freeze 15"},
 		{"before an upgrade", "prerm", "upgrade 0.9", "sasyncd carpd", "", ""},
 		{"removal", "prerm", "remove", "sasyncd carpd", "",
-			"deb-systemd-invoke stop sasyncd.service sasyncd-privileged.socket; deb-systemd-invoke stop carpd.service"},
+			"deb-systemd-invoke stop sasyncd.service sasyncd-privileged.socket; deb-systemd-invoke stop carpd.service; sasyncd guard-off"},
 		{"after an upgrade", "postrm", "upgrade 0.9", "", "", "systemctl daemon-reload"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			log := filepath.Join(dir, "log")
-			for _, p := range []string{"systemd-sysusers", "chown", "systemctl", "deb-systemd-invoke", "sasyncctl", "carpctl", "deb-systemd-helper", "sleep", "rm"} {
+			for _, p := range []string{"systemd-sysusers", "chown", "systemctl", "deb-systemd-invoke", "sasyncctl", "sasyncd", "carpctl", "deb-systemd-helper", "sleep", "rm"} {
 				stub := "#!/bin/sh\necho \"$(basename \"$0\") $*\" >>" + log + "\n"
 				switch p {
 				case "systemctl":

@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"net/netip"
+	"testing"
+)
+
+// addresses of an interface, in the order of the kernel.
+func addressesOf(list ...string) (st linkState) {
+	for _, s := range list {
+		p := netip.MustParsePrefix(s)
+		st.addrs = append(st.addrs, ownAddress{ip: p.Addr(), net: p.Masked()})
+	}
+	return st
+}
+
+// The address that leads to the member is chosen, whatever others are there, and
+// stays while it exists.
+func TestSource(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		addrs []string
+		via   string // the kernel's way to the destination
+		dst   string
+		used  string
+		want  string
+	}{
+		{name: "IPv4, not the first", addrs: []string{"172.16.9.2/24", "192.0.2.2/24"},
+			dst: "192.0.2.3", want: "192.0.2.2"},
+		{name: "IPv6, not the newest", addrs: []string{"2001:db8:5::2/64", "2001:db8::2/64"},
+			dst: "2001:db8::3", want: "2001:db8::2"},
+		{name: "the narrowest network", addrs: []string{"10.0.0.2/8", "10.1.0.2/16"},
+			dst: "10.1.0.3", want: "10.1.0.2"},
+		{name: "a narrower network comes", addrs: []string{"10.1.0.9/28", "10.1.0.2/16"},
+			dst: "10.1.0.3", used: "10.1.0.2", want: "10.1.0.2"},
+		{name: "a second one in the network", addrs: []string{"2001:db8::1/64", "2001:db8::2/64"},
+			dst: "2001:db8::3", used: "2001:db8::2", want: "2001:db8::2"},
+		{name: "the same after a restart", addrs: []string{"2001:db8::9/64", "2001:db8::2/64"},
+			dst: "2001:db8::3", want: "2001:db8::2"},
+		{name: "IPv4 after a restart: the primary", addrs: []string{"192.0.2.9/24", "192.0.2.2/24"},
+			dst: "192.0.2.3", want: "192.0.2.9"},
+		{name: "it is gone", addrs: []string{"192.0.2.9/24"}, dst: "192.0.2.3", used: "192.0.2.2", want: "192.0.2.9"},
+		{name: "one that leads there comes late", addrs: []string{"172.16.9.2/24", "192.0.2.2/24"},
+			dst: "192.0.2.3", used: "172.16.9.2", want: "192.0.2.2"},
+		{name: "beyond a router", addrs: []string{"172.16.9.2/24", "192.0.2.2/24"}, via: "192.0.2.2",
+			dst: "198.51.100.3", want: "192.0.2.2"},
+		{name: "beyond a router, another way", addrs: []string{"172.16.9.2/24", "192.0.2.2/24"}, via: "192.0.2.2",
+			dst: "198.51.100.3", used: "172.16.9.2", want: "192.0.2.2"},
+		{name: "no route", addrs: []string{"172.16.9.2/24", "192.0.2.2/24"},
+			dst: "198.51.100.3", used: "192.0.2.2", want: "192.0.2.2"},
+		{name: "link-local", addrs: []string{"2001:db8::2/64", "fe80::2/64"}, dst: "fe80::3", want: "fe80::2"},
+		{name: "no link-local to others", addrs: []string{"fe80::2/64"}, dst: "2001:db8::3"},
+		{name: "none of the family", addrs: []string{"192.0.2.2/24"}, dst: "2001:db8::3"},
+		{name: "multicast IPv4: the first", addrs: []string{"172.16.9.2/16", "192.0.2.2/24"},
+			dst: "224.0.0.18", want: "172.16.9.2"},
+		{name: "multicast IPv4 stays", addrs: []string{"172.16.9.2/24", "192.0.2.2/24"},
+			dst: "224.0.0.18", used: "192.0.2.2", want: "192.0.2.2"},
+		{name: "multicast IPv6", addrs: []string{"2001:db8::2/64", "fe80::2/64"}, dst: "ff02::12", want: "fe80::2"},
+		{name: "multicast IPv6, a second link-local one comes", addrs: []string{"fe80::1/64", "fe80::2/64"},
+			dst: "ff02::12", used: "fe80::2", want: "fe80::2"},
+	} {
+		st := addressesOf(tc.addrs...)
+		dst, used, want := netip.MustParseAddr(tc.dst), netip.Addr{}, netip.Addr{}
+		if tc.used != "" {
+			used = netip.MustParseAddr(tc.used)
+		}
+		if tc.want != "" {
+			want = netip.MustParseAddr(tc.want)
+		}
+		if tc.via != "" {
+			st.via = map[netip.Addr]netip.Addr{dst: netip.MustParseAddr(tc.via)}
+		}
+		s := source{src: used, home: used}
+		if s.choose(&st, dst); s.src != want {
+			t.Errorf("%s: %v, want %v", tc.name, s.src, want)
+		}
+	}
+}
+
+// An address that is away for a moment, as all of IPv6 are when a link comes up,
+// is taken again.
+func TestSourceComesBack(t *testing.T) {
+	dst := netip.MustParseAddr("2001:db8::3")
+	var s source
+	for _, step := range []struct {
+		addrs []string
+		want  string
+	}{
+		{[]string{"2001:db8::5/64"}, "2001:db8::5"},
+		{[]string{"2001:db8::2/64", "2001:db8::5/64"}, "2001:db8::5"},
+		{nil, "invalid IP"},
+		{[]string{"2001:db8::2/64"}, "2001:db8::2"},
+		{[]string{"2001:db8::1/64", "2001:db8::2/64"}, "2001:db8::2"},
+		{[]string{"2001:db8::1/64", "2001:db8::5/64", "2001:db8::2/64"}, "2001:db8::5"},
+	} {
+		st := addressesOf(step.addrs...)
+		if s.choose(&st, dst); s.src.String() != step.want {
+			t.Errorf("of %v: %v, want %s", step.addrs, s.src, step.want)
+		}
+	}
+}
+
+// Members in several networks are each spoken to from the address in theirs.
+func TestSourceOfEachMember(t *testing.T) {
+	near, far := netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("198.51.100.3")
+	e, _ := testEngine(t, func(c *Config) { c.Routers[0].Peers = []netip.Addr{near, far} })
+	r := e.routers[0]
+	st := addressesOf("172.16.9.2/24", "198.51.100.2/24", "192.0.2.2/24")
+	if src := r.route(&st); src != netip.MustParseAddr("192.0.2.2") {
+		t.Errorf("the router's own is %v", src)
+	}
+	for peer, want := range map[netip.Addr]string{near: "192.0.2.2", far: "198.51.100.2"} {
+		if got := r.towards(peer); got != netip.MustParseAddr(want) {
+			t.Errorf("to %v from %v, want %s", peer, got, want)
+		}
+	}
+}

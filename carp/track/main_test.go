@@ -1,0 +1,11 @@
+package track
+
+import (
+	"os"
+	"testing"
+
+	"sasyncd/kernel/trusted/trustedtest"
+)
+
+// TestMain has the tests use directories in which commands are trusted.
+func TestMain(m *testing.M) { os.Exit(trustedtest.Main(m)) }

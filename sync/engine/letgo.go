@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// The key material of an SA is gone from this process some minutes after the SA is
+// (sadb.Secret overwrites what nobody holds). So whatever outlives an SA here holds
+// its name, and not the SA: the journals, what a MASTER remembers of its time as a
+// standby, and SAs that are not published any more.
+
+// nameOnly returns a record as a journal keeps it: an SA by its identity.
+func nameOnly(r wire.Record) wire.Record {
+	if r.Kind == wire.PutSA {
+		r.SAKey, r.SA = r.SA.Key, nil
+	}
+	return r
+}
+
+// withSA returns a journal's record as it is sent, with sa for the SA that it names.
+// An SA that has changed since comes as it is now. nil is one that is gone: the
+// record that deletes it follows, and deletes nothing more.
+func withSA(r wire.Record, sa *sadb.SA) wire.Record {
+	switch {
+	case r.Kind != wire.PutSA:
+	case sa == nil:
+		r.Kind = wire.DelSA
+	default:
+		r.SA, r.SAKey = sa, sadb.SAKey{}
+	}
+	return r
+}
+
+// recall returns a record of the master's journal as it is sent now.
+func (p *publisher) recall(now time.Time, r wire.Record) wire.Record {
+	if r.Kind != wire.PutSA {
+		return r
+	}
+	e := p.sas[r.SAKey]
+	if e == nil || e.handle != r.Handle {
+		return withSA(r, nil)
+	}
+	p.age(now, e)
+	return withSA(r, e.sa)
+}
+
+// recall returns a record of a standby's journal as it is sent now.
+func (r *receiver) recall(rec wire.Record) wire.Record {
+	if rec.Kind != wire.PutSA {
+		return rec
+	}
+	w := r.handles.find(rec.Handle)
+	if w == nil || w.sa.Key != rec.SAKey {
+		return withSA(rec, nil)
+	}
+	return withSA(rec, w.sa)
+}
+
+// letGo forgets what a standby held but for the names, once this node publishes as
+// MASTER and the rest of its promotion is done.
+func (r *receiver) letGo() {
+	if r.held != nil {
+		return
+	}
+	r.held = make(map[sadb.SAKey]struct{}, len(r.want))
+	for k := range r.want {
+		r.held[k] = struct{}{}
+	}
+	empty := newReceiver(r.margin, r.sweeps, r.advance)
+	r.want, r.wantPolicy, r.handles = empty.want, empty.wantPolicy, empty.handles
+	r.have, r.havePolicy, r.sums = empty.have, empty.havePolicy, sums{}
+	r.pending, r.slabs = empty.pending, slabs{}
+	r.tail.forget()
+}
+
+// wasHeld reports whether an SA was held as a standby.
+func (r *receiver) wasHeld(k sadb.SAKey) bool {
+	_, ok := r.held[k]
+	return ok || r.want[k] != nil
+}
+
+// keyless returns what is left of an SA that is not published any more, for whoever
+// still points to it.
+func keyless(sa *sadb.SA) *sadb.SA {
+	c := *sa
+	c.Auth, c.Crypt, c.AEAD, c.Comp, c.Unknown = nil, nil, nil, nil, nil
+	return &c
+}
+
+// outlived returns the SAs that a flush has taken from the kernel, that `flushmode
+// never` keeps published, and whose lifetime is over.
+func (p *publisher) outlived(now time.Time) (out []sadb.SAKey) {
+	for k, e := range p.sas {
+		if !e.ghost {
+			continue
+		}
+		p.age(now, e)
+		l := &e.sa.Limits
+		if l.HardAdd > 0 && e.sa.Age >= l.HardAdd || l.HardUse > 0 && e.sa.Used && e.sa.UseAge >= l.HardUse {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// endOutlived publishes their deletion.
+func (e *Engine) endOutlived(g *group, now time.Time) {
+	if e.cfg.ForwardFlush {
+		return // nothing is kept
+	}
+	var recs []wire.Record
+	for _, k := range g.pub.outlived(now) {
+		if r, ok := g.pub.deleteSA(now, k); ok {
+			recs = append(recs, r)
+		}
+	}
+	e.publish(g, recs)
+}
