@@ -84,6 +84,10 @@ func full() report.Status {
 			{Name: "10.0.0.2", Addresses: []string{"10.0.0.2:500"}, Node: "aaaaaaaaaaaa", Kernel: "6.1.0", Connected: true, RTT: 0.0003, Since: at},
 			{Name: "10.0.0.3", Addresses: []string{"10.0.0.3:500", "10.1.0.3:500"}, Trouble: "timeout: connection refused", Since: at}},
 	}
-	s.Check = report.Check(s.Status, s.Peers)
+	s.Check = report.Verdict{Answer: report.AnswerNo, Summary: "a failover would not work",
+		Reasons: []report.Problem{
+			{Code: "lags", Severity: "fails", Group: "carp1", Member: "10.0.0.2", What: "it is 7.0 s behind the MASTER", Remedy: "check the load"},
+			{Code: "refused", Severity: "fails", Group: "carp1", Member: "this gateway", What: "its kernel refuses 1 item", Remedy: "see its log"}},
+		Warnings: []report.Problem{{Code: "peer-away", Severity: "costs", Member: "10.0.0.3", What: "it is not connected: timeout", Remedy: "see the log"}}}
 	return s
 }

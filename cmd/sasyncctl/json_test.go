@@ -19,7 +19,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	}
 	s := full()
 	empty := report.Status{Status: engine.Status{Groups: []engine.GroupStatus{}, Members: []engine.MemberStatus{}}, Peers: []report.Peer{}}
-	empty.Check = report.Check(empty.Status, nil)
+	empty.Check = report.Verdict{Answer: report.AnswerYes, Reasons: []report.Problem{}, Warnings: []report.Problem{}}
 	known := report.Peers{Peers: s.Peers, Members: []report.Member{{Addresses: []string{"10.0.0.4:500"}}}}
 	d := report.Diff{Differences: []engine.Difference{{How: "extra"}, {How: "differs", Fields: []engine.FieldDifference{{Field: "reqid"}}}}}
 	fo := report.Failover{Handovers: []report.Handover{{Group: "carp1", OK: true, Gap: 0.012, Holding: []string{"10.0.0.3"}}}}

@@ -141,14 +141,27 @@ func (p *program) command(ctx context.Context) (int, error) {
 		return p.ask(ctx, "status", nil, &s, func() error { return status(p.out, s) }, nil)
 	case "check":
 		var v report.Verdict
-		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) }, func() bool { return v.Fit })
+		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) }, func() int {
+			switch v.Answer {
+			case report.AnswerYes:
+				return daemon.ExitOK
+			case report.AnswerUnknown:
+				return daemon.ExitUnknown
+			}
+			return daemon.ExitFailure
+		})
 	case "peers":
 		var v report.Peers
 		return p.ask(ctx, "peers", nil, &v, func() error { return peers(p.out, v) }, nil)
 	case "diff":
 		var d report.Diff
 		return p.ask(ctx, "diff", map[string]any{"peer": r.peer}, &d, func() error { return diff(p.out, d) },
-			func() bool { return len(d.Differences) == 0 })
+			func() int {
+				if len(d.Differences) > 0 {
+					return daemon.ExitFailure
+				}
+				return daemon.ExitOK
+			})
 	case "show":
 		return daemon.ExitOK, p.show(ctx, r.what)
 	case "resync":
@@ -181,8 +194,8 @@ func patience(verb string) time.Duration {
 }
 
 // ask sends a question, decodes the answer into v and prints it: as it came with
-// -j, else by text. The exit code is 1 if good is not nil and says no.
-func (p *program) ask(ctx context.Context, verb string, args, v any, text func() error, good func() bool) (int, error) {
+// -j, else by text. The exit code is what judged says, 0 without it.
+func (p *program) ask(ctx context.Context, verb string, args, v any, text func() error, judged func() int) (int, error) {
 	var raw json.RawMessage
 	if err := p.client.Get(ctx, verb, args, &raw); err != nil {
 		return 0, err
@@ -191,8 +204,8 @@ func (p *program) ask(ctx context.Context, verb string, args, v any, text func()
 		return 0, fmt.Errorf("read answer to %s: %w", verb, err)
 	}
 	code := daemon.ExitOK
-	if good != nil && !good() {
-		code = daemon.ExitFailure
+	if judged != nil {
+		code = judged()
 	}
 	if p.flags.JSON {
 		_, err := fmt.Fprintf(p.out, "%s\n", raw)

@@ -67,7 +67,7 @@ func TestStatusFitsOneScreen(t *testing.T) {
 		"203.0.113.1 2001:db8::1", "400 SAs, 600 policies, 2 deletions held back",
 		"10.0.0.2: in sync, lag 0.0 s, 1200 packets, 0 changes", "10.0.0.3: receives a snapshot, 1200 of 5000",
 		"67.1M packets ahead", "strongswan active, 10 of 12 tunnels up", "1h0m ago 10.0.0.2 -> this node, planned, gap 12 ms (takeover)",
-		"a failover would not work", "1 items are refused", "peer 10.0.0.3 is not connected",
+		"a failover would not work", "its kernel refuses 1 item", "10.0.0.3: it is not connected",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("lacks %q:\n%s", want, out)
@@ -97,7 +97,11 @@ func TestCheckExplains(t *testing.T) {
 	if code, _, _ := ctl(t, socket, "-j", "check"); code != daemon.ExitFailure {
 		t.Errorf("with -j: code %d", code)
 	}
-	fit := serve(t, map[string]daemon.Verb{"check": says(report.Verdict{Fit: true, Summary: "a failover would work"})})
+	unknown := serve(t, map[string]daemon.Verb{"check": says(report.Verdict{Answer: report.AnswerUnknown, Summary: "cannot tell"})})
+	if code, _, _ := ctl(t, unknown, "check"); code != daemon.ExitUnknown {
+		t.Errorf("cannot tell: code %d", code)
+	}
+	fit := serve(t, map[string]daemon.Verb{"check": says(report.Verdict{Fit: true, Answer: report.AnswerYes, Summary: "a failover would work"})})
 	if code, out, _ := ctl(t, fit, "check"); code != daemon.ExitOK || out != "a failover would work\n" {
 		t.Errorf("code %d: %s", code, out)
 	}

@@ -46,10 +46,7 @@ func wrong(line func(string, ...any), title string, list []report.Problem) {
 			line("  and %d more", len(list)-i)
 			break
 		}
-		what := p.What
-		if p.Group != "" {
-			what = p.Group + ": " + what
-		}
+		what := strings.TrimPrefix(p.Where(), "group ") + p.What
 		for l := range strings.Lines(term.Wrap(fmt.Sprintf("  %-6s ", title), "         ", what)) {
 			line("%s", strings.TrimSuffix(l, "\n"))
 		}
@@ -176,11 +173,7 @@ func check(out io.Writer, v report.Verdict) error {
 	b.WriteString(v.Summary + "\n")
 	for _, list := range [][]report.Problem{v.Reasons, v.Warnings} {
 		for _, p := range list {
-			what := p.What
-			if p.Group != "" {
-				what = "group " + p.Group + ": " + what
-			}
-			b.WriteString(term.Wrap("  ", "    ", what))
+			b.WriteString(term.Wrap("  ", "    ", p.Where()+p.What))
 			b.WriteString(term.Wrap("    remedy: ", "      ", p.Remedy))
 		}
 	}

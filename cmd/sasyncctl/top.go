@@ -141,7 +141,7 @@ func frame(s, before sample) []string {
 		}
 	}
 	for _, p := range s.Check.Reasons {
-		lines = append(lines, "wrong: "+p.Group+" "+p.What)
+		lines = append(lines, "wrong: "+p.Where()+p.What)
 	}
 	for _, g := range s.Groups {
 		if f := g.LastFailover; f != nil {

@@ -28,6 +28,7 @@ type control struct {
 	}
 	reload func(context.Context) error
 	own    func() map[netip.Addr]bool
+	check  func(context.Context, engine.Status) report.Verdict
 }
 
 // verbs are the requests of sasyncctl.
@@ -65,7 +66,7 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 	}
 	host, _ := os.Hostname() // "" where there is none
 	out := report.Status{Status: s, Version: daemon.Version("sasyncd"), Host: host, Peers: k.known()}
-	out.Check = report.Check(s, out.Peers)
+	out.Check = k.check(ctx, s)
 	return out, nil
 }
 

@@ -204,6 +204,21 @@ func hearsMaster(g *api.GroupState) bool {
 	return false
 }
 
+// state asks carpd about the group that moves an instance. The error is why carpd
+// cannot be reached, or what it lacks.
+func (e *carpdElector) state(ctx context.Context, instance string) (*api.GroupState, error) {
+	m, err := e.client.Call(ctx, api.Request{Verb: api.VerbStatus})
+	if err != nil {
+		return nil, err
+	}
+	for i := range m.Groups {
+		if m.Groups[i].HasInstance(instance) {
+			return &m.Groups[i], nil
+		}
+	}
+	return nil, fmt.Errorf("carpd has no instance %s", instance)
+}
+
 // of returns the instances that a group of carpd moves.
 func (e *carpdElector) of(group string) []string {
 	e.mu.Lock()

@@ -77,8 +77,12 @@ func (c *stubCarpd) Request(p api.Peer, r api.Request) {
 	if r.Verb == api.VerbSubscribe {
 		c.server.Send(p.ID, api.Message{Event: api.EventState, Group: "gate", Snapshot: true, State: &state, Fitness: fit, To: state.State, Term: state.Term})
 	}
+	reply := api.Message{ID: r.ID}
+	if r.Verb == api.VerbStatus {
+		reply.Groups = []api.GroupState{state}
+	}
 	if !mute {
-		c.server.Send(p.ID, api.Message{ID: r.ID})
+		c.server.Send(p.ID, reply)
 	}
 }
 

@@ -29,7 +29,7 @@ type board struct {
 	peers  func() []peer.Status
 	known  func() []members.Member
 	gap    func(group string) gap // nil: the election does not tell
-	check  func(engine.Status) report.Verdict
+	check  func(context.Context, engine.Status) report.Verdict
 }
 
 func newBoard() *board {
@@ -57,12 +57,12 @@ func (b *board) page(ctx context.Context) (page.Status, error) {
 	if err != nil {
 		return page.Status{}, err
 	}
-	verdict := b.check(s)
+	verdict := b.check(ctx, s)
 	out := page.Status{Program: "sasyncd", Version: daemon.Version("sasyncd"), Host: b.host, Time: time.Now(), Started: b.started,
 		Fit: verdict.Fit, Summary: verdict.Summary, Problems: []page.Problem{}, Groups: []page.Group{}, Peers: []page.Peer{},
 		Plots: b.history.Plots(), Events: b.recorder.Events(), Failovers: b.recorder.Failovers()}
 	for _, p := range verdict.Reasons {
-		out.Problems = append(out.Problems, page.Problem{What: p.What, Remedy: p.Remedy})
+		out.Problems = append(out.Problems, page.Problem{What: p.Where() + p.What, Remedy: p.Remedy})
 	}
 	self := page.Gateway{Name: b.host, Self: true, Up: true, Roles: map[string]string{}}
 	for i := range s.Groups {

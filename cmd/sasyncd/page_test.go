@@ -31,7 +31,9 @@ func TestPage(t *testing.T) {
 	b.known = func() []members.Member {
 		return []members.Member{{Node: node, Claim: members.Claim{Host: "gw2"}}}
 	}
-	b.check = func(s engine.Status) report.Verdict { return report.Check(s, nil) }
+	b.check = func(context.Context, engine.Status) report.Verdict {
+		return report.Verdict{Reasons: []report.Problem{{Group: "outside", Member: "10.9.0.2", What: "it is INIT", Remedy: "x"}}}
+	}
 	b.gap = func(group string) gap { return gap{time.Now(), 812 * time.Millisecond} }
 	log := slog.New(b.recorder.Tee(slog.DiscardHandler))
 	log.Info(roleMessage, "group", "outside", "from", "BACKUP", "to", "MASTER", "term", 8, "reason", "no advertisements")
@@ -56,7 +58,7 @@ func TestPage(t *testing.T) {
 	has(s.Groups[1].Details, page.Detail{Name: "margin", Value: "67108864 packets"})
 	has(s.Peers[0].Details, page.Detail{Name: "outside: lag", Value: "0.25 s"})
 	has(s.Peers[0].Details, page.Detail{Name: "received", Value: "4 KiB"})
-	if s.Fit || len(s.Problems) == 0 {
+	if s.Fit || len(s.Problems) != 1 || s.Problems[0].What != "group outside: 10.9.0.2: it is INIT" {
 		t.Errorf("problems %+v", s.Problems)
 	}
 }

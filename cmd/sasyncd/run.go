@@ -18,7 +18,6 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/page"
-	"sasyncd/cmd/internal/report"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -123,12 +122,18 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		}
 		return err
 	}
-	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs}
+	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log, eng: eng,
+		peers: mgr.Status, own: ownAddrs, setting: readSetting}
+	if el, ok := el.(*carpdElector); ok {
+		fs.carp = el.state
+	}
+	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
+		daemon.NewTask("report", fs.Run),
 		daemon.NewTask("encapsulation port", watched.hold(port, restarter(c, priv), log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
 		asked,
@@ -157,12 +162,12 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 			if err != nil {
 				return err
 			}
-			if v := report.Check(s, ctl.known()); !v.Fit {
-				return fmt.Errorf("%s: %s", v.Summary, v.Reasons[0].What)
+			if v := fs.verdict(ctx, s); !v.Fit {
+				return fmt.Errorf("%s: %s", v.Summary, v.Reasons[0].Where()+v.Reasons[0].What)
 			}
 			return nil
 		}
-		board.check = func(s engine.Status) report.Verdict { return report.Check(s, ctl.known()) }
+		board.check = fs.verdict
 		board.status, board.sample, board.peers, board.known = status, eng.Sample, neighbours, ss.members.Known
 		if el, ok := el.(*carpdElector); ok {
 			board.gap = el.gap

@@ -122,6 +122,9 @@ type Engine struct {
 	order   []*group
 	members map[Session]*member
 
+	report   []byte // what this node says of itself (report.go)
+	reported time.Time
+
 	dumping    bool
 	dumpAgain  bool // read again when the reading under way is done
 	dumpStale  bool // the reading under way is older than what is known

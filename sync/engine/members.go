@@ -20,6 +20,9 @@ type member struct {
 	routes  map[uint32]*group // groups that its messages are about, by handle; see concerned
 	since   time.Time
 	nextOut uint32 // handle of the last stream that we send to it
+	// report is the member's latest wire.Report, and when it came.
+	report   []byte
+	reported time.Time
 	// inventory: a question of its is being answered.
 	inventory bool
 }
@@ -95,6 +98,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 				e.tellFitness(m, g)
 			})
 		}
+		e.tellReport(m)
 	case PeerDown:
 		m := e.members[ev.Session]
 		if m == nil {
@@ -263,6 +267,8 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.answered(m, msg.Token, msg)
 	case *wire.Fitness:
 		e.memberFitness(m, msg)
+	case *wire.Report:
+		m.report, m.reported = msg.JSON, time.Now()
 	case *wire.Gossip, *wire.Unknown:
 	default:
 		e.refuse(m, "unexpected "+msg.Type().String()+" message")

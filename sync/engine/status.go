@@ -136,6 +136,12 @@ type MemberStatus struct {
 	Peer   string    `json:"peer"`
 	Kernel string    `json:"kernel"`
 	Since  time.Time `json:"since"`
+	// Report is what the member last said of itself, for who judges whether a
+	// failover would work, and ReportAge how many seconds ago it came; nil if it has
+	// not said anything. Tells: it is of a version that does.
+	Report    []byte  `json:"-"`
+	ReportAge float64 `json:"-"`
+	Tells     bool    `json:"-"`
 }
 
 // Status returns a picture of the engine. It takes the engine's time in proportion
@@ -194,7 +200,8 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 	e.seen.copyTo(&s)
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
-			Kernel: m.hello.Kernel, Since: m.since})
+			Kernel: m.hello.Kernel, Since: m.since, Tells: m.hello.Caps&wire.CapReport != 0,
+			Report: m.report, ReportAge: now.Sub(m.reported).Seconds()})
 	}
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,

@@ -107,7 +107,7 @@ func (m *machine) dialFailed(ev evDialFailed) {
 		return
 	}
 	r.dialling = slices.DeleteFunc(r.dialling, func(a netip.AddrPort) bool { return a == ev.Addr })
-	r.trouble = Reason{Code: wire.ByeTimeout, Text: words(ev.Err)}
+	r.trouble = Reason{Code: wire.ByeTimeout, Text: words(ev.Err), met: troubleOf(ev.Err)}
 	r.nextAt = m.now
 }
 

@@ -63,7 +63,7 @@ func (m *machine) turnedDown(l *link, b *wire.Bye) {
 	m.forget(l)
 	m.do(actDrop{l.id})
 	if l.dialled {
-		m.turnedAway(l, Reason{b.Code, b.Text, true})
+		m.turnedAway(l, Reason{Code: b.Code, Text: b.Text, Remote: true})
 	}
 }
 

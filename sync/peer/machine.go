@@ -261,7 +261,7 @@ func (m *machine) bye(id connID, b *wire.Bye) {
 			return
 		}
 	}
-	m.fail(Reason{b.Code, b.Text, true})
+	m.fail(Reason{Code: b.Code, Text: b.Text, Remote: true})
 }
 
 // lost takes the end of any connection.
@@ -269,7 +269,7 @@ func (m *machine) lost(ev evLost) {
 	if l := m.greeting[ev.Conn]; l != nil {
 		m.forget(l)
 		m.do(actDrop{l.id})
-		m.turnedAway(l, Reason{Code: wire.ByeStranger, Text: words(ev.Err)})
+		m.turnedAway(l, Reason{Code: wire.ByeStranger, Text: words(ev.Err), met: troubleOf(ev.Err)})
 		return
 	}
 	switch {

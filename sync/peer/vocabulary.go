@@ -105,6 +105,7 @@ type Reason struct {
 	Code   wire.ByeCode
 	Text   string
 	Remote bool
+	met    Trouble // what this node itself has met
 }
 
 // Words is String for people: of what this node itself has met, what happened

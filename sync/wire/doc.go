@@ -91,6 +91,7 @@
 //	131 Succession   u32 token, name group, u64 term, id node, u32 milliseconds
 //	132 Consent      u32 token, bool yes, text reason, text remedy
 //	133 Fitness      name group, u16 demotion (at most 255), bool willing
+//	135 Report       u32 length, rest json
 //
 //	group     u16 length of the rest, name, u16 number of addresses, addr...,
 //	          u8 role (0 INIT, 1 BACKUP, 2 MASTER), u64 term, bool in sync,
@@ -135,6 +136,12 @@
 // up, once the node's own election has said it, and when it changes. A master that
 // is demoted hands over to a standby that could take over and is less demoted. One
 // that has not told yet counts as one that is demoted as much as possible.
+//
+// # Would a failover work?
+//
+// Report is what a node knows of itself that decides whether it could take over,
+// or be taken over from: as a session comes up, when it changes, and every 5 s. The
+// docs of cmd/internal/judge have its fields. Nothing else depends on it.
 //
 // # What operators ask for
 //

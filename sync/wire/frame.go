@@ -38,6 +38,7 @@ const (
 	TypeSuccession Type = 131
 	TypeConsent    Type = 132
 	TypeFitness    Type = 133
+	TypeReport     Type = 135
 )
 
 // String names the type for logs and metrics.
@@ -89,6 +90,8 @@ func (t Type) String() string {
 		return "consent"
 	case TypeFitness:
 		return "fitness"
+	case TypeReport:
+		return "report"
 	}
 	return fmt.Sprintf("type-%d", uint8(t))
 }
@@ -110,7 +113,7 @@ func MaxBody(t Type) int {
 	switch t {
 	case TypeBatch, TypeCounters, TypeMaxima, TypeBucketItems, TypeInventory:
 		return MaxFrame - HeaderLen
-	case TypeHello, TypeState, TypeBucketRequest, TypeCompare:
+	case TypeHello, TypeState, TypeBucketRequest, TypeCompare, TypeReport:
 		return 64 << 10
 	case TypeDigest, TypeGossip:
 		return 256 << 10
@@ -265,6 +268,8 @@ func newMessage(t Type) Message {
 		return new(Consent)
 	case TypeFitness:
 		return new(Fitness)
+	case TypeReport:
+		return new(Report)
 	}
 	if t >= skippableTypes {
 		return &Unknown{Of: t}

@@ -18,9 +18,12 @@ const (
 	CapSuccession
 	// CapFitness: it tells its Fitness, and wants to know that of others.
 	CapFitness
+	_ // bit 3
+	// CapReport: it tells its Report, and wants to know that of others.
+	CapReport
 
 	// Caps are those of this code.
-	Caps = CapCompare | CapSuccession | CapFitness
+	Caps = CapCompare | CapSuccession | CapFitness | CapReport
 )
 
 // Compare asks what the receiver's kernel holds of a group. Without Buckets the
@@ -64,7 +67,16 @@ type Consent struct {
 	Remedy string
 }
 
+// Report is what a node says of itself to who judges whether a failover would
+// work: JSON of at most MaxReport bytes, opaque here. Nothing but that judgement
+// depends on it.
+type Report struct{ JSON []byte }
+
+// MaxReport is the longest Report in bytes.
+const MaxReport = 60 << 10
+
 // Type methods.
+func (*Report) Type() Type     { return TypeReport }
 func (*Compare) Type() Type    { return TypeCompare }
 func (*Inventory) Type() Type  { return TypeInventory }
 func (*Succession) Type() Type { return TypeSuccession }
@@ -133,6 +145,22 @@ func (m *Consent) appendBody(b []byte) ([]byte, error) {
 
 func (m *Consent) parseBody(r *reader) {
 	m.Token, m.Yes, m.Reason, m.Remedy = r.u32("token"), r.bool("yes"), r.text("reason"), r.text("remedy")
+}
+
+func (m *Report) appendBody(b []byte) ([]byte, error) {
+	if len(m.JSON) > MaxReport {
+		return b, fmt.Errorf("report of %d bytes %w (%d)", len(m.JSON), ErrTooLong, MaxReport)
+	}
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(m.JSON))), m.JSON...), nil
+}
+
+func (m *Report) parseBody(r *reader) {
+	n := r.u32("length of the report")
+	if n > MaxReport {
+		r.fail("report of %d bytes %w (%d)", n, ErrTooLong, MaxReport)
+		return
+	}
+	m.JSON = append([]byte(nil), r.take(int(n), "report")...)
 }
 
 func appendBucketList(b []byte, of uint32, buckets []uint16) ([]byte, error) {

@@ -393,7 +393,7 @@ func TestProtocolPageHasTheNumbers(t *testing.T) {
 			t.Fatal(err)
 		}
 		caps |= 1 << bit
-		if want := map[string]uint64{"compare": CapCompare, "succession": CapSuccession, "fitness": CapFitness}[row[0]]; want != 1<<bit {
+		if want := map[string]uint64{"compare": CapCompare, "succession": CapSuccession, "fitness": CapFitness, "report": CapReport}[row[0]]; want != 1<<bit {
 			t.Errorf("capability %s is bit %d, the code says %#x", row[0], bit, want)
 		}
 	}

@@ -142,6 +142,7 @@ func randomMessages(r *rand.Rand) []Message {
 			Hold: time.Duration(r.Uint32()) * time.Millisecond},
 		&Consent{Token: r.Uint32(), Yes: r.IntN(2) == 0, Reason: "not in sync", Remedy: "wait"},
 		&Fitness{Group: "carp1", Demotion: r.IntN(MaxDemotion + 1), Willing: r.IntN(2) == 0},
+		&Report{[]byte(`{"host":"gw1"}`)},
 	}
 }
 

@@ -135,6 +135,7 @@ func vectors() map[string]Message {
 		"succession": &Succession{Token: 6, Group: "carp1", Term: 7, Node: node, Hold: 10 * time.Second},
 		"consent":    &Consent{Token: 6, Reason: "not in sync", Remedy: "wait"},
 		"fitness":    &Fitness{Group: "carp1", Demotion: 100, Willing: true},
+		"report":     &Report{[]byte(`{"host":"gw1"}`)},
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package report is what sasyncd's control socket answers, and sasyncctl prints
-// with -j: the JSON that docs/json.md documents. Check judges a status.
+// with -j: the JSON that docs/json.md documents.
 package report
 
 import (
@@ -49,19 +49,35 @@ type Member struct {
 
 // Verdict is the answer to "would a failover work now?".
 type Verdict struct {
-	Fit     bool      `json:"fit"`
-	Summary string    `json:"summary"`
+	Fit     bool   `json:"fit"`    // Answer is yes
+	Answer  string `json:"answer"` // yes, no or cannot tell
+	Summary string `json:"summary"`
+	// Reasons are why Answer is not yes.
 	Reasons []Problem `json:"reasons"`
 	// Warnings are wrong but do not stop a failover.
 	Warnings []Problem `json:"warnings"`
 }
 
-// Problem is something that is wrong, and what to do. Group is "" where it is
-// about the node.
+// Problem is something that is wrong, and what to do.
 type Problem struct {
-	Group  string `json:"group"`
-	What   string `json:"what"`
-	Remedy string `json:"remedy"`
+	Code     string `json:"code"`     // one of package judge
+	Severity string `json:"severity"` // fails, unknown, costs or odd
+	Group    string `json:"group"`    // "" where it is about no group alone
+	Member   string `json:"member"`   // a peer, judge.ThisGateway, or ""
+	What     string `json:"what"`
+	Remedy   string `json:"remedy"`
+}
+
+// Where is what a problem is about, for people.
+func (p Problem) Where() string {
+	s := ""
+	if p.Group != "" {
+		s = "group " + p.Group + ": "
+	}
+	if p.Member != "" {
+		s += p.Member + ": "
+	}
+	return s
 }
 
 // Step is a line of progress. It is not part of the answer.

@@ -1,0 +1,108 @@
+package judge
+
+import "sasyncd/sync/peer"
+
+// Code names a kind of finding. Codes stay the same over releases.
+type Code string
+
+// Codes of findings.
+const (
+	NoPeer          Code = "no-peer"
+	PeerKey         Code = "peer-key"
+	PeerVersion     Code = "peer-version"
+	PeerSameNode    Code = "peer-same-node"
+	PeerRefused     Code = "peer-refused"
+	PeerUnreachable Code = "peer-unreachable"
+	PeerAway        Code = "peer-away"
+	OldPeer         Code = "old-peer"
+	NoReport        Code = "no-report"
+	NoGroup         Code = "no-group"
+	NotInGroup      Code = "not-in-group"
+	NoMaster        Code = "no-master"
+	TwoMasters      Code = "two-masters"
+	NoStandby       Code = "no-standby"
+	ElectorLost     Code = "elector-lost"
+	NotBackup       Code = "not-backup"
+	Blocked         Code = "blocked"
+	HearsNoMaster   Code = "hears-no-master"
+	AdvertRefused   Code = "advertisement-refused"
+	MasterFenced    Code = "master-fenced"
+	Held            Code = "held"
+	VIPMissing      Code = "vip-missing"
+	VIPsDiffer      Code = "vips-differ"
+	InstanceMissing Code = "instance-missing"
+	IDsDiffer       Code = "ids-differ"
+	SamePriority    Code = "same-priority"
+	ForwardingOff   Code = "forwarding-off"
+	NotFollowing    Code = "not-following"
+	Receiving       Code = "receiving"
+	Lags            Code = "lags"
+	NotInSync       Code = "not-in-sync"
+	Refused         Code = "refused"
+	RefusedHA       Code = "refused-ha"
+	Unlike          Code = "unlike-kernel"
+	Uncovered       Code = "uncovered"
+	Offloaded       Code = "offloaded"
+	NoTunnel        Code = "no-tunnel"
+	StaticKeys      Code = "static-keys"
+	IKEError        Code = "ike-error"
+	IKESetting      Code = "ike-setting"
+)
+
+// unconnected are the codes for why there is no session.
+var unconnected = map[peer.Trouble]Code{
+	peer.TroubleOther: PeerAway, peer.TroubleKey: PeerKey, peer.TroubleVersion: PeerVersion, peer.TroubleSame: PeerSameNode,
+	peer.TroubleRefused: PeerRefused, peer.TroubleUnreachable: PeerUnreachable,
+}
+
+// kinds has the severity of each code, and what to do.
+var kinds = map[Code]struct {
+	severity Severity
+	remedy   string
+}{
+	NoPeer:          {Fails, "name the other gateways by `peer` in sasyncd.conf"},
+	PeerKey:         {Fails, "the shared keys differ: compare `sha256sum` of the key files on both gateways"},
+	PeerVersion:     {Fails, "upgrade the older gateway"},
+	PeerSameNode:    {Fails, "give each gateway a state directory of its own: one is a clone of the other"},
+	PeerRefused:     {Fails, "systemctl start sasyncd there; if it runs, see its `listen on` and port"},
+	PeerUnreachable: {Fails, "see cable, addresses and firewall between the gateways: TCP to its port"},
+	PeerAway:        {Fails, "see the log of both gateways: address, port 500, shared key, firewall"},
+	OldPeer:         {Unknown, "upgrade it; until then run `sasyncctl check` and `carpctl doctor` there"},
+	NoReport:        {Unknown, "run `sasyncctl check` there; see its log"},
+	NoGroup:         {Fails, "write `interface` with an instance of carpd.conf into sasyncd.conf"},
+	NotInGroup:      {Costs, "if it should, write the same `interface` into its sasyncd.conf"},
+	NoMaster:        {Fails, "carpctl show, and carpctl doctor, on each gateway"},
+	TwoMasters:      {Fails, "the election is split: check the links that carry the advertisements; carpctl doctor on each"},
+	NoStandby:       {Fails, "start carpd and sasyncd on the other gateway"},
+	ElectorLost:     {Fails, "systemctl restart carpd there (with another tracker: what it follows); journalctl -u carpd"},
+	NotBackup:       {Fails, "carpctl show there; ip link, ip address of the instance's interface"},
+	Blocked:         {Fails, "carpctl doctor there"},
+	HearsNoMaster:   {Fails, "compare the blocks of both carpd.conf; tcpdump -ni INTERFACE proto 112 there"},
+	AdvertRefused:   {Odd, "carpctl doctor there says what differs; another router may use the same id"},
+	MasterFenced:    {Fails, "systemctl restart carpd there; see what else touches routing rules: ip rule show pref 5"},
+	Held:            {Costs, "carpctl doctor there says what it waits for"},
+	VIPMissing:      {Fails, "carpctl doctor there; see what else changes addresses: systemd-networkd, NetworkManager"},
+	VIPsDiffer:      {Fails, "write the same addresses into both carpd.conf; carpctl reload"},
+	InstanceMissing: {Fails, "write the same instances into both carpd.conf; carpctl reload"},
+	IDsDiffer:       {Fails, "write the same protocol and id into both carpd.conf; carpctl reload"},
+	SamePriority:    {Odd, "give each gateway a priority (advskew) of its own; carpctl reload"},
+	ForwardingOff:   {Fails, "sysctl net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 there, and in /etc/sysctl.d"},
+	NotFollowing:    {Fails, "see `sasyncctl status` there: is its role BACKUP and its group name the same?"},
+	Receiving:       {Fails, "wait for it"},
+	Lags:            {Fails, "check the load of that gateway and the sync link"},
+	NotInSync:       {Fails, "wait; if it lasts, see `sasyncctl status` there"},
+	Refused:         {Fails, "see its log: usually a missing algorithm module"},
+	RefusedHA:       {Fails, "see the logs of charon on both gateways"},
+	Unlike:          {Fails, "run the same kernel release on all gateways, or do without what these items use"},
+	Uncovered:       {Fails, "rekey them"},
+	Offloaded:       {Fails, "have the IKE daemon not offload them: hardware uses the bare sequence number as IV"},
+	NoTunnel:        {Odd, "if there should be one: let it end on the VIP (local_addrs in swanctl.conf); ip xfrm state"},
+	StaticKeys:      {Fails, "see its log; sasyncd -n checks the file"},
+	IKEError:        {Fails, "see the log of the IKE daemon there"},
+	IKESetting:      {Fails, ""}, // the finding brings its own
+}
+
+func finding(c Code, member, group, cause string) Finding {
+	k := kinds[c]
+	return Finding{Code: c, Severity: k.severity, Member: member, Group: group, Cause: cause, Remedy: k.remedy}
+}

@@ -1,0 +1,149 @@
+// Package judge decides whether a failover would work now. [Judge] is a pure
+// function over what the gateways report of themselves: [Facts] of this one and
+// of each peer, which sasyncd exchanges (report in docs/protocol.md).
+//
+// The answer is yes only if every group has one MASTER that serves and a standby
+// that could take over from it. What a member cannot tell makes the answer
+// [CannotTell], not yes.
+package judge
+
+import (
+	"net/netip"
+	"slices"
+
+	"sasyncd/sync/peer"
+)
+
+// Facts is what one gateway knows of itself. It travels as JSON: a reader ignores
+// fields that it does not know, and a field that is absent is not known.
+type Facts struct {
+	Host    string `json:"host"`
+	Version string `json:"version"`
+	// Tracker is the election that the gateway follows, as in sasyncd.conf: carpd,
+	// link, address or keepalived; locked where the configuration fixes the role.
+	Tracker string `json:"tracker"`
+	// Forward4 and Forward6 tell whether the kernel forwards packets.
+	Forward4 *bool   `json:"forward4,omitempty"`
+	Forward6 *bool   `json:"forward6,omitempty"`
+	Groups   []Group `json:"groups"`
+}
+
+// Group is what a gateway knows of one group.
+type Group struct {
+	Name string `json:"name"` // the same on all members
+	// Elector is why the election's daemon cannot be reached, "" if it can.
+	Elector string `json:"elector,omitempty"`
+	Role    string `json:"role"`   // MASTER, BACKUP or INIT
+	Reason  string `json:"reason"` // of Role
+	InSync  bool   `json:"in_sync"`
+	Why     string `json:"why"` // of InSync
+
+	VIPs []netip.Addr `json:"vips"` // ascending
+	// Missing are VIPs that the kernel of a MASTER does not have.
+	Missing []netip.Addr `json:"missing,omitempty"`
+
+	SAs       int `json:"sas"`
+	Policies  int `json:"policies"`
+	Refused   int `json:"refused,omitempty"`   // items that this kernel does not take
+	Unlike    int `json:"unlike,omitempty"`    // of them those of another kernel's release
+	Uncovered int `json:"uncovered,omitempty"` // SAs that cannot be kept ahead
+	Offloaded int `json:"offloaded,omitempty"` // SAs that are not replicated
+
+	Keying Keying `json:"keying"`
+
+	// Standbys is what a MASTER knows of its standbys.
+	Standbys []Standby `json:"standbys,omitempty"`
+
+	// Carp is what carpd says; nil with another election, or without an answer.
+	Carp *Carp `json:"carp,omitempty"`
+}
+
+// Keying is the state of the IKE daemon's driver.
+type Keying struct {
+	Driver string `json:"driver,omitempty"` // "" for none
+	State  string `json:"state,omitempty"`
+	Error  string `json:"error,omitempty"`
+	// Lint are settings of the IKE daemon that would hurt at a failover: what is
+	// wrong, and what to do.
+	Lint [][2]string `json:"lint,omitempty"`
+}
+
+// Standby is one standby as its MASTER sees it.
+type Standby struct {
+	Node     string  `json:"node"` // id
+	Complete bool    `json:"complete"`
+	Lag      float64 `json:"lag_seconds"`
+}
+
+// Carp is the group that moves the instance, as carpd tells it.
+type Carp struct {
+	Group     string     `json:"group"`
+	Fenced    bool       `json:"fenced"`
+	Blocked   string     `json:"blocked,omitempty"` // why it would not take over
+	Held      string     `json:"held,omitempty"`    // why nothing is forwarded
+	Demotion  int        `json:"demotion"`
+	Instances []Instance `json:"instances"`
+}
+
+// Instance is one block of carpd.conf.
+type Instance struct {
+	Name      string   `json:"name"`
+	Interface string   `json:"interface"`
+	Protocol  string   `json:"protocol"` // vrrp3, vrrp2 or carp
+	ID        uint8    `json:"id"`       // VRID or vhid
+	State     string   `json:"state"`
+	Routers   []Router `json:"routers"`
+}
+
+// Router is an instance in one address family.
+type Router struct {
+	Family string `json:"family"` // ipv4 or ipv6
+	// Expired: a BACKUP hears no MASTER.
+	Expired  bool       `json:"expired,omitempty"`
+	Priority uint8      `json:"priority,omitempty"` // VRRP, as advertised
+	AdvBase  uint8      `json:"advbase,omitempty"`  // CARP, as advertised
+	AdvSkew  uint8      `json:"advskew,omitempty"`
+	Source   netip.Addr `json:"source,omitzero"`
+	// Refusals are kinds of advertisements that were not taken within the last minute.
+	Refusals []Refusal `json:"refusals,omitempty"`
+}
+
+// Refusal is one kind of advertisement that was not taken.
+type Refusal struct {
+	Peer netip.Addr `json:"peer,omitzero"`
+	Text string     `json:"text"`
+}
+
+// Peer is one gateway of the configuration, as this one sees it.
+type Peer struct {
+	Name      string // in the configuration
+	Node      string // id; "" before the first session
+	Connected bool
+	Trouble   peer.Trouble // why not Connected
+	Words     string       // Trouble for people
+	// Facts is what it reported last, Age how many seconds ago; nil for nothing. Tells:
+	// it is of a version that reports.
+	Facts *Facts
+	Age   float64
+	Tells bool
+	// Seen is what it says of its groups in the protocol of every version.
+	Seen []Seen
+}
+
+// Seen is what every version says of a group.
+type Seen struct {
+	Name   string
+	Role   string
+	InSync bool
+}
+
+// group returns what f says of a group, nil for nothing.
+func (f *Facts) group(name string) *Group {
+	if f == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(f.Groups, func(g Group) bool { return g.Name == name }); i >= 0 {
+		return &f.Groups[i]
+	}
+	return nil
+}

@@ -1,0 +1,432 @@
+package judge
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Answer is the answer to "would a failover work now?".
+type Answer uint8
+
+// Answers.
+const (
+	Yes Answer = iota + 1
+	No
+	CannotTell
+)
+
+// String is the answer as a sentence.
+func (a Answer) String() string {
+	switch a {
+	case Yes:
+		return "a failover would work"
+	case No:
+		return "a failover would not work"
+	}
+	return "cannot tell whether a failover would work"
+}
+
+// Severity says what a finding means for a failover.
+type Severity uint8
+
+// Severities, the worst first.
+const (
+	Fails   Severity = iota + 1 // a failover would not work
+	Unknown                     // it cannot be told whether it would
+	Costs                       // it would work, and cost more than it has to
+	Odd                         // wrong, without a consequence for a failover
+)
+
+// String names the severity for -j.
+func (s Severity) String() string {
+	return [...]string{"", "fails", "unknown", "costs", "odd"}[s]
+}
+
+// Finding is something that is wrong.
+type Finding struct {
+	Code     Code
+	Severity Severity
+	Group    string // "" where it is about no group alone
+	Member   string // the peer's name, ThisGateway, or "" where it is about no member alone
+	Cause    string
+	Remedy   string
+}
+
+// Verdict is the judgement.
+type Verdict struct {
+	Answer   Answer
+	Findings []Finding // the worst first
+}
+
+// Limits, in seconds.
+const (
+	lagLimit    = 5  // how far a standby may be behind
+	reportLimit = 15 // how old a report may be; they come every 5 s
+)
+
+// ThisGateway is the Member of findings about the gateway that judges.
+const ThisGateway = "this gateway"
+
+// member is a gateway of a group.
+type member struct {
+	name  string // as Finding.Member
+	node  string
+	peer  *Peer // nil for this gateway
+	facts *Facts
+	group *Group // nil: it has not told
+	role  string
+}
+
+// Judge decides from what this gateway and its peers report. node is this
+// gateway's id.
+func Judge(node string, own *Facts, peers []Peer) Verdict {
+	var v Verdict
+	add := func(f ...Finding) { v.Findings = append(v.Findings, f...) }
+	connected := 0
+	for i := range peers {
+		if peers[i].Connected {
+			connected++
+		}
+	}
+	for i := range peers {
+		if p := &peers[i]; !p.Connected {
+			f := finding(unconnected[p.Trouble], p.Name, "", "it is not connected"+colon(p.Words))
+			f.Severity = Costs
+			if connected == 0 {
+				f.Severity = Fails
+			}
+			add(f)
+		}
+	}
+	if len(peers) == 0 {
+		add(finding(NoPeer, "", "", "no peer is configured"))
+	}
+	if len(own.Groups) == 0 {
+		add(finding(NoGroup, "", "", "no group is followed"))
+	}
+	for i := range own.Groups {
+		add(judgeGroup(node, own, &own.Groups[i], peers)...)
+	}
+	slices.SortStableFunc(v.Findings, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) })
+	v.Answer = Yes
+	if len(v.Findings) > 0 {
+		switch v.Findings[0].Severity {
+		case Fails:
+			v.Answer = No
+		case Unknown:
+			v.Answer = CannotTell
+		}
+	}
+	return v
+}
+
+// judgeGroup finds what is wrong with one group.
+func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding) {
+	members := []member{{name: ThisGateway, node: node, facts: own, group: g, role: g.Role}}
+	for i := range peers {
+		p := &peers[i]
+		if !p.Connected {
+			continue
+		}
+		m := member{name: p.Name, node: p.Node, peer: p}
+		if p.Facts != nil && p.Age <= reportLimit {
+			m.facts, m.group = p.Facts, p.Facts.group(g.Name)
+		}
+		if m.group != nil {
+			m.role = m.group.Role
+		} else if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Name == g.Name }); i >= 0 {
+			m.role = p.Seen[i].Role
+		} else {
+			f := finding(NotInGroup, p.Name, g.Name, "it does not follow this group")
+			f.Severity = Costs
+			list = append(list, f)
+			continue
+		}
+		members = append(members, m)
+	}
+	var masters, standbys []*member
+	for i := range members {
+		if members[i].role == "MASTER" {
+			masters = append(masters, &members[i])
+		} else {
+			standbys = append(standbys, &members[i])
+		}
+	}
+	var master *member
+	switch len(masters) {
+	case 0:
+		list = append(list, finding(NoMaster, "", g.Name, "no gateway is MASTER"))
+	case 1:
+		master = masters[0]
+		list = append(list, serves(master, g.Name)...)
+	default:
+		var names []string
+		for _, m := range masters {
+			names = append(names, m.name)
+		}
+		list = append(list, finding(TwoMasters, "", g.Name, "more than one gateway is MASTER: "+strings.Join(names, ", ")))
+	}
+	if len(standbys) == 0 {
+		if len(masters) < 2 && len(members) > 1 || len(members) == 1 && g.Role == "MASTER" && connectedTo(peers) {
+			list = append(list, finding(NoStandby, "", g.Name, "no standby follows"))
+		}
+		return list
+	}
+	return append(list, successors(master, standbys, g.Name)...)
+}
+
+// successors judges the standbys: one that could take over is enough; what is
+// wrong with the others makes a failover cost more.
+func successors(master *member, standbys []*member, group string) (list []Finding) {
+	best := Fails
+	var wrong [][]Finding
+	for _, m := range standbys {
+		found := stands(m, master, group)
+		worst := Odd
+		for _, f := range found {
+			worst = min(worst, f.Severity)
+		}
+		best = max(best, worst)
+		wrong = append(wrong, found)
+	}
+	for _, found := range wrong {
+		for _, f := range found {
+			if f.Severity < best {
+				f.Severity = Costs // another standby is better
+			}
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// serves finds what is wrong with a MASTER.
+func serves(m *member, group string) (list []Finding) {
+	add := func(c Code, cause string) { list = append(list, finding(c, m.name, group, cause)) }
+	list = append(list, m.common(group)...)
+	g := m.group
+	if g == nil {
+		return list
+	}
+	if len(g.Missing) > 0 {
+		add(VIPMissing, "the kernel of the MASTER does not have "+addresses(g.Missing))
+	}
+	if c := g.Carp; c != nil {
+		if c.Fenced {
+			add(MasterFenced, "it is MASTER and its fence is set: nothing leaves from the VIPs")
+		}
+		if c.Held != "" {
+			add(Held, "nothing is forwarded: "+c.Held)
+		}
+	}
+	if g.Offloaded > 0 {
+		add(Offloaded, count(g.Offloaded, "SA")+" offloaded to a device and not replicated")
+	}
+	if g.SAs == 0 && g.Policies == 0 {
+		add(NoTunnel, "no SA and no policy involves its VIPs: there is no tunnel to take over")
+	}
+	return list
+}
+
+// stands finds why a standby could not take over. master is nil where there is not
+// exactly one.
+func stands(m, master *member, group string) (list []Finding) {
+	add := func(c Code, cause string) { list = append(list, finding(c, m.name, group, cause)) }
+	list = append(list, m.common(group)...)
+	if m.role != "BACKUP" {
+		reason := ""
+		if m.group != nil {
+			reason = m.group.Reason
+		}
+		add(NotBackup, "it is "+cmp.Or(m.role, "INIT")+", not BACKUP"+colon(reason))
+	}
+	if master != nil && master.group != nil {
+		if i := slices.IndexFunc(master.group.Standbys, func(s Standby) bool { return s.Node == m.node }); i >= 0 {
+			switch s := master.group.Standbys[i]; {
+			case !s.Complete:
+				add(Receiving, "it is still receiving a snapshot")
+			case s.Lag > lagLimit:
+				add(Lags, fmt.Sprintf("it is %.1f s behind the MASTER", s.Lag))
+			}
+		} else {
+			add(NotFollowing, "it does not follow the MASTER")
+		}
+	}
+	g := m.group
+	if g == nil {
+		if m.peer != nil && slices.ContainsFunc(m.peer.Seen, func(s Seen) bool { return s.Name == group && !s.InSync }) {
+			add(NotInSync, "it is not in sync")
+		}
+		return list
+	}
+	if !g.InSync {
+		add(NotInSync, "it is not in sync"+colon(g.Why))
+	}
+	if refused := g.Refused - g.Unlike; refused > 0 {
+		if g.Keying.Driver == "strongswan-ha" {
+			add(RefusedHA, "charon has not replicated "+count(refused, "SA")+" in use")
+		} else {
+			add(Refused, "its kernel refuses "+count(refused, "item"))
+		}
+	}
+	if g.Unlike > 0 {
+		add(Unlike, count(g.Unlike, "item")+" with attributes of another kernel release cannot be installed")
+	}
+	if g.Uncovered > 0 {
+		add(Uncovered, count(g.Uncovered, "SA")+" cannot be kept ahead of the MASTER")
+	}
+	if c := g.Carp; c != nil && c.Blocked != "" && g.InSync {
+		add(Blocked, "it would not take over: "+c.Blocked)
+	}
+	if master != nil && master.group != nil {
+		list = append(list, alike(m, master, group)...)
+	}
+	return list
+}
+
+// common finds what is wrong with a member in any role.
+func (m *member) common(group string) (list []Finding) {
+	add := func(c Code, cause string) { list = append(list, finding(c, m.name, group, cause)) }
+	if m.group == nil {
+		switch {
+		case !m.peer.Tells:
+			add(OldPeer, "its version does not report what a failover needs")
+		case m.peer.Facts == nil || m.peer.Age > reportLimit:
+			add(NoReport, "it has not reported for 15 s")
+		default:
+			add(NoReport, "its report has nothing about this group")
+		}
+		return list
+	}
+	g := m.group
+	if g.Elector != "" {
+		add(ElectorLost, "the election cannot be reached: "+g.Elector)
+	}
+	if off := m.forwardsNot(); off != "" {
+		add(ForwardingOff, "its kernel does not forward "+off)
+	}
+	switch k := g.Keying; {
+	case k.Error == "":
+	case k.Driver == "static":
+		add(StaticKeys, "static keys are not loaded as the file says: "+k.Error)
+	default:
+		add(IKEError, "the IKE daemon is "+k.State+": "+k.Error)
+	}
+	for _, l := range g.Keying.Lint {
+		f := finding(IKESetting, m.name, group, l[0])
+		f.Remedy = l[1]
+		list = append(list, f)
+	}
+	if g.Carp == nil {
+		return list
+	}
+	for _, in := range g.Carp.Instances {
+		for _, r := range in.Routers {
+			where := in.Name + " " + r.Family
+			if r.Expired && g.Role == "BACKUP" {
+				add(HearsNoMaster, where+" hears no advertisement of a MASTER on "+in.Interface)
+			}
+			for _, x := range r.Refusals {
+				add(AdvertRefused, fmt.Sprintf("%s refuses advertisements of %v: %s", where, x.Peer, x.Text))
+			}
+		}
+	}
+	return list
+}
+
+// forwardsNot names the address families of the group's VIPs that are not forwarded.
+func (m *member) forwardsNot() string {
+	var off []string
+	has := func(f func(netip.Addr) bool) bool { return slices.ContainsFunc(m.group.VIPs, f) }
+	if no(m.facts.Forward4) && has(netip.Addr.Is4) {
+		off = append(off, "IPv4")
+	}
+	if no(m.facts.Forward6) && has(netip.Addr.Is6) {
+		off = append(off, "IPv6")
+	}
+	return strings.Join(off, " and ")
+}
+
+func no(b *bool) bool { return b != nil && !*b }
+
+// alike compares what must be equal on, or must differ between, a standby and its
+// MASTER.
+func alike(m, master *member, group string) (list []Finding) {
+	add := func(c Code, cause string) { list = append(list, finding(c, m.name, group, cause)) }
+	a, b := m.group, master.group
+	lacks := without(b.VIPs, a.VIPs)
+	more := without(a.VIPs, b.VIPs)
+	switch {
+	case len(lacks) > 0 && len(more) > 0:
+		add(VIPsDiffer, "its VIPs differ from the MASTER's: it lacks "+addresses(lacks)+" and has "+addresses(more))
+	case len(lacks) > 0:
+		add(VIPsDiffer, "it lacks "+addresses(lacks)+", which the MASTER has")
+	case len(more) > 0:
+		add(VIPsDiffer, "it has "+addresses(more)+", which the MASTER lacks")
+	}
+	if a.Carp == nil || b.Carp == nil {
+		return list
+	}
+	for _, in := range b.Carp.Instances {
+		i := slices.IndexFunc(a.Carp.Instances, func(x Instance) bool { return x.Name == in.Name })
+		if i < 0 {
+			add(InstanceMissing, "it has no instance "+in.Name)
+			continue
+		}
+		x := a.Carp.Instances[i]
+		if x.Protocol != in.Protocol || x.ID != in.ID {
+			add(IDsDiffer, fmt.Sprintf("its %s is %s with id %d, the MASTER's %s with id %d", in.Name, x.Protocol, x.ID, in.Protocol, in.ID))
+			continue
+		}
+		for _, r := range in.Routers {
+			if slices.ContainsFunc(x.Routers, func(o Router) bool {
+				return o.Family == r.Family && o.Priority == r.Priority && o.AdvBase == r.AdvBase && o.AdvSkew == r.AdvSkew
+			}) && a.Carp.Demotion == b.Carp.Demotion {
+				add(SamePriority, in.Name+" "+r.Family+" has the priority of the MASTER's: addresses decide who is MASTER after both started")
+				break
+			}
+		}
+	}
+	return list
+}
+
+// without returns those of a that are not in b.
+func without(a, b []netip.Addr) (out []netip.Addr) {
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func addresses(list []netip.Addr) string {
+	var out []string
+	for _, a := range list {
+		out = append(out, a.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+func connectedTo(peers []Peer) bool {
+	return slices.ContainsFunc(peers, func(p Peer) bool { return p.Connected })
+}
+
+// count is a number of things.
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
+// colon puts a reason behind what it is the reason of.
+func colon(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}

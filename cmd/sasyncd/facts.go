@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"sasyncd/carp/api"
+	"sasyncd/cmd/internal/conf"
+	"sasyncd/cmd/internal/judge"
+	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/engine"
+	"sasyncd/sync/peer"
+	"sasyncd/sync/wire"
+)
+
+// Times of reports.
+const (
+	factsEvery = time.Second      // how often the facts are collected
+	factsLimit = time.Second      // how long carpd may take to tell its part
+	fullEvery  = 15 * time.Second // how often what takes time for each SA is counted
+)
+
+// refusalRecent is for how long a refused advertisement counts.
+const refusalRecent = time.Minute
+
+// facts collects what this gateway knows of itself, tells it to the peers, and
+// judges what all have told.
+type facts struct {
+	node    string
+	version string
+	tracker string
+	log     *slog.Logger
+	eng     interface {
+		Glance(context.Context) (engine.Status, error)
+		Status(context.Context) (engine.Status, error)
+		Report(context.Context, []byte) error
+	}
+	// carp asks carpd about the group that moves an instance; nil with another
+	// election. Its error is why carpd cannot be reached.
+	carp  func(ctx context.Context, instance string) (*api.GroupState, error)
+	peers func() []peer.Status
+	own   func() map[netip.Addr]bool
+	// setting reads a file below /proc/sys, "" if that is not possible.
+	setting func(name string) string
+}
+
+// readSetting reads a file below /proc/sys.
+func readSetting(name string) string {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// Run tells the members until ctx ends.
+func (f *facts) Run(ctx context.Context) error {
+	tick := time.NewTicker(factsEvery)
+	defer tick.Stop()
+	var full time.Time
+	var counted map[string]engine.GroupStatus
+	for {
+		look := f.eng.Glance
+		if time.Since(full) >= fullEvery {
+			look, full = f.eng.Status, time.Now()
+			counted = nil
+		}
+		s, err := look(ctx)
+		if err == nil {
+			if counted == nil {
+				counted = make(map[string]engine.GroupStatus)
+				for _, g := range s.Groups {
+					counted[g.Name] = g
+				}
+			}
+			for i := range s.Groups {
+				g := &s.Groups[i]
+				c := counted[g.Name]
+				g.Refused, g.Unlike, g.Uncovered = c.Refused, c.Unlike, c.Uncovered
+			}
+			err = f.tell(ctx, s)
+		}
+		if err != nil && ctx.Err() == nil {
+			f.log.Warn("cannot report to the peers what a failover needs", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *facts) tell(ctx context.Context, s engine.Status) error {
+	b, err := json.Marshal(f.collect(ctx, s))
+	if err != nil {
+		return err
+	}
+	if len(b) > wire.MaxReport {
+		return fmt.Errorf("the report has %d bytes of at most %d", len(b), wire.MaxReport)
+	}
+	return f.eng.Report(ctx, b)
+}
+
+// verdict judges a status of this gateway beside what the peers have reported.
+func (f *facts) verdict(ctx context.Context, s engine.Status) report.Verdict {
+	return report.Judged(judge.Judge(f.node, f.collect(ctx, s), f.neighbours(s)))
+}
+
+// collect returns what this gateway knows of itself.
+func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
+	host, _ := os.Hostname() // "" where there is none
+	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
+		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Groups: []judge.Group{}}
+	own := f.own()
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why, VIPs: slices.Clone(g.VIPs),
+			SAs: g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered, Offloaded: g.Offloaded,
+			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error, Lint: g.Keying.Lint}}
+		slices.SortFunc(x.VIPs, netip.Addr.Compare)
+		for _, st := range g.Standbys {
+			x.Standbys = append(x.Standbys, judge.Standby{Node: nodeOf(s, st.Peer), Complete: st.Complete, Lag: st.Lag})
+		}
+		if f.carp != nil {
+			f.election(ctx, &x, own)
+		}
+		out.Groups = append(out.Groups, x)
+	}
+	return out
+}
+
+// election adds what carpd says of a group.
+func (f *facts) election(ctx context.Context, g *judge.Group, own map[netip.Addr]bool) {
+	ctx, cancel := context.WithTimeout(ctx, factsLimit)
+	defer cancel()
+	state, err := f.carp(ctx, g.Name)
+	if err != nil {
+		g.Elector = err.Error()
+		return
+	}
+	g.Carp = carpOf(state)
+	if g.Role == wire.RoleMaster.String() && len(own) > 0 {
+		for _, a := range g.VIPs {
+			if !own[bareAddr(a)] {
+				g.Missing = append(g.Missing, a)
+			}
+		}
+	}
+}
+
+// carpOf takes over what carpd says.
+func carpOf(s *api.GroupState) *judge.Carp {
+	out := &judge.Carp{Group: s.Group, Fenced: s.Fenced, Blocked: s.Blocked, Held: s.Held, Demotion: s.Demotion}
+	for _, in := range s.Instances {
+		x := judge.Instance{Name: in.Name, Interface: in.Interface, Protocol: in.Protocol, ID: in.ID, State: in.State}
+		for _, r := range in.Routers {
+			y := judge.Router{Family: r.Family, Expired: r.Expired, Priority: r.Priority, AdvBase: r.AdvBase, AdvSkew: r.AdvSkew, Source: r.Source}
+			for _, no := range r.Refusals {
+				if time.Duration(no.AgeMS)*time.Millisecond < refusalRecent {
+					y.Refusals = append(y.Refusals, judge.Refusal{Peer: no.Peer, Text: no.Text})
+				}
+			}
+			x.Routers = append(x.Routers, y)
+		}
+		out.Instances = append(out.Instances, x)
+	}
+	return out
+}
+
+// flag reads a setting of the kernel that is on or off; nil if it cannot be read.
+func (f *facts) flag(name string) *bool {
+	switch v := f.setting(name); v {
+	case "":
+		return nil
+	default:
+		on := v != "0"
+		return &on
+	}
+}
+
+// neighbours is what is known of the peers.
+func (f *facts) neighbours(s engine.Status) (out []judge.Peer) {
+	for _, st := range others(f.peers(), f.own()) {
+		p := judge.Peer{Name: st.Name, Connected: st.Session != nil}
+		if !st.Node.IsZero() {
+			p.Node = st.Node.String()
+		}
+		if !p.Connected {
+			p.Trouble = st.Trouble.Trouble()
+			if st.Trouble != (peer.Reason{}) {
+				p.Words = st.Trouble.Words()
+			}
+		}
+		if i := slices.IndexFunc(s.Members, func(m engine.MemberStatus) bool { return m.Peer == st.Name }); i >= 0 {
+			m := &s.Members[i]
+			p.Node, p.Tells, p.Age = m.Node, m.Tells, m.ReportAge
+			if m.Report != nil {
+				x := new(judge.Facts)
+				if err := json.Unmarshal(m.Report, x); err == nil {
+					p.Facts = x
+				}
+			}
+		}
+		for _, g := range s.Groups {
+			for _, x := range g.Peers {
+				if x.Peer == st.Name {
+					p.Seen = append(p.Seen, judge.Seen{Name: g.Name, Role: x.Role, InSync: x.InSync})
+				}
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// nodeOf is the node id of a connected peer.
+func nodeOf(s engine.Status, name string) string {
+	if i := slices.IndexFunc(s.Members, func(m engine.MemberStatus) bool { return m.Peer == name }); i >= 0 {
+		return s.Members[i].Node
+	}
+	return ""
+}
+
+// trackerName is the election that is followed, for the report.
+func trackerName(c *conf.Sasyncd) string {
+	if c.Lock != conf.LockNone {
+		return "locked"
+	}
+	return string(c.Tracker.Kind)
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"sasyncd/carp/api"
+	"sasyncd/cmd/internal/judge"
+	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/engine"
+	"sasyncd/sync/peer"
+	"sasyncd/sync/wire"
+)
+
+// told is an engine that keeps what it is to report.
+type told struct {
+	status engine.Status
+	report chan []byte
+}
+
+func (e *told) Glance(context.Context) (engine.Status, error) { return e.status, nil }
+func (e *told) Status(context.Context) (engine.Status, error) { return e.status, nil }
+func (e *told) Report(_ context.Context, b []byte) error {
+	select {
+	case e.report <- b:
+	default:
+	}
+	return nil
+}
+
+// pairOf is a MASTER and its standby, as the MASTER's sasyncd sees them.
+type pairOf struct {
+	facts   *facts
+	status  engine.Status
+	carp    api.GroupState
+	carpErr error
+	own     map[netip.Addr]bool
+	peer    judge.Facts
+	sysctl  map[string]string
+}
+
+func newPairOf() *pairOf {
+	vip := netip.MustParseAddr("192.0.2.1")
+	x := &pairOf{
+		carp: api.GroupState{Group: "ipsec", State: api.StateMaster, Instances: []api.InstanceState{{Name: "outside", Interface: "eth0",
+			Protocol: "vrrp3", ID: 10, Routers: []api.RouterState{{Family: "ipv4", Priority: 200}}}}},
+		own:    map[netip.Addr]bool{vip: true},
+		sysctl: map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"},
+	}
+	x.status = engine.Status{Node: "one",
+		Groups: []engine.GroupStatus{{Name: "outside", Role: "MASTER", InSync: true, VIPs: []netip.Addr{vip}, SAs: 2, Policies: 2,
+			Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true}}, Peers: []engine.GroupPeerState{{Peer: "10.9.0.2", Role: "BACKUP", InSync: true}}}},
+		Members: []engine.MemberStatus{{Peer: "10.9.0.2", Node: "two", Tells: true, ReportAge: 1}}}
+	x.peer = judge.Facts{Host: "gw2", Groups: []judge.Group{{Name: "outside", Role: "BACKUP", InSync: true, VIPs: []netip.Addr{vip}, SAs: 2, Policies: 2,
+		Carp: &judge.Carp{Group: "ipsec", Instances: []judge.Instance{{Name: "outside", Interface: "eth0", Protocol: "vrrp3", ID: 10,
+			Routers: []judge.Router{{Family: "ipv4", Priority: 100}}}}}}}}
+	x.facts = &facts{node: "one", tracker: "carpd", log: slog.New(slog.DiscardHandler),
+		carp:    func(context.Context, string) (*api.GroupState, error) { return &x.carp, x.carpErr },
+		peers:   func() []peer.Status { return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session)}} },
+		own:     func() map[netip.Addr]bool { return x.own },
+		setting: func(name string) string { return x.sysctl[name] }}
+	return x
+}
+
+func (x *pairOf) verdict(t *testing.T) report.Verdict {
+	t.Helper()
+	b, err := json.Marshal(x.peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x.status.Members[0].Tells {
+		x.status.Members[0].Report = b
+	}
+	return x.facts.verdict(t.Context(), x.status)
+}
+
+// TestCheckSeesBothGateways: what either daemon of either gateway knows reaches the
+// judgement.
+func TestCheckSeesBothGateways(t *testing.T) {
+	for name, tt := range map[string]struct {
+		edit   func(x *pairOf)
+		answer string
+		code   judge.Code // of the first problem; "" for none at all
+	}{
+		"healthy":              {func(*pairOf) {}, report.AnswerYes, ""},
+		"own carpd dead":       {func(x *pairOf) { x.carpErr = errors.New("connection refused") }, report.AnswerNo, judge.ElectorLost},
+		"peer's carpd dead":    {func(x *pairOf) { x.peer.Groups[0].Elector = "connection refused" }, report.AnswerNo, judge.ElectorLost},
+		"own fence set":        {func(x *pairOf) { x.carp.Fenced = true }, report.AnswerNo, judge.MasterFenced},
+		"own VIP gone":         {func(x *pairOf) { x.own = map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true} }, report.AnswerNo, judge.VIPMissing},
+		"addresses unreadable": {func(x *pairOf) { x.own = nil }, report.AnswerYes, ""},
+		"own forwarding off":   {func(x *pairOf) { x.sysctl["net/ipv4/ip_forward"] = "0" }, report.AnswerNo, judge.ForwardingOff},
+		"settings unreadable":  {func(x *pairOf) { x.sysctl = nil }, report.AnswerYes, ""},
+		"VRIDs differ":         {func(x *pairOf) { x.carp.Instances[0].ID = 11 }, report.AnswerNo, judge.IDsDiffer},
+		"old peer":             {func(x *pairOf) { x.status.Members[0].Tells = false }, report.AnswerUnknown, judge.OldPeer},
+		"peer is silent":       {func(x *pairOf) { x.status.Members[0].ReportAge = 30 }, report.AnswerUnknown, judge.NoReport},
+		"refused lately": {func(x *pairOf) {
+			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Text: "bad TTL", AgeMS: 1000}}
+		}, report.AnswerYes, judge.AdvertRefused},
+		"refused long ago": {func(x *pairOf) {
+			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Text: "bad TTL", AgeMS: 100_000}}
+		}, report.AnswerYes, ""},
+		"another election": {func(x *pairOf) { x.facts.carp, x.peer.Groups[0].Carp = nil, nil }, report.AnswerYes, ""},
+		"keys differ": {func(x *pairOf) {
+			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil, nil
+			x.facts.peers = func() []peer.Status {
+				return []peer.Status{{Name: "10.9.0.2", Trouble: peer.Reason{Code: wire.ByeVersion, Text: "versions"}}}
+			}
+		}, report.AnswerNo, judge.PeerVersion},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newPairOf()
+			tt.edit(x)
+			v := x.verdict(t)
+			all := append(v.Reasons, v.Warnings...)
+			if v.Answer != tt.answer || v.Fit != (tt.answer == report.AnswerYes) {
+				t.Errorf("answer %q, fit %v: %+v", v.Answer, v.Fit, all)
+			}
+			if tt.code == "" && len(all) > 0 || tt.code != "" && (len(all) == 0 || all[0].Code != string(tt.code)) {
+				t.Errorf("problems %+v, want %q", all, tt.code)
+			}
+		})
+	}
+}
+
+// TestReportIsTold: the engine gets what is known of this gateway, and carpd is
+// really asked.
+func TestReportIsTold(t *testing.T) {
+	carpd := newStubCarpd(t)
+	carpd.begin()
+	el := newCarpdElector(carpd.path, []string{"carp1"}, "test", slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { _ = el.Run(ctx) }()
+	go func() {
+		for range el.Events() { //nolint:revive // nobody else reads them
+		}
+	}()
+	x := newPairOf()
+	eng := &told{status: x.status, report: make(chan []byte, 1)}
+	eng.status.Groups[0].Name = "carp1"
+	x.facts.eng, x.facts.carp = eng, el.state
+	ended := make(chan error, 1)
+	go func() { ended <- x.facts.Run(ctx) }()
+	await := func(what string, ok func(g judge.Group) bool) {
+		t.Helper()
+		limit := time.After(20 * time.Second)
+		var last string
+		for {
+			select {
+			case b := <-eng.report:
+				last = string(b)
+				var f judge.Facts
+				if err := json.Unmarshal(b, &f); err != nil {
+					t.Fatal(err)
+				}
+				if ok(f.Groups[0]) {
+					return
+				}
+			case <-limit:
+				t.Fatalf("%s: the last report is %s", what, last)
+			}
+		}
+	}
+	await("carpd answers", func(g judge.Group) bool { return g.Elector == "" && g.Carp != nil && g.Carp.Group == "gate" })
+	carpd.end()
+	await("carpd is dead", func(g judge.Group) bool { return g.Elector != "" && g.Carp == nil })
+	cancel()
+	if err := <-ended; err != nil && !strings.Contains(err.Error(), "canceled") {
+		t.Error(err)
+	}
+}
