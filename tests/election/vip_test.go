@@ -3,6 +3,7 @@ package election
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ import (
 )
 
 // addressesOf opens package vip on a node that has one interface, in0.
-func addressesOf(t *testing.T) (nd *lab.Node, v *vip.Virtual, index int) {
+func addressesOf(t *testing.T) (nd *lab.Node, v placed, index int) {
 	t.Helper()
 	n := lab.New(t)
 	nd = n.Node("gw")
@@ -25,7 +26,7 @@ func addressesOf(t *testing.T) (nd *lab.Node, v *vip.Virtual, index int) {
 		l, err := net.InterfaceByName("in0")
 		if err == nil {
 			index = l.Index
-			v, err = vip.NewVirtual()
+			v.Virtual, err = vip.NewVirtual()
 		}
 		return err
 	})
@@ -33,7 +34,35 @@ func addressesOf(t *testing.T) (nd *lab.Node, v *vip.Virtual, index int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(v.Close)
+	v.nd = nd
 	return nd, v, index
+}
+
+// placed is a vip.Virtual whose calls are made in a node's network namespace: it
+// reads addresses in that of the calling thread, as carpd has only one.
+type placed struct {
+	*vip.Virtual
+	nd *lab.Node
+}
+
+func (p placed) Acquire(as []vip.Address, lease time.Duration) error {
+	return p.nd.Do(func() error { return p.Virtual.Acquire(as, lease) })
+}
+
+func (p placed) Renew(as []vip.Address, lease time.Duration) error {
+	return p.nd.Do(func() error { return p.Virtual.Renew(as, lease) })
+}
+
+func (p placed) Release(as []vip.Address) error {
+	return p.nd.Do(func() error { return p.Virtual.Release(as) })
+}
+
+func (p placed) Present() (have map[netip.Addr]bool, err error) {
+	err = p.nd.Do(func() (err error) {
+		have, err = p.Virtual.Present()
+		return err
+	})
+	return have, err
 }
 
 const leaseOf = 2 * time.Second
