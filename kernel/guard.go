@@ -52,7 +52,8 @@ func (g *Guard) Close() error {
 var guardFamilies = [...]sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6}
 
 // Set guards where the policies lead now, besides what is guarded already, and
-// returns how many destinations that are. With none it changes nothing.
+// returns how many destinations that are. With none it guards nothing more. Whoever
+// sets the guard is to end it, or to Leave it.
 func (g *Guard) Set(ctx context.Context) (int, error) {
 	want, err := g.destinations(ctx)
 	if err != nil {
@@ -62,8 +63,9 @@ func (g *Guard) Set(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("set guard: %w", err)
 	}
-	var routes, rules []change
+	var routes, rules, marks []change
 	for _, family := range guardFamilies {
+		marks = append(marks, delRule(guardMark(family)))
 		any, all := false, false
 		for dst, n := range want {
 			if sadb.FamilyOf(dst.Addr()) != family {
@@ -83,7 +85,7 @@ func (g *Guard) Set(ctx context.Context) (int, error) {
 			rules = append(rules, addRule(forwarded))
 		}
 	}
-	if err := errors.Join(g.apply(routes), g.apply(rules)); err != nil {
+	if err := errors.Join(g.apply(marks), g.apply(routes), g.apply(rules)); err != nil {
 		return 0, fmt.Errorf("set guard: %w", err)
 	}
 	return len(want), nil
@@ -92,6 +94,40 @@ func (g *Guard) Set(ctx context.Context) (int, error) {
 // guardRules are those of a family; the second holds all that is forwarded.
 func guardRules(family sadb.Family) (lookup, forwarded rule) {
 	return rule{family: family, pref: GuardPref, table: GuardTable}, rule{family: family, pref: GuardPref, iif: "lo", not: true}
+}
+
+// guardMark is a rule that changes nothing beside the lookup: it tells that the guard
+// was left.
+func guardMark(family sadb.Family) rule {
+	return rule{family: family, pref: GuardPref, table: GuardTable, iif: "lo"}
+}
+
+// Leave notes that whoever set the guard does not end it: nobody flushes any more, and
+// the next sasyncd may end it as soon as the policies are there.
+func (g *Guard) Leave(ctx context.Context) error {
+	list, err := g.rules(ctx)
+	if err != nil {
+		return fmt.Errorf("leave guard: %w", err)
+	}
+	var changes []change
+	for _, family := range guardFamilies {
+		if lookup, _ := guardRules(family); slices.Contains(list, lookup) {
+			changes = append(changes, addRule(guardMark(family)))
+		}
+	}
+	if err := g.apply(changes); err != nil {
+		return fmt.Errorf("leave guard: %w", err)
+	}
+	return nil
+}
+
+// Left reports whether the guard was left.
+func (g *Guard) Left(ctx context.Context) (bool, error) {
+	list, err := g.rules(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look at guard: %w", err)
+	}
+	return slices.ContainsFunc(list, func(r rule) bool { return r.iif == "lo" && !r.not }), nil
 }
 
 // destinations counts the outbound policies that have anything encrypted or
@@ -156,8 +192,15 @@ func (g *Guard) Lift(ctx context.Context) error {
 		return fmt.Errorf("lift guard: %w", err)
 	}
 	var changes []change
+	// The marks first: the kernel takes the first rule that has what is asked for, and a
+	// mark has all that the lookup has.
+	for _, family := range guardFamilies {
+		changes = append(changes, delRule(guardMark(family)))
+	}
 	for _, r := range list {
-		changes = append(changes, delRule(r))
+		if r != guardMark(r.family) {
+			changes = append(changes, delRule(r))
+		}
 	}
 	if err := g.apply(changes); err != nil {
 		return fmt.Errorf("lift guard: %w", err)

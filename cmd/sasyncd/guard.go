@@ -33,6 +33,8 @@ type guarding interface {
 	Set(ctx context.Context) (destinations int, err error)
 	Missing(ctx context.Context) (destinations int, set bool, err error)
 	Lift(ctx context.Context) error
+	Leave(ctx context.Context) error
+	Left(ctx context.Context) (bool, error)
 }
 
 // serveGuard does what one of the verbs asks for.
@@ -99,7 +101,7 @@ func endGuard(ctx context.Context, g guarding, runs func() bool, log *slog.Logge
 			return g.Lift(ctx)
 		case late:
 			log.Error("IPsec policies are not back and sasyncd does not run: nothing is sent where they led until it does, or until `sasyncd guard-off`", "destinations", missing)
-			return nil
+			return g.Leave(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -109,8 +111,8 @@ func endGuard(ctx context.Context, g guarding, runs func() bool, log *slog.Logge
 	}
 }
 
-// guardTask ends a guard that was left while no sasyncd ran. It waits first: an IKE
-// daemon may be about to start under that guard.
+// guardTask ends a guard that was set while no sasyncd ran. It waits first, unless the
+// guard was left: an IKE daemon may be about to start under it.
 func guardTask(log *slog.Logger) (daemon.Task, error) {
 	g, err := kernel.OpenGuard()
 	if err != nil {
@@ -130,11 +132,19 @@ func inheritGuard(ctx context.Context, g guarding, log *slog.Logger) error {
 	if _, set, err := g.Missing(ctx); err != nil || !set {
 		return err
 	}
-	log.Warn("nothing is sent where IPsec policies led before sasyncd started, until they are back", "at least", guardLimit.String())
+	left, err := g.Left(ctx)
+	if err != nil {
+		return err
+	}
+	wait := guardLimit
+	if left {
+		wait = 0
+	}
+	log.Warn("nothing is sent where IPsec policies led before sasyncd started, until they are back", "at least", wait.String())
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-time.After(guardLimit):
+	case <-time.After(wait):
 	}
 	return endGuard(ctx, g, func() bool { return true }, log)
 }

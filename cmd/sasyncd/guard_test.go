@@ -12,6 +12,7 @@ import (
 // fakeGuard is a guard whose policies come back after a while.
 type fakeGuard struct {
 	set    bool
+	left   bool
 	back   time.Time // when all policies are; zero: never
 	fails  bool      // to look at
 	lifted time.Time
@@ -30,6 +31,9 @@ func (g *fakeGuard) Missing(context.Context) (int, bool, error) {
 	}
 	return 1, true, nil
 }
+
+func (g *fakeGuard) Leave(context.Context) error        { g.left = true; return nil }
+func (g *fakeGuard) Left(context.Context) (bool, error) { return g.left, nil }
 
 func (g *fakeGuard) Lift(context.Context) error {
 	g.set, g.lifted = false, time.Now()
@@ -70,9 +74,27 @@ func TestGuardEnds(t *testing.T) {
 				if g.set != tc.left {
 					t.Errorf("guarded: %v, want %v", g.set, tc.left)
 				}
+				if g.left != (tc.left && !tc.fails) {
+					t.Errorf("left: %v", g.left)
+				}
 			})
 		})
 	}
+}
+
+// TestLeftGuardEndsWithThePolicies: nobody is about to flush under a guard that was
+// left, so a gateway that may take over does not wait.
+func TestLeftGuardEndsWithThePolicies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		g := &fakeGuard{set: true, left: true, back: began.Add(300 * time.Millisecond)}
+		if err := inheritGuard(t.Context(), g, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		if took := g.lifted.Sub(began); g.set || took < 300*time.Millisecond || took > 300*time.Millisecond+guardEach {
+			t.Errorf("guarded %v, lifted after %v", g.set, took)
+		}
+	})
 }
 
 // TestGuardIsInherited: a sasyncd ends the guard that it finds, but not before an IKE

@@ -86,6 +86,23 @@ func TestGuard(t *testing.T) {
 				t.Errorf("the node itself cannot reach the remote gateway: %v", err)
 			}
 
+			left := func(when string, want bool) {
+				t.Helper()
+				if got, err := g.Left(t.Context()); err != nil || got != want {
+					t.Errorf("%s: left %v, %v, want %v", when, got, err, want)
+				}
+			}
+			left("set", false)
+			must(t, g.Leave(t.Context()))
+			left("left", true)
+			l.requireHeld(time.Now(), guarded...)
+			if _, err := g.Set(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			left("set again", false)
+			l.requireHeld(time.Now(), guarded...)
+			must(t, g.Leave(t.Context()))
+
 			policies()
 			missing(0)
 			// Another process lifts it.
