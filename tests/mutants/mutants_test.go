@@ -87,7 +87,7 @@ var mutants = []mutant{
 	},
 	{
 		"I3", "a master resigns without its fence", "carp/change.go",
-		[][2]string{{"g.operate(ActFence)\n", "g.operate(ActRelease)\n"}},
+		[][2]string{{"g.operate(now, ActFence)\n", "g.operate(now, ActRelease)\n"}},
 		"./carp", "TestDemotionHandsOverToReadyPeer", false,
 	},
 	{
@@ -109,7 +109,7 @@ var mutants = []mutant{
 		"I7", "a term is ignored", "sync/engine/members.go",
 		[][2]string{
 			{" || ms.state.Term < g.rcv.pos.Term {", " {"},
-			{"g.preparing || id.Term < g.rcv.pos.Term {", "g.preparing {"},
+			{"!x.follows(m, id) || id.Term < g.rcv.pos.Term {", "!x.follows(m, id) {"},
 		},
 		"./sync/engine", "TestOlderNeverOverrides", true,
 	},
