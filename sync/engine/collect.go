@@ -147,7 +147,10 @@ func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
 // installed.
 func (p *publisher) adopt(now time.Time, held map[sadb.SAKey]*wantSA, imported func(*sadb.SA) bool) {
 	for k, e := range p.sas {
-		if held[k] != nil || imported != nil && imported(e.sa) {
+		if w := held[k]; w != nil {
+			e.rate.Remember(&w.rate)
+			p.take(now, e)
+		} else if imported != nil && imported(e.sa) {
 			p.take(now, e)
 		}
 	}

@@ -85,7 +85,8 @@ type pubSA struct {
 	heard time.Duration
 
 	part   part
-	place  int // in order, once the reading under way has shown it, in coming
+	rate   sadb.Rate // as the standbys hear it
+	place  int       // in order, once the reading under way has shown it, in coming
 	handle uint32
 
 	// ghost: a flush took it from the kernel and `flushmode never` keeps it
@@ -168,6 +169,7 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 		p.use(now, old, sa.UseAge)
 	}
 	old.sa, old.config, old.part = sa, 0, partOfSA(sa)
+	old.rate.Report(sa.Packets, now.Sub(p.began))
 	p.sums.add(old.part)
 	p.move(old)
 	p.age(now, old)
@@ -233,6 +235,7 @@ func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 // counter may be torn once every 2^32 packets.
 func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used bool, useAge uint64) {
 	own := &e.sa.Counters
+	e.rate.Report(c.Packets, now.Sub(p.began))
 	if d := c.Packets - own.Packets; c.Packets < own.Packets {
 		// Another SA, or one that was reset: nothing is known of the difference.
 	} else if e.sa.Dir == sadb.DirIn {

@@ -529,7 +529,8 @@ func (r *receiver) lead() (packets uint64, seconds float64) {
 }
 
 // inherit takes over what this node published itself as master, so that an
-// ex-master is a complete standby of its own stream.
+// ex-master is a complete standby of its own stream. Rates belong to it: its
+// successor has heard them, and is ahead by as much.
 func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 	r.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 	r.counters = now
@@ -538,6 +539,7 @@ func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 		p.age(now, e)
 		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), at: now}
 		r.handles.bind(e.handle, w)
+		w.rate.Remember(&e.rate)
 		w.rate.Report(e.sa.Packets, mono)
 		r.wants(k, w)
 	}

@@ -60,8 +60,7 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 	var ops []sadb.Op
 	for k, used := range t.from {
 		if p := g.pub.sas[k]; p != nil && p.sa.Dir != sadb.DirIn {
-			lead, _ := e.cfg.Margin.Lead(p.sa.ESN(), 0, 0)
-			if v, _ := sadb.Ahead(p.sa.ESN(), used, 2*lead); v > p.sa.OSeq {
+			if v, _ := e.cfg.Margin.Retired(p.sa.ESN(), used, p.rate.Peak()); v > p.sa.OSeq {
 				g.pub.age(now, p)
 				c := *p.sa
 				c.OSeq, c.Bitmap = v, nil
@@ -109,8 +108,7 @@ func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) []sadb.Op {
 		if w == nil || !ok || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
 			continue
 		}
-		lead, _ := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), 0)
-		v, fits := sadb.Ahead(w.sa.ESN(), max(used, w.sa.OSeq), 2*lead)
+		v, fits := r.margin.Retired(w.sa.ESN(), max(used, w.sa.OSeq), w.rate.Peak())
 		if w.short = !fits; v <= h.oseq {
 			continue
 		}

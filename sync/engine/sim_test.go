@@ -33,6 +33,7 @@ type world struct {
 	forward bool
 	more    []GroupConfig
 	caps    uint64 // that all nodes claim
+	margin  sadb.Margin
 	// lose, if it is set, sees each message of a node and says whether it is lost.
 	lose func(from int, m wire.Message) bool
 }
@@ -69,7 +70,7 @@ const simGroup = "carp1"
 var simVIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
 func newWorld(t *testing.T, n int) *world {
-	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true, caps: wire.Caps}
+	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true, caps: wire.Caps, margin: sadb.DefaultMargin()}
 	for i := range n {
 		w.nodes = append(w.nodes, &simNode{w: w, i: i, kernel: newSimKernel()})
 	}
@@ -89,7 +90,7 @@ func (n *simNode) boot(nonce uint64) {
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
 		Node: n.id, Nonce: nonce, Kernel: n.release, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup, CountersOnly: n.w.countersOnly}}, n.w.more...),
-		Margin: sadb.DefaultMargin(), Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying, Fence: n.fence,
+		Margin: n.w.margin, Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying, Fence: n.fence,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -6,69 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
-
-// TestFailoversNeverRepeatANumber moves mastership to and fro under traffic,
-// by crash and by hand-over, and checks every number that any node used.
-func TestFailoversNeverRepeatANumber(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, _ := pair(t, 4)
-		defer w.stop()
-		r := rand.New(rand.NewPCG(7, 7))
-		highest := make(map[sadb.SAKey]uint64)
-		use := func(n *simNode, packets uint64) {
-			t.Helper()
-			for k, span := range n.kernel.traffic(packets) {
-				if span[0] <= highest[k] {
-					t.Errorf("node %d sends %d on %s, %d was sent before", n.i, span[0], k, highest[k])
-				}
-				if span[1]-highest[k] >= 1<<31 {
-					t.Errorf("node %d jumps to %d on %s from %d", n.i, span[1], k, highest[k])
-				}
-				highest[k] = span[1]
-			}
-		}
-		master := 0
-		for term := uint64(2); term < 40; term++ {
-			for range r.IntN(40) {
-				use(w.nodes[master], uint64(r.IntN(20000)))
-				time.Sleep(100 * time.Millisecond)
-			}
-			old, next := w.nodes[master], w.nodes[1-master]
-			if r.IntN(2) == 0 { // the power goes, then comes back with the kernel's tables
-				old.kill()
-				use(old, uint64(r.IntN(20000))) // what left before the other noticed
-				time.Sleep(750 * time.Millisecond)
-				next.role(wire.RoleMaster, term)
-				use(next, 5000)
-				old.boot(term * 10)
-				old.role(wire.RoleBackup, term)
-				w.connect(0, 1)
-			} else {
-				old.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: term - 1}
-				time.Sleep(100 * time.Millisecond)
-				if got := next.elector.takeovers(); len(got) != 1 || got[0] != term-1 {
-					t.Fatalf("term %d: successor was told %v, want one takeover of term %d", term, got, term-1)
-				}
-				old.role(wire.RoleBackup, term-1)
-				next.role(wire.RoleMaster, term)
-			}
-			master = 1 - master
-			time.Sleep(time.Duration(1000+r.IntN(1500)) * time.Millisecond)
-			w.equal("after a failover")
-			if s := w.nodes[1-master].status(); !s.InSync {
-				t.Fatalf("term %d: standby is not in sync: %s", term, s.Why)
-			}
-		}
-		for _, n := range w.nodes {
-			for _, l := range n.kernel.lowered {
-				t.Errorf("node %d lowered a counter: %s", n.i, l)
-			}
-		}
-	})
-}
 
 // TestPrepareIsConstantWork checks that nothing is done to the kernel between
 // the election's question and the answer, however many tunnels there are, and

@@ -78,6 +78,18 @@ func Ahead(esn bool, oseq, lead uint64) (value uint64, covered bool) {
 	return oseq + lead, true
 }
 
+// Retired returns the outbound counter of an ex-master's SA on which it has sent up
+// to oseq, at up to peak packets per second: beyond what its successor, which began
+// ahead by the same margin, may have used since. It is a jump that a receiver
+// accepts. covered is as in Ahead.
+func (m Margin) Retired(esn bool, oseq uint64, peak float64) (value uint64, covered bool) {
+	lead, _ := m.Lead(esn, peak, 0)
+	if esn {
+		return Ahead(esn, oseq, min(2*lead, MaxLeadESN))
+	}
+	return Ahead(esn, oseq, 2*lead)
+}
+
 // Rate follows the highest packet rate of one SA. It is fed with the SA's count
 // of packets and not with its sequence number, which jumps at every takeover.
 // It is small because a standby holds one for every SA.
@@ -100,17 +112,24 @@ func (r *Rate) Report(n uint64, at time.Duration) {
 	if r.seen && n >= r.packets && at > r.at {
 		dt := (at - r.at).Seconds()
 		r.peak *= float32(halfLife(dt))
-		r.last = float32(float64(n-r.packets) / dt)
+		r.last = float32(float64(n-r.packets) / max(dt, shortest))
 		r.peak = max(r.peak, r.last)
 	}
 	r.packets, r.at, r.seen = n, at, true
 }
+
+// Remember takes over the peak that another follower of the same SA has seen.
+func (r *Rate) Remember(o *Rate) { r.peak = max(r.peak, o.peak) }
 
 // Peak returns the highest rate seen, in packets per second, decayed.
 func (r *Rate) Peak() float64 { return float64(r.peak) }
 
 // Last returns the rate between the last two reports, in packets per second.
 func (r *Rate) Last() float64 { return float64(r.last) }
+
+// shortest is the least time, in seconds, for which a rate is told. Reports that a
+// busy sender or a full link delays come together, and tell nothing of it.
+const shortest = 0.1
 
 // halfLife returns 2^(-dt/peakHalfLife) to first order; reports come every
 // second or so, where the error is below one part in a million.

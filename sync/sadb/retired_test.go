@@ -1,0 +1,45 @@
+package sadb
+
+import (
+	"testing"
+	"time"
+)
+
+// TestRetiredIsBeyondTheSuccessor: an ex-master and the successor that follows it
+// have seen the same rates. The ex-master's counter is beyond what the successor
+// began with by a whole lead, in a jump that a receiver accepts.
+func TestRetiredIsBeyondTheSuccessor(t *testing.T) {
+	m := DefaultMargin()
+	for _, peak := range []float64{0, 1000, 500_000, 5e6, 1e9} {
+		for _, esn := range []bool{false, true} {
+			const sent = 1_000_000
+			lead, covered := m.Lead(esn, peak, 0)
+			began, fits := Ahead(esn, sent, lead)
+			got, ok := m.Retired(esn, sent, peak)
+			if esn && got-sent > MaxLeadESN {
+				t.Errorf("peak %g, 64 bit: a jump of %d is more than a receiver accepts", peak, got-sent)
+			}
+			if covered && fits && ok && lead < MaxLeadESN/2 && got < began+lead {
+				t.Errorf("peak %g, 64 bit %v: retired at %d, the successor began at %d with a lead of %d", peak, esn, got, began, lead)
+			}
+		}
+	}
+}
+
+// TestReportsThatComeTogether: the second of two reports that a full link has
+// delayed does not look like a burst.
+func TestReportsThatComeTogether(t *testing.T) {
+	var r Rate
+	r.Report(0, 0)
+	r.Report(1000, time.Second)
+	r.Report(2000, time.Second+time.Microsecond)
+	if r.Peak() > 10_000 {
+		t.Errorf("1000 packets a second look like %.0f", r.Peak())
+	}
+	var heir Rate
+	heir.Remember(&r)
+	heir.Report(5000, time.Hour)
+	if heir.Peak() != r.Peak() {
+		t.Errorf("a peak of %.0f is remembered as %.0f", r.Peak(), heir.Peak())
+	}
+}
