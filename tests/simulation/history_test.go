@@ -44,13 +44,18 @@ func (s *sim) oneFault() {
 		switch f := s.rng.IntN(7); f {
 		case 0:
 			s.note("sasyncd of node %d restarts", n.i)
+			away := s.busy
+			if n == s.master() { // what it negotiates now nobody hears
+				away = s.pass
+			}
 			n.killSasyncd()
-			s.pass(time.Duration(s.rng.IntN(4000)) * time.Millisecond)
+			away(time.Duration(s.rng.IntN(4000)) * time.Millisecond)
 			n.startSasyncd()
 		case 1:
 			s.note("node %d loses its power", n.i)
 			n.powerCut()
-			s.pass(time.Duration(3000+s.rng.IntN(5000)) * time.Millisecond)
+			s.pass(3 * time.Second)
+			s.busy(time.Duration(s.rng.IntN(5000)) * time.Millisecond)
 			n.startCarpd()
 			n.startSasyncd()
 		case 2:
@@ -63,10 +68,13 @@ func (s *sim) oneFault() {
 			s.note("sync link %d-%d is cut", n.i, j)
 			s.syncCut[pairOf(n.i, j)] = true
 			s.cut(n.i, j)
-			s.pass(time.Duration(s.rng.IntN(8000)) * time.Millisecond)
+			s.busy(time.Duration(s.rng.IntN(8000)) * time.Millisecond)
 			s.syncCut[pairOf(n.i, j)] = false
 		case 4, 5, 6:
 			if m := s.master(); m != nil {
+				if s.rng.IntN(3) == 0 {
+					s.burst(m, 2*margin)
+				}
 				s.note("node %d hands over", m.i)
 				m.Resign("", "operator")
 			}

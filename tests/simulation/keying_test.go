@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"sasyncd/sync/sadb"
 )
 
 // TestNegotiatedAfresh: after each takeover the IKE daemon of the new master
@@ -52,12 +50,7 @@ func (s *sim) negotiatedAfresh() {
 			return
 		}
 		s.note("node %d negotiates", next.i)
-		for id, t := range s.tunnels {
-			old := *t
-			t.out, t.in, t.since = s.sa(old.out.Src, old.out.Key.Dst, id), s.sa(old.in.Src, old.in.Key.Dst, id), time.Now()
-			t.far, t.made, t.was, t.inSeq = t.out.Key, s.masterships, nil, 0
-			s.apply(next, sadb.Op{Kind: sadb.OpAddSA, SA: t.in}, sadb.Op{Kind: sadb.OpAddSA, SA: t.out})
-		}
+		s.negotiate(next)
 		s.pass(15 * time.Second)
 		if snap, err := next.kernel.Dump(s.t.Context()); err != nil || len(snap.SAs) != 4*len(s.tunnels) {
 			s.t.Errorf("seed %d: %d SAs soon after the negotiation of %d tunnels, want both generations; %v", s.seed, len(snap.SAs), len(s.tunnels), err)

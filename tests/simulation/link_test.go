@@ -26,6 +26,7 @@ type session struct {
 	other    *session
 	closed   chan struct{}
 	once     sync.Once
+	began    time.Time
 }
 
 func (s *session) Peer() string { return s.to.addr().String() }
@@ -92,7 +93,7 @@ func (s *sim) connect(i, j int) {
 	if a.engine == nil || b.engine == nil || s.syncCut[pairOf(i, j)] || s.sessions[pairOf(i, j)] != nil {
 		return
 	}
-	x := &session{from: a, to: b, queue: make(chan []byte, queueLimit), closed: make(chan struct{})}
+	x := &session{began: time.Now(), from: a, to: b, queue: make(chan []byte, queueLimit), closed: make(chan struct{})}
 	y := &session{from: b, to: a, queue: make(chan []byte, queueLimit), closed: make(chan struct{})}
 	x.other, y.other = y, x
 	s.sessions[pairOf(i, j)] = x

@@ -17,10 +17,13 @@ import (
 )
 
 const (
-	groupName  = "carp1"
-	clientID   = 1
-	addTime    = 3 * time.Millisecond // VIPs and fence, in a real kernel
-	leaseTime  = 2 * time.Second
+	groupName = "carp1"
+	clientID  = 1
+	addTime   = 3 * time.Millisecond // VIPs and fence, in a real kernel
+	leaseTime = 2 * time.Second
+	// margin is what two seconds of the traffic need, so that a standby that does
+	// not take the counters of an SA is behind it soon.
+	margin     = 100
 	queueLimit = 4096
 )
 
@@ -33,7 +36,8 @@ type node struct {
 	i   int
 	log *slog.Logger
 
-	kernel *kerneltest.Kernel // as sasyncd sees it
+	kernel *kerneltest.Kernel // as sasyncd writes it
+	tables *tables            // as it reads it
 	ike    *kerneltest.Kernel // as the IKE daemon sees it
 
 	mu     sync.Mutex
@@ -59,6 +63,10 @@ type node struct {
 	public    carp.State
 	demotion  int // as carpd has told
 	unwilling bool
+	// inSync is what sasyncd has told the election since its last change of role,
+	// sent the last numbers that left, since sasyncd started.
+	inSync bool
+	sent   map[sadb.SAKey]uint64
 
 	prefer bool // when-split prefer-traffic
 
@@ -89,7 +97,7 @@ func (n *node) startCarpd() {
 	elect := make(chan carp.Event, queueLimit)
 	n.stopC, n.doneC = cancel, make(chan struct{})
 	n.mu.Lock()
-	n.elect, n.public, n.demotion, n.unwilling = elect, carp.Init, 0, false
+	n.elect, n.public, n.demotion, n.unwilling, n.prepared = elect, carp.Init, 0, false, 0
 	n.mu.Unlock()
 	go n.runCarpd(ctx, g, elect, n.doneC)
 	n.tell(carp.Event{Kind: carp.EvUp, Src: n.addr()})
@@ -281,7 +289,7 @@ func (n *node) startSasyncd() {
 	n.mu.Unlock()
 	n.peers = &peers{events: make(chan engine.PeerEvent, queueLimit)}
 	m := sadb.DefaultMargin()
-	m.ESN, m.Legacy = 1<<20, 1<<14 // small, so that a missing margin shows soon
+	m.ESN, m.Legacy = margin, margin
 	ctx, cancel := context.WithCancel(context.Background())
 	var keys engine.Keying
 	if n.static != nil {
@@ -292,7 +300,7 @@ func (n *node) startSasyncd() {
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
 		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence, Keying: keys,
 		Imported: func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) },
-	}, n.kernel, n.peers, n)
+	}, n.tables, n.peers, n)
 	n.stopS, n.doneS = cancel, make(chan struct{})
 	e, done := n.engine, n.doneS
 	go func() {
@@ -317,7 +325,8 @@ func (n *node) killSasyncd() {
 	n.s.cutAll(n.i)
 	n.engine = nil
 	n.mu.Lock()
-	n.events = nil
+	n.events, n.inSync = nil, false
+	clear(n.sent)
 	n.mu.Unlock()
 	n.tell(carp.Event{Kind: carp.EvGone, Client: clientID})
 }
@@ -334,6 +343,7 @@ func (n *node) deliver(ev engine.ElectorEvent) {
 			n.s.masterships++
 			n.inherited = n.role == wire.RoleBackup
 		}
+		n.inSync = n.inSync && n.role == ev.Role
 		n.role = ev.Role
 	}
 	select {
@@ -356,6 +366,9 @@ func (n *node) Prepared(_ string, term uint64) {
 	n.tell(carp.Event{Kind: carp.EvPrepared, Client: clientID, Term: term})
 }
 func (n *node) Ready(_ string, r engine.Readiness) {
+	n.mu.Lock()
+	n.inSync = r.InSync
+	n.mu.Unlock()
 	n.tell(carp.Event{Kind: carp.EvReady, Client: clientID, Term: r.Term,
 		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading,
 			PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}})

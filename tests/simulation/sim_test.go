@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -41,6 +40,9 @@ type sim struct {
 	masterships int
 	answers     int // the node to which the remote ends send, -1 nobody
 	back        uint64
+
+	watched *node  // the master of the marks
+	marks   []mark // what it had sent, of heardWithin ago and since
 }
 
 // tunnel is what the IKE daemon believes to be up.
@@ -79,7 +81,7 @@ func run(t *testing.T, seed uint64, n int, play func(*sim)) {
 			answers: -1, remote: make(map[sadb.SAKey]*kerneltest.Kernel), used: make(map[sadb.SAKey]map[uint64]int), tunnels: make(map[int]*tunnel)}
 		for i := range n {
 			k := kerneltest.New(time.Now)
-			s.nodes = append(s.nodes, &node{s: s, i: i, kernel: k, ike: k.Other(),
+			s.nodes = append(s.nodes, &node{s: s, i: i, kernel: k, tables: &tables{Kernel: k}, ike: k.Other(), sent: make(map[sadb.SAKey]uint64),
 				log: slog.New(slog.NewTextHandler(s.log, nil)).With("node", i)})
 		}
 		for _, x := range s.nodes {
@@ -94,8 +96,7 @@ func run(t *testing.T, seed uint64, n int, play func(*sim)) {
 		}
 		time.Sleep(10 * time.Second)
 		if t.Failed() {
-			lines := strings.Split(s.log.b.String(), "\n")
-			t.Logf("seed %d; the last of %d log lines:\n%s", seed, len(lines), strings.Join(lines[max(0, len(lines)-120):], "\n"))
+			s.history()
 		}
 	})
 }
@@ -233,18 +234,22 @@ func (s *sim) traffic() {
 		}
 	}
 	for _, n := range s.nodes {
-		if !n.sends() {
-			continue
-		}
+		s.send(n)
+	}
+}
+
+// send sends one packet on every tunnel from a node, if it sends at all.
+func (s *sim) send(n *node) {
+	if n.sends() {
 		for _, t := range s.tunnels {
 			if s.nat {
 				t.inSeq++
 				n.kernel.ReceiveFrom(t.in.Key, t.inSeq, 100, t.from)
 			}
-			arrives := true
+			arrives, on := true, t.out.Key
 			seq, ok := n.kernel.Send(t.out.Key, 100)
 			if !ok && t.was != nil { // still to where the remote end was
-				arrives = false
+				arrives, on = false, t.was.Key
 				seq, ok = n.kernel.Send(t.was.Key, 100)
 			}
 			if !ok {
@@ -260,6 +265,9 @@ func (s *sim) traffic() {
 				s.t.Errorf("%s: I1: node %d sends number %d on %s, node %d sent it before", time.Since(s.start), n.i, seq, t.out.Key, who)
 			}
 			used[seq] = n.i
+			n.mu.Lock()
+			n.sent[on] = seq
+			n.mu.Unlock()
 			if arrives && !s.remote[t.far].Receive(t.far, seq, 100) && !s.apart {
 				s.t.Errorf("%s: node %d's number %d on %s is refused by the remote end", time.Since(s.start), n.i, seq, t.out.Key)
 			}
@@ -274,6 +282,9 @@ func (s *sim) pass(d time.Duration) {
 		s.traffic()
 		if time.Since(s.start)/(200*time.Millisecond) != (time.Since(s.start)-20*time.Millisecond)/(200*time.Millisecond) {
 			s.connectAll()
+		}
+		if time.Since(s.start)/watchEvery != (time.Since(s.start)-20*time.Millisecond)/watchEvery {
+			s.watch()
 		}
 		if s.t.Failed() {
 			return
