@@ -25,95 +25,135 @@ var version = flag.String("version", "unknown", "of what is tested, for the repo
 type mutant struct {
 	invariant, name, file string
 	edits                 [][2]string
-	tests                 []string // arguments of "go test"
-	few                   bool     // planted in "make test"
+	pkg, by               string // the package and the name of the test that has to fail
+	few                   bool   // planted in "make test"
 }
 
 var mutants = []mutant{
 	{
 		"I1", "a standby's counter is not ahead", "sync/engine/counters.go",
 		[][2]string{{"v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)", "v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, 0*lead)"}},
-		[]string{"./tests/simulation"}, false,
+		"./tests/simulation", "TestOneFaultAtATime", false,
+	},
+	{
+		"I1", "no counter of the master is taken", "sync/engine/counters.go",
+		[][2]string{{"for _, e := range entries {", "for _, e := range entries[:0] {"}},
+		"./sync/engine", "TestFailoversNeverRepeatANumber", true,
+	},
+	{
+		"I1", "no counter of the master is taken, whole gateways", "sync/engine/counters.go",
+		[][2]string{{"for _, e := range entries {", "for _, e := range entries[:0] {"}},
+		"./tests/simulation", "TestOneFaultAtATime", false,
+	},
+	{
+		"I1", "a handle frees a place in the table of another stream", "sync/engine/handles.go",
+		[][2]string{{"if w.handle.table == t.table {", "if true {"}},
+		"./sync/engine", "TestFailoversNeverRepeatANumber", false,
+	},
+	{
+		"I1", "a handle frees a place in the table of another stream, whole gateways", "sync/engine/handles.go",
+		[][2]string{{"if w.handle.table == t.table {", "if true {"}},
+		"./tests/simulation", "TestOneFaultAtATime", false,
+	},
+	{
+		"I1", "an ex-master does not raise its counters", "sync/engine/retire.go",
+		[][2]string{{"w.short = !fits; v <= h.oseq {", "w.short = !fits; true {"}},
+		"./sync/engine", "TestSuccessorThatIsNotHeard", false,
+	},
+	{
+		"I1", "an ex-master whose reading failed does not raise its counters", "sync/engine/role.go",
+		[][2]string{{"not ready until it succeeds\", \"group\", g.name, \"err\", err)\n", "not ready until it succeeds\", \"group\", g.name, \"err\", err)\n\t\tg.retiring = nil\n"}},
+		"./sync/engine", "TestExMasterRetires", false,
+	},
+	{
+		"I1", "what moves during a snapshot is not sent after it", "sync/engine/stream.go",
+		[][2]string{{"\tout.sentEpoch = g.pub.epoch\n\tout.snapSAs", "\tout.sentEpoch = g.pub.epoch + 1<<40\n\tout.snapSAs"}},
+		"./sync/engine", "TestCountersThatMoveDuringASnapshot", false,
+	},
+	{
+		"I5", "half of a flush is forwarded", "sync/engine/cover.go",
+		[][2]string{{"if !e.covers {\n\t\treturn\n\t}\n\tif e.older", "if true {\n\t\treturn\n\t}\n\tif e.older"}},
+		"./tests/simulation", "TestFlushes", false,
 	},
 	{
 		"I2", "a master collects SAs that it has not imported", "sync/engine/collect.go",
 		[][2]string{{"if !e.imported || e.ghost ||", "if e.ghost ||"}},
-		[]string{"./sync/engine"}, false,
+		"./sync/engine", "TestCollectAfterTakeover", false,
 	},
 	{
 		"I3", "addresses are given up without a fence", "carp/engine/worker.go",
 		[][2]string{{"errors.Join(e.deps.Fence.Set(t.all...), e.deps.Addresses.Release(t.vips)", "errors.Join(e.deps.Addresses.Release(t.vips)"}},
-		[]string{"./carp/engine"}, false,
+		"./carp/engine", "TestWorkerOrder", false,
 	},
 	{
 		"I3", "a master resigns without its fence", "carp/change.go",
-		[][2]string{{"g.operate(ActFence)\n", "g.operate(ActRelease)\n"}},
-		[]string{"./carp"}, false,
+		[][2]string{{"g.operate(now, ActFence)\n", "g.operate(now, ActRelease)\n"}},
+		"./carp", "TestDemotionHandsOverToReadyPeer", false,
 	},
 	{
 		"I4", "a delete is dropped", "sync/engine/receiver.go",
 		[][2]string{{"r.forgetSA(rec.SAKey)\n\t\tif _, ok := r.have[rec.SAKey]; ok && !r.countersOnly {", "if false {"}},
-		[]string{"./tests/simulation"}, false,
+		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
 		"I5", "a deletion that uncovers traffic is not held back", "sync/engine/holdback.go",
 		[][2]string{{"if !now.Before(t) {\n\t\t\tm.sas", "if !t.IsZero() {\n\t\t\tm.sas"}},
-		[]string{"./sync/engine"}, false,
+		"./sync/engine", "TestDeletionThatUncoversIsHeldBack", false,
 	},
 	{
 		"I6", "a snapshot sweeps before its end", "sync/engine/members.go",
-		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.inSnap = true\n"}},
-		[]string{"./sync/engine", "./tests/simulation"}, false,
+		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.rx.begin(true)\n"}},
+		"./sync/engine", "TestSnapshotCutShortDeletesNothing", false,
 	},
 	{
 		"I7", "a term is ignored", "sync/engine/members.go",
 		[][2]string{
 			{" || ms.state.Term < g.rcv.pos.Term {", " {"},
-			{"g.preparing || id.Term < g.rcv.pos.Term {", "g.preparing {"},
+			{" || id.Term < g.rcv.pos.Term {", " {"},
 		},
-		[]string{"./sync/engine"}, true,
+		"./sync/engine", "TestOlderNeverOverrides", true,
 	},
 	{
 		"I8", "any answer to the challenge is right", "sync/channel/preface.go",
 		[][2]string{{"if hmac.Equal(want[:], answer) {", "if hmac.Equal(want[:], want[:]) {"}},
-		[]string{"./sync/channel"}, false,
+		"./sync/channel", "TestStrangerSeesTheChallengeAndTheEnd", false,
 	},
 	{
 		"I9", "a key is printed", "sync/sadb/secret.go",
 		[][2]string{{"func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }", "func (s Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, \"%x\", s.b) }"}},
-		[]string{"./sync/sadb"}, false,
+		"./sync/sadb", "TestSecretNeverPrints", false,
 	},
 	{
 		"I10", "a takeover reads all SAs before the addresses", "sync/engine/role.go",
-		[][2]string{{"g.preparing, g.preparedAt = true, time.Now()\n", "g.preparing, g.preparedAt = true, time.Now()\n\t_, _ = e.dumpNow(context.Background())\n"}},
-		[]string{"./sync/engine"}, false,
+		[][2]string{{"g.rcv.rx.close()\n", "g.rcv.rx.close()\n\t_, _ = e.dumpNow(context.Background())\n"}},
+		"./sync/engine", "TestPrepareIsConstantWork", false,
 	},
 	{
 		"I11", "the VIPs are taken before sasyncd is prepared", "carp/change.go",
 		[][2]string{{"\t\t\tg.waiting[id] = true\n", "\t\t\t_ = id\n"}},
-		[]string{"./tests/simulation"}, false,
+		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
 		"I11", "a backup without sasyncd takes over", "carp/client.go",
 		[][2]string{
 			{"if name := g.missing(); name != \"\" {\n\t\treturn \"waiting for \" + name\n\t}\n\tif g.unguarded() {\n\t\treturn \"waiting for \" + FenceClient\n\t}\n\tif g.inSync() {", "if true {"},
 		},
-		[]string{"./carp"}, false,
+		"./carp", "TestGroupTakeoverRefused", false,
 	},
 	{
 		"I12", "policies are not replicated, so that a new master sends in the clear", "sync/engine/publisher.go",
 		[][2]string{{"return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true", "return wire.Record{}, false"}},
-		[]string{"./sync/engine"}, false,
+		"./sync/engine", "TestDeletionThatUncoversIsHeldBack", false,
 	},
 	{
 		"I12", "a gateway that has booted forwards before it has policies", "carp/engine/hold.go",
 		[][2]string{{"if len(g.cfg.Require) == 0 || protected && !unfinished {", "if len(g.cfg.Require) == 0 || !unfinished {"}},
-		[]string{"./carp/engine"}, false,
+		"./carp/engine", "TestHoldAtStart", false,
 	},
 	{
 		"I12", "a master forwards before the last policy is negotiated", "carp/engine/hold.go",
 		[][2]string{{"case s.Loading || !master && !s.InSync:", "case !master && !s.InSync:"}},
-		[]string{"./carp/engine"}, false,
+		"./carp/engine", "TestHoldOfABackup", false,
 	},
 }
 
@@ -150,6 +190,9 @@ func TestEachInvariantHasAMutant(t *testing.T) {
 	have := map[string]bool{}
 	for _, m := range mutants {
 		plant(t, root, m)
+		if m.by == "" || m.pkg == "" {
+			t.Errorf("%s: no test is named that has to fail", m.name)
+		}
 		have[m.invariant] = true
 	}
 	for n := 1; n <= 12; n++ {
@@ -159,14 +202,23 @@ func TestEachInvariantHasAMutant(t *testing.T) {
 	}
 }
 
+// TestEachMutantIsCaught plants one defect after the other. A named test, which
+// passes without it, has to fail.
 func TestEachMutantIsCaught(t *testing.T) {
 	root := repository(t)
+	sound := make(map[[2]string]bool) // tests that pass without any defect
 	for _, m := range mutants {
 		if !m.few && !*all {
 			continue
 		}
 		t.Run(m.name+" ("+m.invariant+")", func(t *testing.T) {
 			file, planted := plant(t, root, m)
+			if test := [2]string{m.pkg, m.by}; !sound[test] {
+				if v, out := judge(t, root, m, ""); v != notCaught {
+					t.Fatalf("without the defect: %s\n%s", v, out)
+				}
+				sound[test] = true
+			}
 			dir := t.TempDir()
 			changed := filepath.Join(dir, filepath.Base(m.file))
 			overlay := filepath.Join(dir, "overlay.json")
@@ -179,20 +231,12 @@ func TestEachMutantIsCaught(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			cmd := exec.CommandContext(t.Context(), "go", append([]string{"test", "-overlay", overlay, "-failfast"}, m.tests...)...)
-			cmd.Dir = root
-			out, err := cmd.CombinedOutput()
-			verdict := "caught"
-			switch {
-			case err == nil:
-				verdict = "not caught"
-				t.Errorf("not caught by %s", strings.Join(m.tests, " "))
-			case strings.Contains(string(out), "[build failed]"):
-				verdict = "does not compile"
-				t.Errorf("does not compile:\n%s", out)
+			v, out := judge(t, root, m, overlay)
+			if v != caught {
+				t.Errorf("%s by %s of %s\n%s", v, m.by, m.pkg, out)
 			}
 			if *all {
-				res := &reliability.Mutant{Invariant: m.invariant, Name: m.name, File: m.file, By: failed(string(out)), Verdict: verdict,
+				res := &reliability.Mutant{Invariant: m.invariant, Name: m.name, File: m.file, By: m.by, Verdict: v,
 					Stamp: reliability.Stamp{Version: *version, Date: time.Now().UTC().Format(time.DateOnly)}}
 				if err := reliability.Print(os.Stdout, res); err != nil {
 					t.Error(err)
@@ -202,13 +246,79 @@ func TestEachMutantIsCaught(t *testing.T) {
 	}
 }
 
-// failed names the tests that failed, by what "go test" printed.
-func failed(out string) string {
-	var names []string
-	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); len(f) > 2 && f[0] == "---" && f[1] == "FAIL:" && !strings.HasPrefix(line, " ") {
-			names = append(names, f[2])
+// Verdicts on a test that was run. Only what the named test itself finds counts: a
+// build that fails, a panic, a time-out or another test's failure prove nothing.
+const (
+	caught    = "caught"
+	notCaught = "not caught"
+	notRun    = "not run"
+	disturbed = "the test did not come to its end"
+)
+
+// judge runs a mutant's test, with an overlay unless it is empty, and returns a
+// verdict and the end of what was printed.
+func judge(t *testing.T, root string, m mutant, overlay string) (verdict, out string) {
+	t.Helper()
+	if m.by == "" || m.pkg == "" {
+		t.Fatalf("the mutant %q names no test", m.name)
+	}
+	args := []string{"test", "-json", "-failfast", "-count=1", "-run", "^" + m.by + "$"}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, m.pkg)...)
+	cmd.Dir = root
+	b, err := cmd.CombinedOutput()
+	return verdictOf(m.by, string(b), err == nil)
+}
+
+// verdictOf judges by what "go test -json" printed and whether it succeeded.
+func verdictOf(by, printed string, ok bool) (verdict, out string) {
+	verdict = notRun
+	var text strings.Builder
+	for line := range strings.Lines(printed) {
+		var ev struct{ Action, Test, Output string }
+		if json.Unmarshal([]byte(line), &ev) != nil {
+			text.WriteString(line) // of the compiler
+			continue
+		}
+		text.WriteString(ev.Output)
+		switch {
+		case ev.Test != by:
+		case ev.Action == "pass" && ok:
+			verdict = notCaught
+		case ev.Action == "fail":
+			verdict = caught
 		}
 	}
-	return strings.Join(names[:min(3, len(names))], ", ")
+	out = text.String()
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			verdict = disturbed
+		}
+	}
+	return verdict, out[max(0, len(out)-4000):]
+}
+
+// TestVerdicts: what is no proof does not count as one.
+func TestVerdicts(t *testing.T) {
+	const run = `{"Action":"run","Test":"TestX"}` + "\n"
+	for _, tc := range []struct {
+		name, printed string
+		ok            bool
+		want          string
+	}{
+		{"it fails", run + `{"Action":"fail","Test":"TestX"}`, false, caught},
+		{"it passes", run + `{"Action":"pass","Test":"TestX"}`, true, notCaught},
+		{"another one fails", `{"Action":"fail","Test":"TestY"}`, false, notRun},
+		{"a part of it has its name", `{"Action":"fail","Test":"TestY/TestX"}`, false, notRun},
+		{"no test has its name", `{"Action":"output","Output":"testing: warning: no tests to run\n"}`, true, notRun},
+		{"it is not compiled", "x.go:1:1: expected 'package'\n" + `{"Action":"fail"}`, false, notRun},
+		{"it panics", run + `{"Action":"output","Test":"TestX","Output":"panic: nil map\n"}` + "\n" + `{"Action":"fail","Test":"TestX"}`, false, disturbed},
+		{"it takes too long", run + `{"Action":"output","Test":"TestX","Output":"panic: test timed out after 10m0s\n"}` + "\n" + `{"Action":"fail","Test":"TestX"}`, false, disturbed},
+	} {
+		if got, _ := verdictOf("TestX", tc.printed, tc.ok); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
 }
