@@ -12,7 +12,7 @@ import (
 
 // TestReadingsFail: readings of a kernel's tables fail, now on the MASTER, now on a
 // standby, while mastership moves. An ex-master that could not read its own
-// counters is not ready before it can, and no number is sent twice.
+// counters is not ready before it has raised them, and no number is sent twice.
 func TestReadingsFail(t *testing.T) {
 	for i := range (*histories + 1) / 2 {
 		seed := *firstSeed + uint64(i)
@@ -40,8 +40,18 @@ func (s *sim) readingsFail() {
 		s.note("node %d hands over", m.i)
 		m.Resign("", "operator")
 		s.pass(time.Duration(500+s.rng.IntN(2000)) * time.Millisecond)
+		away := s.rng.IntN(2) == 0 // it does not hear its successor either
+		for j := range s.nodes {
+			if away && j != m.i {
+				s.note("sync link %d-%d is cut", m.i, j)
+				s.syncCut[pairOf(m.i, j)] = true
+				s.cut(m.i, j)
+			}
+		}
 		n.breakReadings(false)
 		s.pass(4 * time.Second)
+		clear(s.syncCut)
+		s.pass(time.Second)
 		if next := s.master(); next != nil && s.rng.IntN(2) == 0 {
 			s.note("node %d loses its power", next.i)
 			next.powerCut()
