@@ -64,8 +64,6 @@ func (p *pluto) enterRoot() string {
 	mkdir -p usr etc proc dev run tmp .%[3]s && ln -s usr/lib usr/lib64 usr/bin usr/sbin .
 	mount --bind %[2]s/usr usr && mount --bind %[2]s/etc etc && mount --rbind /proc proc && mount --rbind /dev dev
 	mount --rbind /run run && mount --bind %[3]s .%[3]s || exit 1
-	# Its look for xfrm interfaces has the kernel load modules, for more than ten seconds.
-	echo >/proc/sys/kernel/modprobe
 	in="chroot %[1]s"
 `, r, p.root, p.Dir())
 }
@@ -180,6 +178,8 @@ func drillLibreswan(t *testing.T, release string) {
 	p1, p2 := newPluto(t, gw1.Node, release), newPluto(t, gw2.Node, release)
 	r := newCharon(t, p.RGW, "cf", example(t, "libreswan", "remote", "swanctl.conf"))
 	r.start()
+	// pluto's look for xfrm interfaces has the kernel load modules for ten seconds and more.
+	noMoreModules(t)
 	p1.boot(t)
 	p2.boot(t)
 	p1.await(t)
