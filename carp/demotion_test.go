@@ -502,8 +502,10 @@ func TestWitness(t *testing.T) {
 	}
 	s.do(Event{Kind: EvTakeover, Term: 1, Request: 1})
 	s.expect(fmt.Sprintf("reply %v", ErrNotEligible))
-	s.do(Event{Kind: EvWitness, Witness: true})
-	s.to(6 * time.Second)
+	for s.now < 6*time.Second {
+		s.do(Event{Kind: EvWitness, Witness: true, Proof: s.now})
+		s.to(s.now + 100*ms)
+	}
 	s.expect("term 1", "acquire")
 	s.done()
 	s.expect("state backup>master (no master heard)")

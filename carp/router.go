@@ -49,6 +49,7 @@ const (
 	RouterBow                           // tell the peers not to wait for their timers
 	RouterRearm                         // wait again, for the skew time only
 	RouterSay                           // Master: advertise now
+	RouterListen                        // what was heard, and what was not, is out of date
 )
 
 // RouterEvent is an event of a router. Src is set with RouterUp, Advert with
@@ -97,6 +98,7 @@ type Router struct {
 	advertAt time.Duration // Master
 	answered int           // Master: out of turn since the last advertisement that was due
 	heardAt  time.Duration // last advertisement of a master; 0 none yet
+	restAt   time.Duration // since when it counts that none is heard
 	from     netip.Addr    // who sent it
 	prio     uint8         // with which priority
 	bowed    bool          // it resigned
@@ -185,13 +187,18 @@ func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
 		if r.state == Master {
 			out = r.now(now, out)
 		}
+	case RouterListen:
+		if r.state == Backup {
+			r.bowed, r.cause = false, ""
+			r.rest(now)
+		}
 	}
 	return out
 }
 
 // rest enters Backup with a full down interval ahead.
 func (r *Router) rest(now time.Duration) {
-	r.state, r.expired = Backup, false
+	r.state, r.expired, r.restAt = Backup, false, now
 	r.downAt = now + r.Down()
 }
 

@@ -18,14 +18,33 @@ const (
 // certainly one that was missed.
 const missed = 1500
 
-// silentAt is the time from which the master that r followed is suspicious.
-func (r *Router) silentAt() time.Duration { return r.heardAt + r.learned*missed/1000 }
+// coarse is the down interval below which the requests to the witness, 50 ms
+// apart, are too far from each other to tell of a cut that matters.
+const coarse = 300 * time.Millisecond
+
+// deaf is for how long the wire may have been cut unnoticed: as long as a part of
+// the down interval is left in which a master must have been heard.
+func (r *Router) deaf() time.Duration { return max(r.Down(), coarse) / 2 }
+
+// silentFrom is the time since which r hears no master.
+func (r *Router) silentFrom() time.Duration { return max(r.heardAt, r.restAt) }
 
 // witnesses takes note of what is known of the witness.
+//
+// Between two answers far from each other the wire may have been cut, so the
+// silence of that time proves nothing, and what was heard before it is out of
+// date. As after its interface came up (RFC 9568 section 6.4.1), each router then
+// has to hear the wire for a down interval.
 func (g *Group) witnesses(now time.Duration, ev Event) {
 	g.witness = ev.Witness
 	if ev.Witness {
-		g.proofAt = max(g.proofAt, min(ev.Proof, now))
+		proof := min(ev.Proof, now)
+		for i, r := range g.routers {
+			if g.cfg.Witness && proof-g.proofAt > r.deaf() {
+				g.router(now, i, RouterEvent{Kind: RouterListen})
+			}
+		}
+		g.proofAt = max(g.proofAt, proof)
 	} else if g.cfg.Witness {
 		_ = g.resign(now, whyWitness, 0) // the error: not master anyway
 	}
@@ -33,14 +52,22 @@ func (g *Group) witnesses(now time.Duration, ev Event) {
 
 // witnessed reports whether the silence of the master is known not to be our
 // own: since it should have been heard, the witness has been. Who leaves, or is
-// replaced while it is heard, is not silent.
+// replaced while it is heard, is not silent. Where advertisements follow each
+// other too fast for the witness, the silence has to last longer: what is left
+// of it after an unnoticed cut would be too short otherwise.
 func (g *Group) witnessed(now time.Duration) bool {
 	if !g.cfg.Witness || g.why == whyTakeover {
 		return true
 	}
 	for _, r := range g.routers {
-		at := r.silentAt()
-		if r.from.IsValid() && !r.bowed && now > at && g.proofAt <= at {
+		at := r.silentFrom() + r.learned*missed/1000
+		if r.bowed || now <= at {
+			continue
+		}
+		if r.Down() < coarse {
+			at = r.silentFrom() + coarse
+		}
+		if g.proofAt <= at {
 			return false
 		}
 	}

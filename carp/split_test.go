@@ -55,7 +55,11 @@ func TestSimulationWitness(t *testing.T) {
 			}
 			alone = -1
 			clear(s.cut)
+			changes := s.changes
 			s.run(s.now + 4*p.down + time.Duration(s.rnd.Intn(1000))*ms)
+			if s.changes != changes {
+				s.fail("mastership moved when node %d was back", n.id)
+			}
 		}
 		s.settled(p.probeLost() + 2*p.probeEach() + instant)
 	}, func(_ int, c *GroupConfig) { c.Witness = true })
@@ -156,6 +160,12 @@ func TestWitnessProof(t *testing.T) {
 	cfg := twoRouters()
 	cfg.Witness = true
 	prove := func(s *script) { s.do(Event{Kind: EvWitness, Witness: true, Proof: s.now}) }
+	proveTo := func(s *script, end time.Duration) {
+		for s.now < end {
+			prove(s)
+			s.to(s.now + 100*ms)
+		}
+	}
 	follow := func(s *script) {
 		prove(s)
 		for i := range s.g.routers {
@@ -170,14 +180,25 @@ func TestWitnessProof(t *testing.T) {
 	prove(s) // the next advertisement may still be on its way
 	s.to(5 * time.Second)
 	s.expect()
+	// An answer after a time without one: the wire has to be heard first, and for
+	// all of that time the witness.
 	prove(s)
+	s.to(6 * time.Second)
+	s.expect()
+	proveTo(s, 6800*ms)
+	s.expect()
+	proveTo(s, 7*time.Second)
 	s.expect(won...)
 
 	s = start(t, cfg)
 	follow(s)
+	s.to(300 * ms)
+	prove(s)
 	s.to(400 * ms)
 	prove(s)
-	s.to(2 * time.Second)
+	s.to(902 * ms)
+	s.expect()
+	s.to(903 * ms)
 	s.expect(won...)
 
 	// The master resigns.
