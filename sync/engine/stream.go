@@ -50,12 +50,12 @@ func (e *Engine) request(m *member, req *wire.Request) {
 	}
 	out := m.newStream(ms)
 	if req.Have.Complete && req.Have.StreamID == g.pub.stream {
-		if tail, ok := g.pub.journal.since(req.Have.Seq, g.pub.seq); ok {
+		if g.pub.journal.reaches(req.Have.Seq, g.pub.seq) {
 			e.stats.Resumes++
 			out.snapDone, out.ackSeq = true, req.Have.Seq
 			e.send(m, &wire.Resume{Stream: out.handle, ID: g.pub.stream, Seq: req.Have.Seq})
 			now := time.Now()
-			for chunk := range slices.Chunk(tail, snapBatch) {
+			for chunk := range g.pub.journal.after(req.Have.Seq, snapBatch) {
 				recs := make([]wire.Record, len(chunk))
 				for i, je := range chunk {
 					recs[i] = g.pub.recall(now, je.rec)
