@@ -178,7 +178,6 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 		return // what moved stays marked; the latest values go when there is room
 	}
 	entries := g.pub.countersSince(out.sentEpoch)
-	out.sentEpoch = g.pub.epoch
 	e.stats.CountersSent += uint64(len(entries))
 	out.counters += uint64(len(entries))
 	// The last message is one that is not full. An empty one also says that the
@@ -191,6 +190,7 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 		e.pause()
 		entries = entries[n:]
 	}
+	out.sentEpoch = g.pub.epoch // not before: between two messages the task may be given up
 }
 
 // acked notes what a standby's kernel holds.
