@@ -35,7 +35,10 @@ type group struct {
 	policyOps int
 	// publishing: the task publishes a reading.
 	publishing bool
-	turnover   int // counts changes of role
+	// finish does at once what is left of the task, where half of it would be worse
+	// than none; nil where it may be given up as it is.
+	finish   func()
+	turnover int // counts changes of role
 
 	pub   *publisher // as MASTER, once the kernel has been read
 	holds *holdback
@@ -341,33 +344,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 	if g.role == wire.RoleMaster {
 		if g.pub != nil {
-			for k := range g.holds.sas {
-				g.pub.item()
-				if _, held := g.holds.sas[k]; held && g.pub.covered(k) { // by what came after the deletion
-					g.holds.sas[k] = now
-				}
-			}
-			due := g.holds.due(now, g.pub.item)
-			out := outbox{e: e, g: g}
-			for _, k := range due.sas {
-				out.item()
-				if !g.holds.takeSA(k) {
-					continue
-				}
-				if r, ok := g.pub.deleteSA(now, k); ok {
-					out.add(r)
-				}
-			}
-			for _, k := range due.policies {
-				out.item()
-				if !g.holds.takePolicy(k) {
-					continue
-				}
-				if r, ok := g.pub.deletePolicy(now, k); ok {
-					out.add(r)
-				}
-			}
-			out.flush()
+			e.forwardDue(g, now)
 			e.followMappings(ctx, g, now)
 			e.jumpsAgain(ctx, g, now)
 		} else if g.tail != nil && !g.waitsForTail(now) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -14,11 +15,20 @@ const journalRecords = 1 << 16
 // journal is the tail of a stream's deltas, for peers that reconnect after a
 // short cut and for telling how old the oldest unacknowledged delta is. It names
 // SAs and does not hold them (letgo.go).
+//
+// The entries are in blocks, so that an addition moves none: the longest turn of
+// the engine would otherwise grow with the journal.
 type journal struct {
-	limit   int
-	first   uint64 // number of entries[0]
-	entries []journalEntry
+	limit  int
+	first  uint64           // number of the first entry
+	held   int              // how many there are
+	blocks [][]journalEntry // all but the last are full
 }
+
+// block returns how many entries a block holds.
+func (j *journal) block() int { return min(journalBlock, max(j.limit/4, 1)) }
+
+const journalBlock = 256
 
 type journalEntry struct {
 	at  time.Time
@@ -26,29 +36,54 @@ type journalEntry struct {
 }
 
 func (j *journal) add(seq uint64, at time.Time, r wire.Record) {
-	if len(j.entries) == 0 {
+	if j.held == 0 {
 		j.first = seq
 	}
-	if len(j.entries) >= j.limit {
-		// Drop a quarter at once, so that the cost of moving is spread.
-		n := max(j.limit/4, 1)
-		j.entries = slices.Delete(j.entries, 0, n)
-		j.first += uint64(n)
+	size := j.block()
+	if j.held >= j.limit {
+		j.held -= len(j.blocks[0])
+		j.first += uint64(len(j.blocks[0]))
+		j.blocks = slices.Delete(j.blocks, 0, 1)
 	}
-	j.entries = append(j.entries, journalEntry{at, nameOnly(r)})
+	last := len(j.blocks) - 1
+	if last < 0 || len(j.blocks[last]) == size {
+		j.blocks = append(j.blocks, make([]journalEntry, 0, size))
+		last++
+	}
+	j.blocks[last] = append(j.blocks[last], journalEntry{at, nameOnly(r)})
+	j.held++
 }
 
-// since returns the entries after seq of a stream whose last delta is head; ok
-// is false when some of them are no longer held.
-func (j *journal) since(seq, head uint64) (e []journalEntry, ok bool) {
-	switch {
-	case seq == head:
-		return nil, true
-	case seq > head || len(j.entries) == 0 || seq+1 < j.first:
-		return nil, false
+// entry returns the one of a number, nil if it is not held.
+func (j *journal) entry(seq uint64) *journalEntry {
+	if seq < j.first || seq-j.first >= uint64(j.held) {
+		return nil
 	}
-	return j.entries[seq+1-j.first:], true
+	i, size := int(seq-j.first), j.block()
+	return &j.blocks[i/size][i%size]
+}
+
+// reaches reports whether the journal has all that follows seq in a stream whose
+// last delta is head.
+func (j *journal) reaches(seq, head uint64) bool {
+	return seq == head || seq < head && j.entry(seq+1) != nil
+}
+
+// after yields the entries that follow seq, at most most at a time.
+func (j *journal) after(seq uint64, most int) iter.Seq[[]*journalEntry] {
+	return func(yield func([]*journalEntry) bool) {
+		for {
+			var chunk []*journalEntry
+			for e := j.entry(seq + 1); e != nil && len(chunk) < most; e = j.entry(seq + 1) {
+				chunk = append(chunk, e)
+				seq++
+			}
+			if len(chunk) == 0 || !yield(chunk) {
+				return
+			}
+		}
+	}
 }
 
 // forget empties the journal, for what every peer gets by snapshot anyway.
-func (j *journal) forget() { j.entries, j.first = nil, 0 }
+func (j *journal) forget() { j.blocks, j.first, j.held = nil, 0, 0 }

@@ -64,7 +64,7 @@ func TestJournalsHoldNoKeys(t *testing.T) {
 	if onMaster.held() || onStandby.held() {
 		t.Errorf("the key of a deleted SA is held: by the master %v, by the standby %v", onMaster.held(), onStandby.held())
 	}
-	if n, m := len(p.journal.entries), len(s.tail.entries); n != 2 || m != 2 {
+	if n, m := p.journal.held, s.tail.held; n != 2 || m != 2 {
 		t.Errorf("journals of %d and %d changes, want 2", n, m)
 	}
 	runtime.KeepAlive(p)
@@ -114,7 +114,11 @@ func TestJournalLeadsWhereTheStreamDid(t *testing.T) {
 		}
 		want := at[len(at)-1]
 		for seq, have := range at {
-			entries, ok := p.journal.since(uint64(seq), p.seq)
+			var entries []*journalEntry
+			for chunk := range p.journal.after(uint64(seq), 7) {
+				entries = append(entries, chunk...)
+			}
+			ok := p.journal.reaches(uint64(seq), p.seq)
 			if !ok || len(entries) != len(at)-1-seq {
 				t.Fatalf("seed %d: %d entries behind %d of %d, %v", seq, len(entries), seq, p.seq, ok)
 			}

@@ -91,6 +91,54 @@ func (e *Engine) unhold(g *group, r wire.Record) {
 	}
 }
 
+// forwardDue publishes the deletions that have been held back long enough. A flush
+// is forwarded whole or not at all: half of it would leave the next master with
+// tunnels of which one direction is missing. So once the first record is sent, giving
+// up the task sends the others at once.
+func (e *Engine) forwardDue(g *group, now time.Time) {
+	for k := range g.holds.sas {
+		g.pub.item()
+		if _, held := g.holds.sas[k]; held && g.pub.covered(k) { // by what came after the deletion
+			g.holds.sas[k] = now
+		}
+	}
+	due := g.holds.due(now, g.pub.item)
+	out := outbox{e: e, g: g}
+	next := func() bool {
+		switch {
+		case len(due.sas) > 0:
+			k := due.sas[0]
+			if due.sas = due.sas[1:]; !g.holds.takeSA(k) {
+				return true
+			}
+			if r, ok := g.pub.deleteSA(now, k); ok {
+				out.add(r)
+			}
+		case len(due.policies) > 0:
+			k := due.policies[0]
+			if due.policies = due.policies[1:]; !g.holds.takePolicy(k) {
+				return true
+			}
+			if r, ok := g.pub.deletePolicy(now, k); ok {
+				out.add(r)
+			}
+		default:
+			return false
+		}
+		return true
+	}
+	g.finish = func() {
+		for next() {
+		}
+		out.flush()
+	}
+	for next() {
+		out.item()
+	}
+	g.finish = nil
+	out.flush()
+}
+
 // goneSA publishes a deletion that ends a rekey and holds back any other.
 func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
 	if g.pub.covered(k) {

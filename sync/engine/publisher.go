@@ -39,6 +39,8 @@ type publisher struct {
 	mark    uint64              // epoch that the reading under way will have been, or epoch
 	moved   []*pubSA            // whose counters moved since that reading began
 	sending []wire.CounterEntry // reused
+	// gathering: countersSince goes over moved, perhaps between two of its turns.
+	gathering bool
 
 	// order is what the last reading showed, in its order; at is where the one
 	// under way probably is. The kernel lists SAs in the same order each time,
@@ -300,7 +302,9 @@ func (p *publisher) haunt(gone missing) {
 }
 
 // countersSince returns the counters of all SAs that moved after epoch, by
-// handle. The result is valid until the next call.
+// handle. The result is valid until the next call. A reading that begins meanwhile
+// belongs to a later epoch: what it shows may come with this one already, and comes
+// with its own.
 func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
 	p.sending = p.sending[:0]
 	add := func(e *pubSA) {
@@ -308,7 +312,11 @@ func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
 			Bytes: e.sa.Bytes, Packets: e.sa.Packets})
 	}
 	if epoch+1 == p.epoch && p.epoch == p.mark { // the rule
+		p.gathering = true
+		defer func() { p.gathering = false }() // also when the task is given up
+		p.sending = slices.Grow(p.sending, len(p.moved))
 		for _, e := range p.moved {
+			p.item()
 			if !e.gone {
 				add(e)
 			}

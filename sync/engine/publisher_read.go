@@ -63,6 +63,9 @@ func (p *publisher) begin(now time.Time) {
 	p.collectedAt(now)
 	p.mark++ // never again the number of a reading that was given up
 	p.outs[p.mark%outEpochs] = p.out
+	if p.gathering {
+		p.moved = nil // countersSince still has the list
+	}
 	clear(p.moved)
 	p.moved, p.changed, p.fresh = p.moved[:0], nil, nil
 	clear(p.coming)

@@ -272,8 +272,8 @@ func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus 
 	if !out.snapDone {
 		st.Snapshot = &Progress{st.Peer, uint64(out.acked), uint64(out.snapSAs) + uint64(out.snapPols)}
 		st.Lag = now.Sub(out.began).Seconds()
-	} else if tail, ok := g.pub.journal.since(out.ackSeq, g.pub.seq); ok && len(tail) > 0 {
-		st.Lag = now.Sub(tail[0].at).Seconds()
+	} else if next := g.pub.journal.entry(out.ackSeq + 1); next != nil {
+		st.Lag = now.Sub(next.at).Seconds()
 	} else if out.ackEpoch < out.sentEpoch {
 		st.Lag = now.Sub(out.ackAt).Seconds()
 	}

@@ -50,12 +50,12 @@ func (e *Engine) request(m *member, req *wire.Request) {
 	}
 	out := m.newStream(ms)
 	if req.Have.Complete && req.Have.StreamID == g.pub.stream {
-		if tail, ok := g.pub.journal.since(req.Have.Seq, g.pub.seq); ok {
+		if g.pub.journal.reaches(req.Have.Seq, g.pub.seq) {
 			e.stats.Resumes++
 			out.snapDone, out.ackSeq = true, req.Have.Seq
 			e.send(m, &wire.Resume{Stream: out.handle, ID: g.pub.stream, Seq: req.Have.Seq})
 			now := time.Now()
-			for chunk := range slices.Chunk(tail, snapBatch) {
+			for chunk := range g.pub.journal.after(req.Have.Seq, snapBatch) {
 				recs := make([]wire.Record, len(chunk))
 				for i, je := range chunk {
 					recs[i] = g.pub.recall(now, je.rec)
@@ -178,7 +178,6 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 		return // what moved stays marked; the latest values go when there is room
 	}
 	entries := g.pub.countersSince(out.sentEpoch)
-	out.sentEpoch = g.pub.epoch
 	e.stats.CountersSent += uint64(len(entries))
 	out.counters += uint64(len(entries))
 	// The last message is one that is not full. An empty one also says that the
@@ -191,6 +190,7 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Ti
 		e.pause()
 		entries = entries[n:]
 	}
+	out.sentEpoch = g.pub.epoch // not before: between two messages the task may be given up
 }
 
 // acked notes what a standby's kernel holds.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"sasyncd/sync/wire"
@@ -60,14 +59,13 @@ func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
 	if have.Seq > r.pos.Seq {
 		return false // the one who asks holds more
 	}
-	entries, ok := r.tail.since(have.Seq, r.pos.Seq)
-	if !ok {
+	if !r.tail.reaches(have.Seq, r.pos.Seq) {
 		return false
 	}
 	m.nextOut++
 	e.send(m, &wire.Resume{Stream: m.nextOut, ID: r.pos.StreamID, Seq: have.Seq})
 	n := have.Seq + 1
-	for chunk := range slices.Chunk(entries, snapBatch) {
+	for chunk := range r.tail.after(have.Seq, snapBatch) {
 		recs := make([]wire.Record, len(chunk))
 		for i, e := range chunk {
 			recs[i] = r.recall(e.rec)

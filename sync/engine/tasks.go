@@ -30,8 +30,9 @@ import (
 //   - A promotion waits with all it does itself (promote) until the task has ended,
 //     so that the first reading of a master shows what was still to be added.
 //   - A loss of mastership ends the task at once; what it published is sent, as no
-//     task pauses with a number given and its record not sent. The first that
-//     follows is the retirement. Until it is done the node is not ready.
+//     task pauses with a number given and its record not sent. Deletions that are
+//     being forwarded (forwardDue) are all sent first, without a pause. The first
+//     that follows is the retirement. Until it is done the node is not ready.
 //   - A hand-over gives up a reading that is being published, as it reads the
 //     tables itself, and waits for any other task.
 
@@ -106,14 +107,19 @@ func (e *Engine) pause() {
 	}
 }
 
-// giveUp ends the group's task where it has paused, unless it is the one that asks.
+// giveUp ends the group's task where it has paused, unless it is the one that asks,
+// and does at once what the task may not leave half done.
 func (e *Engine) giveUp(g *group) {
 	t := g.task
 	if t == nil || t == e.task {
 		return
 	}
-	g.task, g.policyOps, g.publishing = nil, 0, false
+	finish := g.finish
+	g.task, g.policyOps, g.publishing, g.finish = nil, 0, false, nil
 	t.end()
+	if finish != nil {
+		finish()
+	}
 }
 
 // busy returns a group with a task that can go on, each in turn, nil for none.

@@ -233,17 +233,7 @@ var works = []struct {
 		r.g.pub.begin(time.Now())
 		return func() { r.e.masterScanned(context.Background(), r.g, time.Now(), nil) }
 	}},
-	{"forward-flush", func(r *turnsRig) func() {
-		r.master()
-		now := time.Now()
-		for k := range r.g.pub.sas {
-			r.g.holds.holdSA(k, now)
-		}
-		for k := range r.g.pub.policies {
-			r.g.holds.holdPolicy(k, now)
-		}
-		return func() { r.e.groupTurn(context.Background(), r.g, now) }
-	}},
+	{"forward-flush", forwarding},
 	{"reinsert", func(r *turnsRig) func() {
 		r.master()
 		return func() { r.e.reinsert(context.Background(), r.g, time.Now()) }
