@@ -132,7 +132,11 @@ func TestForgedBowOut(t *testing.T) {
 	m.Digest = packet.NewCARPKey([]byte("love"), 10, allVIPs[:2], false).Digest(1)
 	forged := m.Append(nil)
 	for _, keys := range []string{"", signKey} {
-		t.Run("keys "+keys, func(t *testing.T) {
+		name := "signed" // short: it is part of the path of a socket
+		if keys == "" {
+			name = "unsigned"
+		}
+		t.Run(name, func(t *testing.T) {
 			p := newPair(t)
 			p.instances = func(g *gateway) string {
 				return fmt.Sprintf(`carp inside { carpdev in0; vhid 10; pass "love"; advbase 1; advskew %d; address 10.1.0.1/32; address fd00:1::1/128; group gate; %s }`,
