@@ -227,7 +227,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
 			x := &g.rcv.rx
 			gs.Complete = g.rcv.pos.Complete && !x.snapshot() && !x.whole
-			if from := x.source(); from != nil {
+			if from := x.from; from != nil { // also while it has been asked again, as by a resync
 				gs.Following, gs.From = from.session.Peer(), from.session.Peer()
 			}
 			if x.snapshot() {
