@@ -30,8 +30,9 @@ const (
 	privilegedSocket = "/run/sasyncd-privileged.sock"
 	// passedVar holds the number of the descriptor that leads to the other process.
 	passedVar = "SASYNCD_PRIVILEGED" //nolint:gosec // no secret
-	// openLimit is how long the other process may take to open a file.
-	openLimit = 5 * time.Second
+	// openLimit is how long the other process may take to open a file. A service
+	// manager that starts a machine starts it for the first one.
+	openLimit = 20 * time.Second
 )
 
 // users are those that the network-facing process runs as, the first that exists.
@@ -89,13 +90,24 @@ func (h *half) open(path string) (*os.File, error) {
 	if !errors.Is(err, fs.ErrPermission) {
 		return f, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), openLimit)
+	return h.ask(path, err, openLimit)
+}
+
+// ask has the other process open a file that this one may not open, as denied says.
+// Only what the other process judges is about the file. All else may pass.
+func (h *half) ask(path string, denied error, limit time.Duration) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	f, perr := h.client.Open(ctx, path)
-	if perr != nil {
-		return nil, fmt.Errorf("%w; the privileged process says: %w", err, perr)
+	f, err := h.client.Open(ctx, path)
+	switch {
+	case err == nil:
+		return f, nil
+	case privsep.Judged(err):
+		return nil, fmt.Errorf("%w; the privileged process says: %w", denied, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("the privileged process has not opened %s within %v", path, limit)
 	}
-	return f, nil
+	return nil, fmt.Errorf("the privileged process has not opened %s: %v", path, err) // not fs.ErrPermission
 }
 
 // privileged is what the drivers of IKE daemons act through. The other process

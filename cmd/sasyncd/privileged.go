@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -57,7 +58,7 @@ type source struct{ path string }
 func (s source) Rules() (privsep.Rules, error) {
 	src, err := conf.ReadRoots(s.path)
 	if err != nil {
-		return privsep.Rules{}, err
+		return privsep.Rules{}, failure(err)
 	}
 	r := privsep.Rules{Files: []string{s.path}}
 	c, err := conf.ParseSasyncd(s.path, src)
@@ -73,10 +74,22 @@ func (s source) Rules() (privsep.Rules, error) {
 	for _, g := range c.Groups {
 		r.Daemons = append(r.Daemons, daemonsOf(g.Control.Kind)...)
 		if g.Control.Kind == conf.ControlStatic {
-			r.Files = append(r.Files, conf.StaticFiles(g.Control.Path)...)
+			files, err := conf.StaticFiles(g.Control.Path)
+			if err != nil {
+				return privsep.Rules{}, failure(err)
+			}
+			r.Files = append(r.Files, files...)
 		}
 	}
 	return r, nil
+}
+
+// failure tells a failure of the system from a configuration that allows nothing.
+func failure(err error) error {
+	if conf.IsConfig(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", privsep.ErrUnread, err)
 }
 
 // Open implements privsep.Source. The descriptor goes to a process that is not

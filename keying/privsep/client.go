@@ -305,6 +305,14 @@ type remoteError struct {
 
 func (e *remoteError) Error() string { return e.text }
 
+// Judged reports whether an error is the privileged process's own judgement of a
+// request, which it would repeat. All others may pass: no connection, no answer in
+// time, a process that has ended, or one that has failed itself.
+func Judged(err error) bool {
+	e, ok := errors.AsType[*remoteError](err)
+	return ok && (e.status == StatusRefused || e.status == StatusAbsent || e.status == StatusPermission)
+}
+
 // Unwrap returns what callers ask for.
 func (e *remoteError) Unwrap() error {
 	switch e.status {

@@ -16,12 +16,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sasyncd/kernel/trusted"
 	"sasyncd/keying"
 	"sasyncd/keying/vici"
 )
 
 // ErrRefused is what is not configured, or not of a form that is ever asked for.
 var ErrRefused = errors.New("refused by the privileged process")
+
+// ErrUnread is a configuration that could not be read for a reason that has nothing
+// to do with it. What it allows is not known, and asking again may help.
+var ErrUnread = errors.New("the configuration could not be read")
 
 // Rules are what the configuration allows.
 type Rules struct {
@@ -34,7 +39,7 @@ type Rules struct {
 
 // Source is the configuration as the privileged process reads it itself.
 type Source interface {
-	// Rules reads it anew.
+	// Rules reads it anew. Its error is ErrUnread where asking again may help.
 	Rules() (Rules, error)
 	// Open opens one of its files, of which the server has made sure that the
 	// rules name it.
@@ -164,6 +169,9 @@ func (c *connection) allowed() (Rules, error) {
 func (c *connection) do(ctx context.Context, r Request) (text string, file *os.File, err error) {
 	if r.Op == OpOpen {
 		rules, err := c.source.Rules()
+		if errors.Is(err, ErrUnread) {
+			return "", nil, fmt.Errorf("open %q: %w", r.Path, err)
+		}
 		// A configuration that cannot be understood is the client's to report.
 		if !slices.Contains(rules.Files, r.Path) {
 			return "", nil, errors.Join(fmt.Errorf("open %q: %w: the configuration does not name it", r.Path, ErrRefused), err)
@@ -331,6 +339,9 @@ func (c *connection) send(r Reply, oob []byte) bool {
 }
 
 func statusOf(err error) Status {
+	if _, ok := errors.AsType[*trusted.Error](err); ok {
+		return StatusPermission // nor will it be opened later
+	}
 	for _, s := range []struct {
 		is error
 		as Status

@@ -60,8 +60,21 @@ func IsConfig(err error) bool {
 	return errors.As(err, &es)
 }
 
-// diagnostics collects errors and warnings while a file is read.
-type diagnostics struct{ errs, warns []Error }
+// diagnostics collects errors and warnings while a file is read. A failure of the
+// system, which may pass, says nothing of the configuration and counts for more.
+type diagnostics struct {
+	errs, warns []Error
+	failure     error // the first
+}
+
+// add takes what a reading has returned: Errors or a failure of the system.
+func (d *diagnostics) add(err error) {
+	if es, ok := errors.AsType[Errors](err); ok {
+		d.errs = append(d.errs, es...)
+	} else if d.failure == nil {
+		d.failure = err
+	}
+}
 
 func (d *diagnostics) errorf(pos Pos, remedy, format string, args ...any) {
 	d.errs = append(d.errs, Error{pos, fmt.Sprintf(format, args...), remedy})
@@ -73,6 +86,9 @@ func (d *diagnostics) warnf(pos Pos, remedy, format string, args ...any) {
 
 // err returns what was collected, sorted and without repetitions, or nil.
 func (d *diagnostics) err() error {
+	if d.failure != nil {
+		return d.failure
+	}
 	if len(d.errs) == 0 {
 		return nil
 	}

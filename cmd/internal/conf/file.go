@@ -21,7 +21,8 @@ const maxFile = 1 << 20
 // accepts those of root and of the running user. How a path is followed, and what
 // is accepted on the way, says package trusted.
 type Reader struct {
-	// Open, when set, opens a file for reading instead. It judges the path.
+	// Open, when set, opens a file for reading instead. It judges the path. Its error
+	// is fs.ErrPermission or fs.ErrNotExist only where waiting would not help.
 	Open func(path string) (*os.File, error)
 	// Main and Named say who else may own the configuration itself, and the files
 	// that it names.
@@ -61,7 +62,7 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 		if k.File == "" {
 			continue
 		}
-		if text, ok := d.readKey(r, k.File, k.Pos); ok {
+		if text, ok := d.readKey(r, k.File); ok {
 			read, problem, remedy := sharedKey(text)
 			if problem != "" {
 				d.errorf(Pos{File: k.File}, remedy, "%s", problem)
@@ -76,11 +77,7 @@ func (r Reader) LoadSasyncd(path string) (*Sasyncd, error) {
 		res, err := r.LoadStatic(g.Control.Path)
 		c.StaticFiles = append(c.StaticFiles, res.Files...)
 		if err != nil {
-			es, ok := errors.AsType[Errors](err)
-			if !ok {
-				return nil, err
-			}
-			d.errs = append(d.errs, es...)
+			d.add(err)
 		}
 	}
 	for i, k := range c.Keys {
@@ -134,7 +131,7 @@ func (r Reader) LoadCarpd(path string) (*Carpd, error) {
 			if k.File == "" {
 				continue
 			}
-			if text, ok := d.readKey(r, k.File, k.Pos); ok {
+			if text, ok := d.readKey(r, k.File); ok {
 				secret, problem, remedy := authSecret(text)
 				if problem != "" {
 					d.errorf(Pos{File: k.File}, remedy, "%s", problem)
@@ -159,14 +156,10 @@ func (r Reader) LoadCarpd(path string) (*Carpd, error) {
 }
 
 // readKey reads a file with one key in its only line.
-func (d *diagnostics) readKey(r Reader, path string, at Pos) (string, bool) {
+func (d *diagnostics) readKey(r Reader, path string) (string, bool) {
 	src, mode, err := r.readNamed(path)
 	if err != nil {
-		if es, ok := errors.AsType[Errors](err); ok {
-			d.errs = append(d.errs, es...)
-		} else {
-			d.errorf(at, "write the key to it or name another file", "the key file cannot be read: %v", err)
-		}
+		d.add(err)
 		return "", false
 	}
 	d.checkSecretMode(path, mode, Pos{File: path})
@@ -205,7 +198,9 @@ func (r Reader) read(path string, rule trusted.Rule, denied func(path string) st
 		return nil, 0, Errors{{Pos{File: path}, "it may not be read", denied(path)}}
 	case errors.Is(err, fs.ErrPermission): // nor by who opens root's
 		return nil, 0, Errors{{Pos{File: path}, fmt.Sprintf("it may not be read: %v", err), "chown root " + path + ", or mend what is said here"}}
-	case err != nil:
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
+		return nil, 0, Errors{{Pos{File: path}, fmt.Sprintf("the name leads to no file: %v", err), "name another file"}}
+	case err != nil: // it may pass
 		return nil, 0, fmt.Errorf("open configuration: %w", err)
 	}
 	defer f.Close()

@@ -9,24 +9,37 @@ import (
 
 // LoadStatic reads the file of `control static` and those that it names. All of
 // them may hold keys, so that none may be open to anybody but its owner. What is
-// wrong is reported as Errors.
+// wrong is reported as Errors, a failure of the system is not.
 func (r Reader) LoadStatic(path string) (ipsecconf.Result, error) {
+	var d diagnostics
 	res, err := ipsecconf.Load(path, func(path string) ([]byte, error) {
 		src, mode, err := r.readNamed(path)
 		if err != nil {
+			d.add(err)
 			return nil, short(err)
 		}
 		return src, openMode(mode)
 	})
+	if d.failure != nil {
+		return res, d.failure
+	}
 	return res, static(err)
 }
 
 // StaticFiles returns the files that a file of `control static` names, itself
-// included, as far as root alone can have written them.
-func StaticFiles(path string) []string {
-	// What is wrong is for the reader to report: here it only means less files.
-	res, _ := ipsecconf.Load(path, ReadRoots)
-	return res.Files
+// included, as far as root alone can have written them. What is wrong with them is
+// for the reader to report and means less files here; a failure of the system is an
+// error.
+func StaticFiles(path string) ([]string, error) {
+	var d diagnostics
+	res, _ := ipsecconf.Load(path, func(path string) ([]byte, error) {
+		src, err := ReadRoots(path)
+		if err != nil {
+			d.add(err)
+		}
+		return src, err
+	})
+	return res.Files, d.failure
 }
 
 // openMode refuses a file with keys that its group can read.

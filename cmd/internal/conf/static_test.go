@@ -76,14 +76,14 @@ func TestStaticFiles(t *testing.T) {
 	_, file := staticDir(t)
 	dir := filepath.Dir(file)
 	want := []string{file, filepath.Join(dir, "more.conf"), filepath.Join(dir, "key")}
-	if got := StaticFiles(file); !slices.Equal(got, want) {
-		t.Errorf("files are %q, want %q", got, want)
+	if got, err := StaticFiles(file); err != nil || !slices.Equal(got, want) {
+		t.Errorf("files are %q, want %q, %v", got, want, err)
 	}
 	if err := os.Chown(file, 990, 0); err != nil {
 		t.Fatal(err)
 	}
-	if got := StaticFiles(file); !slices.Equal(got, []string{file}) {
-		t.Errorf("of a file of another user: %q", got)
+	if got, err := StaticFiles(file); err != nil || !slices.Equal(got, []string{file}) {
+		t.Errorf("of a file of another user: %q, %v", got, err)
 	}
 }
 

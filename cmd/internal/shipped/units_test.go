@@ -92,6 +92,20 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// TestUnitsDoNotGiveUp: what is restarted after a failure is restarted for as long as
+// that lasts. By default systemd gives up after five starts within ten seconds.
+func TestUnitsDoNotGiveUp(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(deploy, "systemd", "*.service"))
+	if err != nil || len(files) == 0 {
+		t.Fatal("no units", err)
+	}
+	for _, f := range files {
+		if u := unit(t, filepath.Base(f)); u["Restart"] != nil && !slices.Equal(u["StartLimitIntervalSec"], []string{"0"}) {
+			t.Errorf("%s is not started again after five failures: StartLimitIntervalSec=%q", filepath.Base(f), u["StartLimitIntervalSec"])
+		}
+	}
+}
+
 // TestExposure holds the units to the exposure that systemd computes, in tenths.
 func TestExposure(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
