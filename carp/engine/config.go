@@ -91,9 +91,10 @@ type FenceMended struct {
 }
 
 // Addresses puts addresses on interfaces with a lease; vip.Virtual is one. Mend puts
-// back the local routes of addresses, and lists those that had lost theirs.
+// back the local routes of addresses, and lists those that had lost theirs. Acquire
+// lists the addresses that are there and that the kernel does not route as local yet.
 type Addresses interface {
-	Acquire(as []vip.Address, lease time.Duration) error
+	Acquire(as []vip.Address, lease time.Duration) (late []netip.Addr, _ error)
 	Renew(as []vip.Address, lease time.Duration) error
 	Release(as []vip.Address) error
 	Mend(as []vip.Address, lease time.Duration) ([]netip.Addr, error)

@@ -24,6 +24,7 @@ type fakes struct {
 	configured []vip.Configured // what Configured says
 	log        []string
 	fail       error
+	late       []netip.Addr // of Acquire
 
 	during func(call string) // each
 }
@@ -44,9 +45,9 @@ func (f *fakes) Announce([]vip.Address) error   { f.note("announce"); return nil
 func (f *fakes) Release([]vip.Address) error    { f.note("release"); return nil }
 func (f *fakes) Term(string) uint64             { return 7 }
 func (f *fakes) SetTerm(string, uint64)         {}
-func (f *fakes) Acquire([]vip.Address, time.Duration) error {
+func (f *fakes) Acquire([]vip.Address, time.Duration) ([]netip.Addr, error) {
 	f.note("acquire")
-	return nil
+	return f.late, nil
 }
 
 type fakeFence struct{ *fakes }

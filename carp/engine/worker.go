@@ -167,8 +167,13 @@ func (e *Engine) acquire(t task) error {
 	if err := e.holdVirtual(t); err != nil {
 		return err
 	}
-	if err := e.deps.Addresses.Acquire(t.vips, t.lease); err != nil {
+	late, err := e.deps.Addresses.Acquire(t.vips, t.lease)
+	if err != nil {
 		return err
+	}
+	if len(late) > 0 {
+		// The others serve meanwhile. To give up would cost them as long as these.
+		e.say(slog.LevelWarn, "kernel does not route addresses as its own yet", "group", t.group.name, "addresses", late)
 	}
 	if !t.loading {
 		// Before the fence opens: what comes in is encrypted, and dropped.

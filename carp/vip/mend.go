@@ -21,12 +21,17 @@ func (v *Virtual) Mend(as []Address, lease time.Duration) ([]netip.Addr, error) 
 // on its interface and receives nothing, and returns the addresses that lacked theirs.
 // An address that is gone altogether is added again and is not among them. What an
 // interface has that is down is left alone: the kernel takes its routes away and puts
-// them back itself.
+// them back itself. So is an address that was added a moment ago.
 func (p *Plain) Mend(as []Address, lease time.Duration) (back []netip.Addr, _ error) {
 	as, err := p.leased(as)
 	errs := []error{err}
 	for _, a := range as {
-		if p.local(a) || !p.up(a.Index) {
+		at := addressOn{a.IP, a.Index}
+		if p.local(a) {
+			delete(p.late, at)
+			continue
+		}
+		if added, ok := p.late[at]; ok && time.Since(added) < settleLimit || !p.up(a.Index) {
 			continue
 		}
 		if err := p.Renew([]Address{a}, lease); err != nil {
@@ -36,6 +41,7 @@ func (p *Plain) Mend(as []Address, lease time.Duration) (back []netip.Addr, _ er
 		if p.local(a) {
 			continue
 		}
+		delete(p.late, at)
 		if err := p.reroute(a, lease); err != nil {
 			errs = append(errs, fmt.Errorf("put back local route of %v: %w", a.IP, err))
 			continue
@@ -59,7 +65,11 @@ func (p *Plain) reroute(a Address, lease time.Duration) error {
 		if err := p.Release([]Address{a}); err != nil {
 			return err
 		}
-		return p.Acquire([]Address{a}, lease)
+		late, err := p.Acquire([]Address{a}, lease)
+		if err == nil && len(late) > 0 {
+			err = errors.New("the kernel does not route it as local")
+		}
+		return err
 	}
 	// As fib_add_ifaddr of net/ipv4/fib_frontend.c makes it, so that it goes with the
 	// address. To take the address off would take the routes along that name it as source.

@@ -12,9 +12,13 @@ import (
 )
 
 const (
-	// localLimit is for the kernel to accept an IPv6 address as its own. A busy one
-	// has taken more than half a second; to give up is an outage for certain.
-	localLimit = 3 * time.Second
+	// localLimit is how long Acquire waits for the kernel to accept an IPv6 address as
+	// its own. A busy one has taken more than half a second, and more than three. All
+	// addresses of the group wait, those of IPv4 too.
+	localLimit = time.Second
+	// settleLimit is how long a busy kernel may take. To add an address anew before
+	// would have it begin again.
+	settleLimit = 10 * time.Second
 	// localLook is how often it is looked whether it has, should nothing be heard.
 	localLook = 5 * time.Millisecond
 )
@@ -23,6 +27,15 @@ const (
 type Plain struct {
 	nl     *netlink.Handle
 	routes int // socket for what the kernel says of IPv6 routes, in Acquire only
+	// late are addresses that were added at a time and that the kernel has not been
+	// seen to route as its own.
+	late map[addressOn]time.Time
+}
+
+// addressOn is an address on an interface.
+type addressOn struct {
+	ip    netip.Addr
+	index int
 }
 
 // NewPlain opens a socket in the network namespace of the calling thread.
@@ -41,7 +54,7 @@ func NewPlain() (*Plain, error) {
 		h.Close()
 		return nil, fmt.Errorf("open netlink socket for routes: %w", err)
 	}
-	return &Plain{nl: h, routes: fd}, nil
+	return &Plain{nl: h, routes: fd, late: make(map[addressOn]time.Time)}, nil
 }
 
 // Close closes the sockets. Addresses stay until their leases end.
@@ -54,20 +67,41 @@ func (p *Plain) Close() {
 // them as its own: it acknowledges an IPv6 address before that, and answers
 // that come meanwhile are lost for a second. All are tried; lease is rounded up
 // to seconds.
-func (p *Plain) Acquire(as []Address, lease time.Duration) error {
+//
+// The wait for the kernel ends after a second. What it does not route by then is
+// returned as late, which is no error: the addresses are there, and the kernel comes
+// to route them without help.
+func (p *Plain) Acquire(as []Address, lease time.Duration) (late []netip.Addr, _ error) {
 	p.listen(unix.NETLINK_ADD_MEMBERSHIP)
 	defer p.listen(unix.NETLINK_DROP_MEMBERSHIP)
-	err := p.Renew(as, lease)
-	limit := time.Now().Add(localLimit)
 	for _, a := range as {
-		for a.IP.Is6() && !p.local(a) {
-			if time.Now().After(limit) {
-				return errors.Join(err, fmt.Errorf("add address %v: kernel does not route it as local", a.IP))
+		delete(p.late, addressOn{a.IP, a.Index})
+	}
+	added := time.Now()
+	if err := p.Renew(as, lease); err != nil {
+		return nil, err
+	}
+	for _, a := range settle(as, localLimit, p.local, p.await) {
+		p.late[addressOn{a.IP, a.Index}] = added
+		late = append(late, a.IP)
+	}
+	return late, nil
+}
+
+// settle waits until the kernel routes the IPv6 addresses as local, and returns those
+// that it does not after limit. await waits for a change, for localLook at most.
+func settle(as []Address, limit time.Duration, local func(Address) bool, await func()) (late []Address) {
+	for began := time.Now(); ; await() {
+		late = late[:0]
+		for _, a := range as {
+			if a.IP.Is6() && !local(a) {
+				late = append(late, a)
 			}
-			p.await()
+		}
+		if len(late) == 0 || time.Since(began) >= limit {
+			return late
 		}
 	}
-	return err
 }
 
 // listen begins or ends to hear of routes. Not for longer than needed: a router

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -36,9 +37,10 @@ func NewVirtual() (*Virtual, error) {
 }
 
 // Acquire is that of Plain.
-func (v *Virtual) Acquire(as []Address, lease time.Duration) error {
+func (v *Virtual) Acquire(as []Address, lease time.Duration) (late []netip.Addr, _ error) {
 	as, err := v.place(as, true)
-	return errors.Join(err, v.Plain.Acquire(as, lease))
+	late, aerr := v.Plain.Acquire(as, lease)
+	return late, errors.Join(err, aerr)
 }
 
 // Renew is that of Plain. A macvlan that someone took away is made again.

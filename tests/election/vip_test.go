@@ -46,7 +46,7 @@ type placed struct {
 }
 
 func (p placed) Acquire(as []vip.Address, lease time.Duration) error {
-	return p.nd.Do(func() error { return p.Virtual.Acquire(as, lease) })
+	return p.nd.Do(func() error { _, err := p.Virtual.Acquire(as, lease); return err })
 }
 
 func (p placed) Renew(as []vip.Address, lease time.Duration) error {
