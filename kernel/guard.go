@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"sasyncd/kernel/dump"
 	"sasyncd/sync/sadb"
 )
 
@@ -224,7 +225,9 @@ func (g *Guard) rules(ctx context.Context) ([]rule, error) {
 // guarded lists the routes of the table.
 func (g *Guard) guarded() (out []route, err error) {
 	for _, family := range guardFamilies {
-		list, err := g.nl.RouteListFiltered(int(family), &netlink.Route{Table: GuardTable}, netlink.RT_FILTER_TABLE)
+		list, err := dump.List(func() ([]netlink.Route, error) {
+			return g.nl.RouteListFiltered(int(family), &netlink.Route{Table: GuardTable}, netlink.RT_FILTER_TABLE)
+		})
 		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 			return nil, fmt.Errorf("list what is guarded: %w", err)
 		}
