@@ -100,6 +100,7 @@ func (o *owner) announce() {
 	o.told, o.trouble, o.known = true, Reason{}, s.hello.Node
 	remote, dialled := s.sender.conn.Remote(), s.sender.conn.Dialled()
 	o.mu.Unlock()
+	o.quiet.over()
 	o.tell(Event{Kind: Up, Session: s})
 	o.log.Info("connected", "node", s.hello.Node.String(), "address", remote, "dialled", dialled, "version", s.version)
 }
@@ -122,6 +123,7 @@ func (o *owner) down(why Reason) {
 	o.mu.Lock()
 	o.trouble = why
 	o.mu.Unlock()
+	o.quiet.last = why // which the next line says
 	o.tell(Event{Kind: Down, Session: s, Reason: why})
 	level := slog.LevelWarn
 	if why.Code == wire.ByeShutdown || why.Code == wire.ByeRedundant {
@@ -153,15 +155,14 @@ func (o *owner) urgent(m wire.Message) {
 	}
 }
 
-// troubled logs why there is no contact, once for each reason.
+// troubled logs why there is no contact, as often as quiet lets pass.
 func (o *owner) troubled(why Reason) {
 	o.mu.Lock()
-	again := o.trouble == why
 	o.trouble = why
 	o.mu.Unlock()
 	level := slog.LevelInfo
 	switch {
-	case again:
+	case !o.quiet.pass(time.Now(), why):
 		level = slog.LevelDebug
 	case why.Code == wire.ByeVersion || why.Code == wire.ByeDuplicate:
 		level = slog.LevelWarn

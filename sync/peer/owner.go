@@ -51,6 +51,7 @@ type owner struct {
 	lost     bool // a connection that ended by itself is being judged
 	targets  *targets
 	quit     bool
+	quiet    quiet
 
 	// Bytes of frames over all connections.
 	read, written atomic.Uint64
