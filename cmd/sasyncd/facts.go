@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -49,6 +48,8 @@ type facts struct {
 	own   func() map[netip.Addr]bool
 	// setting reads a file below /proc/sys, "" if that is not possible.
 	setting func(name string) string
+
+	cut, silent once // for Run
 }
 
 // readSetting reads a file below /proc/sys.
@@ -87,9 +88,7 @@ func (f *facts) Run(ctx context.Context) error {
 			}
 			err = f.tell(ctx, s)
 		}
-		if err != nil && ctx.Err() == nil {
-			f.log.Warn("cannot report to the peers what a failover needs", "err", err)
-		}
+		f.failing(ctx, err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -99,12 +98,9 @@ func (f *facts) Run(ctx context.Context) error {
 }
 
 func (f *facts) tell(ctx context.Context, s engine.Status) error {
-	b, err := json.Marshal(f.collect(ctx, s))
+	b, err := f.encode(f.collect(ctx, s))
 	if err != nil {
 		return err
-	}
-	if len(b) > wire.MaxReport {
-		return fmt.Errorf("the report has %d bytes of at most %d", len(b), wire.MaxReport)
 	}
 	return f.eng.Report(ctx, b)
 }

@@ -26,6 +26,8 @@ type Facts struct {
 	Forward4 *bool   `json:"forward4,omitempty"`
 	Forward6 *bool   `json:"forward6,omitempty"`
 	Groups   []Group `json:"groups"`
+	// LeftOut is what a report that would be too long does not tell, in words.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // Group is what a gateway knows of one group.

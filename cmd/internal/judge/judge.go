@@ -296,6 +296,8 @@ func (m *member) common(group string) (list []Finding) {
 			add(OldPeer, "its version does not report what a failover needs")
 		case m.peer.Facts == nil || m.peer.Age > reportLimit:
 			add(NoReport, "it has not reported for 15 s")
+		case len(m.peer.Facts.LeftOut) > 0:
+			add(NoReport, "its report would be too long and leaves this group out")
 		default:
 			add(NoReport, "its report has nothing about this group")
 		}
