@@ -93,6 +93,9 @@ func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []s
 	if r.overshoots(w, h, need) {
 		return append(r.withdraw(w), sadb.Op{Kind: sadb.OpAddSA, SA: r.installed(now, w, haveSA{})})
 	}
+	if stale == 0 {
+		r.noteBeyond(now, w, h)
+	}
 	v := max(need, h.oseq)
 	if v == h.oseq && seq <= h.seq {
 		return nil

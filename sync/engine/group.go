@@ -82,6 +82,8 @@ type group struct {
 	// MASTER, and that are not set yet; jumpAt is when to try those again.
 	jumps  map[sadb.SAKey]uint64
 	jumpAt time.Time
+	// jumped are those that are set, and that no reading has shown yet.
+	jumped map[sadb.SAKey]uint64
 	// yielded is when this node last judged that two are master, and splitTerm
 	// the other's term then.
 	yielded   time.Time

@@ -220,6 +220,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 				return
 			}
 			e.exec(ctx, g, g.rcv.end(msg.Seq))
+			e.tellBeyond(g, m) // before it counts as complete
 			e.stats.SnapshotsReceived++
 			refused, _ := g.rcv.lost()
 			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.pos.Term,
@@ -231,6 +232,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		if g := e.receiving(m, msg.Stream); g != nil {
 			now := time.Now()
 			e.exec(ctx, g, g.rcv.setCounters(now, now.Sub(e.start), msg.Entries))
+			e.tellBeyond(g, m)
 			// Only the last message of an epoch, which is not full, is answered: an
 			// epoch is held when all of it is, and answers to each would cost both
 			// sides more than the counters do.

@@ -63,6 +63,9 @@ type receiver struct {
 	// pending are the items of a message whose operations are not carried out.
 	pending *touched
 	out, in uint64 // packets of all SAs, from the master's counters
+	// beyond are counters that the master does not know to be so far ahead of its
+	// own, see stands.go.
+	beyond map[sadb.SAKey]uint64
 }
 
 // wantSA is an SA that the master has published. There may be very many.
@@ -142,6 +145,7 @@ func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
 		tail:       journal{limit: tailRecords},
 		pending:    newTouched(),
+		beyond:     make(map[sadb.SAKey]uint64),
 		rx:         reception{interval: m.Interval},
 	}
 }

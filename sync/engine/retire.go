@@ -14,7 +14,7 @@ const retireAgain = 500 * time.Millisecond
 // retirement is what a node owes whose outbound SAs another node may have used, or
 // may be using: it raises its own counters by its margin and the other's, which is
 // configured alike, so that it never sends a number twice should it be promoted
-// before it has heard from the other. It is owed from the loss of mastership on
+// before it has heard from the other. What bounds the other's is in stands.go. It is owed from the loss of mastership on
 // (see loseMaster), and by a standby that misses the stream of a new master (see
 // bump). Until it is done the node is not ready, and the election's question
 // whether it is prepared stays unanswered.
@@ -25,6 +25,19 @@ type retirement struct {
 	// from is where the counters stood, nil until the kernel has been read. It does
 	// not change after that, so that a repetition raises nothing twice.
 	from map[sadb.SAKey]uint64
+	// jumps are what the MASTER had still to raise its counters to: numbers up to
+	// there are used, if not by this node.
+	jumps map[sadb.SAKey]uint64
+}
+
+// owes adds to from what the MASTER still owed.
+func (t *retirement) owes() {
+	for k, v := range t.jumps {
+		if used, ok := t.from[k]; ok {
+			t.from[k] = max(used, v)
+		}
+	}
+	t.jumps = nil
 }
 
 // retire does what the group owes as far as the kernel allows. The kernel has just
@@ -36,6 +49,7 @@ func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
 	}
 	if t.from == nil {
 		t.from = g.rcv.outbound()
+		t.owes()
 		g.noteSent(t)
 	}
 	e.exec(ctx, g, g.rcv.retire(now, t.from))
@@ -56,12 +70,13 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 			g.pub.item()
 			t.from[k] = p.sa.OSeq
 		}
+		t.owes()
 	}
 	var ops []sadb.Op
 	for k, used := range t.from {
 		g.pub.item()
 		if p := g.pub.sas[k]; p != nil && p.sa.Dir != sadb.DirIn {
-			if v, _ := e.cfg.Margin.Retired(p.sa.ESN(), used, p.rate.Peak()); v > p.sa.OSeq {
+			if v, _ := e.cfg.Margin.Retired(p.sa.ESN(), used, p.rate.Peak(), lagBound(e.cfg.Interval)); v > p.sa.OSeq {
 				g.pub.age(now, p)
 				c := *p.sa
 				c.OSeq, c.Bitmap = v, nil
@@ -106,7 +121,7 @@ func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) []sadb.Op {
 		if w == nil || !ok || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
 			continue
 		}
-		v, fits := r.margin.Retired(w.sa.ESN(), max(used, w.sa.OSeq), w.rate.Peak())
+		v, fits := r.margin.Retired(w.sa.ESN(), max(used, w.sa.OSeq), w.rate.Peak(), lagBound(r.margin.Interval))
 		if w.short = !fits; v <= h.oseq {
 			continue
 		}

@@ -53,7 +53,7 @@ func exMaster(t *testing.T, dumpFails bool) (w *world, sa *sadb.SA) {
 // ex-master has heard of it.
 func beyondSuccessor(sa *sadb.SA) uint64 {
 	lead, _ := sadb.DefaultMargin().Lead(sa.ESN(), 0, 0)
-	return 1000 + 2*lead
+	return 1000 + 3*lead
 }
 
 // TestExMasterRetires: whoever was MASTER raises its own counters beyond what its

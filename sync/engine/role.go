@@ -303,7 +303,8 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	}
 	e.giveUp(g)
 	pub := g.pub
-	g.jumps = nil
+	jumps := g.jumps
+	g.jumps, g.jumped = nil, nil
 	g.pub, g.handover, g.trail, g.tail, g.mapped, g.dual = nil, nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
@@ -315,7 +316,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		g.rcv.pos = wire.StreamPos{StreamID: pub.stream, Seq: pub.seq, Complete: true}
 	}
 	g.rcv.rx.lost = time.Now()
-	g.retiring = &retirement{pub: pub}
+	g.retiring = &retirement{pub: pub, jumps: jumps}
 	e.runNext(g, func() { e.stepDown(ctx, g) })
 }
 

@@ -58,6 +58,10 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	if g == nil || g.pub == nil {
 		return
 	}
+	if msg.ID == g.pub.stream {
+		e.standbyBeyond(ctx, m, g, msg.Entries)
+		return
+	}
 	known := msg.ID.Node == m.hello.Node
 	var higher uint64
 	for _, x := range msg.Entries {
@@ -66,15 +70,11 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 			continue
 		}
 		lead, _ := e.cfg.Margin.Lead(p.sa.ESN(), 0, 0)
-		if own := p.sa.OSeq; x.OSeq <= own || !known && x.OSeq-own <= 3*lead {
+		if own := g.position(p); x.OSeq <= own || !known && x.OSeq-own <= 3*lead {
 			continue
 		}
 		v, _ := sadb.Ahead(p.sa.ESN(), x.OSeq, lead)
-		if g.jumps[x.Key] < v {
-			if g.jumps == nil {
-				g.jumps = make(map[sadb.SAKey]uint64)
-			}
-			g.jumps[x.Key] = v
+		if g.owesJump(x.Key, v) {
 			higher++
 		}
 	}
@@ -85,6 +85,29 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	e.log.Error("another node sent on the same SAs, jumping above its numbers; rekey them",
 		"group", g.name, "peer", m.session.Peer(), "sas", higher)
 	e.jump(ctx, g)
+}
+
+// owesJump notes that an outbound counter has to be v at least, and reports whether
+// that is more than what is owed already.
+func (g *group) owesJump(k sadb.SAKey, v uint64) bool {
+	if g.jumps[k] >= v {
+		return false
+	}
+	if g.jumps == nil {
+		g.jumps = make(map[sadb.SAKey]uint64)
+	}
+	g.jumps[k] = v
+	return true
+}
+
+// position returns where a MASTER's counter stands: as the last reading has shown it,
+// or where it has been set since.
+func (g *group) position(p *pubSA) uint64 {
+	v, ok := g.jumped[p.sa.Key]
+	if ok && p.sa.OSeq >= v {
+		delete(g.jumped, p.sa.Key)
+	}
+	return max(p.sa.OSeq, v)
 }
 
 // jumpAgain is how soon a jump that the kernel refused is tried again.
@@ -105,13 +128,16 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	ops := make([]sadb.Op, 0, min(len(g.jumps), applyChunk))
 	for k, v := range g.jumps {
 		p := g.pub.sas[k]
-		if p == nil || p.sa.OSeq >= v {
+		if p == nil || g.position(p) >= v {
 			delete(g.jumps, k)
 			continue
 		}
 		g.pub.age(now, p)
 		c := *p.sa
-		c.OSeq, c.Bitmap = v, nil
+		// A jump is never backwards: this node has sent since the last reading.
+		lead, _ := e.cfg.Margin.Lead(c.ESN(), p.rate.Peak(), now.Sub(g.pub.collected))
+		least, _ := sadb.Ahead(c.ESN(), g.position(p), lead)
+		c.OSeq, c.Bitmap = max(v, least), nil
 		if ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c}); len(ops) == applyChunk {
 			break
 		}
@@ -122,7 +148,13 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	refused := 0
 	for i, err := range e.apply(ctx, ops) {
 		switch {
-		case err == nil || errors.Is(err, fs.ErrNotExist):
+		case err == nil:
+			delete(g.jumps, ops[i].SA.Key)
+			if g.jumped == nil {
+				g.jumped = make(map[sadb.SAKey]uint64)
+			}
+			g.jumped[ops[i].SA.Key] = ops[i].SA.OSeq
+		case errors.Is(err, fs.ErrNotExist):
 			delete(g.jumps, ops[i].SA.Key)
 		default:
 			refused++

@@ -78,16 +78,30 @@ func Ahead(esn bool, oseq, lead uint64) (value uint64, covered bool) {
 	return oseq + lead, true
 }
 
-// Retired returns the outbound counter of an ex-master's SA on which it has sent up
-// to oseq, at up to peak packets per second: beyond what its successor, which began
-// ahead by the same margin, may have used since. It is a jump that a receiver
-// accepts. covered is as in Ahead.
-func (m Margin) Retired(esn bool, oseq uint64, peak float64) (value uint64, covered bool) {
+// excessLeads is how many leads a standby's outbound counter may stand ahead of the
+// master's last word before the master must know of it, see Exceeds.
+const excessLeads = 2
+
+// Exceeds reports whether the counter of a standby stands so far ahead of a master's
+// that an ex-master would not be beyond it by what Retired adds: further than
+// excessLeads leads of an SA that sends at up to peak packets per second.
+func (m Margin) Exceeds(esn bool, standby, master uint64, peak float64) bool {
 	lead, _ := m.Lead(esn, peak, 0)
+	return standby > master && standby-master > excessLeads*lead
+}
+
+// Retired returns the outbound counter of an ex-master's SA on which it has sent up
+// to oseq, at up to peak packets per second: beyond what its successor may have used
+// since. That one had heard the master within stale, began at most excessLeads leads
+// ahead, and has used at most one lead more. It is a jump that a receiver accepts.
+// covered is as in Ahead.
+func (m Margin) Retired(esn bool, oseq uint64, peak float64, stale time.Duration) (value uint64, covered bool) {
+	lead, _ := m.Lead(esn, peak, stale)
+	lead *= excessLeads + 1
 	if esn {
-		return Ahead(esn, oseq, min(2*lead, MaxLeadESN))
+		lead = min(lead, MaxLeadESN)
 	}
-	return Ahead(esn, oseq, 2*lead)
+	return Ahead(esn, oseq, lead)
 }
 
 // Rate follows the highest packet rate of one SA. It is fed with the SA's count

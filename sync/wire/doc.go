@@ -128,7 +128,8 @@
 // its last changes and counters. Maxima is exchanged by nodes that were both
 // master; afterwards both hold the greater values. It goes before a Request, whose
 // answer, Resume or SnapBegin, says that it has been heard; until there is one it
-// goes before each Request.
+// goes before each Request. Under the id of the receiver's own stream a standby
+// tells which of its kernel's counters stand further ahead than the master knows.
 //
 // # Who is demoted
 //

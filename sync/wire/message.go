@@ -322,8 +322,9 @@ type Maximum struct {
 
 // Maxima is exchanged when two nodes that were apart meet again: the counters
 // of their outbound SAs, by identity, as the streams of the two have nothing
-// in common. ID is the stream of the sender when it is master, else that which
-// it followed. Last ends the list, which may take several messages.
+// in common. ID is the stream of the sender when it was master, without one where
+// it does not know. The receiver's own stream: the sender follows it, and its
+// kernel's counters stand there. Last ends the list, which may take several messages.
 type Maxima struct {
 	ID      StreamID
 	Last    bool

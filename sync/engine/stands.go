@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// No number is sent twice although a node never hears what its successor has used,
+// because these hold for the counter of each outbound SA:
+//
+//  1. A standby's counter stands ahead of all that its master has sent: ahead of the
+//     master's last word by a lead, by more the older that word is (sadb.Margin.Lead).
+//  2. It stands at most two leads ahead of the master's own counter, where the master
+//     counts it as a successor. A counter of a standby is never lowered while it may
+//     have been used, so one that was raised for another master, or when it was MASTER
+//     itself, may stand further ahead. Then the standby says so, before it acknowledges
+//     its tables as complete, and the master jumps to where it stands (maxima, under the
+//     id of the master's own stream). Without contact it grows further ahead for as
+//     long as it stays in sync, lagBound.
+//  3. An ex-master raises its counters by three leads of that age
+//     (sadb.Margin.Retired): beyond where its successor began, and a lead beyond that.
+//     So does a standby that knows of a newer master and not of its stream (bump).
+//
+// So whoever becomes MASTER without having heard its predecessor begins above what
+// that one has used, as long as a node uses at most a lead of numbers unheard.
+
+// noteBeyond notes a counter that stands further ahead of the master's last word than
+// the master knows. An old word tells nothing of that.
+func (r *receiver) noteBeyond(now time.Time, w *wantSA, h haveSA) {
+	fresh := 2 * r.margin.Interval
+	if w.sa.Dir == sadb.DirIn || now.Sub(r.counters) >= fresh && now.Sub(w.at) >= fresh {
+		return
+	}
+	if r.margin.Exceeds(w.sa.ESN(), h.oseq, w.sa.OSeq, w.rate.Peak()) {
+		r.beyond[w.sa.Key] = h.oseq
+	}
+}
+
+// tellBeyond tells the master m whose stream is received what noteBeyond has noted.
+// What is lost on the way the next reading notes again.
+func (e *Engine) tellBeyond(g *group, m *member) {
+	r := g.rcv
+	if len(r.beyond) == 0 || m == nil || g.sending() || !r.rx.follows(m, r.pos.StreamID) {
+		return
+	}
+	entries := make([]wire.Maximum, 0, min(len(r.beyond), maximaBatch))
+	for k, v := range r.beyond {
+		delete(r.beyond, k)
+		r.item()
+		if entries = append(entries, wire.Maximum{Key: k, OSeq: v}); len(entries) == maximaBatch {
+			e.send(m, &wire.Maxima{ID: r.pos.StreamID, Entries: entries})
+			entries = make([]wire.Maximum, 0, maximaBatch)
+		}
+	}
+	e.send(m, &wire.Maxima{ID: r.pos.StreamID, Last: true, Entries: entries})
+}
+
+// standbyBeyond has a MASTER jump to where a standby's counters stand.
+func (e *Engine) standbyBeyond(ctx context.Context, m *member, g *group, entries []wire.Maximum) {
+	jumps := 0
+	for _, x := range entries {
+		p := g.pub.sas[x.Key]
+		if p == nil || p.sa.Dir == sadb.DirIn || !e.cfg.Margin.Exceeds(p.sa.ESN(), x.OSeq, g.position(p), p.rate.Peak()) {
+			continue
+		}
+		if g.owesJump(x.Key, x.OSeq) {
+			jumps++
+		}
+	}
+	if jumps == 0 {
+		return
+	}
+	e.log.Info("jumping to where a standby's counters stand", "group", g.name, "peer", m.session.Peer(), "sas", jumps)
+	e.jump(ctx, g)
+}
