@@ -148,6 +148,9 @@ type Engine struct {
 	task     *task // whose turn it is, nil for none
 	lastTurn int   // the group that had it last, in order
 	scanning int   // groups whose part of the last reading is not finished
+
+	serving bool         // Run is under way
+	idle    []*coroutine // for the next tasks
 }
 
 type dumpResult struct {
@@ -208,11 +211,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer tick.Stop()
 	work := make(chan struct{}) // there is always something to do
 	close(work)
-	defer func() {
-		for _, g := range e.order {
-			e.giveUp(g)
-		}
-	}()
+	e.serving = true
+	defer e.endCoroutines()
 	for {
 		e.remember()
 		e.tellGroups()

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"iter"
 	"slices"
 
 	"sasyncd/sync/sadb"
@@ -45,9 +44,7 @@ type taskEnded struct{}
 
 // task is work on a group that has begun.
 type task struct {
-	turn    func() (struct{}, bool)
-	end     func()
-	yield   func(struct{}) bool
+	on      *coroutine
 	waiting bool // for something else than its turn
 	role    Role // of the group when it began
 }
@@ -77,33 +74,26 @@ func (e *Engine) step(g *group) {
 		if g.tasks = g.tasks[1:]; len(g.tasks) == 0 {
 			g.tasks = nil
 		}
-		t = &task{role: g.role}
-		t.turn, t.end = iter.Pull(func(yield func(struct{}) bool) {
-			defer func() {
-				if r := recover(); r != nil {
-					if _, ended := r.(taskEnded); !ended {
-						panic(r)
-					}
-				}
-			}()
-			t.yield = yield
-			f()
-		})
+		t = &task{role: g.role, on: e.begin(f)}
 		g.task = t
 	}
 	outer := e.task
 	e.task = t
-	_, more := t.turn()
+	ended := t.on.turn()
 	e.task = outer
-	if !more && g.task == t {
+	if !ended {
+		return
+	}
+	e.letGo(t.on)
+	if g.task == t {
 		g.task = nil
 	}
 }
 
 // pause ends a turn of the task that calls it. Elsewhere it does nothing.
 func (e *Engine) pause() {
-	if t := e.task; t != nil && !t.yield(struct{}{}) {
-		panic(taskEnded{})
+	if t := e.task; t != nil {
+		t.on.pause()
 	}
 }
 
@@ -116,7 +106,8 @@ func (e *Engine) giveUp(g *group) {
 	}
 	finish := g.finish
 	g.task, g.policyOps, g.publishing, g.finish = nil, 0, false, nil
-	t.end()
+	t.on.giveUp()
+	e.letGo(t.on)
 	if finish != nil {
 		finish()
 	}
