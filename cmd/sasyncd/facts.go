@@ -26,9 +26,6 @@ const (
 	fullEvery  = 15 * time.Second // how often what takes time for each SA is counted
 )
 
-// refusalRecent is for how long a refused advertisement counts.
-const refusalRecent = time.Minute
-
 // facts collects what this gateway knows of itself, tells it to the peers, and
 // judges what all have told.
 type facts struct {
@@ -43,9 +40,13 @@ type facts struct {
 	}
 	// carp asks carpd about the group that moves an instance; nil with another
 	// election. Its error is why carpd cannot be reached.
-	carp  func(ctx context.Context, instance string) (*api.GroupState, error)
-	peers func() []peer.Status
-	own   func() map[netip.Addr]bool
+	carp    func(ctx context.Context, instance string) (*api.GroupState, error)
+	peers   func() []peer.Status
+	own     func() map[netip.Addr]bool
+	repairs repairs
+	host    hostFacts
+	// state is why the state directory cannot be written, "" if it can.
+	state func() string
 	// setting reads a file below /proc/sys, "" if that is not possible.
 	setting func(name string) string
 
@@ -98,7 +99,9 @@ func (f *facts) Run(ctx context.Context) error {
 }
 
 func (f *facts) tell(ctx context.Context, s engine.Status) error {
-	b, err := f.encode(f.collect(ctx, s))
+	mine := f.collect(ctx, s)
+	mine.Clock = f.host.clock(mine.Clock)
+	b, err := f.encode(mine)
 	if err != nil {
 		return err
 	}
@@ -114,14 +117,26 @@ func (f *facts) verdict(ctx context.Context, s engine.Status) report.Verdict {
 func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	host, _ := os.Hostname() // "" where there is none
 	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
-		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Groups: []judge.Group{}}
+		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(), Groups: []judge.Group{}}
 	own := f.own()
+	out.Peers = f.acquaintances(own)
 	for i := range s.Groups {
 		g := &s.Groups[i]
 		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why, VIPs: slices.Clone(g.VIPs),
 			SAs: g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered, Offloaded: g.Offloaded,
-			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error, Lint: g.Keying.Lint}}
+			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error, Lint: g.Keying.Lint,
+				Absent: g.Keying.Absent, Version: g.Keying.Version, Probed: g.Keying.Probed, ProbeError: g.Keying.ProbeError}}
 		slices.SortFunc(x.VIPs, netip.Addr.Compare)
+		if x.Role != wire.RoleMaster.String() {
+			if n := nodeOf(s, g.Following); n != "" || g.Following == "" {
+				x.Following = &n
+			}
+		}
+		for _, o := range g.Peers {
+			if n := nodeOf(s, o.Peer); n != "" {
+				x.Others = append(x.Others, judge.Other{Node: n, Role: o.Role})
+			}
+		}
 		for _, st := range g.Standbys {
 			x.Standbys = append(x.Standbys, judge.Standby{Node: nodeOf(s, st.Peer), Complete: st.Complete, Lag: st.Lag})
 		}
@@ -130,6 +145,7 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		}
 		out.Groups = append(out.Groups, x)
 	}
+	out.Settings = f.host.settings(out, f.setting, time.Now())
 	return out
 }
 
@@ -143,6 +159,7 @@ func (f *facts) election(ctx context.Context, g *judge.Group, own map[netip.Addr
 		return
 	}
 	g.Carp = carpOf(state)
+	g.Carp.Repairs = f.repairs.recent(state, time.Now())
 	if g.Role == wire.RoleMaster.String() && len(own) > 0 {
 		for _, a := range g.VIPs {
 			if !own[bareAddr(a)] {
@@ -150,25 +167,6 @@ func (f *facts) election(ctx context.Context, g *judge.Group, own map[netip.Addr
 			}
 		}
 	}
-}
-
-// carpOf takes over what carpd says.
-func carpOf(s *api.GroupState) *judge.Carp {
-	out := &judge.Carp{Group: s.Group, Fenced: s.Fenced, Blocked: s.Blocked, Held: s.Held, Demotion: s.Demotion}
-	for _, in := range s.Instances {
-		x := judge.Instance{Name: in.Name, Interface: in.Interface, Protocol: in.Protocol, ID: in.ID, State: in.State}
-		for _, r := range in.Routers {
-			y := judge.Router{Family: r.Family, Expired: r.Expired, Priority: r.Priority, AdvBase: r.AdvBase, AdvSkew: r.AdvSkew, Source: r.Source}
-			for _, no := range r.Refusals {
-				if time.Duration(no.AgeMS)*time.Millisecond < refusalRecent {
-					y.Refusals = append(y.Refusals, judge.Refusal{Peer: no.Peer, Text: no.Text})
-				}
-			}
-			x.Routers = append(x.Routers, y)
-		}
-		out.Instances = append(out.Instances, x)
-	}
-	return out
 }
 
 // flag reads a setting of the kernel that is on or off; nil if it cannot be read.

@@ -47,6 +47,24 @@ const (
 	StaticKeys      Code = "static-keys"
 	IKEError        Code = "ike-error"
 	IKESetting      Code = "ike-setting"
+	IKEUnknown      Code = "ike-unknown"
+	IKEAbsent       Code = "ike-absent"
+	VIPConfigured   Code = "vip-configured"
+	SameMAC         Code = "same-mac"
+	SameAddress     Code = "same-address"
+	ForeignRouter   Code = "foreign-router"
+	Demoted         Code = "demoted"
+	MasterDemoted   Code = "master-demoted"
+	Repaired        Code = "repaired"
+	CannotRepair    Code = "cannot-repair"
+	ARPHidden       Code = "arp-hidden"
+	StrictFilter    Code = "strict-filter"
+	HostSetting     Code = "host-setting"
+	StateUnwritable Code = "state-unwritable"
+	ClockDiffers    Code = "clock-differs"
+	PeersDiffer     Code = "peers-differ"
+	PeersApart      Code = "peers-apart"
+	MasterUnheard   Code = "master-unheard"
 )
 
 // unconnected are the codes for why there is no session.
@@ -100,6 +118,24 @@ var kinds = map[Code]struct {
 	StaticKeys:      {Fails, "see its log; sasyncd -n checks the file"},
 	IKEError:        {Fails, "see the log of the IKE daemon there"},
 	IKESetting:      {Fails, ""}, // the finding brings its own
+	IKEUnknown:      {Unknown, "see its log; sasyncctl status there"},
+	IKEAbsent:       {Costs, "start it there, and have it start at boot: systemctl enable --now"},
+	VIPConfigured:   {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, NetworkManager); ip address del"},
+	SameMAC:         {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
+	SameAddress:     {Costs, "give one of the machines another address; or find the loop in the network: tcpdump -eni INTERFACE proto 112"},
+	ForeignRouter:   {Fails, "give one of the two another id (vrid, vhid): tcpdump -eni INTERFACE proto 112 shows whose it is"},
+	Demoted:         {Costs, "carpctl show there says what demotes it; carpctl undemote for what was demoted by hand"},
+	MasterDemoted:   {Costs, "carpctl show there says what demotes it; sasyncctl failover hands over"},
+	Repaired:        {Costs, "find the program that does: ip monitor rule route address, nft monitor; carpctl doctor there names the usual ones"},
+	ARPHidden:       {Fails, "sysctl -w NAME=0 there, and in /etc/sysctl.d"},
+	StrictFilter:    {Odd, "sysctl -w NAME=2 there, and in /etc/sysctl.d"},
+	HostSetting:     {Costs, "sysctl -w NAME there, and in /etc/sysctl.d"},
+	StateUnwritable: {Costs, "df -h, df -i and mount there: make room, or the file system writable"},
+	ClockDiffers:    {Odd, "timedatectl, chronyc tracking on both gateways"},
+	PeersDiffer:     {Costs, "write the same gateways as `peer` into every sasyncd.conf; sasyncctl reload"},
+	PeersApart:      {Costs, "see cable, addresses and firewall between those two; sasyncctl peers on both"},
+	MasterUnheard:   {Fails, "tcpdump -ni INTERFACE proto 112 on both: its cable, its switch port, IGMP snooping (or write unicast)"},
+	CannotRepair:    {Fails, "carpctl doctor there; journalctl -u carpd"},
 }
 
 func finding(c Code, member, group, cause string) Finding {
