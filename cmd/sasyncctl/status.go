@@ -171,12 +171,8 @@ func failover(f *engine.Failover) string {
 func check(out io.Writer, v report.Verdict) error {
 	var b strings.Builder
 	b.WriteString(v.Summary + "\n")
-	for _, list := range [][]report.Problem{v.Reasons, v.Warnings} {
-		for _, p := range list {
-			b.WriteString(term.Wrap("  ", "    ", p.Where()+p.What))
-			b.WriteString(term.Wrap("    remedy: ", "      ", p.Remedy))
-		}
-	}
+	problems(&b, v.Reasons)
+	problems(&b, v.Warnings)
 	_, err := io.WriteString(out, b.String())
 	return err
 }

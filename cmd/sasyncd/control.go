@@ -29,6 +29,7 @@ type control struct {
 	reload func(context.Context) error
 	own    func() map[netip.Addr]bool
 	check  func(context.Context, engine.Status) report.Verdict
+	advise adviser
 }
 
 // verbs are the requests of sasyncctl.
@@ -54,6 +55,7 @@ func (k *control) verbs() map[string]daemon.Verb {
 		"diff":     ask(k.diff),
 		"show":     {Handle: k.show},
 		"resync":   {Changes: true, Handle: k.resync},
+		"plan":     ask(k.plan),
 		"failover": {Changes: true, Handle: k.failover},
 		"reload":   {Changes: true, Handle: func(ctx context.Context, _ *daemon.Call) error { return k.reload(ctx) }},
 	}

@@ -127,7 +127,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}
-	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict}
+	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,
