@@ -21,6 +21,8 @@ import (
 const usage = `  status                       who is master of what, who is in sync, what is wrong
   check                        would a failover work now? If not, why and what to do
   check -w SECONDS             the same, after waiting for at most so long until it would
+  doctor                       what is wrong on this gateway, of both daemons, and what to do
+  doctor -a                    the same of all gateways
   peers                        the other gateways
   show [sa|flow|all] [-v] [-k] what the kernel holds, as ipsecctl prints it; -k: with keys
   diff [PEER]                  what differs from the master's word, or from a peer's kernel
@@ -95,7 +97,7 @@ func parse(args []string) (request, error) {
 	r := request{verb: args[0]}
 	ops := args[1:]
 	switch r.verb {
-	case "status", "check", "peers", "top", "reload":
+	case "status", "check", "doctor", "peers", "top", "reload":
 		if len(ops) == 0 {
 			return r, nil
 		}
@@ -133,7 +135,7 @@ func misused(verb string, f daemon.ControlFlags) error {
 	for _, x := range []struct {
 		set        bool
 		flag, verb string
-	}{{f.Force, "-f", "failover"}, {f.DryRun, "-n", "failover"}, {f.Wait != 0, "-w", "check"}} {
+	}{{f.All, "-a", "doctor"}, {f.Force, "-f", "failover"}, {f.DryRun, "-n", "failover"}, {f.Wait != 0, "-w", "check"}} {
 		if x.set && verb != x.verb {
 			return fmt.Errorf("%s is a flag of %s, not of %s: %w", x.flag, x.verb, verb, errUsage)
 		}
@@ -165,6 +167,9 @@ func (p *program) command(ctx context.Context) (int, error) {
 	}
 	if r.verb == "check" && p.flags.Wait > 0 {
 		return p.waitFit(ctx)
+	}
+	if r.verb == "doctor" {
+		return p.doctor(ctx)
 	}
 	if p.client, err = daemon.DialControl(ctx, p.flags.Socket); err != nil {
 		return 0, err

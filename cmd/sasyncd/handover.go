@@ -30,12 +30,14 @@ type order struct {
 	Force bool   `json:"force"` // of failover: whatever the judgement
 }
 
-// adviser judges hand-overs.
+// adviser judges for operators.
 type adviser interface {
 	// handover judges the hand-over of a group to a peer, or to any for "".
 	handover(ctx context.Context, s engine.Status, group, to string) (report.Verdict, []report.Successor)
 	// host is the name that a peer reports of itself, "" for none.
 	host(s engine.Status, peer string) string
+	// examined is what doctor is told.
+	examined(ctx context.Context, s engine.Status) report.Doctor
 }
 
 // handover implements adviser.

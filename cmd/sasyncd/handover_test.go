@@ -125,3 +125,19 @@ func TestPlanTellsTheCost(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestDoctorIsToldOfAll: the judgement, and of each gateway what it has reported.
+func TestDoctorIsToldOfAll(t *testing.T) {
+	_, x := ordered(t)
+	x.peer.Groups[0].Elector = "connection refused"
+	x.verdict(t)
+	d := x.facts.examined(t.Context(), x.status)
+	if d.Check.Answer != report.AnswerNo || len(d.Gateways) != 2 || d.Gateways[0].Name != report.ThisGateway || d.Gateways[0].Elector != "carpd" ||
+		d.Gateways[1] != (report.Gateway{Name: "10.9.0.2", Host: "gw2", Reports: true}) {
+		t.Errorf("%+v", d)
+	}
+	x.status.Members[0].Report = nil
+	if d := x.facts.examined(t.Context(), x.status); d.Gateways[1] != (report.Gateway{Name: "10.9.0.2"}) {
+		t.Errorf("without a report: %+v", d.Gateways)
+	}
+}

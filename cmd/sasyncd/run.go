@@ -135,7 +135,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return fs.verdict(ctx, s), nil
 	})
 	reg := registry(sources{status, judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
-	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs}
+	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs,
+		carpdSocket: carpdSocketOf(c)}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,

@@ -52,6 +52,7 @@ type ControlFlags struct {
 	Socket  string   // -s
 	JSON    bool     // -j
 	Keys    bool     // -k, of sasyncctl
+	All     bool     // -a, of sasyncctl doctor
 	Force   bool     // -f, of sasyncctl failover
 	DryRun  bool     // -n, --dry-run, of sasyncctl failover
 	Wait    int      // -w, of sasyncctl check, in seconds; 0: do not wait
@@ -71,10 +72,11 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	letters, more := "jvV", ""
 	if program == "sasyncctl" { // carpctl has no keys to show
 		fs.BoolVarP(&f.Keys, "keys", "k", false, "")
+		fs.BoolVarP(&f.All, "all", "a", false, "")
 		fs.BoolVarP(&f.Force, "force", "f", false, "")
 		fs.BoolVarP(&f.DryRun, "dry-run", "n", false, "")
 		fs.IntVarP(&f.Wait, "wait", "w", 0, "")
-		letters, more = "fjknvV", " [-w seconds]"
+		letters, more = "afjknvV", " [-w seconds]"
 	}
 	fs.CountVarP(&f.Verbose, "verbose", "v", "")
 	fs.BoolVarP(&f.Version, "version", "V", false, "")

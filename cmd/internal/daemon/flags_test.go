@@ -70,7 +70,7 @@ func TestCtlFlags(t *testing.T) {
 	if _, err := CtlFlags("sasyncctl", "/run/s.sock", nil, &stderr, "  show sa"); err == nil {
 		t.Error("no command is accepted")
 	}
-	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-fjknvV] [-s socket] [-w seconds] command ...\n  show sa\n"; stderr.String() != want {
+	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-afjknvV] [-s socket] [-w seconds] command ...\n  show sa\n"; stderr.String() != want {
 		t.Errorf("standard error is %q, want %q", stderr.String(), want)
 	}
 }

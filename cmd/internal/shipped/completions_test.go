@@ -115,9 +115,9 @@ esac`,
 		}
 	}
 	for line, want := range map[string]string{
-		"sasyncctl ":                      "check diff failover peers reload resync show status top",
+		"sasyncctl ":                      "check diff doctor failover peers reload resync show status top",
 		"sasyncctl -j re":                 "reload resync",
-		"sasyncctl -":                     "-V -f -h -j -k -n -s -v -w",
+		"sasyncctl -":                     "-V -a -f -h -j -k -n -s -v -w",
 		"sasyncctl show ":                 "all flow sa",
 		"sasyncctl -w 30 ch":              "check",
 		"sasyncctl check -w ":             "",
