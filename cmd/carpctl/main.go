@@ -120,7 +120,7 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	}
 	defer c.Close()
 	if f.Args[0] == verbDoctor {
-		return doctor(ctx, c, f.JSON, out)
+		return examine(ctx, c, f.JSON, out)
 	}
 	m, err := c.Call(ctx, r)
 	switch {

@@ -14,6 +14,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/doctor"
 	"sasyncd/tests/jsondoc"
 )
 
@@ -203,11 +204,11 @@ func TestJSONIsDocumented(t *testing.T) {
 
 func TestDoctorTellsProblemsFromNotes(t *testing.T) {
 	var out bytes.Buffer
-	if err := tell(&out, []finding{{false, "eth0", "a note", "nothing"}}, false); err != nil || out.String() != "note: eth0: a note\n    nothing\nno problem found\n" {
+	if err := tell(&out, []doctor.Finding{{Where: "eth0", What: "a note", Remedy: "nothing"}}, false); err != nil || out.String() != "note: eth0: a note\n    nothing\nno problem found\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	out.Reset()
-	if err := tell(&out, []finding{{true, "eth0", "is down", "plug it in"}}, false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
+	if err := tell(&out, []doctor.Finding{{Problem: true, Where: "eth0", What: "is down", Remedy: "plug it in"}}, false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }

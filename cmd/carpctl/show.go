@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/term"
@@ -21,7 +20,7 @@ func show(out io.Writer, groups []api.GroupState, verbose bool) error {
 }
 
 func group(b *strings.Builder, g *api.GroupState, verbose bool) {
-	head := fmt.Sprintf("group %s: %s for %v (%s), term %d", g.Group, strings.ToUpper(g.State), age(g.AgeMS), g.Reason, g.Term)
+	head := fmt.Sprintf("group %s: %s for %v (%s), term %d", g.Group, strings.ToUpper(g.State), term.Age(g.AgeMS), g.Reason, g.Term)
 	if g.Seen != g.Term {
 		head += fmt.Sprintf(", highest %d", g.Seen)
 	}
@@ -63,24 +62,15 @@ func router(b *strings.Builder, r api.RouterState, verbose bool) {
 	}
 	switch {
 	case r.Peer.IsValid() && r.State != api.StateMaster:
-		text += fmt.Sprintf(", master %v heard %v ago", r.Peer, age(r.HeardMS))
+		text += fmt.Sprintf(", master %v heard %v ago", r.Peer, term.Age(r.HeardMS))
 	case r.Peer.IsValid():
-		text += fmt.Sprintf(", %v was master %v ago", r.Peer, age(r.HeardMS))
+		text += fmt.Sprintf(", %v was master %v ago", r.Peer, term.Age(r.HeardMS))
 	}
 	if r.Expired {
 		text += ", hears no master"
 	}
 	if verbose {
-		text += fmt.Sprintf(", from %v, down after %v, sent %d, received %d, dropped %d", r.Source, age(r.DownMS), r.Sent, r.Received, r.Dropped)
+		text += fmt.Sprintf(", from %v, down after %v, sent %d, received %d, dropped %d", r.Source, term.Age(r.DownMS), r.Sent, r.Received, r.Dropped)
 	}
 	b.WriteString(term.Wrap("    ", "      ", text))
-}
-
-// age rounds to what a person wants to read.
-func age(ms int64) time.Duration {
-	d := time.Duration(ms) * time.Millisecond
-	if d > 10*time.Second {
-		return d.Round(time.Second)
-	}
-	return d
 }

@@ -33,6 +33,8 @@ func TestJSONIsDocumented(t *testing.T) {
 		{"status", "status", says(empty), 0},
 		{"check", "check", says(s.Check), 1},
 		{"peers", "peers", says(known), 0},
+		{"failover -n", "plan", says(planOf(func(*report.Planned) {})), 0},
+		{"failover --dry-run", "plan", says(planOf(sick(report.AnswerNo))), 1},
 		{"diff 10.0.0.2", "diff", says(d), 1},
 		{"show", "show", says("FLOWS:\nNo flows", "SAD:\nNo entries"), 0},
 		{"failover", "failover", says(report.Line[report.Failover]{Step: &report.Step{}}, report.Line[report.Failover]{Result: &fo}), 0},
@@ -42,6 +44,9 @@ func TestJSONIsDocumented(t *testing.T) {
 		{"explode", "error", says(), 2},
 	} {
 		verb, _, _ := strings.Cut(tt.line, " ")
+		if tt.section == "plan" {
+			verb = "plan"
+		}
 		code, out, _ := ctl(t, serve(t, map[string]daemon.Verb{verb: tt.verb}), append([]string{"-j"}, strings.Fields(tt.line)...)...)
 		if code != tt.code || strings.Count(out, "\n") != 1 {
 			t.Errorf("%s: code %d, want %d: %s", tt.line, code, tt.code, out)

@@ -20,11 +20,15 @@ import (
 
 const usage = `  status                       who is master of what, who is in sync, what is wrong
   check                        would a failover work now? If not, why and what to do
+  check -w SECONDS             the same, after waiting for at most so long until it would
+  doctor                       what is wrong on this gateway, of both daemons, and what to do
+  doctor -a                    the same of all gateways
   peers                        the other gateways
   show [sa|flow|all] [-v] [-k] what the kernel holds, as ipsecctl prints it; -k: with keys
   diff [PEER]                  what differs from the master's word, or from a peer's kernel
   resync [PEER]                fetch snapshots anew, or send them to a standby
-  failover [GROUP] [to PEER]   hand mastership over and tell how it went
+  failover [GROUP] [to PEER]   hand mastership over and tell how it went; -f: whatever check says
+  failover -n [...]            to whom it would go, what is against it, what it would cost
   top                          rates and lag, each second
   reload                       read the configuration again`
 
@@ -41,7 +45,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p := &program{flags: f, in: stdin, out: stdout, progress: io.Discard}
+	p := &program{flags: f, in: stdin, out: stdout, progress: io.Discard, errs: stderr}
 	if f.Verbose > 0 || term.Is(stderr) {
 		p.progress = stderr
 	}
@@ -79,6 +83,7 @@ type program struct {
 	in       io.Reader
 	out      io.Writer
 	progress io.Writer // of what takes its time
+	errs     io.Writer // standard error
 	client   *daemon.ControlClient
 }
 
@@ -92,7 +97,7 @@ func parse(args []string) (request, error) {
 	r := request{verb: args[0]}
 	ops := args[1:]
 	switch r.verb {
-	case "status", "check", "peers", "top", "reload":
+	case "status", "check", "doctor", "peers", "top", "reload":
 		if len(ops) == 0 {
 			return r, nil
 		}
@@ -125,10 +130,46 @@ func parse(args []string) (request, error) {
 	return r, errUsage
 }
 
+// misused says which flag is not one of the verb.
+func misused(verb string, f daemon.ControlFlags) error {
+	for _, x := range []struct {
+		set        bool
+		flag, verb string
+	}{{f.All, "-a", "doctor"}, {f.Force, "-f", "failover"}, {f.DryRun, "-n", "failover"}, {f.Wait != 0, "-w", "check"}} {
+		if x.set && verb != x.verb {
+			return fmt.Errorf("%s is a flag of %s, not of %s: %w", x.flag, x.verb, verb, errUsage)
+		}
+	}
+	if f.Wait < 0 {
+		return fmt.Errorf("-w %d: want seconds from 1: %w", f.Wait, errUsage)
+	}
+	return nil
+}
+
+// answered is the exit code for the answer of check.
+func answered(answer string) int {
+	switch answer {
+	case report.AnswerYes:
+		return daemon.ExitOK
+	case report.AnswerUnknown:
+		return daemon.ExitUnknown
+	}
+	return daemon.ExitFailure
+}
+
 func (p *program) command(ctx context.Context) (int, error) {
 	r, err := parse(p.flags.Args)
 	if err != nil {
 		return 0, err
+	}
+	if err := misused(r.verb, p.flags); err != nil {
+		return 0, err
+	}
+	if r.verb == "check" && p.flags.Wait > 0 {
+		return p.waitFit(ctx)
+	}
+	if r.verb == "doctor" {
+		return p.doctor(ctx)
 	}
 	if p.client, err = daemon.DialControl(ctx, p.flags.Socket); err != nil {
 		return 0, err
@@ -141,15 +182,7 @@ func (p *program) command(ctx context.Context) (int, error) {
 		return p.ask(ctx, "status", nil, &s, func() error { return status(p.out, s) }, nil)
 	case "check":
 		var v report.Verdict
-		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) }, func() int {
-			switch v.Answer {
-			case report.AnswerYes:
-				return daemon.ExitOK
-			case report.AnswerUnknown:
-				return daemon.ExitUnknown
-			}
-			return daemon.ExitFailure
-		})
+		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) }, func() int { return answered(v.Answer) })
 	case "peers":
 		var v report.Peers
 		return p.ask(ctx, "peers", nil, &v, func() error { return peers(p.out, v) }, nil)
@@ -167,6 +200,10 @@ func (p *program) command(ctx context.Context) (int, error) {
 	case "resync":
 		return p.resync(ctx, r)
 	case "failover":
+		if p.flags.DryRun {
+			var v report.Plan
+			return p.ask(ctx, "plan", order(r, false), &v, func() error { return plan(p.out, v) }, func() int { return answered(v.Answer) })
+		}
 		return p.failover(ctx, r)
 	case "top":
 		return daemon.ExitOK, p.top(ctx)

@@ -75,6 +75,31 @@ func TestStatusFitsOneScreen(t *testing.T) {
 	}
 }
 
+// TestStatusBeginsWithTheWorst: what keeps a failover from working, or costs something
+// on this gateway now, is the first line.
+func TestStatusBeginsWithTheWorst(t *testing.T) {
+	lost := report.Problem{Code: "elector-lost", Severity: "fails", Group: "ipsec", Member: "10.0.0.2", What: "the election cannot be reached: connection refused"}
+	held := report.Problem{Code: "held", Severity: "costs", Group: "ipsec", Member: report.ThisGateway, What: "nothing is forwarded: no policies"}
+	odd := report.Problem{Code: "no-tunnel", Severity: "odd", Group: "ipsec", Member: report.ThisGateway, What: "there is no tunnel"}
+	elsewhere := report.Problem{Code: "peer-away", Severity: "costs", Member: "10.0.0.3", What: "it is not connected"}
+	for name, tt := range map[string]struct {
+		reasons, warnings []report.Problem
+		want              string
+	}{
+		"a failover would fail":     {[]report.Problem{lost, held}, []report.Problem{odd}, "PROBLEM: group ipsec: 10.0.0.2: the election cannot be reached: connection"},
+		"this gateway serves badly": {nil, []report.Problem{elsewhere, held, odd}, "PROBLEM: group ipsec: this gateway: nothing is forwarded: no policies"},
+		"another one of three":      {nil, []report.Problem{elsewhere, odd}, "fw1: node 3f2a91c0"},
+		"nothing":                   {nil, nil, "fw1: node 3f2a91c0"},
+	} {
+		s := full()
+		s.Check.Reasons, s.Check.Warnings = tt.reasons, tt.warnings
+		code, out, _ := ctl(t, serve(t, map[string]daemon.Verb{"status": says(s)}), "status")
+		if first, _, _ := strings.Cut(out, "\n"); code != 0 || !strings.HasPrefix(first, tt.want) {
+			t.Errorf("%s: code %d, the first line is %q, want %q", name, code, first, tt.want)
+		}
+	}
+}
+
 func TestStatusOfABackup(t *testing.T) {
 	s := full()
 	g := &s.Groups[0]

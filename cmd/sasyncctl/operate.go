@@ -40,8 +40,18 @@ func watch[T any](ctx context.Context, p *program, verb string, args any) (T, er
 	return *res, nil
 }
 
+// order is what the daemon is asked to do, or would have to. A daemon of an older
+// release does not know force, and is not told it in vain.
+func order(r request, force bool) map[string]any {
+	args := map[string]any{"group": r.group, "peer": r.peer}
+	if force {
+		args["force"] = true
+	}
+	return args
+}
+
 func (p *program) failover(ctx context.Context, r request) (int, error) {
-	res, err := watch[report.Failover](ctx, p, "failover", map[string]any{"group": r.group, "peer": r.peer})
+	res, err := watch[report.Failover](ctx, p, "failover", order(r, p.flags.Force))
 	if err != nil {
 		return 0, err
 	}

@@ -20,6 +20,9 @@ func status(out io.Writer, s report.Status) error {
 	line := func(format string, args ...any) {
 		b.WriteString(term.Clip(fmt.Sprintf(format, args...), columns) + "\n")
 	}
+	if p := worst(s.Check); p != nil {
+		b.WriteString(term.Wrap("PROBLEM: ", "  ", p.Where()+p.What))
+	}
 	connected := 0
 	for _, p := range s.Peers {
 		if p.Connected {
@@ -35,6 +38,21 @@ func status(out io.Writer, s report.Status) error {
 	wrong(line, "also", s.Check.Warnings)
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// worst is the finding that a status begins with: the worst of those for which a
+// failover would not work, or else one of this gateway that costs something now.
+// nil if there is none.
+func worst(v report.Verdict) *report.Problem {
+	if len(v.Reasons) > 0 {
+		return &v.Reasons[0]
+	}
+	for i := range v.Warnings {
+		if p := &v.Warnings[i]; p.Member == report.ThisGateway && p.Severity == "costs" {
+			return p
+		}
+	}
+	return nil
 }
 
 func wrong(line func(string, ...any), title string, list []report.Problem) {
@@ -171,12 +189,8 @@ func failover(f *engine.Failover) string {
 func check(out io.Writer, v report.Verdict) error {
 	var b strings.Builder
 	b.WriteString(v.Summary + "\n")
-	for _, list := range [][]report.Problem{v.Reasons, v.Warnings} {
-		for _, p := range list {
-			b.WriteString(term.Wrap("  ", "    ", p.Where()+p.What))
-			b.WriteString(term.Wrap("    remedy: ", "      ", p.Remedy))
-		}
-	}
+	problems(&b, v.Reasons)
+	problems(&b, v.Warnings)
 	_, err := io.WriteString(out, b.String())
 	return err
 }

@@ -29,6 +29,9 @@ type control struct {
 	reload func(context.Context) error
 	own    func() map[netip.Addr]bool
 	check  func(context.Context, engine.Status) report.Verdict
+	advise adviser
+	// carpdSocket is where carpd answers, "" with another election.
+	carpdSocket string
 }
 
 // verbs are the requests of sasyncctl.
@@ -54,6 +57,8 @@ func (k *control) verbs() map[string]daemon.Verb {
 		"diff":     ask(k.diff),
 		"show":     {Handle: k.show},
 		"resync":   {Changes: true, Handle: k.resync},
+		"doctor":   ask(k.doctor),
+		"plan":     ask(k.plan),
 		"failover": {Changes: true, Handle: k.failover},
 		"reload":   {Changes: true, Handle: func(ctx context.Context, _ *daemon.Call) error { return k.reload(ctx) }},
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/kernel"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
@@ -18,6 +20,7 @@ import (
 // sources are where the metrics come from.
 type sources struct {
 	status  func(context.Context) (engine.Status, error)
+	check   func(context.Context) (report.Verdict, error)
 	peers   func() []peer.Status
 	refused *channel.Counters
 	errors  func() ([]kernel.ErrorCount, error)
@@ -43,7 +46,7 @@ func registerOwn(reg prometheus.Registerer, s sources) {
 		prometheus.NewDesc("sasyncd_peer_connections_closed_total", "Connections to peers with the key that this node ended.", []string{"reason"}, nil),
 		prometheus.NewDesc("sasyncd_gossip_refused_total", "Frames of gossip that were dropped: malformed, of too many members, or more than was read.", nil, nil),
 		prometheus.NewDesc("sasyncd_xfrm_errors_total", "Packets that the kernel's IPsec dropped, by its own names.", []string{"error"}, nil),
-	})
+	}, newReadiness(s.check))
 }
 
 // outside collects what the engine does not know.
@@ -82,5 +85,48 @@ func (o *outside) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, x := range list {
 		count(o.xfrm, x.Count, x.Name)
+	}
+}
+
+// judgeLimit is how long a scrape waits for the judgement.
+const judgeLimit = 2 * time.Second
+
+// readiness collects what check says.
+type readiness struct {
+	check           func(context.Context) (report.Verdict, error)
+	ready, findings *prometheus.Desc
+}
+
+func newReadiness(check func(context.Context) (report.Verdict, error)) *readiness {
+	return &readiness{check,
+		prometheus.NewDesc("sasyncd_failover_ready", "1 if a failover would work now, 0 if it would not or that cannot be told.", nil, nil),
+		prometheus.NewDesc("sasyncd_failover_findings", "Findings of sasyncctl check. severity is fails, unknown (cannot be told), costs or odd.",
+			[]string{"severity", "code", "group"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (r *readiness) Describe(ch chan<- *prometheus.Desc) {
+	ch <- r.ready
+	ch <- r.findings
+}
+
+// Collect implements prometheus.Collector. Without a judgement it cannot be told.
+func (r *readiness) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), judgeLimit)
+	defer cancel()
+	v, err := r.check(ctx)
+	ready := 0.0
+	if err == nil && v.Fit {
+		ready = 1
+	}
+	ch <- prometheus.MustNewConstMetric(r.ready, prometheus.GaugeValue, ready)
+	number := make(map[[3]string]float64)
+	for _, list := range [][]report.Problem{v.Reasons, v.Warnings} {
+		for _, p := range list {
+			number[[3]string{p.Severity, p.Code, p.Group}]++
+		}
+	}
+	for l, n := range number {
+		ch <- prometheus.MustNewConstMetric(r.findings, prometheus.GaugeValue, n, l[:]...)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"io/fs"
 	"math"
@@ -10,6 +11,7 @@ import (
 
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/daemon/daemontest"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/kernel"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
@@ -49,6 +51,12 @@ func pictured() engine.Status {
 func picture() sources {
 	return sources{
 		status: func(context.Context) (engine.Status, error) { return pictured(), nil },
+		check: func(context.Context) (report.Verdict, error) {
+			return report.Verdict{Answer: report.AnswerNo, Reasons: []report.Problem{
+				{Code: "elector-lost", Severity: "fails", Group: "outside", Member: "10.9.0.2"},
+				{Code: "elector-lost", Severity: "fails", Group: "outside", Member: "10.9.0.3"}, {Code: "old-peer", Severity: "unknown", Group: "other"}},
+				Warnings: []report.Problem{{Code: "peer-away", Severity: "costs"}}}, nil
+		},
 		peers: func() []peer.Status {
 			return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session), In: 1000, Out: 2000}, {Name: "10.9.0.3"}}
 		},
@@ -83,5 +91,36 @@ func TestMetricsWithoutKernelStatistics(t *testing.T) {
 	}
 	if seen["sasyncd_xfrm_errors_total"] || !seen["sasyncd_role"] {
 		t.Errorf("there is %v", seen)
+	}
+}
+
+// TestFailoverReady: the gauge is 1 for yes only; without an answer it is 0, not
+// absent, so that the alert fires.
+func TestFailoverReady(t *testing.T) {
+	for name, tt := range map[string]struct {
+		v    report.Verdict
+		err  error
+		want float64
+	}{
+		"yes":         {report.Verdict{Fit: true, Answer: report.AnswerYes}, nil, 1},
+		"no":          {report.Verdict{Answer: report.AnswerNo}, nil, 0},
+		"cannot tell": {report.Verdict{Answer: report.AnswerUnknown}, nil, 0},
+		"no answer":   {report.Verdict{}, errors.New("the engine does not answer"), 0},
+	} {
+		s := picture()
+		s.check = func(context.Context) (report.Verdict, error) { return tt.v, tt.err }
+		families, err := registry(s, 1).Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := -1.0
+		for _, f := range families {
+			if f.GetName() == "sasyncd_failover_ready" {
+				got = f.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
 	}
 }

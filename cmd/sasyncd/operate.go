@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"sasyncd/cmd/internal/daemon"
@@ -29,59 +28,31 @@ func step[T any](c *daemon.Call, group, format string, args ...any) {
 }
 
 // failover hands over one group or all of which this node is MASTER, to a certain
-// peer or to whom the election chooses, and watches.
+// peer or to whom the election chooses, and watches. It is refused for what check
+// would say, unless it is forced.
 func (k *control) failover(ctx context.Context, c *daemon.Call) error {
-	var args peerArg
-	if err := c.Decode(&args); err != nil {
+	var o order
+	if err := c.Decode(&o); err != nil {
 		return err
 	}
-	to, err := k.peerNamed(args.Peer)
+	plan, err := k.planned(ctx, &o, k.eng.Status)
 	if err != nil {
 		return err
 	}
-	s, err := k.eng.Glance(ctx)
-	if err != nil {
+	if err := refused(plan); err != nil && !o.Force {
 		return err
-	}
-	var groups []string
-	for _, g := range s.Groups {
-		if g.Name == args.Group || args.Group == "" && g.Role == "MASTER" {
-			groups = append(groups, g.Name)
-		}
-	}
-	switch {
-	case len(groups) == 0 && args.Group != "":
-		return fmt.Errorf("no such group: %s", args.Group)
-	case len(groups) == 0:
-		return fmt.Errorf("this node is not MASTER of any group%s", masters(s))
 	}
 	// What has begun ends even if the client goes: leases of others depend on it.
 	ctx = context.WithoutCancel(ctx)
 	res := report.Failover{Handovers: []report.Handover{}}
-	for _, g := range groups {
-		h, err := k.handOver(ctx, c, g, to)
+	for _, p := range plan.Handovers {
+		h, err := k.handOver(ctx, c, p.Group, o.Peer)
 		if err != nil {
 			return refusal(err)
 		}
 		res.Handovers = append(res.Handovers, h)
 	}
 	return c.Send(report.Line[report.Failover]{Result: &res})
-}
-
-// masters says where else an operator should look.
-func masters(s engine.Status) string {
-	var list []string
-	for _, g := range s.Groups {
-		for _, p := range g.Peers {
-			if p.Role == "MASTER" {
-				list = append(list, p.Peer+" is of "+g.Name)
-			}
-		}
-	}
-	if len(list) == 0 {
-		return ""
-	}
-	return ": " + strings.Join(list, ", ")
 }
 
 // handOver moves one group. An error means that nothing was begun.

@@ -18,6 +18,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/page"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -111,7 +112,6 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 
 	neighbours := func() []peer.Status { return others(mgr.Status(), ownAddrs()) }
 	status := daemon.Recent(eng.Status) // for whoever reads pages
-	reg := registry(sources{status, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
 
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
@@ -127,7 +127,16 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}
-	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict}
+	judged := daemon.Recent(func(ctx context.Context) (report.Verdict, error) {
+		s, err := status(ctx)
+		if err != nil {
+			return report.Verdict{}, err
+		}
+		return fs.verdict(ctx, s), nil
+	})
+	reg := registry(sources{status, judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
+	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs,
+		carpdSocket: carpdSocketOf(c)}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,
@@ -159,11 +168,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		fit := func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
-			s, err := status(ctx)
+			v, err := judged(ctx)
 			if err != nil {
 				return err
 			}
-			if v := fs.verdict(ctx, s); !v.Fit {
+			if !v.Fit {
 				return fmt.Errorf("%s: %s", v.Summary, v.Reasons[0].Where()+v.Reasons[0].What)
 			}
 			return nil

@@ -195,7 +195,7 @@ statedir "%[1]s/carpd"
 		{
 			name:   "the standby's sasyncd dies",
 			cause:  func(w *world) { w.gw2.sasyncd.Kill() },
-			alerts: []string{"SasyncdDown", "CarpdWouldNotTakeOver"},
+			alerts: []string{"SasyncdDown", "CarpdWouldNotTakeOver", "SasyncdFailoverNotReady"},
 			repair: func(*world) {},
 			stays:  true,
 		},

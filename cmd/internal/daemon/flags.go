@@ -52,6 +52,10 @@ type ControlFlags struct {
 	Socket  string   // -s
 	JSON    bool     // -j
 	Keys    bool     // -k, of sasyncctl
+	All     bool     // -a, of sasyncctl doctor
+	Force   bool     // -f, of sasyncctl failover
+	DryRun  bool     // -n, --dry-run, of sasyncctl failover
+	Wait    int      // -w, of sasyncctl check, in seconds; 0: do not wait
 	Verbose int      // -v, repeatable; before or behind the verb
 	Version bool     // -V
 	Args    []string // verb and operands
@@ -65,10 +69,14 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	fs.SetInterspersed(true) // `show sa -v`
 	fs.StringVarP(&f.Socket, "socket", "s", socket, "")
 	fs.BoolVarP(&f.JSON, "json", "j", false, "")
-	letters := "jvV"
+	letters, more := "jvV", ""
 	if program == "sasyncctl" { // carpctl has no keys to show
 		fs.BoolVarP(&f.Keys, "keys", "k", false, "")
-		letters = "jkvV"
+		fs.BoolVarP(&f.All, "all", "a", false, "")
+		fs.BoolVarP(&f.Force, "force", "f", false, "")
+		fs.BoolVarP(&f.DryRun, "dry-run", "n", false, "")
+		fs.IntVarP(&f.Wait, "wait", "w", 0, "")
+		letters, more = "afjknvV", " [-w seconds]"
 	}
 	fs.CountVarP(&f.Verbose, "verbose", "v", "")
 	fs.BoolVarP(&f.Version, "version", "V", false, "")
@@ -77,7 +85,7 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	if err == nil && len(f.Args) == 0 && !f.Version {
 		err = fmt.Errorf("a command is missing")
 	}
-	return f, complain(program, fmt.Sprintf("usage: %s [-%s] [-s socket] command ...\n%s", program, letters, usage), err, stderr)
+	return f, complain(program, fmt.Sprintf("usage: %s [-%s] [-s socket]%s command ...\n%s", program, letters, more, usage), err, stderr)
 }
 
 func newFlagSet(program string) *pflag.FlagSet {

@@ -55,10 +55,22 @@ func TestCtlFlags(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("flags (-want +got):\n%s", diff)
 	}
+	got, err = CtlFlags("sasyncctl", "/run/s.sock", strings.Fields("failover --dry-run -f -w 30"), &stderr, "")
+	if err != nil || !got.DryRun || !got.Force || got.Wait != 30 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, line := range []string{"-w x check", "-w"} {
+		if _, err := CtlFlags("sasyncctl", "", strings.Fields(line), new(bytes.Buffer), ""); err == nil {
+			t.Errorf("%q is accepted", line)
+		}
+	}
+	if _, err := CtlFlags("carpctl", "", []string{"-f", "show"}, new(bytes.Buffer), ""); err == nil {
+		t.Error("carpctl accepts -f")
+	}
 	if _, err := CtlFlags("sasyncctl", "/run/s.sock", nil, &stderr, "  show sa"); err == nil {
 		t.Error("no command is accepted")
 	}
-	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-jkvV] [-s socket] command ...\n  show sa\n"; stderr.String() != want {
+	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-afjknvV] [-s socket] [-w seconds] command ...\n  show sa\n"; stderr.String() != want {
 		t.Errorf("standard error is %q, want %q", stderr.String(), want)
 	}
 }

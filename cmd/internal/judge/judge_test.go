@@ -59,7 +59,12 @@ func (s *situation) is(l []int, i int) bool { return slices.Contains(l, i) }
 // at judges on member i.
 func (s *situation) at(t *testing.T, i int) Verdict {
 	t.Helper()
-	var peers []Peer
+	return Judge(s.node(i), s.facts[i], s.peers(t, i))
+}
+
+// peers is what member i knows of the others.
+func (s *situation) peers(t *testing.T, i int) (peers []Peer) {
+	t.Helper()
 	for j, f := range s.facts {
 		if j == i {
 			continue
@@ -81,7 +86,7 @@ func (s *situation) at(t *testing.T, i int) Verdict {
 		}
 		peers = append(peers, p)
 	}
-	return Judge(s.node(i), s.facts[i], peers)
+	return peers
 }
 
 // travelled is what arrives of a report.

@@ -16,6 +16,9 @@ func Judged(v judge.Verdict) Verdict {
 	return out
 }
 
+// ThisGateway is the Member of problems of the gateway that was asked.
+const ThisGateway = judge.ThisGateway
+
 // Answers of a Verdict.
 const (
 	AnswerYes     = "yes"

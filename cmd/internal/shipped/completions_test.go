@@ -115,10 +115,13 @@ esac`,
 		}
 	}
 	for line, want := range map[string]string{
-		"sasyncctl ":                      "check diff failover peers reload resync show status top",
+		"sasyncctl ":                      "check diff doctor failover peers reload resync show status top",
 		"sasyncctl -j re":                 "reload resync",
-		"sasyncctl -":                     "-V -h -j -k -s -v",
+		"sasyncctl -":                     "-V -a -f -h -j -k -n -s -v -w",
 		"sasyncctl show ":                 "all flow sa",
+		"sasyncctl -w 30 ch":              "check",
+		"sasyncctl check -w ":             "",
+		"sasyncctl -n failover ":          "carp1 carp2 to",
 		"sasyncctl show sa ":              "",
 		"sasyncctl -s /run/x diff ":       "10.0.0.2 fw3.example",
 		"sasyncctl resync fw":             "fw3.example",

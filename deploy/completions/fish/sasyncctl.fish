@@ -9,14 +9,19 @@ function __sasyncctl_groups
 end
 
 complete -c sasyncctl -f
+complete -c sasyncctl -s a -d 'doctor: all gateways'
+complete -c sasyncctl -s f -l force -d 'failover: even if check does not say yes'
 complete -c sasyncctl -s j -d 'print JSON'
 complete -c sasyncctl -s k -d 'show keys'
+complete -c sasyncctl -s n -l dry-run -d 'failover: only tell what it would do'
 complete -c sasyncctl -s s -r -F -d 'socket'
 complete -c sasyncctl -s v -d 'print more'
 complete -c sasyncctl -s V -d 'print the version'
+complete -c sasyncctl -s w -x -d 'check: wait so many seconds'
 complete -c sasyncctl -s h -d 'help'
 complete -c sasyncctl -n __fish_use_subcommand -a status -d 'who is master of what, who is in sync, what is wrong'
 complete -c sasyncctl -n __fish_use_subcommand -a check -d 'would a failover work now?'
+complete -c sasyncctl -n __fish_use_subcommand -a doctor -d 'what is wrong, and what to do'
 complete -c sasyncctl -n __fish_use_subcommand -a peers -d 'the other gateways'
 complete -c sasyncctl -n __fish_use_subcommand -a show -d 'what the kernel holds'
 complete -c sasyncctl -n __fish_use_subcommand -a diff -d 'what differs'

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"net/netip"
@@ -83,8 +83,8 @@ func TestDiagnose(t *testing.T) {
 			list := x.diagnose()
 			text, problem := "", false
 			for _, f := range list {
-				if f.Remedy == "" {
-					t.Errorf("no remedy: %+v", f)
+				if f.Remedy == "" || f.Code == "" {
+					t.Errorf("no remedy, or no code: %+v", f)
 				}
 				text += f.What + "; " + f.Remedy + "\n"
 				problem = problem || f.Problem
