@@ -98,6 +98,7 @@ type Router struct {
 	advertAt time.Duration // Master
 	answered int           // Master: out of turn since the last advertisement that was due
 	heardAt  time.Duration // last advertisement of a master; 0 none yet
+	signAt   time.Duration // heardAt, or when that master resigned
 	restAt   time.Duration // since when it counts that none is heard
 	from     netip.Addr    // who sent it
 	prio     uint8         // with which priority
@@ -229,10 +230,10 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			// Only the node we follow can resign. The parting words of one
 			// that lost against it must not start an election.
 			if !r.expired && (!r.from.IsValid() || a.From == r.from) {
-				r.downAt, r.bowed = min(r.downAt, now+r.leaveTime()), true
+				r.downAt, r.bowed, r.signAt = min(r.downAt, now+r.leaveTime()), true, now
 			}
 		case r.replaces(a) != "":
-			r.heardAt, r.cause = now, r.replaces(a)
+			r.heardAt, r.signAt, r.cause = now, now, r.replaces(a)
 			if !r.expired {
 				r.downAt = min(r.downAt, now+r.leaveTime())
 			}
@@ -240,7 +241,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 			r.follow(now, a)
 		default:
 			// A lesser master that we mean to replace: the timer runs on.
-			r.heardAt = now
+			r.heardAt, r.signAt = now, now
 		}
 	case Master:
 		yields, stays := r.yields(now, a)
@@ -277,7 +278,7 @@ func (r *Router) advert(now time.Duration, a Advert, out []RouterAction) []Route
 
 // follow accepts a as the advertisement of the master.
 func (r *Router) follow(now time.Duration, a Advert) {
-	r.from, r.prio, r.heardAt = a.From, a.Priority, now
+	r.from, r.prio, r.heardAt, r.signAt = a.From, a.Priority, now, now
 	r.expired, r.bowed, r.cause = false, false, ""
 	r.learn(a)
 	r.downAt = now + r.Down()

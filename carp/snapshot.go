@@ -33,10 +33,11 @@ type RouterSnapshot struct {
 	Down     time.Duration
 	Master   netip.Addr // last master heard
 	Heard    time.Duration
+	Sign     time.Duration // since the last advertisement or the resignation of that master
 }
 
-// Snapshot describes the group at time now. Heard is negative where no other
-// master was ever heard.
+// Snapshot describes the group at time now. Heard and Sign are negative where no
+// other master was ever heard.
 func (g *Group) Snapshot(now time.Duration) Snapshot {
 	s := Snapshot{
 		Group: g.cfg.Name, State: g.public, Reason: g.reason, Age: now - g.since,
@@ -48,13 +49,13 @@ func (g *Group) Snapshot(now time.Duration) Snapshot {
 	for _, r := range g.routers {
 		rs := RouterSnapshot{
 			State: r.state, Expired: r.Expired(), Priority: r.Priority(), Down: r.Down(),
-			Master: r.from, Heard: -1,
+			Master: r.from, Heard: -1, Sign: -1,
 		}
 		if r.cfg.Proto == CARP {
 			rs.Priority, rs.Base, rs.Skew = 0, r.cfg.Base, r.skewNow()
 		}
 		if r.from.IsValid() {
-			rs.Heard = now - r.heardAt
+			rs.Heard, rs.Sign = now-r.heardAt, now-r.signAt
 		}
 		s.Routers = append(s.Routers, rs)
 	}

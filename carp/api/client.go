@@ -190,9 +190,10 @@ func (c *Client) Resign(ctx context.Context, group, reason string, hold time.Dur
 }
 
 // Takeover orders this node to become MASTER at once. The caller knows that the
-// master of the given term has set its fence in our favour.
-func (c *Client) Takeover(ctx context.Context, group string, term uint64) error {
-	_, err := c.Call(ctx, Request{Verb: VerbTakeover, Group: group, Term: term})
+// master of the given term has set its fence in our favour, and for how long it has
+// been silent; 0 if not. What is shorter than a millisecond counts as one.
+func (c *Client) Takeover(ctx context.Context, group string, term uint64, silent time.Duration) error {
+	_, err := c.Call(ctx, Request{Verb: VerbTakeover, Group: group, Term: term, SilentMS: int64((silent + time.Millisecond - 1) / time.Millisecond)})
 	return err
 }
 

@@ -19,6 +19,7 @@ type Request struct {
 	Term      uint64    `json:"term,omitempty"`
 	Reason    string    `json:"reason,omitempty"`
 	HoldMS    int64     `json:"hold_ms,omitempty"`
+	SilentMS  int64     `json:"silent_ms,omitempty"`
 	Ready     *Ready    `json:"ready,omitempty"`
 	Demotion  *Demotion `json:"demotion,omitempty"`
 }
@@ -171,7 +172,7 @@ type Transition struct {
 type Takeover struct {
 	Reason string     `json:"reason"`
 	From   netip.Addr `json:"from,omitzero"` // the master before
-	GapMS  int64      `json:"gap_ms"`        // from the last that was heard of it until this node was MASTER
+	GapMS  int64      `json:"gap_ms"`        // from its last sign until this node had the addresses and no fence
 	AgeMS  int64      `json:"age_ms"`        // since then
 }
 

@@ -8,29 +8,44 @@ import (
 	"sasyncd/carp/api"
 )
 
-// takeover is the latest change to MASTER from another node. at 0: none.
+// takeover is the latest one from another master. at 0: none.
 type takeover struct {
 	at, gap time.Duration
 	from    netip.Addr
 	reason  string
 }
 
-// moved notes a change of the group's state. The gap of a takeover is counted
-// from the last advertisement of the master before: nobody can say from here
-// when that master really stopped.
+// handedFor is how old the word of a master that hands over may be when this node
+// becomes MASTER because of it.
+const handedFor = 5 * time.Second
+
+// moved notes a change of the group's state. The gap of a takeover is the only
+// measurement of it: everybody who shows a gap shows this one. It begins with the
+// last sign of the master before: when that master was fenced, if its own word of
+// it came, else its last advertisement or its resignation. Nobody can say from
+// here when a master that says nothing really stopped. It ends when the addresses
+// are up and the fence is open. A return of this node's own mastership is no
+// takeover.
 func (g *group) moved(now time.Duration, a carp.Action) {
 	g.moves[a.Old][a.To]++
+	if a.Old == carp.Master {
+		g.ended = now
+	}
 	if a.To != carp.Master {
 		return
 	}
 	gap := time.Duration(-1)
 	var from netip.Addr
 	for _, r := range g.machine.Snapshot(now).Routers {
-		if r.Heard >= 0 && (gap < 0 || r.Heard < gap) {
-			gap, from = r.Heard, r.Master
+		if r.Sign >= 0 && (gap < 0 || r.Sign < gap) {
+			gap, from = r.Sign, r.Master
 		}
 	}
-	if gap >= 0 {
+	if g.silent != 0 && now-g.silent < handedFor {
+		gap = now - g.silent
+	}
+	g.silent = 0
+	if gap >= 0 && (g.ended == 0 || now-gap > g.ended) {
 		g.takeover = takeover{now, gap, from, a.Reason}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"sasyncd/carp"
+	"sasyncd/carp/api"
+	"sasyncd/carp/packet"
 )
 
 // TestTakeoverIsMeasured: from the last advertisement of the master before.
@@ -24,6 +26,34 @@ func TestTakeoverIsMeasured(t *testing.T) {
 		if want := m.From == "backup" && m.To == "master"; (m.Count == 1) != want && m.From != "init" {
 			t.Errorf("transition %+v", m)
 		}
+	}
+}
+
+// TestGapBeginsWithTheLastSign: a master that resigns has given its last sign then,
+// and one that was fenced before that, and said so, when it was fenced. A return
+// of this node's own mastership is no takeover.
+func TestGapBeginsWithTheLastSign(t *testing.T) {
+	const ms = time.Millisecond
+	e, _ := testEngine(t, nil)
+	g := e.groups[0]
+	to := func(at time.Duration, from, to carp.State) *api.Takeover {
+		g.moved(at, carp.Action{Kind: carp.ActState, Old: from, To: to, Reason: "test"})
+		return e.state(g, at).Takeover
+	}
+	e.packet(e.routers[0].port, 1000*ms, advert(t, nil))
+	e.packet(e.routers[0].port, 1200*ms, advert(t, func(_ *packet.Frame, a *packet.VRRP) { a.Priority = 0 }))
+	if s := to(1210*ms, carp.Backup, carp.Master); s == nil || s.GapMS != 10 {
+		t.Errorf("after a resignation: %+v, want 10 ms", s)
+	}
+	to(5000*ms, carp.Master, carp.Backup)
+	if s := to(5300*ms, carp.Backup, carp.Master); s.AgeMS != 4090 {
+		t.Errorf("its own mastership again: %+v, want that of 4.09 s ago", s)
+	}
+	to(6000*ms, carp.Master, carp.Backup)
+	e.packet(e.routers[0].port, 9000*ms, advert(t, nil))
+	_ = e.serveGroup(9210*ms, api.Peer{Trusted: true}, new(session), api.Request{Verb: api.VerbTakeover, Group: "g", SilentMS: 30}, func() error { return nil })
+	if s := to(9215*ms, carp.Backup, carp.Master); s.GapMS != 35 {
+		t.Errorf("after the word that it was fenced for 30 ms: %+v, want 35 ms", s)
 	}
 }
 

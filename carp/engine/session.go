@@ -152,6 +152,9 @@ func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Req
 		ev.Kind, answered = carp.EvHoldBack, true
 	case api.VerbTakeover:
 		ev.Kind, answered = carp.EvTakeover, true
+		if g := e.find(r.Group); g != nil && r.SilentMS > 0 {
+			g.silent = now - time.Duration(r.SilentMS)*time.Millisecond
+		}
 	case api.VerbAnnounce:
 		ev.Kind, answered = carp.EvAnnounce, true
 	case api.VerbDemote:

@@ -44,7 +44,7 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 		age:      desc("state_age_seconds", "Seconds since the state changed.", group),
 		moves:    desc("transitions_total", "Changes of state.", []string{"group", "from", "to"}),
 		outage:   desc("predicted_outage_seconds", "How long nobody would be MASTER if the master died now, as far as this node can tell; infinite if it would not take over.", group),
-		gap:      desc("last_takeover_gap_seconds", "From the last that was heard of the master before until this node was MASTER, at its latest takeover.", group),
+		gap:      desc("last_takeover_gap_seconds", "From the last sign of the master before until this node had the addresses and no fence, at its latest takeover.", group),
 		gapAt:    desc("last_takeover_age_seconds", "Seconds since that takeover.", group),
 		adverts:  desc("advertisements_total", "Advertisements sent, and valid ones of others received.", also("direction")),
 		dropped:  desc("advertisements_dropped_total", "Advertisements not taken, for any reason.", router),

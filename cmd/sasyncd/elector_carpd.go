@@ -24,7 +24,6 @@ type carpdElector struct {
 
 	mu     sync.Mutex
 	groups map[string]string // instance -> group of carpd
-	gaps   map[string]gap    // of the latest takeover, by instance
 	ready  map[string]engine.Readiness
 
 	answers, reports, questions lane
@@ -33,19 +32,6 @@ type carpdElector struct {
 	// connection's end that wait for that.
 	frozenTo time.Time
 	lost     string
-}
-
-// gap is how long nobody was MASTER before this node took over at a time.
-type gap struct {
-	at   time.Time
-	long time.Duration
-}
-
-// gap returns the gap of the latest takeover with an instance; zero for none.
-func (e *carpdElector) gap(instance string) gap {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.gaps[instance]
 }
 
 var _ engine.Director = (*carpdElector)(nil)
@@ -71,7 +57,6 @@ func newCarpdElector(socket string, instances []string, version string, log *slo
 		log: log, names: instances,
 		events: make(chan engine.ElectorEvent, 64),
 		groups: make(map[string]string),
-		gaps:   make(map[string]gap),
 		ready:  make(map[string]engine.Readiness),
 
 		answers: newLane(), reports: newLane(), questions: newLane(),
@@ -137,9 +122,6 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			}
 			e.mu.Lock()
 			e.groups[name] = m.State.Group
-			if t := m.State.Takeover; t != nil {
-				e.gaps[name] = gap{time.Now().Add(-time.Duration(t.AgeMS) * time.Millisecond), time.Duration(t.GapMS) * time.Millisecond}
-			}
 			if r, ok := e.ready[name]; ok && m.Snapshot {
 				e.reports.add(e.report(name, m.State.Group, r)) // reports end with their connection
 			}
@@ -155,9 +137,10 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			if m.State.State == api.StateMaster {
 				term = m.State.Term
 			}
+			gap, measured := gapOf(m.State)
 			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorState, Group: name, Role: roleOf(m.State.State),
 				Term: term, VIPs: m.State.Addresses(), Reason: m.State.Reason,
-				PreferTraffic: m.State.WhenSplit == api.SplitPreferTraffic})
+				PreferTraffic: m.State.WhenSplit == api.SplitPreferTraffic, Gap: gap, Measured: measured})
 			if hearsMaster(m.State) { // the event may have been before our time, or before we gave way
 				e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorHeard, Group: name})
 			}
@@ -190,6 +173,15 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 
 func (e *carpdElector) fitness(ctx context.Context, name string, f *api.Fitness) {
 	e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorFitness, Group: name, Demotion: f.Demotion, Willing: f.Willing})
+}
+
+// gapOf returns the gap of the takeover by which a group is MASTER. ok is false
+// where it is not, or became it without one.
+func gapOf(g *api.GroupState) (gap time.Duration, ok bool) {
+	if t := g.Takeover; t != nil && g.State == api.StateMaster && t.AgeMS <= g.AgeMS {
+		return time.Duration(t.GapMS) * time.Millisecond, true
+	}
+	return 0, false
 }
 
 // hearsMaster reports whether advertisements of another master arrive.
@@ -255,8 +247,8 @@ func (e *carpdElector) Prepared(name string, term uint64) {
 }
 
 // Takeover implements engine.Elector.
-func (e *carpdElector) Takeover(name string, term uint64) {
-	e.ask(name, func(ctx context.Context, group string) error { return e.client.Takeover(ctx, group, term) })
+func (e *carpdElector) Takeover(name string, term uint64, silent time.Duration) {
+	e.ask(name, func(ctx context.Context, group string) error { return e.client.Takeover(ctx, group, term, silent) })
 }
 
 // Resign implements engine.Elector.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"sasyncd/sync/engine"
 )
@@ -35,7 +36,7 @@ func (e *lockedElector) HandOver(context.Context, string) error {
 }
 
 // Prepared, Ready, Takeover and Resign have nobody to tell.
-func (e *lockedElector) Prepared(string, uint64)        {}
-func (e *lockedElector) Ready(string, engine.Readiness) {}
-func (e *lockedElector) Takeover(string, uint64)        {}
-func (e *lockedElector) Resign(string, string)          {}
+func (e *lockedElector) Prepared(string, uint64)                {}
+func (e *lockedElector) Ready(string, engine.Readiness)         {}
+func (e *lockedElector) Takeover(string, uint64, time.Duration) {}
+func (e *lockedElector) Resign(string, string)                  {}

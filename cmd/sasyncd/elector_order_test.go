@@ -32,7 +32,7 @@ func TestAnswersDoNotWaitBehindQuestions(t *testing.T) {
 	e.Ready("carp1", engine.Readiness{InSync: true})
 	began := time.Now()
 	e.Prepared("carp1", 8)
-	e.Takeover("carp1", 8)
+	e.Takeover("carp1", 8, 0)
 	e.Resign("carp1", "split")
 	asked := func(verb string) bool {
 		c.mu.Lock()

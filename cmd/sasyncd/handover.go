@@ -34,8 +34,8 @@ type order struct {
 type adviser interface {
 	// handover judges the hand-over of a group to a peer, or to any for "".
 	handover(ctx context.Context, s engine.Status, group, to string) (report.Verdict, []report.Successor)
-	// host is the name that a peer reports of itself, "" for none.
-	host(s engine.Status, peer string) string
+	// hostOf is the name that a peer reports of itself, "" for none.
+	hostOf(s engine.Status, peer string) string
 	// examined is what doctor is told.
 	examined(ctx context.Context, s engine.Status) report.Doctor
 }
@@ -45,13 +45,13 @@ func (f *facts) handover(ctx context.Context, s engine.Status, group, to string)
 	own, peers := f.collect(ctx, s), f.neighbours(s)
 	able := []report.Successor{}
 	for _, name := range judge.Successors(f.node, own, peers, group, to) {
-		able = append(able, report.Successor{Peer: name, Host: f.host(s, name)})
+		able = append(able, report.Successor{Peer: name, Host: f.hostOf(s, name)})
 	}
 	return report.Judged(judge.Handover(f.node, own, peers, group, to)), able
 }
 
-// host implements adviser.
-func (f *facts) host(s engine.Status, peer string) string {
+// hostOf implements adviser.
+func (f *facts) hostOf(s engine.Status, peer string) string {
 	for _, p := range f.neighbours(s) {
 		if p.Name == peer && p.Facts != nil {
 			return p.Facts.Host
@@ -156,7 +156,7 @@ func (k *control) elsewhere(s engine.Status, name string) string {
 
 // called names a peer for people, by its host's name where it has told that.
 func (k *control) called(s engine.Status, peer string) string {
-	if host := k.advise.host(s, peer); host != "" && host != peer {
+	if host := k.advise.hostOf(s, peer); host != "" && host != peer {
 		return host + " (" + peer + ")"
 	}
 	return peer

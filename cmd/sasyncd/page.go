@@ -28,7 +28,6 @@ type board struct {
 	sample func(context.Context) (engine.Sample, error)
 	peers  func() []peer.Status
 	known  func() []members.Member
-	gap    func(group string) gap // nil: the election does not tell
 	check  func(context.Context, engine.Status) report.Verdict
 }
 
@@ -69,9 +68,7 @@ func (b *board) page(ctx context.Context) (page.Status, error) {
 		g := &s.Groups[i]
 		self.Roles[g.Name] = g.Role
 		out.Groups = append(out.Groups, groupOf(g))
-		if b.gap != nil {
-			b.measured(out.Failovers, g.Name)
-		}
+		measured(out.Failovers, g)
 	}
 	out.Gateways = append(out.Gateways, self)
 	for _, p := range b.peers() {
@@ -81,13 +78,18 @@ func (b *board) page(ctx context.Context) (page.Status, error) {
 	return out, nil
 }
 
-// measured adds the gap to the change that it belongs to: sasyncd hears of it
-// at once.
-func (b *board) measured(list []page.Failover, group string) {
-	m := b.gap(group)
+// measured adds the gap of the last failover to the change of role on this node
+// that it belongs to: to MASTER, or away from it. The other node's word, and so the
+// failover, is later than the end of one's own mastership.
+func measured(list []page.Failover, g *engine.GroupStatus) {
+	last := g.LastFailover
+	if last == nil {
+		return
+	}
 	for i := range list {
-		if f := &list[i]; f.Group == group && f.To == "MASTER" && f.Time.Sub(m.at).Abs() < 2*time.Second {
-			f.Gap = m.long.Seconds()
+		f := &list[i]
+		if f.Group == g.Name && (f.To == "MASTER") == (last.To == engine.ThisNode) && last.At.Sub(f.Time).Abs() < 2*time.Second {
+			f.Gap = last.GapSeconds
 			return
 		}
 	}

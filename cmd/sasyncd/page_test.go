@@ -22,6 +22,7 @@ func TestPage(t *testing.T) {
 	b.status = func(context.Context) (engine.Status, error) {
 		s := pictured()
 		s.Groups[0].Peers = []engine.GroupPeerState{{Peer: "10.9.0.2", Role: "BACKUP"}}
+		s.Groups[0].LastFailover = &engine.Failover{At: time.Now(), From: "10.9.0.2", To: engine.ThisNode, GapSeconds: 0.812}
 		s.Members = []engine.MemberStatus{{Peer: "10.9.0.2", Kernel: "6.1"}}
 		return s, nil
 	}
@@ -34,7 +35,6 @@ func TestPage(t *testing.T) {
 	b.check = func(context.Context, engine.Status) report.Verdict {
 		return report.Verdict{Reasons: []report.Problem{{Group: "outside", Member: "10.9.0.2", What: "it is INIT", Remedy: "x"}}}
 	}
-	b.gap = func(group string) gap { return gap{time.Now(), 812 * time.Millisecond} }
 	log := slog.New(b.recorder.Tee(slog.DiscardHandler))
 	log.Info(roleMessage, "group", "outside", "from", "BACKUP", "to", "MASTER", "term", 8, "reason", "no advertisements")
 	s, err := b.page(t.Context())

@@ -179,9 +179,6 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		}
 		board.check = fs.verdict
 		board.status, board.sample, board.peers, board.known = status, eng.Sample, neighbours, ss.members.Known
-		if el, ok := el.(*carpdElector); ok {
-			board.gap = el.gap
-		}
 		web := daemon.NewWeb(c.Metrics, log, reg, alive, fit)
 		reg.MustRegister(daemon.NewRefusalCounts("sasyncd", map[string]func(func(string, uint64)){
 			"control": asked.Refused.Each, "metrics": web.Refused.Each}))

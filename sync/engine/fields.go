@@ -75,10 +75,11 @@ func saFields(s *sadb.SA) [][2]string {
 func policyFields(p *sadb.Policy) [][2]string {
 	var tmpl []string
 	for _, t := range p.Templates {
-		s := fmt.Sprintf("%d %s-%s reqid %d mode %d", t.Proto, t.Src, t.Dst, t.Reqid, t.Mode)
+		level := "require"
 		if t.Optional {
-			s += " use"
+			level = "use"
 		}
+		s := fmt.Sprintf("%d %s-%s reqid %d mode %d level %s", t.Proto, t.Src, t.Dst, t.Reqid, t.Mode, level)
 		if t.SPI != 0 {
 			s += fmt.Sprintf(" spi 0x%08x", t.SPI)
 		}

@@ -112,6 +112,7 @@ type group struct {
 	fencedAt   time.Time
 	gaveTerm   uint64
 	handoverAt time.Time
+	silentFrom time.Time // when the one that handed over was fenced, as far as it told
 	heardAt    time.Time
 	heardFrom  string
 	last       *Failover

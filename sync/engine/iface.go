@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -75,8 +76,9 @@ type Elector interface {
 	// Ready reports how fit this node is to take over.
 	Ready(group string, r Readiness)
 	// Takeover says that the master has fenced itself in our favour, so the
-	// election need not wait for its timer.
-	Takeover(group string, term uint64)
+	// election need not wait for its timer. It has been fenced for silent, 0 where
+	// that is not known.
+	Takeover(group string, term uint64, silent time.Duration)
 	// Resign asks to give mastership away.
 	Resign(group, reason string)
 }
@@ -148,6 +150,10 @@ type ElectorEvent struct {
 	// PreferTraffic, of State: of two masters the one stays to which the
 	// traffic comes.
 	PreferTraffic bool
+	// Gap, of a State to MASTER from another node: for how long nobody was MASTER,
+	// from the last sign of that node. Measured says that the election knows it.
+	Gap      time.Duration
+	Measured bool
 
 	Demotion int  // Fitness
 	Willing  bool // Fitness

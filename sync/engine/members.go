@@ -31,6 +31,7 @@ type member struct {
 type membership struct {
 	state     wire.GroupState
 	fit       fitness
+	outage    wire.Outage   // the latest that it told
 	out       *outStream    // our stream to it, as MASTER
 	requested wire.StreamID // the stream that we asked it for last: it may begin, late as it may be
 	tailOf    wire.StreamID // the stream of another node of which we asked it for the end, of late
@@ -159,6 +160,8 @@ func (e *Engine) concerned(m *member, msg wire.Message) *group {
 		return e.groups[msg.Group]
 	case *wire.Fitness:
 		return e.groups[msg.Group]
+	case *wire.Outage:
+		return e.groups[msg.Group]
 	}
 	return nil
 }
@@ -269,6 +272,10 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.answered(m, msg.Token, msg)
 	case *wire.Fitness:
 		e.memberFitness(m, msg)
+	case *wire.Outage:
+		if ms := m.groups[msg.Group]; ms != nil {
+			ms.outage = *msg
+		}
 	case *wire.Report:
 		m.report, m.reported = msg.JSON, time.Now()
 	case *wire.Gossip, *wire.Unknown:
@@ -467,6 +474,12 @@ func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 		return
 	}
 	g.handoverAt = time.Now()
+	g.silentFrom = g.handoverAt
+	var silent time.Duration
+	if o := m.groups[g.name].outage; !o.Over && o.Term == h.Term {
+		silent = o.Gap
+		g.silentFrom = g.handoverAt.Add(-silent)
+	}
 	e.log.Info("master hands over", "group", g.name, "peer", m.session.Peer(), "term", h.Term)
-	e.elector.Takeover(g.name, h.Term)
+	e.elector.Takeover(g.name, h.Term, silent)
 }

@@ -160,6 +160,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		g.handover, g.handedAt = nil, now
 		e.timed(PhaseHandOver, &g.handingAt)
 		e.elector.Prepared(g.name, h.term)
+		m.session.Send(&wire.Outage{Group: g.name, Term: h.term, Gap: time.Since(g.fencedAt)})
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
 		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
 		return
@@ -203,7 +204,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	switch {
 	case ev.Role == wire.RoleMaster && (old != wire.RoleMaster || oldTerm != g.term):
 		if old != ev.Role {
-			e.tookOver(g, time.Now(), ev.Reason)
+			e.tookOver(g, time.Now(), ev)
 		}
 		g.role = ev.Role
 		if g.retiring != nil {

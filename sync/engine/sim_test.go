@@ -130,6 +130,7 @@ type simElector struct {
 	mu       sync.Mutex
 	prepared []uint64
 	takeover []uint64
+	silent   time.Duration // of the latest takeover
 	resigned []string
 	ready    map[string]Readiness
 	held     []time.Duration // leases asked for, 0 ends one
@@ -143,9 +144,9 @@ func (e *simElector) Prepared(_ string, t uint64) {
 	e.mu.Unlock()
 }
 func (e *simElector) Ready(g string, r Readiness) { e.mu.Lock(); e.ready[g] = r; e.mu.Unlock() }
-func (e *simElector) Takeover(_ string, t uint64) {
+func (e *simElector) Takeover(_ string, t uint64, silent time.Duration) {
 	e.mu.Lock()
-	e.takeover = append(e.takeover, t)
+	e.takeover, e.silent = append(e.takeover, t), silent
 	e.mu.Unlock()
 }
 

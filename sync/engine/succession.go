@@ -288,12 +288,17 @@ type Failover struct {
 	// Planned: the old master gave way in an orderly manner.
 	Planned bool   `json:"planned"`
 	Reason  string `json:"reason"`
-	// GapSeconds is, on the old master, from its fence to the new one's word; on
-	// the new one from the old one's last word, or hand-over, to its own mastership.
+	// GapSeconds is how long nobody was MASTER, as the new one has measured it: from
+	// the last sign of the old one, its fence at a hand-over, until the new one had
+	// the virtual addresses and no fence. Where the new one does not tell, it is from
+	// the old one's fence to the new one's word.
 	GapSeconds float64 `json:"gap_seconds"`
 }
 
-const thisNode = "this node"
+// ThisNode stands for the node itself in a Failover.
+const ThisNode = "this node"
+
+const thisNode = ThisNode
 
 // gaveUp notes that the fence is set for a hand-over.
 func (g *group) gaveUp(now time.Time, term uint64) { g.fencedAt, g.gaveTerm = now, term }
@@ -303,7 +308,11 @@ func (e *Engine) succeeded(m *member, g *group, gs wire.GroupState, now time.Tim
 	if g.fencedAt.IsZero() || gs.Role != wire.RoleMaster || gs.Term <= g.gaveTerm {
 		return
 	}
-	e.failedOver(g, Failover{At: now, From: thisNode, To: m.session.Peer(), Planned: true, Reason: gs.Reason, GapSeconds: now.Sub(g.fencedAt).Seconds()})
+	gap := now.Sub(g.fencedAt)
+	if o := m.groups[g.name].outage; o.Over && o.Term == gs.Term {
+		gap = o.Gap
+	}
+	e.failedOver(g, Failover{At: now, From: thisNode, To: m.session.Peer(), Planned: true, Reason: gs.Reason, GapSeconds: gap.Seconds()})
 	g.fencedAt = time.Time{}
 }
 
@@ -314,18 +323,24 @@ var plannedReasons = map[string]bool{"takeover": true, "master resigned": true}
 const handedFor = 5 * time.Second
 
 // tookOver notes that this node has become MASTER.
-func (e *Engine) tookOver(g *group, now time.Time, reason string) {
-	f := Failover{At: now, To: thisNode, From: g.heardFrom, Planned: plannedReasons[reason], Reason: reason}
+func (e *Engine) tookOver(g *group, now time.Time, ev ElectorEvent) {
+	f := Failover{At: now, To: thisNode, From: g.heardFrom, Planned: plannedReasons[ev.Reason], Reason: ev.Reason}
 	switch {
 	case !g.fencedAt.IsZero():
 		f.From, f.GapSeconds = thisNode, now.Sub(g.fencedAt).Seconds()
 	case now.Sub(g.handoverAt) < handedFor:
-		f.Planned, f.GapSeconds = true, now.Sub(g.handoverAt).Seconds()
+		f.Planned, f.GapSeconds = true, now.Sub(g.silentFrom).Seconds()
 	case !g.heardAt.IsZero():
 		f.GapSeconds = now.Sub(g.heardAt).Seconds()
 	}
+	if ev.Measured {
+		f.GapSeconds = ev.Gap.Seconds()
+	}
 	g.fencedAt, g.handoverAt = time.Time{}, time.Time{}
 	e.failedOver(g, f)
+	if f.From != "" && f.From != thisNode {
+		e.broadcast(&wire.Outage{Group: g.name, Term: g.term, Gap: time.Duration(f.GapSeconds * float64(time.Second)), Over: true})
+	}
 }
 
 func (e *Engine) failedOver(g *group, f Failover) {

@@ -92,6 +92,7 @@
 //	132 Consent      u32 token, bool yes, text reason, text remedy
 //	133 Fitness      name group, u16 demotion (at most 255), bool willing
 //	135 Report       u32 length, rest json
+//	136 Outage       name group, u64 term, u64 gap in µs, bool over
 //
 //	group     u16 length of the rest, name, u16 number of addresses, addr...,
 //	          u8 role (0 INIT, 1 BACKUP, 2 MASTER), u64 term, bool in sync,
@@ -137,6 +138,12 @@
 // up, once the node's own election has said it, and when it changes. A master that
 // is demoted hands over to a standby that could take over and is less demoted. One
 // that has not told yet counts as one that is demoted as much as possible.
+//
+// # For how long nobody was master
+//
+// Outage is sent before Handover, with the time since the sender was fenced, and by
+// a new master before the State that says so, with the gap that it has measured,
+// so that both ends of a hand-over show the same figure.
 //
 // # Would a failover work?
 //

@@ -30,7 +30,9 @@ const (
 	TypeBucketRequest Type = 16
 	TypeBucketItems   Type = 17
 
-	TypeGossip Type = 128 // a hint: nothing depends on it
+	// For people: nothing depends on it, and who does not know it ignores it.
+	TypeGossip Type = 128
+	TypeOutage Type = 136
 
 	// Only for nodes whose Hello says that they know them.
 	TypeCompare    Type = 129
@@ -92,6 +94,8 @@ func (t Type) String() string {
 		return "fitness"
 	case TypeReport:
 		return "report"
+	case TypeOutage:
+		return "outage"
 	}
 	return fmt.Sprintf("type-%d", uint8(t))
 }
@@ -119,7 +123,7 @@ func MaxBody(t Type) int {
 		return 256 << 10
 	case TypeBye, TypeConsent:
 		return 4 << 10
-	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover, TypeSuccession, TypeFitness:
+	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover, TypeSuccession, TypeFitness, TypeOutage:
 		return 1 << 10
 	}
 	if t >= skippableTypes {
@@ -268,6 +272,8 @@ func newMessage(t Type) Message {
 		return new(Consent)
 	case TypeFitness:
 		return new(Fitness)
+	case TypeOutage:
+		return new(Outage)
 	case TypeReport:
 		return new(Report)
 	}

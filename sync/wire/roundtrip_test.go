@@ -143,6 +143,7 @@ func randomMessages(r *rand.Rand) []Message {
 		&Consent{Token: r.Uint32(), Yes: r.IntN(2) == 0, Reason: "not in sync", Remedy: "wait"},
 		&Fitness{Group: "carp1", Demotion: r.IntN(MaxDemotion + 1), Willing: r.IntN(2) == 0},
 		&Report{[]byte(`{"host":"gw1"}`)},
+		&Outage{Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Gap: time.Duration(r.Uint32()) * time.Microsecond, Over: r.IntN(2) == 0},
 	}
 }
 

@@ -136,6 +136,7 @@ func vectors() map[string]Message {
 		"consent":    &Consent{Token: 6, Reason: "not in sync", Remedy: "wait"},
 		"fitness":    &Fitness{Group: "carp1", Demotion: 100, Willing: true},
 		"report":     &Report{[]byte(`{"host":"gw1"}`)},
+		"outage":     &Outage{Group: "carp1", Term: 8, Gap: 43 * time.Millisecond, Over: true},
 	}
 }
 

@@ -373,7 +373,7 @@ func (n *node) Ready(_ string, r engine.Readiness) {
 		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading,
 			PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}})
 }
-func (n *node) Takeover(_ string, term uint64) {
+func (n *node) Takeover(_ string, term uint64, _ time.Duration) {
 	n.mu.Lock()
 	n.prepared = max(n.prepared, term+1) // who orders it is
 	n.mu.Unlock()

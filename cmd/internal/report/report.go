@@ -111,8 +111,8 @@ type Failover struct {
 	Handovers []Handover `json:"handovers"`
 }
 
-// Handover is that of one group. Gap is from this node's fence to the successor's
-// word that it is MASTER, Took from the order to that word, both in seconds.
+// Handover is that of one group. Gap is the one of engine.Failover, Took from the
+// order to the successor's word that it is MASTER, both in seconds.
 type Handover struct {
 	Group   string   `json:"group"`
 	To      string   `json:"to"` // who is MASTER now; "this node" if it came back

@@ -20,13 +20,14 @@ func AllRules(w io.Writer, snap *sadb.Snapshot, verbose bool) error {
 // FlowRules returns one rule per policy, sorted.
 func FlowRules(policies []*sadb.Policy, verbose bool) []string {
 	var out []string
-	for _, p := range policies {
-		if p.Key.Dir == sadb.DirFwd || p.Socket {
-			continue
-		}
+	shown, alone := forwarded(policies)
+	for _, p := range shown {
 		s, ok := ipsecconf.FlowRule(p)
-		if !ok {
+		switch {
+		case !ok:
 			s = "# no rule makes this: " + flow(p)
+		case alone[p]:
+			s += " # its fwd policy is missing"
 		}
 		if verbose {
 			s += comment(flowDetails(p))

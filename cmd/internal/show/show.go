@@ -3,9 +3,11 @@
 // compared with diff(1). Keys are printed by FlowRules, SARules and AllRules only,
 // which write what package ipsecconf reads.
 //
-// Differences that Linux forces: fwd policies are left out, as they are twins
-// of in; algorithms that ipsecctl does not know go by the kernel's name;
-// srcid and dstid are not in the kernel.
+// Differences that Linux forces: a policy that the kernel keeps for forwarded
+// packets (fwd) is printed where it differs from its twin of direction in; the type
+// is the level of the templates in this kernel, which ipsecctl prints as use for
+// every inbound flow; algorithms that ipsecctl does not know go by the kernel's
+// name; srcid and dstid are not in the kernel.
 package show
 
 import (
@@ -33,64 +35,6 @@ func section(lines []string, none string) string {
 		return none + "\n"
 	}
 	return strings.Join(lines, "\n") + "\n"
-}
-
-// Flows returns one entry per policy, sorted.
-func Flows(policies []*sadb.Policy, verbose bool) []string {
-	var out []string
-	for _, p := range policies {
-		if p.Key.Dir == sadb.DirFwd || p.Socket {
-			continue
-		}
-		s := flow(p)
-		if verbose {
-			s += flowDetails(p)
-		}
-		out = append(out, s)
-	}
-	slices.Sort(out)
-	return out
-}
-
-func flowDetails(p *sadb.Policy) string {
-	return fmt.Sprintf("\n\tpriority %d use: bytes %d packets %d age %d", p.Priority, p.Use.Bytes, p.Use.Packets, p.Use.Age)
-}
-
-func flow(p *sadb.Policy) string {
-	var b strings.Builder
-	proto := "esp"
-	if len(p.Templates) > 0 {
-		proto = protocol(p.Templates[0].Proto)
-	}
-	fmt.Fprintf(&b, "flow %s %s", proto, p.Key.Dir)
-	sel := p.Key.Selector
-	if sel.Proto != 0 {
-		fmt.Fprintf(&b, " proto %s", ipProto(sel.Proto))
-	}
-	src, _ := sel.SrcPrefix()
-	dst, _ := sel.DstPrefix()
-	fmt.Fprintf(&b, " from %s%s to %s%s", network(src), port(sel.SrcPort, sel.SrcPortMask), network(dst), port(sel.DstPort, sel.DstPortMask))
-	if len(p.Templates) > 0 {
-		t := p.Templates[0]
-		peer := t.Dst
-		if p.Key.Dir == sadb.DirIn {
-			peer = t.Src
-		}
-		if peer.IsValid() && !peer.IsUnspecified() {
-			fmt.Fprintf(&b, " peer %s", peer)
-		}
-	}
-	switch {
-	case p.Action == sadb.ActionBlock:
-		b.WriteString(" type deny")
-	case len(p.Templates) == 0:
-		b.WriteString(" type bypass")
-	case p.Key.Dir == sadb.DirIn || p.Templates[0].Optional:
-		b.WriteString(" type use")
-	default:
-		b.WriteString(" type require")
-	}
-	return b.String()
 }
 
 // SAD returns one entry per SA, by SPI.

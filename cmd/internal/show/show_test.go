@@ -38,7 +38,7 @@ func TestAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `FLOWS:
-flow esp in from 10.20.0.0/24 to 10.10.0.0/24 peer 192.0.2.20 type use
+flow esp in from 10.20.0.0/24 to 10.10.0.0/24 peer 192.0.2.20 type require
 flow esp out from 10.10.0.0/24 to 10.20.0.0/24 peer 192.0.2.20 type require
 flow esp out from fd00::/16 to fd01::1 type deny
 

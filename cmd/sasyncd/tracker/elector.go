@@ -211,7 +211,7 @@ func (e *Elector) Ready(group string, r engine.Readiness) {
 }
 
 // Takeover implements engine.Elector. The election goes its own way.
-func (e *Elector) Takeover(string, uint64) {}
+func (e *Elector) Takeover(string, uint64, time.Duration) {}
 
 // Resign implements engine.Elector.
 func (e *Elector) Resign(group, reason string) {
