@@ -26,6 +26,9 @@ type carpdElector struct {
 	groups map[string]string // instance -> group of carpd
 	gaps   map[string]gap    // of the latest takeover, by instance
 	ready  map[string]engine.Readiness
+	// reporting are the names of which a report waits. However often the readiness
+	// changes, as that of a peer may, carpd is told the last one.
+	reporting map[string]bool
 
 	answers, reports, questions lane
 
@@ -73,6 +76,8 @@ func newCarpdElector(socket string, instances []string, version string, log *slo
 		groups: make(map[string]string),
 		gaps:   make(map[string]gap),
 		ready:  make(map[string]engine.Readiness),
+
+		reporting: make(map[string]bool),
 
 		answers: newLane(), reports: newLane(), questions: newLane(),
 	}
@@ -140,8 +145,8 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			if t := m.State.Takeover; t != nil {
 				e.gaps[name] = gap{time.Now().Add(-time.Duration(t.AgeMS) * time.Millisecond), time.Duration(t.GapMS) * time.Millisecond}
 			}
-			if r, ok := e.ready[name]; ok && m.Snapshot {
-				e.reports.add(e.report(name, m.State.Group, r)) // reports end with their connection
+			if _, ok := e.ready[name]; ok && m.Snapshot {
+				e.report(name) // reports end with their connection
 			}
 			e.mu.Unlock()
 			if m.Snapshot {
@@ -326,22 +331,26 @@ func (e *carpdElector) Ready(name string, r engine.Readiness) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ready[name] = r
-	if group := e.groups[name]; group != "" {
-		e.reports.add(e.report(name, group, r))
+	if e.groups[name] != "" {
+		e.report(name)
 	}
 }
 
-func (e *carpdElector) report(name, group string, r engine.Readiness) func(context.Context) error {
-	return func(ctx context.Context) error {
+// report has carpd told how ready a group is then, unless that is about to happen.
+// The caller holds the lock.
+func (e *carpdElector) report(name string) {
+	if e.reporting[name] {
+		return
+	}
+	e.reporting[name] = true
+	e.reports.add(func(ctx context.Context) error {
 		e.mu.Lock()
-		now := e.ready[name]
+		delete(e.reporting, name)
+		group, r := e.groups[name], e.ready[name]
 		e.mu.Unlock()
-		if now != r {
-			return nil // a later report follows
-		}
 		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic,
 			Loading: r.Loading, PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}, r.Term)
-	}
+	})
 }
 
 func (e *carpdElector) ask(name string, f func(context.Context, string) error) {
