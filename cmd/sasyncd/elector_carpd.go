@@ -25,6 +25,9 @@ type carpdElector struct {
 	mu     sync.Mutex
 	groups map[string]string // instance -> group of carpd
 	ready  map[string]engine.Readiness
+	// reporting are the names of which a report waits. However often the readiness
+	// changes, as that of a peer may, carpd is told the last one.
+	reporting map[string]bool
 
 	answers, reports, questions lane
 
@@ -58,6 +61,8 @@ func newCarpdElector(socket string, instances []string, version string, log *slo
 		events: make(chan engine.ElectorEvent, 64),
 		groups: make(map[string]string),
 		ready:  make(map[string]engine.Readiness),
+
+		reporting: make(map[string]bool),
 
 		answers: newLane(), reports: newLane(), questions: newLane(),
 	}
@@ -122,8 +127,8 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			}
 			e.mu.Lock()
 			e.groups[name] = m.State.Group
-			if r, ok := e.ready[name]; ok && m.Snapshot {
-				e.reports.add(e.report(name, m.State.Group, r)) // reports end with their connection
+			if _, ok := e.ready[name]; ok && m.Snapshot {
+				e.report(name) // reports end with their connection
 			}
 			e.mu.Unlock()
 			if m.Snapshot {
@@ -318,22 +323,26 @@ func (e *carpdElector) Ready(name string, r engine.Readiness) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ready[name] = r
-	if group := e.groups[name]; group != "" {
-		e.reports.add(e.report(name, group, r))
+	if e.groups[name] != "" {
+		e.report(name)
 	}
 }
 
-func (e *carpdElector) report(name, group string, r engine.Readiness) func(context.Context) error {
-	return func(ctx context.Context) error {
+// report has carpd told how ready a group is then, unless that is about to happen.
+// The caller holds the lock.
+func (e *carpdElector) report(name string) {
+	if e.reporting[name] {
+		return
+	}
+	e.reporting[name] = true
+	e.reports.add(func(ctx context.Context) error {
 		e.mu.Lock()
-		now := e.ready[name]
+		delete(e.reporting, name)
+		group, r := e.groups[name], e.ready[name]
 		e.mu.Unlock()
-		if now != r {
-			return nil // a later report follows
-		}
 		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic,
 			Loading: r.Loading, PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}, r.Term)
-	}
+	})
 }
 
 func (e *carpdElector) ask(name string, f func(context.Context, string) error) {
