@@ -67,14 +67,18 @@ func (e *Engine) hint(g *group, now time.Time, r Readiness) Readiness {
 		}
 		return false
 	}
-	if g.hints.delay(now, r, e.cfg.Node, e.cfg.Hints(g.name), connected) {
+	var list []Hint
+	if !r.InSync && !r.Behind { // nearly never, so they are not asked for each time
+		list = e.cfg.Hints(g.name)
+	}
+	if g.hints.delay(now, r, e.cfg.Node, list, connected) {
 		r.Behind, r.Reason = true, "a member without a session is MASTER, as another passes on"
 	}
 	switch {
 	case was.since.IsZero() && !g.hints.since.IsZero():
 		e.log.Warn("not taking over alone: a member without a session says by way of another that it is MASTER", "group", g.name)
 	case !was.over && g.hints.over:
-		e.log.Warn("waiting no longer for a MASTER that only others tell of", "group", g.name, "after", hintLimit)
+		e.log.Warn("waiting no longer for a MASTER that only others have told of for an hour", "group", g.name)
 	}
 	return r
 }

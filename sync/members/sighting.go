@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sasyncd/sync/wire"
@@ -130,12 +131,8 @@ func (m *Members) heard(from, via wire.NodeID, data []byte) {
 	m.seen[from] = Sighting{Node: from, Via: via, At: m.now(), Roles: roles}
 }
 
-// Sightings returns what members without a session have said lately, by node id.
-func (m *Members) Sightings() (out []Sighting) {
-	for _, x := range m.Known() {
-		if !x.Direct && m.now().Sub(x.Seen.At) <= Fresh {
-			out = append(out, x.Seen)
-		}
-	}
-	return out
+// Sighted returns the members without a session that have said something lately, by
+// node id. Their Seen says what.
+func (m *Members) Sighted() []Member {
+	return slices.DeleteFunc(m.Known(), func(x Member) bool { return x.Direct || m.now().Sub(x.Seen.At) > Fresh })
 }

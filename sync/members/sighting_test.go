@@ -15,9 +15,9 @@ import (
 
 // sees returns the sighting of n that m has now, nil for none.
 func sees(m *Members, n byte) *Sighting {
-	for _, s := range m.Sightings() {
-		if s.Node == id(n) {
-			return &s
+	for _, x := range m.Sighted() {
+		if x.Node == id(n) {
+			return &x.Seen
 		}
 	}
 	return nil
@@ -85,8 +85,8 @@ func TestWordsAreRefused(t *testing.T) {
 	} {
 		m := known(t)
 		m.Receive(id(2), frame(frameWord, 0, id(1), id(tt.from), 0, []byte(tt.data)))
-		if len(m.Sightings()) != 0 || m.Refused() != 1 {
-			t.Errorf("%s: %+v, refused %d", what, m.Sightings(), m.Refused())
+		if len(m.Sighted()) != 0 || m.Refused() != 1 {
+			t.Errorf("%s: %+v, refused %d", what, m.Sighted(), m.Refused())
 		}
 	}
 	m := known(t)

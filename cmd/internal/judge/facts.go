@@ -26,6 +26,9 @@ type Facts struct {
 	Forward4 *bool   `json:"forward4,omitempty"`
 	Forward6 *bool   `json:"forward6,omitempty"`
 	Groups   []Group `json:"groups"`
+	// Apart are the ids of the members to which it has no session, and which it sees by
+	// way of another.
+	Apart []string `json:"apart,omitempty"`
 }
 
 // Group is what a gateway knows of one group.
@@ -128,6 +131,9 @@ type Peer struct {
 	Tells bool
 	// Seen is what it says of its groups in the protocol of every version.
 	Seen []Seen
+	// Sight is what it says by way of another member, while it is not Connected; nil for
+	// nothing.
+	Sight *Sight
 }
 
 // Seen is what every version says of a group.

@@ -59,6 +59,12 @@ func (s *situation) is(l []int, i int) bool { return slices.Contains(l, i) }
 // at judges on member i.
 func (s *situation) at(t *testing.T, i int) Verdict {
 	t.Helper()
+	return s.judge(t, i, func(int, *Peer) {})
+}
+
+// judge is at with what member i knows of the others edited.
+func (s *situation) judge(t *testing.T, i int, edit func(j int, p *Peer)) Verdict {
+	t.Helper()
 	var peers []Peer
 	for j, f := range s.facts {
 		if j == i {
@@ -79,6 +85,7 @@ func (s *situation) at(t *testing.T, i int) Verdict {
 		if s.is(s.stale, j) {
 			p.Age = 20
 		}
+		edit(j, &p)
 		peers = append(peers, p)
 	}
 	return Judge(s.node(i), s.facts[i], peers)
