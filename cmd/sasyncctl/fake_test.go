@@ -84,6 +84,8 @@ func full() report.Status {
 			{Name: "10.0.0.2", Addresses: []string{"10.0.0.2:500"}, Node: "aaaaaaaaaaaa", Kernel: "6.1.0", Connected: true, RTT: 0.0003, Since: at},
 			{Name: "10.0.0.3", Addresses: []string{"10.0.0.3:500", "10.1.0.3:500"}, Trouble: "timeout: connection refused", Since: at}},
 	}
+	s.Seen = []report.Seen{{Peer: "10.0.0.3", Node: "bbbbbbbbbbbb", Host: "fw3", Via: "10.0.0.2", Age: 0.42,
+		Roles: []report.SeenRole{{Group: "carp1", Role: "MASTER", Term: 7}}}}
 	s.Check = report.Verdict{Answer: report.AnswerNo, Summary: "a failover would not work",
 		Reasons: []report.Problem{
 			{Code: "lags", Severity: "fails", Group: "carp1", Member: "10.0.0.2", What: "it is 7.0 s behind the MASTER", Remedy: "check the load"},

@@ -18,9 +18,9 @@ func TestJSONIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := full()
-	empty := report.Status{Status: engine.Status{Groups: []engine.GroupStatus{}, Members: []engine.MemberStatus{}}, Peers: []report.Peer{}}
+	empty := report.Status{Status: engine.Status{Groups: []engine.GroupStatus{}, Members: []engine.MemberStatus{}}, Peers: []report.Peer{}, Seen: []report.Seen{}}
 	empty.Check = report.Verdict{Answer: report.AnswerYes, Reasons: []report.Problem{}, Warnings: []report.Problem{}}
-	known := report.Peers{Peers: s.Peers, Members: []report.Member{{Addresses: []string{"10.0.0.4:500"}}}}
+	known := report.Peers{Peers: s.Peers, Members: []report.Member{{Addresses: []string{"10.0.0.4:500"}, Roles: map[string]string{"carp1": "MASTER"}, Seen: &s.Seen[0]}}}
 	d := report.Diff{Differences: []engine.Difference{{How: "extra"}, {How: "differs", Fields: []engine.FieldDifference{{Field: "reqid"}}}}}
 	fo := report.Failover{Handovers: []report.Handover{{Group: "carp1", OK: true, Gap: 0.012, Holding: []string{"10.0.0.3"}}}}
 	rs := report.Resync{Transfers: []report.Transfer{{Complete: true, Seconds: 0.1}}}
@@ -71,7 +71,7 @@ func TestSampleIsFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, section := range []string{"status", "group", "peer", "progress"} {
+	for _, section := range []string{"status", "group", "peer", "seen", "progress"} {
 		for _, f := range doc[section] {
 			name := f.Path[strings.LastIndexAny(f.Path, ".]}")+1:]
 			if name != "" && !strings.Contains(string(b), `"`+name+`":`) {

@@ -244,6 +244,45 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// TestSeenElsewhere: a MASTER that is known by way of another gateway only is named,
+// with the way and its age.
+func TestSeenElsewhere(t *testing.T) {
+	s := full()
+	g := &s.Groups[0]
+	g.Role, g.Peers = "BACKUP", []engine.GroupPeerState{{Peer: "10.0.0.2", Role: "BACKUP", Term: 7}}
+	socket := serve(t, map[string]daemon.Verb{"status": says(s), "peers": says(report.Peers{Peers: s.Peers, Members: []report.Member{
+		{Node: "bbbbbbbbbbbb", Host: "fw3", Alive: true, Seen: &s.Seen[0]}}})})
+	words := func(what string) string {
+		_, out, _ := ctl(t, socket, what)
+		for l := range strings.Lines(out) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(l, "\n")); n > columns {
+				t.Errorf("%s: a line of %d: %s", what, n, l)
+			}
+		}
+		return strings.Join(strings.Fields(out), " ")
+	}
+	const sentence = "is alive and MASTER of carp1, seen by way of 10.0.0.2 0.4 s ago: the link between you is cut"
+	if out := words("status"); !strings.Contains(out, "master none known elsewhere 10.0.0.3 "+sentence) {
+		t.Error(out)
+	}
+	if out := words("peers"); !strings.Contains(out, "connection refused "+sentence) || strings.Contains(out, "(fw3") {
+		t.Error(out)
+	}
+
+	// Of a gateway that the configuration does not name it is not the link that lacks.
+	s.Seen[0].Peer = ""
+	socket = serve(t, map[string]daemon.Verb{"status": says(s)})
+	if out := words("status"); !strings.Contains(out, "elsewhere fw3 is alive and MASTER of carp1, seen by way of 10.0.0.2 0.4 s ago: it is no peer of this configuration") {
+		t.Error(out)
+	}
+	// A MASTER with a session is not elsewhere.
+	g.Peers[0].Role = "MASTER"
+	socket = serve(t, map[string]daemon.Verb{"status": says(s)})
+	if out := words("status"); strings.Contains(out, "elsewhere") {
+		t.Error(out)
+	}
+}
+
 func TestUnits(t *testing.T) {
 	for n, want := range map[float64]string{0: "0", 0.5: "0.5", 9999: "9999", 12345: "12.3k", 999999: "1000k", 67108864: "67.1M", 5e9: "5.0G"} {
 		if got := count(n); got != want {

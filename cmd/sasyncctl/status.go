@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func status(out io.Writer, s report.Status) error {
 	}
 	line("%s: node %.8s, %d of %s connected, %s", s.Host, s.Node, connected, plural(len(s.Peers), "peer", "peers"), s.Version)
 	for _, g := range s.Groups {
-		group(line, g)
+		group(line, g, s.Seen)
 	}
 	line("%s", s.Check.Summary)
 	wrong(line, "wrong", s.Check.Reasons)
@@ -72,7 +73,7 @@ func wrong(line func(string, ...any), title string, list []report.Problem) {
 	line("  `sasyncctl check` says what to do")
 }
 
-func group(line func(string, ...any), g engine.GroupStatus) {
+func group(line func(string, ...any), g engine.GroupStatus, seen []report.Seen) {
 	field := func(label, format string, args ...any) { line("  %-9s %s", label, fmt.Sprintf(format, args...)) }
 	line("group %s: %s for %s, term %d: %s", named(g.Name), g.Role, ago(g.Since), g.Term, g.Reason)
 	var vips []string
@@ -101,6 +102,12 @@ func group(line func(string, ...any), g engine.GroupStatus) {
 		}
 		field("margin", "%s packets ahead on standbys, %s for 32-bit numbers", count(float64(g.MarginESN)), count(float64(g.MarginLegacy)))
 	} else {
+		master := masterOf(g)
+		if master == "" {
+			master = "none known"
+		}
+		field("master", "%s", master)
+		elsewhere(line, g, seen)
 		backup(field, g)
 	}
 	if k := g.Keying; k.Driver != "" {
@@ -122,15 +129,34 @@ func standby(st engine.StandbyStatus) string {
 	return fmt.Sprintf("%s, lag %.1f s, %s packets, %s", state, st.Lag, count(float64(st.LagPackets)), plural(st.Unacked, "change", "changes"))
 }
 
-// backup prints what only a standby has.
-func backup(field func(string, string, ...any), g engine.GroupStatus) {
-	master := "none known"
+// masterOf names the MASTER that a standby has a session with, "" for none.
+func masterOf(g engine.GroupStatus) (master string) {
 	for _, p := range g.Peers {
 		if p.Role == "MASTER" {
 			master = fmt.Sprintf("%s (term %d)", p.Peer, p.Term)
 		}
 	}
-	field("master", "%s", master)
+	return master
+}
+
+// elsewhere prints the MASTER that a standby knows by way of another gateway only.
+func elsewhere(line func(string, ...any), g engine.GroupStatus, seen []report.Seen) {
+	if masterOf(g) != "" {
+		return
+	}
+	for _, s := range seen {
+		if !slices.ContainsFunc(s.Roles, func(r report.SeenRole) bool { return r.Group == g.Name && r.Role == "MASTER" }) {
+			continue
+		}
+		text := fmt.Sprintf("%s is alive and MASTER of %s, seen by way of %s %.1f s ago: %s", s.Name(), named(g.Name), s.Via, s.Age, s.Link())
+		for l := range strings.Lines(term.Wrap("  elsewhere ", "            ", text)) {
+			line("%s", strings.TrimSuffix(l, "\n"))
+		}
+	}
+}
+
+// backup prints what only a standby has, its MASTER aside.
+func backup(field func(string, string, ...any), g engine.GroupStatus) {
 	sync := "not in sync"
 	if g.InSync {
 		sync = "in sync"
@@ -208,12 +234,15 @@ func peers(out io.Writer, v report.Peers) error {
 		rows = append(rows, []string{p.Name, dash(fmt.Sprintf("%.8s", p.Node)), dash(p.Kernel), state})
 	}
 	for _, m := range v.Members {
-		if m.Direct || known[m.Node] && !reached { // then nobody could tell
-			continue
+		if m.Direct || known[m.Node] && !reached || m.Seen != nil && m.Seen.Peer != "" {
+			continue // then nobody could tell, or its peer's line does
 		}
 		state := "alive, no session from here"
-		if !m.Alive {
+		switch {
+		case !m.Alive:
 			state = "gone"
+		case m.Seen != nil:
+			state = fmt.Sprintf("alive, by way of %s %.1f s ago", m.Seen.Via, m.Seen.Age)
 		}
 		rows = append(rows, []string{fmt.Sprintf("(%s %s)", m.Host, strings.Join(m.Addresses, " ")), fmt.Sprintf("%.8s", m.Node), "-", state})
 	}
@@ -223,14 +252,36 @@ func peers(out io.Writer, v report.Peers) error {
 	}
 	for i, l := range lines[1:] {
 		text := term.Clip(l, columns) + "\n"
-		if i < len(v.Peers) && v.Peers[i].Trouble != "" {
-			text += term.Wrap("  why: ", "    ", v.Peers[i].Trouble)
+		if i < len(v.Peers) {
+			text += besides(v.Peers[i], v.Members)
 		}
 		if _, err := io.WriteString(out, text); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// besides is what is to be said of a peer beside its line.
+func besides(p report.Peer, members []report.Member) (text string) {
+	if p.Trouble != "" {
+		text = term.Wrap("  why: ", "    ", p.Trouble)
+	}
+	for _, m := range members {
+		s := m.Seen
+		if s == nil || s.Peer != p.Name {
+			continue
+		}
+		var roles []string
+		for _, r := range s.Roles {
+			roles = append(roles, r.Role+" of "+named(r.Group))
+		}
+		if len(roles) > 0 {
+			roles[0] = " and " + roles[0]
+		}
+		text += term.Wrap("  ", "    ", fmt.Sprintf("is alive%s, seen by way of %s %.1f s ago: %s", strings.Join(roles, ", "), s.Via, s.Age, s.Link()))
+	}
+	return text
 }
 
 func dash(s string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -22,6 +23,7 @@ import (
 type control struct {
 	eng     *engine.Engine
 	members *members.Members
+	seen    func() []report.Seen
 	peers   interface{ Status() []peer.Status }
 	elector interface {
 		HandOver(ctx context.Context, group string) error
@@ -70,7 +72,7 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 		return report.Status{}, err
 	}
 	host, _ := os.Hostname() // "" where there is none
-	out := report.Status{Status: s, Version: daemon.Version("sasyncd"), Host: host, Peers: k.known()}
+	out := report.Status{Status: s, Version: daemon.Version("sasyncd"), Host: host, Peers: k.known(), Seen: k.seen()}
 	out.Check = k.check(ctx, s)
 	return out, nil
 }
@@ -112,14 +114,24 @@ func ownAddrs() map[netip.Addr]bool {
 	return out
 }
 
+// gossip is whom gossip tells of.
 func (k *control) gossip() []report.Member {
-	out := []report.Member{}
+	out, seen := []report.Member{}, k.seen()
 	for _, m := range k.members.Known() {
-		addrs := m.Claim.Addrs
-		if addrs == nil {
-			addrs = []string{}
+		x := report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: m.Claim.Addrs, Roles: maps.Clone(m.Claim.Roles)}
+		if x.Addresses == nil {
+			x.Addresses = []string{}
 		}
-		out = append(out, report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: addrs})
+		if x.Roles == nil {
+			x.Roles = map[string]string{}
+		}
+		if i := slices.IndexFunc(seen, func(s report.Seen) bool { return s.Node == x.Node }); i >= 0 {
+			x.Seen = &seen[i]
+			for _, r := range seen[i].Roles { // newer than the claim
+				x.Roles[r.Group] = r.Role
+			}
+		}
+		out = append(out, x)
 	}
 	return out
 }

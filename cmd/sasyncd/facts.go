@@ -42,6 +42,7 @@ type facts struct {
 	// election. Its error is why carpd cannot be reached.
 	carp    func(ctx context.Context, instance string) (*api.GroupState, error)
 	peers   func() []peer.Status
+	seen    func() []report.Seen
 	own     func() map[netip.Addr]bool
 	repairs repairs
 	host    hostFacts
@@ -118,6 +119,9 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	host, _ := os.Hostname() // "" where there is none
 	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
 		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(), Groups: []judge.Group{}}
+	for _, x := range f.seen() {
+		out.Apart = append(out.Apart, x.Node)
+	}
 	own := f.own()
 	out.Peers = f.acquaintances(own)
 	for i := range s.Groups {
@@ -182,12 +186,14 @@ func (f *facts) flag(name string) *bool {
 
 // neighbours is what is known of the peers.
 func (f *facts) neighbours(s engine.Status) (out []judge.Peer) {
+	seen := f.seen()
 	for _, st := range others(f.peers(), f.own()) {
 		p := judge.Peer{Name: st.Name, Connected: st.Session != nil}
 		if !st.Node.IsZero() {
 			p.Node = st.Node.String()
 		}
 		if !p.Connected {
+			p.Sight = sightOf(st.Name, seen)
 			p.Trouble = st.Trouble.Trouble()
 			if st.Trouble != (peer.Reason{}) {
 				p.Words = st.Trouble.Words()

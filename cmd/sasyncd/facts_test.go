@@ -41,6 +41,7 @@ type pairOf struct {
 	carp    api.GroupState
 	carpErr error
 	own     map[netip.Addr]bool
+	seen    []report.Seen
 	peer    judge.Facts
 	sysctl  map[string]string
 	state   string
@@ -64,6 +65,7 @@ func newPairOf() *pairOf {
 	x.facts = &facts{node: "one", tracker: "carpd", log: slog.New(slog.DiscardHandler),
 		carp:    func(context.Context, string) (*api.GroupState, error) { return &x.carp, x.carpErr },
 		peers:   func() []peer.Status { return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session)}} },
+		seen:    func() []report.Seen { return x.seen },
 		own:     func() map[netip.Addr]bool { return x.own },
 		setting: func(name string) string { return x.sysctl[name] }, state: func() string { return x.state }}
 	return x
@@ -150,6 +152,15 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		"IKE settings unreadable": {func(x *pairOf) {
 			x.status.Groups[0].Keying = engine.KeyingStatus{Driver: "strongswan", State: "active", ProbeError: "too long"}
 		}, report.AnswerUnknown, judge.IKEUnknown},
+		"link to the MASTER cut": {func(x *pairOf) {
+			g := &x.status.Groups[0]
+			g.Role, g.Standbys, g.Peers = "BACKUP", nil, []engine.GroupPeerState{{Peer: "10.9.0.3", Role: "BACKUP", InSync: true}}
+			x.status.Members = []engine.MemberStatus{{}}
+			x.facts.peers = func() []peer.Status {
+				return []peer.Status{{Name: "10.9.0.2"}, {Name: "10.9.0.3", Session: new(peer.Session)}}
+			}
+			x.seen = []report.Seen{{Peer: "10.9.0.2", Via: "10.9.0.3", Age: 0.4, Roles: []report.SeenRole{{Group: "outside", Role: "MASTER"}}}}
+		}, report.AnswerUnknown, judge.LinkCut},
 		"another election": {func(x *pairOf) { x.facts.carp, x.peer.Groups[0].Carp = nil, nil }, report.AnswerYes, ""},
 		"keys differ": {func(x *pairOf) {
 			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil, nil

@@ -74,7 +74,7 @@ func (s *sessions) Run(ctx context.Context) error {
 			s.neighbour(ev.Session, true)
 		case peer.Message:
 			if g, ok := ev.Message.(*wire.Gossip); ok {
-				s.members.Receive(g.Payload)
+				s.members.Receive(ev.Session.Hello().Node, g.Payload)
 				continue
 			}
 			out.Kind = engine.PeerMessage

@@ -103,12 +103,15 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	if len(ike) > 0 {
 		cfg.Keying = ike
 	}
+	cfg.Hints = func(group string) []engine.Hint { return hintsOf(ss.members.Sighted(), group) }
 	eng = engine.New(cfg, watched, ss, el)
 	// After the engine, of which its goroutines ask.
 	if ss.members, err = members.New(members.Config{Node: hello.Node, Send: ss.gossip, Log: log,
-		Claim: func() members.Claim { return claim(c, eng) }}); err != nil {
+		Claim: func() members.Claim { return claim(c, eng.Groups(), mgr.Status()) },
+		Roles: func() []members.Role { return rolesOf(eng.Groups()) }}); err != nil {
 		return nil, err
 	}
+	seen := func() []report.Seen { return seenOf(ss.members.Sighted(), mgr.Status()) }
 
 	neighbours := func() []peer.Status { return others(mgr.Status(), ownAddrs()) }
 	status := daemon.Recent(eng.Status) // for whoever reads pages
@@ -123,7 +126,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return err
 	}
 	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log, eng: eng,
-		peers: mgr.Status, own: ownAddrs, setting: readSetting, state: state.Trouble}
+		peers: mgr.Status, seen: seen, own: ownAddrs, setting: readSetting, state: state.Trouble}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}
@@ -135,7 +138,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return fs.verdict(ctx, s), nil
 	})
 	reg := registry(sources{status, judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
-	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs,
+	ctl := &control{eng: eng, members: ss.members, seen: seen, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs,
 		carpdSocket: carpdSocketOf(c)}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
@@ -226,21 +229,6 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 		cfg.Fence = func(_ context.Context, vips []netip.Addr) error { return fence.Set(vips...) }
 	}
 	return cfg
-}
-
-// claim is what this node tells the other members about itself.
-func claim(c *conf.Sasyncd, eng *engine.Engine) members.Claim {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	out := members.Claim{Host: host, Addrs: listenAddrs(c), Roles: make(map[string]string)}
-	if eng != nil {
-		for _, g := range eng.Groups() {
-			out.Roles[g.Name] = g.Role.String()
-		}
-	}
-	return out
 }
 
 // bypass keeps a backup's own addresses inside reachable: the detour first, so

@@ -33,6 +33,7 @@ type Conn struct {
 	key     KeyID
 	dialled bool
 	remote  netip.AddrPort
+	local   netip.AddrPort
 
 	began   time.Time
 	limit   time.Duration // until when a piece must be accepted, since began
@@ -49,6 +50,7 @@ type Conn struct {
 func newConn(t *tls.Conn, raw *meter, k *key, dialled bool, settle func(bool)) *Conn {
 	c := &Conn{tls: t, raw: raw, key: k.id, dialled: dialled, settle: settle, began: time.Now()}
 	c.remote, _ = addrPort(raw.RemoteAddr())
+	c.local, _ = addrPort(raw.LocalAddr())
 	_ = raw.SetReadDeadline(time.Now().Add(helloTimeout))
 	return c
 }
@@ -62,6 +64,9 @@ func (c *Conn) Dialled() bool { return c.dialled }
 // Remote returns the address of the other end, without a zone; it is invalid
 // for connections in memory without addresses.
 func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Local returns the address of this end, as Remote does of the other.
+func (c *Conn) Local() netip.AddrPort { return c.local }
 
 // Bytes returns how many bytes were received and sent, encryption included.
 func (c *Conn) Bytes() (in, out uint64) { return c.raw.in.Load(), c.raw.out.Load() }

@@ -76,6 +76,9 @@ type Config struct {
 	Imported func(*sadb.SA) bool
 	// Keying switches the IKE daemons; nil leaves them alone.
 	Keying Keying
+	// Hints returns what members without a session are said to be in a group; nil for
+	// no hints. It must not block. See hinted for what comes of them.
+	Hints func(group string) []Hint
 	// Wall reads the wall clock, to notice its steps; nil for time.Now.
 	Wall func() time.Time
 	Log  *slog.Logger

@@ -65,6 +65,7 @@ type group struct {
 	offloaded, offloadedTold int
 	told                     Readiness
 	toldOnce                 bool
+	hints                    hinted
 	trail                    []sadb.Op // work of a promotion that may come after the VIPs
 
 	// Times of the changes under way, zero while there is none.

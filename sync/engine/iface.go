@@ -88,7 +88,8 @@ type Readiness struct {
 	// InSync: the kernel holds everything up to the moment contact with the
 	// master was lost.
 	InSync bool
-	// Behind: a reachable member is master or holds more than this node.
+	// Behind: a reachable member is master or holds more than this node. Where this node
+	// is not in sync, a member of which only hints tell counts too, see hinted.
 	Behind bool
 	// PeerReady: a reachable member is in sync and could take over.
 	PeerReady bool

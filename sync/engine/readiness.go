@@ -8,7 +8,7 @@ import (
 
 // tellReadiness tells the election how fit this node is, when that changed.
 func (e *Engine) tellReadiness(g *group, now time.Time) {
-	r := e.readiness(g, now)
+	r := e.hint(g, now, e.readiness(g, now))
 	if g.toldOnce && r == g.told {
 		return
 	}

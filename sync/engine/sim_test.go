@@ -58,6 +58,7 @@ type simNode struct {
 	peers   *simPeers
 	engine  *Engine
 	keying  Keying // nil for none
+	hints   func(string) []Hint
 	fence   func(context.Context, []netip.Addr) error
 	release string       // of the kernel
 	wall    atomic.Int64 // how far the wall clock is off, in nanoseconds
@@ -90,7 +91,7 @@ func (n *simNode) boot(nonce uint64) {
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
 		Node: n.id, Nonce: nonce, Kernel: n.release, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup, CountersOnly: n.w.countersOnly}}, n.w.more...),
-		Margin: n.w.margin, Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying, Fence: n.fence,
+		Margin: n.w.margin, Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying, Fence: n.fence, Hints: n.hints,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -6,8 +6,6 @@ import (
 	"unicode"
 
 	"github.com/hashicorp/memberlist"
-
-	"sasyncd/sync/wire"
 )
 
 // TestClaimsArePrintable: what a member says of itself does not steer the terminal of
@@ -24,7 +22,7 @@ func TestClaimsArePrintable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &Members{cfg: Config{Node: id(1)}, tr: newTransport(id(1), nil), known: make(map[wire.NodeID]Member)}
+		m := idle(Config{Node: id(1)})
 		delegate{m}.NotifyJoin(&memberlist.Node{Name: id(2).String(), Meta: meta})
 		known := m.Known()
 		if len(known) != 1 || m.Refused() != 1 {

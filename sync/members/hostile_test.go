@@ -26,18 +26,18 @@ func alive(node string) []byte {
 func TestInventedMembersAreBounded(t *testing.T) {
 	c := &cluster{t: t, nodes: make(map[wire.NodeID]*Members), links: make(map[[2]wire.NodeID]bool)}
 	m := c.add(1)
-	m.Receive(frame(framePacket, 0, id(1), id(9), 0, alive(id(2).String())))
+	m.Receive(id(9), frame(framePacket, 0, id(1), id(9), 0, alive(id(2).String())))
 	eventually(t, "an invented member is known", func() bool { return knows(m, 2) != nil })
 	const many = 2000
 	for i := range many {
 		var n wire.NodeID
 		binary.BigEndian.PutUint64(n[:], uint64(1000+i))
-		m.Receive(frame(framePacket, 0, id(1), id(9), 0, alive(n.String())))
+		m.Receive(id(9), frame(framePacket, 0, id(1), id(9), 0, alive(n.String())))
 		if i%50 == 49 { // no faster than they are read
 			eventually(t, "the packets are read", func() bool { return len(m.tr.packets) == 0 })
 		}
 	}
-	m.Receive(frame(framePacket, 0, id(1), id(9), 0, alive("no node id")))
+	m.Receive(id(9), frame(framePacket, 0, id(1), id(9), 0, alive("no node id")))
 	eventually(t, "all to be judged", func() bool { return len(m.Known())+int(m.Refused()) >= many+2 })
 	if n := len(m.Known()); n != maxMembers {
 		t.Errorf("%d members are known, want %d", n, maxMembers)
@@ -63,10 +63,10 @@ func TestRefusedFramesAreCounted(t *testing.T) {
 			c := &cluster{t: t, nodes: make(map[wire.NodeID]*Members), links: make(map[[2]wire.NodeID]bool)}
 			m := c.add(1)
 			if what == "the same stream twice" {
-				m.Receive(b)
+				m.Receive(id(9), b)
 			}
 			before := m.Refused()
-			m.Receive(b)
+			m.Receive(id(9), b)
 			if n := m.Refused() - before; n != 1 {
 				t.Errorf("counted %d times", n)
 			}

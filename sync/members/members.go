@@ -17,21 +17,28 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// Claim is what a member says about itself, for people.
+// Claim is what a member says about itself. Others take it as a hint: whoever holds
+// the key can say what it likes.
 type Claim struct {
 	Host  string            `json:"host"`            // host name
-	Addrs []string          `json:"addrs,omitempty"` // where it listens for peers
+	Addrs []string          `json:"addrs,omitempty"` // where it listens for peers, host:port
 	Roles map[string]string `json:"roles,omitempty"` // role by group
+	// Words is the version of the words that it takes (see Sighting); 0 for none.
+	// New sets it.
+	Words int `json:"words,omitempty"`
 }
 
-// printable reports whether all of it can be shown to an operator.
-func (c Claim) printable() bool {
+// acceptable reports whether all of it is short, and can be shown to an operator.
+func (c Claim) acceptable() bool {
+	if len(c.Roles) > maxRoles || len(c.Addrs) > maxAddrs {
+		return false
+	}
 	for group, role := range c.Roles {
-		if !wire.Printable(group) || !wire.Printable(role) {
+		if !tidy(group) || !tidy(role) {
 			return false
 		}
 	}
-	return wire.Printable(c.Host) && !slices.ContainsFunc(c.Addrs, func(a string) bool { return !wire.Printable(a) })
+	return tidy(c.Host) && !slices.ContainsFunc(c.Addrs, func(a string) bool { return !tidy(a) })
 }
 
 // maxClaim is what memberlist carries about a member.
@@ -48,6 +55,9 @@ type Member struct {
 	// Direct: there is a session with it.
 	Direct bool
 	Claim  Claim
+	// Seen is what it said last by way of another member; its At is zero when it
+	// never has.
+	Seen Sighting
 }
 
 // Config is what Members needs.
@@ -58,6 +68,9 @@ type Config struct {
 	Send func(to wire.NodeID, payload []byte) bool
 	// Claim is asked every few seconds; a change is told to the others.
 	Claim func() Claim
+	// Roles are what this node is in its groups. It is asked every second, for the
+	// members to which there is no session; nil tells them nothing.
+	Roles func() []Role
 	Log   *slog.Logger
 }
 
@@ -73,12 +86,21 @@ type Members struct {
 
 	mu    sync.Mutex
 	known map[wire.NodeID]Member
+	seen  map[wire.NodeID]Sighting // of those in known
+	now   func() time.Time
+}
+
+// idle returns a Members that knows nobody and does nothing.
+func idle(cfg Config) *Members {
+	m := &Members{cfg: cfg, tr: newTransport(cfg.Node, cfg.Send), join: make(chan wire.NodeID, 64), stop: make(chan struct{}),
+		known: make(map[wire.NodeID]Member), seen: make(map[wire.NodeID]Sighting), now: time.Now}
+	m.tr.heard = m.heard
+	return m
 }
 
 // New starts following. Close ends it.
 func New(cfg Config) (*Members, error) {
-	m := &Members{cfg: cfg, tr: newTransport(cfg.Node, cfg.Send), join: make(chan wire.NodeID, 64), stop: make(chan struct{}),
-		known: make(map[wire.NodeID]Member)}
+	m := idle(cfg)
 	c := memberlist.DefaultLANConfig()
 	c.Name = cfg.Node.String()
 	c.Transport = m.tr
@@ -97,6 +119,7 @@ func New(cfg Config) (*Members, error) {
 	}
 	m.list = list
 	m.wg.Go(m.joiner)
+	m.wg.Go(m.speaker)
 	return m, nil
 }
 
@@ -123,8 +146,8 @@ func (m *Members) Neighbour(id wire.NodeID, up bool) {
 	}
 }
 
-// Receive takes the payload of a Gossip message of a neighbour.
-func (m *Members) Receive(payload []byte) { m.tr.receive(payload) }
+// Receive takes the payload of a Gossip message of the neighbour via.
+func (m *Members) Receive(via wire.NodeID, payload []byte) { m.tr.receive(via, payload) }
 
 const (
 	// lookEvery is how often a changed claim is looked for, and neighbours that
@@ -188,7 +211,8 @@ func (m *Members) strangers() []wire.NodeID {
 func (m *Members) Known() []Member {
 	m.mu.Lock()
 	out := make([]Member, 0, len(m.known))
-	for _, x := range m.known {
+	for id, x := range m.known {
+		x.Seen = m.seen[id]
 		out = append(out, x)
 	}
 	m.mu.Unlock()
@@ -210,7 +234,7 @@ func (m *Members) note(n *memberlist.Node, alive bool) {
 	}
 	x := Member{Node: wire.NodeID(b), Alive: alive}
 	_ = json.Unmarshal(n.Meta, &x.Claim) // a member of another version may say less
-	if !x.Claim.printable() {
+	if !x.Claim.acceptable() {
 		m.tr.refused.Add(1)
 		x.Claim = Claim{}
 	}
@@ -241,6 +265,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	for gone, x := range d.m.known {
 		if !x.Alive {
 			delete(d.m.known, gone)
+			delete(d.m.seen, gone)
 			return nil
 		}
 	}
@@ -256,13 +281,18 @@ func (d delegate) NotifyLeave(n *memberlist.Node)  { d.m.note(n, false) }
 // delegate carries the claim; there is no payload.
 type delegate struct{ m *Members }
 
-// NodeMeta implements memberlist.Delegate. A claim too long for gossip is cut
-// down to the host name.
+// NodeMeta implements memberlist.Delegate. A claim too long for gossip loses its
+// roles, and if need be all but the host name.
 func (d delegate) NodeMeta(limit int) []byte {
 	c := d.m.cfg.Claim()
+	c.Words = wordVersion
 	b, err := json.Marshal(c)
+	if err == nil && len(b) > min(limit, maxClaim) {
+		c.Roles = nil // the words have them
+		b, err = json.Marshal(c)
+	}
 	if err != nil || len(b) > min(limit, maxClaim) {
-		b, err = json.Marshal(Claim{Host: c.Host[:min(len(c.Host), 64)]})
+		b, err = json.Marshal(Claim{Host: c.Host[:min(len(c.Host), 64)], Words: wordVersion})
 	}
 	if err != nil {
 		return nil

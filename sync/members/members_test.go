@@ -23,6 +23,7 @@ type cluster struct {
 	lines map[[2]wire.NodeID]chan []byte
 	deaf  atomic.Bool  // payloads are lost
 	host  atomic.Value // another host name for node 3
+	roles map[wire.NodeID][]Role
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -39,7 +40,7 @@ func (c *cluster) line(a, b wire.NodeID) chan []byte {
 		c.lines[k] = ch
 		go func() {
 			for p := range ch {
-				x.Receive(p)
+				x.Receive(a, p)
 			}
 		}()
 		c.t.Cleanup(func() {
@@ -63,6 +64,7 @@ func (c *cluster) add(n byte) *Members {
 	c.t.Helper()
 	me := id(n)
 	m, err := New(Config{Node: me, Log: slog.New(slog.DiscardHandler),
+		Roles: func() []Role { return c.roles[me] },
 		Claim: func() Claim {
 			host := fmt.Sprintf("gw%d", n)
 			if x, ok := c.host.Load().(string); ok && n == 3 {
@@ -180,7 +182,7 @@ func FuzzReceive(f *testing.F) {
 		tr := newTransport(id(1), func(wire.NodeID, []byte) bool { sent++; return true })
 		tr.setNeighbour(id(2), true)
 		tr.setNeighbour(id(3), true)
-		tr.receive(b)
+		tr.receive(id(2), b)
 		if sent > 1 {
 			t.Errorf("one frame caused %d", sent)
 		}
@@ -194,14 +196,14 @@ func FuzzClaim(f *testing.F) {
 	f.Add("x", []byte("{"))
 	f.Add(id(2).String(), []byte(`{"host":"gw\u001b[2J","addrs":["\u009b31m"],"roles":{"\u202e":"\u0007"}}`))
 	f.Fuzz(func(t *testing.T, name string, meta []byte) {
-		m := &Members{cfg: Config{Node: id(1)}, tr: newTransport(id(1), nil), known: make(map[wire.NodeID]Member)}
+		m := idle(Config{Node: id(1)})
 		n := &memberlist.Node{Name: name, Meta: meta}
 		if (delegate{m}).NotifyAlive(n) == nil {
 			(delegate{m}).NotifyJoin(n)
 		}
 		for _, x := range m.Known() {
-			if !x.Claim.printable() {
-				t.Errorf("%q is kept", x.Claim)
+			if !x.Claim.acceptable() {
+				t.Errorf("%+v is kept", x.Claim)
 			}
 			if x.Node == id(1) || x.Node.String() != strings.ToLower(name) {
 				t.Errorf("%q is known as %s", name, x.Node)

@@ -25,6 +25,7 @@ const (
 	frameOpen
 	frameData
 	frameClose
+	frameWord
 )
 
 const (
@@ -49,6 +50,9 @@ type transport struct {
 	closed     bool
 
 	refused atomic.Uint64 // frames and members that were not taken
+
+	// heard takes a word of from, which the neighbour via passed on.
+	heard func(from, via wire.NodeID, data []byte)
 }
 
 type streamKey struct {
@@ -150,8 +154,8 @@ func (t *transport) route(to wire.NodeID, b []byte) bool {
 	return ok
 }
 
-// receive takes a frame from a neighbour. It never blocks.
-func (t *transport) receive(b []byte) {
+// receive takes a frame from the neighbour via. It never blocks.
+func (t *transport) receive(via wire.NodeID, b []byte) {
 	if len(b) < frameHead {
 		t.refused.Add(1)
 		return
@@ -199,6 +203,17 @@ func (t *transport) receive(b []byte) {
 			return
 		}
 		t.deliver(streamKey{from, number, data[0] == 0}, kind, data[1:])
+	case frameWord:
+		t.mu.Lock()
+		direct := t.neighbours[from]
+		t.mu.Unlock()
+		switch {
+		case from == via || direct: // its session says more
+		case from == t.self || t.heard == nil:
+			t.refused.Add(1)
+		default:
+			t.heard(from, via, data)
+		}
 	default:
 		t.refused.Add(1)
 	}

@@ -189,6 +189,7 @@ func (s *Session) end() {
 // Stats is the state of a session's connection.
 type Stats struct {
 	Remote       netip.AddrPort
+	Local        netip.AddrPort
 	Dialled      bool          // by this node
 	Key          channel.KeyID // the connection was made under
 	Since        time.Time     // begin of the session
@@ -204,7 +205,7 @@ func (s *Session) Stats() Stats {
 	defer s.owner.mu.Unlock()
 	st := Stats{Since: s.since, LastReceived: s.last, RTT: s.rtt, Queued: s.queued}
 	if l := s.sender; l != nil {
-		st.Remote, st.Dialled, st.Key = l.conn.Remote(), l.conn.Dialled(), l.conn.Key()
+		st.Remote, st.Local, st.Dialled, st.Key = l.conn.Remote(), l.conn.Local(), l.conn.Dialled(), l.conn.Key()
 		st.In, st.Out = l.conn.Bytes()
 	}
 	return st

@@ -282,6 +282,7 @@ func (s *sim) pass(d time.Duration) {
 		s.traffic()
 		if time.Since(s.start)/(200*time.Millisecond) != (time.Since(s.start)-20*time.Millisecond)/(200*time.Millisecond) {
 			s.connectAll()
+			s.passOn()
 		}
 		if time.Since(s.start)/watchEvery != (time.Since(s.start)-20*time.Millisecond)/watchEvery {
 			s.watch()

@@ -14,6 +14,7 @@ const (
 	PeerRefused     Code = "peer-refused"
 	PeerUnreachable Code = "peer-unreachable"
 	PeerAway        Code = "peer-away"
+	LinkCut         Code = "link-cut"
 	OldPeer         Code = "old-peer"
 	NoReport        Code = "no-report"
 	NoGroup         Code = "no-group"
@@ -85,6 +86,7 @@ var kinds = map[Code]struct {
 	PeerRefused:     {Fails, "systemctl start sasyncd there; if it runs, see its `listen on` and port"},
 	PeerUnreachable: {Fails, "see cable, addresses and firewall between the gateways: TCP to its port"},
 	PeerAway:        {Fails, "see the log of both gateways: address, port 500, shared key, firewall"},
+	LinkCut:         {Costs, "see cable, addresses and firewall between the two: TCP to their ports"},
 	OldPeer:         {Unknown, "upgrade it; until then run `sasyncctl check` and `carpctl doctor` there"},
 	NoReport:        {Unknown, "run `sasyncctl check` there; see its log"},
 	NoGroup:         {Fails, "write `interface` with an instance of carpd.conf into sasyncd.conf"},

@@ -38,6 +38,9 @@ type Facts struct {
 	Groups []Group `json:"groups"`
 	// LeftOut is what a report that would be too long does not tell, in words.
 	LeftOut []string `json:"left_out,omitempty"`
+	// Apart are the ids of the members to which it has no session, and which it sees by
+	// way of another.
+	Apart []string `json:"apart,omitempty"`
 }
 
 // Known is a peer in the configuration of the gateway that reports.
@@ -188,6 +191,9 @@ type Peer struct {
 	Tells bool
 	// Seen is what it says of its groups in the protocol of every version.
 	Seen []Seen
+	// Sight is what it says by way of another member, while it is not Connected; nil for
+	// nothing.
+	Sight *Sight
 }
 
 // Seen is what every version says of a group.

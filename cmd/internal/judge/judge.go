@@ -92,7 +92,9 @@ func Judge(node string, own *Facts, peers []Peer) Verdict {
 		}
 	}
 	for i := range peers {
-		if p := &peers[i]; !p.Connected {
+		if p := &peers[i]; !p.Connected && p.Sight != nil {
+			add(cut(own, p))
+		} else if !p.Connected {
 			f := finding(unconnected[p.Trouble], p.Name, "", "it is not connected"+colon(p.Words))
 			f.Severity = Costs
 			if connected == 0 {
@@ -101,6 +103,7 @@ func Judge(node string, own *Facts, peers []Peer) Verdict {
 			add(f)
 		}
 	}
+	add(apart(peers)...)
 	if len(peers) == 0 {
 		add(finding(NoPeer, "", "", "no peer is configured"))
 	}
@@ -162,6 +165,9 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 	var master *member
 	switch len(masters) {
 	case 0:
+		if elsewhere(peers, g.Name) {
+			break // it cannot be judged from here, as is said of its link
+		}
 		list = append(list, finding(NoMaster, "", g.Name, "no gateway is MASTER"))
 	case 1:
 		master = masters[0]

@@ -59,11 +59,22 @@ func (s *situation) is(l []int, i int) bool { return slices.Contains(l, i) }
 // at judges on member i.
 func (s *situation) at(t *testing.T, i int) Verdict {
 	t.Helper()
-	return Judge(s.node(i), s.facts[i], s.peers(t, i))
+	return s.judge(t, i, func(int, *Peer) {})
+}
+
+// judge is at with what member i knows of the others edited.
+func (s *situation) judge(t *testing.T, i int, edit func(j int, p *Peer)) Verdict {
+	t.Helper()
+	return Judge(s.node(i), s.facts[i], s.peersEdited(t, i, edit))
 }
 
 // peers is what member i knows of the others.
-func (s *situation) peers(t *testing.T, i int) (peers []Peer) {
+func (s *situation) peers(t *testing.T, i int) []Peer {
+	t.Helper()
+	return s.peersEdited(t, i, func(int, *Peer) {})
+}
+
+func (s *situation) peersEdited(t *testing.T, i int, edit func(j int, p *Peer)) (peers []Peer) {
 	t.Helper()
 	for j, f := range s.facts {
 		if j == i {
@@ -84,6 +95,7 @@ func (s *situation) peers(t *testing.T, i int) (peers []Peer) {
 		if s.is(s.stale, j) {
 			p.Age = 20
 		}
+		edit(j, &p)
 		peers = append(peers, p)
 	}
 	return peers

@@ -3,6 +3,8 @@
 package report
 
 import (
+	"cmp"
+	"fmt"
 	"time"
 
 	"sasyncd/sync/engine"
@@ -14,8 +16,43 @@ type Status struct {
 	Version string `json:"version"`
 	Host    string `json:"host"`
 	// Peers are those of the configuration, in its order.
-	Peers []Peer  `json:"peers"`
+	Peers []Peer `json:"peers"`
+	// Seen are the members without a session that others have passed a word of on
+	// within the last seconds.
+	Seen  []Seen  `json:"seen"`
 	Check Verdict `json:"check"`
+}
+
+// Seen is what a member without a session says of itself by way of another. It is a
+// hint, of a member that holds the key.
+type Seen struct {
+	Peer string  `json:"peer"` // its name in the configuration, "" for none
+	Node string  `json:"node"`
+	Host string  `json:"host"` // as it says
+	Via  string  `json:"via"`  // the peer that passed it on
+	Age  float64 `json:"age_seconds"`
+	// Roles are those of its groups.
+	Roles []SeenRole `json:"roles"`
+}
+
+// SeenRole is what a member is in a group.
+type SeenRole struct {
+	Group string `json:"group"`
+	Role  string `json:"role"`
+	Term  uint64 `json:"term"`
+}
+
+// Name is what people call the member.
+func (s Seen) Name() string {
+	return cmp.Or(s.Peer, s.Host, fmt.Sprintf("%.8s", s.Node))
+}
+
+// Link says what is the matter with the link to the member.
+func (s Seen) Link() string {
+	if s.Peer == "" {
+		return "it is no peer of this configuration"
+	}
+	return "the link between you is cut"
 }
 
 // Peer is one of the configuration.
@@ -45,6 +82,10 @@ type Member struct {
 	Alive     bool     `json:"alive"`
 	Direct    bool     `json:"direct"` // there is a session from here
 	Addresses []string `json:"addresses"`
+	// Roles are those of its groups, as it says.
+	Roles map[string]string `json:"roles"`
+	// Seen is what it said last by way of another, if that was within the last seconds.
+	Seen *Seen `json:"seen,omitempty"`
 }
 
 // Verdict is the answer to "would a failover work now?".

@@ -127,6 +127,22 @@ func (p *Port) set(what string, f func(netlink.Link) error) {
 	}
 }
 
+// Part has the nodes at two cables of a switch not reach each other. Both reach all
+// others, and carrier stays. One pair of a switch can be parted at a time.
+func Part(a, b *Port) { isolate("on", a, b) }
+
+// Rejoin undoes [Part].
+func Rejoin(a, b *Port) { isolate("off", a, b) }
+
+func isolate(how string, ports ...*Port) {
+	for _, p := range ports {
+		p.Node.t.Helper()
+		if _, err := p.Node.net.fabric.Try("ip link set dev " + p.Outer + " type bridge_slave isolated " + how); err != nil {
+			p.Node.t.Fatalf("isolate %s: %v", p.Outer, err)
+		}
+	}
+}
+
 // Way is a direction of traffic, seen from the node.
 type Way int
 
