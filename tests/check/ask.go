@@ -111,8 +111,9 @@ func (s *Site) fit() {
 	}
 }
 
-// steady asks until the answer is the wanted one and stays the same, or does not
-// become that within a limit; then it is what it is.
+// steady asks until the answer is the wanted one, on all members where that is not
+// yes, and stays the same, or does not become that within a limit; then it is what it
+// is.
 func (s *Site) steady() *answers {
 	s.t.Helper()
 	began := time.Now()
@@ -123,7 +124,8 @@ func (s *Site) steady() *answers {
 	}
 	for {
 		now := time.Now()
-		if now.Sub(since) >= harness.Scaled(need) && (last.wanted(s.it) || now.Sub(began) > harness.Scaled(answerLimit)) {
+		agreed := last.wanted(s.it) && (s.it.Want == Yes || !slices.Contains(last.said, Yes))
+		if now.Sub(since) >= harness.Scaled(need) && (agreed || now.Sub(began) > harness.Scaled(answerLimit)) {
 			return s.confirm(last)
 		}
 		time.Sleep(harness.Scaled(askEvery))

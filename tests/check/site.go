@@ -164,10 +164,11 @@ func (m *Member) write(file string) string {
 		if e.Gateway != m.n || e.File != file {
 			continue
 		}
-		if !strings.Contains(text, e.From) {
-			m.site.t.Fatalf("%s of %s lacks %q:\n%s", file, m.Name, e.From, text)
+		from, to := strings.ReplaceAll(e.From, "DIR", m.Dir()), strings.ReplaceAll(e.To, "DIR", m.Dir())
+		if !strings.Contains(text, from) {
+			m.site.t.Fatalf("%s of %s lacks %q:\n%s", file, m.Name, from, text)
 		}
-		text = strings.ReplaceAll(text, e.From, strings.ReplaceAll(e.To, "DIR", m.Dir()))
+		text = strings.ReplaceAll(text, from, to)
 	}
 	return m.WriteFile(file, text)
 }

@@ -49,7 +49,8 @@ type Situation struct {
 	NoTunnel, VirtualMAC bool
 }
 
-// Edit replaces a text of a configuration file, which must stand in it.
+// Edit replaces a text of a configuration file, which must stand in it. DIR is the
+// gateway's directory.
 type Edit struct {
 	Gateway  int
 	File     string // carpd.conf, sasyncd.conf, sasyncd.key or keepalived.conf

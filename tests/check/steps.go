@@ -63,6 +63,17 @@ func fabric(line string) Step {
 	return func(s *Site) { s.Fabric().Run(line) }
 }
 
+// leads waits until a gateway is the only MASTER.
+func leads(gateway int) Step {
+	return func(s *Site) {
+		m := s.Members[gateway]
+		s.await(startLimit, m.Name+" is the only MASTER", func() bool {
+			list := s.view.now()
+			return len(list) == 1 && list[0] == m
+		})
+	}
+}
+
 // sysctl sets settings of a gateway's kernel.
 func sysctl(gateway int, settings ...string) Step {
 	return func(s *Site) { s.Members[gateway].Sysctl(settings...) }

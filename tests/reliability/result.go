@@ -183,7 +183,7 @@ func (r *Results) Add(output io.Reader) error {
 		case l.Mutant != nil:
 			r.Mutants = replace(r.Mutants, *l.Mutant, func(m Mutant) string { return m.Name })
 		case l.Prediction != nil:
-			r.Predictions = replace(r.Predictions, *l.Prediction, func(p Prediction) string { return p.Situation })
+			r.Predictions = replace(r.Predictions, *l.Prediction, func(p Prediction) string { return p.election() + p.Where + p.Situation })
 		}
 	}
 	return sc.Err()

@@ -4,8 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -16,7 +16,7 @@ import (
 
 var (
 	all     = flag.Bool("all", false, "all situations, not only the quick ones")
-	only    = flag.String("only", "", "a part of their names: only such situations")
+	only    = flag.String("only", "", "a regular expression: only situations with such a name, or such an election")
 	version = flag.String("version", "unknown", "of what is tested, for the report")
 )
 
@@ -36,9 +36,10 @@ func TestPrediction(t *testing.T) {
 	var mu sync.Mutex
 	var results []*reliability.Prediction
 	stamp := check.Stamp(*version)
+	pick := regexp.MustCompile(*only)
 	t.Run("situations", func(t *testing.T) {
 		for i, it := range check.Situations() {
-			if it.ESP || !it.Quick && !*all && *only == "" || !strings.Contains(it.Name, *only) {
+			if it.ESP || !it.Quick && !*all && *only == "" || !pick.MatchString(it.Name+", "+it.Where+", "+it.Election) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) {
