@@ -24,7 +24,7 @@ const (
 	calm        = 2 * time.Second
 	calmYes     = 6 * time.Second
 	answerLimit = 30 * time.Second
-	askEvery    = 400 * time.Millisecond
+	askEvery    = 700 * time.Millisecond
 )
 
 // verdict is what check prints with -j.

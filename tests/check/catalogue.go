@@ -4,7 +4,7 @@ import "slices"
 
 // Situations is the catalogue.
 func Situations() []Situation {
-	return slices.Concat(sound(), daemons(), links(), instances(), segments(), settings(), machines(), replication(), trackers(), three())
+	return slices.Concat(sound(), daemons(), links(), instances(), segments(), settings(), machines(), replication(), trackers(), three(), encrypted())
 }
 
 // sound are arrangements in which nothing is wrong.

@@ -39,6 +39,7 @@ func Run(t *testing.T, it *Situation, stamp reliability.Stamp) *reliability.Pred
 					do(s)
 				}
 				asked[i] = s.steady()
+				s.observe()
 				came[i] = how.make(s)
 				t.Logf("check said %v\nand the failover (%s): %v", asked[i], how.name, came[i])
 				if slices.Contains(asked[i].said, Yes) && !came[i].Worked { // here, so that the logs are kept

@@ -75,8 +75,6 @@ func newSite(t lab.T, it *Situation) *Site {
 	for _, m := range s.Members[1:] {
 		m.start()
 	}
-	s.startTraffic()
-	s.view = s.watch()
 	return s
 }
 
@@ -96,7 +94,9 @@ func (s *Site) addTunnels(first *Member) {
 	}
 }
 
-func (s *Site) startTraffic() {
+// observe starts what is only needed for a failover: traffic, and those who look. It
+// comes late, because other labs need the machine.
+func (s *Site) observe() {
 	s.t.Helper()
 	if s.it.ESP {
 		s.wire = newWire(s)
@@ -105,6 +105,7 @@ func (s *Site) startTraffic() {
 		return meter.Both(meter.Config{From: s.H1, To: s.H2, Src: src, Dst: dst, Port: port, Rate: rate})
 	}
 	s.traffic = meter.Start(s.t, append(flow(lab.H1Addr, lab.H2Addr, 7000), flow(lab.H1Addr6, lab.H2Addr6, 7002)...)...)
+	s.view = s.watch()
 }
 
 func (s *Site) await(limit time.Duration, what string, cond func() bool) {
@@ -113,7 +114,7 @@ func (s *Site) await(limit time.Duration, what string, cond func() bool) {
 		if cond() {
 			return true
 		}
-		time.Sleep(harness.Scaled(20 * time.Millisecond)) // what asks competes with what answers
+		time.Sleep(harness.Scaled(100 * time.Millisecond)) // what asks competes with what answers
 		return false
 	})
 }

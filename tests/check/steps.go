@@ -68,7 +68,7 @@ func leads(gateway int) Step {
 	return func(s *Site) {
 		m := s.Members[gateway]
 		s.await(startLimit, m.Name+" is the only MASTER", func() bool {
-			list := s.view.now()
+			list := s.masters()
 			return len(list) == 1 && list[0] == m
 		})
 	}

@@ -37,7 +37,7 @@ func (v *view) answers(a netip.Addr) int {
 	return v.answered[a]
 }
 
-const viewEvery = 50 * time.Millisecond
+const viewEvery = 100 * time.Millisecond
 
 // watch looks until the test ends.
 func (s *Site) watch() *view {
@@ -84,7 +84,7 @@ func echoSocket(nd *lab.Node, to netip.Addr) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("open socket: %w", err)
 	}
-	wait := unix.NsecToTimeval(int64(harness.Scaled(2 * viewEvery)))
+	wait := unix.NsecToTimeval(int64(harness.Scaled(viewEvery)))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
 		unix.Close(fd)
 		return -1, err
@@ -109,7 +109,7 @@ func (v *view) ping(ctx context.Context, fd int, addr netip.Addr, id uint16) {
 		}
 		// An error is that there is no neighbour yet: nobody answers.
 		_ = unix.Sendto(fd, echo, 0, to)
-		for until := time.Now().Add(harness.Scaled(2 * viewEvery)); time.Now().Before(until); {
+		for until := time.Now().Add(harness.Scaled(viewEvery)); time.Now().Before(until); {
 			got, _, err := unix.Recvfrom(fd, buf[:], 0)
 			b := buf[:max(got, 0)]
 			if !addr.Is6() && len(b) > 20 { // comes with its IP header
