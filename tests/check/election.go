@@ -58,7 +58,8 @@ func (m *Member) take() {
 	m.SetVIPs()
 	m.IP("link set " + linkName + " up")
 	for _, nd := range []*lab.Node{m.site.H1, m.site.RGW} { // as announcements do
-		nd.IP("neigh flush all", "-6 neigh flush all")
+		nd.Run("ip neigh flush all")
+		nd.Run("ip -6 neigh flush all")
 	}
 }
 
