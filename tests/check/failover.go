@@ -60,8 +60,8 @@ func (s *Site) alone() (*Member, *Outcome) {
 	return nil, &o
 }
 
-// planned hands over as an operator does. A refusal of sasyncctl is overridden by
-// carpctl: whether check was right is for the outcome to say.
+// planned hands over as an operator does. A refusal after an answer of no is
+// overridden: whether check was right is for the outcome to say.
 func (s *Site) planned() Outcome {
 	old, bad := s.alone()
 	if bad != nil {
@@ -76,22 +76,19 @@ func (s *Site) planned() Outcome {
 	case Link:
 		s.move(old)
 	default:
+		said, code := "", 1
 		if on(old.Sasyncd) && !old.hangs {
-			out, code := old.ctl("sasyncctl", "-s", old.socket(), "failover")
-			if code != 0 && old.role() == "MASTER" {
-				words = "(sasyncctl refused, so by carpctl)"
-				if s.it.Want == Yes {
-					return failed("sasyncctl failover did not: %s", strings.TrimSpace(out))
-				}
-			}
-		} else {
-			words = "(by carpctl, as sasyncd is not there)"
+			said, code = old.ctl("sasyncctl", "-s", old.socket(), "failover")
 		}
-		if words != "" {
-			began = time.Now()
-			if out, code := old.ctl("carpctl", "-s", old.carpdSocket(), "resign", scenario.Group); code != 0 {
-				return failed("carpctl resign: %s", strings.TrimSpace(out))
-			}
+		if code == 0 || old.role() != "MASTER" {
+			break
+		}
+		if s.it.Want == Yes {
+			return failed("sasyncctl failover did not: %s", strings.TrimSpace(said))
+		}
+		words, began = "(by carpctl resign)", time.Now()
+		if out, code := old.ctl("carpctl", "-s", old.carpdSocket(), "resign", scenario.Group); code != 0 {
+			return failed("carpctl resign did not: %s", strings.TrimSpace(out))
 		}
 	}
 	o := s.outcome(began, old)
