@@ -24,7 +24,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
-APART  = ike monitor matrix hostile routed firewall nodes shapes wireguard install
+APART  = ike monitor matrix hostile routed firewall nodes shapes wireguard install check\/guest
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
 all: build
 
 deps:
@@ -106,15 +106,22 @@ drill-matrix: deps
 	$(GO) test -count=1 -timeout 90m -run '^TestMatrix$$' -v ./tests/matrix -args -only "$(ONLY)" -seed $(SEED) -version "$(VERSION)" > dist/matrix.log; \
 		status=$$?; grep -v '^matrix-result' dist/matrix.log; exit $$status
 
+# What sasyncctl check says in every situation of tests/check, against real failovers:
+# natively, then in the guest what needs ESP. ONLY="regular expression" for some.
+drill-check: deps
+	@mkdir -p dist
+	$(GO) test -count=1 -timeout 60m -v -p 1 ./tests/check/native ./tests/check/guest -args -all -only "$(ONLY)" -version "$(VERSION)" > dist/check.log; \
+		status=$$?; grep -v -e '^matrix-result' -e '^=== ' dist/check.log; exit $$status
+
 # Each invariant without its mechanism: a test must notice.
 mutants:
 	@mkdir -p dist
 	$(GO) test -count=1 -timeout 30m -v ./tests/mutants -args -all -version "$(VERSION)" > dist/mutants.log; \
 		status=$$?; grep -v '^matrix-result' dist/mutants.log; exit $$status
 
-# docs/reliability.md, of what the three have printed; what was not run again stays.
+# docs/reliability.md, of what the four have printed; what was not run again stays.
 reliability:
-	@cat dist/thousand.log dist/matrix.log dist/mutants.log 2>/dev/null | $(GO) run ./tests/reliability/generate
+	@cat dist/thousand.log dist/matrix.log dist/mutants.log dist/check.log 2>/dev/null | $(GO) run ./tests/reliability/generate
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:

@@ -34,6 +34,7 @@ func (r *Results) Render(w io.Writer) error {
 	b.WriteString(head)
 	r.renderRuns(&b)
 	r.renderCells(&b)
+	r.renderPredictions(&b)
 	r.renderMutants(&b)
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -96,11 +96,36 @@ type Mutant struct {
 	Stamp
 }
 
+// Prediction is what "sasyncctl check" said in a situation, and what then came of a
+// planned failover and of a power cut.
+type Prediction struct {
+	Situation string   `json:"situation"`
+	Where     string   `json:"where"` // it is wrong
+	Gateways  int      `json:"gateways"`
+	Election  string   `json:"election"`
+	ESP       bool     `json:"esp"`
+	Said      []string `json:"said"`  // by gateway: yes, no, cannot tell, no answer
+	Codes     []string `json:"codes"` // of the findings, each behind its severity
+	Planned   string   `json:"planned"`
+	Cut       string   `json:"power_cut"`
+	Verdict   string   `json:"verdict"` // OK, FalseYes, FalseNo, or Failed: not set up
+	Why       string   `json:"why,omitempty"`
+	Seconds   float64  `json:"seconds"`
+	Stamp
+}
+
+// Verdicts of a Prediction besides OK and Failed.
+const (
+	FalseYes = "false yes" // a member said yes, and a failover did not work
+	FalseNo  = "false no"  // a member said no, and both worked
+)
+
 // Results are all that is known.
 type Results struct {
-	Cells   []Cell   `json:"cells"`
-	Runs    []Run    `json:"runs"`
-	Mutants []Mutant `json:"mutants"`
+	Cells       []Cell       `json:"cells"`
+	Runs        []Run        `json:"runs"`
+	Mutants     []Mutant     `json:"mutants"`
+	Predictions []Prediction `json:"predictions"`
 }
 
 // line is what follows a Mark: one of these.
@@ -108,9 +133,12 @@ type line struct {
 	Cell   *Cell   `json:"cell,omitempty"`
 	Run    *Run    `json:"run,omitempty"`
 	Mutant *Mutant `json:"mutant,omitempty"`
+
+	Prediction *Prediction `json:"prediction,omitempty"`
 }
 
-// Print writes a result as a line of output: a *Cell, *Run or *Mutant.
+// Print writes a result as a line of output: a *Cell, *Run, *Mutant
+// or *Prediction.
 func Print(w io.Writer, result any) error {
 	var l line
 	switch r := result.(type) {
@@ -120,6 +148,8 @@ func Print(w io.Writer, result any) error {
 		l.Run = r
 	case *Mutant:
 		l.Mutant = r
+	case *Prediction:
+		l.Prediction = r
 	default:
 		return fmt.Errorf("print a result: %T is none", result)
 	}
@@ -131,8 +161,8 @@ func Print(w io.Writer, result any) error {
 	return err
 }
 
-// Add takes the results from a drill's output; what is known of the same cell or
-// mutant gives way, and runs that had no more failovers do.
+// Add takes the results from a drill's output; what is known of the same cell,
+// mutant or situation gives way, and runs that had no more failovers do.
 func (r *Results) Add(output io.Reader) error {
 	sc := bufio.NewScanner(output)
 	sc.Buffer(nil, 1<<20)
@@ -152,6 +182,8 @@ func (r *Results) Add(output io.Reader) error {
 			r.Runs = append(slices.DeleteFunc(r.Runs, func(o Run) bool { return o.Failovers <= l.Run.Failovers }), *l.Run)
 		case l.Mutant != nil:
 			r.Mutants = replace(r.Mutants, *l.Mutant, func(m Mutant) string { return m.Name })
+		case l.Prediction != nil:
+			r.Predictions = replace(r.Predictions, *l.Prediction, func(p Prediction) string { return p.election() + p.Where + p.Situation })
 		}
 	}
 	return sc.Err()

@@ -1,0 +1,131 @@
+package check
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/reliability"
+)
+
+// Run sets a situation up twice, side by side: for a planned failover, and for a
+// power cut. It prints the result and returns it.
+func Run(t *testing.T, it *Situation, stamp reliability.Stamp) *reliability.Prediction {
+	t.Helper()
+	p := &reliability.Prediction{Situation: it.Name, Where: it.Where, Gateways: it.gateways(), Election: it.election(), ESP: it.ESP, Why: it.Why, Stamp: stamp}
+	var asked [2]*answers
+	var came [2]Outcome
+	began := time.Now()
+	t.Run("failovers", func(t *testing.T) { // ends with both
+		for i, how := range []struct {
+			name string
+			make func(*Site) Outcome
+		}{{"planned", (*Site).planned}, {"cut", (*Site).cut}} {
+			t.Run(how.name, func(t *testing.T) {
+				if !it.ESP { // a guest has one processor
+					t.Parallel()
+				}
+				s := newSite(short{t}, it)
+				if len(it.Fault) > 0 {
+					s.fit()
+				}
+				for _, do := range it.Fault {
+					do(s)
+				}
+				asked[i] = s.steady()
+				s.observe()
+				came[i] = how.make(s)
+				t.Logf("check said %v\nand the failover (%s): %v", asked[i], how.name, came[i])
+				if slices.Contains(asked[i].said, Yes) && !came[i].Worked { // here, so that the logs are kept
+					t.Errorf("check says yes, and the failover does not work: %v", came[i])
+				}
+				if !asked[i].wanted(it) {
+					t.Errorf("check says %s, want %s with %q", Combined(asked[i].said), it.Want, it.Code)
+				}
+			})
+		}
+	})
+	if t.Failed() && (asked[0] == nil || asked[1] == nil) {
+		p.Verdict = reliability.Failed
+		return p
+	}
+	p.Said, p.Codes = asked[0].said, asked[0].codes
+	p.Planned, p.Cut = came[0].String(), came[1].String()
+	p.Verdict = compare(asked, came)
+	p.Seconds = float64(time.Since(began).Milliseconds()) / 1000
+	switch {
+	case p.Verdict == reliability.FalseNo && it.Why == "":
+		t.Errorf("check says no, both failovers work, and the table does not say why")
+	case p.Verdict != reliability.FalseNo && it.Why != "":
+		t.Errorf("the table explains that failovers work and check says no, which is not so")
+	}
+	fmt.Printf("%-70s %-8s %-24s planned: %s; power cut: %s; %s\n", it.Name, it.Where, strings.Join(p.Said, "/"), p.Planned, p.Cut, p.Verdict)
+	if err := reliability.Print(os.Stdout, p); err != nil {
+		t.Error(err)
+	}
+	return p
+}
+
+// compare holds what was said against what came of it.
+func compare(asked [2]*answers, came [2]Outcome) string {
+	works := came[0].Worked && came[1].Worked
+	yes, no := false, false
+	for _, a := range asked {
+		for _, said := range a.said {
+			yes, no = yes || said == Yes, no || said == No
+		}
+	}
+	switch {
+	case yes && !works:
+		return reliability.FalseYes
+	case no && works:
+		return reliability.FalseNo
+	}
+	return reliability.OK
+}
+
+// Few fails the test if too many of the results are an answer of no though
+// failovers worked.
+func Few(t *testing.T, list []*reliability.Prediction) {
+	t.Helper()
+	n := 0
+	for _, p := range list {
+		if p.Verdict == reliability.FalseNo {
+			n++
+		}
+	}
+	if 20*n >= len(list) {
+		t.Errorf("check says no in %d of %d situations in which failovers work: 5 %% or more", n, len(list))
+	}
+	t.Logf("%d situations, in %d of them check says no and failovers work", len(list), n)
+}
+
+// Stamp says where results come from.
+func Stamp(version string) reliability.Stamp {
+	var u unix.Utsname
+	_ = unix.Uname(&u)
+	return reliability.Stamp{Version: version, Kernel: "Linux " + unix.ByteSliceToString(u.Release[:]), Date: time.Now().UTC().Format("2006-01-02")}
+}
+
+// short is a test whose directories have short names: the address of a unix socket
+// has 107 characters.
+type short struct{ *testing.T }
+
+var _ lab.T = short{}
+
+// TempDir makes a directory that is removed at the end.
+func (s short) TempDir() string {
+	s.Helper()
+	dir, err := os.MkdirTemp("", "c")
+	if err != nil {
+		s.Fatalf("make a directory: %v", err)
+	}
+	s.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
