@@ -26,9 +26,6 @@ const (
 	fullEvery  = 15 * time.Second // how often what takes time for each SA is counted
 )
 
-// refusalRecent is for how long a refused advertisement counts.
-const refusalRecent = time.Minute
-
 // facts collects what this gateway knows of itself, tells it to the peers, and
 // judges what all have told.
 type facts struct {
@@ -43,9 +40,10 @@ type facts struct {
 	}
 	// carp asks carpd about the group that moves an instance; nil with another
 	// election. Its error is why carpd cannot be reached.
-	carp  func(ctx context.Context, instance string) (*api.GroupState, error)
-	peers func() []peer.Status
-	own   func() map[netip.Addr]bool
+	carp    func(ctx context.Context, instance string) (*api.GroupState, error)
+	peers   func() []peer.Status
+	own     func() map[netip.Addr]bool
+	repairs repairs
 	// setting reads a file below /proc/sys, "" if that is not possible.
 	setting func(name string) string
 
@@ -143,6 +141,7 @@ func (f *facts) election(ctx context.Context, g *judge.Group, own map[netip.Addr
 		return
 	}
 	g.Carp = carpOf(state)
+	g.Carp.Repairs = f.repairs.recent(state, time.Now())
 	if g.Role == wire.RoleMaster.String() && len(own) > 0 {
 		for _, a := range g.VIPs {
 			if !own[bareAddr(a)] {
@@ -150,25 +149,6 @@ func (f *facts) election(ctx context.Context, g *judge.Group, own map[netip.Addr
 			}
 		}
 	}
-}
-
-// carpOf takes over what carpd says.
-func carpOf(s *api.GroupState) *judge.Carp {
-	out := &judge.Carp{Group: s.Group, Fenced: s.Fenced, Blocked: s.Blocked, Held: s.Held, Demotion: s.Demotion}
-	for _, in := range s.Instances {
-		x := judge.Instance{Name: in.Name, Interface: in.Interface, Protocol: in.Protocol, ID: in.ID, State: in.State}
-		for _, r := range in.Routers {
-			y := judge.Router{Family: r.Family, Expired: r.Expired, Priority: r.Priority, AdvBase: r.AdvBase, AdvSkew: r.AdvSkew, Source: r.Source}
-			for _, no := range r.Refusals {
-				if time.Duration(no.AgeMS)*time.Millisecond < refusalRecent {
-					y.Refusals = append(y.Refusals, judge.Refusal{Peer: no.Peer, Text: no.Text})
-				}
-			}
-			x.Routers = append(x.Routers, y)
-		}
-		out.Instances = append(out.Instances, x)
-	}
-	return out
 }
 
 // flag reads a setting of the kernel that is on or off; nil if it cannot be read.

@@ -68,6 +68,15 @@ func newPairOf() *pairOf {
 	return x
 }
 
+// heard has carpd hear another MASTER at an address some time ago. Those of the two
+// gateways end with 11 and 12.
+func (x *pairOf) heard(from string, ago int64) {
+	r := &x.carp.Instances[0].Routers[0]
+	r.Source, r.Peer, r.HeardMS, r.DownMS = netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr(from), ago, 3000
+	x.carp.AgeMS = 60_000
+	x.peer.Groups[0].Carp.Instances[0].Routers[0].Source = netip.MustParseAddr("192.0.2.12")
+}
+
 func (x *pairOf) verdict(t *testing.T) report.Verdict {
 	t.Helper()
 	b, err := json.Marshal(x.peer)
@@ -100,11 +109,31 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		"old peer":             {func(x *pairOf) { x.status.Members[0].Tells = false }, report.AnswerUnknown, judge.OldPeer},
 		"peer is silent":       {func(x *pairOf) { x.status.Members[0].ReportAge = 30 }, report.AnswerUnknown, judge.NoReport},
 		"refused lately": {func(x *pairOf) {
-			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Text: "bad TTL", AgeMS: 1000}}
+			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Kind: "ttl", Text: "bad TTL", AgeMS: 1000}}
 		}, report.AnswerYes, judge.AdvertRefused},
 		"refused long ago": {func(x *pairOf) {
-			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Text: "bad TTL", AgeMS: 100_000}}
+			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Kind: "ttl", Text: "bad TTL", AgeMS: 100_000}}
 		}, report.AnswerYes, ""},
+		"own VIP configured": {func(x *pairOf) {
+			x.carp.Configured = []api.Configured{{Address: netip.MustParsePrefix("192.0.2.1/24"), Interface: "eth3"}}
+		}, report.AnswerNo, judge.VIPConfigured},
+		"own MAC twice": {func(x *pairOf) {
+			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Kind: api.RefusedMAC, AgeMS: 1000}}
+		}, report.AnswerNo, judge.SameMAC},
+		"own address twice": {func(x *pairOf) {
+			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Kind: api.RefusedOwn, AgeMS: 1000}}
+		}, report.AnswerYes, judge.SameAddress},
+		"a stranger is MASTER":    {func(x *pairOf) { x.heard("192.0.2.77", 100) }, report.AnswerNo, judge.ForeignRouter},
+		"the peer is MASTER, too": {func(x *pairOf) { x.heard("192.0.2.12", 100) }, report.AnswerYes, ""},
+		"a stranger was MASTER":   {func(x *pairOf) { x.heard("192.0.2.77", 100_000) }, report.AnswerYes, ""},
+		"demoted": {func(x *pairOf) {
+			x.carp.Demotion, x.carp.Demotions = 40, []api.Demotion{{ID: "operator", By: 40}}
+		}, report.AnswerYes, judge.MasterDemoted},
+		"repaired lately":   {func(x *pairOf) { x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Count: 3, AgeMS: 1000}} }, report.AnswerYes, judge.Repaired},
+		"repaired long ago": {func(x *pairOf) { x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Count: 3, AgeMS: 1e6}} }, report.AnswerYes, ""},
+		"cannot be repaired": {func(x *pairOf) {
+			x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Error: "no netlink"}}
+		}, report.AnswerNo, judge.CannotRepair},
 		"another election": {func(x *pairOf) { x.facts.carp, x.peer.Groups[0].Carp = nil, nil }, report.AnswerYes, ""},
 		"keys differ": {func(x *pairOf) {
 			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil, nil
@@ -173,5 +202,30 @@ func TestReportIsTold(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil && !strings.Contains(err.Error(), "canceled") {
 		t.Error(err)
+	}
+}
+
+// TestRepairsOfTheLastMinutes: what carpd counts since its start becomes what it counts
+// of the last five minutes.
+func TestRepairsOfTheLastMinutes(t *testing.T) {
+	var r repairs
+	now := time.Now()
+	for i, tt := range []struct {
+		after time.Duration
+		count uint64 // as carpd tells
+		want  uint64
+	}{
+		{0, 7, 1}, // when those before the latest were it does not tell
+		{time.Minute, 7, 1}, {time.Minute, 10, 4}, {3 * time.Minute, 10, 3}, {2 * time.Minute, 10, 0},
+		{time.Second, 2, 2}, // restarted
+	} {
+		now = now.Add(tt.after)
+		got := uint64(0)
+		for _, x := range r.recent(&api.GroupState{Group: "g", Repairs: []api.Repair{{Kind: api.RepairedFence, Count: tt.count}}}, now) {
+			got += x.Count
+		}
+		if got != tt.want {
+			t.Errorf("step %d: %d, want %d", i, got, tt.want)
+		}
 	}
 }

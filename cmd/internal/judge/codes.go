@@ -47,6 +47,14 @@ const (
 	StaticKeys      Code = "static-keys"
 	IKEError        Code = "ike-error"
 	IKESetting      Code = "ike-setting"
+	VIPConfigured   Code = "vip-configured"
+	SameMAC         Code = "same-mac"
+	SameAddress     Code = "same-address"
+	ForeignRouter   Code = "foreign-router"
+	Demoted         Code = "demoted"
+	MasterDemoted   Code = "master-demoted"
+	Repaired        Code = "repaired"
+	CannotRepair    Code = "cannot-repair"
 )
 
 // unconnected are the codes for why there is no session.
@@ -100,6 +108,14 @@ var kinds = map[Code]struct {
 	StaticKeys:      {Fails, "see its log; sasyncd -n checks the file"},
 	IKEError:        {Fails, "see the log of the IKE daemon there"},
 	IKESetting:      {Fails, ""}, // the finding brings its own
+	VIPConfigured:   {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, NetworkManager); ip address del"},
+	SameMAC:         {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
+	SameAddress:     {Costs, "give one of the machines another address; or find the loop in the network: tcpdump -eni INTERFACE proto 112"},
+	ForeignRouter:   {Fails, "give one of the two another id (vrid, vhid): tcpdump -eni INTERFACE proto 112 shows whose it is"},
+	Demoted:         {Costs, "carpctl show there says what demotes it; carpctl undemote for what was demoted by hand"},
+	MasterDemoted:   {Costs, "carpctl show there says what demotes it; sasyncctl failover hands over"},
+	Repaired:        {Costs, "find the program that does: ip monitor rule route address, nft monitor; carpctl doctor there names the usual ones"},
+	CannotRepair:    {Fails, "carpctl doctor there; journalctl -u carpd"},
 }
 
 func finding(c Code, member, group, cause string) Finding {

@@ -84,13 +84,32 @@ type Carp struct {
 	Blocked   string     `json:"blocked,omitempty"` // why it would not take over
 	Held      string     `json:"held,omitempty"`    // why nothing is forwarded
 	Demotion  int        `json:"demotion"`
+	Demotions []string   `json:"demotions,omitempty"` // what demotes, by id
 	Instances []Instance `json:"instances"`
+	// Configured are VIPs that the system has configured on an interface, too.
+	Configured []Configured `json:"configured,omitempty"`
+	// Repairs are kinds of changes that others made lately to what carpd owns.
+	Repairs []Repair `json:"repairs,omitempty"`
+}
+
+// Configured is a VIP that the system has configured, and where.
+type Configured struct {
+	Address   netip.Addr `json:"address"`
+	Interface string     `json:"interface"`
+}
+
+// Repair is a kind of change by others to what carpd owns in the kernel.
+type Repair struct {
+	Kind  string `json:"kind"`            // fence, gate, hold, address, route or filter
+	Count uint64 `json:"count"`           // within the last five minutes
+	Error string `json:"error,omitempty"` // why it cannot be repaired
 }
 
 // Instance is one block of carpd.conf.
 type Instance struct {
 	Name      string   `json:"name"`
 	Interface string   `json:"interface"`
+	Virtual   bool     `json:"virtual_mac,omitempty"`
 	Protocol  string   `json:"protocol"` // vrrp3, vrrp2 or carp
 	ID        uint8    `json:"id"`       // VRID or vhid
 	State     string   `json:"state"`
@@ -106,12 +125,15 @@ type Router struct {
 	AdvBase  uint8      `json:"advbase,omitempty"`  // CARP, as advertised
 	AdvSkew  uint8      `json:"advskew,omitempty"`
 	Source   netip.Addr `json:"source,omitzero"`
+	// Master is another node whose advertisements as a MASTER are heard now.
+	Master netip.Addr `json:"master,omitzero"`
 	// Refusals are kinds of advertisements that were not taken within the last minute.
 	Refusals []Refusal `json:"refusals,omitempty"`
 }
 
 // Refusal is one kind of advertisement that was not taken.
 type Refusal struct {
+	Kind string     `json:"kind"` // as carpd names it, such as mac or own
 	Peer netip.Addr `json:"peer,omitzero"`
 	Text string     `json:"text"`
 }

@@ -169,6 +169,7 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 		}
 		list = append(list, finding(TwoMasters, "", g.Name, "more than one gateway is MASTER: "+strings.Join(names, ", ")))
 	}
+	list = append(list, strangers(members, g.Name, len(peers))...)
 	if len(standbys) == 0 {
 		if len(masters) < 2 && len(members) > 1 || len(members) == 1 && g.Role == "MASTER" && connectedTo(peers) {
 			list = append(list, finding(NoStandby, "", g.Name, "no standby follows"))
@@ -283,6 +284,7 @@ func stands(m, master *member, group string) (list []Finding) {
 	}
 	if master != nil && master.group != nil {
 		list = append(list, alike(m, master, group)...)
+		list = append(list, demoted(m, master, group)...)
 	}
 	return list
 }
@@ -322,21 +324,7 @@ func (m *member) common(group string) (list []Finding) {
 		f.Remedy = l[1]
 		list = append(list, f)
 	}
-	if g.Carp == nil {
-		return list
-	}
-	for _, in := range g.Carp.Instances {
-		for _, r := range in.Routers {
-			where := in.Name + " " + r.Family
-			if r.Expired && g.Role == "BACKUP" {
-				add(HearsNoMaster, where+" hears no advertisement of a MASTER on "+in.Interface)
-			}
-			for _, x := range r.Refusals {
-				add(AdvertRefused, fmt.Sprintf("%s refuses advertisements of %v: %s", where, x.Peer, x.Text))
-			}
-		}
-	}
-	return list
+	return append(list, m.election(group)...)
 }
 
 // forwardsNot names the address families of the group's VIPs that are not forwarded.
