@@ -127,6 +127,8 @@ type GroupState struct {
 	// Configured are the virtual addresses that the system has configured, too; not those
 	// of their owner (RFC 9568, priority 255).
 	Configured []Configured `json:"configured,omitempty"`
+	// StateError is why carpd cannot write its state directory; absent if it can.
+	StateError string `json:"state_error,omitempty"`
 }
 
 // Repair is one kind of change by somebody else to what carpd owns in the kernel.

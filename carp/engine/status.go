@@ -19,6 +19,9 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		Term: s.Term, Seen: s.Seen, Fenced: s.Fenced, Blocked: s.Blocked, Held: g.whyHeld(&s), Demotion: s.Demotion,
 		Instances: []api.InstanceState{}, VIPs: []api.VIP{}, WhenSplit: api.SplitContinue,
 	}
+	if w, ok := e.deps.Terms.(interface{ Trouble() string }); ok {
+		out.StateError = w.Trouble()
+	}
 	switch {
 	case g.cfg.Witness:
 		out.WhenSplit = api.SplitWitness

@@ -87,6 +87,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		Tasks: []daemon.Task{
 			eng,
 			newControl(c.Socket, server, eng),
+			daemon.NewTask("state directory", state.Watch),
 			daemon.NewTask("pulse", func(ctx context.Context) error { return poke(ctx, eng) }),
 		},
 		Dump: func() { dump(eng, log) },

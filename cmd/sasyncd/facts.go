@@ -44,6 +44,9 @@ type facts struct {
 	peers   func() []peer.Status
 	own     func() map[netip.Addr]bool
 	repairs repairs
+	host    hostFacts
+	// state is why the state directory cannot be written, "" if it can.
+	state func() string
 	// setting reads a file below /proc/sys, "" if that is not possible.
 	setting func(name string) string
 
@@ -96,7 +99,9 @@ func (f *facts) Run(ctx context.Context) error {
 }
 
 func (f *facts) tell(ctx context.Context, s engine.Status) error {
-	b, err := f.encode(f.collect(ctx, s))
+	mine := f.collect(ctx, s)
+	mine.Clock = f.host.clock(mine.Clock)
+	b, err := f.encode(mine)
 	if err != nil {
 		return err
 	}
@@ -112,14 +117,25 @@ func (f *facts) verdict(ctx context.Context, s engine.Status) report.Verdict {
 func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	host, _ := os.Hostname() // "" where there is none
 	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
-		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Groups: []judge.Group{}}
+		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(), Groups: []judge.Group{}}
 	own := f.own()
+	out.Peers = f.acquaintances(own)
 	for i := range s.Groups {
 		g := &s.Groups[i]
 		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why, VIPs: slices.Clone(g.VIPs),
 			SAs: g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered, Offloaded: g.Offloaded,
 			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error, Lint: g.Keying.Lint}}
 		slices.SortFunc(x.VIPs, netip.Addr.Compare)
+		if x.Role != wire.RoleMaster.String() {
+			if n := nodeOf(s, g.Following); n != "" || g.Following == "" {
+				x.Following = &n
+			}
+		}
+		for _, o := range g.Peers {
+			if n := nodeOf(s, o.Peer); n != "" {
+				x.Others = append(x.Others, judge.Other{Node: n, Role: o.Role})
+			}
+		}
 		for _, st := range g.Standbys {
 			x.Standbys = append(x.Standbys, judge.Standby{Node: nodeOf(s, st.Peer), Complete: st.Complete, Lag: st.Lag})
 		}
@@ -128,6 +144,7 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		}
 		out.Groups = append(out.Groups, x)
 	}
+	out.Settings = f.host.settings(out, f.setting, time.Now())
 	return out
 }
 

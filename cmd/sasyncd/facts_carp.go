@@ -15,7 +15,7 @@ const (
 
 // carpOf takes over what carpd says.
 func carpOf(s *api.GroupState) *judge.Carp {
-	out := &judge.Carp{Group: s.Group, Fenced: s.Fenced, Blocked: s.Blocked, Held: s.Held, Demotion: s.Demotion}
+	out := &judge.Carp{Group: s.Group, Fenced: s.Fenced, Blocked: s.Blocked, Held: s.Held, Demotion: s.Demotion, StateError: s.StateError}
 	for _, d := range s.Demotions {
 		out.Demotions = append(out.Demotions, d.ID)
 	}

@@ -43,6 +43,7 @@ type pairOf struct {
 	own     map[netip.Addr]bool
 	peer    judge.Facts
 	sysctl  map[string]string
+	state   string
 }
 
 func newPairOf() *pairOf {
@@ -64,7 +65,7 @@ func newPairOf() *pairOf {
 		carp:    func(context.Context, string) (*api.GroupState, error) { return &x.carp, x.carpErr },
 		peers:   func() []peer.Status { return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session)}} },
 		own:     func() map[netip.Addr]bool { return x.own },
-		setting: func(name string) string { return x.sysctl[name] }}
+		setting: func(name string) string { return x.sysctl[name] }, state: func() string { return x.state }}
 	return x
 }
 
@@ -134,6 +135,18 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		"cannot be repaired": {func(x *pairOf) {
 			x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Error: "no netlink"}}
 		}, report.AnswerNo, judge.CannotRepair},
+		"rp_filter":                      {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/rp_filter"] = "1" }, report.AnswerYes, judge.StrictFilter},
+		"own interface does not forward": {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/forwarding"] = "0" }, report.AnswerNo, judge.ForwardingOff},
+		"own disk full":                  {func(x *pairOf) { x.state = "no space left on device" }, report.AnswerYes, judge.StateUnwritable},
+		"carpd's disk full":              {func(x *pairOf) { x.carp.StateError = "no space left on device" }, report.AnswerYes, judge.StateUnwritable},
+		"peer's clock is wrong":          {func(x *pairOf) { x.peer.Clock = time.Now().Unix() + 3600 }, report.AnswerYes, judge.ClockDiffers},
+		"peer does not name this gateway": {func(x *pairOf) {
+			x.peer.Peers = []judge.Known{{Name: "10.9.0.3", Node: "three", Connected: true}}
+		}, report.AnswerYes, judge.PeersDiffer},
+		"peer follows another": {func(x *pairOf) {
+			three := "three"
+			x.peer.Groups[0].Following = &three
+		}, report.AnswerNo, judge.NotFollowing},
 		"another election": {func(x *pairOf) { x.facts.carp, x.peer.Groups[0].Carp = nil, nil }, report.AnswerYes, ""},
 		"keys differ": {func(x *pairOf) {
 			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil, nil

@@ -123,7 +123,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return err
 	}
 	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log, eng: eng,
-		peers: mgr.Status, own: ownAddrs, setting: readSetting}
+		peers: mgr.Status, own: ownAddrs, setting: readSetting, state: state.Trouble}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}
@@ -134,6 +134,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		daemon.NewTask("peers", ss.Run),
 		daemon.NewTask("elector", el.Run),
 		daemon.NewTask("report", fs.Run),
+		daemon.NewTask("state directory", state.Watch),
 		daemon.NewTask("encapsulation port", watched.hold(port, restarter(c, priv), log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
 		asked,

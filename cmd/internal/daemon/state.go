@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // State is what a daemon remembers between runs: who it is and the highest
@@ -22,6 +23,8 @@ import (
 type State struct {
 	dir string
 	log *slog.Logger
+
+	trouble atomic.Pointer[string] // see Trouble
 
 	mu     sync.Mutex
 	terms  map[string]uint64

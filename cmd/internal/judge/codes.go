@@ -55,6 +55,14 @@ const (
 	MasterDemoted   Code = "master-demoted"
 	Repaired        Code = "repaired"
 	CannotRepair    Code = "cannot-repair"
+	ARPHidden       Code = "arp-hidden"
+	StrictFilter    Code = "strict-filter"
+	HostSetting     Code = "host-setting"
+	StateUnwritable Code = "state-unwritable"
+	ClockDiffers    Code = "clock-differs"
+	PeersDiffer     Code = "peers-differ"
+	PeersApart      Code = "peers-apart"
+	MasterUnheard   Code = "master-unheard"
 )
 
 // unconnected are the codes for why there is no session.
@@ -115,6 +123,14 @@ var kinds = map[Code]struct {
 	Demoted:         {Costs, "carpctl show there says what demotes it; carpctl undemote for what was demoted by hand"},
 	MasterDemoted:   {Costs, "carpctl show there says what demotes it; sasyncctl failover hands over"},
 	Repaired:        {Costs, "find the program that does: ip monitor rule route address, nft monitor; carpctl doctor there names the usual ones"},
+	ARPHidden:       {Fails, "sysctl -w NAME=0 there, and in /etc/sysctl.d"},
+	StrictFilter:    {Odd, "sysctl -w NAME=2 there, and in /etc/sysctl.d"},
+	HostSetting:     {Costs, "sysctl -w NAME there, and in /etc/sysctl.d"},
+	StateUnwritable: {Costs, "df -h, df -i and mount there: make room, or the file system writable"},
+	ClockDiffers:    {Odd, "timedatectl, chronyc tracking on both gateways"},
+	PeersDiffer:     {Costs, "write the same gateways as `peer` into every sasyncd.conf; sasyncctl reload"},
+	PeersApart:      {Costs, "see cable, addresses and firewall between those two; sasyncctl peers on both"},
+	MasterUnheard:   {Fails, "tcpdump -ni INTERFACE proto 112 on both: its cable, its switch port, IGMP snooping (or write unicast)"},
 	CannotRepair:    {Fails, "carpctl doctor there; journalctl -u carpd"},
 }
 

@@ -23,11 +23,28 @@ type Facts struct {
 	// link, address or keepalived; locked where the configuration fixes the role.
 	Tracker string `json:"tracker"`
 	// Forward4 and Forward6 tell whether the kernel forwards packets.
-	Forward4 *bool   `json:"forward4,omitempty"`
-	Forward6 *bool   `json:"forward6,omitempty"`
-	Groups   []Group `json:"groups"`
+	Forward4 *bool `json:"forward4,omitempty"`
+	Forward6 *bool `json:"forward6,omitempty"`
+	// Settings are those of the kernel that may harm the instances' interfaces, see
+	// [Harmful].
+	Settings []Setting `json:"settings,omitempty"`
+	// StateError is why sasyncd cannot write its state directory, "" if it can.
+	StateError string `json:"state_error,omitempty"`
+	// Clock is the time of day in seconds since 1970, up to 5 s before the report was
+	// sent; 0 if it is not told.
+	Clock int64 `json:"clock,omitempty"`
+	// Peers are the peers of the configuration; nil if they are not told.
+	Peers  []Known `json:"peers,omitempty"`
+	Groups []Group `json:"groups"`
 	// LeftOut is what a report that would be too long does not tell, in words.
 	LeftOut []string `json:"left_out,omitempty"`
+}
+
+// Known is a peer in the configuration of the gateway that reports.
+type Known struct {
+	Name      string `json:"name"`
+	Node      string `json:"node,omitempty"` // id; "" before the first session
+	Connected bool   `json:"connected,omitempty"`
 }
 
 // Group is what a gateway knows of one group.
@@ -53,6 +70,10 @@ type Group struct {
 
 	Keying Keying `json:"keying"`
 
+	// Following is the node that a standby follows, "" for none; nil if it is not told.
+	Following *string `json:"following,omitempty"`
+	// Others is what the connected peers say of the group, as heard here.
+	Others []Other `json:"others,omitempty"`
 	// Standbys is what a MASTER knows of its standbys.
 	Standbys []Standby `json:"standbys,omitempty"`
 
@@ -70,6 +91,12 @@ type Keying struct {
 	Lint [][2]string `json:"lint,omitempty"`
 }
 
+// Other is the role of another node.
+type Other struct {
+	Node string `json:"node"`
+	Role string `json:"role"`
+}
+
 // Standby is one standby as its MASTER sees it.
 type Standby struct {
 	Node     string  `json:"node"` // id
@@ -79,13 +106,15 @@ type Standby struct {
 
 // Carp is the group that moves the instance, as carpd tells it.
 type Carp struct {
-	Group     string     `json:"group"`
-	Fenced    bool       `json:"fenced"`
-	Blocked   string     `json:"blocked,omitempty"` // why it would not take over
-	Held      string     `json:"held,omitempty"`    // why nothing is forwarded
-	Demotion  int        `json:"demotion"`
-	Demotions []string   `json:"demotions,omitempty"` // what demotes, by id
-	Instances []Instance `json:"instances"`
+	Group   string `json:"group"`
+	Fenced  bool   `json:"fenced"`
+	Blocked string `json:"blocked,omitempty"` // why it would not take over
+	Held    string `json:"held,omitempty"`    // why nothing is forwarded
+	// StateError is why carpd cannot write its state directory, "" if it can.
+	StateError string     `json:"state_error,omitempty"`
+	Demotion   int        `json:"demotion"`
+	Demotions  []string   `json:"demotions,omitempty"` // what demotes, by id
+	Instances  []Instance `json:"instances"`
 	// Configured are VIPs that the system has configured on an interface, too.
 	Configured []Configured `json:"configured,omitempty"`
 	// Repairs are kinds of changes that others made lately to what carpd owns.

@@ -107,6 +107,8 @@ func Judge(node string, own *Facts, peers []Peer) Verdict {
 	if len(own.Groups) == 0 {
 		add(finding(NoGroup, "", "", "no group is followed"))
 	}
+	add(hosts(own, peers)...)
+	add(acquainted(node, peers)...)
 	for i := range own.Groups {
 		add(judgeGroup(node, own, &own.Groups[i], peers)...)
 	}
@@ -140,9 +142,11 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 		} else if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Name == g.Name }); i >= 0 {
 			m.role = p.Seen[i].Role
 		} else {
-			f := finding(NotInGroup, p.Name, g.Name, "it does not follow this group")
-			f.Severity = Costs
-			list = append(list, f)
+			cause := "it does not follow this group"
+			if others := p.follows(); others != "" {
+				cause += ", but " + others
+			}
+			list = append(list, finding(NotInGroup, p.Name, g.Name, cause))
 			continue
 		}
 		members = append(members, m)
@@ -170,6 +174,8 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 		list = append(list, finding(TwoMasters, "", g.Name, "more than one gateway is MASTER: "+strings.Join(names, ", ")))
 	}
 	list = append(list, strangers(members, g.Name, len(peers))...)
+	list = append(list, hearsay(node, members, masters, g.Name, peers)...)
+	list = append(list, unheard(master, standbys, g.Name)...)
 	if len(standbys) == 0 {
 		if len(masters) < 2 && len(members) > 1 || len(members) == 1 && g.Role == "MASTER" && connectedTo(peers) {
 			list = append(list, finding(NoStandby, "", g.Name, "no standby follows"))
@@ -256,6 +262,9 @@ func stands(m, master *member, group string) (list []Finding) {
 			add(NotFollowing, "it does not follow the MASTER")
 		}
 	}
+	if !slices.ContainsFunc(list, func(f Finding) bool { return f.Code == NotFollowing }) {
+		list = append(list, follows(m, master, group)...)
+	}
 	g := m.group
 	if g == nil {
 		if m.peer != nil && slices.ContainsFunc(m.peer.Seen, func(s Seen) bool { return s.Name == group && !s.InSync }) {
@@ -311,6 +320,10 @@ func (m *member) common(group string) (list []Finding) {
 	}
 	if off := m.forwardsNot(); off != "" {
 		add(ForwardingOff, "its kernel does not forward "+off)
+	}
+	list = append(list, m.settings(group)...)
+	if c := g.Carp; c != nil && c.StateError != "" {
+		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+c.StateError)
 	}
 	switch k := g.Keying; {
 	case k.Error == "":
