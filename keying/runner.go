@@ -17,6 +17,7 @@ const (
 	activeLimit  = 5 * time.Minute
 	probeLimit   = 5 * time.Second
 	probeEvery   = 30 * time.Second
+	probeAgain   = 2 * time.Second // after a probe that failed
 )
 
 // Runner carries out the orders of a group on its driver. Its methods are safe
@@ -34,6 +35,7 @@ type Runner struct {
 	ended   bool
 	status  Status
 	vips    []netip.Addr
+	failed  bool // the last probe
 }
 
 // Status is what a user sees of a group's IKE daemon.
@@ -46,8 +48,12 @@ type Status struct {
 	// Seconds that the last promotion took until all tunnels were up, 0 if there was none.
 	PromoteSeconds float64 `json:"promote_seconds,omitempty"`
 	Restarts       int     `json:"restarts"` // of the daemon, as far as they were noticed
-	Info           Info    `json:"daemon"`   // as the last probe found it
-	Absent         bool    `json:"absent"`   // it did not run then
+	Info           Info    `json:"daemon"`   // as the last probe that succeeded found it
+	Absent         bool    `json:"absent"`   // it did not run at the last probe
+	// Probed: some probe has succeeded, or found that the daemon does not run. ProbeError
+	// is why two in a row have failed since: what Info says may be old.
+	Probed     bool   `json:"probed"`
+	ProbeError string `json:"probe_error,omitempty"`
 }
 
 // NewRunner returns a runner that has no order yet; name is the group's, for logs.
@@ -106,8 +112,9 @@ func (r *Runner) Status() Status {
 // Caps returns what others must take into account.
 func (r *Runner) Caps() Caps { return r.driver.Caps() }
 
-// probe asks the daemon what it is and what would harm a failover.
-func (r *Runner) probe(ctx context.Context) {
+// probe asks the daemon what it is and what would harm a failover. What an earlier probe
+// has found stands while probes fail: a lint that cannot be read any more is not gone.
+func (r *Runner) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	r.mu.Lock()
@@ -116,14 +123,31 @@ func (r *Runner) probe(ctx context.Context) {
 	info, err := r.driver.Probe(ctx, vips)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.status.Info, r.status.Absent = info, errors.Is(err, ErrNotRunning)
+	s := &r.status
+	absent := errors.Is(err, ErrNotRunning)
+	if err != nil && !absent {
+		if s.Absent = false; r.failed {
+			s.ProbeError = err.Error()
+		}
+		if !s.Probed {
+			s.Info = info // better than nothing
+		}
+		r.failed = true
+		return err
+	}
+	r.failed = false
+	s.Info, s.Absent, s.Probed, s.ProbeError = info, absent, true, ""
+	return nil
 }
 
 // probing keeps what Status tells about the daemon fresh.
 func (r *Runner) probing(ctx context.Context) {
 	for {
-		r.probe(ctx)
-		t := time.NewTimer(probeEvery)
+		wait := probeEvery
+		if r.probe(ctx) != nil {
+			wait = probeAgain
+		}
+		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()

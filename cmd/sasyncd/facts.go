@@ -124,7 +124,8 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		g := &s.Groups[i]
 		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why, VIPs: slices.Clone(g.VIPs),
 			SAs: g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered, Offloaded: g.Offloaded,
-			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error, Lint: g.Keying.Lint}}
+			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error, Lint: g.Keying.Lint,
+				Absent: g.Keying.Absent, Version: g.Keying.Version, Probed: g.Keying.Probed, ProbeError: g.Keying.ProbeError}}
 		slices.SortFunc(x.VIPs, netip.Addr.Compare)
 		if x.Role != wire.RoleMaster.String() {
 			if n := nodeOf(s, g.Following); n != "" || g.Following == "" {

@@ -147,6 +147,9 @@ func TestCheckSeesBothGateways(t *testing.T) {
 			three := "three"
 			x.peer.Groups[0].Following = &three
 		}, report.AnswerNo, judge.NotFollowing},
+		"IKE settings unreadable": {func(x *pairOf) {
+			x.status.Groups[0].Keying = engine.KeyingStatus{Driver: "strongswan", State: "active", ProbeError: "too long"}
+		}, report.AnswerUnknown, judge.IKEUnknown},
 		"another election": {func(x *pairOf) { x.facts.carp, x.peer.Groups[0].Carp = nil, nil }, report.AnswerYes, ""},
 		"keys differ": {func(x *pairOf) {
 			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil, nil

@@ -102,6 +102,7 @@ func (ds daemons) Status(group string) engine.KeyingStatus {
 	s := r.Status()
 	k := engine.KeyingStatus{Driver: s.Driver, State: s.State, Error: s.Error, Wanted: s.Last.Wanted, Up: s.Last.Up,
 		Failed: s.Last.Failed, PromoteSeconds: s.PromoteSeconds, Restarts: s.Restarts,
+		Absent: s.Absent, Version: s.Info.Version, Probed: s.Probed, ProbeError: s.ProbeError,
 		Stop: s.Info.Stop, FlushesOnStart: r.Caps().FlushesOnStart, LoadsPolicies: r.Caps().LoadsPolicies}
 	for _, l := range s.Info.Lint {
 		k.Lint = append(k.Lint, [2]string{l.What, l.Remedy})

@@ -38,6 +38,12 @@ type KeyingStatus struct {
 	Failed int `json:"failed"`
 	// Lint is what in its configuration would harm a failover, each with its remedy.
 	Lint [][2]string `json:"lint,omitempty"`
+	// Absent: it does not run. Probed: this is known, and so is Version, which is "" where
+	// it does not tell. ProbeError is why it and its configuration cannot be looked at.
+	Absent     bool   `json:"absent,omitempty"`
+	Version    string `json:"version,omitempty"`
+	Probed     bool   `json:"-"`
+	ProbeError string `json:"probe_error,omitempty"`
 	// PromoteSeconds is how long its last promotion took, Restarts how often it
 	// was seen to go and come back.
 	PromoteSeconds float64 `json:"promote_seconds"`

@@ -47,6 +47,8 @@ const (
 	StaticKeys      Code = "static-keys"
 	IKEError        Code = "ike-error"
 	IKESetting      Code = "ike-setting"
+	IKEUnknown      Code = "ike-unknown"
+	IKEAbsent       Code = "ike-absent"
 	VIPConfigured   Code = "vip-configured"
 	SameMAC         Code = "same-mac"
 	SameAddress     Code = "same-address"
@@ -116,6 +118,8 @@ var kinds = map[Code]struct {
 	StaticKeys:      {Fails, "see its log; sasyncd -n checks the file"},
 	IKEError:        {Fails, "see the log of the IKE daemon there"},
 	IKESetting:      {Fails, ""}, // the finding brings its own
+	IKEUnknown:      {Unknown, "see its log; sasyncctl status there"},
+	IKEAbsent:       {Costs, "start it there, and have it start at boot: systemctl enable --now"},
 	VIPConfigured:   {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, NetworkManager); ip address del"},
 	SameMAC:         {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
 	SameAddress:     {Costs, "give one of the machines another address; or find the loop in the network: tcpdump -eni INTERFACE proto 112"},

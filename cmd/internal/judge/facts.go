@@ -89,6 +89,13 @@ type Keying struct {
 	// Lint are settings of the IKE daemon that would hurt at a failover: what is
 	// wrong, and what to do.
 	Lint [][2]string `json:"lint,omitempty"`
+	// Absent: the daemon does not run. Probed: this is known, and so is Version, which is
+	// "" for no daemon, or for one that does not tell. ProbeError is why the daemon and
+	// its settings cannot be looked at.
+	Absent     bool   `json:"absent,omitempty"`
+	Version    string `json:"version,omitempty"`
+	Probed     bool   `json:"probed,omitempty"`
+	ProbeError string `json:"probe_error,omitempty"`
 }
 
 // Other is the role of another node.

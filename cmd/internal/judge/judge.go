@@ -294,6 +294,7 @@ func stands(m, master *member, group string) (list []Finding) {
 	if master != nil && master.group != nil {
 		list = append(list, alike(m, master, group)...)
 		list = append(list, demoted(m, master, group)...)
+		list = append(list, keyless(m, master, group)...)
 	}
 	return list
 }
@@ -325,18 +326,7 @@ func (m *member) common(group string) (list []Finding) {
 	if c := g.Carp; c != nil && c.StateError != "" {
 		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+c.StateError)
 	}
-	switch k := g.Keying; {
-	case k.Error == "":
-	case k.Driver == "static":
-		add(StaticKeys, "static keys are not loaded as the file says: "+k.Error)
-	default:
-		add(IKEError, "the IKE daemon is "+k.State+": "+k.Error)
-	}
-	for _, l := range g.Keying.Lint {
-		f := finding(IKESetting, m.name, group, l[0])
-		f.Remedy = l[1]
-		list = append(list, f)
-	}
+	list = append(list, m.keying(group)...)
 	return append(list, m.election(group)...)
 }
 
