@@ -18,6 +18,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/page"
+	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -126,6 +127,9 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		peers: mgr.Status, own: ownAddrs, setting: readSetting, state: state.Trouble}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
+	}
+	if el, ok := el.(*tracker.Elector); ok {
+		fs.sight = el.Sight
 	}
 	ctl := &control{eng: eng, members: ss.members, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())

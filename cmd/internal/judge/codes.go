@@ -49,6 +49,8 @@ const (
 	IKESetting      Code = "ike-setting"
 	IKEUnknown      Code = "ike-unknown"
 	IKEAbsent       Code = "ike-absent"
+	Locked          Code = "locked"
+	ElectionUnknown Code = "election-unknown"
 	VIPConfigured   Code = "vip-configured"
 	SameMAC         Code = "same-mac"
 	SameAddress     Code = "same-address"
@@ -120,6 +122,8 @@ var kinds = map[Code]struct {
 	IKESetting:      {Fails, ""}, // the finding brings its own
 	IKEUnknown:      {Unknown, "see its log; sasyncctl status there"},
 	IKEAbsent:       {Costs, "start it there, and have it start at boot: systemctl enable --now"},
+	Locked:          {Fails, "an operator must change `mode` on both gateways; take it out of sasyncd.conf to have carpd elect"},
+	ElectionUnknown: {Unknown, "see there whether what elects runs and is ready (keepalived: restart it and it tells); with carpd it is known"},
 	VIPConfigured:   {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, NetworkManager); ip address del"},
 	SameMAC:         {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
 	SameAddress:     {Costs, "give one of the machines another address; or find the loop in the network: tcpdump -eni INTERFACE proto 112"},

@@ -77,8 +77,27 @@ type Group struct {
 	// Standbys is what a MASTER knows of its standbys.
 	Standbys []Standby `json:"standbys,omitempty"`
 
+	// Stray are VIPs that the kernel of a BACKUP has, where carpd does not elect.
+	Stray []netip.Addr `json:"stray,omitempty"`
+	// Election is what is seen of an election other than carpd's; nil if nothing is.
+	Election *Election `json:"election,omitempty"`
 	// Carp is what carpd says; nil with another election, or without an answer.
 	Carp *Carp `json:"carp,omitempty"`
+}
+
+// Values of Facts.Tracker that the judgement knows.
+const (
+	TrackerCarpd      = "carpd"
+	TrackerKeepalived = "keepalived"
+	TrackerLocked     = "locked"
+)
+
+// Election is what is known of a program that elects in carpd's place.
+type Election struct {
+	// Standing is hidden where only the results of the election are seen, silent for a
+	// program that is alive and has not told its state, able, unable or gone.
+	Standing string `json:"standing"`
+	Reason   string `json:"reason"` // of the latest
 }
 
 // Keying is the state of the IKE daemon's driver.

@@ -326,6 +326,7 @@ func (m *member) common(group string) (list []Finding) {
 	if c := g.Carp; c != nil && c.StateError != "" {
 		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+c.StateError)
 	}
+	list = append(list, m.electedElsewhere(group)...)
 	list = append(list, m.keying(group)...)
 	return append(list, m.election(group)...)
 }
