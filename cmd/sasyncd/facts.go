@@ -122,6 +122,9 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
 		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(), Groups: []judge.Group{}}
 	own := f.own()
+	if l := s.Local; l != (engine.Local{}) {
+		out.Local = &judge.Local{SAs: l.SAs, Policies: l.Policies, Example: l.Example}
+	}
 	out.Peers = f.acquaintances(own)
 	for i := range s.Groups {
 		g := &s.Groups[i]

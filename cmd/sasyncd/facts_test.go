@@ -163,7 +163,8 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		"IKE settings unreadable": {func(x *pairOf) {
 			x.status.Groups[0].Keying = engine.KeyingStatus{Driver: "strongswan", State: "active", ProbeError: "too long"}
 		}, report.AnswerUnknown, judge.IKEUnknown},
-		"keepalived": {func(x *pairOf) { x.elected(judge.TrackerKeepalived, tracker.StandingAble) }, report.AnswerYes, ""},
+		"a tunnel of this gateway": {func(x *pairOf) { x.status.Local = engine.Local{SAs: 2, Policies: 3} }, report.AnswerYes, judge.NotReplicated},
+		"keepalived":               {func(x *pairOf) { x.elected(judge.TrackerKeepalived, tracker.StandingAble) }, report.AnswerYes, ""},
 		"keepalived is gone": {func(x *pairOf) {
 			x.elected(judge.TrackerKeepalived, tracker.StandingGone)
 		}, report.AnswerNo, judge.ElectorLost},

@@ -30,6 +30,8 @@ type Facts struct {
 	Settings []Setting `json:"settings,omitempty"`
 	// StateError is why sasyncd cannot write its state directory, "" if it can.
 	StateError string `json:"state_error,omitempty"`
+	// Local is what is not replicated, as its tunnels end on no VIP; nil for nothing.
+	Local *Local `json:"local,omitempty"`
 	// Clock is the time of day in seconds since 1970, up to 5 s before the report was
 	// sent; 0 if it is not told.
 	Clock int64 `json:"clock,omitempty"`
@@ -38,6 +40,13 @@ type Facts struct {
 	Groups []Group `json:"groups"`
 	// LeftOut is what a report that would be too long does not tell, in words.
 	LeftOut []string `json:"left_out,omitempty"`
+}
+
+// Local is what a kernel has that is no group's.
+type Local struct {
+	SAs      int    `json:"sas"`
+	Policies int    `json:"policies"`
+	Example  string `json:"example,omitempty"` // the ends of one
 }
 
 // Known is a peer in the configuration of the gateway that reports.
