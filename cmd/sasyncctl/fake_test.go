@@ -61,7 +61,7 @@ var at = time.Now().Add(-time.Hour)
 
 // full is a status in which every field has a value.
 func full() report.Status {
-	keys := engine.KeyingStatus{Driver: "strongswan", State: "active", Error: "vici: no answer", Wanted: 12, Up: 10, Failed: 2,
+	keys := engine.KeyingStatus{Driver: "strongswan", State: "active", Error: "vici: no answer", Absent: true, ProbeError: "vici: timeout", Wanted: 12, Up: 10, Failed: 2,
 		Lint: [][2]string{{"make_before_break is off", "switch it on"}}, PromoteSeconds: 0.5, Restarts: 1, Stop: "keeps tunnels"}
 	last := &engine.Failover{At: at, From: "10.0.0.2", To: "this node", Planned: true, Reason: "takeover", GapSeconds: 0.012}
 	s := report.Status{

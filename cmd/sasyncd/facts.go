@@ -14,6 +14,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/wire"
@@ -40,10 +41,12 @@ type facts struct {
 	}
 	// carp asks carpd about the group that moves an instance; nil with another
 	// election. Its error is why carpd cannot be reached.
-	carp    func(ctx context.Context, instance string) (*api.GroupState, error)
-	peers   func() []peer.Status
-	seen    func() []report.Seen
-	own     func() map[netip.Addr]bool
+	carp  func(ctx context.Context, instance string) (*api.GroupState, error)
+	peers func() []peer.Status
+	seen  func() []report.Seen
+	own   func() map[netip.Addr]bool
+	// sight tells what another tracker saw last of a group; nil with carpd.
+	sight   func(group string) (tracker.Sight, bool)
 	repairs repairs
 	host    hostFacts
 	// state is why the state directory cannot be written, "" if it can.
@@ -123,6 +126,9 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		out.Apart = append(out.Apart, x.Node)
 	}
 	own := f.own()
+	if l := s.Local; l != (engine.Local{}) {
+		out.Local = &judge.Local{SAs: l.SAs, Policies: l.Policies, Example: l.Example}
+	}
 	out.Peers = f.acquaintances(own)
 	for i := range s.Groups {
 		g := &s.Groups[i]
@@ -146,6 +152,8 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		}
 		if f.carp != nil {
 			f.election(ctx, &x, own)
+		} else {
+			f.otherElection(&x, own, time.Since(g.Since))
 		}
 		out.Groups = append(out.Groups, x)
 	}

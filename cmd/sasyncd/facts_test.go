@@ -13,6 +13,7 @@ import (
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/wire"
@@ -69,6 +70,18 @@ func newPairOf() *pairOf {
 		own:     func() map[netip.Addr]bool { return x.own },
 		setting: func(name string) string { return x.sysctl[name] }, state: func() string { return x.state }}
 	return x
+}
+
+// elected has both follow another election, which stands like this here and is able
+// there, if that can be seen.
+func (x *pairOf) elected(by string, here tracker.Standing) {
+	x.facts.tracker, x.facts.carp = by, nil
+	x.facts.sight = func(string) (tracker.Sight, bool) { return tracker.Sight{Standing: here, Reason: "so it is"}, true }
+	g := &x.peer.Groups[0]
+	x.peer.Tracker, g.Carp, g.Election = by, nil, &judge.Election{Standing: tracker.StandingAble.String()}
+	if here == tracker.StandingHidden {
+		g.Election.Standing = here.String()
+	}
 }
 
 // heard has carpd hear another MASTER at an address some time ago. Those of the two
@@ -161,7 +174,28 @@ func TestCheckSeesBothGateways(t *testing.T) {
 			}
 			x.seen = []report.Seen{{Peer: "10.9.0.2", Via: "10.9.0.3", Age: 0.4, Roles: []report.SeenRole{{Group: "outside", Role: "MASTER"}}}}
 		}, report.AnswerUnknown, judge.LinkCut},
-		"another election": {func(x *pairOf) { x.facts.carp, x.peer.Groups[0].Carp = nil, nil }, report.AnswerYes, ""},
+		"a tunnel of this gateway": {func(x *pairOf) { x.status.Local = engine.Local{SAs: 2, Policies: 3} }, report.AnswerYes, judge.NotReplicated},
+		"keepalived":               {func(x *pairOf) { x.elected(judge.TrackerKeepalived, tracker.StandingAble) }, report.AnswerYes, ""},
+		"keepalived is gone": {func(x *pairOf) {
+			x.elected(judge.TrackerKeepalived, tracker.StandingGone)
+		}, report.AnswerNo, judge.ElectorLost},
+		"keepalived's VIP is gone": {func(x *pairOf) {
+			x.elected(judge.TrackerKeepalived, tracker.StandingAble)
+			x.own = map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true}
+		}, report.AnswerNo, judge.VIPMissing},
+		"keepalived's VIP follows": {func(x *pairOf) {
+			x.elected(judge.TrackerKeepalived, tracker.StandingAble)
+			x.own, x.status.Groups[0].Since = map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true}, time.Now()
+		}, report.AnswerYes, ""},
+		"keepalived's BACKUP has the VIP": {func(x *pairOf) {
+			x.elected(judge.TrackerKeepalived, tracker.StandingAble)
+			x.status.Groups[0].Role, x.peer.Groups[0].Role = "BACKUP", "MASTER"
+			x.status.Groups[0].Standbys = nil
+			x.peer.Groups[0].Standbys = []judge.Standby{{Node: "one", Complete: true}}
+			x.status.Groups[0].Following = "10.9.0.2"
+		}, report.AnswerNo, judge.VIPConfigured},
+		"address": {func(x *pairOf) { x.elected("address", tracker.StandingHidden) }, report.AnswerUnknown, judge.ElectionUnknown},
+		"locked":  {func(x *pairOf) { x.elected(judge.TrackerLocked, 0) }, report.AnswerNo, judge.Locked},
 		"keys differ": {func(x *pairOf) {
 			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil, nil
 			x.facts.peers = func() []peer.Status {

@@ -19,6 +19,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/page"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -129,6 +130,9 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		peers: mgr.Status, seen: seen, own: ownAddrs, setting: readSetting, state: state.Trouble}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
+	}
+	if el, ok := el.(*tracker.Elector); ok {
+		fs.sight = el.Sight
 	}
 	judged := daemon.Recent(func(ctx context.Context) (report.Verdict, error) {
 		s, err := status(ctx)

@@ -154,10 +154,14 @@ type Engine struct {
 
 	serving bool         // Run is under way
 	idle    []*coroutine // for the next tasks
+
+	local     Local // of the last reading
+	localScan localScan
 }
 
 type dumpResult struct {
 	policies []*sadb.Policy
+	local    Local // policies only
 	err      error
 	took     time.Duration
 }

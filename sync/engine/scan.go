@@ -66,6 +66,8 @@ func (e *Engine) requestDump(ctx context.Context) {
 	for _, g := range e.order {
 		e.beginScan(g, now)
 	}
+	e.beginLocal()
+	scopes := e.localScan.scopes
 	go func() {
 		policies, err := e.kernel.Scan(ctx, func(c *sadb.Chunk) error {
 			select {
@@ -76,7 +78,8 @@ func (e *Engine) requestDump(ctx context.Context) {
 				return ctx.Err()
 			}
 		})
-		e.dumps <- dumpResult{policies, err, time.Since(now)}
+		took := time.Since(now)
+		e.dumps <- dumpResult{policies, localPolicies(scopes, policies), err, took}
 	}()
 }
 
@@ -109,6 +112,7 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 	}
 	for _, g := range e.order {
 		g.scan.void = !g.scan.valid(g)
+		e.localScan.void = e.localScan.void || g.scan.void
 	}
 	for i := range c.Readings {
 		r := &c.Readings[i]
@@ -126,6 +130,9 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 				}
 			}
 			g.scanWhole(whole, r.Config)
+		}
+		if whole != nil {
+			e.localScan.sa(whole)
 		}
 	}
 }
@@ -210,6 +217,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 		e.requestDump(ctx)
 		return
 	}
+	e.endLocal(r.local)
 	e.scanning = len(e.order)
 	for _, g := range e.order {
 		e.run(g, func() {

@@ -17,6 +17,7 @@ type Status struct {
 	Groups  []GroupStatus  `json:"groups"`
 	Members []MemberStatus `json:"members"`
 	Counts  Counts         `json:"counts"`
+	Local   Local          `json:"-"`
 	// What is counted per label, for metrics.
 	Traffic   []TrafficCount      `json:"-"`
 	Refused   []RefusedCount      `json:"-"`
@@ -196,7 +197,7 @@ func sameState(a, b wire.GroupState) bool {
 }
 
 func (e *Engine) status(now time.Time, whole bool) Status {
-	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Groups: []GroupStatus{}, Members: []MemberStatus{}}
+	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Local: e.local, Groups: []GroupStatus{}, Members: []MemberStatus{}}
 	e.seen.copyTo(&s)
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),

@@ -88,7 +88,18 @@ func (m *Member) group() (engine.GroupStatus, error) {
 // verdict is the answer to "would a failover work now?".
 type verdict struct {
 	Fit     bool
-	Reasons []struct{ What, Remedy string }
+	Reasons []struct{ Code, What, Remedy string }
+}
+
+// fit reports whether a failover would work as far as can be told: of an election that
+// sasyncd sees the results of (tracker address, tracker link) nobody can tell more.
+func (v *verdict) fit() bool {
+	for _, r := range v.Reasons {
+		if r.Code != "election-unknown" {
+			return false
+		}
+	}
+	return v.Fit || len(v.Reasons) > 0
 }
 
 // wait asks until cond holds or the limit has passed; then the test ends, with
@@ -133,14 +144,14 @@ func (m *Member) WaitCheck() {
 	m.pair.t.Helper()
 	m.wait(syncLimit, "a clean check", func() (bool, string) {
 		v, err := m.check()
-		return err == nil && v.Fit, fmt.Sprintf("%v, error %v", v.Reasons, err)
+		return err == nil && v.fit(), fmt.Sprintf("%v, error %v", v.Reasons, err)
 	})
 }
 
 // Fit reports whether "sasyncctl check" would be content.
 func (m *Member) Fit() bool {
 	v, err := m.check()
-	return err == nil && v.Fit
+	return err == nil && v.fit()
 }
 
 func (m *Member) check() (v verdict, err error) {

@@ -50,6 +50,9 @@ const (
 	IKESetting      Code = "ike-setting"
 	IKEUnknown      Code = "ike-unknown"
 	IKEAbsent       Code = "ike-absent"
+	Locked          Code = "locked"
+	ElectionUnknown Code = "election-unknown"
+	NotReplicated   Code = "not-replicated"
 	VIPConfigured   Code = "vip-configured"
 	SameMAC         Code = "same-mac"
 	SameAddress     Code = "same-address"
@@ -122,6 +125,9 @@ var kinds = map[Code]struct {
 	IKESetting:      {Fails, ""}, // the finding brings its own
 	IKEUnknown:      {Unknown, "see its log; sasyncctl status there"},
 	IKEAbsent:       {Costs, "start it there, and have it start at boot: systemctl enable --now"},
+	Locked:          {Fails, "an operator must change `mode` on both gateways; take it out of sasyncd.conf to have carpd elect"},
+	ElectionUnknown: {Unknown, "see there whether what elects runs and is ready (keepalived: restart it and it tells); with carpd it is known"},
+	NotReplicated:   {Costs, "let tunnels that are to survive end on a VIP (local_addrs in swanctl.conf, left in ipsec.conf); ip xfrm state there"},
 	VIPConfigured:   {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, NetworkManager); ip address del"},
 	SameMAC:         {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
 	SameAddress:     {Costs, "give one of the machines another address; or find the loop in the network: tcpdump -eni INTERFACE proto 112"},

@@ -30,6 +30,8 @@ type Facts struct {
 	Settings []Setting `json:"settings,omitempty"`
 	// StateError is why sasyncd cannot write its state directory, "" if it can.
 	StateError string `json:"state_error,omitempty"`
+	// Local is what is not replicated, as its tunnels end on no VIP; nil for nothing.
+	Local *Local `json:"local,omitempty"`
 	// Clock is the time of day in seconds since 1970, up to 5 s before the report was
 	// sent; 0 if it is not told.
 	Clock int64 `json:"clock,omitempty"`
@@ -41,6 +43,13 @@ type Facts struct {
 	// Apart are the ids of the members to which it has no session, and which it sees by
 	// way of another.
 	Apart []string `json:"apart,omitempty"`
+}
+
+// Local is what a kernel has that is no group's.
+type Local struct {
+	SAs      int    `json:"sas"`
+	Policies int    `json:"policies"`
+	Example  string `json:"example,omitempty"` // the ends of one
 }
 
 // Known is a peer in the configuration of the gateway that reports.
@@ -80,8 +89,27 @@ type Group struct {
 	// Standbys is what a MASTER knows of its standbys.
 	Standbys []Standby `json:"standbys,omitempty"`
 
+	// Stray are VIPs that the kernel of a BACKUP has, where carpd does not elect.
+	Stray []netip.Addr `json:"stray,omitempty"`
+	// Election is what is seen of an election other than carpd's; nil if nothing is.
+	Election *Election `json:"election,omitempty"`
 	// Carp is what carpd says; nil with another election, or without an answer.
 	Carp *Carp `json:"carp,omitempty"`
+}
+
+// Values of Facts.Tracker that the judgement knows.
+const (
+	TrackerCarpd      = "carpd"
+	TrackerKeepalived = "keepalived"
+	TrackerLocked     = "locked"
+)
+
+// Election is what is known of a program that elects in carpd's place.
+type Election struct {
+	// Standing is hidden where only the results of the election are seen, silent for a
+	// program that is alive and has not told its state, able, unable or gone.
+	Standing string `json:"standing"`
+	Reason   string `json:"reason"` // of the latest
 }
 
 // Keying is the state of the IKE daemon's driver.

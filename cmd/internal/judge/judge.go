@@ -238,10 +238,7 @@ func serves(m *member, group string) (list []Finding) {
 	if g.Offloaded > 0 {
 		add(Offloaded, count(g.Offloaded, "SA")+" offloaded to a device and not replicated")
 	}
-	if g.SAs == 0 && g.Policies == 0 {
-		add(NoTunnel, "no SA and no policy involves its VIPs: there is no tunnel to take over")
-	}
-	return list
+	return append(list, m.tunnels(group)...)
 }
 
 // stands finds why a standby could not take over. master is nil where there is not
@@ -332,6 +329,7 @@ func (m *member) common(group string) (list []Finding) {
 	if c := g.Carp; c != nil && c.StateError != "" {
 		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+c.StateError)
 	}
+	list = append(list, m.electedElsewhere(group)...)
 	list = append(list, m.keying(group)...)
 	return append(list, m.election(group)...)
 }

@@ -23,8 +23,26 @@ type Group struct {
 
 // Sight is what a tracker sees of one group.
 type Sight struct {
-	Master bool
-	Reason string // for people
+	Master   bool
+	Reason   string // for people
+	Standing Standing
+}
+
+// Standing is what is known of the program that elects, on this node.
+type Standing uint8
+
+// Standings. The zero value is that of a tracker that sees results only.
+const (
+	StandingHidden Standing = iota // whether it is alive cannot be seen
+	StandingSilent                 // it is alive, and has not told its state
+	StandingAble                   // it takes part in the election
+	StandingUnable                 // it is alive and would not become master, see Reason
+	StandingGone                   // it is not there
+)
+
+// String names the standing for the report to the peers.
+func (s Standing) String() string {
+	return [...]string{"hidden", "silent", "able", "unable", "gone"}[s]
 }
 
 // Source is a tracker.

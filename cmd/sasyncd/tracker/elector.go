@@ -43,6 +43,7 @@ type Elector struct {
 	events chan engine.ElectorEvent
 
 	mu    sync.Mutex
+	sight map[string]Sight        // by group, the latest
 	calls []func(context.Context) // what the source and the engine have said; neither waits
 	wake  chan struct{}
 
@@ -53,7 +54,7 @@ type Elector struct {
 
 // New returns an elector that does nothing until Run.
 func New(cfg Config) *Elector {
-	e := &Elector{cfg: cfg, events: make(chan engine.ElectorEvent, eventQueue), wake: make(chan struct{}, 1),
+	e := &Elector{cfg: cfg, events: make(chan engine.ElectorEvent, eventQueue), wake: make(chan struct{}, 1), sight: make(map[string]Sight),
 		groups: make(map[string]*machine), wants: make(map[string]bool)}
 	for _, g := range cfg.Groups {
 		e.groups[g.Name] = &machine{name: g.Name, vips: g.VIPs, yields: cfg.Fence != nil, started: time.Now()}
@@ -63,6 +64,14 @@ func New(cfg Config) *Elector {
 
 // Events implements engine.Elector.
 func (e *Elector) Events() <-chan engine.ElectorEvent { return e.events }
+
+// Sight returns what the tracker saw last of a group; ok is false before that.
+func (e *Elector) Sight(group string) (s Sight, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok = e.sight[group]
+	return s, ok
+}
 
 // Run follows the tracker until ctx ends. The fence of a master stays open for
 // IPv6 as long as [OpenFor] then, for a sasyncd that comes back.
@@ -79,6 +88,9 @@ func (e *Elector) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- e.cfg.Source.Follow(ctx, func(group string, s Sight) {
+			e.mu.Lock()
+			e.sight[group] = s
+			e.mu.Unlock()
 			e.call(group, func(m *machine) []action { return m.see(time.Now(), s) })
 		})
 	}()

@@ -105,7 +105,7 @@ func (k *keepalived) turn(ctx context.Context, see func(string, Sight)) {
 		clear(k.told)
 		k.log.Warn("keepalived is not there")
 		for _, g := range k.groups {
-			see(g.Name, Sight{Reason: "keepalived is not there"})
+			see(g.Name, Sight{Reason: "keepalived is not there", Standing: StandingGone})
 		}
 	}
 }
@@ -116,10 +116,12 @@ func (k *keepalived) start(ctx context.Context, see func(string, Sight)) {
 		if k.told[g.Name] {
 			continue
 		}
-		s := Sight{Reason: "keepalived has said nothing yet"}
+		s := Sight{Reason: "keepalived has said nothing yet", Standing: StandingSilent}
 		if k.inherit {
 			if v, err := look(ctx, k.ifs); err == nil {
-				s.Master, s.Reason = v.has(g.VIPs)
+				if s.Master, s.Reason = v.has(g.VIPs); s.Master {
+					s.Standing = StandingAble
+				}
 			}
 		}
 		see(g.Name, s)
@@ -136,11 +138,13 @@ func (k *keepalived) line(l string, see func(string, Sight)) {
 		k.log.Warn("line of keepalived not understood", "said", fmt.Sprintf("%.80q", l))
 		return
 	}
-	s := Sight{Reason: "keepalived: " + state}
+	s := Sight{Reason: "keepalived: " + state, Standing: StandingAble}
 	switch state {
 	case "MASTER":
 		s.Master = true
-	case "BACKUP", "FAULT", "STOP", "DELETED":
+	case "BACKUP":
+	case "FAULT", "STOP", "DELETED":
+		s.Standing = StandingUnable
 	default:
 		return // MASTER_PRIORITY and the like change nothing
 	}

@@ -193,7 +193,7 @@ func TestKeepalivedLines(t *testing.T) {
 	say("TER 200\n")
 	want(t, ch, true)
 	say("nonsense\nINSTANCE \"VI_1\" MASTER_PRIORITY 150\nINSTANCE \"VI_1\" FAULT 150\n")
-	if s := want(t, ch, false); !strings.Contains(s.Reason, "FAULT") {
+	if s := want(t, ch, false); !strings.Contains(s.Reason, "FAULT") || s.Standing != StandingUnable {
 		t.Errorf("%+v, want a fault", s)
 	}
 	say("INSTANCE \"VI_1\" MASTER 200\n")
@@ -286,4 +286,41 @@ func TestUnsafeFIFO(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStanding: whether keepalived takes part in the election is seen, of what a tracker
+// of addresses follows it is not.
+func TestStanding(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	n := newNode()
+	n.set(true, 0)
+	if s := want(t, follow(t, NewAddress(n, group("any"))), false); s.Standing != StandingHidden {
+		t.Errorf("addresses: %v", s.Standing)
+	}
+	ch := follow(t, keepalivedSource(path, n, "VI_1"))
+	stands := func(standing Standing) {
+		t.Helper()
+		limit := time.After(patience)
+		for {
+			select {
+			case s := <-ch:
+				if s.Standing == standing {
+					return
+				}
+			case <-limit:
+				t.Fatalf("keepalived is never %v", standing)
+			}
+		}
+	}
+	stands(StandingGone)
+	say, end := writer(t, path)
+	for _, x := range []struct {
+		line     string
+		standing Standing
+	}{{"BACKUP 100", StandingAble}, {"FAULT 100", StandingUnable}, {"MASTER 100", StandingAble}} {
+		say("INSTANCE \"VI_1\" " + x.line + "\n")
+		stands(x.standing)
+	}
+	end()
+	stands(StandingGone)
 }
