@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -14,6 +15,22 @@ type planned struct {
 		To    []struct{ Peer, Host string }
 		Check struct{ Reasons []struct{ Code string } }
 	}
+}
+
+// examination is what is looked at of doctor's answer.
+type examination struct {
+	Gateways []struct {
+		Name     string
+		Findings []struct{ Code, Severity, What string }
+	}
+	Elsewhere int
+}
+
+// print logs what a person would see.
+func (o *operator) print(m *scenario.Member, args ...string) {
+	o.t.Helper()
+	out, _ := exec.Command(o.bin, append([]string{"-s", m.Socket()}, args...)...).CombinedOutput() // the code is asked for elsewhere
+	o.t.Logf("%s# sasyncctl %s\n%s", m.Name, strings.Join(args, " "), out)
 }
 
 // TestOrderIsJudged: failover is refused for what check finds, begins nothing then, and
@@ -40,6 +57,14 @@ func TestOrderIsJudged(t *testing.T) {
 		t.Errorf("dry run on a backup: code %d, %q", code, no.Error)
 	}
 
+	var x examination
+	for _, m := range p.Members {
+		if code := o.ask(m, "examination", &x, "doctor", "-a"); code != 0 || len(x.Gateways) != 2 {
+			t.Errorf("doctor of a healthy pair: code %d, %+v", code, x)
+		}
+	}
+	o.print(gw1, "failover", "-n")
+
 	gw2.Carpd.Kill()
 	if code := o.ask(gw1, "error", &no, "failover"); code != 1 || !strings.Contains(no.Error, name+": the election cannot be reached") || !strings.Contains(no.Error, "remedy: ") {
 		t.Errorf("failover to a gateway without carpd: code %d, %q", code, no.Error)
@@ -47,6 +72,18 @@ func TestOrderIsJudged(t *testing.T) {
 	if code := o.ask(gw1, "plan", &plan, "failover", "-n"); code != 1 || len(plan.Handovers[0].Check.Reasons) == 0 || plan.Handovers[0].Check.Reasons[0].Code != "elector-lost" {
 		t.Errorf("dry run: code %d, %+v", code, plan)
 	}
+	if code := o.ask(gw2, "examination", &x, "doctor"); code != 1 || x.Gateways[0].Findings[0].Code != "elector-lost" {
+		t.Errorf("doctor without carpd: code %d, %+v", code, x)
+	}
+	if code := o.ask(gw1, "examination", &x, "doctor"); code != 0 || x.Elsewhere == 0 {
+		t.Errorf("doctor on the other gateway: code %d, %+v", code, x)
+	}
+	if code := o.ask(gw1, "examination", &x, "doctor", "-a"); code != 1 || x.Gateways[1].Name != name || x.Gateways[1].Findings[0].Code != "elector-lost" {
+		t.Errorf("doctor -a on the other gateway: code %d, %+v", code, x)
+	}
+	o.print(gw1, "failover", "-n")
+	o.print(gw1, "doctor", "-a")
+	o.print(gw1, "status")
 	var s status
 	if o.ask(gw1, "status", &s, "status"); s.Groups[0].Role != "MASTER" || s.Groups[0].LastFailover != nil && s.Groups[0].LastFailover.From == "this node" {
 		t.Errorf("something was begun: %+v", s.Groups[0])

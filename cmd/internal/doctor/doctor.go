@@ -29,17 +29,10 @@ type Finding struct {
 
 // Codes of what only the gateway itself can see, or what is no matter of a failover.
 const (
-	Unheard       judge.Code = "no-other-master" // a note: no other master is heard, as it should be
-	Filtered      judge.Code = "raw-socket-deaf" // a packet filter drops protocol 112
-	ClockJumped   judge.Code = "clock-jumped"
-	ARPAnswers    judge.Code = "arp-answers" // the parent of a virtual MAC answers for its address
-	ARPHidden     judge.Code = "arp-hidden"
-	StrictFilter  judge.Code = "strict-filter"
-	VIPConfigured judge.Code = "vip-configured"
-	Repaired      judge.Code = "repaired"
-	CannotRepair  judge.Code = "cannot-repair"
-	SameMAC       judge.Code = "same-mac"
-	SameAddress   judge.Code = "same-address"
+	Unheard     judge.Code = "no-other-master" // a note: no other master is heard, as it should be
+	Filtered    judge.Code = "raw-socket-deaf" // a packet filter drops protocol 112
+	ClockJumped judge.Code = "clock-jumped"
+	ARPAnswers  judge.Code = "arp-answers" // the parent of a virtual MAC answers for its address
 )
 
 // examination is what is looked at.
@@ -174,7 +167,7 @@ func interfaces(g *api.GroupState) (names []string) {
 func (x *examination) kernel(g *api.GroupState, add adder) {
 	where := "group " + g.Group
 	for _, c := range g.Configured {
-		add(VIPConfigured, true, where, fmt.Sprintf("the virtual address %v is also configured by the system on %s: two nodes answer for it while another one is MASTER",
+		add(judge.VIPConfigured, true, where, fmt.Sprintf("the virtual address %v is also configured by the system on %s: two nodes answer for it while another one is MASTER",
 			c.Address, c.Interface),
 			fmt.Sprintf("remove it from the network configuration (interfaces, netplan, networkd, NetworkManager, cloud-init); ip addr del %v dev %s",
 				c.Address, c.Interface))
@@ -182,11 +175,11 @@ func (x *examination) kernel(g *api.GroupState, add adder) {
 	for _, r := range g.Repairs {
 		what, remedy := repaired(g, r.Kind)
 		if r.Error != "" {
-			add(CannotRepair, true, where, "cannot repair: "+what+": "+r.Error, remedy)
+			add(judge.CannotRepair, true, where, "cannot repair: "+what+": "+r.Error, remedy)
 		}
 		if r.Count > 0 {
 			ago := time.Duration(r.AgeMS) * time.Millisecond
-			add(Repaired, ago <= recent, where, fmt.Sprintf("%s; repaired %d times, last %v ago", what, r.Count, term.Age(r.AgeMS)), remedy)
+			add(judge.Repaired, ago <= recent, where, fmt.Sprintf("%s; repaired %d times, last %v ago", what, r.Count, term.Age(r.AgeMS)), remedy)
 		}
 	}
 }
@@ -268,9 +261,9 @@ func hearsMaster(g *api.GroupState) bool {
 func codeOf(kind string) judge.Code {
 	switch kind {
 	case api.RefusedMAC:
-		return SameMAC
+		return judge.SameMAC
 	case api.RefusedOwn:
-		return SameAddress
+		return judge.SameAddress
 	}
 	return judge.AdvertRefused
 }
@@ -306,10 +299,10 @@ func remedyOf(kind string) string {
 func (x *examination) virtual(in *api.InstanceState, add adder) {
 	where := in.Name + " mac virtual"
 	if v := x.sysctl("all/arp_ignore"); v != "" && v > "1" {
-		add(ARPHidden, true, where, "net.ipv4.conf.all.arp_ignore is "+v+", so that ARP for the virtual address may stay unanswered", "sysctl net.ipv4.conf.all.arp_ignore=0; carpd sets what it needs per interface")
+		add(judge.ARPHidden, true, where, "net.ipv4.conf.all.arp_ignore is "+v+", so that ARP for the virtual address may stay unanswered", "sysctl net.ipv4.conf.all.arp_ignore=0; carpd sets what it needs per interface")
 	}
 	if v := x.sysctl("all/rp_filter"); v == "1" {
-		add(StrictFilter, false, where, "net.ipv4.conf.all.rp_filter is 1, carpd loosens it on the virtual interface only", "nothing, unless something sets it back: sysctl net.ipv4.conf.all.rp_filter=0")
+		add(judge.StrictFilter, false, where, "net.ipv4.conf.all.rp_filter is 1, carpd loosens it on the virtual interface only", "nothing, unless something sets it back: sysctl net.ipv4.conf.all.rp_filter=0")
 	}
 	dev := in.Interface
 	if v := x.sysctl(dev + "/arp_ignore"); v == "0" && x.sysctl("all/arp_ignore") == "0" && in.State == api.StateMaster {

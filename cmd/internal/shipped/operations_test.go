@@ -57,6 +57,19 @@ func TestOperationsPage(t *testing.T) {
 			t.Errorf("there is no alert %s", m[1])
 		}
 	}
+	doctor, err := os.ReadFile("../doctor/doctor.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`judge\.Code = "([a-z-]+)"`).FindAllStringSubmatch(string(doctor), -1)
+	for _, m := range codes {
+		if !regexp.MustCompile("(?m)^\\| [^|]*`" + m[1] + "`").MatchString(page) {
+			t.Errorf("what doctor says as %s is not explained", m[1])
+		}
+	}
+	if len(codes) < 4 {
+		t.Errorf("only %d codes of doctor are found", len(codes))
+	}
 	all := everyMetric(t)
 	for _, m := range regexp.MustCompile("`((?:sasyncd|carpd)_[a-z_]+)`").FindAllStringSubmatch(page, -1) {
 		if all[m[1]] == nil {
