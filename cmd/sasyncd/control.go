@@ -34,6 +34,7 @@ type control struct {
 	advise adviser
 	// carpdSocket is where carpd answers, "" with another election.
 	carpdSocket string
+	names       *naming
 }
 
 // verbs are the requests of sasyncctl.
@@ -72,8 +73,8 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 		return report.Status{}, err
 	}
 	host, _ := os.Hostname() // "" where there is none
-	out := report.Status{Status: s, Version: daemon.Version("sasyncd"), Host: host, Peers: k.known(), Seen: k.seen()}
-	out.Check = k.check(ctx, s)
+	out := report.Status{Status: k.names.status(s), Version: daemon.Version("sasyncd"), Host: host, Peers: k.known(), Seen: k.seen()}
+	out.Check = k.names.verdict(k.check(ctx, s))
 	return out, nil
 }
 
@@ -184,6 +185,7 @@ func (k *control) diff(ctx context.Context, c *daemon.Call) (any, error) {
 	} else {
 		out.Differences, err = k.eng.Compare(ctx, name)
 	}
+	out.Differences = k.names.differences(out.Differences)
 	return out, err
 }
 

@@ -273,7 +273,7 @@ func (g *gateway) client(answer bool) *client {
 			c.events = append(c.events, m)
 			c.mu.Unlock()
 			if next != nil && isPrepare(api.StateBackup)(m) {
-				err := next.Takeover(ctx, m.Group, m.Term)
+				err := next.Takeover(ctx, m.Group, m.Term, 0)
 				c.mu.Lock()
 				c.ordered = append(c.ordered, err)
 				c.mu.Unlock()
