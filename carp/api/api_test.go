@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sasyncd/kernel/trusted/trustedtest"
 )
 
 // groups is a handler that knows two groups and remembers requests.
@@ -108,7 +110,7 @@ func client(t *testing.T, socket string) *Client {
 }
 
 func TestClientFollowsOverRestart(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(trustedtest.Dir(t), "s")
 	h, stop := serve(t, socket)
 	c := client(t, socket)
 	for round := range 2 {
@@ -153,7 +155,7 @@ func TestClientFollowsOverRestart(t *testing.T) {
 }
 
 func TestRefusal(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(trustedtest.Dir(t), "s")
 	serve(t, socket)
 	conn, err := Dial(t.Context(), socket)
 	if err != nil {
@@ -226,7 +228,7 @@ func TestCredentials(t *testing.T) {
 
 // A client that does not read is cut off; the others do not notice.
 func TestSlowReaderIsCutOff(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(trustedtest.Dir(t), "s")
 	h, _ := serve(t, socket)
 	raw, err := net.Dial("unix", socket)
 	if err != nil {
@@ -327,7 +329,7 @@ func TestOldAndNewUnderstandEachOther(t *testing.T) {
 		t.Errorf("what is not known is said: %s, %v", b, err)
 	}
 
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(trustedtest.Dir(t), "s")
 	h, _ := serve(t, socket)
 	c := client(t, socket)
 	for range 3 {

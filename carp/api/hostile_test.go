@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"sasyncd/kernel/trusted/trustedtest"
 )
 
 // dialRaw connects without a word.
@@ -43,7 +45,7 @@ func (s *Server) count(reason string) (n uint64) {
 // TestSilentConnectionsKeepNobodyOut: whoever takes all places and says nothing,
 // or half a line, neither keeps a client away nor costs one its connection.
 func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(trustedtest.Dir(t), "s")
 	h, _ := serve(t, socket)
 	early := client(t, socket)
 	next(t, early.Events())
@@ -110,7 +112,7 @@ func TestStrangersGiveWay(t *testing.T) {
 
 // TestRefusalsAreCounted: each kind of abuse shows.
 func TestRefusalsAreCounted(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(trustedtest.Dir(t), "s")
 	h, _ := serve(t, socket)
 	long := dialRaw(t, socket)
 	go func() {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sasyncd/kernel/trusted/trustedtest"
 )
 
 // What waits for a slow client is bounded: of an event that the network can bring
@@ -53,7 +55,7 @@ func TestMailbox(t *testing.T) {
 // what the network brings about, and finds the latest of it, numbered without
 // gaps.
 func TestFloodDoesNotCutOffADaemon(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(trustedtest.Dir(t), "s")
 	h, _ := serve(t, socket)
 	c, err := Dial(t.Context(), socket)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/doctor"
+	"sasyncd/kernel/trusted/trustedtest"
 	"sasyncd/tests/jsondoc"
 )
 
@@ -56,7 +57,7 @@ func (f *fake) last() api.Request {
 // start runs the fake on a socket.
 func (f *fake) start(t *testing.T) (socket string) {
 	t.Helper()
-	socket = filepath.Join(t.TempDir(), "s")
+	socket = filepath.Join(trustedtest.Dir(t), "s")
 	ln, err := api.Listen(socket)
 	if err != nil {
 		t.Fatal(err)

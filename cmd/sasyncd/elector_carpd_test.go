@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/kernel/trusted/trustedtest"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/wire"
 )
@@ -31,7 +32,7 @@ type stubCarpd struct {
 }
 
 func newStubCarpd(t *testing.T) *stubCarpd {
-	c := &stubCarpd{t: t, path: filepath.Join(t.TempDir(), "carpd.sock"), state: api.GroupState{
+	c := &stubCarpd{t: t, path: filepath.Join(trustedtest.Dir(t), "carpd.sock"), state: api.GroupState{
 		Group: "gate", State: api.StateMaster, Term: 7, Seen: 7, WhenSplit: api.SplitPreferTraffic,
 		Instances: []api.InstanceState{{Name: "carp1"}}, VIPs: []api.VIP{{Address: netip.MustParseAddr("192.0.2.1")}},
 	}}

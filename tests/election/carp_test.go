@@ -29,6 +29,7 @@ carp outside { carpdev out0; vhid 11; pass "love"; advbase 0; advskew %d; addres
 
 // CARP in each way: elect, stay, take over, make room without waiting.
 func TestCARP(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]func(g *gateway) string{
 		"multicast":          carpPair(""),
 		"signed":             carpPair(signKey),
@@ -40,6 +41,7 @@ carp inside { carpdev in0; vhid 10; pass "love"; advbase 0; advskew %d; address 
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPair(t)
 			p.instances = tc
 			a, b := p.gws[0], p.gws[1]
@@ -75,6 +77,7 @@ carp inside { carpdev in0; vhid 10; pass "love"; advbase 0; advskew %d; address 
 // Demotion of the master moves a CARP group without preempt and without waiting
 // for a timer, because it is compared before timing.
 func TestCARPDemotion(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.instances = carpPair("")
 	a, b := p.gws[0], p.gws[1]
@@ -128,15 +131,17 @@ func (p *pair) forge(body []byte) {
 // A forged bow-out moves nothing where keys are enforced. Without keys CARP is
 // open to it, which shows that the forgery is a good one.
 func TestForgedBowOut(t *testing.T) {
+	t.Parallel()
 	m := packet.CARP{ID: 10, AdvBase: 255, AdvSkew: 255, Counter: 1}
 	m.Digest = packet.NewCARPKey([]byte("love"), 10, allVIPs[:2], false).Digest(1)
 	forged := m.Append(nil)
 	for _, keys := range []string{"", signKey} {
-		name := "signed" // short: it is part of the path of a socket
+		name := "signed"
 		if keys == "" {
 			name = "unsigned"
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPair(t)
 			p.instances = func(g *gateway) string {
 				return fmt.Sprintf(`carp inside { carpdev in0; vhid 10; pass "love"; advbase 1; advskew %d; address 10.1.0.1/32; address fd00:1::1/128; group gate; %s }`,

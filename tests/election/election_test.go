@@ -22,6 +22,7 @@ const (
 )
 
 func TestElection(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	if a.holds() != 4 || b.holds() != 0 {
 		t.Errorf("master holds %d addresses, backup %d; want 4 and 0", a.holds(), b.holds())
@@ -57,6 +58,7 @@ func TestElection(t *testing.T) {
 
 // The neighbours must follow at once, although they know the old master.
 func TestNeighboursFollow(t *testing.T) {
+	t.Parallel()
 	p, a, b := run(t)
 	knows := func(g *gateway) bool {
 		in4, in6 := p.host.Run("ip neigh show 10.1.0.1"), p.host.Run("ip -6 neigh show fd00:1::1")
@@ -73,6 +75,7 @@ func TestNeighboursFollow(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
+	t.Parallel()
 	p, a, b := run(t)
 	a.d.Kill()
 	killed := time.Now()
@@ -92,6 +95,7 @@ func TestKill(t *testing.T) {
 }
 
 func TestCleanup(t *testing.T) {
+	t.Parallel()
 	p, a, _ := run(t)
 	a.d.Kill()
 	// What a carpd leaves that is killed while it drops what waits for neighbours.
@@ -127,6 +131,7 @@ func TestTerminate(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	a.d.Signal(syscall.SIGSTOP)
 	b.await(api.StateMaster, takeover)
@@ -143,6 +148,7 @@ func TestStop(t *testing.T) {
 
 // A cut of one side moves both, and tells the other side's peer at once.
 func TestOneCable(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	a.in.Pull()
 	b.await(api.StateMaster, takeover)
@@ -159,6 +165,7 @@ func TestOneCable(t *testing.T) {
 
 // What only one side cannot hear must not make half a master.
 func TestOneWayFault(t *testing.T) {
+	t.Parallel()
 	p, a, b := run(t)
 	// The switch stops delivering multicast to the backup's inside.
 	p.net.Fabric().Run("bridge link set dev " + b.in.Outer + " mcast_flood off")
@@ -177,6 +184,7 @@ func TestOneWayFault(t *testing.T) {
 // Packets are read before the kernel's reverse path filter and routing policy,
 // which silence the raw sockets that others use.
 func TestFilteredNode(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	if !b.hearsRaw() {
 		t.Fatal("a raw socket hears nothing to begin with")
@@ -236,6 +244,7 @@ func (g *gateway) hearsRaw() bool {
 
 // Two masters that meet again: one stays, and the neighbours know which.
 func TestPartitionHeals(t *testing.T) {
+	t.Parallel()
 	p, a, b := run(t)
 	flood := func(how string) {
 		for _, port := range []*lab.Port{a.in, b.in, a.out, b.out} {
@@ -258,6 +267,7 @@ func TestPartitionHeals(t *testing.T) {
 
 // The next hops are resolved before anybody needs them.
 func TestNextHopsAreKept(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	g := p.gws[0]
 	g.IP("route add 10.99.0.0/16 via 10.3.0.100", "route add fd99::/16 via fd00:3::100")
@@ -275,6 +285,7 @@ func TestNextHopsAreKept(t *testing.T) {
 // when the next master announces them: it would be as late as this one has been
 // master, which is beyond the window of any SA.
 func TestOwnAddressIsNoNeighbour(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	known := func() string { return b.Run("ip neigh show 10.1.0.1") + b.Run("ip neigh show fd00:3::1") }
 	b.IP("neigh replace 10.1.0.1 dev in0 lladdr "+a.in.MAC.String()+" nud stale",
@@ -288,6 +299,7 @@ func TestOwnAddressIsNoNeighbour(t *testing.T) {
 }
 
 func TestAddressDeletedByHand(t *testing.T) {
+	t.Parallel()
 	_, a, _ := run(t)
 	a.IP("addr del 10.1.0.1/32 dev in0", "addr del fd00:3::1/128 dev out0")
 	lab.Eventually(t, patience, "the addresses are back", func() bool { return a.holds() == 4 })
@@ -297,6 +309,7 @@ func TestAddressDeletedByHand(t *testing.T) {
 }
 
 func TestInterfaceRecreated(t *testing.T) {
+	t.Parallel()
 	p, a, b := run(t)
 	a.IP("link del in0")
 	b.await(api.StateMaster, takeover)
@@ -311,6 +324,7 @@ func TestInterfaceRecreated(t *testing.T) {
 }
 
 func TestCtl(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	if out, code := a.ctl("demote", "gate", "30", "for", "a", "reason"); code != 0 {
 		t.Fatalf("demote: %d %s", code, out)

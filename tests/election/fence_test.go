@@ -17,6 +17,7 @@ import (
 // "carpctl fence" has silenced it, and one that agrees without that. The master
 // here hangs: it holds its addresses, and its leases end by themselves.
 func TestFenceProgram(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.options = "require fence; prepare-timeout 20s"
 	called, allow := map[*gateway]string{}, filepath.Join(t.TempDir(), "allow")
@@ -91,6 +92,7 @@ func TestFenceProgram(t *testing.T) {
 // those of others when it is restarted. A backup is fenced again at once, and the
 // master notices nothing.
 func TestFenceIsSetAgain(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	gw1, gw2 := p.gws[0], p.gws[1]
 	p.start(gw1)

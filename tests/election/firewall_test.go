@@ -45,6 +45,7 @@ func (p *pair) settled(limit, stable time.Duration) (master *gateway) {
 // one master that stays: it does not matter, or the node that cannot send
 // notices, or the one that is not heard gives way.
 func TestFirewall(t *testing.T) {
+	t.Parallel()
 	const drop = "ip protocol 112 counter drop; ip6 nexthdr 112 counter drop"
 	hooks := func(names ...string) string {
 		var b strings.Builder

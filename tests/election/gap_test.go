@@ -72,6 +72,7 @@ func TestTrafficGap(t *testing.T) {
 
 // The rules of the fence are gone only where the addresses are.
 func TestFenceFollowsAddresses(t *testing.T) {
+	t.Parallel()
 	_, a, b := run(t)
 	for _, g := range []*gateway{a, b} {
 		for _, family := range []string{"-4", "-6"} {

@@ -42,6 +42,7 @@ func ready(t *testing.T, c *client, r api.Ready) {
 }
 
 func TestRequiredClient(t *testing.T) {
+	t.Parallel()
 	p, ca, cb := required(t)
 	a, b := p.gws[0], p.gws[1]
 	// A client that knows somebody who is ahead must not take over, however
@@ -78,6 +79,7 @@ func TestAloneAfter(t *testing.T) {
 }
 
 func TestPrepareTimeout(t *testing.T) {
+	t.Parallel()
 	p, ca, cb := required(t)
 	a, b := p.gws[0], p.gws[1]
 	ca.mu.Lock()

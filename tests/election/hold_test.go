@@ -35,6 +35,7 @@ var heldBoth = []string{"-4 in0 blackhole", "-4 out0 blackhole", "-6 in0 blackho
 // killed goes on with it, until its client is in sync and there are policies. From
 // then on nothing holds it again.
 func TestHold(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.options = "require sasyncd; alone after never"
 	g := p.gws[0]
@@ -96,6 +97,7 @@ func TestHold(t *testing.T) {
 
 // A master without any policy forwards, after a while.
 func TestHoldEnds(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.options = "require sasyncd; alone after never"
 	g := p.gws[0]

@@ -144,6 +144,7 @@ func TestForeignChanges(t *testing.T) {
 // The interface gets another MAC address, as a bond does whose slave has failed:
 // neighbours learn it at once, for the addresses of both families.
 func TestMACChange(t *testing.T) {
+	t.Parallel()
 	p, a, _ := run(t)
 	for _, ip := range []netip.Addr{vipIn, vipIn6} {
 		if err := p.host.Ping(ip, patience); err != nil {
@@ -169,6 +170,7 @@ func TestMACChange(t *testing.T) {
 // Addresses whose leases cannot be renewed end the mastership before the leases end:
 // another gateway has them then, and this one says why it has not.
 func TestRenewalRefused(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.instances = func(g *gateway) string {
 		return fmt.Sprintf(`vrrp inside { carpdev in0; vrid 10; priority %d; address 10.1.0.1/32; mac virtual; group gate }`, g.priority)

@@ -52,6 +52,7 @@ vrrp outside { carpdev out0; vrid 11; priority %d; address 10.3.0.1/32; address 
 
 // Terms outlive the process.
 func TestTermOutlivesRestart(t *testing.T) {
+	t.Parallel()
 	p, a, b := run(t)
 	b.d.Term(5 * time.Second)
 	first := a.state().Term

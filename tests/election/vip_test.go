@@ -70,7 +70,6 @@ const leaseOf = 2 * time.Second
 // Where the kernel refuses, or the interface has gone, the error says which
 // address it was, and what can be done is done all the same.
 func TestAddressErrors(t *testing.T) {
-	t.Parallel()
 	nd, v, index := addressesOf(t)
 	good := vip.Address{IP: vipIn, Index: index}
 	gone := vip.Address{IP: vipOut, Index: index + 1000}
@@ -134,7 +133,6 @@ func TestAddressErrors(t *testing.T) {
 // The macvlan of a virtual MAC: taken over where it exists, made anew where
 // somebody took it away, refused where its name belongs to something else.
 func TestVirtualInterfaceErrors(t *testing.T) {
-	t.Parallel()
 	nd, v, index := addressesOf(t)
 	mac := packet.VirtualMAC(10, false)
 	as := []vip.Address{{IP: vipIn, Index: index, MAC: mac, Virtual: true}, {IP: vipOut, Index: index, MAC: mac, Virtual: true}}

@@ -212,7 +212,6 @@ func prefixAddr(format string, n int) string {
 // A flood of harmless advertisements neither cuts off a client that reads late
 // nor fills the log, and moves nothing.
 func TestFlood(t *testing.T) {
-	t.Parallel()
 	p := newPair(t)
 	p.instances = func(g *gateway) string {
 		return "vrrp inside { carpdev in0; vrid 10; interval 1s; address 10.1.0.1/32; group gate }"

@@ -92,6 +92,7 @@ func (f *frr) term() {
 // FRR's vrrpd against ours: each as backup stays backup, takes over, yields, and
 // resigns.
 func TestFRR(t *testing.T) {
+	t.Parallel()
 	const interval = 250 * time.Millisecond
 	for name, six := range map[string]bool{"v3": false, "v3_ip6": true} {
 		t.Run(name, func(t *testing.T) {

@@ -2,9 +2,9 @@ package interop
 
 import (
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +47,7 @@ vrrp_instance X {
 }
 
 // has reports whether h has an address.
-func (h *host) has(addr string) bool { return strings.Contains(h.Run("ip -o addr show"), " "+addr+"/") }
+func (h *host) has(addr string) bool { return h.Has(netip.MustParseAddr(addr)) }
 
 func (h *host) awaitAddr(addr string, limit time.Duration) {
 	h.t.Helper()
@@ -57,6 +57,7 @@ func (h *host) awaitAddr(addr string, limit time.Duration) {
 // Every way in which keepalived speaks VRRP, against ours: each as backup stays
 // backup, takes over, yields, and hears the other resign.
 func TestKeepalived(t *testing.T) {
+	t.Parallel()
 	const fast, slow = 250 * time.Millisecond, time.Second
 	for name, tc := range map[string]struct {
 		interval time.Duration

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv(envBin, dir)
 	// They wait for timers, hardly for processors.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -163,6 +162,4 @@ func (h *host) ctl(args ...string) {
 }
 
 // holds reports whether the host has an address.
-func (h *host) holds(a netip.Addr) bool {
-	return strings.Contains(h.Run("ip -o addr show"), " "+a.String()+"/")
-}
+func (h *host) holds(a netip.Addr) bool { return h.Has(a) }

@@ -89,8 +89,10 @@ func (h *host) heard(n uint64) {
 // has when it comes back. Both dialects: ucarp fills neither the demotion nor a
 // stable counter.
 func TestUcarpIsMaster(t *testing.T) {
+	t.Parallel()
 	for _, dialect := range []string{"openbsd", "freebsd"} {
 		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
 			ours, theirs := two(t)
 			theirs.ucarp(0)
 			theirs.awaitRole("master", carpDown)
@@ -112,6 +114,7 @@ func TestUcarpIsMaster(t *testing.T) {
 // ucarp stays backup beside carpd, takes over at once when carpd stops in order,
 // and after its timer when it is killed.
 func TestUcarpIsBackup(t *testing.T) {
+	t.Parallel()
 	ours, theirs := two(t)
 	ours.carp(0, "")
 	ours.await(api.StateMaster, carpDown)
@@ -136,6 +139,7 @@ func TestUcarpIsBackup(t *testing.T) {
 
 // A killed carpd is replaced after ucarp's timer.
 func TestUcarpAfterKill(t *testing.T) {
+	t.Parallel()
 	ours, theirs := two(t)
 	ours.carp(0, "")
 	ours.await(api.StateMaster, carpDown)
@@ -152,6 +156,7 @@ func TestUcarpAfterKill(t *testing.T) {
 // Resign: ucarp takes over at once, and carpd stays backup although it is the
 // better one.
 func TestUcarpResign(t *testing.T) {
+	t.Parallel()
 	ours, theirs := two(t)
 	ours.carp(0, "preempt yes")
 	ours.await(api.StateMaster, carpDown)
@@ -167,7 +172,9 @@ func TestUcarpResign(t *testing.T) {
 // A better ucarp with -P takes over from carpd, and carpd with `preempt yes`
 // from a lesser ucarp, each without waiting for a timer.
 func TestUcarpPreempt(t *testing.T) {
+	t.Parallel()
 	t.Run("ucarp", func(t *testing.T) {
+		t.Parallel()
 		ours, theirs := two(t)
 		ours.carp(100, "")
 		ours.await(api.StateMaster, carpDown)
@@ -179,6 +186,7 @@ func TestUcarpPreempt(t *testing.T) {
 		}
 	})
 	t.Run("carpd", func(t *testing.T) {
+		t.Parallel()
 		ours, theirs := two(t)
 		theirs.ucarp(100)
 		theirs.awaitRole("master", carpDown)
@@ -194,8 +202,10 @@ func TestUcarpPreempt(t *testing.T) {
 // Both with the same skew, both masters at first: that ends in one, whatever
 // ucarp thinks of the addresses, and that is how it stays.
 func TestUcarpTie(t *testing.T) {
+	t.Parallel()
 	for _, first := range []int{0, 1} { // who has the lower address
 		t.Run(fmt.Sprintf("carpd is h%d", first+1), func(t *testing.T) {
+			t.Parallel()
 			a, b := two(t)
 			ours, theirs := a, b
 			if first == 1 {
@@ -232,6 +242,7 @@ func TestUcarpTie(t *testing.T) {
 // Demoted, carpd makes room in either dialect: in the one ucarp sees a larger
 // advskew, in the other carpd sees that ucarp is not demoted.
 func TestUcarpDemotion(t *testing.T) {
+	t.Parallel()
 	ours, theirs := two(t)
 	ours.carp(0, "carp-dialect freebsd")
 	ours.await(api.StateMaster, carpDown)
@@ -244,6 +255,7 @@ func TestUcarpDemotion(t *testing.T) {
 
 // The trailer of our own does not disturb ucarp.
 func TestUcarpIgnoresTrailer(t *testing.T) {
+	t.Parallel()
 	ours, theirs := two(t)
 	ours.carp(0, "auth permissive  key 1 0123456789abcdef0123456789abcdef")
 	ours.await(api.StateMaster, carpDown)

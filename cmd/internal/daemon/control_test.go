@@ -11,12 +11,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sasyncd/kernel/trusted/trustedtest"
 )
 
 // serve runs a control server for the test and returns its socket.
 func serve(t *testing.T, verbs map[string]Verb) (path string, s *ControlServer) {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "run", "control.sock")
+	path = filepath.Join(trustedtest.Dir(t), "run", "control.sock")
 	s = NewControlServer(path, NewLogger(io.Discard, false, 0), verbs)
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
@@ -200,7 +202,7 @@ func TestControlSecondDaemon(t *testing.T) {
 }
 
 func TestControlStaleSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "control.sock")
+	path := filepath.Join(trustedtest.Dir(t), "control.sock")
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +229,7 @@ func TestControlStaleSocket(t *testing.T) {
 // A daemon that stands still lets clients connect. Who asks is told in the end,
 // as of one that is not there.
 func TestClientDoesNotWaitForEver(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := filepath.Join(trustedtest.Dir(t), "s")
 	ln, err := net.Listen("unix", path) // and nobody accepts
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sasyncd/kernel/trusted/trustedtest"
 )
 
 // slow is a task that gets ready when told and takes its time to end.
@@ -213,7 +215,7 @@ func expect(t *testing.T, got <-chan string, prefix string) string {
 }
 
 func TestServiceManager(t *testing.T) {
-	for _, name := range []string{filepath.Join(t.TempDir(), "notify"), "@sasyncd-test-" + filepath.Base(t.TempDir()) + t.Name()} {
+	for _, name := range []string{filepath.Join(trustedtest.Dir(t), "notify"), "@sasyncd-test-" + filepath.Base(trustedtest.Dir(t))} {
 		got := manager(t, name)
 		t.Setenv("WATCHDOG_USEC", "20000")
 		t.Setenv("WATCHDOG_PID", "")
@@ -251,7 +253,7 @@ func TestServiceManager(t *testing.T) {
 }
 
 func TestWatchdogStarvesWhenStuck(t *testing.T) {
-	got := manager(t, filepath.Join(t.TempDir(), "notify"))
+	got := manager(t, filepath.Join(trustedtest.Dir(t), "notify"))
 	t.Setenv("WATCHDOG_USEC", "2000")
 	t.Setenv("WATCHDOG_PID", "")
 	asked := make(chan struct{})

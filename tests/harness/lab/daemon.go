@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"sasyncd/kernel/trusted/trustedtest"
 	"sasyncd/tests/harness"
 )
 
@@ -20,10 +21,7 @@ import (
 func (nd *Node) Dir() string {
 	nd.t.Helper()
 	if nd.dir == "" {
-		nd.dir = nd.t.TempDir()
-		if err := os.Chmod(nd.dir, 0o700); err != nil {
-			nd.t.Fatalf("make directory of %s: %v", nd.Name, err)
-		}
+		nd.dir = trustedtest.Dir(nd.t)
 	}
 	return nd.dir
 }

@@ -22,7 +22,6 @@ type T interface {
 	Fatalf(format string, args ...any)
 	Failed() bool
 	Cleanup(func())
-	TempDir() string
 	Context() context.Context
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -84,14 +83,4 @@ func (p *Program) Cleanup(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cleanups = append(p.cleanups, f)
-}
-
-// TempDir makes a directory that is removed at the end.
-func (p *Program) TempDir() string {
-	dir, err := os.MkdirTemp("", filepath.Base(p.name)+"-")
-	if err != nil {
-		p.Fatalf("make a directory: %v", err)
-	}
-	p.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
