@@ -106,7 +106,7 @@ func TestPackage(t *testing.T) {
 	m1.Forget()
 	from = time.Now()
 	m1.boot()
-	m1.PowerOn()
+	m1.Gateway.PowerOn() // systemd starts the daemons
 	m1.WaitInSync()
 	m1.waitCheck()
 	m2.waitCheck()
