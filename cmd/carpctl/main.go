@@ -122,6 +122,15 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	if f.Args[0] == verbDoctor {
 		return examine(ctx, c, f.JSON, out)
 	}
+	if r.Group != "" {
+		m, err := c.Call(ctx, api.Request{Verb: api.VerbStatus})
+		if err != nil {
+			return err
+		}
+		if r.Group, err = resolve(r.Group, m.Groups); err != nil {
+			return err
+		}
+	}
 	m, err := c.Call(ctx, r)
 	switch {
 	case err != nil:

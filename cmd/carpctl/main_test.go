@@ -98,7 +98,7 @@ func full() []api.GroupState {
 
 // Each command line is the request that the manual promises.
 func TestCommands(t *testing.T) {
-	f := &fake{}
+	f := &fake{groups: full()}
 	socket := f.start(t)
 	for line, want := range map[string]api.Request{
 		"show":                         {Verb: api.VerbStatus},
@@ -108,6 +108,8 @@ func TestCommands(t *testing.T) {
 		"freeze":                       {Verb: api.VerbFreeze, HoldMS: 10000},
 		"freeze 120":                   {Verb: api.VerbFreeze, HoldMS: 120000},
 		"undemote ipsec":               {Verb: api.VerbUndemote, Group: "ipsec"},
+		"resign outside":               {Verb: api.VerbResign, Group: "ipsec", Reason: "operator"},
+		"undemote outside":             {Verb: api.VerbUndemote, Group: "ipsec"},
 		"demote ipsec 30 for a reason": {Verb: api.VerbDemote, Group: "ipsec", Demotion: &api.Demotion{ID: "operator", By: 30, Reason: "for a reason", Hold: api.HoldPersistent}},
 	} {
 		code, out, errs := ctl(socket, strings.Fields(line)...)
@@ -157,7 +159,7 @@ func TestShow(t *testing.T) {
 	}
 	flat := strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{
-		"group ipsec: MASTER for 1m1s (master timed out), term 7, highest 8", "would not take over: waiting for sasyncd",
+		"group ipsec (outside): MASTER for 1m1s (master timed out), term 7, highest 8", "would not take over: waiting for sasyncd",
 		"demoted by 11: operator (maintenance of", "clients: sasyncd", "outside on eth0: MASTER, vrrp3 id 10, 192.0.2.1 2001:db8:", "ipv6 priority 200",
 		"hears no master", "sent 1, received 2, dropped 3",
 	} {

@@ -20,7 +20,7 @@ func show(out io.Writer, groups []api.GroupState, verbose bool) error {
 }
 
 func group(b *strings.Builder, g *api.GroupState, verbose bool) {
-	head := fmt.Sprintf("group %s: %s for %v (%s), term %d", g.Group, strings.ToUpper(g.State), term.Age(g.AgeMS), g.Reason, g.Term)
+	head := fmt.Sprintf("group %s: %s for %v (%s), term %d", title(g), strings.ToUpper(g.State), term.Age(g.AgeMS), g.Reason, g.Term)
 	if g.Seen != g.Term {
 		head += fmt.Sprintf(", highest %d", g.Seen)
 	}

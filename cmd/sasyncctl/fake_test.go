@@ -68,7 +68,7 @@ func full() report.Status {
 		Status: engine.Status{
 			Node: "3f2a91c000000000000000000000abcd",
 			Groups: []engine.GroupStatus{{
-				Name: "carp1", Role: "MASTER", Term: 7, Since: at, Reason: "takeover", VIPs: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")},
+				Name: "carp1", Followed: "outside", Instances: []string{"outside", "inside"}, Role: "MASTER", Term: 7, Since: at, Reason: "takeover", VIPs: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")},
 				InSync: true, Why: "master", SAs: 400, Policies: 600, Held: 2, Refused: 1, Uncovered: 1, Offloaded: 1, Seq: 99, CounterAge: 0.4,
 				Standbys: []engine.StandbyStatus{
 					{Peer: "10.0.0.2", Complete: true, InSync: true, Lag: 0.03, LagPackets: 1200, Queued: 10, Records: 5000, Counters: 90000},

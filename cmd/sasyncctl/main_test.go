@@ -63,7 +63,7 @@ func TestStatusFitsOneScreen(t *testing.T) {
 	}
 	for _, want := range []string{
 		"fw1: node 3f2a91c0, 1 of 2 peers connected, sasyncd 1.0",
-		"group carp1: MASTER for 1h0m, term 7: takeover",
+		"group carp1 (outside, inside): MASTER for 1h0m, term 7: takeover",
 		"203.0.113.1 2001:db8::1", "400 SAs, 600 policies, 2 deletions held back",
 		"10.0.0.2: in sync, lag 0.0 s, 1200 packets, 0 changes", "10.0.0.3: receives a snapshot, 1200 of 5000",
 		"67.1M packets ahead", "strongswan active, 10 of 12 tunnels up", "1h0m ago 10.0.0.2 -> this node, planned, gap 12 ms (takeover)",

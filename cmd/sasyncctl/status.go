@@ -75,7 +75,7 @@ func wrong(line func(string, ...any), title string, list []report.Problem) {
 
 func group(line func(string, ...any), g engine.GroupStatus, seen []report.Seen) {
 	field := func(label, format string, args ...any) { line("  %-9s %s", label, fmt.Sprintf(format, args...)) }
-	line("group %s: %s for %s, term %d: %s", named(g.Name), g.Role, ago(g.Since), g.Term, g.Reason)
+	line("group %s: %s for %s, term %d: %s", title(g), g.Role, ago(g.Since), g.Term, g.Reason)
 	var vips []string
 	for _, a := range g.VIPs {
 		vips = append(vips, a.String())

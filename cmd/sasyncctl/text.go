@@ -5,7 +5,9 @@ import (
 	"strings"
 	"time"
 
+	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/term"
+	"sasyncd/sync/engine"
 )
 
 // columns is what text is laid out for.
@@ -67,6 +69,11 @@ func named(group string) string {
 		return "(all)"
 	}
 	return group
+}
+
+// title is the name of a group, and its instances where they have other names.
+func title(g engine.GroupStatus) string {
+	return daemon.GroupTitle(named(g.Name), g.Instances)
 }
 
 // plural prints a number with its noun.

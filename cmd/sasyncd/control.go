@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -34,6 +33,7 @@ type control struct {
 	advise adviser
 	// carpdSocket is where carpd answers, "" with another election.
 	carpdSocket string
+	names       *naming
 }
 
 // verbs are the requests of sasyncctl.
@@ -72,8 +72,8 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 		return report.Status{}, err
 	}
 	host, _ := os.Hostname() // "" where there is none
-	out := report.Status{Status: s, Version: daemon.Version("sasyncd"), Host: host, Peers: k.known(), Seen: k.seen()}
-	out.Check = k.check(ctx, s)
+	out := report.Status{Status: k.names.status(s), Version: daemon.Version("sasyncd"), Host: host, Peers: k.known(), Seen: k.seen()}
+	out.Check = k.names.verdict(k.check(ctx, s))
 	return out, nil
 }
 
@@ -118,12 +118,10 @@ func ownAddrs() map[netip.Addr]bool {
 func (k *control) gossip() []report.Member {
 	out, seen := []report.Member{}, k.seen()
 	for _, m := range k.members.Known() {
-		x := report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: m.Claim.Addrs, Roles: maps.Clone(m.Claim.Roles)}
+		x := report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: m.Claim.Addrs,
+			Roles: k.names.roles(m.Claim.Roles)}
 		if x.Addresses == nil {
 			x.Addresses = []string{}
-		}
-		if x.Roles == nil {
-			x.Roles = map[string]string{}
 		}
 		if i := slices.IndexFunc(seen, func(s report.Seen) bool { return s.Node == x.Node }); i >= 0 {
 			x.Seen = &seen[i]
@@ -184,6 +182,7 @@ func (k *control) diff(ctx context.Context, c *daemon.Call) (any, error) {
 	} else {
 		out.Differences, err = k.eng.Compare(ctx, name)
 	}
+	out.Differences = k.names.differences(out.Differences)
 	return out, err
 }
 

@@ -36,6 +36,7 @@ func (k *control) doctor(ctx context.Context, _ *daemon.Call) (any, error) {
 	}
 	out := k.advise.examined(ctx, s)
 	out.CarpdSocket = k.carpdSocket
+	out.Check = k.names.verdict(out.Check)
 	return out, nil
 }
 

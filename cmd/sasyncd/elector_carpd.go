@@ -20,6 +20,7 @@ type carpdElector struct {
 	client *api.Client
 	log    *slog.Logger
 	names  []string // instances followed
+	naming *naming
 	events chan engine.ElectorEvent
 
 	mu     sync.Mutex
@@ -57,7 +58,7 @@ func newCarpdElector(socket string, instances []string, version string, log *slo
 	return &carpdElector{
 		client: api.NewClient(api.ClientConfig{Socket: socket, Name: clientName, Version: version,
 			Instances: instances, Prepare: true, Log: log}),
-		log: log, names: instances,
+		log: log, names: instances, naming: newNaming(instances),
 		events: make(chan engine.ElectorEvent, 64),
 		groups: make(map[string]string),
 		ready:  make(map[string]engine.Readiness),
@@ -127,6 +128,7 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			}
 			e.mu.Lock()
 			e.groups[name] = m.State.Group
+			e.naming.learn(name, m.State)
 			if _, ok := e.ready[name]; ok && m.Snapshot {
 				e.report(name) // reports end with their connection
 			}

@@ -66,10 +66,11 @@ func (k *control) plan(ctx context.Context, c *daemon.Call) (any, error) {
 	if err := c.Decode(&o); err != nil {
 		return nil, err
 	}
-	return k.planned(ctx, &o, k.eng.Status)
+	p, err := k.planned(ctx, &o, k.eng.Status)
+	return k.names.plan(p), err
 }
 
-// planned resolves an order and judges it. It waits a moment for a judgement that is
+// planned resolves an order and judges it; its groups have the engine's names. It waits a moment for a judgement that is
 // not yes, unless the order is to be carried out all the same.
 func (k *control) planned(ctx context.Context, o *order, look func(context.Context) (engine.Status, error)) (report.Plan, error) {
 	to, err := k.peerNamed(o.Peer)
@@ -81,6 +82,11 @@ func (k *control) planned(ctx context.Context, o *order, look func(context.Conte
 		s, err := look(ctx)
 		if err != nil {
 			return report.Plan{}, err
+		}
+		if o.Group != "" {
+			if o.Group, err = k.names.find(o.Group, groupsOf(s)); err != nil {
+				return report.Plan{}, err
+			}
 		}
 		groups, err := k.mastered(s, o.Group)
 		if err != nil {
@@ -101,6 +107,15 @@ func (k *control) planned(ctx context.Context, o *order, look func(context.Conte
 		case <-time.After(calmEvery):
 		}
 	}
+}
+
+// groupsOf returns the names of the groups in a status.
+func groupsOf(s engine.Status) []string {
+	var out []string
+	for i := range s.Groups {
+		out = append(out, s.Groups[i].Name)
+	}
+	return out
 }
 
 // worse returns the worse of two answers.
@@ -144,7 +159,7 @@ func (k *control) elsewhere(s engine.Status, name string) string {
 		}
 		for _, p := range g.Peers {
 			if p.Role == "MASTER" {
-				list = append(list, fmt.Sprintf("on %s, the MASTER of %s", k.called(s, p.Peer), cmp.Or(g.Name, "all")))
+				list = append(list, fmt.Sprintf("on %s, the MASTER of %s", k.called(s, p.Peer), cmp.Or(k.names.shown(g.Name), "all")))
 			}
 		}
 	}

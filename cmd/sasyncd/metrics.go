@@ -45,6 +45,7 @@ func registerOwn(reg prometheus.Registerer, s sources) {
 		prometheus.NewDesc("sasyncd_connections_refused_total", "Connections to the listener that were turned away.", []string{"reason"}, nil),
 		prometheus.NewDesc("sasyncd_peer_connections_closed_total", "Connections to peers with the key that this node ended.", []string{"reason"}, nil),
 		prometheus.NewDesc("sasyncd_gossip_refused_total", "Frames of gossip that were dropped: malformed, of too many members, or more than was read.", nil, nil),
+		prometheus.NewDesc("sasyncd_group_info", "Always 1; followed is the instance of sasyncd.conf by which the group is known between gateways.", []string{"group", "followed"}, nil),
 		prometheus.NewDesc("sasyncd_xfrm_errors_total", "Packets that the kernel's IPsec dropped, by its own names.", []string{"error"}, nil),
 	}, newReadiness(s.check))
 }
@@ -52,12 +53,12 @@ func registerOwn(reg prometheus.Registerer, s sources) {
 // outside collects what the engine does not know.
 type outside struct {
 	sources
-	connected, bytes, refusals, closings, gossip, xfrm *prometheus.Desc
+	connected, bytes, refusals, closings, gossip, groups, xfrm *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (o *outside) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{o.connected, o.bytes, o.refusals, o.closings, o.gossip, o.xfrm} {
+	for _, d := range []*prometheus.Desc{o.connected, o.bytes, o.refusals, o.closings, o.gossip, o.groups, o.xfrm} {
 		ch <- d
 	}
 }
@@ -79,6 +80,15 @@ func (o *outside) Collect(ch chan<- prometheus.Metric) {
 	o.sources.refused.Refused(func(reason string, n uint64) { count(o.refusals, n, reason) })
 	o.closed(func(reason string, n uint64) { count(o.closings, n, reason) })
 	count(o.gossip, o.members())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s, err := o.status(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(o.groups, err)
+	}
+	for i := range s.Groups {
+		ch <- prometheus.MustNewConstMetric(o.groups, prometheus.GaugeValue, 1, s.Groups[i].Name, s.Groups[i].Followed)
+	}
 	list, err := o.errors()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		ch <- prometheus.NewInvalidMetric(o.xfrm, err)

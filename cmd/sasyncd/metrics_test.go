@@ -29,10 +29,10 @@ func pictured() engine.Status {
 	return engine.Status{
 		Node: "00112233445566778899aabbccddeeff",
 		Groups: []engine.GroupStatus{
-			{Name: "outside", Role: "MASTER", Term: 8, Since: at, InSync: true, SAs: 20, Policies: 30, Held: 1, Seq: 100, Headroom: 3600,
+			{Name: "outside", Followed: "outside", Role: "MASTER", Term: 8, Since: at, InSync: true, SAs: 20, Policies: 30, Held: 1, Seq: 100, Headroom: 3600,
 				Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true, Unacked: 3, Lag: 0.25, AckedAt: at}, {Peer: "10.9.0.3"}},
 				Keying:   engine.KeyingStatus{Driver: "strongswan", State: "active", Wanted: 4, Up: 3, PromoteSeconds: 1.5, Restarts: 2}},
-			{Name: "other", Role: "BACKUP", Term: 3, Since: at, InSync: true, SAs: 2, Policies: 3, Refused: 1, Uncovered: 1, Offloaded: 1,
+			{Name: "other", Followed: "wan", Role: "BACKUP", Term: 3, Since: at, InSync: true, SAs: 2, Policies: 3, Refused: 1, Uncovered: 1, Offloaded: 1,
 				CounterAge: 0.5, CounterAt: at, From: "10.9.0.2", Lead: 67108864, HasLead: true, Headroom: math.Inf(1),
 				Audited: "10.9.0.2", Agreed: true},
 		},

@@ -39,7 +39,7 @@ func (k *control) failover(ctx context.Context, c *daemon.Call) error {
 	if err != nil {
 		return err
 	}
-	if err := refused(plan); err != nil && !o.Force {
+	if err := refused(k.names.plan(plan)); err != nil && !o.Force {
 		return err
 	}
 	// What has begun ends even if the client goes: leases of others depend on it.
@@ -57,8 +57,8 @@ func (k *control) failover(ctx context.Context, c *daemon.Call) error {
 
 // handOver moves one group. An error means that nothing was begun.
 func (k *control) handOver(ctx context.Context, c *daemon.Call, group, to string) (report.Handover, error) {
-	tell := func(format string, args ...any) { step[report.Failover](c, group, format, args...) }
-	h := report.Handover{Group: group, Holding: []string{}}
+	tell := func(format string, args ...any) { step[report.Failover](c, k.names.shown(group), format, args...) }
+	h := report.Handover{Group: k.names.shown(group), Holding: []string{}}
 	if err := k.eng.ReadyStandby(ctx, group, to); err != nil {
 		return h, err
 	}
@@ -163,10 +163,10 @@ func (k *control) resync(ctx context.Context, c *daemon.Call) error {
 			p, items, gone := progress(s, t.Transfer)
 			switch {
 			case gone:
-				return fmt.Errorf("group %s: %s is no longer there", t.Group, t.Peer)
+				return fmt.Errorf("group %s: %s is no longer there", k.names.shown(t.Group), t.Peer)
 			case p == nil:
 				t.Complete, t.Records, t.Seconds = true, items, time.Since(began).Seconds()
-				step[report.Resync](c, t.Group, "complete after %.1f s, %d SAs and policies", t.Seconds, items)
+				step[report.Resync](c, k.names.shown(t.Group), "complete after %.1f s, %d SAs and policies", t.Seconds, items)
 				continue
 			case p.Done != t.Records:
 				t.Records, moved = p.Done, time.Now()
@@ -178,7 +178,7 @@ func (k *control) resync(ctx context.Context, c *daemon.Call) error {
 				if t.Push {
 					way = "to"
 				}
-				step[report.Resync](c, t.Group, "%s %s: %d of %d", way, t.Peer, p.Done, p.Of)
+				step[report.Resync](c, k.names.shown(t.Group), "%s %s: %d of %d", way, t.Peer, p.Done, p.Of)
 			}
 		}
 		if time.Since(moved) > resyncStill || time.Since(began) > resyncLimit {
@@ -189,6 +189,9 @@ func (k *control) resync(ctx context.Context, c *daemon.Call) error {
 			return ctx.Err()
 		case <-time.After(lookEvery):
 		}
+	}
+	for i := range res.Transfers {
+		res.Transfers[i].Group = k.names.shown(res.Transfers[i].Group)
 	}
 	return c.Send(report.Line[report.Resync]{Result: &res})
 }

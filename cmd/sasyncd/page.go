@@ -29,6 +29,7 @@ type board struct {
 	peers  func() []peer.Status
 	known  func() []members.Member
 	check  func(context.Context, engine.Status) report.Verdict
+	names  *naming
 }
 
 func newBoard() *board {
@@ -56,7 +57,8 @@ func (b *board) page(ctx context.Context) (page.Status, error) {
 	if err != nil {
 		return page.Status{}, err
 	}
-	verdict := b.check(ctx, s)
+	verdict := b.names.verdict(b.check(ctx, s))
+	s = b.names.status(s)
 	out := page.Status{Program: "sasyncd", Version: daemon.Version("sasyncd"), Host: b.host, Time: time.Now(), Started: b.started,
 		Fit: verdict.Fit, Summary: verdict.Summary, Problems: []page.Problem{}, Groups: []page.Group{}, Peers: []page.Peer{},
 		Plots: b.history.Plots(), Events: b.recorder.Events(), Failovers: b.recorder.Failovers()}

@@ -91,7 +91,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return nil, err
 	}
 	ss := newSessions(mgr)
-	cfg := engineConfig(c, hello, fence, log)
+	var names *naming
+	if el, ok := el.(*carpdElector); ok {
+		names = el.naming
+	}
+	cfg := engineConfig(c, hello, fence, slog.New(names.log(log.Handler())))
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
@@ -139,11 +143,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		if err != nil {
 			return report.Verdict{}, err
 		}
-		return fs.verdict(ctx, s), nil
+		return names.verdict(fs.verdict(ctx, s)), nil
 	})
-	reg := registry(sources{status, judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
-	ctl := &control{eng: eng, members: ss.members, seen: seen, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs,
-		carpdSocket: carpdSocketOf(c)}
+	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
+	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr, elector: el, reload: reload,
+		own: ownAddrs, check: fs.verdict, advise: fs, carpdSocket: carpdSocketOf(c), names: names}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,
@@ -184,7 +188,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 			}
 			return nil
 		}
-		board.check = fs.verdict
+		board.check, board.names = fs.verdict, names
 		board.status, board.sample, board.peers, board.known = status, eng.Sample, neighbours, ss.members.Known
 		web := daemon.NewWeb(c.Metrics, log, reg, alive, fit)
 		reg.MustRegister(daemon.NewRefusalCounts("sasyncd", map[string]func(func(string, uint64)){

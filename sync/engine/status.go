@@ -28,7 +28,13 @@ type Status struct {
 
 // GroupStatus is one group on this node.
 type GroupStatus struct {
-	Name     string       `json:"name"`
+	Name string `json:"name"`
+	// Followed and Instances are for who shows a group by another name than the
+	// engine's: Followed is that name, Instances are those of the election that move
+	// together. The engine leaves both empty.
+	Followed  string   `json:"followed"`
+	Instances []string `json:"instances"`
+
 	Role     string       `json:"role"`
 	Term     uint64       `json:"term"`
 	Since    time.Time    `json:"since"`

@@ -1,7 +1,7 @@
 # fish completion for carpctl(8)
 
 function __carpctl_groups
-    carpctl show 2>/dev/null | sed -n 's/^group \([^:]*\):.*/\1/p'
+    carpctl show 2>/dev/null | sed -n 's/^group \([^: ]*\).*/\1/p'
 end
 
 complete -c carpctl -f

@@ -5,7 +5,7 @@ function __sasyncctl_peers
 end
 
 function __sasyncctl_groups
-    sasyncctl status 2>/dev/null | sed -n 's/^group \([^:]*\):.*/\1/p'
+    sasyncctl status 2>/dev/null | sed -n 's/^group \([^: ]*\).*/\1/p'
 end
 
 complete -c sasyncctl -f
