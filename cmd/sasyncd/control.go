@@ -16,6 +16,7 @@ import (
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
+	"sasyncd/sync/sadb"
 )
 
 // control answers sasyncctl.
@@ -191,6 +192,7 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 		What    string `json:"what"`
 		Verbose bool   `json:"verbose"`
 		Keys    bool   `json:"keys"`
+		Objects bool   `json:"objects"` // report.ShowItems instead of lines
 	}{What: "all"}
 	if err := c.Decode(&args); err != nil {
 		return err
@@ -201,6 +203,9 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	snap, err := k.eng.Show(ctx)
 	if err != nil {
 		return err
+	}
+	if args.Objects {
+		return showObjects(c, args.What, args.Keys, snap)
 	}
 	flows, sad, all := show.Flows, show.SAD, show.All
 	if args.Keys {
@@ -224,6 +229,28 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	for _, line := range out {
 		if err := c.Send(line); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// showObjects sends SAs and policies one by one.
+func showObjects(c *daemon.Call, what string, keys bool, snap *sadb.Snapshot) error {
+	if !slices.Contains([]string{"sa", "flow", "all"}, what) {
+		return daemon.Bad("show %s: want sa, flow or all", what)
+	}
+	if what != "sa" {
+		for _, f := range show.FlowObjects(snap.Policies) {
+			if err := c.Send(report.ShowItem{Flow: &f}); err != nil {
+				return err
+			}
+		}
+	}
+	if what != "flow" {
+		for _, a := range show.SAObjects(snap.SAs, keys) {
+			if err := c.Send(report.ShowItem{SA: &a}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
