@@ -136,7 +136,11 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	case err != nil:
 		return err
 	case r.Verb == api.VerbStatus && f.JSON:
-		return printJSON(out, status{Groups: append([]api.GroupState{}, m.Groups...), Clock: m.Clock})
+		v, err := plain(status{Groups: append([]api.GroupState{}, m.Groups...), Clock: m.Clock})
+		if err != nil {
+			return err
+		}
+		return printJSON(out, v)
 	case r.Verb == api.VerbStatus:
 		return show(out, m.Groups, f.Verbose > 0)
 	case f.JSON:
@@ -145,7 +149,7 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	return nil
 }
 
-// status is what show prints with -j.
+// status is what carpd tells; see plain.
 type status struct {
 	Groups []api.GroupState `json:"groups"`
 	Clock  *api.Clock       `json:"clock,omitempty"`

@@ -36,7 +36,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		{"failover -n", "plan", says(planOf(func(*report.Planned) {})), 0},
 		{"failover --dry-run", "plan", says(planOf(sick(report.AnswerNo))), 1},
 		{"diff 10.0.0.2", "diff", says(d), 1},
-		{"show", "show", says("FLOWS:\nNo flows", "SAD:\nNo entries"), 0},
+		{"show", "show", says(report.ShowItem{Flow: &fullFlow}, report.ShowItem{SA: &fullSA}), 0},
 		{"failover", "failover", says(report.Line[report.Failover]{Step: &report.Step{}}, report.Line[report.Failover]{Result: &fo}), 0},
 		{"resync", "resync", says(report.Line[report.Resync]{Result: &rs}), 0},
 		{"reload", "done", says(), 0},
@@ -59,6 +59,15 @@ func TestJSONIsDocumented(t *testing.T) {
 		t.Errorf("without a daemon: %d, %s", code, out)
 	}
 }
+
+// A policy and an SA in which every field has a value.
+var (
+	some, age = uint64(7), 1.5
+	fullFlow  = report.Flow{Text: "flow", Direction: "in", Type: "require", From: "10.2.0.0/16", To: "10.1.0.0/16", Protocol: "tcp", FromPort: "22", ToPort: "80",
+		Priority: 1, Mark: "0x1/0xff", IfID: 2, Templates: []report.Template{{Protocol: "esp", Mode: "tunnel", Src: "192.0.2.1", Dst: "192.0.2.2", Reqid: 1, SPI: "0x1", Level: "use"}}}
+	fullSA = report.SA{Text: "esp", Protocol: "esp", Mode: "tunnel", Auth: "a", Enc: "e", Comp: "c", AuthKey: "0x00", EncKey: "0x00", Mark: "0x1/0xff", IfID: 1, UDPEncap: 4500,
+		UseAge: &age, Soft: &report.Lifetime{Bytes: &some, Packets: &some, Add: &age, Use: &age}, Hard: &report.Lifetime{}}
+)
 
 // The sample in which every field has a value really has every field, so that
 // none escapes the comparison above.

@@ -251,25 +251,38 @@ func (p *program) ask(ctx context.Context, verb string, args, v any, text func()
 	return code, text()
 }
 
-// show prints lines, or with -j one object of them.
+// show prints lines, or with -j one object of all items.
 func (p *program) show(ctx context.Context, what string) error {
-	lines := []string{}
-	err := p.client.Call(ctx, "show", map[string]any{"what": what, "verbose": p.flags.Verbose > 0, "keys": p.flags.Keys}, func(data json.RawMessage) error {
-		var line string
-		if err := json.Unmarshal(data, &line); err != nil {
-			return fmt.Errorf("read answer to show: %w", err)
-		}
-		if !p.flags.JSON {
+	args := map[string]any{"what": what, "verbose": p.flags.Verbose > 0, "keys": p.flags.Keys}
+	if !p.flags.JSON {
+		return p.client.Call(ctx, "show", args, func(data json.RawMessage) error {
+			var line string
+			if err := json.Unmarshal(data, &line); err != nil {
+				return fmt.Errorf("read answer to show: %w", err)
+			}
 			_, err := fmt.Fprintln(p.out, line)
 			return err
+		})
+	}
+	args["objects"] = true
+	out := report.Show{What: what, Flows: []report.Flow{}, SAs: []report.SA{}}
+	err := p.client.Call(ctx, "show", args, func(data json.RawMessage) error {
+		var item report.ShowItem
+		if err := json.Unmarshal(data, &item); err != nil {
+			return fmt.Errorf("read answer to show: %w", err)
 		}
-		lines = append(lines, line)
+		if item.Flow != nil {
+			out.Flows = append(out.Flows, *item.Flow)
+		}
+		if item.SA != nil {
+			out.SAs = append(out.SAs, *item.SA)
+		}
 		return nil
 	})
-	if err != nil || !p.flags.JSON {
+	if err != nil {
 		return err
 	}
-	return printJSON(p.out, report.Show{What: what, Lines: lines})
+	return printJSON(p.out, out)
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
+	"sasyncd/sync/sadb"
 )
 
 // control answers sasyncctl.
@@ -119,12 +119,10 @@ func ownAddrs() map[netip.Addr]bool {
 func (k *control) gossip() []report.Member {
 	out, seen := []report.Member{}, k.seen()
 	for _, m := range k.members.Known() {
-		x := report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: m.Claim.Addrs, Roles: maps.Clone(m.Claim.Roles)}
+		x := report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: m.Claim.Addrs,
+			Roles: k.names.roles(m.Claim.Roles)}
 		if x.Addresses == nil {
 			x.Addresses = []string{}
-		}
-		if x.Roles == nil {
-			x.Roles = map[string]string{}
 		}
 		if i := slices.IndexFunc(seen, func(s report.Seen) bool { return s.Node == x.Node }); i >= 0 {
 			x.Seen = &seen[i]
@@ -194,6 +192,7 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 		What    string `json:"what"`
 		Verbose bool   `json:"verbose"`
 		Keys    bool   `json:"keys"`
+		Objects bool   `json:"objects"` // report.ShowItems instead of lines
 	}{What: "all"}
 	if err := c.Decode(&args); err != nil {
 		return err
@@ -204,6 +203,9 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	snap, err := k.eng.Show(ctx)
 	if err != nil {
 		return err
+	}
+	if args.Objects {
+		return showObjects(c, args.What, args.Keys, snap)
 	}
 	flows, sad, all := show.Flows, show.SAD, show.All
 	if args.Keys {
@@ -227,6 +229,28 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	for _, line := range out {
 		if err := c.Send(line); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// showObjects sends SAs and policies one by one.
+func showObjects(c *daemon.Call, what string, keys bool, snap *sadb.Snapshot) error {
+	if !slices.Contains([]string{"sa", "flow", "all"}, what) {
+		return daemon.Bad("show %s: want sa, flow or all", what)
+	}
+	if what != "sa" {
+		for _, f := range show.FlowObjects(snap.Policies) {
+			if err := c.Send(report.ShowItem{Flow: &f}); err != nil {
+				return err
+			}
+		}
+	}
+	if what != "flow" {
+		for _, a := range show.SAObjects(snap.SAs, keys) {
+			if err := c.Send(report.ShowItem{SA: &a}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -153,6 +153,27 @@ func (n *naming) verdict(v report.Verdict) report.Verdict {
 	return v
 }
 
+// seen returns what is seen of members with the names that are shown here.
+func (n *naming) seen(list []report.Seen) []report.Seen {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Roles = slices.Clone(list[i].Roles)
+		for j := range list[i].Roles {
+			list[i].Roles[j].Group = n.shown(list[i].Roles[j].Group)
+		}
+	}
+	return list
+}
+
+// roles returns roles by the names that are shown.
+func (n *naming) roles(by map[string]string) map[string]string {
+	out := make(map[string]string, len(by))
+	for name, role := range by {
+		out[n.shown(name)] = role
+	}
+	return out
+}
+
 // plan returns a plan with the names that are shown.
 func (n *naming) plan(p report.Plan) report.Plan {
 	p.Handovers = slices.Clone(p.Handovers)

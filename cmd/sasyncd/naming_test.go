@@ -82,6 +82,17 @@ func TestEverythingSpeaksOfTheSameGroup(t *testing.T) {
 	if v.Reasons[0].Group != "ipsec" || v.Warnings[0].Group != "ipsec" || v.Warnings[1].Group != "" {
 		t.Errorf("verdict %+v", v)
 	}
+	seen := []report.Seen{{Roles: []report.SeenRole{{Group: "outside"}}}}
+	if s := n.seen(seen); s[0].Roles[0].Group != "ipsec" || seen[0].Roles[0].Group != "outside" {
+		t.Errorf("seen %+v, of %+v", s, seen)
+	}
+	if r := n.roles(map[string]string{"outside": "MASTER"}); len(r) != 1 || r["ipsec"] != "MASTER" {
+		t.Errorf("roles %v", r)
+	}
+	order := report.Plan{Handovers: []report.Planned{{Group: "outside", Check: report.Verdict{Reasons: []report.Problem{{Group: "outside"}}}}}}
+	if p := n.plan(order); p.Handovers[0].Group != "ipsec" || p.Handovers[0].Check.Reasons[0].Group != "ipsec" || order.Handovers[0].Group != "outside" {
+		t.Errorf("plan %+v, of %+v", p, order)
+	}
 	if d := n.differences([]engine.Difference{{Group: "outside"}}); d[0].Group != "ipsec" {
 		t.Errorf("differences %+v", d)
 	}

@@ -146,8 +146,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return names.verdict(fs.verdict(ctx, s)), nil
 	})
 	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
-	ctl := &control{eng: eng, members: ss.members, seen: seen, peers: mgr, elector: el, reload: reload, own: ownAddrs, check: fs.verdict, advise: fs,
-		carpdSocket: carpdSocketOf(c), names: names}
+	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr, elector: el, reload: reload,
+		own: ownAddrs, check: fs.verdict, advise: fs, carpdSocket: carpdSocketOf(c), names: names}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,

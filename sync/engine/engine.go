@@ -398,6 +398,7 @@ type Counts struct {
 	Dumps             uint64        `json:"dumps"`
 	DumpErrors        uint64        `json:"dump_errors"`
 	DumpTime          time.Duration `json:"dump_ns"` // of the last one
+	DumpSeconds       float64       `json:"dump_seconds"`
 	KernelErrors      uint64        `json:"kernel_errors"`
 	Resyncs           uint64        `json:"netlink_overruns"`
 	Repairs           uint64        `json:"repairs"`

@@ -201,7 +201,7 @@ func (g *group) own(sa *sadb.SA) *sadb.SA {
 // dumped ends the reading under way, once each group has done its part.
 func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	e.stats.Dumps++
-	e.stats.DumpTime = r.took
+	e.stats.DumpTime, e.stats.DumpSeconds = r.took, r.took.Seconds()
 	if r.err != nil {
 		e.dumping = false
 		e.stats.DumpErrors++

@@ -171,9 +171,3 @@ type Diff struct {
 	Peer        string              `json:"peer"`
 	Differences []engine.Difference `json:"differences"`
 }
-
-// Show is what show prints, line by line; one entry may have several.
-type Show struct {
-	What  string   `json:"what"` // sa, flow or all
-	Lines []string `json:"lines"`
-}

@@ -66,8 +66,7 @@ func bySPI(sas []*sadb.SA) []*sadb.SA {
 
 func sa(s *sadb.SA) string {
 	var b strings.Builder
-	mode := map[sadb.Mode]string{sadb.ModeTransport: "transport", sadb.ModeTunnel: "tunnel", sadb.ModeBEET: "beet", sadb.ModeIPTFS: "iptfs"}[s.Mode]
-	fmt.Fprintf(&b, "%s %s from %s to %s spi 0x%08x", protocol(s.Key.Proto), mode, s.Src, s.Key.Dst, s.Key.SPI)
+	fmt.Fprintf(&b, "%s %s from %s to %s spi 0x%08x", protocol(s.Key.Proto), modeName(s.Mode), s.Src, s.Key.Dst, s.Key.SPI)
 	if s.Auth != nil {
 		fmt.Fprintf(&b, " auth %s", auth(s.Auth))
 	}
