@@ -44,6 +44,7 @@ type discovery struct {
 	mu    sync.Mutex
 	conf  []peer.Peer
 	found []foundPeer
+	full  bool // and told
 }
 
 // foundPeer is a peer and the name of who told of it, or foundHere.
@@ -134,7 +135,10 @@ func (d *discovery) add(addrs []netip.AddrPort, by string) {
 		}
 	}
 	if len(d.found) == maxFound {
-		d.log.Warn("there are too many members to be found: name peers", "peer", p.Name)
+		if !d.full { // once: who is not taken may come again every second
+			d.full = true
+			d.log.Warn("no more peers are found than there are: name the others by peer", "peer", p.Name)
+		}
 		return
 	}
 	d.found = append(d.found, p)
@@ -143,7 +147,7 @@ func (d *discovery) add(addrs []netip.AddrPort, by string) {
 		d.found = d.found[:len(d.found)-1]
 		return
 	}
-	d.log.Info("found a peer", "peer", p.Name, "by", by)
+	d.log.Info("found a peer", "peer", p.Name, "reason", "by "+by)
 }
 
 // has reports whether an address is that of a peer of the configuration, or found. Needs
@@ -175,7 +179,7 @@ func (d *discovery) configure(peers []peer.Peer) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	was, found := d.conf, d.found
-	d.conf = peers
+	d.conf, d.full = peers, false
 	d.found = slices.DeleteFunc(slices.Clone(found), func(p foundPeer) bool {
 		return !slices.ContainsFunc(status, func(s peer.Status) bool { return s.Name == p.Name && s.Session != nil }) ||
 			slices.ContainsFunc(peers, func(o peer.Peer) bool { return o.Name == p.Name })

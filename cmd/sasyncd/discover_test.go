@@ -104,7 +104,7 @@ func TestFoundPeersAreBounded(t *testing.T) {
 		f.sees(3+n, addrs...)
 	}
 	f.look()
-	f.connected(netip.MustParseAddr("10.9.0.9"))
+	f.add(dialable([]string{"10.9.0.9:500"}, f.own()), foundHere)
 	if len(f.peers) != 1+maxFound {
 		t.Errorf("%d peers", len(f.peers))
 	}
