@@ -83,7 +83,7 @@ func full() report.Status {
 		Version: "sasyncd 1.0", Host: "fw1",
 		Peers: []report.Peer{
 			{Name: "10.0.0.2", Addresses: []string{"10.0.0.2:500"}, Node: "aaaaaaaaaaaa", Kernel: "6.1.0", Connected: true, RTT: 0.0003, Since: at},
-			{Name: "10.0.0.3", Addresses: []string{"10.0.0.3:500", "10.1.0.3:500"}, Trouble: "timeout: connection refused", Since: at}},
+			{Name: "10.0.0.3", Addresses: []string{"10.0.0.3:500", "10.1.0.3:500"}, Trouble: "timeout: connection refused", Since: at, FoundBy: "10.0.0.2"}},
 	}
 	s.Seen = []report.Seen{{Peer: "10.0.0.3", Node: "bbbbbbbbbbbb", Host: "fw3", Via: "10.0.0.2", Age: 0.42,
 		Roles: []report.SeenRole{{Group: "carp1", Role: "MASTER", Term: 7}}}}

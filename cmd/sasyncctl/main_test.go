@@ -237,7 +237,7 @@ func TestPeers(t *testing.T) {
 	v := report.Peers{Peers: full().Peers, Members: []report.Member{
 		{Node: "bbbbbbbbbbbbbbbb", Host: "fw4", Alive: true, Addresses: []string{"10.0.0.4:500"}}, {Node: "aa", Direct: true, Alive: true}}}
 	_, out, _ := ctl(t, serve(t, map[string]daemon.Verb{"peers": says(v)}), "peers")
-	for _, want := range []string{"10.0.0.2", "connected for 1h0m, rtt 0.3 ms", "not connected\n  why: timeout: connection refused\n", "(fw4 10.0.0.4:500)", "no session from here"} {
+	for _, want := range []string{"10.0.0.2", "connected for 1h0m, rtt 0.3 ms", "not connected\n  found by 10.0.0.2\n  why: timeout: connection refused\n", "(fw4 10.0.0.4:500)", "no session from here"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("lacks %q:\n%s", want, out)
 		}

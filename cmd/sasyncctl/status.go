@@ -264,8 +264,11 @@ func peers(out io.Writer, v report.Peers) error {
 
 // besides is what is to be said of a peer beside its line.
 func besides(p report.Peer, members []report.Member) (text string) {
+	if p.FoundBy != "" {
+		text = term.Wrap("  ", "    ", "found by "+p.FoundBy)
+	}
 	if p.Trouble != "" {
-		text = term.Wrap("  why: ", "    ", p.Trouble)
+		text += term.Wrap("  why: ", "    ", p.Trouble)
 	}
 	for _, m := range members {
 		s := m.Seen

@@ -24,6 +24,7 @@ type control struct {
 	eng     *engine.Engine
 	members *members.Members
 	seen    func() []report.Seen
+	foundBy func(peer string) string
 	peers   interface{ Status() []peer.Status }
 	elector interface {
 		HandOver(ctx context.Context, group string) error
@@ -82,7 +83,7 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 func (k *control) known() []report.Peer {
 	out := []report.Peer{}
 	for _, st := range others(k.peers.Status(), k.own()) {
-		p := report.Peer{Name: st.Name, Addresses: []string{}}
+		p := report.Peer{Name: st.Name, Addresses: []string{}, FoundBy: k.foundBy(st.Name)}
 		for _, a := range st.Addrs {
 			p.Addresses = append(p.Addresses, a.String())
 		}

@@ -21,7 +21,8 @@ func (f fakePeers) Status() []peer.Status { return f }
 func twoPeers() *control {
 	at := netip.MustParseAddrPort
 	return &control{
-		own: func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.9.0.1"): true} },
+		foundBy: func(string) string { return "" },
+		own:     func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.9.0.1"): true} },
 		peers: fakePeers{
 			{Name: "10.9.0.1", Addrs: []netip.AddrPort{at("10.9.0.1:500")}}, // this node: one file for all
 			{Name: "10.9.0.2", Addrs: []netip.AddrPort{at("10.9.0.2:500"), at("[fe80::2%eth0]:500")}, Node: wire.NodeID{0xab, 0xcd, 0xef, 0x01}},

@@ -79,7 +79,12 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return nil, err
 	}
 	var eng *engine.Engine
-	mgr, err := peer.New(peer.Config{Keys: keys, Peers: peersOf(c), Listeners: lns, Log: log, Hello: func() *wire.Hello {
+	find := newDiscovery(c, log)
+	var found func(netip.Addr)
+	if find.on {
+		found = find.connected
+	}
+	mgr, err := peer.New(peer.Config{Keys: keys, Peers: peersOf(c), Listeners: lns, Log: log, Found: found, Hello: func() *wire.Hello {
 		h := *hello
 		h.WallUnix = time.Now().Unix()
 		if eng != nil {
@@ -95,6 +100,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	if el, ok := el.(*carpdElector); ok {
 		names = el.naming
 	}
+	find.status, find.set, find.own = mgr.Status, mgr.SetPeers, ownAddrs
 	cfg := engineConfig(c, hello, fence, slog.New(names.log(log.Handler())))
 	cfg.Terms = state
 	cfg.Bypass = bypass(k, detour)
@@ -107,6 +113,10 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	}
 	if len(ike) > 0 {
 		cfg.Keying = ike
+	}
+	if find.on {
+		cfg.Expect = find.count
+		find.seen = func() []members.Member { return ss.members.Sighted() }
 	}
 	cfg.Hints = func(group string) []engine.Hint { return hintsOf(ss.members.Sighted(), group) }
 	eng = engine.New(cfg, watched, ss, el)
@@ -124,7 +134,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	// Everything serves from the start but the engine, which is ready once it
 	// has read the kernel.
 	reload := func(context.Context) error {
-		err := reloadFrom(h.reader, f.Config, c, mgr)
+		err := reloadFrom(h.reader, f.Config, c, mgr, find)
 		if err == nil {
 			file.reload(ike)
 		}
@@ -146,7 +156,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return names.verdict(fs.verdict(ctx, s)), nil
 	})
 	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
-	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr, elector: el, reload: reload,
+	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr, foundBy: find.by, elector: el, reload: reload,
 		own: ownAddrs, check: fs.verdict, advise: fs, carpdSocket: carpdSocketOf(c), names: names}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
@@ -158,6 +168,9 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		daemon.NewTask("encapsulation port", watched.hold(port, restarter(c, priv), log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
 		asked,
+	}
+	if find.on {
+		tasks = append(tasks, daemon.NewTask("discovery", find.Run))
 	}
 	tasks = append(tasks, ike.tasks()...)
 	guard, err := guardTask(log)
@@ -332,7 +345,7 @@ func electorOf(c *conf.Sasyncd, k *kernel.Kernel, log *slog.Logger) (elector, er
 // reloadFrom reads the configuration again and applies what may change while
 // running: keys and peers. All or nothing: any other change is refused with
 // its line, as it needs a restart, which loses nothing either.
-func reloadFrom(r conf.Reader, path string, running *conf.Sasyncd, mgr *peer.Manager) error {
+func reloadFrom(r conf.Reader, path string, running *conf.Sasyncd, mgr *peer.Manager, find *discovery) error {
 	c, err := r.LoadSasyncd(path)
 	if err != nil {
 		return err
@@ -340,11 +353,14 @@ func reloadFrom(r conf.Reader, path string, running *conf.Sasyncd, mgr *peer.Man
 	if line, err := fixedDifference(running, c); err != nil || line != "" {
 		return errors.Join(err, fmt.Errorf("%s: %q cannot be changed while running: restart sasyncd", path, line))
 	}
+	if discovers(c) != find.on {
+		return fmt.Errorf("%s: whether there is a `peer discover` cannot be changed while running: restart sasyncd", path)
+	}
 	keys, err := keysOf(c)
 	if err != nil {
 		return err
 	}
-	if err := mgr.SetPeers(peersOf(c)); err != nil {
+	if err := find.configure(peersOf(c)); err != nil {
 		return err
 	}
 	mgr.SetKeys(keys)

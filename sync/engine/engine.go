@@ -40,7 +40,10 @@ type Config struct {
 	BigEndian bool
 	// Peers is how many members the configuration names; without hearing all
 	// of them a node cannot know that nobody holds more than it does.
-	Peers  int
+	Peers int
+	// Expect, where members are found while running, returns their number instead of
+	// Peers. It must not block.
+	Expect func() int
 	Groups []GroupConfig
 	Margin sadb.Margin
 	// Interval is how often the master reads counters, Audit how often a

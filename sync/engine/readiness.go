@@ -27,6 +27,10 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term, Loading: e.loading(g)}
 	x := &g.rcv.rx
 	reachable, yielded, unable := 0, false, false
+	expected := e.cfg.Peers
+	if e.cfg.Expect != nil {
+		expected = e.cfg.Expect()
+	}
 	for _, m := range e.members {
 		ms := m.groups[g.name]
 		if ms == nil {
@@ -69,7 +73,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.InSync, r.Reason = true, "complete when contact was lost"
 	case unable:
 		r.Reason = "a member that cannot be master holds more"
-	case !r.Behind && reachable >= e.cfg.Peers:
+	case !r.Behind && reachable >= expected:
 		r.InSync, r.Reason = true, "no member holds more"
 	case r.Behind:
 		r.Reason = "a member holds more"

@@ -87,7 +87,9 @@ type Members struct {
 	mu    sync.Mutex
 	known map[wire.NodeID]Member
 	seen  map[wire.NodeID]Sighting // of those in known
-	now   func() time.Time
+	// forgotten is how many were dropped from known for others.
+	forgotten int
+	now       func() time.Time
 }
 
 // idle returns a Members that knows nobody and does nothing.
@@ -266,6 +268,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 		if !x.Alive {
 			delete(d.m.known, gone)
 			delete(d.m.seen, gone)
+			d.m.forgotten++
 			return nil
 		}
 	}

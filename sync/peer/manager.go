@@ -53,6 +53,10 @@ type Config struct {
 	Dial channel.DialFunc
 	// Resolve looks up names; nil asks the system.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Found is told of an address that is no peer's and from which somebody connected
+	// who holds a key. The connection is closed; SetPeers may add a peer before the
+	// next attempt. It must not block. nil: only peers may connect at all.
+	Found func(netip.Addr)
 	// QueueLimit bounds the bytes waiting for each peer; 0 means 8 MiB.
 	QueueLimit int
 	Log        *slog.Logger
@@ -101,7 +105,11 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, events: make(chan Event), peers: cfg.Peers, keys: cfg.Keys,
 		addrs: map[*owner][]netip.AddrPort{}, nodes: map[wire.NodeID]*owner{},
 	}
-	m.listener = channel.NewListener(channel.ListenConfig{Keys: cfg.Keys, Allow: []netip.Addr{}, Log: cfg.Log})
+	allow := []netip.Addr{}
+	if cfg.Found != nil {
+		allow = nil // everybody may show that it holds a key
+	}
+	m.listener = channel.NewListener(channel.ListenConfig{Keys: cfg.Keys, Allow: allow, Log: cfg.Log})
 	return m, nil
 }
 
@@ -186,6 +194,9 @@ func (m *Manager) accepted(c *channel.Conn) {
 	m.mu.Unlock()
 	if to == nil {
 		_ = c.Close()
+		if m.cfg.Found != nil {
+			m.cfg.Found(from)
+		}
 		return
 	}
 	to.post(inAccepted{c})
@@ -197,6 +208,9 @@ func (m *Manager) reachable(o *owner, addrs []netip.AddrPort) {
 	defer m.mu.Unlock()
 	if m.addrs[o] = addrs; addrs == nil {
 		delete(m.addrs, o)
+	}
+	if m.cfg.Found != nil {
+		return
 	}
 	allow := []netip.Addr{} // not nil, which would let everybody try
 	for _, list := range m.addrs {

@@ -141,6 +141,16 @@ var mutants = []mutant{
 		"./carp", "TestGroupTakeoverRefused", false,
 	},
 	{
+		"I18", "a standby that is cut off from the MASTER takes over alone", "sync/engine/hints.go",
+		[][2]string{{"return !h.over\n", "return false\n"}},
+		"./sync/engine", "TestCutOffFromTheMaster", false,
+	},
+	{
+		"I18", "a stale hint keeps a group without a MASTER", "sync/engine/hints.go",
+		[][2]string{{" || x.Age > hintFresh", ""}, {"h.over = h.over || now.Sub(h.since) >= hintLimit\n", ""}},
+		"./sync/engine", "TestHintsDelay", false,
+	},
+	{
 		"I12", "policies are not replicated, so that a new master sends in the clear", "sync/engine/publisher.go",
 		[][2]string{{"return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true", "return wire.Record{}, false"}},
 		"./sync/engine", "TestDeletionThatUncoversIsHeldBack", false,

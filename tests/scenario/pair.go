@@ -59,6 +59,9 @@ type Pair struct {
 	StateDir string
 	// CarpdExtra and SasyncdExtra are further lines of the configurations.
 	CarpdExtra, SasyncdExtra string
+	// Peers, if it is set, is the `peer` statements of a gateway's sasyncd.conf, in place
+	// of one for each other gateway.
+	Peers func(*Member) string
 	// Tracker is what sasyncd follows in place of carpd, as lines of its
 	// configuration, and who starts it: see [Pair.Elector].
 	Tracker string
@@ -252,9 +255,13 @@ func (m *Member) sasyncdConf() string {
 		follow = strings.ReplaceAll(m.pair.Tracker, "DIR", m.Dir())
 	}
 	b.WriteString(follow)
-	for _, other := range m.pair.Members {
-		if other != m {
-			fmt.Fprintf(&b, "peer %s\n", other.SyncAddr)
+	if m.pair.Peers != nil {
+		b.WriteString(m.pair.Peers(m))
+	} else {
+		for _, other := range m.pair.Members {
+			if other != m {
+				fmt.Fprintf(&b, "peer %s\n", other.SyncAddr)
+			}
 		}
 	}
 	fmt.Fprintf(&b, `listen on %s

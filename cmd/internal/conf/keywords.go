@@ -22,6 +22,7 @@ const (
 var sasyncdKeywords = []Keyword{
 	{"interface", have},
 	{"peer", have},
+	{"peer discover", have},
 	{"listen", have},
 	{"sharedkey", have},
 	{"flushmode", have},

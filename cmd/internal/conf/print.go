@@ -102,13 +102,17 @@ func (s *Sasyncd) text(reveal bool) string {
 		}
 		p.line("listen on", where, "port", l.Port)
 	}
-	stops := append(below(sasyncdKeywords, ""), "port")
+	stops := append(below(sasyncdKeywords, ""), "port", "discover")
 	for _, pr := range s.Peers {
 		hosts := make([]string, len(pr.Hosts))
 		for i, h := range pr.Hosts {
 			hosts[i] = bare(h.String(), stops...)
 		}
-		p.line("peer", strings.Join(hosts, " "), "port", pr.Port)
+		words := []any{"peer", strings.Join(hosts, " "), "port", pr.Port}
+		if pr.Discover {
+			words = slices.Insert(words, 1, any("discover"))
+		}
+		p.line(words...)
 	}
 	for _, k := range s.Keys {
 		switch {

@@ -74,6 +74,8 @@ type Peer struct {
 	Pos   Pos
 	Hosts []Host // links to the same peer, the first is preferred
 	Port  uint16
+	// Discover: it tells which other members of the key there are.
+	Discover bool
 }
 
 // Listen is one place to listen on.

@@ -82,6 +82,11 @@ func (s *sasyncdParser) check() {
 	s.checkOwn("group", s.demotes, s.demote != "")
 	s.checkControls()
 	s.checkPeers()
+	for _, p := range s.c.Peers {
+		if p.Discover && s.c.SkipSlave {
+			s.errorf(p.Pos, "name all gateways by peer", "peer discover does not go with mode skipslave, which has to know their addresses")
+		}
+	}
 	s.checkListen()
 	c := s.c
 	if c.Tracker.Kind == TrackCarpd && !s.fence.IsZero() {
@@ -166,7 +171,7 @@ func (s *sasyncdParser) checkPeers() {
 			}
 			own[name] = true
 			for _, l := range s.c.Listen {
-				if h.Addr.IsValid() && h.Addr == l.Addr && p.Port == l.Port {
+				if h.Addr.IsValid() && h.Addr == l.Addr && p.Port == l.Port && !p.Discover { // one file may serve all that discover
 					s.errorf(p.Pos, "write the address of the other gateway",
 						"peer %s is this gateway itself (listen on, line %d)", name, l.Pos.Line)
 				}

@@ -1,21 +1,26 @@
 package conf
 
-// peer reads: peer HOST [HOST ...] [port N]. Further hosts stand on the same
-// line, because a file of OpenBSD may be one line and a name may be anything.
+// peer reads: peer [discover] HOST [HOST ...] [port N]. Further hosts stand on the
+// same line, because a file of OpenBSD may be one line and a name may be anything; so
+// discover is a host where none follows, or in quotes.
 func (s *sasyncdParser) peer(t token) bool {
 	first, ok := s.word("peer", "an address or a host name")
 	if !ok {
 		return false
 	}
 	pr := Peer{Pos: t.pos}
+	if next := s.cur(); first.text == "discover" && !first.quoted && s.isHost(next) {
+		s.use(first.pos, "peer discover")
+		pr.Discover, first = true, next
+		s.i++
+	}
 	for h := first; ; {
 		if host, hostOK := s.host(h); hostOK {
 			pr.Hosts = append(pr.Hosts, host)
 		} else {
 			ok = false
 		}
-		h = s.cur()
-		if h.kind != tokWord || h.first || !h.quoted && (s.keyword(h) || h.text == "port") {
+		if h = s.cur(); !s.isHost(h) {
 			break
 		}
 		s.i++
@@ -28,6 +33,11 @@ func (s *sasyncdParser) peer(t token) bool {
 		s.c.Peers = append(s.c.Peers, pr)
 	}
 	return ok
+}
+
+// isHost reports whether t goes on with the hosts of a peer.
+func (s *sasyncdParser) isHost(t token) bool {
+	return t.kind == tokWord && !t.first && (t.quoted || !s.keyword(t) && t.text != "port")
 }
 
 // listen reads: listen on WHERE [inet|inet6] [port N].

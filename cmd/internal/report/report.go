@@ -55,7 +55,7 @@ func (s Seen) Link() string {
 	return "the link between you is cut"
 }
 
-// Peer is one of the configuration.
+// Peer is one of the configuration, or found by `peer discover`.
 type Peer struct {
 	Name      string   `json:"name"`
 	Addresses []string `json:"addresses"` // with ports
@@ -66,6 +66,9 @@ type Peer struct {
 	// Since is when the session began; Trouble why there is none.
 	Since   time.Time `json:"since,omitzero"`
 	Trouble string    `json:"trouble"`
+	// FoundBy is the peer that told of it, or how it was found; "" where the
+	// configuration names it.
+	FoundBy string `json:"found_by"`
 }
 
 // Peers is the answer to peers.
