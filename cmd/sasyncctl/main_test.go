@@ -88,8 +88,10 @@ func TestStatusBeginsWithTheWorst(t *testing.T) {
 	}{
 		"a failover would fail":     {[]report.Problem{lost, held}, []report.Problem{odd}, "PROBLEM: group ipsec: 10.0.0.2: the election cannot be reached: connection"},
 		"this gateway serves badly": {nil, []report.Problem{elsewhere, held, odd}, "PROBLEM: group ipsec: this gateway: nothing is forwarded: no policies"},
-		"another one of three":      {nil, []report.Problem{elsewhere, odd}, "fw1: node 3f2a91c0"},
-		"nothing":                   {nil, nil, "fw1: node 3f2a91c0"},
+		"the MASTER's tables are empty": {nil, []report.Problem{elsewhere, {Code: "emptied", Severity: "costs", Group: "ipsec", Member: "10.0.0.2", What: "no SA is left"}},
+			"PROBLEM: group ipsec: 10.0.0.2: no SA is left"},
+		"another one of three": {nil, []report.Problem{elsewhere, odd}, "fw1: node 3f2a91c0"},
+		"nothing":              {nil, nil, "fw1: node 3f2a91c0"},
 	} {
 		s := full()
 		s.Check.Reasons, s.Check.Warnings = tt.reasons, tt.warnings

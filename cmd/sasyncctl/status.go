@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/internal/term"
 	"sasyncd/sync/engine"
@@ -42,14 +43,14 @@ func status(out io.Writer, s report.Status) error {
 }
 
 // worst is the finding that a status begins with: the worst of those for which a
-// failover would not work, or else one of this gateway that costs something now.
-// nil if there is none.
+// failover would not work, or else one of this gateway that costs something now, or a
+// MASTER whose tables were emptied. nil if there is none.
 func worst(v report.Verdict) *report.Problem {
 	if len(v.Reasons) > 0 {
 		return &v.Reasons[0]
 	}
 	for i := range v.Warnings {
-		if p := &v.Warnings[i]; p.Member == report.ThisGateway && p.Severity == "costs" {
+		if p := &v.Warnings[i]; p.Severity == "costs" && (p.Member == report.ThisGateway || p.Code == string(judge.Emptied)) {
 			return p
 		}
 	}

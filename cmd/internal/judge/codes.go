@@ -45,6 +45,7 @@ const (
 	Uncovered       Code = "uncovered"
 	Offloaded       Code = "offloaded"
 	NoTunnel        Code = "no-tunnel"
+	Emptied         Code = "emptied"
 	StaticKeys      Code = "static-keys"
 	IKEError        Code = "ike-error"
 	IKESetting      Code = "ike-setting"
@@ -120,6 +121,7 @@ var kinds = map[Code]struct {
 	Uncovered:       {Fails, "rekey them"},
 	Offloaded:       {Fails, "have the IKE daemon not offload them: hardware uses the bare sequence number as IV"},
 	NoTunnel:        {Odd, "if there should be one: let it end on the VIP (local_addrs in swanctl.conf); ip xfrm state"},
+	Emptied:         {Costs, "ip xfrm state; the log of the IKE daemon; journalctl -u sasyncd says when the tables were flushed"},
 	StaticKeys:      {Fails, "see its log; sasyncd -n checks the file"},
 	IKEError:        {Fails, "see the log of the IKE daemon there"},
 	IKESetting:      {Fails, ""}, // the finding brings its own

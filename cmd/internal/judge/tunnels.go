@@ -10,7 +10,10 @@ import (
 func (m *member) tunnels(group string) (list []Finding) {
 	g := m.group
 	none := g.SAs == 0 && g.Policies == 0
-	if none {
+	switch {
+	case g.SAs == 0 && g.Carried:
+		list = append(list, finding(Emptied, m.name, group, "no SA is left of those that have carried packets since it is MASTER: the tables were emptied, or all tunnels have ended"))
+	case none:
 		list = append(list, finding(NoTunnel, m.name, group, "no SA and no policy involves its VIPs: there is no tunnel to take over"))
 	}
 	l := m.facts.Local
