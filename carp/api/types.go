@@ -231,6 +231,21 @@ type RouterState struct {
 	BadDigests uint64    `json:"bad_digests,omitempty"`
 	Repaired   uint64    `json:"repaired"` // addresses that somebody deleted on the master, put back
 	Refusals   []Refusal `json:"refusals,omitempty"`
+	// MAC is what this node answers with for the addresses as a MASTER.
+	MAC string `json:"mac,omitempty"`
+	// Claims are the machines that have answered for the addresses on the interface
+	// within the last half minute and since the MASTER is who it is, but for this node.
+	Claims []Claim `json:"claims,omitempty"`
+	// Silent are addresses for which nobody has answered for half a minute; of a BACKUP
+	// that hears a MASTER.
+	Silent []netip.Addr `json:"silent,omitempty"`
+}
+
+// Claim is a machine that answers for addresses.
+type Claim struct {
+	MAC     string     `json:"mac"`
+	Count   int        `json:"count"`   // addresses
+	Address netip.Addr `json:"address"` // one of them
 }
 
 // Clock tells how often the time of day has jumped against the time since boot

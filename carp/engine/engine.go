@@ -15,6 +15,7 @@ import (
 	"sasyncd/carp"
 	"sasyncd/carp/api"
 	"sasyncd/carp/auth"
+	"sasyncd/carp/claims"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -66,6 +67,9 @@ type Engine struct {
 	out   *queue[output] // to clients and log
 	terms *queue[termOf] // to the disk
 	marks *markBook      // so too
+
+	claimed claims.Book // who answers for the addresses
+	asked   atomic.Pointer[[]claims.Target]
 
 	// The engine's thread takes mu and never pollMu. Nobody may hold mu while he
 	// wakes that thread: it would run at once, and then wait for somebody who has
@@ -140,9 +144,11 @@ type router struct {
 	checksum  packet.Checksum
 	// advertised is how many of the addresses are in an advertisement.
 	advertised int
-	fitTold    int     // for how many the log knows it
-	old        *Router // settings before a reload, until the new ones are heard
-	heard      heard   // other masters
+	fitTold    int           // for how many the log knows it
+	old        *Router       // settings before a reload, until the new ones are heard
+	heard      heard         // other masters
+	master     netip.Addr    // the latest of them
+	masterAt   time.Duration // since when
 	refusals   [warnings]refusal
 
 	auth *auth.Auth
@@ -215,6 +221,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		e.groups = append(e.groups, g)
 	}
 	e.unicast.Store(peersByDevice(e.routers))
+	e.aim()
 	return e, nil
 }
 
@@ -285,6 +292,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Go(func() { e.writeTerms(ctx) })
 	wg.Go(func() { e.writeMarks(ctx) })
 	wg.Go(func() { watcher.run(ctx) })
+	wg.Go(func() { e.watchClaims().Run(ctx) })
 	defer context.AfterFunc(ctx, poll.wake)()
 
 	result := make(chan error, 1)

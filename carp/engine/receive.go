@@ -70,6 +70,7 @@ func (e *Engine) packet(p *port, now time.Duration, b []byte) {
 	a.To = r.towards(f.SrcIP)
 	e.step(r.group, now, carp.Event{Kind: carp.EvAdvert, Router: r.index, Advert: a})
 	if a.Priority != 0 {
+		r.masterHeard(f.SrcIP, now)
 		e.peerHeard(r, now, f.SrcIP)
 	}
 }

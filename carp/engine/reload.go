@@ -129,6 +129,7 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 	}
 	e.leaseAgain()
 	e.lookAtConfigured()
+	e.aim()
 	return nil
 }
 

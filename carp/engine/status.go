@@ -82,6 +82,7 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 					AgeMS: (now - x.last).Milliseconds(), Text: x.text})
 			}
 		}
+		e.describeClaims(r, &one, &s, now)
 		inst.Routers = append(inst.Routers, one)
 		for _, a := range r.VIPs {
 			out.VIPs = append(out.VIPs, api.VIP{Address: a, Interface: r.Device, Instance: r.Instance})

@@ -25,7 +25,11 @@ func carpOf(s *api.GroupState) *judge.Carp {
 	for _, in := range s.Instances {
 		x := judge.Instance{Name: in.Name, Interface: in.Interface, Virtual: in.Virtual, Protocol: in.Protocol, ID: in.ID, State: in.State}
 		for _, r := range in.Routers {
-			y := judge.Router{Family: r.Family, Expired: r.Expired, Priority: r.Priority, AdvBase: r.AdvBase, AdvSkew: r.AdvSkew, Source: r.Source}
+			y := judge.Router{Family: r.Family, Expired: r.Expired, Priority: r.Priority, AdvBase: r.AdvBase, AdvSkew: r.AdvSkew, Source: r.Source,
+				MAC: r.MAC, Silent: r.Silent}
+			for _, c := range r.Claims {
+				y.Claims = append(y.Claims, judge.Claim(c))
+			}
 			if r.Peer.IsValid() && r.HeardMS < r.DownMS && (s.State != api.StateMaster || s.AgeMS > r.DownMS) {
 				y.Master = r.Peer // heard since this node became MASTER, if it did
 			}

@@ -54,6 +54,8 @@ const (
 	Locked          Code = "locked"
 	ElectionUnknown Code = "election-unknown"
 	NotReplicated   Code = "not-replicated"
+	VIPClaimed      Code = "vip-claimed"
+	VIPSilent       Code = "vip-silent"
 	VIPConfigured   Code = "vip-configured"
 	SameMAC         Code = "same-mac"
 	SameAddress     Code = "same-address"
@@ -130,6 +132,8 @@ var kinds = map[Code]struct {
 	Locked:          {Fails, "an operator must change `mode` on both gateways; take it out of sasyncd.conf to have carpd elect"},
 	ElectionUnknown: {Unknown, "see there whether what elects runs and is ready (keepalived: restart it and it tells); with carpd it is known"},
 	NotReplicated:   {Costs, "let tunnels that are to survive end on a VIP (local_addrs in swanctl.conf, left in ipsec.conf); ip xfrm state there"},
+	VIPClaimed:      {Fails, "find the machine with this MAC address (the switch knows its port) and take the address away from it"},
+	VIPSilent:       {Fails, "ip address, nft list ruleset, sysctl net.ipv4.conf.all.arp_ignore on the MASTER; arping -I INTERFACE ADDRESS elsewhere"},
 	VIPConfigured:   {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, NetworkManager); ip address del"},
 	SameMAC:         {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
 	SameAddress:     {Costs, "give one of the machines another address; or find the loop in the network: tcpdump -eni INTERFACE proto 112"},

@@ -196,8 +196,20 @@ type Router struct {
 	Source   netip.Addr `json:"source,omitzero"`
 	// Master is another node whose advertisements as a MASTER are heard now.
 	Master netip.Addr `json:"master,omitzero"`
+	// MAC is what the node answers with for the VIPs as a MASTER, Claims who else has
+	// answered for them lately, Silent those for which nobody does.
+	MAC    string       `json:"mac,omitempty"`
+	Claims []Claim      `json:"claims,omitempty"`
+	Silent []netip.Addr `json:"silent,omitempty"`
 	// Refusals are kinds of advertisements that were not taken within the last minute.
 	Refusals []Refusal `json:"refusals,omitempty"`
+}
+
+// Claim is a machine that answers for VIPs.
+type Claim struct {
+	MAC     string     `json:"mac"`
+	Count   int        `json:"count"`   // VIPs
+	Address netip.Addr `json:"address"` // one of them
 }
 
 // Refusal is one kind of advertisement that was not taken.

@@ -182,6 +182,7 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 	list = append(list, strangers(members, g.Name, len(peers))...)
 	list = append(list, hearsay(node, members, masters, g.Name, peers)...)
 	list = append(list, unheard(master, standbys, g.Name)...)
+	list = append(list, claims(master, members, g.Name)...)
 	if len(standbys) == 0 {
 		if len(masters) < 2 && len(members) > 1 || len(members) == 1 && g.Role == "MASTER" && connectedTo(peers) {
 			list = append(list, finding(NoStandby, "", g.Name, "no standby follows"))

@@ -1,0 +1,42 @@
+package judge
+
+import (
+	"maps"
+	"net/netip"
+)
+
+// Rows of TestJudge about who answers for the VIPs.
+func init() {
+	const first, second, strange = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:99"
+	seen := func(s *situation) { // all is told, and the standby hears the MASTER answer
+		for i, mac := range []string{first, second} {
+			s.router(i).MAC, s.router(i).Source = mac, netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})
+		}
+		s.router(1).Master = s.router(0).Source
+		s.router(1).Claims = []Claim{{first, 1, vip4}}
+	}
+	more := func(on int, mac string) func(*situation) {
+		return func(s *situation) {
+			seen(s)
+			s.router(on).Claims = append(s.router(on).Claims, Claim{mac, 2, vip4})
+		}
+	}
+	maps.Copy(rows, map[string]row{
+		"the MASTER answers for the VIP":           {seen, 2, Yes, "", nil},
+		"a stranger answers, the standby hears it": {more(1, strange), 2, No, VIPClaimed, nil},
+		"a stranger answers, the MASTER hears it":  {more(0, strange), 2, No, VIPClaimed, nil},
+		"the standby answers, the MASTER hears it": {more(0, second), 2, No, VIPClaimed, nil},
+		"nobody answers for the VIP": {func(s *situation) {
+			seen(s)
+			s.router(1).Claims, s.router(1).Silent = nil, []netip.Addr{vip4}
+		}, 2, No, VIPSilent, nil},
+		"what the standby heard is of the MASTER before": {func(s *situation) {
+			more(1, strange)(s)
+			s.router(1).Master = s.router(1).Source
+		}, 2, Yes, "", nil},
+		"which MAC the MASTER has is not told": {func(s *situation) {
+			more(1, strange)(s)
+			s.router(0).MAC = ""
+		}, 2, Yes, "", nil},
+	})
+}
