@@ -342,6 +342,7 @@ func (m *member) common(group string) (list []Finding) {
 		add(ForwardingOff, "its kernel does not forward "+off)
 	}
 	list = append(list, m.settings(group)...)
+	list = append(list, m.routing(group)...)
 	if c := g.Carp; c != nil && c.StateError != "" {
 		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+c.StateError)
 	}
