@@ -15,6 +15,7 @@ import (
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/sasyncd/tracker"
+	"sasyncd/kernel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/wire"
@@ -51,6 +52,8 @@ type facts struct {
 	host    hostFacts
 	// state is why the state directory cannot be written, "" if it can.
 	state func() string
+	// rules reads what the routing rules of other programs do.
+	rules func(context.Context) (kernel.Rules, error)
 	// setting reads a file below /proc/sys, "" if that is not possible.
 	setting func(name string) string
 
@@ -124,6 +127,9 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(), Groups: []judge.Group{}}
 	for _, x := range f.seen() {
 		out.Apart = append(out.Apart, x.Node)
+	}
+	if r, err := f.rules(ctx); err == nil { // else it is not told
+		tellRules(r, out)
 	}
 	own := f.own()
 	if l := s.Local; l != (engine.Local{}) {

@@ -190,14 +190,14 @@ func (m *Member) askCarpd(r api.Request) (api.Message, error) {
 	return c.Call(ctx, r)
 }
 
-// elected asks carpd for the state of the group with the instance outside.
+// elected asks carpd for the state of the group that moves the instance outside.
 func (m *Member) elected() (string, error) {
 	msg, err := m.askCarpd(api.Request{Verb: api.VerbStatus})
 	if err != nil {
 		return "", err
 	}
 	for _, g := range msg.Groups {
-		if g.Group == scenario.Group {
+		if slices.ContainsFunc(g.Instances, func(in api.InstanceState) bool { return in.Name == scenario.Instance }) {
 			return strings.ToUpper(g.State), nil
 		}
 	}

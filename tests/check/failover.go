@@ -117,14 +117,14 @@ func (s *Site) outcome(began time.Time, old *Member) Outcome {
 	budget, late := harness.Scaled(Budget), time.Since(began)
 	w := lab.NewWatch()
 	var next *Member
-	var left *missing
+	left := map[*Member]*missing{}
 	for {
 		m, why := s.successor(old)
-		if m != next {
-			next, left = m, s.all(3)
-		}
-		if next != nil {
-			if why = left.look(s); why == "" {
+		if m != nil {
+			if next = m; left[m] == nil {
+				left[m] = s.all(3)
+			}
+			if why = left[m].look(s); why == "" {
 				break
 			}
 		}

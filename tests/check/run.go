@@ -43,7 +43,7 @@ func Run(t *testing.T, it *Situation, stamp reliability.Stamp) *reliability.Pred
 				came[i] = how.make(s)
 				t.Logf("check said %v\nand the failover (%s): %v", asked[i], how.name, came[i])
 				if slices.Contains(asked[i].said, Yes) && !came[i].Worked { // here, so that the logs are kept
-					t.Errorf("check says yes, and the failover does not work: %v", came[i])
+					t.Errorf("check says yes, and the failover does not work: %v\n%s", came[i], s.describe())
 				}
 				if !asked[i].wanted(it) {
 					t.Errorf("check says %s, want %s with %q", Combined(asked[i].said), it.Want, it.Code)
@@ -70,6 +70,25 @@ func Run(t *testing.T, it *Situation, stamp reliability.Stamp) *reliability.Pred
 		t.Error(err)
 	}
 	return p
+}
+
+// describe is what the kernels say, to explain a failure.
+func (s *Site) describe() string {
+	var b strings.Builder
+	say := func(nd *lab.Node, lines ...string) {
+		for _, l := range lines {
+			out, err := nd.Try(l)
+			fmt.Fprintf(&b, "%s: %s (error %v)\n%s\n", nd.Name, l, err, out)
+		}
+	}
+	for _, m := range s.Members {
+		say(m.Node, "ip -br addr", "ip rule", "ip -6 rule")
+	}
+	for _, nd := range []*lab.Node{s.H1, s.RGW} {
+		say(nd, "ip neigh", "ip -s -br link")
+	}
+	say(s.Fabric(), "bridge link", "bridge fdb show")
+	return b.String()
 }
 
 // compare holds what was said against what came of it.

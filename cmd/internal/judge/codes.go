@@ -65,6 +65,8 @@ const (
 	Repaired        Code = "repaired"
 	CannotRepair    Code = "cannot-repair"
 	ARPHidden       Code = "arp-hidden"
+	RuleDenies      Code = "rule-denies"
+	NoRules         Code = "no-rules"
 	StrictFilter    Code = "strict-filter"
 	HostSetting     Code = "host-setting"
 	StateUnwritable Code = "state-unwritable"
@@ -141,6 +143,8 @@ var kinds = map[Code]struct {
 	Demoted:         {Costs, "carpctl show there says what demotes it; carpctl undemote for what was demoted by hand"},
 	MasterDemoted:   {Costs, "carpctl show there says what demotes it; sasyncctl failover hands over"},
 	Repaired:        {Costs, "find the program that does: ip monitor rule route address, nft monitor; carpctl doctor there names the usual ones"},
+	RuleDenies:      {Fails, "ip rule, and ip -6 rule, there; see which program adds it"},
+	NoRules:         {Fails, "ip rule add pref 32766 lookup main there, and the same of ip -6"},
 	ARPHidden:       {Fails, "sysctl -w NAME=0 there, and in /etc/sysctl.d"},
 	StrictFilter:    {Odd, "sysctl -w NAME=2 there, and in /etc/sysctl.d"},
 	HostSetting:     {Costs, "sysctl -w NAME there, and in /etc/sysctl.d"},

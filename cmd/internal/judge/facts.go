@@ -28,6 +28,10 @@ type Facts struct {
 	// Settings are those of the kernel that may harm the instances' interfaces, see
 	// [Harmful].
 	Settings []Setting `json:"settings,omitempty"`
+	// Denials are routing rules of other programs; Unrouted the address families, ipv4
+	// or ipv6, in which no rule leads to a table with routes.
+	Denials  []Denial `json:"denials,omitempty"`
+	Unrouted []string `json:"unrouted,omitempty"`
 	// StateError is why sasyncd cannot write its state directory, "" if it can.
 	StateError string `json:"state_error,omitempty"`
 	// Local is what is not replicated, as its tunnels end on no VIP; nil for nothing.

@@ -33,7 +33,7 @@ func Successors(node string, own *Facts, peers []Peer, group, to string) []strin
 			able = append(able, p)
 		}
 	}
-	slices.SortStableFunc(able, func(a, b *Peer) int { return cmp.Compare(a.rank(group), b.rank(group)) })
+	slices.SortStableFunc(able, func(a, b *Peer) int { return cmp.Compare(a.Facts.group(group).rank(), b.Facts.group(group).rank()) })
 	names := []string{}
 	for _, p := range able {
 		names = append(names, p.Name)
@@ -54,15 +54,16 @@ func (p *Peer) role(group string) string {
 	return ""
 }
 
-// rank orders standbys as the election does: the lowest is the next MASTER. A peer
-// that has not told its priority comes last.
-func (p *Peer) rank(group string) int {
-	const last = 1 << 16
-	g := p.Facts.group(group)
+// lastRank is the rank of who has not told its priority.
+const lastRank = 1 << 16
+
+// rank orders standbys as the election does: the lowest is the next MASTER. One that
+// has not told its priority comes last.
+func (g *Group) rank() int {
 	if g == nil || g.Carp == nil {
-		return last
+		return lastRank
 	}
-	best := last
+	best := lastRank
 	for _, in := range g.Carp.Instances {
 		for _, r := range in.Routers {
 			rank := 255 - int(r.Priority)

@@ -125,6 +125,7 @@ func init() {
 		"nobody hears the MASTER": {func(s *situation) {
 			s.router(1).Expired, s.router(2).Expired = true, true
 		}, 3, No, MasterUnheard, nil},
-		"one hears the MASTER": {func(s *situation) { s.router(1).Expired = true }, 3, Yes, HearsNoMaster, nil},
+		"the better of two hears no MASTER": {func(s *situation) { s.router(1).Expired = true }, 3, No, HearsNoMaster, nil},
+		"the lesser of two hears no MASTER": {func(s *situation) { s.router(2).Expired = true }, 3, Yes, HearsNoMaster, nil},
 	})
 }

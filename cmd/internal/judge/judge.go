@@ -192,10 +192,11 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 	return append(list, successors(master, standbys, g.Name)...)
 }
 
-// successors judges the standbys: one that could take over is enough; what is
-// wrong with the others makes a failover cost more.
+// successors judges the standbys: one that could take over is enough, if no other
+// would be elected before it that could not serve. What is wrong with the others makes
+// a failover cost more.
 func successors(master *member, standbys []*member, group string) (list []Finding) {
-	best := Fails
+	best, first := Fails, lastRank+1 // of those that are best, who is elected first
 	var wrong [][]Finding
 	for _, m := range standbys {
 		found := stands(m, master, group)
@@ -203,18 +204,33 @@ func successors(master *member, standbys []*member, group string) (list []Findin
 		for _, f := range found {
 			worst = min(worst, f.Severity)
 		}
-		best = max(best, worst)
+		if worst > best {
+			best, first = worst, lastRank+1
+		}
+		if worst == best {
+			first = min(first, m.group.rank())
+		}
 		wrong = append(wrong, found)
 	}
-	for _, found := range wrong {
+	for i, found := range wrong {
+		wins := contends(found) && standbys[i].group.rank() <= first
 		for _, f := range found {
-			if f.Severity < best {
+			if f.Severity < best && !(wins && f.Severity == Fails) {
 				f.Severity = Costs // another standby is better
 			}
 			list = append(list, f)
 		}
 	}
 	return list
+}
+
+// outside are the codes of what keeps a standby from being elected at all, or as long
+// as another one could be.
+var outside = []Code{ElectorLost, NotBackup, Blocked, NotInSync, NotFollowing, Receiving}
+
+// contends reports whether a standby with such findings would be elected all the same.
+func contends(found []Finding) bool {
+	return !slices.ContainsFunc(found, func(f Finding) bool { return f.Severity == Fails && slices.Contains(outside, f.Code) })
 }
 
 // serves finds what is wrong with a MASTER.
@@ -327,6 +343,7 @@ func (m *member) common(group string) (list []Finding) {
 		add(ForwardingOff, "its kernel does not forward "+off)
 	}
 	list = append(list, m.settings(group)...)
+	list = append(list, m.routing(group)...)
 	if c := g.Carp; c != nil && c.StateError != "" {
 		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+c.StateError)
 	}

@@ -193,6 +193,20 @@ var rows = map[string]row{
 	"one of two has no session": {func(s *situation) { s.away = []int{2} }, 3, Yes, PeerAway, []int{0, 1}},
 	"one of two is old":         {func(s *situation) { s.old = []int{1} }, 3, Yes, OldPeer, []int{0, 2}},
 	"one is dead, one is old":   {func(s *situation) { s.old, s.standby().Elector = []int{2}, "x" }, 3, CannotTell, OldPeer, []int{0}},
+
+	// One that would be elected before it must be able to serve.
+	"the better of two does not forward": {func(s *situation) { s.facts[1].Forward4 = not() }, 3, No, ForwardingOff, nil},
+	"the lesser of two does not forward": {func(s *situation) { s.facts[2].Forward4 = not() }, 3, Yes, ForwardingOff, nil},
+	"the better of two lacks a VIP":      {func(s *situation) { s.standby().VIPs = s.standby().VIPs[:1] }, 3, No, VIPsDiffer, nil},
+	"the better of two does not forward and is dead": {func(s *situation) {
+		s.facts[1].Forward4, s.standby().Elector = not(), "x"
+	}, 3, Yes, ForwardingOff, nil},
+	"one of two does not forward, and no priorities are told": {func(s *situation) {
+		s.facts[2].Forward4 = not()
+		for _, f := range s.facts {
+			f.Groups[0].Carp = nil
+		}
+	}, 3, No, ForwardingOff, nil},
 	"both are dead": {func(s *situation) {
 		s.standby().Elector, s.facts[2].Groups[0].Elector = "x", "x"
 	}, 3, No, ElectorLost, nil},
