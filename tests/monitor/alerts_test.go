@@ -330,9 +330,9 @@ func (w *world) statusPages() {
 	w.t.Helper()
 	roles := map[*gateway]string{w.gw1: "MASTER", w.gw2: "BACKUP"}
 	for _, g := range w.gateways() {
-		for port, name := range map[string]string{"9750": router, "9751": group} {
+		for _, port := range []string{"9750", "9751"} { // both name the group alike
 			for path, wants := range map[string][]string{
-				"/status.json": {`"` + name + `":"` + roles[g] + `"`, `"vips":["` + vip + `"]`, `"events":[{`},
+				"/status.json": {`"` + group + `":"` + roles[g] + `"`, `"vips":["` + vip + `"]`, `"events":[{`},
 				"/healthz":     {"ok"}, "/readyz": {"ok"}, "/": {"<!doctype html>"},
 			} {
 				page, err := w.get(g.watched+":"+port, path)
