@@ -41,6 +41,7 @@ func newWorld(t *testing.T) *world {
 			addr: fmt.Sprintf("10.1.0.1%d", i), peer: fmt.Sprintf("10.1.0.1%d", 3-i), watched: fmt.Sprintf("10.2.0.1%d", i)}
 		g.port = g.Plug(lan, "eth0", g.addr+"/24")
 		g.Plug(mgmt, "eth1", g.watched+"/24")
+		g.Forward() // a gateway that does not forward is not fit
 		g.IP("route add " + behind + "/32 via " + remote)
 		return g
 	}
