@@ -45,6 +45,7 @@ type facts struct {
 	carp  func(ctx context.Context, instance string) (*api.GroupState, error)
 	peers func() []peer.Status
 	seen  func() []report.Seen
+	names *naming
 	own   func() map[netip.Addr]bool
 	// sight tells what another tracker saw last of a group; nil with carpd.
 	sight   func(group string) (tracker.Sight, bool)
@@ -207,7 +208,7 @@ func (f *facts) neighbours(s engine.Status) (out []judge.Peer) {
 			p.Node = st.Node.String()
 		}
 		if !p.Connected {
-			p.Sight = sightOf(st.Name, seen)
+			p.Sight = sightOf(st.Name, seen, f.names)
 			p.Trouble = st.Trouble.Trouble()
 			if st.Trouble != (peer.Reason{}) {
 				p.Words = st.Trouble.Words()

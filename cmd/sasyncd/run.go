@@ -141,7 +141,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return err
 	}
 	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log, eng: eng,
-		peers: mgr.Status, seen: seen, own: ownAddrs, setting: readSetting, state: state.Trouble, rules: k.OtherRules}
+		peers: mgr.Status, seen: seen, names: names, own: ownAddrs, setting: readSetting, state: state.Trouble, rules: k.OtherRules}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}

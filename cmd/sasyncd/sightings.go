@@ -129,7 +129,7 @@ func peerOf(m *members.Member, peers []peer.Status) string {
 }
 
 // sightOf is the judgement's part of what is seen of a peer, nil for nothing.
-func sightOf(name string, list []report.Seen) *judge.Sight {
+func sightOf(name string, list []report.Seen, names *naming) *judge.Sight {
 	i := slices.IndexFunc(list, func(s report.Seen) bool { return s.Peer == name })
 	if i < 0 {
 		return nil
@@ -138,6 +138,9 @@ func sightOf(name string, list []report.Seen) *judge.Sight {
 	out := &judge.Sight{Via: s.Via, Age: s.Age}
 	for _, r := range s.Roles {
 		out.Roles = append(out.Roles, judge.Seen{Name: r.Group, Role: r.Role})
+		if r.Role == wire.RoleMaster.String() {
+			out.MasterOf = append(out.MasterOf, names.shown(r.Group))
+		}
 	}
 	return out
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"sasyncd/carp/api"
+	"sasyncd/cmd/internal/report"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
@@ -65,5 +67,15 @@ func TestClaimedAddresses(t *testing.T) {
 		if got := reachedAt([]string{at}, nil); !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", at, got, want)
 		}
+	}
+}
+
+// TestSeenHasShownNames: a group is called as everywhere else that is shown.
+func TestSeenHasShownNames(t *testing.T) {
+	names := newNaming([]string{"outside"})
+	names.learn("outside", &api.GroupState{Group: "ipsec"})
+	list := []report.Seen{{Peer: "10.9.0.3", Roles: []report.SeenRole{{Group: "outside", Role: "MASTER"}, {Group: "other", Role: "MASTER"}}}}
+	if s := sightOf("10.9.0.3", list, names); s.Roles[0].Name != "outside" || !slices.Equal(s.MasterOf, []string{"ipsec", "other"}) {
+		t.Errorf("%+v", s)
 	}
 }

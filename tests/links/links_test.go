@@ -63,7 +63,7 @@ func await(t *testing.T, m *scenario.Member, code int, command string, words ...
 func seen(m, via *scenario.Member, master bool) (begin, end string) {
 	begin = " is alive, seen by way of " + via.SyncAddr.String()
 	if master {
-		begin = " is alive and MASTER of " + scenario.Instance + ", seen by way of " + via.SyncAddr.String()
+		begin = " is alive and MASTER of " + scenario.Group + ", seen by way of " + via.SyncAddr.String()
 	}
 	return m.SyncAddr.String() + ":" + strings.Replace(begin, " is", " it is", 1), " s ago: the link between you is cut"
 }
@@ -99,11 +99,11 @@ func TestEachLinkCut(t *testing.T) {
 			code := 0
 			if there == master {
 				code = 3 // it cannot be judged from here
-				await(t, here, 0, "status", "master none known elsewhere "+there.SyncAddr.String()+" is alive and MASTER of "+scenario.Instance+
+				await(t, here, 0, "status", "master none known elsewhere "+there.SyncAddr.String()+" is alive and MASTER of "+scenario.Group+
 					", seen by way of "+third.SyncAddr.String(), end)
 			}
 			await(t, here, code, "check", begin, end)
-			await(t, here, 0, "peers", there.SyncAddr.String(), "is alive and ", " of "+scenario.Instance+", seen by way of "+third.SyncAddr.String(), end)
+			await(t, here, 0, "peers", there.SyncAddr.String(), "is alive and ", " of "+scenario.Group+", seen by way of "+third.SyncAddr.String(), end)
 		}
 		await(t, third, 0, "check", "the link between it and "+b.SyncAddr.String()+" is cut")
 		if n := takeovers(t, p); n != before {

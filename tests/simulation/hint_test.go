@@ -3,7 +3,6 @@ package simulation
 import (
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,29 +17,24 @@ type sighting struct {
 }
 
 // hints gives sasyncd what its members are said to be by way of others.
-func (n *node) hints() func(string) []engine.Hint {
-	if n.seen == nil {
+func (n *node) hints(string) []engine.Hint {
+	x := n.seen.Load()
+	if x == nil {
 		return nil
 	}
-	return func(string) []engine.Hint {
-		x := n.seen.Load()
-		if x == nil {
-			return nil
-		}
-		list := slices.Clone(x.list)
-		for i := range list {
-			list[i].Age = time.Since(x.at)
-		}
-		return list
+	list := slices.Clone(x.list)
+	for i := range list {
+		list[i].Age = time.Since(x.at)
 	}
+	return list
 }
 
 // passOn has the nodes that have sessions with two others tell each of the other.
 func (s *sim) passOn() {
+	if !s.gossip {
+		return
+	}
 	for b, n := range s.nodes {
-		if n.seen == nil {
-			continue
-		}
 		x := &sighting{at: time.Now()}
 		for a := range s.nodes {
 			for c := range s.nodes {
@@ -70,11 +64,7 @@ func TestCutOffStandby(t *testing.T) {
 }
 
 func (s *sim) cutOffStandby() {
-	for _, n := range s.nodes {
-		n.seen = new(atomic.Pointer[sighting])
-		n.killSasyncd()
-		n.startSasyncd()
-	}
+	s.gossip = true
 	s.pass(15 * time.Second)
 	for range 3 {
 		s.add()

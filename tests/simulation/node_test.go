@@ -71,7 +71,7 @@ type node struct {
 
 	prefer bool // when-split prefer-traffic
 	// seen are the hints of a history that has any.
-	seen *atomic.Pointer[sighting]
+	seen atomic.Pointer[sighting]
 
 	static *static // with static keys
 }
@@ -301,7 +301,7 @@ func (n *node) startSasyncd() {
 	n.engine = engine.New(engine.Config{
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
-		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence, Keying: keys, Hints: n.hints(),
+		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence, Keying: keys, Hints: n.hints,
 		Imported: func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) },
 	}, n.tables, n.peers, n)
 	n.stopS, n.doneS = cancel, make(chan struct{})

@@ -34,6 +34,7 @@ type sim struct {
 	next     int
 	sent     int
 	recorder *recorder
+	gossip   bool // the nodes pass on what they know of each other
 	apart    bool // two nodes cannot hear each other: both may send
 
 	nat         bool // remote ends are behind NATs

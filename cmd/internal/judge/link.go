@@ -12,13 +12,15 @@ type Sight struct {
 	Via   string  // name of the member that passes it on
 	Age   float64 // seconds
 	Roles []Seen  // without InSync
+	// MasterOf is of which groups it is MASTER, by the names that are shown.
+	MasterOf []string
 }
 
 // Sentence says where a member is seen, for people: what follows its name.
 func (s *Sight) Sentence() string {
 	of := ""
-	if groups := s.masterOf(); len(groups) > 0 {
-		of = " and MASTER of " + strings.Join(groups, ", ")
+	if len(s.MasterOf) > 0 {
+		of = " and MASTER of " + strings.Join(s.MasterOf, ", ")
 	}
 	return fmt.Sprintf("is alive%s, seen by way of %s %.1f s ago: the link between you is cut", of, s.Via, s.Age)
 }

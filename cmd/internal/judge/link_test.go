@@ -21,6 +21,9 @@ func parted(t *testing.T, s *situation, a, b, i int) Verdict {
 			p.Sight = &Sight{Via: s.facts[third].Host, Age: 0.42}
 			for _, g := range s.facts[j].Groups {
 				p.Sight.Roles = append(p.Sight.Roles, Seen{Name: g.Name, Role: g.Role})
+				if g.Role == "MASTER" {
+					p.Sight.MasterOf = append(p.Sight.MasterOf, "ipsec")
+				}
 			}
 		}
 	})
@@ -38,7 +41,7 @@ func TestLinkIsCut(t *testing.T) {
 		words    string
 	}{
 		"to the MASTER, on the standby": {0, 1, 1, func(s *situation) { s.standby().InSync, s.standby().Why = false, "not all members heard" },
-			CannotTell, Unknown, "gw1", "it is alive and MASTER of outside, seen by way of gw3 0.4 s ago: the link between you is cut"},
+			CannotTell, Unknown, "gw1", "it is alive and MASTER of ipsec, seen by way of gw3 0.4 s ago: the link between you is cut"},
 		"to the MASTER, on the MASTER": {0, 1, 0, func(*situation) {}, Yes, Costs, "gw2",
 			"it is alive, seen by way of gw3 0.4 s ago: the link between you is cut"},
 		"to the MASTER, on the third": {0, 1, 2, func(s *situation) { s.standby().InSync, s.standby().Why = false, "not all members heard" },
@@ -47,7 +50,7 @@ func TestLinkIsCut(t *testing.T) {
 		"between standbys, on the other": {1, 2, 2, func(*situation) {}, Yes, Costs, "gw2", "it is alive, seen by way of gw1 0.4 s ago"},
 		"between standbys, on MASTER":    {1, 2, 0, func(*situation) {}, Yes, Costs, "gw2", "the link between it and gw3 is cut"},
 		"of a group that this gateway does not follow": {0, 1, 1, func(s *situation) { s.standby().Name = "inside" },
-			No, Costs, "gw1", "MASTER of outside"},
+			No, Costs, "gw1", "MASTER of ipsec"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSituation(3)
