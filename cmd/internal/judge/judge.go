@@ -156,7 +156,8 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 	}
 	var masters, standbys []*member
 	for i := range members {
-		if members[i].role == "MASTER" {
+		// One whose election cannot be reached says what it was last.
+		if members[i].role == "MASTER" && (members[i].elects() || !slices.ContainsFunc(members, func(m member) bool { return m.role == "MASTER" && m.elects() })) {
 			masters = append(masters, &members[i])
 		} else {
 			standbys = append(standbys, &members[i])
@@ -223,6 +224,9 @@ func successors(master *member, standbys []*member, group string) (list []Findin
 	}
 	return list
 }
+
+// elects reports whether the member's election can be reached, or nothing is told of it.
+func (m *member) elects() bool { return m.group == nil || m.group.Elector == "" }
 
 // outside are the codes of what keeps a standby from being elected at all, or as long
 // as another one could be.

@@ -194,6 +194,12 @@ var rows = map[string]row{
 	"one of two is old":         {func(s *situation) { s.old = []int{1} }, 3, Yes, OldPeer, []int{0, 2}},
 	"one is dead, one is old":   {func(s *situation) { s.old, s.standby().Elector = []int{2}, "x" }, 3, CannotTell, OldPeer, []int{0}},
 
+	// A MASTER whose carpd died is none any more.
+	"carpd of a former MASTER is dead": {func(s *situation) {
+		s.standby().Role, s.standby().Standbys = "MASTER", []Standby{{Node: s.node(0), Complete: true}}
+		s.master().Elector = "connection refused"
+	}, 2, No, ElectorLost, nil},
+
 	// One that would be elected before it must be able to serve.
 	"the better of two does not forward": {func(s *situation) { s.facts[1].Forward4 = not() }, 3, No, ForwardingOff, nil},
 	"the lesser of two does not forward": {func(s *situation) { s.facts[2].Forward4 = not() }, 3, Yes, ForwardingOff, nil},
