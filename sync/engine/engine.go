@@ -154,6 +154,8 @@ type Engine struct {
 	task     *task // whose turn it is, nil for none
 	lastTurn int   // the group that had it last, in order
 	scanning int   // groups whose part of the last reading is not finished
+	// settled tells when the SAs of emptied groups are to be put back; nil for none.
+	settled <-chan time.Time
 
 	serving bool         // Run is under way
 	idle    []*coroutine // for the next tasks
@@ -264,6 +266,11 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.dumped(ctx, r)
 		case f := <-e.calls:
 			f()
+		case <-e.settled:
+			e.settled = nil
+			for _, g := range e.order {
+				e.sasBack(ctx, g)
+			}
 		case now := <-tick.C:
 			e.tick(ctx, now)
 		}

@@ -59,7 +59,10 @@ type group struct {
 	collected time.Time // when replicated SAs were last looked through
 	flushed   bool      // the master's tables were flushed since the last dump
 	emptied   bool      // its SAs were, and are to be put back
-	mapped    map[sadb.SAKey]mapping
+	// lostPolicies are the types of policies (sadb.PolicyKey.Sub) that were flushed from a
+	// MASTER's kernel and are not back.
+	lostPolicies []bool
+	mapped       map[sadb.SAKey]mapping
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
 	offloaded, offloadedTold int
@@ -261,12 +264,6 @@ func (e *Engine) kernelEvents(ctx context.Context, ev sadb.Event, more <-chan sa
 		}
 	}
 	follow()
-	for _, g := range e.order {
-		if g.emptied {
-			g.emptied = false
-			e.run(g, func() { e.reinsert(ctx, g, now) })
-		}
-	}
 }
 
 // kernelEvent does what a change of the kernel's tables asks of the whole engine,

@@ -14,23 +14,50 @@ import (
 
 // flushedBy notes a flush that is not our own. On a master policies come back at
 // once and whoever flushed them, because without them what they protect leaves in
-// plaintext. SAs come back, after everything else that has happened, only where a
-// flush is how the IKE daemon starts; otherwise it is an operator's wish.
+// plaintext. SAs come back only where a flush is how the IKE daemon starts; otherwise
+// it is an operator's wish. Such a start flushes both tables, in any order, so the SAs
+// wait for flushSettle for the policies, which always go first.
 func (e *Engine) flushedBy(ctx context.Context, ev sadb.Event) {
 	policies := ev.Kind == sadb.EventFlushPolicy
 	e.log.Warn("the kernel's tables were flushed", "policies", policies, "forwarded", e.cfg.ForwardFlush)
 	for _, g := range e.order {
 		switch master := g.role == wire.RoleMaster && g.pub != nil; {
 		case master && policies:
-			e.run(g, func() { e.reinsertPolicies(ctx, g, ev.Sub) })
+			g.lostPolicies = append(g.lostPolicies, ev.Sub)
+			e.run(g, func() { e.policiesBack(ctx, g) })
+			e.sasBack(ctx, g)
 		case master && e.flushesOnStart(g):
 			g.emptied = true
+			if e.settled == nil {
+				e.settled = time.After(flushSettle)
+			}
 		default:
 			g.flushed = true
 		}
 	}
 	e.dumpStale = e.dumping // it may show half of the flush
 	e.requestDump(ctx)
+}
+
+// flushSettle is how long the SAs that a starting IKE daemon has flushed stay away for
+// the sake of the policies, should it flush these too.
+const flushSettle = 2 * time.Millisecond
+
+// sasBack has the SAs of an emptied group put back.
+func (e *Engine) sasBack(ctx context.Context, g *group) {
+	if g.emptied {
+		g.emptied = false
+		e.run(g, func() { e.reinsert(ctx, g, time.Now()) })
+	}
+}
+
+// policiesBack puts back the policies that were flushed.
+func (e *Engine) policiesBack(ctx context.Context, g *group) {
+	for len(g.lostPolicies) > 0 {
+		sub := g.lostPolicies[0]
+		g.lostPolicies = g.lostPolicies[1:]
+		e.reinsertPolicies(ctx, g, sub)
+	}
 }
 
 // reinsertPolicies puts back the policies of a type, but for those that the kernel
@@ -100,17 +127,21 @@ func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
 		ops = append(ops, sadb.Op{Kind: sadb.OpAddSA, SA: &c})
 	}
 	n := 0
-	e.execOwn(ctx, g, ops, func(i int, err error) {
-		p := g.pub.sas[ops[i].SA.Key]
-		if err != nil || p == nil {
-			return
-		}
-		n++
-		// The daemon that has started knows none of them.
-		g.pub.take(now, p)
-		c := ops[i].SA
-		g.pub.noteCounters(now, p, &c.Counters, c.Used, c.UseAge)
-	})
+	for chunk := range slices.Chunk(ops, applyChunk) {
+		e.policiesBack(ctx, g) // flushed since the last turn
+		e.execOwn(ctx, g, chunk, func(i int, err error) {
+			p := g.pub.sas[chunk[i].SA.Key]
+			if err != nil || p == nil {
+				return
+			}
+			n++
+			// The daemon that has started knows none of them.
+			g.pub.take(now, p)
+			c := chunk[i].SA
+			g.pub.noteCounters(now, p, &c.Counters, c.Used, c.UseAge)
+		})
+		e.pause()
+	}
 	e.stats.Reinserted += uint64(n)
 	e.log.Warn("the ike daemon has flushed the SAs at its start, they are back", "group", g.name, "sas", n)
 	e.dumpStale = e.dumping // it may have begun before

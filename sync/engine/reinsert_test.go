@@ -40,6 +40,11 @@ func TestPoliciesAreBackAfterAFlush(t *testing.T) {
 			time.Sleep(1500 * time.Millisecond)
 			k.flushPolicies()
 		}},
+		{"both tables, the policies a moment later", &simKeying{flushes: true}, func(k *simKernel) {
+			k.flushSAs()
+			time.Sleep(time.Millisecond)
+			k.flushPolicies()
+		}},
 		{"both tables, the policies first", &simKeying{flushes: true}, func(k *simKernel) { k.flushPolicies(); k.flushSAs() }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

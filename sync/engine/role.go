@@ -306,6 +306,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
 	jumps := g.jumps
 	g.jumps, g.jumped = nil, nil
+	g.emptied, g.lostPolicies = false, nil
 	g.pub, g.handover, g.trail, g.tail, g.mapped, g.dual = nil, nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)

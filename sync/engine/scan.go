@@ -227,7 +227,7 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 					e.dumpEnds(ctx, r)
 				}
 			}()
-			if !g.scan.valid(g) {
+			if g.emptied || !g.scan.valid(g) { // what is about to be put back is not gone
 				e.dumpAgain = true
 				return
 			}
