@@ -5,7 +5,6 @@ func trackers() []Situation {
 	return []Situation{
 		{Name: "nothing is wrong", Where: "nowhere", Election: Keepalived, Want: Yes},
 		{Name: "keepalived is killed for good", Where: "standby", Election: Keepalived, Fault: steps(killKeepalived(standby)), Want: No, Code: "elector-lost"},
-		{Name: "a virtual IP is missing in keepalived.conf", Where: "standby", Election: Keepalived, Edits: edits(edit(standby, "keepalived.conf", "10.1.0.1/32", "10.1.0.2/32")), Want: No},
 		{Name: "IPv4 is not forwarded", Where: "standby", Election: Keepalived, Fault: steps(sysctl(standby, "net/ipv4/ip_forward=0")), Want: No, Code: "forwarding-off"},
 		{Name: "nothing is wrong", Where: "nowhere", Election: Address, Want: Unknown, Code: "election-unknown"},
 		{Name: "keepalived is killed for good", Where: "standby", Election: Address, Fault: steps(killKeepalived(standby)), Want: Unknown, Code: "election-unknown"},

@@ -43,16 +43,6 @@ func write(gateway int, name, text string) Step {
 	return func(s *Site) { s.Members[gateway].WriteFile(name, text+"\n") }
 }
 
-// script writes a program.
-func script(gateway int, name, text string) Step {
-	return func(s *Site) {
-		file := s.Members[gateway].WriteFile(name, "#!/bin/sh\n"+text+"\n")
-		if err := os.Chmod(file, 0o700); err != nil { //nolint:gosec // a program
-			s.t.Fatalf("make %s a program: %v", name, err)
-		}
-	}
-}
-
 // otherKey gives a gateway a shared key of its own.
 func otherKey(gateway int) Step {
 	return func(s *Site) { s.Members[gateway].key = scenario.NewKey() }

@@ -62,8 +62,6 @@ func Run(t *testing.T, it *Situation, stamp reliability.Stamp) *reliability.Pred
 	switch {
 	case p.Verdict == reliability.FalseNo && it.Why == "":
 		t.Errorf("check says no, both failovers work, and the table does not say why")
-	case p.Verdict != reliability.FalseNo && it.Why != "":
-		t.Errorf("the table explains that failovers work and check says no, which is not so")
 	}
 	fmt.Printf("%-70s %-8s %-24s planned: %s; power cut: %s; %s\n", it.Name, it.Where, strings.Join(p.Said, "/"), p.Planned, p.Cut, p.Verdict)
 	if err := reliability.Print(os.Stdout, p); err != nil {
