@@ -37,7 +37,7 @@ func (r *Results) renderPredictions(b *strings.Builder) {
 			}
 			cut := p.Cut
 			switch p.Verdict {
-			case FalseYes, Failed:
+			case FalseYes:
 				cut += ": **" + p.Verdict + "**"
 			case FalseNo:
 				cut += ": " + p.Verdict

@@ -108,13 +108,13 @@ type Prediction struct {
 	Codes     []string `json:"codes"` // of the findings, each behind its severity
 	Planned   string   `json:"planned"`
 	Cut       string   `json:"power_cut"`
-	Verdict   string   `json:"verdict"` // OK, FalseYes, FalseNo, or Failed: not set up
+	Verdict   string   `json:"verdict"` // OK, FalseYes or FalseNo
 	Why       string   `json:"why,omitempty"`
 	Seconds   float64  `json:"seconds"`
 	Stamp
 }
 
-// Verdicts of a Prediction besides OK and Failed.
+// Verdicts of a Prediction besides OK.
 const (
 	FalseYes = "false yes" // a member said yes, and a failover did not work
 	FalseNo  = "false no"  // a member said no, and both worked

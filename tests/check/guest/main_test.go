@@ -8,6 +8,7 @@ import (
 
 	"sasyncd/tests/check"
 	"sasyncd/tests/harness"
+	"sasyncd/tests/reliability"
 	"sasyncd/tests/scenario"
 )
 
@@ -27,7 +28,7 @@ func TestPrediction(t *testing.T) {
 	stamp := check.Stamp(*version)
 	for i, it := range check.Situations() {
 		if it.ESP && pick.MatchString(it.Name+", "+it.Where+", "+it.Election) {
-			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) { check.Run(t, &it, stamp) })
+			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) { check.Run(t, &it, stamp, func(*reliability.Prediction) {}) })
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"sync"
 	"testing"
 
@@ -43,18 +42,18 @@ func TestPrediction(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) {
-				t.Parallel()
-				p := check.Run(t, &it, stamp)
-				mu.Lock()
-				defer mu.Unlock()
-				results = append(results, p)
+				check.Run(t, &it, stamp, func(p *reliability.Prediction) {
+					mu.Lock()
+					defer mu.Unlock()
+					results = append(results, p)
+				})
 			})
 		}
 	})
 	if *all && *only == "" {
 		check.Few(t, results)
 	}
-	if !slices.ContainsFunc(results, func(p *reliability.Prediction) bool { return p.Verdict != reliability.Failed }) {
+	if len(results) == 0 {
 		t.Error("no situation was tried")
 	}
 }
