@@ -11,7 +11,7 @@ func TestCatalogue(t *testing.T) {
 	seen := map[string]bool{}
 	quick, esp := 0, 0
 	for _, it := range Situations() {
-		name := it.Name + ", " + it.Where + ", " + it.election()
+		name := it.Label()
 		if it.ESP {
 			name += ", ESP"
 			esp++

@@ -60,6 +60,9 @@ type Edit struct {
 // Step is something that is done to a lab.
 type Step func(*Site)
 
+// Label is what a situation is picked by: name, place and election.
+func (s *Situation) Label() string { return s.Name + ", " + s.Where + ", " + s.election() }
+
 func (s *Situation) gateways() int {
 	if s.Gateways == 0 {
 		return 2

@@ -27,7 +27,7 @@ func TestPrediction(t *testing.T) {
 	pick := regexp.MustCompile(*only)
 	stamp := check.Stamp(*version)
 	for i, it := range check.Situations() {
-		if it.ESP && pick.MatchString(it.Name+", "+it.Where+", "+it.Election) {
+		if it.ESP && pick.MatchString(it.Label()) {
 			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) { check.Run(t, &it, stamp, func(*reliability.Prediction) {}) })
 		}
 	}

@@ -38,7 +38,7 @@ func TestPrediction(t *testing.T) {
 	pick := regexp.MustCompile(*only)
 	t.Run("situations", func(t *testing.T) {
 		for i, it := range check.Situations() {
-			if it.ESP || !it.Quick && !*all && *only == "" || !pick.MatchString(it.Name+", "+it.Where+", "+it.Election) {
+			if it.ESP || !it.Quick && !*all && *only == "" || !pick.MatchString(it.Label()) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) {
