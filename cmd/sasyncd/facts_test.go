@@ -122,7 +122,7 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		"own fence set":        {func(x *pairOf) { x.carp.Fenced = true }, report.AnswerNo, judge.MasterFenced},
 		"own VIP gone":         {func(x *pairOf) { x.own = map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true} }, report.AnswerNo, judge.VIPMissing},
 		"addresses unreadable": {func(x *pairOf) { x.own = nil }, report.AnswerYes, ""},
-		"own tables emptied":   {func(x *pairOf) { g := &x.status.Groups[0]; g.SAs, g.PacketsIn = 0, 9 }, report.AnswerYes, judge.Emptied},
+		"own tables emptied":   {func(x *pairOf) { g := &x.status.Groups[0]; g.SAs, g.PacketsIn = 0, 9 }, report.AnswerNo, judge.Emptied},
 		"own forwarding off":   {func(x *pairOf) { x.sysctl["net/ipv4/ip_forward"] = "0" }, report.AnswerNo, judge.ForwardingOff},
 		"settings unreadable":  {func(x *pairOf) { x.sysctl = nil }, report.AnswerYes, ""},
 		"VRIDs differ":         {func(x *pairOf) { x.carp.Instances[0].ID = 11 }, report.AnswerNo, judge.IDsDiffer},

@@ -147,7 +147,11 @@ var rows = map[string]row{
 	"VIP not in the kernel":       {func(s *situation) { s.master().Missing = []netip.Addr{vip6} }, 2, No, VIPMissing, nil},
 	"standby is blocked":          {func(s *situation) { s.standby().Carp.Blocked = "fence program" }, 2, No, Blocked, nil},
 	"no tunnel":                   {func(s *situation) { s.master().SAs, s.master().Policies = 0, 0 }, 2, Yes, NoTunnel, nil},
-	"tables emptied":              {func(s *situation) { s.master().SAs, s.master().Carried = 0, true }, 2, Yes, Emptied, nil},
+	"tables emptied":              {func(s *situation) { s.master().SAs, s.master().Carried = 0, true }, 2, No, Emptied, nil},
+	"tables emptied, beside an IKE daemon": {func(s *situation) {
+		g := s.master()
+		g.SAs, g.Carried, g.Keying.Driver = 0, true, "strongswan"
+	}, 2, Yes, Emptied, nil},
 	"tables and policies emptied": {func(s *situation) { g := s.master(); g.SAs, g.Policies, g.Carried = 0, 0, true }, 2, Yes, Emptied, nil},
 	"equal priorities":            {func(s *situation) { s.router(1).Priority = 200 }, 2, Yes, SamePriority, nil},
 	"forwarding off, standby":     {func(s *situation) { s.facts[1].Forward4 = not() }, 2, No, ForwardingOff, nil},

@@ -12,7 +12,14 @@ func (m *member) tunnels(group string) (list []Finding) {
 	none := g.SAs == 0 && g.Policies == 0
 	switch {
 	case g.SAs == 0 && g.Carried:
-		list = append(list, finding(Emptied, m.name, group, "no SA is left of those that have carried packets since it is MASTER: the tables were emptied, or all tunnels have ended"))
+		f := finding(Emptied, m.name, group, "no SA is left of those that have carried packets since it is MASTER: "+
+			"the tables were emptied, or all tunnels have ended")
+		if g.Keying.Driver == "" && g.Policies > 0 {
+			// Nobody is there to negotiate what the policies ask for.
+			f.Severity = Fails
+			f.Remedy = "have the SAs installed again: ip xfrm state; journalctl -u sasyncd says when the tables were flushed"
+		}
+		list = append(list, f)
 	case none:
 		list = append(list, finding(NoTunnel, m.name, group, "no SA and no policy involves its VIPs: there is no tunnel to take over"))
 	}
