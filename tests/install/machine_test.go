@@ -3,10 +3,12 @@ package install
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -206,10 +208,34 @@ func (s *machine) write(name, content string) {
 // waitCheck waits until sasyncctl check, as a user calls it, says 0.
 func (s *machine) waitCheck() {
 	s.t.Helper()
+	s.waitAnswer(func(out string, err error) bool { return err == nil })
+}
+
+// waitCheckBesideOld is waitCheck beside a release that does not report: then nothing
+// but that is left to say. Told is whether it was.
+func (s *machine) waitCheckBesideOld() (told bool) {
+	s.t.Helper()
+	s.waitAnswer(func(out string, err error) bool {
+		var v struct{ Reasons []struct{ Code string } }
+		if err == nil {
+			told = true
+			return true
+		}
+		if json.Unmarshal([]byte(out), &v) != nil || len(v.Reasons) == 0 {
+			return false
+		}
+		return !slices.ContainsFunc(v.Reasons, func(r struct{ Code string }) bool { return r.Code != "old-peer" })
+	})
+	return told
+}
+
+// waitAnswer waits until sasyncctl check gives an answer that is accepted.
+func (s *machine) waitAnswer(accepted func(out string, err error) bool) {
+	s.t.Helper()
 	last := ""
 	for start := time.Now(); time.Since(start) < limit; time.Sleep(200 * time.Millisecond) {
-		out, err := s.try("sasyncctl check")
-		if err == nil {
+		out, err := s.try("sasyncctl -j check")
+		if accepted(out, err) {
 			return
 		}
 		last = fmt.Sprintf("%v\n%s", err, out)
