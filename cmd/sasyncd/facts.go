@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -179,6 +180,13 @@ func (f *facts) election(ctx context.Context, g *judge.Group, own map[netip.Addr
 	}
 	g.Carp = carpOf(state)
 	g.Carp.Repairs = f.repairs.recent(state, time.Now())
+	if g.Role == wire.RoleInit.String() {
+		for _, in := range state.Instances {
+			if f.absent(in.Interface) {
+				g.Reason = fmt.Sprintf("interface %s of instance %s does not exist", in.Interface, in.Name)
+			}
+		}
+	}
 	if g.Role == wire.RoleMaster.String() && len(own) > 0 {
 		for _, a := range g.VIPs {
 			if !own[bareAddr(a)] {
@@ -186,6 +194,11 @@ func (f *facts) election(ctx context.Context, g *judge.Group, own map[netip.Addr
 			}
 		}
 	}
+}
+
+// absent reports whether an interface does not exist: it has no settings, and others have.
+func (f *facts) absent(device string) bool {
+	return f.setting("net/ipv4/ip_forward") != "" && f.setting("net/ipv4/conf/"+device+"/forwarding") == ""
 }
 
 // flag reads a setting of the kernel that is on or off; nil if it cannot be read.

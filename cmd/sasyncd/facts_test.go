@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +220,20 @@ func TestCheckSeesBothGateways(t *testing.T) {
 				t.Errorf("problems %+v, want %q", all, tt.code)
 			}
 		})
+	}
+}
+
+// A carpdev that does not exist is named, be it misspelt.
+func TestAbsentInterfaceIsNamed(t *testing.T) {
+	x := newPairOf()
+	g := &x.status.Groups[0]
+	g.Role, g.Reason, g.Standbys = "INIT", "start", nil
+	x.peer.Groups[0].Role = "MASTER"
+	x.carp.State, x.carp.Instances[0].Interface = api.StateInit, "eht0"
+	all := x.verdict(t).Reasons
+	if i := slices.IndexFunc(all, func(p report.Problem) bool { return p.Code == string(judge.NotBackup) }); i < 0 ||
+		all[i].What != "it is INIT, not BACKUP: interface eht0 of instance outside does not exist" {
+		t.Errorf("reasons %+v", all)
 	}
 }
 
