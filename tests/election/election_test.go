@@ -330,7 +330,7 @@ func TestCtl(t *testing.T) {
 		t.Fatalf("demote: %d %s", code, out)
 	}
 	out, code := a.ctl("show")
-	if code != 0 || !strings.Contains(out, "group gate: MASTER") || !strings.Contains(out, "demoted by 30: operator (for a reason)") || !strings.Contains(out, "priority 170") {
+	if code != 0 || !strings.Contains(out, "group gate (inside, outside): MASTER") || !strings.Contains(out, "demoted by 30: operator (for a reason)") || !strings.Contains(out, "priority 170") {
 		t.Errorf("show: %d\n%s", code, out)
 	}
 	if out, code := a.ctl("undemote", "gate"); code != 0 {
