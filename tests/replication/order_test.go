@@ -4,7 +4,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
+	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
 )
 
@@ -66,6 +68,8 @@ func TestOrderIsJudged(t *testing.T) {
 	o.print(gw1, "failover", "-n")
 
 	gw2.Carpd.Kill()
+	// A gateway reports once a second; before, nobody else can know.
+	lab.Eventually(t, 10*time.Second, "gw1 to hear that carpd of gw2 is gone", func() bool { return o.ask(gw1, "check", nil, "check") == 1 })
 	if code := o.ask(gw1, "error", &no, "failover"); code != 1 || !strings.Contains(no.Error, name+": the election cannot be reached") || !strings.Contains(no.Error, "remedy: ") {
 		t.Errorf("failover to a gateway without carpd: code %d, %q", code, no.Error)
 	}
