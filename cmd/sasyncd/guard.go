@@ -140,7 +140,7 @@ func inheritGuard(ctx context.Context, g guarding, log *slog.Logger) error {
 	if left {
 		wait = 0
 	}
-	log.Warn("nothing is sent where IPsec policies led before sasyncd started, until they are back", "at least", wait.String())
+	log.Warn("nothing is sent where IPsec policies led before sasyncd started, until they are back", "wait", wait.String())
 	select {
 	case <-ctx.Done():
 		return nil

@@ -14,10 +14,10 @@ const retireAgain = 500 * time.Millisecond
 // retirement is what a node owes whose outbound SAs another node may have used, or
 // may be using: it raises its own counters by its margin and the other's, which is
 // configured alike, so that it never sends a number twice should it be promoted
-// before it has heard from the other. What bounds the other's is in stands.go. It is owed from the loss of mastership on
-// (see loseMaster), and by a standby that misses the stream of a new master (see
-// bump). Until it is done the node is not ready, and the election's question
-// whether it is prepared stays unanswered.
+// before it has heard from the other. What bounds the other's is in stands.go. It is
+// owed from the loss of mastership on (see loseMaster), and by a standby that misses
+// the stream of a new master (see bump). Until it is done the node is not ready, and
+// the election's question whether it is prepared stays unanswered.
 type retirement struct {
 	// pub is what this node published as MASTER, nil for a standby and for a
 	// MASTER that published nothing.
