@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -15,9 +17,11 @@ const retireAgain = 500 * time.Millisecond
 // may be using: it raises its own counters by its margin and the other's, which is
 // configured alike, so that it never sends a number twice should it be promoted
 // before it has heard from the other. What bounds the other's is in stands.go. It is
-// owed from the loss of mastership on (see loseMaster), and by a standby that misses
-// the stream of a new master (see bump). Until it is done the node is not ready, and
-// the election's question whether it is prepared stays unanswered.
+// owed from the loss of mastership on (see loseMaster), by a standby that misses the
+// stream of a new master (see bump), and by a process that is to be MASTER and has
+// followed no stream since its start: what it did before it died it does not know.
+// Until it is done the node is not ready, and the election's question whether it is
+// prepared stays unanswered.
 type retirement struct {
 	// pub is what this node published as MASTER, nil for a standby and for a
 	// MASTER that published nothing.
@@ -25,6 +29,10 @@ type retirement struct {
 	// from is where the counters stood, nil until the kernel has been read. It does
 	// not change after that, so that a repetition raises nothing twice.
 	from map[sadb.SAKey]uint64
+	// unread: SAs that no stream has told are meant as well, so the kernel has to be
+	// read for them. Their rates was knows, if it is not nil.
+	unread bool
+	was    *receiver
 	// jumps are what the MASTER had still to raise its counters to: numbers up to
 	// there are used, if not by this node.
 	jumps map[sadb.SAKey]uint64
@@ -40,6 +48,14 @@ func (t *retirement) owes() {
 	t.jumps = nil
 }
 
+// knew returns what the node knew of an SA before its last mastership, nil if nothing.
+func (t *retirement) knew(k sadb.SAKey) *wantSA {
+	if t.was == nil {
+		return nil
+	}
+	return t.was.want[k]
+}
+
 // retire does what the group owes as far as the kernel allows. The kernel has just
 // been read. What it refuses is tried again after the next reading.
 func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
@@ -53,9 +69,46 @@ func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
 		g.noteSent(t)
 	}
 	e.exec(ctx, g, g.rcv.retire(now, t.from))
-	if len(g.rcv.retire(now, t.from)) == 0 {
+	if len(g.rcv.retire(now, t.from)) == 0 && (!t.unread || e.retireUnread(ctx, g, t)) {
 		e.retired(g)
 	}
+}
+
+// retireUnread raises the outbound counters of SAs that no stream has told, and
+// reports whether all are raised.
+func (e *Engine) retireUnread(ctx context.Context, g *group, t *retirement) bool {
+	snap, err := e.dumpNow(ctx)
+	if err != nil {
+		e.log.Error("reading the kernel's tables failed, not ready until it succeeds", "group", g.name, "err", err)
+		return false
+	}
+	var ops []sadb.Op
+	for _, sa := range g.pick(snap).SAs {
+		g.rcv.item()
+		if sa.Dir == sadb.DirIn || g.rcv.want[sa.Key] != nil {
+			continue
+		}
+		used, ok := t.from[sa.Key]
+		if !ok {
+			used = sa.OSeq
+			t.from[sa.Key] = used
+		}
+		v := e.cfg.Margin.Forgotten(sa.ESN(), used)
+		if w := t.knew(sa.Key); w != nil {
+			v, _ = e.cfg.Margin.Retired(sa.ESN(), used, w.rate.Peak(), lagBound(e.cfg.Interval))
+		}
+		if v > sa.OSeq {
+			c := *sa
+			c.OSeq, c.Bitmap = v, nil
+			ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c})
+		}
+	}
+	done := true
+	e.execOwn(ctx, g, ops, func(i int, err error) {
+		g.rcv.result(ops[i], err)
+		done = done && (err == nil || errors.Is(err, fs.ErrNotExist))
+	})
+	return done
 }
 
 // retireAsMaster does it for a node that is MASTER again, on what it publishes.
@@ -93,8 +146,10 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 
 // retired ends a retirement.
 func (e *Engine) retired(g *group) {
+	if len(g.retiring.from) > 0 {
+		e.log.Info("own counters are beyond what another master may have used", "group", g.name, "term", g.term)
+	}
 	g.retiring = nil
-	e.log.Info("own counters are beyond what another master may have used", "group", g.name, "term", g.term)
 	e.answerPrepare(g)
 }
 

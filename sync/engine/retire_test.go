@@ -110,6 +110,42 @@ func TestExMasterThatHasNotRetiredIsNotPrepared(t *testing.T) {
 	})
 }
 
+// TestPreparedWithoutMemory: a process that has followed no stream since its start does
+// not know what its node did before, and what another has used since. It raises the
+// counters in its kernel before it says that it is prepared, once.
+func TestPreparedWithoutMemory(t *testing.T) {
+	for _, esn := range []bool{false, true} {
+		for _, fails := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1)
+				ops := tunnel(rand.New(rand.NewPCG(1, 2)), 1, esn)
+				n := w.nodes[0]
+				n.kernel.foreign(ops...)
+				n.kernel.traffic(1000)
+				n.boot(100)
+				defer w.stop()
+				n.role(wire.RoleBackup, 1)
+				time.Sleep(3 * time.Second)
+				n.kernel.faults.dumpFails.Store(fails)
+				sa := ops[0].SA
+				want := sadb.DefaultMargin().Forgotten(sa.ESN(), 1000)
+				n.elector.prepare(wire.RoleMaster, 2)
+				time.Sleep(5 * time.Second)
+				if got := n.elector.answered(); fails == (len(got) > 0) {
+					t.Fatalf("ESN %v, reading fails %v: prepared for %v with a counter of %d, want %d", esn, fails, got, n.kernel.oseq(sa.Key), want)
+				}
+				n.kernel.faults.dumpFails.Store(false)
+				time.Sleep(time.Second)
+				n.elector.prepare(wire.RoleMaster, 3)
+				time.Sleep(time.Second)
+				if got := n.kernel.oseq(sa.Key); got != want {
+					t.Errorf("ESN %v, reading fails %v: prepared with a counter of %d, want %d", esn, fails, got, want)
+				}
+			})
+		}
+	}
+}
+
 // TestMasterAgainRetiresAsMaster: where the election does not ask, the counters are
 // raised by the first reading of the new mastership.
 func TestMasterAgainRetiresAsMaster(t *testing.T) {

@@ -36,7 +36,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		e.setFitness(g, ev.Demotion, ev.Willing)
 	case ElectorPrepare:
 		if ev.To == wire.RoleMaster {
-			e.prepareMaster(g, ev.Term)
+			e.prepareMaster(ctx, g, ev.Term)
 		} else {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
@@ -79,11 +79,16 @@ func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
 // already, so all there is to do is to take nothing more from the old master. What
 // delays the answer is a retirement that is not finished, or policies that the task
 // under way is installing.
-func (e *Engine) prepareMaster(g *group, term uint64) {
+func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
 	g.rcv.rx.close()
 	g.preparedAt = time.Now()
 	g.term = max(g.term, term)
 	g.asked = &term
+	if g.pub == nil && g.retiring == nil && g.rcv.pos.Term == 0 && g.bumped == 0 {
+		g.bumped = term
+		g.retiring = &retirement{unread: true}
+		e.runNext(g, func() { e.retire(ctx, g, time.Now()) })
+	}
 	e.answerPrepare(g)
 }
 
@@ -312,13 +317,14 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		e.stats.DroppedDeletes += uint64(n)
 	}
 	g.holds = newHoldback()
+	was := g.rcv
 	g.rcv = g.newReceiver(e.cfg)
 	g.endStreams(e.members)
 	if pub != nil {
 		g.rcv.pos = wire.StreamPos{StreamID: pub.stream, Seq: pub.seq, Complete: true}
 	}
 	g.rcv.rx.lost = time.Now()
-	g.retiring = &retirement{pub: pub, jumps: jumps}
+	g.retiring = &retirement{pub: pub, unread: pub == nil, was: was, jumps: jumps}
 	e.runNext(g, func() { e.stepDown(ctx, g) })
 }
 

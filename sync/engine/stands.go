@@ -23,6 +23,9 @@ import (
 //  3. An ex-master raises its counters by three leads of that age
 //     (sadb.Margin.Retired): beyond where its successor began, and a lead beyond that.
 //     So does a standby that knows of a newer master and not of its stream (bump).
+//  4. A process that has followed no stream since its start knows none of this. Before
+//     it says that it is prepared to be MASTER it raises what it finds in the kernel
+//     by far more (sadb.Margin.Forgotten).
 //
 // So whoever becomes MASTER without having heard its predecessor begins above what
 // that one has used, as long as a node uses at most a lead of numbers unheard.

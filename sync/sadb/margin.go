@@ -104,6 +104,23 @@ func (m Margin) Retired(esn bool, oseq uint64, peak float64, stale time.Duration
 	return Ahead(esn, oseq, lead)
 }
 
+// forgottenLegacy is how far a 32-bit counter is raised whose rate nobody knows: a
+// sixteenth of its numbers, 25 seconds at ten million packets per second.
+const forgottenLegacy = uint64(1) << 28
+
+// Forgotten returns the outbound counter of an SA in the kernel of a node that has
+// lost its memory: it stands at oseq, and what rate it had, and whether another node
+// has used it since, is not known. A receiver accepts the jump.
+func (m Margin) Forgotten(esn bool, oseq uint64) uint64 {
+	least, _ := m.Retired(esn, oseq, 0, 0)
+	lead := forgottenLegacy
+	if esn {
+		lead = MaxLeadESN
+	}
+	value, _ := Ahead(esn, oseq, lead)
+	return max(value, least)
+}
+
 // Rate follows the highest packet rate of one SA. It is fed with the SA's count
 // of packets and not with its sequence number, which jumps at every takeover.
 // It is small because a standby holds one for every SA.

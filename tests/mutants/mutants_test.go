@@ -66,6 +66,11 @@ var mutants = []mutant{
 		"./sync/engine", "TestExMasterRetires", false,
 	},
 	{
+		"I1", "a process without memory does not raise what it finds", "sync/engine/role.go",
+		[][2]string{{"g.rcv.pos.Term == 0 && g.bumped == 0 {", "false {"}},
+		"./tests/simulation", "TestExMasterForgets", false,
+	},
+	{
 		"I1", "what moves during a snapshot is not sent after it", "sync/engine/stream.go",
 		[][2]string{{"\tout.sentEpoch = g.pub.epoch\n\tout.snapSAs", "\tout.sentEpoch = g.pub.epoch + 1<<40\n\tout.snapSAs"}},
 		"./sync/engine", "TestCountersThatMoveDuringASnapshot", false,

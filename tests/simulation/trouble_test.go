@@ -21,25 +21,7 @@ func TestReadingsFail(t *testing.T) {
 }
 
 func (s *sim) readingsFail() {
-	s.pass(12 * time.Second)
-	for range 3 {
-		s.add()
-	}
-	for range 4 {
-		s.pass(4 * time.Second) // the standbys know the rates
-		m := s.master()
-		if m == nil || s.t.Failed() {
-			return
-		}
-		n := m
-		if s.rng.IntN(3) == 0 {
-			n = s.nodes[s.rng.IntN(len(s.nodes))]
-		}
-		n.breakReadings(true)
-		s.pass(time.Duration(s.rng.IntN(1000)) * time.Millisecond)
-		s.note("node %d hands over", m.i)
-		m.Resign("", "operator")
-		s.pass(time.Duration(500+s.rng.IntN(2000)) * time.Millisecond)
+	s.unread(func(m, n *node) {
 		away := s.rng.IntN(2) == 0 // it does not hear its successor either
 		for j := range s.nodes {
 			if away && j != m.i {
@@ -60,6 +42,32 @@ func (s *sim) readingsFail() {
 			next.startSasyncd()
 			s.pass(8 * time.Second)
 		}
+	})
+}
+
+// unread has the MASTER m hand over four times while readings of the tables of n
+// fail, which is m or a standby. then says how each goes on, and ends the failures.
+func (s *sim) unread(then func(m, n *node)) {
+	s.pass(12 * time.Second)
+	for range 3 {
+		s.add()
+	}
+	for range 4 {
+		s.pass(4 * time.Second) // the standbys know the rates
+		m := s.master()
+		if m == nil || s.t.Failed() {
+			return
+		}
+		n := m
+		if s.rng.IntN(3) == 0 {
+			n = s.nodes[s.rng.IntN(len(s.nodes))]
+		}
+		n.breakReadings(true)
+		s.pass(time.Duration(s.rng.IntN(1000)) * time.Millisecond)
+		s.note("node %d hands over", m.i)
+		m.Resign("", "operator")
+		s.pass(time.Duration(500+s.rng.IntN(2000)) * time.Millisecond)
+		then(m, n)
 		s.rekey()
 	}
 	s.quiet()
