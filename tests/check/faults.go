@@ -142,10 +142,16 @@ func fill(gateway int) Step {
 	}
 }
 
-// remount makes it read-only.
+// remount makes it read-only: a second mount of the same directory, because files of
+// the first are open.
 func (s *Site) remount(gateway int) {
 	dir := filepath.Join(s.Members[gateway].Dir(), stateName)
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+	err := unix.Mount(dir, dir, "", unix.MS_BIND, "")
+	if err == nil {
+		s.t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+		err = unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	}
+	if err != nil {
 		s.t.Fatalf("make the state read-only: %v", err)
 	}
 }
