@@ -221,13 +221,6 @@ func open(index int, prog []unix.SockFilter) (fd int, err error) {
 	return fd, nil
 }
 
-// What the kernel knows of a frame beside its bytes (linux/filter.h): the outer VLAN tag.
-const (
-	bpfVLANTag     = 0xfffff000 + 44 // SKF_AD_OFF + SKF_AD_VLAN_TAG
-	bpfVLANPresent = 0xfffff000 + 48 // SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
-	vlanID         = 0x0fff          // the rest of a tag is the priority
-)
-
 // mostFiltered is for how many addresses the filter looks. With more, everything of the
 // protocols gets through.
 const mostFiltered = 500
@@ -268,10 +261,10 @@ func filter(ips []netip.Addr) []unix.SockFilter {
 	four = append(append([]unix.SockFilter{{Code: loadWord, K: arpSender}}, four...), reject)
 	six = append(append([]unix.SockFilter{{Code: loadWord, K: targetEnd}}, six...), reject)
 	prog := []unix.SockFilter{
-		{Code: loadWord, K: bpfVLANPresent},
+		{Code: loadWord, K: packet.FilterVLANPresent},
 		{Code: jumpEqual, K: 0, Jt: 4}, // no tag
-		{Code: loadWord, K: bpfVLANTag},
-		{Code: and, K: vlanID},
+		{Code: loadWord, K: packet.FilterVLANTag},
+		{Code: and, K: packet.VLANID},
 		{Code: jumpEqual, K: 0, Jt: 1},
 		reject,
 		{Code: loadHalf, K: etherType},

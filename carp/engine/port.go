@@ -161,18 +161,9 @@ func unicastSocket(family int, device string) (fd int, err error) {
 	return fd, nil
 }
 
-// Offsets of what the kernel knows of a frame beside its bytes
-// (linux/filter.h). The kernel has taken the outer VLAN tag out of the frame.
-const (
-	bpfVLANTag     = 0xfffff000 + 44 // SKF_AD_OFF + SKF_AD_VLAN_TAG
-	bpfVLANPresent = 0xfffff000 + 48 // SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
-	vlanID         = 0x0fff          // the rest of a tag is the priority
-)
-
 // advertFilter accepts IPv4 and IPv6 packets of protocol 112 that are of the
-// interface itself. The socket also gets the frames of the VLANs on it, with
-// their tag: those are another network. A tag of VLAN 0 is a priority only
-// (IEEE 802.1Q 6.9). A frame with a second tag has neither ethertype.
+// interface itself, and of no VLAN on it. A frame with a second tag has neither
+// ethertype.
 func advertFilter() []unix.SockFilter {
 	const (
 		loadWord  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -183,10 +174,10 @@ func advertFilter() []unix.SockFilter {
 		ret       = unix.BPF_RET | unix.BPF_K
 	)
 	return []unix.SockFilter{
-		{Code: loadWord, K: bpfVLANPresent},
+		{Code: loadWord, K: packet.FilterVLANPresent},
 		{Code: jumpEqual, K: 0, Jt: 3},
-		{Code: loadWord, K: bpfVLANTag},
-		{Code: and, K: vlanID},
+		{Code: loadWord, K: packet.FilterVLANTag},
+		{Code: and, K: packet.VLANID},
 		{Code: jumpEqual, K: 0, Jt: 0, Jf: 8},
 		{Code: loadHalf, K: 12},                      // ethertype
 		{Code: jumpEqual, K: 0x0800, Jt: 0, Jf: 2},   // IPv4?

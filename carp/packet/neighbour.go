@@ -20,15 +20,7 @@ const (
 // an ARP request for the own address, because Linux neighbours take a request
 // at once, while they ignore a reply to the broadcast address for a second.
 func AppendGratuitousARP(b []byte, mac MAC, ip netip.Addr) []byte {
-	all, addr := Broadcast(), ip.As4()
-	b = append(b, all[:]...)
-	b = append(b, mac[:]...)
-	b = binary.BigEndian.AppendUint16(b, etherTypeARP)
-	b = append(b, 0, 1, 8, 0, 6, 4, 0, 1) // Ethernet, IPv4, request
-	b = append(b, mac[:]...)
-	b = append(b, addr[:]...)
-	b = append(b, 0, 0, 0, 0, 0, 0)
-	return append(b, addr[:]...)
+	return AppendARPRequest(b, mac, ip, ip)
 }
 
 // AppendUnsolicitedNA appends a complete frame that announces ip at mac to all

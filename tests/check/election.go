@@ -1,7 +1,6 @@
 package check
 
 import (
-	"fmt"
 	"os/exec"
 	"path/filepath"
 
@@ -10,32 +9,6 @@ import (
 
 // linkName is the interface whose state is the election of [Link].
 const linkName = "role0"
-
-// keepalivedConf has the addresses that carpd would have: a router on each side in
-// one sync group, IPv6 beside.
-func (m *Member) keepalivedConf() string {
-	router := func(name, dev string, id int, a, b any) string {
-		return fmt.Sprintf(`vrrp_instance %s {
-	state BACKUP
-	nopreempt
-	interface %s
-	virtual_router_id %d
-	priority %d
-	version 3
-	advert_int 0.25
-	virtual_ipaddress {
-		%v/32
-	}
-	virtual_ipaddress_excluded {
-		%v/128
-	}
-}
-`, name, dev, id, m.priority, a, b)
-	}
-	return fmt.Sprintf("global_defs {\n\trouter_id %s\n\tvrrp_notify_fifo %s/fifo\n}\n", m.Name, m.Dir()) +
-		"vrrp_sync_group ipsec {\n\tgroup {\n\t\toutside\n\t\tinside\n\t}\n}\n" +
-		router("outside", "wan0", 10, lab.VIPOut, lab.VIPOut6) + router("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6)
-}
 
 func (m *Member) startKeepalived() {
 	m.site.t.Helper()

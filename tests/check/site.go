@@ -159,8 +159,12 @@ func (m *Member) startSasyncd() {
 // write writes a configuration file as the situation has it.
 func (m *Member) write(file string) string {
 	m.site.t.Helper()
-	text := map[string]func() string{"carpd.conf": m.carpdConf, "sasyncd.conf": m.sasyncdConf, "keepalived.conf": m.keepalivedConf,
-		"sasyncd.key": func() string { return m.key + "\n" }}[file]()
+	text := map[string]func() string{
+		"carpd.conf":      m.carpdConf,
+		"sasyncd.conf":    m.sasyncdConf,
+		"keepalived.conf": func() string { return scenario.KeepalivedConf(m.Name, m.Dir(), m.priority) },
+		"sasyncd.key":     func() string { return m.key + "\n" },
+	}[file]()
 	for _, e := range m.site.it.Edits {
 		if e.Gateway != m.n || e.File != file {
 			continue

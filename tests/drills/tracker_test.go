@@ -30,27 +30,7 @@ func keepalived(t *testing.T) func(m *scenario.Member) *lab.Daemon {
 		t.Fatal(err)
 	}
 	return func(m *scenario.Member) *lab.Daemon {
-		router := func(name, dev string, id int, a, b any) string {
-			return fmt.Sprintf(`vrrp_instance %s {
-	state BACKUP
-	nopreempt
-	interface %s
-	virtual_router_id %d
-	priority %d
-	version 3
-	advert_int 0.25
-	virtual_ipaddress {
-		%v/32
-	}
-	virtual_ipaddress_excluded {
-		%v/128
-	}
-}
-`, name, dev, id, m.Priority, a, b)
-		}
-		file := m.WriteFile("keepalived.conf", fmt.Sprintf("global_defs {\n\trouter_id %s\n\tvrrp_notify_fifo %s/fifo\n}\n"+
-			"vrrp_sync_group ipsec {\n\tgroup {\n\t\toutside\n\t\tinside\n\t}\n}\n", m.Name, m.Dir())+
-			router("outside", "wan0", 10, lab.VIPOut, lab.VIPOut6)+router("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6))
+		file := m.WriteFile("keepalived.conf", scenario.KeepalivedConf(m.Name, m.Dir(), m.Priority))
 		return m.Exec("keepalived", exec.Command(program, "--dont-fork", "--log-console", "--log-detail", "--vrrp",
 			"-f", file, "-p", filepath.Join(m.Dir(), "keepalived.pid"), "-r", filepath.Join(m.Dir(), "vrrp.pid")))
 	}
