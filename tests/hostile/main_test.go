@@ -66,7 +66,7 @@ func newArena(t *testing.T) *arena {
 	for _, m := range a.Members {
 		m.StartDaemons()
 	}
-	a.Members[0].WaitRole("MASTER")
+	a.Members[0].Lead()
 	a.Members[1].WaitInSync()
 	a.probe = startProbe(t, a)
 	return a

@@ -121,7 +121,7 @@ func TestStrongSwanCertificates(t *testing.T) {
 		}
 	}
 	boot(gw1, gw2)
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitIKE(t, gw1, "active")
 	p.WaitFit(gw1)
 	w := watch(t, p)

@@ -65,7 +65,7 @@ func TestStrongSwanControlled(t *testing.T) {
 	c2.supervise()
 	startOn(t, p, gw1, &stage{Node: gw1.Node}, "strongswan")
 	startOn(t, p, gw2, &stage{Node: gw2.Node}, "strongswan")
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
 	p.WaitFit(gw1)

@@ -168,7 +168,7 @@ func TestStrongSwanDivided(t *testing.T) {
 	c2.supervise()
 	startDivided(t, p, gw1, false)
 	startDivided(t, p, gw2, false)
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
 	p.WaitFit(gw1)

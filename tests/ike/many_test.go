@@ -29,7 +29,7 @@ func TestStrongSwanNAT(t *testing.T) {
 	for _, gw := range p.Members {
 		startOn(t, p, gw, &stage{Node: gw.Node}, "strongswan")
 	}
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitIKE(t, gw1, "active")
 	p.WaitFit(gw1)
 	for _, gw := range p.Members {
@@ -106,7 +106,7 @@ func TestStrongSwanMapping(t *testing.T) {
 	for _, gw := range p.Members {
 		startOn(t, p, gw, &stage{Node: gw.Node}, "strongswan")
 	}
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitTunnels(t, gw1, "active", 1) // that over IPv6
 	r.swanctl("--initiate --child site4")
 	p.WaitFit(gw1)
@@ -173,7 +173,7 @@ func testMany(t *testing.T, far func(i int) netip.Addr) {
 	for _, gw := range p.Members {
 		startOn(t, p, gw, &stage{Node: gw.Node}, "strongswan")
 	}
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitTunnels(t, gw1, "active", many)
 	p.WaitFit(gw1)
 	w := watch(t, p)

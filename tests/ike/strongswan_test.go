@@ -77,7 +77,7 @@ func TestStrongSwan(t *testing.T) {
 	for _, m := range p.Members {
 		m.StartDaemons()
 	}
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	k1.active(1, 2) // nothing was replicated: a cold start comes up too
 	p.WaitFit(gw1)
 

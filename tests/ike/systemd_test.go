@@ -54,6 +54,8 @@ func bootSystemd(t *testing.T, m *scenario.Member, files map[string]string) *mac
 	run("mkdir -p %[1]s/systemd/system-generators && cp -r %[2]s/adopt %[1]s/sasyncd-units && cp %[2]s/generators/* %[1]s/systemd/system-generators/", etc, deploy)
 	run("sed -i 's,/usr/lib/sasyncd/units,/etc/sasyncd-units,' %s/systemd/system-generators/*", etc)
 	run("sed -i 's,/usr/sbin/\\(sasyncd\\|carpd\\) *,/mnt/\\1 ,' %s/systemd/system/*.service", etc)
+	// Beside what /tmp of the machine hides, where the sources may lie.
+	run("cp %[2]s/sysusers.d/sasyncd.conf %[1]s/sasyncd-users.conf", etc, deploy)
 	for _, u := range []string{"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-modules-load.service", "systemd-sysctl.service",
 		"systemd-tmpfiles-setup-dev.service", "dev-hugepages.mount", "dev-mqueue.mount"} {
 		run("ln -s /dev/null %s/systemd/system/%s", etc, u)
@@ -82,10 +84,10 @@ func bootSystemd(t *testing.T, m *scenario.Member, files map[string]string) *mac
 		mount -t tmpfs -o mode=1777 tmp /tmp
 		mount -t tmpfs -o mode=755 lib /var/lib
 		mount -t cgroup2 cgroup /sys/fs/cgroup
-		systemd-sysusers %[2]s/sysusers.d/sasyncd.conf
+		systemd-sysusers /etc/sasyncd-users.conf
 		chgrp carpd /etc/carpd.conf; chmod 640 /etc/carpd.conf
 		exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=drill.target \
-			--log-target=console --show-status=0 </dev/null`, dir, deploy)
+			--log-target=console --show-status=0 </dev/null`, dir)
 	d := m.Exec("systemd", exec.Command("unshare", "-m", "-p", "-f", "--kill-child", "sh", "-c", script))
 	d.MayExit()
 	s := &machine{Member: m, t: t}
@@ -204,7 +206,7 @@ func TestSystemd(t *testing.T) {
 	requireAdopted(t, m1)
 	m1.do("systemctl start carpd strongswan sasyncd")
 	startDivided(t, p, gw2, false)
-	gw1.WaitRole("MASTER")
+	gw1.Lead()
 	waitIKE(t, gw1, "active")
 	waitIKE(t, gw2, "passive")
 	p.WaitFit(gw1) // with the drop-in and all settings `check` has no reason
