@@ -233,7 +233,11 @@ func guestModules(s *spec) error {
 	if err := os.Symlink(s.Binary, helper); err != nil {
 		return fmt.Errorf("link modprobe: %w", err)
 	}
-	return setHelper(helper)
+	script, err := x.refuser("/run/harness", helper)
+	if err != nil {
+		return fmt.Errorf("ready modprobe: %w", err)
+	}
+	return setHelper(script)
 }
 
 func loopbackUp() error {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -33,6 +34,42 @@ func modprobeMain(args []string) int {
 		return 1 // the kernel asks for many a module that does not exist
 	}
 	return 0
+}
+
+// refuser makes, in dir, a program that answers for helper where the kernel asks for
+// what no module is. Each start of a PF_KEY daemon asks for dozens of algorithms, with
+// the kernel's IPsec tables locked meanwhile; a start of this large binary for each
+// would take half a minute in a guest. Names with a colon are of devices, with patterns.
+func (x *moduleIndex) refuser(dir, helper string) (string, error) {
+	known := filepath.Join(dir, "known")
+	if err := os.Mkdir(known, 0o755); err != nil {
+		return "", err
+	}
+	names := slices.Collect(maps.Keys(x.file))
+	aliases, err := os.ReadFile(filepath.Join(x.dir, "modules.alias"))
+	if err != nil {
+		return "", fmt.Errorf("read module aliases: %w", err)
+	}
+	for line := range strings.Lines(string(aliases)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" && !strings.ContainsAny(f[1], ":/") {
+			names = append(names, f[1])
+		}
+	}
+	for _, n := range names {
+		if err := os.WriteFile(filepath.Join(known, strings.ReplaceAll(n, "-", "_")), nil, 0o644); err != nil {
+			return "", err
+		}
+	}
+	name := filepath.Join(dir, "refuser")
+	script := fmt.Sprintf(`#!/bin/sh
+set -f
+case $3 in
+*:*) ;;
+*) IFS=-; n=$3; set -- $n; IFS=_; [ -e "%s/$*" ] || exit 1; set -- -q -- "$n" ;;
+esac
+exec %s "$@"
+`, known, helper)
+	return name, os.WriteFile(name, []byte(script), 0o755)
 }
 
 // preload inserts what nearly every drill uses, in this process. Left to the

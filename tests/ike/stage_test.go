@@ -59,7 +59,7 @@ func startOn(t *testing.T, p *scenario.Pair, m *scenario.Member, s *stage, contr
 		}
 	}
 	conf += fmt.Sprintf("listen on %s\nsharedkey file %q\ncontrol %s\nsocket %q\ncarpd socket %q\nstatedir %q\n",
-		m.SyncAddr, m.WriteFile("sasyncd.key", m.Key+"\n"), control, m.Socket(), m.Dir()+"/carpd.sock", m.Dir())
+		m.SyncAddr, m.WriteFile("sasyncd.key", m.Key+"\n"), control, m.Socket(), m.Dir()+"/carpd.sock", m.Dir()+"/sasyncd.state")
 	bin, err := harness.Binary("sasyncd")
 	if err != nil {
 		t.Fatal(err)
