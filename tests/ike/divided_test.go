@@ -190,7 +190,7 @@ func TestStrongSwanDivided(t *testing.T) {
 	waitIKE(t, gw2, "active")
 	waitIKE(t, gw1, "passive")
 	flowing(t, m, rate)
-	requireBudget(t, m, "hand-over", scenario.BudgetHandOver, from, time.Now())
+	requireBudget(t, m, "hand-over", budgetHandOver, from, time.Now())
 	requireSilentAfter(t, w, gw1, gw2, from)
 	p.WaitFit(gw2)
 

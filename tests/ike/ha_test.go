@@ -77,7 +77,7 @@ func TestStrongSwanHA(t *testing.T) {
 	flowing(t, m, rate)
 	to = time.Now()
 	flowing(t, m, rate/10)
-	requireOneGap(t, m, "hand-over", scenario.BudgetHandOver, from, to)
+	requireOneGap(t, m, "hand-over", budgetHandOver, from, to)
 	rekey(t, m, "after the hand-over", charons[gw1], r)
 	lab.Eventually(t, limit, "the remote's dead peer detection to be answered", func() bool {
 		return strings.Contains(r.log(), "parsed INFORMATIONAL response")

@@ -216,7 +216,7 @@ func (v ikev1) drill(t *testing.T) {
 	flowing(t, m, rate)
 	to = time.Now()
 	flowing(t, m, rate/10)
-	requireOneGap(t, m, "hand-over", scenario.BudgetHandOver, from, to)
+	requireOneGap(t, m, "hand-over", budgetHandOver, from, to)
 	requireSilentAfter(t, w, gw2, gw1, from)
 	p.WaitFit(gw1)
 

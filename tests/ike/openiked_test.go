@@ -169,7 +169,7 @@ func TestOpenIKED(t *testing.T) {
 	flowing(t, m, rate)
 	to = time.Now()
 	flowing(t, m, rate/10)
-	requireOneGap(t, m, "hand-over", scenario.BudgetHandOver, from, to)
+	requireOneGap(t, m, "hand-over", budgetHandOver, from, to)
 	requireSilentAfter(t, w, gw2, gw1, from)
 	requireSameSAs(t, gw1.Node, gw2.Node)
 	p.WaitFit(gw1)

@@ -265,7 +265,7 @@ func TestSystemd(t *testing.T) {
 	waitIKE(t, gw1, "passive")
 	flowing(t, m, rate)
 	// systemd starts charon again meanwhile, on the guest's only processor.
-	requireBudget(t, m, "hand-over", scenario.BudgetHandOver, from, time.Now())
+	requireBudget(t, m, "hand-over", budgetHandOver, from, time.Now())
 	lab.Eventually(t, limit, "charon to be back on the backup", func() bool {
 		out, _ := m1.try("systemctl is-active strongswan")
 		return strings.TrimSpace(out) == "active"
