@@ -357,6 +357,11 @@ func TestRequests(t *testing.T) {
 	if len(got) != 3 || got[1].Event != api.EventState || !got[1].Snapshot || got[1].State.Seen != 20 || got[2].ID != 2 {
 		t.Errorf("subscribe: %+v", got)
 	}
+	// An operator names a group by one of its instances as well.
+	got = replies(e, api.Peer{ID: 2}, api.Request{ID: 1, Verb: api.VerbSubscribe, Groups: []string{"one"}})
+	if len(got) != 2 || got[0].Event != api.EventState || got[0].Group != "g" || got[1].Error != "" {
+		t.Errorf("subscribe by the name of an instance as that of a group: %+v", got)
+	}
 	if why := e.groups[0].machine.Snapshot(time.Second).Blocked; why != "not in sync" {
 		t.Errorf("with its client there, blocked by %q", why)
 	}

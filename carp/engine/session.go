@@ -265,13 +265,29 @@ func (e *Engine) find(name string) *group {
 	return nil
 }
 
+// meant returns the group that a client means: by its name, or by that of one of its
+// instances, as operators do.
+func (e *Engine) meant(name string) (*group, error) {
+	g := e.find(name)
+	at := slices.IndexFunc(e.routers, func(r *router) bool { return r.Instance == name })
+	switch {
+	case g == nil && at < 0:
+		return nil, fmt.Errorf("no such group: %s", name)
+	case g == nil:
+		return e.routers[at].group, nil
+	case at >= 0 && e.routers[at].group != g:
+		return nil, fmt.Errorf("%s is ambiguous: it is a group, and an instance of group %s", name, e.routers[at].group.name)
+	}
+	return g, nil
+}
+
 // subscribe sends snapshots and makes a named client one of its groups.
 func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Request) error {
 	var want []*group
 	for _, name := range r.Groups {
-		g := e.find(name)
-		if g == nil {
-			return fmt.Errorf("no such group: %s", name)
+		g, err := e.meant(name)
+		if err != nil {
+			return err
 		}
 		want = append(want, g)
 	}

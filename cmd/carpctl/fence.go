@@ -40,6 +40,7 @@ func (n *notifier) guard(ctx context.Context, events <-chan api.Message, answer 
 	for m := range events {
 		switch m.Event {
 		case api.EventState:
+			n.known.Store(&m.State.Group)
 			vips = noticeOf(m.State).vips
 		case api.EventCancel, api.EventDisconnected:
 			end()
@@ -55,10 +56,10 @@ func (n *notifier) guard(ctx context.Context, events <-chan api.Message, answer 
 				began := time.Now()
 				err := n.run(limited, notice{state: notifyFence, reason: m.Reason, term: m.Term, vips: vips})
 				if err != nil {
-					n.log.Error("the old master may be alive: the program failed", "group", n.group, "reason", m.Reason, "term", m.Term, "program", n.argv[0], "err", err)
+					n.log.Error("the old master may be alive: the program failed", "group", n.name(), "reason", m.Reason, "term", m.Term, "program", n.argv[0], "err", err)
 					return
 				}
-				n.log.Info("the old master is silenced", "group", n.group, "reason", m.Reason, "term", m.Term, "took", time.Since(began))
+				n.log.Info("the old master is silenced", "group", n.name(), "reason", m.Reason, "term", m.Term, "took", time.Since(began))
 				n.say(limited, answer, m)
 			})
 		}
@@ -72,6 +73,6 @@ func silent(m api.Message) bool {
 
 func (n *notifier) say(ctx context.Context, answer prepared, m api.Message) {
 	if err := answer(ctx, m.Group, m.Term); err != nil {
-		n.log.Error("answering carpd failed", "group", n.group, "err", err)
+		n.log.Error("answering carpd failed", "group", n.name(), "err", err)
 	}
 }

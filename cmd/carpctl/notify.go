@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sasyncd/carp/api"
@@ -68,7 +69,8 @@ func noticeOf(g *api.GroupState) notice {
 // notifier follows one group.
 type notifier struct {
 	socket string
-	group  string
+	group  string                 // as the operator named it, perhaps by an instance
+	known  atomic.Pointer[string] // the group's name, once carpd has told
 	argv   []string // the program, with its path, and its first arguments
 	log    *slog.Logger
 	run    func(ctx context.Context, n notice) error
@@ -95,6 +97,14 @@ func newNotifier(socket string, args []string, log *slog.Logger) (*notifier, err
 	program.Close()
 	n.run = n.execute
 	return n, nil
+}
+
+// name is that of the group as far as it is known.
+func (n *notifier) name() string {
+	if known := n.known.Load(); known != nil {
+		return *known
+	}
+	return n.group
 }
 
 // follow runs the program until ctx ends, and then with STOP.
@@ -136,6 +146,7 @@ func (n *notifier) watch(events <-chan api.Message, wants chan notice) {
 			switch m.Event {
 			case api.EventState:
 				fault.Stop()
+				n.known.Store(&m.State.Group)
 				want(noticeOf(m.State))
 			case api.EventFreeze:
 				frozen = time.Now().Add(m.For())
@@ -176,11 +187,11 @@ func (n *notifier) tell(ctx context.Context, wants <-chan notice) {
 		}
 		if err == nil {
 			told = next
-			n.log.Info("told", "group", n.group, "state", next.state, "reason", next.reason, "program", n.argv[0])
+			n.log.Info("told", "group", n.name(), "state", next.state, "reason", next.reason, "program", n.argv[0])
 			continue
 		}
 		told = notice{} // half done
-		n.log.Error("the program failed", "group", n.group, "state", next.state, "program", n.argv[0], "err", err, "again_in", again)
+		n.log.Error("the program failed", "group", n.name(), "state", next.state, "program", n.argv[0], "err", err, "again_in", again)
 		retry.Reset(again)
 		again = min(2*again, notifyLimit)
 	}
@@ -198,9 +209,9 @@ func (n *notifier) execute(ctx context.Context, x notice) error {
 		return err
 	}
 	defer program.Close()
-	cmd := program.Command(ctx, append(n.argv[1:len(n.argv):len(n.argv)], "GROUP", n.group, x.state)...)
+	cmd := program.Command(ctx, append(n.argv[1:len(n.argv):len(n.argv)], "GROUP", n.name(), x.state)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	cmd.Env = append(os.Environ(), "CARP_GROUP="+n.group, "CARP_STATE="+x.state, "CARP_REASON="+x.reason,
+	cmd.Env = append(os.Environ(), "CARP_GROUP="+n.name(), "CARP_STATE="+x.state, "CARP_REASON="+x.reason,
 		"CARP_TERM="+strconv.FormatUint(x.term, 10), "CARP_VIPS="+strings.Join(x.vips, " "))
 	process.Contain(cmd)
 	return cmd.Run()
