@@ -62,7 +62,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		return err
 	}
 	defer announcer.Close()
-	state := daemon.OpenState(c.StateDir, log)
+	state := daemon.OpenState(c.StateDir, "carpd", log)
 	starts := state.Start()
 	marks := openMarks(c.StateDir, log)
 	defer marks.Close()

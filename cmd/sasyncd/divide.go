@@ -168,7 +168,8 @@ func divide(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) error {
 		path string
 		mode fs.FileMode
 	}{{c.StateDir, 0o700}, {filepath.Dir(c.Socket), 0o755}} {
-		if err := privileges.GiveDir(d.path, d.mode, u, socket, socket+".lock", socket+".new", "node-id", "node-id.new", "terms", "terms.new",
+		if err := privileges.GiveDir(d.path, d.mode, u, socket, socket+".lock", socket+".new", "node-id", "node-id.new",
+			"terms", "sasyncd.terms", "sasyncd.terms.new", "sasyncd.starts", "sasyncd.starts.new",
 			daemon.NumbersFile, daemon.NumbersFile+".new"); err != nil {
 			return err
 		}

@@ -70,7 +70,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	if err != nil {
 		return nil, err
 	}
-	state := daemon.OpenState(c.StateDir, log)
+	state := daemon.OpenState(c.StateDir, "sasyncd", log)
 	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Caps: wire.Caps, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
 		Kernel: kernel.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
 

@@ -67,12 +67,12 @@ func FuzzState(f *testing.F) {
 	f.Add("18446744073709551615 \"ipsec\"\n", "0", "-1")
 	f.Fuzz(func(t *testing.T, terms, id, starts string) {
 		dir := t.TempDir()
-		for name, content := range map[string]string{"terms": terms, "node-id": id, "starts": starts} {
+		for name, content := range map[string]string{"terms": terms, "node-id": id, "carpd.starts": starts} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		s := OpenState(dir, slog.New(slog.DiscardHandler))
+		s := OpenState(dir, "carpd", slog.New(slog.DiscardHandler))
 		if s.NodeID() == [16]byte{} || s.Start() == 0 {
 			t.Error("no node id or no start")
 		}
@@ -81,7 +81,7 @@ func FuzzState(f *testing.F) {
 			t.Fatalf("the next term is %d", next)
 		}
 		s.SetTerm("ipsec", min(next, maxTerm))
-		if again := OpenState(dir, slog.New(slog.DiscardHandler)); again.Term("ipsec") != min(next, maxTerm) || again.NodeID() != s.NodeID() {
+		if again := OpenState(dir, "carpd", slog.New(slog.DiscardHandler)); again.Term("ipsec") != min(next, maxTerm) || again.NodeID() != s.NodeID() {
 			t.Errorf("the term is %d, want %d", again.Term("ipsec"), next)
 		}
 	})

@@ -11,7 +11,7 @@ func TestSelf(t *testing.T) {
 	dir := t.TempDir()
 	log := NewLogger(io.Discard, false, 0)
 	for want := uint64(1); want <= 3; want++ {
-		if got := OpenState(dir, log).Start(); got != want {
+		if got := OpenState(dir, "carpd", log).Start(); got != want {
 			t.Errorf("start %d counts as %d", want, got)
 		}
 	}

@@ -16,7 +16,7 @@ func TestStateTroubleIsTold(t *testing.T) {
 	var b strings.Builder
 	dir := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
-		s := OpenState(dir, NewLogger(&b, false, 0))
+		s := OpenState(dir, "carpd", NewLogger(&b, false, 0))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Watch(ctx) }()
@@ -55,7 +55,7 @@ func TestStateTroubleIsTold(t *testing.T) {
 
 // TestFullDiskIsTold: a file system without room is trouble.
 func TestFullDiskIsTold(t *testing.T) {
-	s := OpenState(t.TempDir(), NewLogger(new(strings.Builder), false, 0))
+	s := OpenState(t.TempDir(), "carpd", NewLogger(new(strings.Builder), false, 0))
 	if err := os.Symlink("/dev/full", s.path("probe")); err != nil {
 		t.Fatal(err)
 	}

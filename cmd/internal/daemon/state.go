@@ -21,7 +21,8 @@ import (
 // If that cannot be written, State warns once and goes on in memory: a gateway
 // with a broken disk still carries traffic. Safe for concurrent use.
 type State struct {
-	dir string
+	dir    string
+	daemon string
 	log *slog.Logger
 
 	trouble atomic.Pointer[string] // see Trouble
@@ -31,15 +32,20 @@ type State struct {
 	warned bool
 }
 
-// OpenState opens the state in dir, which it makes if it does not exist. What
-// cannot be understood there, as after a crash in the middle of a write, is
-// reported and forgotten: the peers remember the same terms.
-func OpenState(dir string, log *slog.Logger) *State {
-	s := &State{dir: dir, log: log, terms: map[string]uint64{}}
+// OpenState opens the state of a daemon in dir, which it makes if it does not exist. Each
+// daemon has files of its own there, so that two may have one directory; the name of
+// the daemon begins those that both have. What cannot be understood there, as after a
+// crash in the middle of a write, is reported and forgotten: the peers remember the same
+// terms.
+func OpenState(dir, daemon string, log *slog.Logger) *State {
+	s := &State{dir: dir, daemon: daemon, log: log, terms: map[string]uint64{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		s.warn(fmt.Errorf("make state directory: %w", err))
 	}
-	src, err := os.ReadFile(s.path("terms"))
+	src, err := os.ReadFile(s.path(s.termsFile()))
+	if errors.Is(err, fs.ErrNotExist) {
+		src, err = os.ReadFile(s.path("terms")) // of a release before
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return s
@@ -52,7 +58,7 @@ func OpenState(dir string, log *slog.Logger) *State {
 		term, err := strconv.ParseUint(number, 10, 64)
 		group, quoteErr := strconv.Unquote(name)
 		if err != nil || quoteErr != nil || term > maxTerm {
-			log.Warn("remembered term is lost, or higher than counting leads", "file", s.path("terms"), "line", i+1)
+			log.Warn("remembered term is lost, or higher than counting leads", "file", s.path(s.termsFile()), "line", i+1)
 			continue
 		}
 		s.terms[group] = max(s.terms[group], term)
@@ -63,6 +69,10 @@ func OpenState(dir string, log *slog.Logger) *State {
 // maxTerm is beyond what any group reaches, and half of the highest that is sent
 // (wire.MaxTerm): more is damage, and leaves no room for further masterships.
 const maxTerm = 1 << 61
+
+// termsFile and startsFile are the names of files that each daemon has.
+func (s *State) termsFile() string  { return s.daemon + ".terms" }
+func (s *State) startsFile() string { return s.daemon + ".starts" }
 
 func (s *State) path(name string) string { return filepath.Join(s.dir, name) }
 
@@ -109,7 +119,7 @@ func (s *State) Term(group string) uint64 {
 func (s *State) Start() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	src, err := os.ReadFile(s.path("starts"))
+	src, err := os.ReadFile(s.path(s.startsFile()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.warn(fmt.Errorf("read number of starts: %w", err))
 	}
@@ -118,7 +128,7 @@ func (s *State) Start() uint64 {
 		n = 0 // a number for operators only: not worth a complaint
 	}
 	n++
-	if err := replaceFile(s.path("starts"), fmt.Appendf(nil, "%d\n", n), false); err != nil {
+	if err := replaceFile(s.path(s.startsFile()), fmt.Appendf(nil, "%d\n", n), false); err != nil {
 		s.warn(err)
 	}
 	return n
@@ -143,7 +153,7 @@ func (s *State) SetTerm(group string, term uint64) {
 	for _, n := range names {
 		fmt.Fprintf(&b, "%d %q\n", s.terms[n], n)
 	}
-	if err := replaceFile(s.path("terms"), []byte(b.String()), false); err != nil {
+	if err := replaceFile(s.path(s.termsFile()), []byte(b.String()), false); err != nil {
 		s.warn(err)
 	}
 }

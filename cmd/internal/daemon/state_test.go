@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -11,19 +12,19 @@ func TestStateSurvives(t *testing.T) {
 	var b strings.Builder
 	log := NewLogger(&b, false, 0)
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	s := OpenState(dir, log)
+	s := OpenState(dir, "carpd", log)
 	id := s.NodeID()
 	s.SetTerm("carp1", 7)
 	s.SetTerm("with blank\n", 9)
 	s.SetTerm("carp1", 5) // never lowered
-	s = OpenState(dir, log)
+	s = OpenState(dir, "carpd", log)
 	if got := s.NodeID(); got != id || id == [16]byte{} {
 		t.Errorf("node id is %x after a restart, was %x", got, id)
 	}
 	if a, c := s.Term("carp1"), s.Term("with blank\n"); a != 7 || c != 9 || s.Term("other") != 0 {
 		t.Errorf("terms are %d and %d, want 7 and 9", a, c)
 	}
-	if other := OpenState(t.TempDir(), log).NodeID(); other == id {
+	if other := OpenState(t.TempDir(), "carpd", log).NodeID(); other == id {
 		t.Error("two nodes have one id")
 	}
 	if b.Len() > 0 {
@@ -43,7 +44,7 @@ func TestStateDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := OpenState(dir, NewLogger(&b, false, 0))
+	s := OpenState(dir, "carpd", NewLogger(&b, false, 0))
 	id := s.NodeID()
 	if s.Term("carp1") != 12 || id == [16]byte{} || s.NodeID() != id {
 		t.Errorf("term is %d, id %x", s.Term("carp1"), id)
@@ -59,7 +60,7 @@ func TestStateUnwritable(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := OpenState(filepath.Join(file, "state"), NewLogger(&b, false, 0))
+	s := OpenState(filepath.Join(file, "state"), "carpd", NewLogger(&b, false, 0))
 	s.NodeID()
 	s.SetTerm("g", 3)
 	if s.Term("g") != 3 {
@@ -67,5 +68,39 @@ func TestStateUnwritable(t *testing.T) {
 	}
 	if n := strings.Count(b.String(), "<4>"); n != 1 {
 		t.Errorf("%d warnings, want one:\n%s", n, b.String())
+	}
+}
+
+// TestTwoDaemonsInOneDirectory: neither loses what it remembers, and both begin with what
+// a release before has left.
+func TestTwoDaemonsInOneDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "terms"), []byte("5 \"ipsec\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	log := NewLogger(&b, false, 0)
+	carpd, sasyncd := OpenState(dir, "carpd", log), OpenState(dir, "sasyncd", log)
+	if a, c := carpd.Term("ipsec"), sasyncd.Term("ipsec"); a != 5 || c != 5 {
+		t.Errorf("terms are %d and %d at first, want 5", a, c)
+	}
+	var both sync.WaitGroup
+	for _, s := range []*State{carpd, sasyncd} {
+		both.Go(func() {
+			for i := range uint64(200) {
+				s.SetTerm("ipsec", 6+i)
+				s.SetTerm(s.daemon, 1+i)
+			}
+		})
+	}
+	both.Wait()
+	for _, name := range []string{"carpd", "sasyncd"} {
+		s := OpenState(dir, name, log)
+		if s.Term("ipsec") != 205 || s.Term(name) != 200 {
+			t.Errorf("%s remembers %d and %d, want 205 and 200", name, s.Term("ipsec"), s.Term(name))
+		}
+	}
+	if b.Len() > 0 {
+		t.Errorf("logged: %s", b.String())
 	}
 }
