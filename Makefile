@@ -47,13 +47,9 @@ demo: deps
 	@$(GO) build -o bin/demo ./tests/demo
 	@./bin/demo
 
-# Unit tests get what the drills leave of the processors. They measure no time.
 test: deps
 	$(GO) vet ./...
-	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && failed=0; \
-		nice -n 19 $(MAKE) --no-print-directory unit > "$$log" 2>&1 & unit=$$!; \
-		$(MAKE) --no-print-directory drill || failed=1; \
-		echo "unit tests, which ran beside:"; wait $$unit || failed=1; cat "$$log"; exit $$failed
+	$(MAKE) --no-print-directory unit drill
 
 # The commands of the README on a new machine: a clone of the last commit in a minimal
 # root of Debian 12, some 30 minutes. FRESH="make unit": these commands instead.

@@ -63,6 +63,9 @@ func (e *Engine) describeClaims(r *router, out *api.RouterState, s *carp.Snapsho
 	if s.State == carp.Backup {
 		since = max(since, r.masterAt)
 	}
+	// The kernel of a MASTER whose carpd has died answers until the leases end, which are
+	// counted in whole seconds and from a moment later.
+	since += r.Machine.Lease() + time.Second
 	hears := s.State == carp.Backup && !out.Expired && out.Peer.IsValid()
 	for _, ip := range r.VIPs {
 		for _, mac := range e.claimed.Claims(ip, since, now) {

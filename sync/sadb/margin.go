@@ -104,8 +104,9 @@ func (m Margin) Retired(esn bool, oseq uint64, peak float64, stale time.Duration
 	return Ahead(esn, oseq, lead)
 }
 
-// forgottenLegacy is how far a 32-bit counter is raised whose rate nobody knows: a
-// sixteenth of its numbers, 25 seconds at ten million packets per second.
+// forgottenLegacy is how far at most a 32-bit counter is raised whose rate nobody knows: a
+// sixteenth of its numbers, 25 seconds at ten million packets per second. It is an eighth
+// of what is left at most, so that no number of restarts uses an SA up.
 const forgottenLegacy = uint64(1) << 28
 
 // Forgotten returns the outbound counter of an SA in the kernel of a node that has
@@ -113,9 +114,9 @@ const forgottenLegacy = uint64(1) << 28
 // has used it since, is not known. A receiver accepts the jump.
 func (m Margin) Forgotten(esn bool, oseq uint64) uint64 {
 	least, _ := m.Retired(esn, oseq, 0, 0)
-	lead := forgottenLegacy
-	if esn {
-		lead = MaxLeadESN
+	lead := MaxLeadESN
+	if !esn {
+		lead = min(forgottenLegacy, (MaxLegacy-min(oseq, MaxLegacy))/8)
 	}
 	value, _ := Ahead(esn, oseq, lead)
 	return max(value, least)

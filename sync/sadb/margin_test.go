@@ -112,3 +112,29 @@ func TestSecretNeverPrints(t *testing.T) {
 		t.Errorf("no placeholder in %s", out)
 	}
 }
+
+// TestForgotten: a node that has lost its memory raises its counters far, and however
+// often that happens, numbers are left.
+func TestForgotten(t *testing.T) {
+	m := DefaultMargin()
+	if got := m.Forgotten(false, 1000); got != 1000+1<<28 {
+		t.Errorf("32 bits: %d", got)
+	}
+	if got := m.Forgotten(true, 1<<40); got != 1<<40+1<<31 {
+		t.Errorf("64 bits: %d", got)
+	}
+	at := uint64(0)
+	for range 20 {
+		next := m.Forgotten(false, at)
+		if least, _ := m.Retired(false, at, 0, 0); next < least {
+			t.Errorf("from %d to %d, want at least %d", at, next, least)
+		}
+		at = next
+	}
+	if at > MaxLegacy*95/100 {
+		t.Errorf("after 20 restarts the counter stands at %d of %d", at, MaxLegacy)
+	}
+	if got := m.Forgotten(false, MaxLegacy+5); got != MaxLegacy+5 {
+		t.Errorf("near the end: %d", got)
+	}
+}
