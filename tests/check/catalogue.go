@@ -37,7 +37,7 @@ func daemons() []Situation {
 		{Name: "sasyncd hangs", Where: "MASTER", Fault: steps(hang(master, "sasyncd")), Want: No, Code: "peer-unreachable",
 			Why: "the standby has what there was when contact was lost; what changes since would be lost"},
 		{Name: "demoted by an operator", Where: "standby", Fault: steps(ctl(standby, "carpctl", "demote", "ipsec", "50", "maintenance")), Want: Yes},
-		{Name: "frozen by an operator", Where: "standby", Fault: steps(ctl(standby, "carpctl", "freeze", "60s")), Want: Yes},
+		{Name: "frozen by an operator", Where: "standby", Fault: steps(ctl(standby, "carpctl", "freeze", "60")), Want: Yes},
 		{Name: "demoted by a file", Where: "standby", Before: steps(write(standby, "demote", "20")),
 			Edits: edits(edit(standby, "carpd.conf", "socket", "track file \"DIR/demote\" group ipsec\nsocket")), Want: Yes},
 		{Name: "demoted by an interface that does not exist", Where: "standby",
