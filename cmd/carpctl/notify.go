@@ -71,7 +71,7 @@ type notifier struct {
 	socket string
 	group  string                 // as the operator named it, perhaps by an instance
 	known  atomic.Pointer[string] // the group's name, once carpd has told
-	argv   []string // the program, with its path, and its first arguments
+	argv   []string               // the program, with its path, and its first arguments
 	log    *slog.Logger
 	run    func(ctx context.Context, n notice) error
 }

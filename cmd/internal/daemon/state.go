@@ -23,7 +23,7 @@ import (
 type State struct {
 	dir    string
 	daemon string
-	log *slog.Logger
+	log    *slog.Logger
 
 	trouble atomic.Pointer[string] // see Trouble
 
