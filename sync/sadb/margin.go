@@ -104,6 +104,11 @@ func (m Margin) Retired(esn bool, oseq uint64, peak float64, stale time.Duration
 	return Ahead(esn, oseq, lead)
 }
 
+// forgottenESN is how far a 64-bit counter is raised whose rate nobody knows. It is half
+// of MaxLeadESN, so that a second process without memory stays within what a receiver
+// accepts though nothing was sent between the two.
+const forgottenESN = MaxLeadESN / 2
+
 // forgottenLegacy is how far at most a 32-bit counter is raised whose rate nobody knows: a
 // sixteenth of its numbers, 25 seconds at ten million packets per second. It is an eighth
 // of what is left at most, so that no number of restarts uses an SA up.
@@ -114,7 +119,7 @@ const forgottenLegacy = uint64(1) << 28
 // has used it since, is not known. A receiver accepts the jump.
 func (m Margin) Forgotten(esn bool, oseq uint64) uint64 {
 	least, _ := m.Retired(esn, oseq, 0, 0)
-	lead := MaxLeadESN
+	lead := forgottenESN
 	if !esn {
 		lead = min(forgottenLegacy, (MaxLegacy-min(oseq, MaxLegacy))/8)
 	}

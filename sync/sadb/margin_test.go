@@ -120,8 +120,11 @@ func TestForgotten(t *testing.T) {
 	if got := m.Forgotten(false, 1000); got != 1000+1<<28 {
 		t.Errorf("32 bits: %d", got)
 	}
-	if got := m.Forgotten(true, 1<<40); got != 1<<40+1<<31 {
+	if got := m.Forgotten(true, 1<<40); got != 1<<40+1<<30 {
 		t.Errorf("64 bits: %d", got)
+	}
+	if twice := m.Forgotten(true, m.Forgotten(true, 0)); twice > MaxLeadESN {
+		t.Errorf("two in a row raise by %d, a receiver accepts %d", twice, MaxLeadESN)
 	}
 	at := uint64(0)
 	for range 20 {

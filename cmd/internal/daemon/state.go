@@ -42,9 +42,11 @@ func OpenState(dir, daemon string, log *slog.Logger) *State {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		s.warn(fmt.Errorf("make state directory: %w", err))
 	}
-	src, err := os.ReadFile(s.path(s.termsFile()))
+	file := s.path(s.termsFile())
+	src, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		src, err = os.ReadFile(s.path("terms")) // of a release before
+		file = s.path("terms") // of a release before
+		src, err = os.ReadFile(file)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -58,7 +60,7 @@ func OpenState(dir, daemon string, log *slog.Logger) *State {
 		term, err := strconv.ParseUint(number, 10, 64)
 		group, quoteErr := strconv.Unquote(name)
 		if err != nil || quoteErr != nil || term > maxTerm {
-			log.Warn("remembered term is lost, or higher than counting leads", "file", s.path(s.termsFile()), "line", i+1)
+			log.Warn("remembered term is lost, or higher than counting leads", "file", file, "line", i+1)
 			continue
 		}
 		s.terms[group] = max(s.terms[group], term)
