@@ -140,3 +140,30 @@ func TestWhatIsBackCoversAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestRepairsByCountersAreCounted: an SA that a standby's kernel has lost comes back
+// with its next counter, if that is before the next reading. It is a repair all the same.
+func TestRepairsByCountersAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, all := largePair(t, 100, 0)
+		defer w.stop()
+		n := w.nodes[1]
+		before := w.counts(1).Repairs
+		for dumps := w.counts(1).Dumps; w.counts(1).Dumps == dumps; { // the next is 2 s away
+			time.Sleep(10 * time.Millisecond)
+		}
+		w.silently(n, n.kernel.flushSAs)
+		w.nodes[0].kernel.traffic(100)
+		time.Sleep(5 * time.Second)
+		w.equal("after the repair")
+		want := uint64(0)
+		for _, op := range all {
+			if op.SA != nil {
+				want++
+			}
+		}
+		if got := w.counts(1).Repairs - before; got != want {
+			t.Errorf("%d repairs, want %d", got, want)
+		}
+	})
+}

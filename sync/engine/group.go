@@ -49,9 +49,10 @@ type group struct {
 	handover *handover   // the same, once the final counters are sent
 	retiring *retirement // what this node owes before it is ready
 
-	tail   *tail     // MASTER, not filled yet: waits for another standby
-	newer  time.Time // when a newer term was first heard of without its stream
-	bumped uint64    // the term for which counters were raised again
+	tail         *tail     // MASTER, not filled yet: waits for another standby
+	newer        time.Time // when a newer term was first heard of without its stream
+	bumped       uint64    // the term for which counters were raised again
+	bumpedUntold uint64    // the same for those that a snapshot which comes has not told yet
 
 	touched   *touched
 	scan      groupScan
@@ -373,18 +374,31 @@ func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 
 // bump raises a standby's counters once more when another node has become
 // master and its stream has not arrived: that node may have used the numbers
-// that this standby's margin stands on.
+// that this standby's margin stands on. Counters that an arriving snapshot has told
+// need no more than their lead.
 func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
+	arrives := g.rcv.rx.snapshot() && g.rcv.pos.Term >= g.term
+	bumped := &g.bumped
+	if arrives {
+		bumped = &g.bumpedUntold
+	}
 	switch {
-	case g.rcv.pos.Complete && g.rcv.pos.Term >= g.term, g.bumped >= g.term, g.rcv.pos.Term == 0:
+	case g.rcv.pos.Complete && g.rcv.pos.Term >= g.term, *bumped >= g.term, g.rcv.pos.Term == 0:
 		g.newer = time.Time{}
 	case g.newer.IsZero():
 		g.newer = now
 	case !g.rcv.adopted || g.retiring != nil || g.rcv.rx.closed(): // what there is to raise is not known, or raised already
 	case now.Sub(g.newer) >= bumpDelay:
-		g.bumped = g.term
-		e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term)
-		g.retiring = &retirement{from: g.rcv.outbound()}
+		*bumped = g.term
+		from := g.rcv.outbound()
+		if arrives {
+			g.rcv.omitTold(from)
+		}
+		if len(from) == 0 {
+			return
+		}
+		e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term, "sas", len(from))
+		g.retiring = &retirement{from: from}
 		e.retire(ctx, g, now)
 	}
 }

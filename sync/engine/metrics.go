@@ -65,7 +65,7 @@ func totals() []total {
 		t("kernel_dumps_total", "Readings of the kernel's tables.", func(c *Counts) uint64 { return c.Dumps }),
 		t("kernel_dump_errors_total", "Readings of the kernel's tables that failed.", func(c *Counts) uint64 { return c.DumpErrors }),
 		t("netlink_overruns_total", "Times at which events of the kernel were lost.", func(c *Counts) uint64 { return c.Resyncs }),
-		t("repairs_total", "Operations by which an audit corrected this standby's kernel.", func(c *Counts) uint64 { return c.Repairs }),
+		t("repairs_total", "Operations that corrected this standby's kernel.", func(c *Counts) uint64 { return c.Repairs }),
 		t("snapshots_received_total", "Snapshots received from a master.", func(c *Counts) uint64 { return c.SnapshotsReceived }),
 		t("resumes_total", "Reconnections that the journal served without a snapshot.", func(c *Counts) uint64 { return c.Resumes }),
 		t("peer_cutoffs_total", "Peers cut off because they did not keep up.", func(c *Counts) uint64 { return c.CutOffs }),

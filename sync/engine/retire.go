@@ -165,6 +165,16 @@ func (r *receiver) outbound() map[sadb.SAKey]uint64 {
 	return out
 }
 
+// omitTold takes out of a list of counters those of the SAs that the snapshot under way
+// has told.
+func (r *receiver) omitTold(counters map[sadb.SAKey]uint64) {
+	for k := range counters {
+		if r.item(); r.want[k] != nil && r.want[k].gen == r.gen {
+			delete(counters, k)
+		}
+	}
+}
+
 // retire returns what raises the outbound counters by this node's margin and the
 // other's from where they stood; nothing if that is done.
 func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) []sadb.Op {

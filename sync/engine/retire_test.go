@@ -188,3 +188,38 @@ func TestRetireIsRepeatedWhereTheKernelRefuses(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowSnapshotRaisesNothing: a standby to which a snapshot comes slowly knows of
+// each SA that it has been told where the counter stands. It raises none further than
+// the lead, so its MASTER's counters stay where they are.
+func TestSlowSnapshotRaisesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		sas, _ := many(rand.New(rand.NewPCG(1, 2)), 1000)
+		a, b := w.nodes[0].kernel, w.nodes[1].kernel
+		a.foreign(sas...)
+		w.lose = func(_ int, m wire.Message) bool {
+			if _, ok := m.(*wire.Batch); ok {
+				time.Sleep(bumpDelay / 4)
+			}
+			return false
+		}
+		w.join(100)
+		defer w.stop()
+		before := a.count()
+		time.Sleep(10 * bumpDelay)
+		w.equal("after the snapshot")
+		raised := 0
+		for _, op := range sas {
+			if lead, _ := sadb.DefaultMargin().Lead(op.SA.ESN(), 0, 0); b.oseq(op.SA.Key) > lead {
+				raised++
+			}
+		}
+		if raised > 0 {
+			t.Errorf("%d counters of the standby are raised further than the lead", raised)
+		}
+		if n := a.count() - before; n != 0 {
+			t.Errorf("%d changes of the MASTER's kernel", n)
+		}
+	})
+}

@@ -238,6 +238,9 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 				}
 				retry, unknown := g.rcv.result(op, err)
 				again = append(again, retry...)
+				if op.Kind == sadb.OpSetCounters {
+					e.stats.Repairs += uint64(len(retry)) // the SA was gone
+				}
 				switch {
 				case unknown:
 					e.requestDump(ctx)
