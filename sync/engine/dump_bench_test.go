@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -124,7 +125,7 @@ func BenchmarkFlush(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.observe(&sadb.Snapshot{}, newTouched())
-		for _, op := range r.repair(now) {
+		for _, op := range slices.Concat(r.repair(now)...) {
 			r.result(op, nil)
 		}
 		r.slabs.reset()

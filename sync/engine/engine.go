@@ -151,9 +151,10 @@ type Engine struct {
 	questions map[uint32]*question // to peers, by token
 	lastToken uint32
 
-	task     *task // whose turn it is, nil for none
-	lastTurn int   // the group that had it last, in order
-	scanning int   // groups whose part of the last reading is not finished
+	task      *task // whose turn it is, nil for none
+	turnBegan time.Time
+	lastTurn  int // the group that had it last, in order
+	scanning  int // groups whose part of the last reading is not finished
 	// settled tells when the SAs of emptied groups are to be put back; nil for none.
 	settled <-chan time.Time
 
@@ -194,7 +195,8 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 	e.wallOffset = e.offset()
 	for _, gc := range cfg.Groups {
 		g := newGroup(gc, cfg)
-		g.pause, g.rcv.pause = e.pause, e.pause
+		g.turns = pace{pause: e.pause, late: e.late}
+		g.rcv.pace = g.turns
 		if cfg.Terms != nil {
 			g.term = cfg.Terms.Term(gc.Name)
 			g.stored = g.term

@@ -30,7 +30,7 @@ type group struct {
 
 	task  *task    // under way, see tasks.go
 	tasks []func() // behind it
-	pause func()
+	turns pace     // of its computations, to copy
 	// policyOps is how many operations that install a policy are left of the task.
 	policyOps int
 	// publishing: the task publishes a reading.
@@ -138,7 +138,7 @@ func newGroup(gc GroupConfig, cfg Config) *group {
 func (g *group) newReceiver(cfg Config) *receiver {
 	r := newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)
 	r.countersOnly = g.countersOnly
-	r.pause = g.pause
+	r.pace = g.turns
 	return r
 }
 
@@ -156,7 +156,7 @@ func (g *group) setVIPs(vips []netip.Addr) {
 // pick picks the group's items out of a dump and judges their direction.
 func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 	out := &sadb.Snapshot{}
-	turns := pace{pause: g.pause}
+	turns := g.turns
 	g.offloaded = 0
 	for _, sa := range snap.SAs {
 		turns.item()
@@ -174,7 +174,7 @@ func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 }
 
 func (g *group) pickPolicies(list []*sadb.Policy) (own []*sadb.Policy) {
-	turns := pace{pause: g.pause}
+	turns := g.turns
 	for _, p := range list {
 		turns.item()
 		if g.scope.policy(p) {
@@ -220,11 +220,12 @@ func (g *group) known() bool { return g.whole || len(g.vips) > 0 }
 
 // countRepairs leaves out counters, which an audit may raise without anything
 // having gone wrong.
-func countRepairs(ops []sadb.Op) int {
-	n := 0
-	for _, op := range ops {
-		if op.Kind != sadb.OpSetCounters {
-			n++
+func countRepairs(blocks ...[]sadb.Op) (n int) {
+	for _, ops := range blocks {
+		for _, op := range ops {
+			if op.Kind != sadb.OpSetCounters {
+				n++
+			}
 		}
 	}
 	return n

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -47,7 +48,7 @@ func TestHandlesOfTwoStreams(t *testing.T) {
 		for i, n := range r.Perm(len(sas))[:8] {
 			s.put(sas[n], uint32(i+1))
 		}
-		s.do(s.r.end(0))
+		s.do(slices.Concat(s.r.end(0)...))
 
 		s.r.begin(wire.StreamID{Group: "g", Term: 2, Node: wire.NodeID{2}}, 0, 0, 0)
 		number := make(map[uint32]*sadb.SA)
@@ -64,7 +65,7 @@ func TestHandlesOfTwoStreams(t *testing.T) {
 			s.put(sas[n], h)
 			number[h] = sas[n]
 		}
-		s.do(s.r.end(0))
+		s.do(slices.Concat(s.r.end(0)...))
 		for h, sa := range number {
 			s.counters(time.Second, wire.CounterEntry{Handle: h, OSeq: 5_000_000, Packets: 5_000_000})
 			if got := s.k.sas[sa.Key].OSeq; got <= 5_000_000 {

@@ -75,12 +75,7 @@ func (o *outbox) flush() {
 }
 
 // item counts one item.
-func (o *outbox) item() {
-	if o.g.pub.ends() {
-		o.flush()
-	}
-	o.g.pub.item()
-}
+func (o *outbox) item() { o.g.pub.itemAfter(o.flush) }
 
 func (e *Engine) unhold(g *group, r wire.Record) {
 	switch r.Kind {

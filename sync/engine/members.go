@@ -222,7 +222,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 				e.missed(m, g, msg.Seq, true)
 				return
 			}
-			e.exec(ctx, g, g.rcv.end(msg.Seq))
+			e.execAll(ctx, g, g.rcv.end(msg.Seq))
 			e.tellBeyond(g, m) // before it counts as complete
 			e.stats.SnapshotsReceived++
 			refused, _ := g.rcv.lost()

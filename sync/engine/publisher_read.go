@@ -168,12 +168,7 @@ func (p *publisher) endTo(now time.Time, policies []*sadb.Policy, t *touched, se
 			recs = nil
 		}
 	}
-	item := func() {
-		if p.ends() {
-			flush()
-		}
-		p.item()
-	}
+	item := func() { p.itemAfter(flush) }
 	// What is known needs no order; what is new is published oldest first.
 	for _, f := range append(p.changed, oldestFirst(p.fresh, func(f foundSA) uint64 { p.compared(); return f.sa.Age })...) {
 		if item(); t.sas[f.sa.Key] {

@@ -376,7 +376,7 @@ func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 
 // end finishes a snapshot and returns the sweep: everything of the group that
 // the snapshot did not name.
-func (r *receiver) end(seq uint64) []sadb.Op {
+func (r *receiver) end(seq uint64) (ops opList) {
 	if !r.rx.snapshot() {
 		return nil
 	}
@@ -394,64 +394,59 @@ func (r *receiver) end(seq uint64) []sadb.Op {
 			r.forgetPolicy(k)
 		}
 	}
-	if !r.sweeps {
-		return nil
+	if r.sweeps {
+		r.sweep(&ops)
 	}
-	return r.sweep()
+	return ops
 }
 
-// sweep deletes what the kernel has and the stream does not name, SAs first.
-func (r *receiver) sweep() []sadb.Op {
+// sweep adds what deletes what the kernel has and the stream does not name, SAs first.
+func (r *receiver) sweep(ops *opList) {
 	if r.countersOnly {
-		return nil
+		return
 	}
-	var ops []sadb.Op
 	for k := range r.have {
 		r.item()
 		if r.want[k] == nil {
-			ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
+			ops.add(sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
 		}
 	}
 	for k := range r.havePolicy {
 		r.item()
 		if r.wantPolicy[k] == nil {
-			ops = append(ops, sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
+			ops.add(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
 		}
 	}
-	return ops
 }
 
 // repair returns what it takes to make the kernel what the stream says, after
 // a dump. Only a complete stream may delete.
-func (r *receiver) repair(now time.Time) []sadb.Op {
-	var ops []sadb.Op
+func (r *receiver) repair(now time.Time) (ops opList) {
 	for _, w := range r.wantPolicy {
 		r.item()
-		ops = append(ops, r.wantPolicyOps(w)...)
+		ops.add(r.wantPolicyOps(w)...)
 	}
 	// Order matters for what is installed, and mostly nothing is: the oldest
 	// first, and of the same age that which was published first.
-	type task struct {
-		w   *wantSA
-		ops []sadb.Op
-	}
-	var tasks []task
+	var list []*wantSA
 	for _, w := range r.want {
 		r.item()
-		if o := r.wantSAOps(now, w); len(o) > 0 {
-			tasks = append(tasks, task{w, o})
+		used := r.slabs.used
+		if len(r.wantSAOps(now, w)) > 0 {
+			list = append(list, w)
 		}
+		r.slabs.used = used // what it takes is asked for again, in order
 	}
-	slices.SortFunc(tasks, func(a, b task) int {
+	slices.SortFunc(list, func(a, b *wantSA) int {
 		r.compared()
-		return cmp.Or(cmp.Compare(b.w.sa.Age, a.w.sa.Age), cmp.Compare(a.w.handle.number, b.w.handle.number))
+		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle.number, b.handle.number))
 	})
-	for _, t := range tasks {
+	for _, w := range list {
 		r.item()
-		ops = append(ops, t.ops...)
+		ops.add(r.wantSAOps(now, w)...)
 	}
 	if r.pos.Complete && !r.rx.snapshot() && r.sweeps {
-		ops = append(ops, r.sweep()...)
+		r.sweep(&ops)
 	}
 	return ops
 }

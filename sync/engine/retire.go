@@ -68,8 +68,8 @@ func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
 		t.owes()
 		g.noteSent(t)
 	}
-	e.exec(ctx, g, g.rcv.retire(now, t.from))
-	if len(g.rcv.retire(now, t.from)) == 0 && (!t.unread || e.retireUnread(ctx, g, t)) {
+	e.execAll(ctx, g, g.rcv.retire(now, t.from))
+	if g.rcv.retire(now, t.from).empty() && (!t.unread || e.retireUnread(ctx, g, t)) {
 		e.retired(g)
 	}
 }
@@ -177,8 +177,7 @@ func (r *receiver) omitTold(counters map[sadb.SAKey]uint64) {
 
 // retire returns what raises the outbound counters by this node's margin and the
 // other's from where they stood; nothing if that is done.
-func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) []sadb.Op {
-	var ops []sadb.Op
+func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) (ops opList) {
 	for k, used := range from {
 		r.item()
 		w := r.want[k]
@@ -192,7 +191,7 @@ func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) []sadb.Op {
 		}
 		c := r.installed(now, w, h)
 		c.OSeq, c.Seq, c.Bitmap = v, max(c.Seq, h.seq), nil
-		ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: c})
+		ops.add(sadb.Op{Kind: sadb.OpSetCounters, SA: c})
 	}
 	return ops
 }

@@ -36,7 +36,7 @@ func (e *Engine) beginScan(g *group, now time.Time) {
 		g.pub.begin(now)
 	default: // what it finds is what there is to publish
 		g.scan.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce}, now)
-		g.scan.pub.pause = g.pause
+		g.scan.pub.pace = g.turns
 		g.scan.pub.begin(now)
 	}
 }
@@ -271,11 +271,11 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	e.retire(ctx, g, now)
 	if g.rcv.pos.Complete && !g.rcv.rx.snapshot() && !g.rcv.rx.closed() && g.rcv.adopted {
 		ops := g.rcv.repair(now)
-		if n := countRepairs(ops); n > 0 {
+		if n := countRepairs(ops...); n > 0 {
 			e.stats.Repairs += uint64(n)
 			e.log.Warn("repaired what differed from the master", "group", g.name, "operations", n)
 		}
-		e.exec(ctx, g, ops)
+		e.execAll(ctx, g, ops)
 		e.tellBeyond(g, g.rcv.rx.source())
 	}
 	if first {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"time"
 
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -78,7 +79,7 @@ func (e *Engine) step(g *group) {
 		g.task = t
 	}
 	outer := e.task
-	e.task = t
+	e.task, e.turnBegan = t, time.Now()
 	ended := t.on.turn()
 	e.task = outer
 	if !ended {
@@ -89,6 +90,9 @@ func (e *Engine) step(g *group) {
 		g.task = nil
 	}
 }
+
+// late reports whether the turn under way has taken turnLimit.
+func (e *Engine) late() bool { return e.task != nil && time.Since(e.turnBegan) >= turnLimit }
 
 // pause ends a turn of the task that calls it. Elsewhere it does nothing.
 func (e *Engine) pause() {
@@ -139,21 +143,34 @@ func (e *Engine) crowded() bool {
 	return slices.ContainsFunc(e.order, func(g *group) bool { return len(g.tasks) >= mostTasks })
 }
 
+// lookItems is after how many items a computation looks at the clock, and turnLimit when
+// a turn ends although it has more: what items allocate may cost the collector's work.
+const (
+	lookItems = 16
+	turnLimit = time.Millisecond
+)
+
 // pace divides a computation over many items into turns. The zero value does not.
 type pace struct {
 	n, sorted int
 	pause     func()
+	late      func() bool // the turn has taken turnLimit
 }
 
-// ends reports whether the turn ends with the next item.
-func (p *pace) ends() bool { return p.n+1 >= turnItems }
-
 // item counts one item.
-func (p *pace) item() {
-	if p.n++; p.n >= turnItems && p.pause != nil {
-		p.n = 0
-		p.pause()
+func (p *pace) item() { p.itemAfter(nil) }
+
+// itemAfter is item where something must be done before the turn ends.
+func (p *pace) itemAfter(done func()) {
+	p.n++
+	if p.pause == nil || p.n < turnItems && (p.n%lookItems != 0 || p.late == nil || !p.late()) {
+		return
 	}
+	if done != nil {
+		done()
+	}
+	p.n = 0
+	p.pause()
 }
 
 // comparisons are how many comparisons of a sort take as long as one item.
@@ -205,30 +222,36 @@ func setsPolicy(op sadb.Op) bool {
 	return op.Kind == sadb.OpAddPolicy || op.Kind == sadb.OpUpdatePolicy
 }
 
-// exec carries out operations for a standby group, in turns, retrying what the
-// receiver wants retried, and returns how many were carried out.
+// exec is execAll for a few operations.
 func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
+	return e.execAll(ctx, g, opList{ops})
+}
+
+// execAll carries out operations for a standby group, in turns, retrying what the
+// receiver wants retried, and returns how many were carried out.
+func (e *Engine) execAll(ctx context.Context, g *group, ops opList) int {
 	role := g.role
 	if e.task != nil {
 		role = e.task.role
 	}
-	for _, op := range ops {
-		if setsPolicy(op) {
-			g.policyOps++
+	for _, block := range ops {
+		for _, op := range block {
+			if setsPolicy(op) {
+				g.policyOps++
+			}
 		}
 	}
 	n := 0
-	for round, only := 0, false; len(ops) > 0 && round < 3; round++ {
-		var again []sadb.Op
-		for len(ops) > 0 {
+	for round, only := 0, false; !ops.empty() && round < 3; round++ {
+		var again opList
+		for chunk := ops.next(applyChunk); chunk != nil; chunk = ops.next(applyChunk) {
 			// The end of a stream, which a new master takes from another standby, is
 			// carried out by a MASTER as a whole.
-			if role != wire.RoleMaster && g.sending() && !only {
-				ops, only = additions(ops), true
-				continue
+			if only = only || role != wire.RoleMaster && g.sending(); only {
+				if chunk = additions(chunk); len(chunk) == 0 {
+					continue
+				}
 			}
-			chunk := ops[:min(applyChunk, len(ops))]
-			ops = ops[len(chunk):]
 			for i, err := range e.apply(ctx, chunk) {
 				op := chunk[i]
 				g.touchOp(e.dumping, op)
@@ -237,7 +260,7 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 					g.policyOps--
 				}
 				retry, unknown := g.rcv.result(op, err)
-				again = append(again, retry...)
+				again.add(retry...)
 				if op.Kind == sadb.OpSetCounters {
 					e.stats.Repairs += uint64(len(retry)) // the SA was gone
 				}
@@ -249,13 +272,11 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 				}
 			}
 			e.answerPrepare(g)
-			if len(ops) > 0 || len(again) > 0 {
+			if !ops.empty() || !again.empty() {
 				e.pause()
 			}
 		}
-		if ops = again; only {
-			ops = additions(ops)
-		}
+		ops = again
 	}
 	g.rcv.slabs.reset()
 	return n

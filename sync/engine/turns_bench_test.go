@@ -93,7 +93,7 @@ func (r *turnsRig) master() {
 	r.g.role, r.g.term = wire.RoleMaster, 1
 	p := newPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}}, time.Now())
 	p.reconcile(time.Now(), r.fresh(), newTouched())
-	p.pause = r.e.pause
+	p.pace = r.g.turns
 	r.g.pub = p
 	r.m.groups[simGroup].out = &outStream{handle: 1, snapDone: true, sentEpoch: p.epoch}
 }
@@ -111,7 +111,7 @@ func (r *turnsRig) standby(installed bool) {
 	rcv.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 	rcv.observe(&sadb.Snapshot{}, newTouched())
 	if installed {
-		for _, op := range rcv.repair(now) {
+		for _, op := range slices.Concat(rcv.repair(now)...) {
 			rcv.result(op, nil)
 		}
 		rcv.slabs.reset()
@@ -155,7 +155,7 @@ var works = []struct {
 }{
 	{"repair", func(r *turnsRig) func() {
 		r.standby(false)
-		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.repair(time.Now())) }
+		return func() { r.e.execAll(context.Background(), r.g, r.g.rcv.repair(time.Now())) }
 	}},
 	{"audit", func(r *turnsRig) func() {
 		r.standby(true)
@@ -168,7 +168,7 @@ var works = []struct {
 	{"sweep", func(r *turnsRig) func() {
 		r.standby(true)
 		r.g.rcv.begin(wire.StreamID{Group: simGroup, Term: 2, Node: wire.NodeID{2}}, 0, 0, 0)
-		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.end(0)) }
+		return func() { r.e.execAll(context.Background(), r.g, r.g.rcv.end(0)) }
 	}},
 	{"raise", func(r *turnsRig) func() {
 		r.standby(true)
@@ -210,7 +210,7 @@ var works = []struct {
 	{"publish-first", func(r *turnsRig) func() {
 		r.g.role, r.g.term = wire.RoleMaster, 1
 		p := newPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}}, time.Now())
-		p.pause = r.e.pause
+		p.pace = r.g.turns
 		p.begin(time.Now())
 		for _, sa := range r.fresh().SAs {
 			p.readWhole(time.Now(), sa, 0, newTouched())

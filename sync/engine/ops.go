@@ -1,0 +1,50 @@
+package engine
+
+import "sasyncd/sync/sadb"
+
+// opList is operations in their order, in blocks: a slice of a hundred thousand would be
+// copied as a whole, within one turn, each time it grows.
+type opList [][]sadb.Op
+
+// A list begins with a small block, as most have a few operations only.
+const (
+	opFirst = 16
+	opBlock = 1024
+)
+
+func (l *opList) add(ops ...sadb.Op) {
+	for len(ops) > 0 {
+		last := len(*l) - 1
+		if last < 0 || len((*l)[last]) == cap((*l)[last]) {
+			size := opBlock
+			if last < 0 {
+				size = opFirst
+			}
+			*l = append(*l, make([]sadb.Op, 0, size))
+			last++
+		}
+		b := &(*l)[last]
+		n := min(len(ops), cap(*b)-len(*b))
+		*b = append(*b, ops[:n]...)
+		ops = ops[n:]
+	}
+}
+
+// empty reports whether nothing is left.
+func (l opList) empty() bool { return len(l) == 0 || len(l) == 1 && len(l[0]) == 0 }
+
+// next takes up to n operations from the list, nil if it is empty.
+func (l *opList) next(n int) []sadb.Op {
+	for len(*l) > 0 && len((*l)[0]) == 0 {
+		*l = (*l)[1:]
+	}
+	if len(*l) == 0 {
+		return nil
+	}
+	b := (*l)[0]
+	n = min(n, len(b))
+	if (*l)[0] = b[n:]; n == len(b) {
+		*l = (*l)[1:]
+	}
+	return b[:n:n]
+}
