@@ -174,6 +174,19 @@ var virtuals = []virtual{
 	{lab.VIPIn6, func(s *Site) *lab.Node { return s.H1 }, "eth0", func(m *Member) *lab.Port { return m.LAN }},
 }
 
+// derived returns the IPv6 link-local virtual IPs of the MASTER, by which hosts know
+// their router. carpd derives them from the id of an instance that has none configured.
+func (s *Site) derived(m *Member) (list []virtual) {
+	for _, v := range []virtual{virtuals[0], virtuals[2]} { // one of each network
+		for _, a := range m.Addresses(v.port(m).Inner) {
+			if a.IsSingleIP() && a.Addr().Is6() && a.Addr().IsLinkLocalUnicast() {
+				list = append(list, virtual{a.Addr(), v.client, v.dev, v.port})
+			}
+		}
+	}
+	return list
+}
+
 // missing is what has not been seen to work yet: the number of answers that an
 // address, and of packets that a flow, must have.
 type missing struct {
@@ -232,7 +245,7 @@ func (s *Site) stays(next *Member) string {
 		}
 		return fmt.Sprintf("%s did not stay the only MASTER: %v", next.Name, names)
 	}
-	for _, v := range virtuals {
+	for _, v := range slices.Concat(virtuals, s.local) {
 		macs, err := claimants(v.client(s), v.dev, v.addr)
 		if err != nil {
 			s.t.Fatalf("ask who has %v: %v", v.addr, err)

@@ -32,7 +32,8 @@ type Site struct {
 	tunnels []lab.Tunnel
 	traffic *meter.Meter
 	view    *view
-	wire    *wire // nil without ESP
+	wire    *wire     // nil without ESP
+	local   []virtual // see derived
 }
 
 // Member is a gateway with its daemons.
@@ -66,6 +67,7 @@ func newSite(t lab.T, it *Situation) *Site {
 	first.start()
 	s.await(startLimit, first.Name+" is MASTER", func() bool { return first.role() == "MASTER" })
 	first.alone = "10s"
+	s.local = s.derived(first)
 	if first.Carpd != nil {
 		first.write("carpd.conf")
 		if _, err := first.askCarpd(api.Request{Verb: api.VerbReload}); err != nil {
