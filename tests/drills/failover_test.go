@@ -70,17 +70,13 @@ func TestSasyncdKilledOnMaster(t *testing.T) {
 	flowing(t, m, rate)
 	before := tables(t, gw1)
 
+	// carpd waits 8 s for its sasyncd, then it hands over. So nothing is read while there
+	// is none: what was removed meanwhile would be a repair below.
 	gw1.Sasyncd.Kill()
-	// carpd waits 8 s for its sasyncd, then it hands over: what is looked at here ends before.
 	lab.Eventually(t, 6*time.Second, "gw2 to have lost gw1's sasyncd", func() bool {
 		s, err := gw2.Status()
 		return err == nil && len(s.Members) == 0
 	})
-	flowing(t, m, rate/4)
-	requireEqual(t, before, tables(t, gw1), "gw1 before", "gw1 without sasyncd")
-	requireEqual(t, before, tables(t, gw2), "gw1 before", "gw2 without gw1's sasyncd")
-	requireMaster(t, p, gw1)
-
 	gw1.StartSasyncd()
 	p.WaitFit(gw1)
 	flowing(t, m, 3*rate) // a few of its rounds
