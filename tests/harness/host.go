@@ -79,33 +79,61 @@ func (h *host) setNative() error {
 	return errors.Join(os.Setenv("TMPDIR", h.tmp), os.Setenv(envBin, h.bin), os.Setenv(envKeep, h.artifacts()))
 }
 
-// lock waits until no other process of this host uses the harness: two guests,
-// or a guest and native drills, would steal each other's time and disturb measurements.
+// lock waits until no other process of this host uses the harness on a processor that
+// this one may use: two guests, or a guest and native drills, would steal each other's
+// time and disturb measurements.
 func (h *host) lock() (unlock func(), err error) {
 	if h.cfg.beside {
 		return func() {}, nil
 	}
-	const name = "/tmp/sasyncd-harness.lock"
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("read which processors may be used: %w", err)
+	}
+	var files []*os.File
+	unlock = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for cpu, left := 0, set.Count(); left > 0; cpu++ {
+		if !set.IsSet(cpu) {
+			continue
+		}
+		left--
+		f, err := lockFile(fmt.Sprintf("/tmp/sasyncd-harness.cpu%d.lock", cpu)) // in one order: nobody waits in a circle
+		if err != nil {
+			unlock()
+			return nil, fmt.Errorf("take the lock of the harness: %w", err)
+		}
+		files = append(files, f)
+	}
+	return unlock, nil
+}
+
+// lockFile waits for the lock of a file of all users, until the file is closed.
+func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
 	if errors.Is(err, os.ErrPermission) {
 		f, err = os.Open(name) // someone else's file; protected_regular refuses O_CREATE
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the lock of the harness: %w", err)
+		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		fmt.Fprintln(os.Stderr, "harness: waiting for another run on this host")
-		for {
-			if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-				break
-			}
-		}
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("take the lock of the harness: %w", err)
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		return f, nil
+	}
+	fmt.Fprintln(os.Stderr, "harness: waiting for another run on this host")
+	for {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			break
 		}
 	}
-	return func() { f.Close() }, nil
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // guestBinary is what the guest runs: this binary, or one of the same package
