@@ -18,8 +18,8 @@ const retireAgain = 500 * time.Millisecond
 // configured alike, so that it never sends a number twice should it be promoted
 // before it has heard from the other. What bounds the other's is in stands.go. It is
 // owed from the loss of mastership on (see loseMaster), by a standby that misses the
-// stream of a new master (see bump), and by a process that is to be MASTER and has
-// followed no stream since its start: what it did before it died it does not know.
+// stream of a new master (see bump), and by one that is to be MASTER and does not know
+// what was used (see owedByStandby).
 // Until it is done the node is not ready, and the election's question whether it is
 // prepared stays unanswered.
 type retirement struct {
@@ -46,6 +46,22 @@ func (t *retirement) owes() {
 		}
 	}
 	t.jumps = nil
+}
+
+// owedByStandby returns what a standby that is to be MASTER has to raise first, nil for
+// nothing: one that has followed no stream since its start, as it does not know what it
+// did before it died, and one whose snapshot is not complete, as no counters come while
+// a snapshot does. Each is owed once.
+func (g *group) owedByStandby(term uint64) *retirement {
+	switch pos := g.rcv.pos; {
+	case pos.Term == 0 && g.bumped == 0:
+		g.bumped = term
+		return &retirement{unread: true}
+	case pos.Term > g.bumped && !pos.Complete:
+		g.bumped = pos.Term
+		return &retirement{}
+	}
+	return nil
 }
 
 // knew returns what the node knew of an SA before its last mastership, nil if nothing.

@@ -223,3 +223,43 @@ func TestSlowSnapshotRaisesNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestTakeoverDuringASnapshot: no counters come while a snapshot does, so a standby that
+// is to be MASTER in the middle of one raises those that it was told.
+func TestTakeoverDuringASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		sas, _ := many(rand.New(rand.NewPCG(1, 2)), 1000)
+		a, b := w.nodes[0].kernel, w.nodes[1]
+		a.foreign(sas...)
+		w.lose = func(_ int, m wire.Message) bool {
+			if _, ok := m.(*wire.Batch); ok {
+				time.Sleep(bumpDelay / 4)
+			}
+			return false
+		}
+		w.join(100)
+		defer w.stop()
+		time.Sleep(bumpDelay * 3 / 4)
+		used := a.traffic(2_000_000)
+		w.cut(0, 1)
+		b.elector.prepare(wire.RoleMaster, 2)
+		time.Sleep(time.Second)
+		if got := b.elector.answered(); len(got) != 1 {
+			t.Fatalf("prepared for %v", got)
+		}
+		told := 0
+		for k, span := range used {
+			if !b.kernel.has(k) {
+				continue
+			}
+			told++
+			if got := b.kernel.oseq(k); got < span[1] {
+				t.Fatalf("%s: the counter is %d, %d was sent", k, got, span[1])
+			}
+		}
+		if told == 0 || told == len(used) {
+			t.Errorf("%d of %d SAs were told: this is not in the middle of a snapshot", told, len(used))
+		}
+	})
+}

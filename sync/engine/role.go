@@ -84,9 +84,8 @@ func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
 	g.preparedAt = time.Now()
 	g.term = max(g.term, term)
 	g.asked = &term
-	if g.pub == nil && g.retiring == nil && g.rcv.pos.Term == 0 && g.bumped == 0 {
-		g.bumped = term
-		g.retiring = &retirement{unread: true}
+	if t := g.owedByStandby(term); t != nil && g.pub == nil && g.retiring == nil {
+		g.retiring = t
 		e.runNext(g, func() { e.retire(ctx, g, time.Now()) })
 	}
 	e.answerPrepare(g)

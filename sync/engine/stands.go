@@ -25,7 +25,8 @@ import (
 //     So does a standby that knows of a newer master and not of its stream (bump).
 //  4. A process that has followed no stream since its start knows none of this. Before
 //     it says that it is prepared to be MASTER it raises what it finds in the kernel
-//     by far more (sadb.Margin.Forgotten).
+//     by far more (sadb.Margin.Forgotten). One that is to be MASTER in the middle of a
+//     snapshot, while which no counters come, raises them as an ex-master does.
 //
 // So whoever becomes MASTER without having heard its predecessor begins above what
 // that one has used, as long as a node uses at most a lead of numbers unheard.

@@ -10,7 +10,8 @@ import (
 )
 
 // The election is looked at before each turn of the loop, and a turn is short: at
-// most applyChunk operations of the kernel, or turnItems items of a computation.
+// most applyChunk operations of the kernel, or turnItems items or turnLimit of a
+// computation.
 // Work that may take longer is a task. It runs on the engine's goroutine as a
 // coroutine and yields at the end of each turn (pause).
 //

@@ -66,8 +66,8 @@ var mutants = []mutant{
 		"./sync/engine", "TestExMasterRetires", false,
 	},
 	{
-		"I1", "a process without memory does not raise what it finds", "sync/engine/role.go",
-		[][2]string{{"g.rcv.pos.Term == 0 && g.bumped == 0 {", "false {"}},
+		"I1", "a process without memory does not raise what it finds", "sync/engine/retire.go",
+		[][2]string{{"case pos.Term == 0 && g.bumped == 0:", "case false:"}},
 		"./tests/simulation", "TestExMasterForgets", false,
 	},
 	{
