@@ -137,7 +137,7 @@ func (d *discovery) add(addrs []netip.AddrPort, by string) {
 	if len(d.found) == maxFound {
 		if !d.full { // once: who is not taken may come again every second
 			d.full = true
-			d.log.Warn("a member is not taken as a peer, as enough were found: name it by peer", "peer", p.Name, "found", maxFound)
+			d.log.Warn("a member is not taken as a peer, as enough were found: name it by peer", "peer", p.Name)
 		}
 		return
 	}
