@@ -21,7 +21,7 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests that need a kernel with ESP are those of packages that use the harness.
-# They take turns on a processor, because a measurement that shares it measures the other.
+# They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
 APART  = ike monitor matrix hostile routed firewall nodes shapes wireguard install check\/guest
@@ -65,14 +65,9 @@ unit:
 EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 
 # TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
-# built by the tests, so a result that go has kept says nothing of them. What needs no
-# guest waits for timers most of its time, on the other half of the processors.
-DRILL  = $(GO) test -count=1 -p 1 -timeout 20m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$'
-NATIVE = check/native|bench/native|election
+# built by the tests, so a result that go has kept says nothing of them.
 drill:
-	@all=$$(echo $(DRILLS) | tr ' ' '\n'); \
-	.ci/lanes "$(DRILL) $$(echo "$$all" | grep -vE 'tests/($(NATIVE))$$' | tr '\n' ' ')" \
-		"$(DRILL) $$(echo "$$all" | grep -E 'tests/($(NATIVE))$$' | tr '\n' ' ')"
+	$(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$' $(DRILLS)
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps

@@ -55,15 +55,18 @@ func patient(carpd string) string {
 	})
 }
 
-// runExample starts carpd, if it has a configuration, and sasyncd.
+// runExample starts carpd, if it has a configuration, and sasyncd, and waits until they
+// answer.
 func runExample(m *scenario.Member, carpd, sasyncd string) {
 	if carpd != "" {
 		carpd = patient(carpd)
 		m.Carpd = m.Daemon("carpd", "-dc", m.WriteFile("carpd.conf", carpd+"socket \""+m.CarpdSocket()+"\"\nstatedir \""+m.State()+"\"\n"))
+		m.WaitCarpd()
 		sasyncd += "carpd socket \"" + m.CarpdSocket() + "\"\n"
 	}
 	m.WriteFile("sasyncd.key", m.Key+"\n")
 	m.Sasyncd = m.Daemon("sasyncd", "-dc", m.WriteFile("sasyncd.conf", sasyncd+"socket \""+m.Socket()+"\"\nstatedir \""+m.State()+"\"\n"))
+	m.WaitSasyncd()
 }
 
 // startBoth starts the first gateway, has it be MASTER, and then the second.

@@ -31,6 +31,13 @@ const envBinary = "ELECTION_BIN"
 // TestMain runs natively as root. Anybody else needs the guest that package
 // harness starts.
 func TestMain(m *testing.M) {
+	if tid := os.Getenv(envHold); tid != "" {
+		if err := holdThread(tid); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Geteuid() != 0 || harness.Guest() {
 		harness.Main(m, harness.Build("./cmd/carpd", "./cmd/carpctl"))
 	}

@@ -1,11 +1,17 @@
 package election
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,42 +41,67 @@ func TestHungWorker(t *testing.T) {
 	}
 }
 
-// hangWorker stops the thread of carpd that changes the kernel (ptrace(2),
-// PTRACE_INTERRUPT), until release is called.
+// hangWorker stops the thread of carpd that changes the kernel, until release is called.
 func hangWorker(t *testing.T, pid int) (release func()) {
 	t.Helper()
-	tid := workerOf(t, pid)
-	free, done := make(chan struct{}), make(chan error)
-	go func() {
-		runtime.LockOSThread() // requests count from the thread that traces only
-		if err := unix.PtraceSeize(tid); err != nil {
-			done <- fmt.Errorf("trace thread %d: %w", tid, err)
-			return
-		}
-		err := unix.PtraceInterrupt(tid)
-		if err == nil {
-			_, err = unix.Wait4(tid, nil, unix.WALL, nil)
-		}
-		done <- err
-		<-free
-		done <- unix.PtraceDetach(tid)
-	}()
-	if err := <-done; err != nil {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", envHold, workerOf(t, pid)))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	released := false
-	release = func() {
-		if released {
-			return
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("let the thread go on: %v", err)
 		}
-		released = true
-		close(free)
-		if err := <-done; err != nil {
-			t.Errorf("let thread %d go on: %v", tid, err)
+	})
+	t.Cleanup(release)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("hold the thread: %q, %v", line, err)
+	}
+	return release
+}
+
+// envHold names the thread that this binary holds instead of running tests.
+const envHold = "ELECTION_HOLD"
+
+// holdThread stops a thread (ptrace(2), PTRACE_INTERRUPT) until its standard input ends.
+// It is a process of its own: carpd is a child of the one that tests, whose wait for its
+// end would take the stop for itself.
+func holdThread(tid string) error {
+	id, err := strconv.Atoi(tid)
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread() // requests count from the thread that traces only
+	if err := unix.PtraceSeize(id); err != nil {
+		return fmt.Errorf("trace thread %d: %w", id, err)
+	}
+	if err := unix.PtraceInterrupt(id); err != nil {
+		return fmt.Errorf("stop thread %d: %w", id, err)
+	}
+	for {
+		if _, err = unix.Wait4(id, nil, unix.WALL, nil); !errors.Is(err, unix.EINTR) {
+			break
 		}
 	}
-	t.Cleanup(release)
-	return release
+	if err != nil {
+		return fmt.Errorf("await thread %d: %w", id, err)
+	}
+	fmt.Println("held")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return unix.PtraceDetach(id)
 }
 
 // workerOf finds that thread: of those with a real-time priority, the worker has the

@@ -192,19 +192,26 @@ func (m *Member) StartDaemons() {
 	if m.pair.Tracker != "" {
 		m.Other = m.pair.Elector(m)
 		m.StartSasyncd()
-		m.waitSasyncd()
+		m.WaitSasyncd()
 		return
 	}
 	m.StartCarpd()
+	m.WaitCarpd()
+	m.StartSasyncd()
+	m.WaitSasyncd()
+}
+
+// WaitCarpd waits until carpd answers.
+func (m *Member) WaitCarpd() {
+	m.pair.t.Helper()
 	lab.Eventually(m.pair.t, startLimit, "carpd of "+m.Name+" to answer", func() bool {
 		_, err := m.Elected()
 		return err == nil
 	})
-	m.StartSasyncd()
-	m.waitSasyncd()
 }
 
-func (m *Member) waitSasyncd() {
+// WaitSasyncd waits until sasyncd answers.
+func (m *Member) WaitSasyncd() {
 	m.pair.t.Helper()
 	lab.Eventually(m.pair.t, startLimit, "the daemons of "+m.Name+" to answer", func() bool {
 		_, err := m.Status()
