@@ -71,6 +71,11 @@ var mutants = []mutant{
 		"./tests/simulation", "TestExMasterForgets", false,
 	},
 	{
+		"I1", "a standby that is to be MASTER in the middle of a snapshot does not raise what it was told", "sync/engine/retire.go",
+		[][2]string{{"case pos.Term > g.bumped && !pos.Complete:", "case false:"}},
+		"./sync/engine", "TestTakeoverDuringASnapshot", false,
+	},
+	{
 		"I1", "what moves during a snapshot is not sent after it", "sync/engine/stream.go",
 		[][2]string{{"\tout.sentEpoch = g.pub.epoch\n\tout.snapSAs", "\tout.sentEpoch = g.pub.epoch + 1<<40\n\tout.snapSAs"}},
 		"./sync/engine", "TestCountersThatMoveDuringASnapshot", false,
@@ -107,7 +112,7 @@ var mutants = []mutant{
 	},
 	{
 		"I6", "a snapshot sweeps before its end", "sync/engine/members.go",
-		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.exec(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.rx.begin(true)\n"}},
+		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.execAll(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.rx.begin(true)\n"}},
 		"./sync/engine", "TestSnapshotCutShortDeletesNothing", false,
 	},
 	{
