@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,19 +191,31 @@ func TestSnapshotCutShortDeletesNothing(t *testing.T) {
 		w.nodes[0].role(wire.RoleMaster, 5)
 		w.nodes[1].role(wire.RoleBackup, 5)
 		time.Sleep(100 * time.Millisecond)
-		for range 5 {
-			w.connect(0, 1)
-			time.Sleep(400 * time.Microsecond) // in the middle of the snapshot
-			w.cut(0, 1)
-			if s := w.nodes[1].status(); s.InSync {
-				break
+		var batches atomic.Int32
+		w.losing(func(_ int, m wire.Message) bool {
+			switch m.(type) {
+			case *wire.Batch:
+				return batches.Add(1) > 8 // 720 policies come first
+			case *wire.SnapEnd:
+				return true
 			}
+			return false
+		})
+		for range 5 {
+			batches.Store(0)
+			w.connect(0, 1)
+			time.Sleep(10 * time.Millisecond)
+			if s := w.nodes[1].status(); s.InSync || s.SAs == 0 || s.SAs > 400 {
+				t.Fatalf("%d of 480 SAs, in sync %v: this is not in the middle of a snapshot", s.SAs, s.InSync)
+			}
+			w.cut(0, 1)
 			for _, op := range old {
 				if op.SA != nil && !w.nodes[1].kernel.has(op.SA.Key) {
 					t.Fatalf("%s was deleted before the snapshot was complete", op.SA.Key)
 				}
 			}
 		}
+		w.losing(nil)
 		w.connect(0, 1)
 		time.Sleep(time.Second)
 		w.equal("after a whole snapshot")
