@@ -391,15 +391,10 @@ func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
 	case !g.rcv.adopted || g.retiring != nil || g.rcv.rx.closed(): // what there is to raise is not known, or raised already
 	case now.Sub(g.newer) >= bumpDelay:
 		*bumped = g.term
-		from := g.rcv.outbound()
-		if arrives {
-			g.rcv.omitTold(from)
+		if !arrives {
+			e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term)
 		}
-		if len(from) == 0 {
-			return
-		}
-		e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term, "sas", len(from))
-		g.retiring = &retirement{from: from}
+		g.retiring = &retirement{untold: arrives} // before the first pause: the election may ask then
 		e.retire(ctx, g, now)
 	}
 }

@@ -33,6 +33,8 @@ type retirement struct {
 	// read for them. Their rates was knows, if it is not nil.
 	unread bool
 	was    *receiver
+	// untold: only those SAs are meant that the snapshot under way has not told.
+	untold bool
 	// jumps are what the MASTER had still to raise its counters to: numbers up to
 	// there are used, if not by this node.
 	jumps map[sadb.SAKey]uint64
@@ -52,16 +54,27 @@ func (t *retirement) owes() {
 // nothing: one that has followed no stream since its start, as it does not know what it
 // did before it died, and one whose snapshot is not complete, as no counters come while
 // a snapshot does. Each is owed once.
-func (g *group) owedByStandby(term uint64) *retirement {
+func (g *group) owedByStandby() *retirement {
 	switch pos := g.rcv.pos; {
 	case pos.Term == 0 && g.bumped == 0:
-		g.bumped = term
+		g.bumped = g.term
 		return &retirement{unread: true}
 	case pos.Term > g.bumped && !pos.Complete:
 		g.bumped = pos.Term
 		return &retirement{}
 	}
 	return nil
+}
+
+// prepare begins what a node owes that the election has asked whether it is prepared,
+// and answers if that is nothing.
+func (e *Engine) prepare(ctx context.Context, g *group) {
+	if g.asked != nil && g.pub == nil && g.retiring == nil {
+		if g.retiring = g.owedByStandby(); g.retiring != nil {
+			e.runNext(g, func() { e.retire(ctx, g, time.Now()) })
+		}
+	}
+	e.answerPrepare(g)
 }
 
 // knew returns what the node knew of an SA before its last mastership, nil if nothing.
@@ -80,13 +93,17 @@ func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
 		return
 	}
 	if t.from == nil {
-		t.from = g.rcv.outbound()
+		from := g.rcv.outbound()
+		if t.untold {
+			g.rcv.omitTold(from)
+		}
+		t.from = from
 		t.owes()
 		g.noteSent(t)
 	}
 	e.execAll(ctx, g, g.rcv.retire(now, t.from))
 	if g.rcv.retire(now, t.from).empty() && (!t.unread || e.retireUnread(ctx, g, t)) {
-		e.retired(g)
+		e.retired(ctx, g)
 	}
 }
 
@@ -156,17 +173,17 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 	done := true
 	e.execOwn(ctx, g, ops, func(_ int, err error) { done = done && err == nil })
 	if done {
-		e.retired(g)
+		e.retired(ctx, g)
 	}
 }
 
 // retired ends a retirement.
-func (e *Engine) retired(g *group) {
+func (e *Engine) retired(ctx context.Context, g *group) {
 	if len(g.retiring.from) > 0 {
 		e.log.Info("own counters are beyond what another master may have used", "group", g.name, "term", g.term)
 	}
 	g.retiring = nil
-	e.answerPrepare(g)
+	e.prepare(ctx, g)
 }
 
 // outbound returns the counters of the outbound SAs in the kernel.

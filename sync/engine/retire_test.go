@@ -189,23 +189,29 @@ func TestRetireIsRepeatedWhereTheKernelRefuses(t *testing.T) {
 	})
 }
 
+// slowSnapshot is a pair whose standby gets a batch of its first snapshot each bumpDelay/4.
+func slowSnapshot(t *testing.T) (w *world, sas []sadb.Op) {
+	w = newWorld(t, 2)
+	sas, _ = many(rand.New(rand.NewPCG(1, 2)), 1000)
+	w.nodes[0].kernel.foreign(sas...)
+	w.lose = func(_ int, m wire.Message) bool {
+		if _, ok := m.(*wire.Batch); ok {
+			time.Sleep(bumpDelay / 4)
+		}
+		return false
+	}
+	w.join(100)
+	return w, sas
+}
+
 // TestSlowSnapshotRaisesNothing: a standby to which a snapshot comes slowly knows of
 // each SA that it has been told where the counter stands. It raises none further than
 // the lead, so its MASTER's counters stay where they are.
 func TestSlowSnapshotRaisesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 2)
-		sas, _ := many(rand.New(rand.NewPCG(1, 2)), 1000)
-		a, b := w.nodes[0].kernel, w.nodes[1].kernel
-		a.foreign(sas...)
-		w.lose = func(_ int, m wire.Message) bool {
-			if _, ok := m.(*wire.Batch); ok {
-				time.Sleep(bumpDelay / 4)
-			}
-			return false
-		}
-		w.join(100)
+		w, sas := slowSnapshot(t)
 		defer w.stop()
+		a, b := w.nodes[0].kernel, w.nodes[1].kernel
 		before := a.count()
 		time.Sleep(10 * bumpDelay)
 		w.equal("after the snapshot")
@@ -228,18 +234,9 @@ func TestSlowSnapshotRaisesNothing(t *testing.T) {
 // is to be MASTER in the middle of one raises those that it was told.
 func TestTakeoverDuringASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 2)
-		sas, _ := many(rand.New(rand.NewPCG(1, 2)), 1000)
-		a, b := w.nodes[0].kernel, w.nodes[1]
-		a.foreign(sas...)
-		w.lose = func(_ int, m wire.Message) bool {
-			if _, ok := m.(*wire.Batch); ok {
-				time.Sleep(bumpDelay / 4)
-			}
-			return false
-		}
-		w.join(100)
+		w, _ := slowSnapshot(t)
 		defer w.stop()
+		a, b := w.nodes[0].kernel, w.nodes[1]
 		time.Sleep(bumpDelay * 3 / 4)
 		used := a.traffic(2_000_000)
 		w.cut(0, 1)
@@ -262,4 +259,25 @@ func TestTakeoverDuringASnapshot(t *testing.T) {
 			t.Errorf("%d of %d SAs were told: this is not in the middle of a snapshot", told, len(used))
 		}
 	})
+}
+
+// TestAskedWhileUntoldCountersAreRaised: the election asks in the middle of a snapshot,
+// while the node raises what the snapshot has not told. What it was told comes next,
+// and then the answer.
+func TestAskedWhileUntoldCountersAreRaised(t *testing.T) {
+	rig := newTurnsRig(10)
+	rig.standby(true)
+	g, asked := rig.g, uint64(2)
+	g.rcv.pos.Complete = false
+	before := g.rcv.outbound()
+	g.term, g.asked, g.retiring = asked, &asked, &retirement{untold: true}
+	rig.e.retired(t.Context(), g)
+	if g.retiring != nil || g.asked != nil {
+		t.Errorf("retiring %v, asked %v", g.retiring != nil, g.asked != nil)
+	}
+	for k, now := range g.rcv.outbound() {
+		if now <= before[k] {
+			t.Errorf("%s: prepared with a counter of %d, which was told", k, now)
+		}
+	}
 }

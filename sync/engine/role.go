@@ -84,11 +84,7 @@ func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
 	g.preparedAt = time.Now()
 	g.term = max(g.term, term)
 	g.asked = &term
-	if t := g.owedByStandby(term); t != nil && g.pub == nil && g.retiring == nil {
-		g.retiring = t
-		e.runNext(g, func() { e.retire(ctx, g, time.Now()) })
-	}
-	e.answerPrepare(g)
+	e.prepare(ctx, g)
 }
 
 // prepareBackup sends the exact counters of a fenced master to its standbys.

@@ -11,9 +11,8 @@ import (
 
 // The election is looked at before each turn of the loop, and a turn is short: at
 // most applyChunk operations of the kernel, or turnItems items or turnLimit of a
-// computation.
-// Work that may take longer is a task. It runs on the engine's goroutine as a
-// coroutine and yields at the end of each turn (pause).
+// computation. Work that may take longer is a task. It runs on the engine's goroutine
+// as a coroutine and yields at the end of each turn (pause).
 //
 // A group has one task at a time. What else concerns the group's stream waits
 // behind it, in the order in which it came: messages of peers, changes of the
