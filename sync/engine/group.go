@@ -53,6 +53,7 @@ type group struct {
 	newer        time.Time // when a newer term was first heard of without its stream
 	bumped       uint64    // the term for which counters were raised again
 	bumpedUntold uint64    // the same for those that a snapshot which comes has not told yet
+	raisedUnread bool      // whether they were raised for what this node did before it started
 
 	touched   *touched
 	scan      groupScan

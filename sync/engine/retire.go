@@ -56,8 +56,8 @@ func (t *retirement) owes() {
 // a snapshot does. Each is owed once.
 func (g *group) owedByStandby() *retirement {
 	switch pos := g.rcv.pos; {
-	case pos.Term == 0 && g.bumped == 0:
-		g.bumped = g.term
+	case pos.Term == 0 && !g.raisedUnread:
+		g.raisedUnread = true
 		return &retirement{unread: true}
 	case pos.Term > g.bumped && !pos.Complete:
 		g.bumped = pos.Term

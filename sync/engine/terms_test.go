@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,7 @@ func TestTermsOfAnElectionWithout(t *testing.T) {
 		for i := range 6 {
 			old, next := i%2, 1-i%2
 			w.nodes[old].role(wire.RoleBackup, 0)
-			w.nodes[next].role(wire.RoleMaster, 0)
+			w.nodes[next].take(0)
 			follows("after a takeover", next)
 			again := w.nodes[next].status().Term
 			w.nodes[next].role(wire.RoleMaster, 0) // said again, as after a restart of the elector
@@ -44,7 +45,7 @@ func TestTermsOfAnElectionWithout(t *testing.T) {
 		// The master's sasyncd is restarted and has forgotten its terms.
 		w.nodes[0].kill()
 		w.nodes[0].boot(300)
-		w.nodes[0].role(wire.RoleMaster, 0)
+		w.nodes[0].take(0)
 		w.connect(0, 1)
 		follows("after a restart without memory", 0)
 		if n := w.nodes[0].elector.resignations(); n != 0 {
@@ -52,7 +53,7 @@ func TestTermsOfAnElectionWithout(t *testing.T) {
 		}
 		// A split in which each counts alone: the newer one stays.
 		w.cut(0, 1)
-		w.nodes[1].role(wire.RoleMaster, 0)
+		w.nodes[1].take(0)
 		time.Sleep(time.Second)
 		w.connect(0, 1)
 		time.Sleep(300 * time.Millisecond) // readiness is told within a tick
@@ -74,9 +75,53 @@ func TestTermsOfAnElectionWithout(t *testing.T) {
 		if w.ready(0).Master {
 			t.Error("the elector is told of a master that is none any more")
 		}
-		w.nodes[0].role(wire.RoleMaster, 0)
+		w.nodes[0].take(0)
 		follows("after the election's decision", 0)
 	})
+}
+
+// TestFirstMastershipWithoutTerms: a node that has followed no stream is asked by an
+// election that numbers nothing. It raises its counters once and answers each question
+// once, also where the first was taken back.
+func TestFirstMastershipWithoutTerms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		defer w.stop()
+		n := w.nodes[0]
+		ops := tunnel(rand.New(rand.NewPCG(1, 2)), 1, false)
+		n.kernel.foreign(ops...)
+		before := n.kernel.oseq(ops[0].SA.Key)
+		n.boot(100)
+		n.role(wire.RoleBackup, 0)
+		time.Sleep(time.Second)
+		n.elector.prepare(wire.RoleMaster, 0)
+		time.Sleep(time.Second)
+		raised := n.kernel.oseq(ops[0].SA.Key)
+		if raised <= before {
+			t.Errorf("prepared with a counter of %d, which the process before may have used", raised)
+		}
+		if got := n.elector.answered(); len(got) != 1 {
+			t.Errorf("%d answers to the first question, want 1", len(got))
+		}
+		n.elector.events <- ElectorEvent{Kind: ElectorCancel, Group: simGroup}
+		n.take(0)
+		if now := n.kernel.oseq(ops[0].SA.Key); now != raised {
+			t.Errorf("the counter was raised again, from %d to %d", raised, now)
+		}
+	})
+}
+
+// take makes a node MASTER as an election does: it asks first, and goes on when the
+// node has answered, once.
+func (n *simNode) take(term uint64) {
+	n.w.t.Helper()
+	n.elector.answered()
+	n.elector.prepare(wire.RoleMaster, term)
+	time.Sleep(time.Second)
+	if got := n.elector.answered(); len(got) != 1 || got[0] != term {
+		n.w.t.Errorf("node %d answers the election %v, want one answer for term %d", n.i, got, term)
+	}
+	n.role(wire.RoleMaster, term)
 }
 
 // ready is what a node's elector was told last.
