@@ -21,7 +21,7 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests that need a kernel with ESP are those of packages that use the harness.
-# They take turns, because a measurement that shares the machine measures the other.
+# They take turns on a processor, because a measurement that shares it measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
 APART  = ike monitor matrix hostile routed firewall nodes shapes wireguard install check\/guest
@@ -65,9 +65,16 @@ unit:
 EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 
 # TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
-# built by the tests, so a result that go has kept says nothing of them.
+# built by the tests, so a result that go has kept says nothing of them. Those of NATIVE
+# share this machine's kernel, and with it the lock under which interfaces and addresses
+# change, so they follow each other. The guests have a kernel and a processor of their own.
+DRILL  = $(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$'
+NATIVE = bench/native|check/native|election|interop|links
 drill:
-	$(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$' $(DRILLS)
+	@sync # a daemon that writes its state waits for what the builds have written
+	@all=$$(printf '%s\n' $(DRILLS)); \
+	.ci/lanes "$(DRILL) $$(echo "$$all" | grep -vE 'tests/($(NATIVE))$$' | tr '\n' ' ')" \
+		"$(DRILL) $$(echo "$$all" | grep -E 'tests/($(NATIVE))$$' | tr '\n' ' ')"
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
