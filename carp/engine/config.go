@@ -68,7 +68,7 @@ const (
 	ChecksumMessage
 )
 
-// Fence silences addresses; kernel.Fence is one. Clear names the interface that
+// Fence silences addresses; rules.Fence is one. Clear names the interface that
 // has the addresses. Renew is called every second while a group is MASTER, and
 // keeps it open for at least lifetime, at least two seconds. Forget takes it off
 // what is not virtual any more, Closed reports whether it is set for any. Mend makes it

@@ -20,7 +20,7 @@ import (
 // It is set before the engine runs and never again: a node that once had its
 // policies keeps them, over restarts of all daemons, and forwards.
 
-// Hold keeps what comes in by interfaces from being forwarded; kernel.Hold is one.
+// Hold keeps what comes in by interfaces from being forwarded; rules.Hold is one.
 // Set holds the interfaces of those names and no other, Held lists them, Mend is Set and
 // says which of them were not held and which others were, Protected reports whether the
 // kernel has policies that have anything encrypted, about one of vips if there are any.

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"sasyncd/carp/engine"
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 )
 
 // fence is the kernel's fence as the engine wants it.
-type fence struct{ *kernel.Fence }
+type fence struct{ *rules.Fence }
 
 func openFence() (fence, error) {
-	f, err := kernel.OpenFence(true)
+	f, err := rules.OpenFence(true)
 	return fence{f}, err
 }
 
@@ -24,7 +24,7 @@ const fenceLimit = 2 * time.Second
 
 // Renew keeps the fence open at least as long as it is without being asked.
 func (f fence) Renew(lifetime time.Duration) error {
-	return f.RenewFor(max(lifetime, kernel.FenceLifetime))
+	return f.RenewFor(max(lifetime, rules.FenceLifetime))
 }
 
 // Closed reports whether the fence is set for any of vips.
@@ -35,7 +35,7 @@ func (f fence) Closed(vips ...netip.Addr) (bool, error) {
 	if err != nil {
 		return true, fmt.Errorf("read fence: %w", err)
 	}
-	return slices.ContainsFunc(list, func(s kernel.FenceState) bool { return s.Closed && slices.Contains(vips, s.VIP) }), nil
+	return slices.ContainsFunc(list, func(s rules.FenceState) bool { return s.Closed && slices.Contains(vips, s.VIP) }), nil
 }
 
 // Forget takes the fence off addresses that are not virtual any more.

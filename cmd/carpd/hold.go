@@ -3,14 +3,14 @@ package main
 import (
 	"context"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 )
 
 // hold is the kernel's hold as the engine wants it.
-type hold struct{ *kernel.Hold }
+type hold struct{ *rules.Hold }
 
 func openHold() (hold, error) {
-	h, err := kernel.OpenHold()
+	h, err := rules.OpenHold()
 	return hold{h}, err
 }
 

@@ -12,7 +12,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/internal/show"
-	"sasyncd/kernel"
+	"sasyncd/kernel/link"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
@@ -106,7 +106,7 @@ func bareAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 // ownAddrs returns the addresses of this machine; none if they cannot be read.
 func ownAddrs() map[netip.Addr]bool {
 	out := make(map[netip.Addr]bool)
-	list, err := kernel.NodeAddrs(context.Background(), "")
+	list, err := link.NodeAddrs(context.Background(), "")
 	if err != nil {
 		return out
 	}

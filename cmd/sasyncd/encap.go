@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"sasyncd/cmd/internal/conf"
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/keying"
 	"sasyncd/sync/sadb"
 )
@@ -22,7 +22,7 @@ const encapGrace = 5 * time.Second
 // encapWatch is the kernel as the engine sees it, and notes at each reading
 // whether SAs for ESP in UDP are there.
 type encapWatch struct {
-	*kernel.Kernel
+	*xfrm.Kernel
 	ip4, ip6 atomic.Bool
 }
 
@@ -48,7 +48,7 @@ func (w *encapWatch) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sa
 
 // open helps an IKE daemon that was started while the port was held and could
 // not have it: it never tries again.
-func (w *encapWatch) open(ctx context.Context, port *kernel.EncapPort, restart func(context.Context) error, log *slog.Logger) {
+func (w *encapWatch) open(ctx context.Context, port *xfrm.EncapPort, restart func(context.Context) error, log *slog.Logger) {
 	const what = "an IKE daemon could not open udp port 4500, which was held for it"
 	if restart == nil {
 		log.Error(what + "; stop both, and start it before sasyncd")
@@ -76,7 +76,7 @@ func restarter(c *conf.Sasyncd, p keying.Privileged) func(context.Context) error
 
 // hold keeps port 4500 while such SAs are there and no IKE daemon has it.
 // restart, if not nil, is for one that could not have it.
-func (w *encapWatch) hold(port *kernel.EncapPort, restart func(context.Context) error, log *slog.Logger) func(context.Context) error {
+func (w *encapWatch) hold(port *xfrm.EncapPort, restart func(context.Context) error, log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
 		defer port.Close()
 		tick := time.NewTicker(encapCheck)
@@ -110,7 +110,7 @@ func (w *encapWatch) hold(port *kernel.EncapPort, restart func(context.Context) 
 func warmCrypto(log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
 		go func() {
-			n, err := kernel.WarmCrypto()
+			n, err := xfrm.WarmCrypto()
 			log.Debug("algorithms ready", "count", n, "err", err)
 		}()
 		<-ctx.Done()

@@ -16,7 +16,7 @@ import (
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/sasyncd/tracker"
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/wire"
@@ -55,7 +55,7 @@ type facts struct {
 	// state is why the state directory cannot be written, "" if it can.
 	state func() string
 	// rules reads what the routing rules of other programs do.
-	rules func(context.Context) (kernel.Rules, error)
+	rules func(context.Context) (rules.Rules, error)
 	// setting reads a file below /proc/sys, "" if that is not possible.
 	setting func(name string) string
 

@@ -8,7 +8,7 @@ import (
 
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 	"sasyncd/sync/sadb"
 )
 
@@ -19,7 +19,7 @@ func TestRulesAreJudged(t *testing.T) {
 	if v := x.verdict(t); v.Answer != report.AnswerYes {
 		t.Fatalf("with no such rule: %+v", v)
 	}
-	x.rules.Denials = []kernel.Denial{{Family: sadb.FamilyIPv4, Pref: 100, From: netip.MustParsePrefix("192.0.2.1/32"), Action: "blackhole"}}
+	x.rules.Denials = []rules.Denial{{Family: sadb.FamilyIPv4, Pref: 100, From: netip.MustParsePrefix("192.0.2.1/32"), Action: "blackhole"}}
 	v := x.verdict(t)
 	i := slices.IndexFunc(v.Reasons, func(p report.Problem) bool { return p.Code == string(judge.RuleDenies) })
 	if v.Answer != report.AnswerNo || i < 0 {

@@ -15,7 +15,7 @@ import (
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/sasyncd/tracker"
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
 	"sasyncd/sync/wire"
@@ -48,7 +48,7 @@ type pairOf struct {
 	peer    judge.Facts
 	sysctl  map[string]string
 	state   string
-	rules   kernel.Rules
+	rules   rules.Rules
 }
 
 func newPairOf() *pairOf {
@@ -67,7 +67,7 @@ func newPairOf() *pairOf {
 		Carp: &judge.Carp{Group: "ipsec", Instances: []judge.Instance{{Name: "outside", Interface: "eth0", Protocol: "vrrp3", ID: 10,
 			Routers: []judge.Router{{Family: "ipv4", Priority: 100}}}}}}}}
 	x.facts = &facts{node: "one", tracker: "carpd", log: slog.New(slog.DiscardHandler),
-		rules:   func(context.Context) (kernel.Rules, error) { return x.rules, nil },
+		rules:   func(context.Context) (rules.Rules, error) { return x.rules, nil },
 		carp:    func(context.Context, string) (*api.GroupState, error) { return &x.carp, x.carpErr },
 		peers:   func() []peer.Status { return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session)}} },
 		seen:    func() []report.Seen { return x.seen },

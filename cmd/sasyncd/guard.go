@@ -9,7 +9,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 )
 
 // Verbs by which the units of IKE daemons whose start empties the kernel's tables
@@ -39,7 +39,7 @@ type guarding interface {
 
 // serveGuard does what one of the verbs asks for.
 func serveGuard(f daemon.Flags, log *slog.Logger) error {
-	g, err := kernel.OpenGuard()
+	g, err := rules.OpenGuard()
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func endGuard(ctx context.Context, g guarding, runs func() bool, log *slog.Logge
 // guardTask ends a guard that was set while no sasyncd ran. It waits first, unless the
 // guard was left: an IKE daemon may be about to start under it.
 func guardTask(log *slog.Logger) (daemon.Task, error) {
-	g, err := kernel.OpenGuard()
+	g, err := rules.OpenGuard()
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 	"sasyncd/keying"
 	"sasyncd/sync/engine"
 )
@@ -19,7 +19,7 @@ type daemons map[string]*keying.Runner
 // one of `control static`.
 func keyingOf(c *conf.Sasyncd, priv keying.Privileged, static *static, log *slog.Logger) (daemons, error) {
 	ds := make(daemons)
-	src, err := kernel.OpenSources()
+	src, err := rules.OpenSources()
 	if err != nil {
 		return nil, err
 	}

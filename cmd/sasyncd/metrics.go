@@ -11,7 +11,7 @@ import (
 
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
@@ -23,7 +23,7 @@ type sources struct {
 	check   func(context.Context) (report.Verdict, error)
 	peers   func() []peer.Status
 	refused *channel.Counters
-	errors  func() ([]kernel.ErrorCount, error)
+	errors  func() ([]xfrm.ErrorCount, error)
 	closed  func(func(reason string, n uint64))
 	members func() (refused uint64)
 }

@@ -12,7 +12,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/daemon/daemontest"
 	"sasyncd/cmd/internal/report"
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
@@ -63,8 +63,8 @@ func picture() sources {
 		refused: new(channel.Counters),
 		closed:  func(f func(string, uint64)) { f("malformed", 2); f("protocol", 3) },
 		members: func() uint64 { return 4 },
-		errors: func() ([]kernel.ErrorCount, error) {
-			return []kernel.ErrorCount{{Name: "XfrmInNoStates", Count: 1}, {Name: "XfrmInStateSeqError", Count: 0}}, nil
+		errors: func() ([]xfrm.ErrorCount, error) {
+			return []xfrm.ErrorCount{{Name: "XfrmInNoStates", Count: 1}, {Name: "XfrmInStateSeqError", Count: 0}}, nil
 		},
 	}
 }
@@ -80,7 +80,7 @@ func TestMetrics(t *testing.T) {
 // only these.
 func TestMetricsWithoutKernelStatistics(t *testing.T) {
 	s := picture()
-	s.errors = func() ([]kernel.ErrorCount, error) { return nil, fs.ErrNotExist }
+	s.errors = func() ([]xfrm.ErrorCount, error) { return nil, fs.ErrNotExist }
 	families, err := registry(s, 1).Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/cmd/internal/conf"
-	"sasyncd/kernel"
+	"sasyncd/kernel/link"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
@@ -156,7 +156,7 @@ func listenAddrs(c *conf.Sasyncd) []string {
 }
 
 func interfaceAddrs(name string) []netip.Addr {
-	addrs, err := kernel.NodeAddrs(context.Background(), name)
+	addrs, err := link.NodeAddrs(context.Background(), name)
 	if err != nil {
 		return nil
 	}

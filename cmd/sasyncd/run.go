@@ -20,7 +20,9 @@ import (
 	"sasyncd/cmd/internal/page"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/sasyncd/tracker"
-	"sasyncd/kernel"
+	"sasyncd/kernel/link"
+	"sasyncd/kernel/rules"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/members"
 	"sasyncd/sync/peer"
@@ -45,19 +47,27 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	if c.Metrics.IsValid() {
 		log = slog.New(board.recorder.Tee(log.Handler()))
 	}
-	k, err := kernel.New(kernel.Options{Logger: log, SkipOwn: true})
+	k, err := xfrm.New(xfrm.Options{Logger: log, SkipOwn: true})
 	if err != nil {
 		return nil, err
 	}
-	fence, err := kernel.OpenFence(false)
+	fence, err := rules.OpenFence(false)
 	if err != nil {
 		return nil, err
 	}
-	detour, err := kernel.OpenDetour()
+	links, err := link.Open(log)
 	if err != nil {
 		return nil, err
 	}
-	port, err := kernel.OpenEncapPort()
+	foreign, err := rules.OpenOthers()
+	if err != nil {
+		return nil, err
+	}
+	detour, err := rules.OpenDetour()
+	if err != nil {
+		return nil, err
+	}
+	port, err := xfrm.OpenEncapPort()
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +82,9 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	}
 	state := daemon.OpenState(c.StateDir, "sasyncd", log)
 	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Caps: wire.Caps, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
-		Kernel: kernel.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
+		Kernel: xfrm.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
 
-	el, err := electorOf(c, k, log)
+	el, err := electorOf(c, k, links, log)
 	if err != nil {
 		return nil, err
 	}
@@ -103,8 +113,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	find.status, find.set, find.own = mgr.Status, mgr.SetPeers, ownAddrs
 	cfg := engineConfig(c, hello, fence, slog.New(names.log(log.Handler())))
 	cfg.Terms = state
-	cfg.Bypass = bypass(k, detour)
-	cfg.Imported = func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) }
+	cfg.Bypass = bypass(k, links, detour)
+	cfg.Imported = func(sa *sadb.SA) bool { return xfrm.IsOurs(sa.Tag) }
 	file := &static{reader: h.reader, state: c.StateDir, node: hello.Node, log: log}
 	priv := h.privileged(c, log)
 	ike, err := keyingOf(c, priv, file, log)
@@ -141,7 +151,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return err
 	}
 	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log, eng: eng,
-		peers: mgr.Status, seen: seen, names: names, own: ownAddrs, setting: readSetting, state: state.Trouble, rules: k.OtherRules}
+		peers: mgr.Status, seen: seen, names: names, own: ownAddrs, setting: readSetting, state: state.Trouble, rules: foreign.Read}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}
@@ -155,7 +165,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		}
 		return names.verdict(fs.verdict(ctx, s)), nil
 	})
-	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), kernel.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
+	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), xfrm.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
 	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr, foundBy: find.by, elector: el, reload: reload,
 		own: ownAddrs, check: fs.verdict, advise: fs, carpdSocket: carpdSocketOf(c), names: names}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
@@ -225,7 +235,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	}, nil
 }
 
-func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *slog.Logger) engine.Config {
+func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *rules.Fence, log *slog.Logger) engine.Config {
 	cfg := engine.Config{
 		Node: hello.Node, Nonce: hello.Nonce, Kernel: hello.Kernel, BigEndian: hello.BigEndian, Peers: len(c.Peers),
 		Margin:   sadb.Margin{ESN: c.MarginESN, Legacy: c.Margin32, Interval: c.ReplayInterval, Detection: time.Second},
@@ -254,20 +264,20 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *kernel.Fence, log *
 
 // bypass keeps a backup's own addresses inside reachable: the detour first, so
 // that nothing leaves outside, then the policies; and the other way round.
-func bypass(k *kernel.Kernel, detour *kernel.Detour) func(context.Context, []netip.Addr, []*sadb.Policy) error {
+func bypass(k *xfrm.Kernel, links *link.Table, detour *rules.Detour) func(context.Context, []netip.Addr, []*sadb.Policy) error {
 	return func(ctx context.Context, vips []netip.Addr, policies []*sadb.Policy) error {
-		var own []kernel.Own
+		var own []xfrm.Own
 		if len(vips) > 0 {
-			addrs, err := k.LocalAddrs(ctx)
+			addrs, err := links.Addrs(ctx)
 			if err != nil {
 				return err
 			}
-			own = kernel.FindOwn(addrs, vips, policies)
+			own = xfrm.FindOwn(addrs, vips, policies)
 			if err := detour.Set(ctx, own...); err != nil {
 				return err
 			}
 		}
-		if err := errors.Join(k.Apply(ctx, kernel.BypassOps(own, policies))...); err != nil {
+		if err := errors.Join(k.Apply(ctx, xfrm.BypassOps(own, policies))...); err != nil {
 			return err
 		}
 		if len(own) == 0 {
@@ -319,7 +329,7 @@ func drain(ctx context.Context, eng *engine.Engine, el elector) error {
 }
 
 // electorOf returns the source of roles that the configuration names.
-func electorOf(c *conf.Sasyncd, k *kernel.Kernel, log *slog.Logger) (elector, error) {
+func electorOf(c *conf.Sasyncd, k *xfrm.Kernel, links *link.Table, log *slog.Logger) (elector, error) {
 	if c.Lock != conf.LockNone {
 		role := wire.RoleBackup
 		if c.Lock == conf.LockMaster {
@@ -333,7 +343,7 @@ func electorOf(c *conf.Sasyncd, k *kernel.Kernel, log *slog.Logger) (elector, er
 		return newLockedElector(states), nil
 	}
 	if c.Tracker.Kind != conf.TrackCarpd {
-		return trackerOf(c, k, log)
+		return trackerOf(c, k, links, log)
 	}
 	var names []string
 	for _, g := range c.Groups {

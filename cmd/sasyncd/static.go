@@ -6,7 +6,7 @@ import (
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/keying"
 	"sasyncd/keying/ipsecconf"
 	"sasyncd/sync/wire"
@@ -27,7 +27,7 @@ type static struct {
 func (s *static) driver(g conf.SyncGroup) (keying.Driver, error) {
 	// Its own, so that the engine hears of what is loaded: of what it has done
 	// itself it does not.
-	k, err := kernel.New(kernel.Options{Logger: s.log})
+	k, err := xfrm.New(xfrm.Options{Logger: s.log})
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
@@ -34,7 +34,7 @@ func policyCases() []testCase {
 					c.Fatalf("%d policies, want %d", len(got), i+1)
 				}
 				c.same(got[0], p)
-				if !kernel.IsOurPolicy(got[0].Index) {
+				if !xfrm.IsOurPolicy(got[0].Index) {
 					c.Errorf("index %#x is not ours", got[0].Index)
 				}
 			}

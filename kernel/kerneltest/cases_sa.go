@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
@@ -33,7 +33,7 @@ func saCases() []testCase {
 					c.Fatalf("%d sas, want %d", len(got), i+1)
 				}
 				c.same(got[0], sa)
-				if !kernel.IsOurs(got[0].Tag) {
+				if !xfrm.IsOurs(got[0].Tag) {
 					c.Errorf("tag %#x is not ours", got[0].Tag)
 				}
 				if got[0].Age < 100 || got[0].Age > 105 || got[0].UseAge < 50 || got[0].UseAge > 55 {
@@ -172,7 +172,7 @@ func saCases() []testCase {
 			if sas[2].Tag != a.Tag {
 				c.Errorf("tag %#x, want %#x", sas[2].Tag, a.Tag)
 			}
-			if !kernel.IsOurs(sas[1].Tag) || !kernel.IsOurs(sas[0].Tag) || sas[0].Tag == sas[1].Tag {
+			if !xfrm.IsOurs(sas[1].Tag) || !xfrm.IsOurs(sas[0].Tag) || sas[0].Tag == sas[1].Tag {
 				c.Errorf("tags %#x %#x, want two different ones of ours", sas[0].Tag, sas[1].Tag)
 			}
 		}},

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
@@ -181,7 +181,7 @@ func (k *Kernel) apply(op sadb.Op) error {
 }
 
 func refuse(op sadb.Op, errno unix.Errno) error {
-	e := &kernel.OpError{Kind: op.Kind, Errno: errno}
+	e := &xfrm.OpError{Kind: op.Kind, Errno: errno}
 	switch {
 	case op.SA != nil:
 		e.Item = op.SA.Key.String()

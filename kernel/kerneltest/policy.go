@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
@@ -57,7 +57,7 @@ func (k *Kernel) putPolicy(op sadb.Op) error {
 	if old != nil {
 		p.Index = old.Index
 		k.removePolicy(old)
-	} else if k.process == first && !kernel.IsOurPolicy(p.Index) && !kernel.IsBypass(in) {
+	} else if k.process == first && !xfrm.IsOurPolicy(p.Index) && !xfrm.IsBypass(in) {
 		k.polTag++
 		p.Index = 0x5a000000 | k.polTag<<3 | uint32(in.Key.Dir-sadb.DirIn)
 	}
@@ -82,7 +82,7 @@ func checkPolicy(in *sadb.Policy) unix.Errno {
 		in.Action > sadb.ActionBlock,
 		in.Socket,
 		len(in.Templates) > 6,
-		kernel.IsOurPolicy(in.Index) && in.Index&7 != uint32(in.Key.Dir-sadb.DirIn):
+		xfrm.IsOurPolicy(in.Index) && in.Index&7 != uint32(in.Key.Dir-sadb.DirIn):
 		return unix.EINVAL
 	}
 	return 0

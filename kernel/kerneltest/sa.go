@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
@@ -82,7 +82,7 @@ func (k *Kernel) insertSA(in *sadb.SA) {
 	if in.Used {
 		s.used = now - int64(in.UseAge)
 	}
-	if k.process == first && !kernel.IsOurs(s.Tag) {
+	if k.process == first && !xfrm.IsOurs(s.Tag) {
 		k.saTag++
 		s.Tag = 0xe5000000 | k.saTag&0xffffff
 	}

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
 	"sasyncd/kernel/kerneltest"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/bench/result"
 	"sasyncd/tests/cluster"
@@ -174,8 +174,8 @@ func takeOver(t lab.T, n int) takeover {
 	p := scenario.NewPair(t)
 	p.AloneAfter = time.Second
 	gw1, gw2 := p.Members[0], p.Members[1]
-	var k *kernel.Kernel
-	err := gw1.Do(func() (err error) { k, err = kernel.New(kernel.Options{}); return err })
+	var k *xfrm.Kernel
+	err := gw1.Do(func() (err error) { k, err = xfrm.New(xfrm.Options{}); return err })
 	if err == nil {
 		err = errors.Join(errors.Join(k.Apply(t.Context(), tunnels(newRand(), n))...), k.Close())
 	}

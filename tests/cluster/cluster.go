@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/engine"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
@@ -45,7 +45,7 @@ type Node struct {
 	*lab.Node
 	// Kernel is another process's view of the node's tables: what is done
 	// through it is foreign to sasyncd, as an IKE daemon's work is.
-	Kernel *kernel.Kernel
+	Kernel *xfrm.Kernel
 	Daemon *lab.Daemon // nil before the first start
 
 	// Mode, Extra and Keys go into the configuration at the next start or
@@ -81,7 +81,7 @@ func New(t lab.T, nodes, links int) *Cluster {
 			nd.Plug(sw, fmt.Sprintf("sync%d", j), nd.Address(j)+"/24")
 		}
 		if err := nd.Do(func() (err error) {
-			nd.Kernel, err = kernel.New(kernel.Options{})
+			nd.Kernel, err = xfrm.New(xfrm.Options{})
 			return err
 		}); err != nil {
 			t.Fatalf("open kernel of %s: %v", nd.Name, err)

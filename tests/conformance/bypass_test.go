@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/link"
+	"sasyncd/kernel/rules"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
@@ -17,8 +19,9 @@ import (
 type backup struct {
 	*lab.Standard
 	gw1, gw2 *lab.Gateway
-	kernel   *kernel.Kernel // of gw2
-	detour   *kernel.Detour
+	kernel   *xfrm.Kernel // of gw2
+	links    *link.Table
+	detour   *rules.Detour
 	wire     *capture.Capture
 }
 
@@ -33,9 +36,11 @@ func newBackup(t *testing.T) *backup {
 	fence := openFence(t, b.gw2.Node, true)
 	t.Cleanup(func() { fence.Close() })
 	must(t, fence.Set(lab.VIPIn, lab.VIPIn6, lab.VIPOut, lab.VIPOut6))
-	must(t, b.gw2.Do(func() (err error) { b.kernel, err = kernel.New(kernel.Options{}); return err }))
+	must(t, b.gw2.Do(func() (err error) { b.kernel, err = xfrm.New(xfrm.Options{}); return err }))
 	t.Cleanup(func() { b.kernel.Close() })
-	must(t, b.gw2.Do(func() (err error) { b.detour, err = kernel.OpenDetour(); return err }))
+	must(t, b.gw2.Do(func() (err error) { b.links, err = link.Open(nil); return err }))
+	t.Cleanup(func() { b.links.Close() })
+	must(t, b.gw2.Do(func() (err error) { b.detour, err = rules.OpenDetour(); return err }))
 	t.Cleanup(func() { b.detour.Close() })
 	b.wire = capture.Start(t, capture.Config{Ports: b.WANPorts(), Inner: lab.Inner()})
 	return b
@@ -49,11 +54,11 @@ func (b *backup) policies(t *testing.T) []*sadb.Policy {
 }
 
 // own finds the addresses to bypass and checks that they are those inside.
-func (b *backup) own(t *testing.T) []kernel.Own {
+func (b *backup) own(t *testing.T) []xfrm.Own {
 	t.Helper()
-	addrs, err := b.kernel.LocalAddrs(t.Context())
+	addrs, err := b.links.Addrs(t.Context())
 	must(t, err)
-	own := kernel.FindOwn(addrs, []netip.Addr{lab.VIPIn, lab.VIPIn6, lab.VIPOut, lab.VIPOut6}, b.policies(t))
+	own := xfrm.FindOwn(addrs, []netip.Addr{lab.VIPIn, lab.VIPIn6, lab.VIPOut, lab.VIPOut6}, b.policies(t))
 	if len(own) != 2 || own[0].Prefix.Addr() != b.gw2.InAddr || own[0].Via != lab.VIPIn ||
 		own[1].Prefix.Addr() != b.gw2.InAddr6 || own[1].Via != lab.VIPIn6 {
 		t.Fatalf("own addresses inside: %+v", own)
@@ -86,7 +91,7 @@ func TestBypassLetsABackupBeReached(t *testing.T) {
 	own := b.own(t)
 	must(t, b.detour.Set(t.Context(), own...))
 	before := b.policies(t)
-	mustApply(t, b.kernel, kernel.BypassOps(own, before)...)
+	mustApply(t, b.kernel, xfrm.BypassOps(own, before)...)
 	for i, err := range b.reach() {
 		if err != nil {
 			t.Errorf("way %d: %v", i, err)
@@ -102,15 +107,15 @@ func TestBypassLetsABackupBeReached(t *testing.T) {
 	if n := len(after) - len(before); n != 4 {
 		t.Errorf("%d policies more, want two for each address", n)
 	}
-	if ops := kernel.BypassOps(own, after); len(ops) != 0 {
+	if ops := xfrm.BypassOps(own, after); len(ops) != 0 {
 		t.Errorf("%d ops where nothing is to be done", len(ops))
 	}
 	must(t, b.detour.Set(t.Context(), own...))
 
 	// Back to what a master has.
-	mustApply(t, b.kernel, kernel.BypassOps(nil, after)...)
+	mustApply(t, b.kernel, xfrm.BypassOps(nil, after)...)
 	must(t, b.detour.Set(t.Context()))
-	if ops := kernel.BypassOps(nil, b.policies(t)); len(ops) != 0 || slices.ContainsFunc(b.policies(t), kernel.IsBypass) {
+	if ops := xfrm.BypassOps(nil, b.policies(t)); len(ops) != 0 || slices.ContainsFunc(b.policies(t), xfrm.IsBypass) {
 		t.Error("bypass policies left")
 	}
 	for _, family := range []string{"-4", "-6"} {
@@ -132,7 +137,7 @@ func TestBypassNeverLeaksOutside(t *testing.T) {
 	}
 	set := func() {
 		must(t, b.detour.Set(t.Context(), own...))
-		mustApply(t, b.kernel, kernel.BypassOps(own, b.policies(t))...)
+		mustApply(t, b.kernel, xfrm.BypassOps(own, b.policies(t))...)
 		pause()
 	}
 	set()
@@ -140,7 +145,7 @@ func TestBypassNeverLeaksOutside(t *testing.T) {
 	talk(t, b.gw2.Node, port(b.gw2.InAddr, 7000), port(lab.H2Addr, 7000))
 	talk(t, b.gw2.Node, port(b.gw2.InAddr6, 7000), port(lab.H2Addr6, 7000))
 	for range 5 { // to and fro, as roles change
-		mustApply(t, b.kernel, kernel.BypassOps(nil, b.policies(t))...)
+		mustApply(t, b.kernel, xfrm.BypassOps(nil, b.policies(t))...)
 		must(t, b.detour.Set(t.Context()))
 		set()
 	}

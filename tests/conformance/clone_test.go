@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/corpus"
 )
@@ -49,12 +49,12 @@ func TestCloneIsByteIdentical(t *testing.T) {
 			if was := snap.SAs[i]; sa.Used != was.Used || !near(sa.Age, was.Age) || !near(sa.UseAge, was.UseAge) {
 				t.Errorf("%s: age %d, used %v %d, want %d, %v %d", sa.Key, sa.Age, sa.Used, sa.UseAge, was.Age, was.Used, was.UseAge)
 			}
-			if sa.Replicable() && !kernel.IsOurs(sa.Tag) {
+			if sa.Replicable() && !xfrm.IsOurs(sa.Tag) {
 				t.Errorf("%s: tag %#x is not ours", sa.Key, sa.Tag)
 			}
 		}
 		for _, p := range again.Policies {
-			if !p.Socket && !kernel.IsOurPolicy(p.Index) {
+			if !p.Socket && !xfrm.IsOurPolicy(p.Index) {
 				t.Errorf("%s: index %#x is not ours", p.Key, p.Index)
 			}
 		}
@@ -66,7 +66,7 @@ func TestCloneIsByteIdentical(t *testing.T) {
 func near(now, was uint64) bool { return now+1 >= was && now <= was+5 }
 
 // addHoles gives some SAs windows and uses as traffic would.
-func addHoles(t *testing.T, k *kernel.Kernel) {
+func addHoles(t *testing.T, k *xfrm.Kernel) {
 	snap, err := k.Dump(t.Context())
 	if err != nil {
 		t.Fatal(err)

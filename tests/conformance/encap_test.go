@@ -7,14 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 )
 
 // TestEncapPort: the port is held while nobody else has it, does not keep an
 // IKE daemon from it, and is given up and taken again by itself.
 func TestEncapPort(t *testing.T) {
 	enterNS(t)
-	e, err := kernel.OpenEncapPort()
+	e, err := xfrm.OpenEncapPort()
 	must(t, err)
 	defer e.Close()
 	follow := func(ip4, ip6, held4, held6 bool) {

@@ -13,7 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/capture"
@@ -138,10 +139,10 @@ func busyGateway(t *testing.T) (*lab.Standard, *lab.Gateway, *outside) {
 	return s, gw, o
 }
 
-func openFence(t *testing.T, nd *lab.Node, selfClosing bool) *kernel.Fence {
+func openFence(t *testing.T, nd *lab.Node, selfClosing bool) *rules.Fence {
 	t.Helper()
-	var f *kernel.Fence
-	if err := nd.Do(func() (err error) { f, err = kernel.OpenFence(selfClosing); return err }); err != nil {
+	var f *rules.Fence
+	if err := nd.Do(func() (err error) { f, err = rules.OpenFence(selfClosing); return err }); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -151,7 +152,7 @@ func openFence(t *testing.T, nd *lab.Node, selfClosing bool) *kernel.Fence {
 // does.
 func lease(t *testing.T, gw *lab.Gateway) {
 	t.Helper()
-	seconds := int(kernel.FenceLifetime / time.Second)
+	seconds := int(rules.FenceLifetime / time.Second)
 	for vip, name := range map[netip.Addr]string{lab.VIPIn: "lan0", lab.VIPIn6: "lan0", lab.VIPOut: "wan0", lab.VIPOut6: "wan0"} {
 		link, err := gw.Netlink().LinkByName(name)
 		must(t, err)
@@ -163,7 +164,7 @@ func lease(t *testing.T, gw *lab.Gateway) {
 }
 
 // renewing renews as a master does, until stop is called or the test ends.
-func renewing(t *testing.T, f *kernel.Fence) (stop func()) {
+func renewing(t *testing.T, f *rules.Fence) (stop func()) {
 	var done sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	stop = func() { cancel(); done.Wait() }
@@ -222,7 +223,7 @@ func TestFenceSilencesAtOnceAndLiftsAtOnce(t *testing.T) {
 		o.requireFlow(cleared, allKinds...)
 	}
 	// Renewed, it stays open longer than the fence lives by itself.
-	until := time.Now().Add(2 * kernel.FenceLifetime)
+	until := time.Now().Add(2 * rules.FenceLifetime)
 	lab.Eventually(t, time.Minute, "the time to pass", func() bool { return time.Now().After(until) })
 	o.requireFlow(time.Now(), allKinds...)
 	o.Stop()
@@ -245,7 +246,7 @@ func TestFenceClosesByItselfForIPv6(t *testing.T) {
 	must(t, f.Close())
 	// An address lives up to 0.36 s longer than its lease says, and until the
 	// kernel gets to it.
-	closed := time.Now().Add(kernel.FenceLifetime + harness.Scaled(500*time.Millisecond))
+	closed := time.Now().Add(rules.FenceLifetime + harness.Scaled(500*time.Millisecond))
 	lab.Eventually(t, time.Minute, "the fence to close", func() bool { return time.Now().After(closed) })
 	o.requireSilence(closed, allKinds...)
 	if err := gw.Do(func() error { return exchange(gw.OutAddr6, lab.RGWOut6) }); err != nil {
@@ -253,7 +254,7 @@ func TestFenceClosesByItselfForIPv6(t *testing.T) {
 	}
 
 	// Without the fence the tunnel would go on from the lost IPv6 address.
-	gw.Run("ip -6 rule del pref " + strconv.Itoa(kernel.FenceGatePref))
+	gw.Run("ip -6 rule del pref " + strconv.Itoa(rules.FenceGatePref))
 	o.requireFlow(time.Now(), kindOf{sadb.FamilyIPv6, "esp"})
 
 	// Whoever comes next finds it as it is and can open it.
@@ -313,7 +314,7 @@ func TestFenceThatIsNotSelfClosing(t *testing.T) {
 	o.requireSilence(time.Now(), allKinds...)
 	must(t, f.Clear(wan(t, gw), outerVIPs...))
 	must(t, f.Close())
-	until := time.Now().Add(kernel.FenceLifetime + time.Second)
+	until := time.Now().Add(rules.FenceLifetime + time.Second)
 	lab.Eventually(t, time.Minute, "the time to pass", func() bool { return time.Now().After(until) })
 	o.requireFlow(time.Now(), allKinds...)
 }
@@ -363,8 +364,8 @@ func TestFenceOfOneGroupIsNotThatOfAnother(t *testing.T) {
 // oseqs returns the outbound numbers of all SAs.
 func oseqs(t *testing.T, gw *lab.Gateway) (list [4]uint64) {
 	t.Helper()
-	var k *kernel.Kernel
-	must(t, gw.Do(func() (err error) { k, err = kernel.New(kernel.Options{}); return err }))
+	var k *xfrm.Kernel
+	must(t, gw.Do(func() (err error) { k, err = xfrm.New(xfrm.Options{}); return err }))
 	defer k.Close()
 	snap, err := k.Dump(t.Context())
 	must(t, err)

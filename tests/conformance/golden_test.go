@@ -18,7 +18,7 @@ import (
 // fixtures are dumps of the corpus, on which the codec's own tests run where
 // there is no ESP. With -update they are written; otherwise this shows that
 // they are what a kernel says.
-const fixtures = "../../kernel/testdata"
+const fixtures = "../../kernel/xfrm/testdata"
 
 func TestFixtures(t *testing.T) {
 	t.Run("sas.hex", func(t *testing.T) {

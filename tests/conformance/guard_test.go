@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 	"sasyncd/tests/harness/lab"
 )
 
-func openGuard(t *testing.T, nd *lab.Node) *kernel.Guard {
+func openGuard(t *testing.T, nd *lab.Node) *rules.Guard {
 	t.Helper()
-	var g *kernel.Guard
-	must(t, nd.Do(func() (err error) { g, err = kernel.OpenGuard(); return err }))
+	var g *rules.Guard
+	must(t, nd.Do(func() (err error) { g, err = rules.OpenGuard(); return err }))
 	t.Cleanup(func() { must(t, g.Close()) })
 	return g
 }

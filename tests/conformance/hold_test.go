@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
 )
@@ -55,10 +55,10 @@ func (l *leaks) requireHeld(since time.Time, sources ...netip.Addr) {
 	}
 }
 
-func openHold(t *testing.T, nd *lab.Node) *kernel.Hold {
+func openHold(t *testing.T, nd *lab.Node) *rules.Hold {
 	t.Helper()
-	var h *kernel.Hold
-	must(t, nd.Do(func() (err error) { h, err = kernel.OpenHold(); return err }))
+	var h *rules.Hold
+	must(t, nd.Do(func() (err error) { h, err = rules.OpenHold(); return err }))
 	t.Cleanup(func() { must(t, h.Close()) })
 	return h
 }

@@ -9,8 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
 	"sasyncd/kernel/kerneltest"
+	"sasyncd/kernel/link"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
@@ -25,7 +26,7 @@ func manyPolicies(n int) (ops []sadb.Op) {
 
 func TestLostEventsAskForADump(t *testing.T) {
 	enterNS(t)
-	k, err := kernel.New(kernel.Options{EventBuffer: 256 << 10})
+	k, err := xfrm.New(xfrm.Options{EventBuffer: 256 << 10})
 	must(t, err)
 	defer k.Close()
 	other := openKernel(t)
@@ -97,7 +98,7 @@ func TestWithoutPrivilege(t *testing.T) {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	must(t, unix.Capset(&hdr, &none[0])) // of this thread, which ends with the test
-	_, err := kernel.New(kernel.Options{})
+	_, err := xfrm.New(xfrm.Options{})
 	if !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("error %v, want %v", err, fs.ErrPermission)
 	}
@@ -122,10 +123,13 @@ func TestFacts(t *testing.T) {
 	}
 	defaults, err := k.Defaults(t.Context())
 	must(t, err)
-	if want := (kernel.Defaults{OutBlocked: true}); defaults != want {
+	if want := (xfrm.Defaults{OutBlocked: true}); defaults != want {
 		t.Errorf("defaults %+v, want %+v", defaults, want)
 	}
-	addrs, err := k.LocalAddrs(t.Context())
+	links, err := link.Open(nil)
+	must(t, err)
+	defer func() { must(t, links.Close()) }()
+	addrs, err := links.Addrs(t.Context())
 	must(t, err)
 	want := map[string]string{"127.0.0.1/8": "lo", "::1/128": "lo", "10.1.0.2/24": "v0", "192.0.2.1/32": "v0", "fd00:1::2/64": "v0"}
 	for _, a := range addrs {
@@ -135,7 +139,7 @@ func TestFacts(t *testing.T) {
 		if want[a.Prefix.String()] != a.Interface || a.Loopback != (a.Interface == "lo") {
 			t.Errorf("address %+v", a)
 		}
-		if leased := a.Prefix.Addr() == netip.MustParseAddr("192.0.2.1"); leased != (a.Valid <= 100) || !leased && a.Valid != kernel.NoLease {
+		if leased := a.Prefix.Addr() == netip.MustParseAddr("192.0.2.1"); leased != (a.Valid <= 100) || !leased && a.Valid != link.NoLease {
 			t.Errorf("address %+v has the wrong lease", a)
 		}
 		delete(want, a.Prefix.String())
@@ -143,7 +147,7 @@ func TestFacts(t *testing.T) {
 	if len(want) != 0 {
 		t.Errorf("addresses not listed: %v", want)
 	}
-	if kernel.Release() == "" || (kernel.ByteOrder() != "little" && kernel.ByteOrder() != "big") {
-		t.Errorf("release %q, byte order %q", kernel.Release(), kernel.ByteOrder())
+	if xfrm.Release() == "" || (xfrm.ByteOrder() != "little" && xfrm.ByteOrder() != "big") {
+		t.Errorf("release %q, byte order %q", xfrm.Release(), xfrm.ByteOrder())
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness"
 )
@@ -52,9 +52,9 @@ func run(t testing.TB, lines string) string {
 }
 
 // openKernel opens the kernel of the calling test's namespace.
-func openKernel(t testing.TB) *kernel.Kernel {
+func openKernel(t testing.TB) *xfrm.Kernel {
 	t.Helper()
-	k, err := kernel.New(kernel.Options{})
+	k, err := xfrm.New(xfrm.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

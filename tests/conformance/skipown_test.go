@@ -4,14 +4,14 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
 // TestSkipOwn: with that option a watcher hears of others' changes only.
 func TestSkipOwn(t *testing.T) {
 	enterNS(t)
-	k, err := kernel.New(kernel.Options{SkipOwn: true})
+	k, err := xfrm.New(xfrm.Options{SkipOwn: true})
 	must(t, err)
 	defer k.Close()
 	events, err := k.Watch(t.Context())

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/rules"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -18,8 +18,8 @@ func TestSources(t *testing.T) {
 	gw.Plug(sw, "wan0", "192.0.2.11/24", "2001:db8::11/64")
 	gw.IP("addr add 192.0.2.1/32 dev wan0 noprefixroute", "addr add 2001:db8::1/128 dev wan0 nodad noprefixroute preferred_lft 0",
 		"route add default via 192.0.2.254 dev wan0", "route add default via 2001:db8::fe dev wan0")
-	var s *kernel.Sources
-	if err := gw.Do(func() (err error) { s, err = kernel.OpenSources(); return err }); err != nil {
+	var s *rules.Sources
+	if err := gw.Do(func() (err error) { s, err = rules.OpenSources(); return err }); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
@@ -71,8 +71,8 @@ func remap(t *testing.T, rgw *lab.Node, port uint16, from, to netip.Addr) {
 		family = unix.AF_INET6
 	}
 	encapSocket(t, rgw, family, int(port))
-	var k *kernel.Kernel
-	if err := rgw.Do(func() (err error) { k, err = kernel.New(kernel.Options{}); return err }); err != nil {
+	var k *xfrm.Kernel
+	if err := rgw.Do(func() (err error) { k, err = xfrm.New(xfrm.Options{}); return err }); err != nil {
 		t.Fatal(err)
 	}
 	defer k.Close()

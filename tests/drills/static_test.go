@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/keying/ipsecconf"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness"
@@ -45,8 +45,8 @@ func loadStatic(t *testing.T, text string) ipsecconf.Set {
 // sequence numbers.
 func installStatic(t *testing.T, nd *lab.Node, set ipsecconf.Set) {
 	t.Helper()
-	var k *kernel.Kernel
-	if err := nd.Do(func() (err error) { k, err = kernel.New(kernel.Options{}); return err }); err != nil {
+	var k *xfrm.Kernel
+	if err := nd.Do(func() (err error) { k, err = xfrm.New(xfrm.Options{}); return err }); err != nil {
 		t.Fatal(err)
 	}
 	defer k.Close()

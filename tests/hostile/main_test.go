@@ -17,7 +17,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/tests/harness"
@@ -85,9 +85,9 @@ type probe struct {
 func startProbe(t *testing.T, a *arena) *probe {
 	t.Helper()
 	p := &probe{t: t, master: a.Members[0], sent: map[uint32]time.Time{}}
-	var k *kernel.Kernel
+	var k *xfrm.Kernel
 	if err := a.Members[1].Do(func() (err error) {
-		k, err = kernel.New(kernel.Options{})
+		k, err = xfrm.New(xfrm.Options{})
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/cluster"
 	"sasyncd/tests/harness/lab"
@@ -188,7 +188,7 @@ func own(snap *sadb.Snapshot) *sadb.Snapshot {
 	return &sadb.Snapshot{
 		SAs: slices.DeleteFunc(slices.Clone(snap.SAs), func(sa *sadb.SA) bool { return sa.Key.SPI&^0xf == sentinel }),
 		Policies: slices.DeleteFunc(slices.Clone(snap.Policies), func(p *sadb.Policy) bool {
-			return kernel.IsBypass(p) || p.Key.Selector.Dst == sadb.Raw(netip.MustParseAddr("10.9.0.99"))
+			return xfrm.IsBypass(p) || p.Key.Selector.Dst == sadb.Raw(netip.MustParseAddr("10.9.0.99"))
 		}),
 	}
 }
@@ -201,7 +201,7 @@ func (c *cell) checkChanges(fail failFunc) {
 			switch {
 			case ch.Kind == sadb.EventDeleteSA && ch.SA.Key.SPI < sentinel && !c.dead[ch.SA.Key.SPI]:
 				fail("I6", "%s deleted SA %s at %s", s.Name, ch.SA.Key, ch.at.Format("05.000"))
-			case ch.Kind == sadb.EventDeletePolicy && !c.fault.edits && !kernel.IsBypass(ch.Policy):
+			case ch.Kind == sadb.EventDeletePolicy && !c.fault.edits && !xfrm.IsBypass(ch.Policy):
 				fail("I6", "%s deleted %s at %s", s.Name, ch.Policy.Key, ch.at.Format("05.000"))
 			case (ch.Kind == sadb.EventFlushSA || ch.Kind == sadb.EventFlushPolicy) && !c.fault.edits:
 				fail("I5", "%s was flushed at %s", s.Name, ch.at.Format("05.000"))

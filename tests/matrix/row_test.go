@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp/vip"
-	"sasyncd/kernel"
 	"sasyncd/kernel/kerneltest"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/tests/harness/capture"
@@ -78,7 +78,7 @@ type change struct {
 // side is a gateway and how the test sees it.
 type side struct {
 	*scenario.Member
-	kernel *kernel.Kernel
+	kernel *xfrm.Kernel
 	t      *guard
 
 	mu      sync.Mutex
@@ -208,7 +208,7 @@ func (r *row) sentBetween(s *side, from, to time.Time) (n int) {
 // watch opens the kernel and collects its announcements.
 func (s *side) watch(t *guard) {
 	t.Helper()
-	if err := s.Do(func() (err error) { s.kernel, err = kernel.New(kernel.Options{}); return err }); err != nil {
+	if err := s.Do(func() (err error) { s.kernel, err = xfrm.New(xfrm.Options{}); return err }); err != nil {
 		t.Fatalf("open kernel of %s: %v", s.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

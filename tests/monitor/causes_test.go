@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness/lab"
 )
@@ -151,9 +151,9 @@ func (w *world) back() {
 // stands still can be kept for.
 func (w *world) overrun(g *gateway) {
 	w.t.Helper()
-	var k *kernel.Kernel
+	var k *xfrm.Kernel
 	if err := g.Do(func() (err error) {
-		k, err = kernel.New(kernel.Options{})
+		k, err = xfrm.New(xfrm.Options{})
 		return err
 	}); err != nil {
 		w.t.Fatal(err)
@@ -178,7 +178,7 @@ func (w *world) overrun(g *gateway) {
 }
 
 // foreignPolicy is one that belongs to no group.
-func foreignPolicy(t *testing.T, k *kernel.Kernel) *sadb.Policy {
+func foreignPolicy(t *testing.T, k *xfrm.Kernel) *sadb.Policy {
 	t.Helper()
 	snap, err := k.Dump(context.Background())
 	if err != nil {

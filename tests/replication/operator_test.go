@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 
 	"sasyncd/carp/api"
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness"
@@ -304,10 +304,10 @@ func waitAble(t *testing.T, p *scenario.Pair, master *scenario.Member) {
 }
 
 // findSA opens a gateway's kernel and finds an SA in it.
-func findSA(t *testing.T, m *scenario.Member, spi uint32) (*kernel.Kernel, *sadb.SA) {
+func findSA(t *testing.T, m *scenario.Member, spi uint32) (*xfrm.Kernel, *sadb.SA) {
 	t.Helper()
-	var k *kernel.Kernel
-	if err := m.Do(func() (err error) { k, err = kernel.New(kernel.Options{}); return err }); err != nil {
+	var k *xfrm.Kernel
+	if err := m.Do(func() (err error) { k, err = xfrm.New(xfrm.Options{}); return err }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
@@ -43,7 +43,7 @@ func TestRestartUnderElection(t *testing.T) {
 			switch {
 			case ev.SA != nil:
 				t.Errorf("%s: event %d of SA %s", m.Name, ev.Kind, ev.SA.Key)
-			case ev.Policy != nil && !kernel.IsBypass(ev.Policy):
+			case ev.Policy != nil && !xfrm.IsBypass(ev.Policy):
 				t.Errorf("%s: event %d of %s", m.Name, ev.Kind, ev.Policy.Key)
 			}
 		}
@@ -60,8 +60,8 @@ func TestRestartUnderElection(t *testing.T) {
 // watch collects the changes of a node's tables from now on.
 func watch(t *testing.T, nd *lab.Node) func() []sadb.Event {
 	t.Helper()
-	var k *kernel.Kernel
-	if err := nd.Do(func() (err error) { k, err = kernel.New(kernel.Options{}); return err }); err != nil {
+	var k *xfrm.Kernel
+	if err := nd.Do(func() (err error) { k, err = xfrm.New(xfrm.Options{}); return err }); err != nil {
 		t.Fatalf("open kernel of %s: %v", nd.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

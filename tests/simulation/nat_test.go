@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 )
 
@@ -83,7 +83,7 @@ func (s *sim) rebind(m *node, id int, t *tunnel) (imported bool) {
 	tagged := false
 	snap, _ := m.kernel.Dump(s.t.Context())
 	for _, sa := range snap.SAs {
-		tagged = tagged || sa.Key == t.in.Key && kernel.IsOurs(sa.Tag)
+		tagged = tagged || sa.Key == t.in.Key && xfrm.IsOurs(sa.Tag)
 	}
 	imported = tagged || m.inherited && t.made != s.masterships
 	to := netip.AddrPortFrom(t.from.Addr(), uint16(10000+s.rng.IntN(50000)))

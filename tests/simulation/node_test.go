@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"sasyncd/carp"
-	"sasyncd/kernel"
 	"sasyncd/kernel/kerneltest"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -302,7 +302,7 @@ func (n *node) startSasyncd() {
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
 		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence, Keying: keys, Hints: n.hints,
-		Imported: func(sa *sadb.SA) bool { return kernel.IsOurs(sa.Tag) },
+		Imported: func(sa *sadb.SA) bool { return xfrm.IsOurs(sa.Tag) },
 	}, n.tables, n.peers, n)
 	n.stopS, n.doneS = cancel, make(chan struct{})
 	e, done := n.engine, n.doneS

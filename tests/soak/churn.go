@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/tests/harness/lab"
@@ -34,7 +34,7 @@ type tunnel struct {
 // SAs, then deletes the pair before.
 type churner struct {
 	t       lab.T
-	kernels map[*scenario.Member]*kernel.Kernel
+	kernels map[*scenario.Member]*xfrm.Kernel
 	pair    *scenario.Pair
 	every   time.Duration
 
@@ -45,7 +45,7 @@ type churner struct {
 	rekeys  int
 }
 
-func newChurner(t lab.T, p *scenario.Pair, kernels map[*scenario.Member]*kernel.Kernel, r *rand.Rand, n, perMinute int) *churner {
+func newChurner(t lab.T, p *scenario.Pair, kernels map[*scenario.Member]*xfrm.Kernel, r *rand.Rand, n, perMinute int) *churner {
 	c := &churner{t: t, pair: p, kernels: kernels, r: r, every: time.Minute / time.Duration(perMinute)}
 	for i := range n {
 		c.tunnels = append(c.tunnels, tunnel{

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/cluster"
 	"sasyncd/tests/harness/capture"
@@ -41,7 +41,7 @@ type soak struct {
 	t       lab.T
 	r       *rand.Rand // of the faults; the churn has its own, since it runs beside
 	pair    *scenario.Pair
-	kernels map[*scenario.Member]*kernel.Kernel
+	kernels map[*scenario.Member]*xfrm.Kernel
 	churn   *churner
 	watch   *observer
 	began   time.Time
@@ -53,10 +53,10 @@ func (s *soak) run(t *lab.Program) {
 	s.pair = scenario.NewPair(t)
 	s.pair.SasyncdExtra = "metrics listen on 127.0.0.1 port 9750\n"
 	s.pair.CarpdExtra = "metrics listen on 127.0.0.1 port 9751\n"
-	s.kernels = map[*scenario.Member]*kernel.Kernel{}
+	s.kernels = map[*scenario.Member]*xfrm.Kernel{}
 	for _, m := range s.pair.Members {
 		if err := m.Do(func() (err error) {
-			s.kernels[m], err = kernel.New(kernel.Options{})
+			s.kernels[m], err = xfrm.New(xfrm.Options{})
 			return err
 		}); err != nil {
 			t.Fatalf("open kernel of %s: %v", m.Name, err)

@@ -12,7 +12,7 @@ import (
 	"net/netip"
 	"time"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/link"
 )
 
 // Group is a set of virtual addresses that moves together.
@@ -52,17 +52,17 @@ type Source interface {
 	Follow(ctx context.Context, see func(group string, s Sight)) error
 }
 
-// Fence silences virtual addresses. kernel.Fence is one.
+// Fence silences virtual addresses. rules.Fence is one.
 type Fence interface {
 	Set(vips ...netip.Addr) error
 	Clear(link int, vips ...netip.Addr) error
 	RenewFor(lifetime time.Duration) error
 }
 
-// Interfaces is what trackers need of the kernel. kernel.Kernel is one.
+// Interfaces is what trackers need of the kernel. link.Table is one.
 type Interfaces interface {
-	LocalAddrs(ctx context.Context) ([]kernel.Address, error)
-	Links(ctx context.Context) ([]kernel.Link, error)
-	// WatchInterfaces says when one of the others may answer differently.
-	WatchInterfaces(ctx context.Context) (<-chan struct{}, error)
+	Addrs(ctx context.Context) ([]link.Address, error)
+	Links(ctx context.Context) ([]link.Link, error)
+	// Watch says when one of the others may answer differently.
+	Watch(ctx context.Context) (<-chan struct{}, error)
 }

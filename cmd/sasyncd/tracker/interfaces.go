@@ -26,7 +26,7 @@ func look(ctx context.Context, ifs Interfaces) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := ifs.LocalAddrs(ctx)
+	addrs, err := ifs.Addrs(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func NewAddress(ifs Interfaces, groups []Group) Source {
 
 // Follow implements Source.
 func (s *interfaces) Follow(ctx context.Context, see func(string, Sight)) error {
-	changed, err := s.ifs.WatchInterfaces(ctx)
+	changed, err := s.ifs.Watch(ctx)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 	"log/slog"
 
-	"sasyncd/kernel"
+	"sasyncd/kernel/link"
 )
 
 // patience is how long something may take that has to happen.
@@ -24,34 +24,34 @@ const patience = 10 * time.Second
 // node is a kernel's interfaces as a test sets them.
 type node struct {
 	mu      sync.Mutex
-	links   []kernel.Link
-	addrs   []kernel.Address
+	links   []link.Link
+	addrs   []link.Address
 	changed chan struct{}
 }
 
 func newNode() *node { return &node{changed: make(chan struct{}, 1)} }
 
-func (n *node) Links(context.Context) ([]kernel.Link, error) {
+func (n *node) Links(context.Context) ([]link.Link, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.links), nil
 }
 
-func (n *node) LocalAddrs(context.Context) ([]kernel.Address, error) {
+func (n *node) Addrs(context.Context) ([]link.Address, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.addrs), nil
 }
 
-func (n *node) WatchInterfaces(context.Context) (<-chan struct{}, error) { return n.changed, nil }
+func (n *node) Watch(context.Context) (<-chan struct{}, error) { return n.changed, nil }
 
 // set changes what is there: an interface eth0 with these addresses.
 func (n *node) set(up bool, flags uint32, addrs ...netip.Addr) {
 	n.mu.Lock()
-	n.links = []kernel.Link{{Index: 1, Name: "lo", Up: true, Loopback: true}, {Index: 2, Name: "eth0", Up: up}}
+	n.links = []link.Link{{Index: 1, Name: "lo", Up: true, Loopback: true}, {Index: 2, Name: "eth0", Up: up}}
 	n.addrs = nil
 	for _, a := range addrs {
-		n.addrs = append(n.addrs, kernel.Address{Prefix: netip.PrefixFrom(a, a.BitLen()), Link: 2, Flags: flags})
+		n.addrs = append(n.addrs, link.Address{Prefix: netip.PrefixFrom(a, a.BitLen()), Link: 2, Flags: flags})
 	}
 	n.mu.Unlock()
 	select {
