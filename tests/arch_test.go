@@ -35,6 +35,7 @@ var layers = []struct {
 	{"sync/engine/...", []string{"sync/members", "sync/peer", "sync/channel", "sync/wire", "sync/sadb"},
 		"the engine declares the interfaces it needs, kernel, election and keying implement them", false},
 	{"carp/packet/...", nil, "codecs know bytes only", true},
+	{"carp/link/...", []string{"carp", "carp/packet", "carp/vip", "kernel/dump"}, "an interface knows no instance and no group", false},
 	{"carp/...", []string{"carp", "kernel/dump", "kernel/process", "kernel/trusted"}, "the election works alone, without sasyncd", false},
 	{"keying/ipsecconf/...", []string{"sync/sadb"}, "a language turns text into SAs and policies, and back", true},
 	{"keying/...", []string{"sync/sadb", "kernel/process", "kernel/trusted"}, "a driver of an IKE daemon knows SAs and nothing above", false},

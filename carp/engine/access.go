@@ -6,6 +6,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/filter"
+	"sasyncd/carp/link"
 )
 
 // What the packet filter does for the engine: it refuses packets to addresses
@@ -49,7 +50,7 @@ func (e *Engine) leases(exists func(*router) bool) []filter.Lease {
 		}
 		var s carp.Snapshot
 		if g.machine != nil {
-			s = g.machine.Snapshot(bootTime())
+			s = g.machine.Snapshot(link.BootTime())
 		}
 		for i, r := range g.routers {
 			if r.Lease && exists(r) {
@@ -64,7 +65,7 @@ func (e *Engine) leases(exists func(*router) bool) []filter.Lease {
 // leaseAtStart fails where leases are wanted and the kernel cannot do it.
 func (e *Engine) leaseAtStart() error {
 	return e.lease(e.leases(func(r *router) bool {
-		_, err := lookup(r.Device)
+		_, err := link.Lookup(r.Device)
 		return err == nil
 	}))
 }
@@ -72,7 +73,7 @@ func (e *Engine) leaseAtStart() error {
 // leaseAgain follows a change of what is to be leased. It runs in the engine's
 // thread.
 func (e *Engine) leaseAgain() {
-	ls := e.leases(func(r *router) bool { return r.port.index != 0 })
+	ls := e.leases(func(r *router) bool { return r.port.Index != 0 })
 	if len(ls) == 0 && !e.leasing {
 		return
 	}

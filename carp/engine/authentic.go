@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sasyncd/carp/auth"
+	"sasyncd/carp/link"
 )
 
 // trailerTexts say what is wrong with the trailer of an advertisement.
@@ -29,7 +30,7 @@ func (e *Engine) authentic(r *router, message, trailer []byte, src netip.Addr) (
 		return true, true
 	}
 	if r.auth.Accepts(v) {
-		if e.maySay(r, warnTrailerTaken, bootTime(), src) {
+		if e.maySay(r, warnTrailerTaken, link.BootTime(), src) {
 			e.say(slog.LevelWarn, "advertisement is not authentic, accepted in this mode of auth", "instance", r.Instance, "peer", src, "found", v.String())
 		}
 		return false, true

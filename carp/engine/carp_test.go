@@ -292,11 +292,11 @@ func TestCARPFrame(t *testing.T) {
 	}
 	defer unix.Close(fds[0])
 	defer unix.Close(fds[1])
-	e.routers[0].port.fd = fds[0]
+	e.routers[0].port.Use(fds[0])
 	if err := e.send(e.routers[0], carp.Action{Priority: 1, Base: 1, Skew: 100}); err != nil {
 		t.Fatal(err)
 	}
-	e.routers[0].port.fd = -1
+	e.routers[0].port.Use(-1)
 	b := make([]byte, 2000)
 	n, err := unix.Read(fds[1], b)
 	if err != nil {

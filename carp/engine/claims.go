@@ -8,6 +8,7 @@ import (
 	"sasyncd/carp"
 	"sasyncd/carp/api"
 	"sasyncd/carp/claims"
+	"sasyncd/carp/link"
 	"sasyncd/carp/packet"
 )
 
@@ -28,13 +29,13 @@ func (e *Engine) aim() {
 		targets[i].IPs = append(targets[i].IPs, r.VIPs...)
 		all = append(all, r.VIPs...)
 	}
-	e.claimed.Aim(all, bootTime())
+	e.claimed.Aim(all, link.BootTime())
 	e.asked.Store(&targets)
 }
 
 // watchClaims makes the watcher; it runs in a goroutine of its own.
 func (e *Engine) watchClaims() *claims.Watcher {
-	return &claims.Watcher{Book: &e.claimed, Now: bootTime, Targets: func() []claims.Target { return *e.asked.Load() }}
+	return &claims.Watcher{Book: &e.claimed, Now: link.BootTime, Targets: func() []claims.Target { return *e.asked.Load() }}
 }
 
 // answers is the MAC with which the addresses of r are answered for by a MASTER.

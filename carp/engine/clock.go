@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp/api"
+	"sasyncd/carp/link"
 )
 
 // jump is how far the time of day may move at once against the time since boot.
@@ -25,7 +26,7 @@ type clock struct {
 func (c *clock) look(now time.Duration) {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &ts)
-	c.compare(now, time.Duration(ts.Nano())-bootTime())
+	c.compare(now, time.Duration(ts.Nano())-link.BootTime())
 }
 
 func (c *clock) compare(now, offset time.Duration) {

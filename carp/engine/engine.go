@@ -16,8 +16,8 @@ import (
 	"sasyncd/carp/api"
 	"sasyncd/carp/auth"
 	"sasyncd/carp/claims"
+	"sasyncd/carp/link"
 	"sasyncd/carp/packet"
-	"sasyncd/carp/vip"
 )
 
 const (
@@ -55,8 +55,8 @@ type Engine struct {
 	unicast atomic.Pointer[map[string][]netip.Addr] // members by interface, so too
 	again   atomic.Bool                             // the interfaces are to be looked at
 
-	holding    holding    // see there
-	interfaces interfaces // rtnetlink, but in tests
+	holding    holding     // see there
+	interfaces link.Reader // link.Kernel, but in tests
 
 	// fenced are the groups that are to be fenced: of the worker, and before it
 	// runs of who starts it.
@@ -77,7 +77,7 @@ type Engine struct {
 	mu     sync.Mutex
 	calls  []func(now time.Duration)
 	pollMu sync.RWMutex
-	poll   *poller // nil while not running
+	poll   *link.Poller // nil while not running
 
 	// Of the thread.
 	sent     []sentAdvert
@@ -108,62 +108,6 @@ type Engine struct {
 	done     chan struct{}
 }
 
-// group is a group and what belongs to it.
-type group struct {
-	machine *carp.Group
-	name    string           // never changes, so the worker may read it too
-	cfg     carp.GroupConfig // a reload replaces it
-	index   int
-	routers []*router
-	lease   time.Duration
-	latest  atomic.Uint64 // operation that was ordered
-
-	frozenTo time.Duration // while MASTER: a restart is announced, 0 none
-	adopt    uint64        // at the start: the term that was left behind
-	held     bool          // nothing is forwarded from its interfaces
-
-	contests [2]pace                                  // what was said of their beginning, and of their end
-	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
-	takeover takeover
-	ended    time.Duration // when its latest mastership ended, 0 none
-	silent   time.Duration // since when the master that hands over to this node has been fenced, 0 not known
-	repairs  repairs
-}
-
-// router is a virtual router and what belongs to it.
-type router struct {
-	Router
-	group     *group
-	index     int // in the group
-	port      *port
-	up        bool
-	src       netip.Addr
-	multicast source // in use without Peers
-	paths     []path // in use with Peers, one for each
-	id        uint16 // of IPv4 packets
-	checksum  packet.Checksum
-	// advertised is how many of the addresses are in an advertisement.
-	advertised int
-	fitTold    int           // for how many the log knows it
-	old        *Router       // settings before a reload, until the new ones are heard
-	heard      heard         // other masters
-	master     netip.Addr    // the latest of them
-	masterAt   time.Duration // since when
-	refusals   [warnings]refusal
-
-	auth *auth.Auth
-	carp *carpWire // CARP only
-
-	tx, rx, dropped, repaired atomic.Uint64
-	badDigest                 atomic.Uint64 // CARP
-	verdicts                  [auth.Verdicts]atomic.Uint64
-}
-
-type sentAdvert struct {
-	r   *router
-	err error
-}
-
 type termOf struct {
 	group string
 	term  uint64
@@ -179,7 +123,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		work: newQueue[task](), hops: newQueue[[]int](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
 		holding:    holding{groups: make(map[*group][]string), free: make(map[string]bool)},
 		fenced:     make(map[*group]bool),
-		interfaces: rtnetlink{},
+		interfaces: link.Kernel{},
 		sessions:   make(map[uint64]*session), requests: make(map[uint64]request),
 		beat: func() {}, workBeat: func() {},
 		ready: make(chan struct{}), done: make(chan struct{}),
@@ -205,9 +149,9 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 			family := 0
 			if rc.six() {
 				family = 1
-				r.port.unicast6 = r.port.unicast6 || len(rc.Peers) > 0
+				r.port.Unicast6 = r.port.Unicast6 || len(rc.Peers) > 0
 			} else {
-				r.port.unicast4 = r.port.unicast4 || len(rc.Peers) > 0
+				r.port.Unicast4 = r.port.Unicast4 || len(rc.Peers) > 0
 			}
 			r.port.table[family][rc.Machine.ID] = int16(len(e.routers))
 			g.lease = max(g.lease, rc.Machine.Lease())
@@ -227,7 +171,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 
 func (e *Engine) port(device string) *port {
 	for _, p := range e.ports {
-		if p.device == device {
+		if p.Device == device {
 			return p
 		}
 	}
@@ -259,7 +203,7 @@ func (e *Engine) String() string { return "election" }
 func (e *Engine) Run(ctx context.Context) error {
 	// Before anything else: silence. A node that has just started is nobody's
 	// master, whatever an earlier life left behind by accident.
-	if err := e.silence(e.inherit(bootTime())); err != nil {
+	if err := e.silence(e.inherit(link.BootTime())); err != nil {
 		return err
 	}
 	if err := e.refuseAccess(e.cfg.refused()); err != nil {
@@ -268,7 +212,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.leaseAtStart(); err != nil {
 		return err
 	}
-	poll, err := newPoller()
+	poll, err := link.NewPoller()
 	if err != nil {
 		return err
 	}
@@ -280,7 +224,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		cancel()
 		wg.Wait()
 		e.setPoller(nil)
-		poll.close()
+		poll.Close()
 	}()
 	watcher, err := newWatcher(e)
 	if err != nil {
@@ -293,7 +237,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Go(func() { e.writeMarks(ctx) })
 	wg.Go(func() { watcher.run(ctx) })
 	wg.Go(func() { e.watchClaims().Run(ctx) })
-	defer context.AfterFunc(ctx, poll.wake)()
+	defer context.AfterFunc(ctx, poll.Wake)()
 
 	result := make(chan error, 1)
 	wg.Go(func() {
@@ -307,12 +251,6 @@ func (e *Engine) Run(ctx context.Context) error {
 		<-end // after Stop: clients may still ask
 	}
 	return err
-}
-
-func (e *Engine) setPoller(p *poller) {
-	e.pollMu.Lock()
-	defer e.pollMu.Unlock()
-	e.poll = p
 }
 
 // silence sets the fence and the hold and takes off what an earlier life left, of
@@ -356,160 +294,6 @@ func (e *Engine) silence(groups []*group) error {
 	return nil
 }
 
-// leftovers returns the addresses of a group on the interfaces that exist now.
-func (e *Engine) leftovers(g *group) []vip.Address {
-	var out []vip.Address
-	for _, r := range g.routers {
-		st, err := e.interfaces.link(r.Device)
-		if err != nil {
-			continue // no interface, no address on it
-		}
-		for _, a := range r.VIPs {
-			out = append(out, r.address(a, st.index, st.mac))
-		}
-	}
-	return out
-}
-
-// addresses returns the addresses of a group as the kernel wants them.
-// Interfaces that are not there are left out. It runs in the engine's thread.
-func (g *group) addresses() []vip.Address {
-	var out []vip.Address
-	for _, r := range g.routers {
-		if r.port.index == 0 {
-			continue
-		}
-		for _, a := range r.VIPs {
-			out = append(out, r.address(a, r.port.index, r.port.mac))
-		}
-	}
-	return out
-}
-
-// address describes a virtual address on an interface with the given MAC.
-func (r *router) address(ip netip.Addr, index int, mac packet.MAC) vip.Address {
-	if !r.Virtual {
-		return vip.Address{IP: ip, Index: index, MAC: mac, Owner: r.owner()}
-	}
-	return vip.Address{IP: ip, Index: index, MAC: r.virtualMAC(), Virtual: true}
-}
-
-// loop is the engine's thread.
-func (e *Engine) loop(ctx context.Context, poll *poller) error {
-	if err := realtime(threadPriority); err != nil {
-		e.say(slog.LevelWarn, "no real-time priority: a busy machine may delay advertisements; intervals below 100ms are not safe", "err", err)
-	}
-	defer func() {
-		for _, p := range e.ports {
-			p.close()
-		}
-	}()
-	now := bootTime()
-	for _, g := range e.groups {
-		g.machine = carp.NewGroup(g.cfg, now, e.deps.Terms.Term(g.name))
-	}
-	e.resumeMarks()
-	e.link()
-	if err := e.resume(ctx, poll); err != nil {
-		return err
-	}
-	close(e.ready)
-	for {
-		at := carp.Never
-		for _, g := range e.groups {
-			at = min(at, g.machine.Deadline())
-		}
-		if err := poll.wait(at); err != nil {
-			return err
-		}
-		e.beat()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		// What has arrived comes first: after a stall the master's
-		// advertisements are waiting here, and a deadline judged before them
-		// would make every stalled backup a master.
-		e.receive(bootTime())
-		e.runCalls(bootTime())
-		now := bootTime()
-		e.thawExpired(now)
-		for _, g := range e.groups {
-			if now >= g.machine.Deadline() {
-				e.step(g, now, carp.Event{Kind: carp.EvTick})
-			}
-		}
-		if e.stopped == len(e.groups) {
-			return nil
-		}
-	}
-}
-
-// post runs f in the engine's thread, in order. Safe for concurrent use.
-func (e *Engine) post(f func(now time.Duration)) {
-	e.pollMu.RLock()
-	defer e.pollMu.RUnlock()
-	if e.poll == nil {
-		return // nobody there; the caller's context will end
-	}
-	e.mu.Lock()
-	e.calls = append(e.calls, f)
-	e.mu.Unlock()
-	e.poll.wake()
-}
-
-func (e *Engine) runCalls(now time.Duration) {
-	e.mu.Lock()
-	calls := e.calls
-	e.calls = nil
-	e.mu.Unlock()
-	for _, f := range calls {
-		f(now)
-	}
-}
-
-// step gives an event to a group and carries out the actions.
-func (e *Engine) step(g *group, now time.Duration, ev carp.Event) {
-	e.carryOut(g, now, g.machine.Step(now, ev))
-}
-
-// carryOut does what a machine wants done.
-func (e *Engine) carryOut(g *group, now time.Duration, acts []carp.Action) {
-	for _, a := range acts {
-		e.do(g, now, a)
-	}
-	// What was sent is an event in turn; it waits until here, because the
-	// actions of a step are only valid until the next.
-	for len(e.sent) > 0 {
-		s := e.sent[len(e.sent)-1]
-		e.sent = e.sent[:len(e.sent)-1]
-		for _, a := range s.r.group.machine.Step(now, carp.Event{Kind: carp.EvSent, Router: s.r.index, Err: s.err}) {
-			e.do(s.r.group, now, a)
-		}
-	}
-}
-
-// do carries out an action.
-func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
-	switch a.Kind {
-	case carp.ActAdvert:
-		r := g.routers[a.Router]
-		e.sent = append(e.sent, sentAdvert{r, e.send(r, a)})
-	case carp.ActFence, carp.ActRelease:
-		e.thaw(g)
-		e.order(g, a)
-	case carp.ActAcquire, carp.ActRenew, carp.ActAnnounce:
-		e.order(g, a)
-	case carp.ActTerm:
-		e.terms.put(termOf{g.name, a.Term})
-	case carp.ActReply:
-		e.answer(a.Request, a.Err)
-	case carp.ActStopped:
-		e.stopped++
-	default:
-		e.tell(g, now, a)
-	}
-}
-
 // Stop ends the engine in an orderly way: where it is master and a client takes
 // part, by a hand-over. It returns when Run has, or with ctx.
 func (e *Engine) Stop(ctx context.Context) error {
@@ -547,7 +331,7 @@ func Cleanup(cfg Config, deps Deps) error {
 		return err
 	}
 	defer e.flush(context.Background())
-	rest := e.inherit(bootTime())
+	rest := e.inherit(link.BootTime())
 	if err := e.silence(rest); err != nil || len(rest) < len(e.groups) {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/link"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 )
@@ -111,8 +112,8 @@ func testEngine(t testing.TB, edit func(*Config)) (*Engine, *fakes) {
 		g.machine = carp.NewGroup(g.cfg, 0, e.deps.Terms.Term(g.name))
 	}
 	for _, r := range e.routers {
-		r.port.mac, r.port.index = packet.MAC{2, 0, 0, 0, 0, 2}, 3
-		r.port.known.addrs = []ownAddress{{ip: ownAddr, net: netip.PrefixFrom(ownAddr, 24).Masked()}}
+		r.port.mac, r.port.Index = packet.MAC{2, 0, 0, 0, 0, 2}, 3
+		r.port.known.Addrs = []link.Address{{IP: ownAddr, Net: netip.PrefixFrom(ownAddr, 24).Masked()}}
 		r.src, r.up = r.route(&r.port.known), true
 		e.step(r.group, 0, carp.Event{Kind: carp.EvUp, Router: r.index, Src: ownAddr})
 	}

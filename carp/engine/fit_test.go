@@ -11,6 +11,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/auth"
+	"sasyncd/carp/link"
 )
 
 // many gives the instance a number of addresses.
@@ -51,7 +52,7 @@ func TestAdvertisementFits(t *testing.T) {
 						ip, each = 40, 16
 						links.addrs[1].IP = netip.MustParseAddr("fe80::2:2")
 					}
-					links.state.mtu = mtu
+					links.state.MTU = mtu
 					w.lookNow()
 					b, err := e.message(r, carp.Action{Priority: 100}, r.src, r.Router.group())
 					if err != nil {
@@ -68,7 +69,7 @@ func TestAdvertisementFits(t *testing.T) {
 					if n < 255 && ip+len(b)+each <= mtu {
 						t.Errorf("%s: room for more", what)
 					}
-					list := e.cfg.Misfits(func(string) int { return links.state.mtu })
+					list := e.cfg.Misfits(func(string) int { return links.state.MTU })
 					if told := len(list) == 1 && list[0].Fit == n && strings.Contains(list[0].String(), fmt.Sprint(n)); told != (n < 255) {
 						t.Errorf("%s: said %v", what, list)
 					}
@@ -119,7 +120,7 @@ func TestMTUChange(t *testing.T) {
 	_ = said()
 	e.log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	for _, step := range []struct{ mtu, fit, said int }{{1500, 100, 0}, {400, 93, 1}, {400, 93, 0}, {300, 68, 1}, {1500, 100, 0}} {
-		links.state.mtu = step.mtu
+		links.state.MTU = step.mtu
 		w.lookNow()
 		if n := said(); r.advertised != step.fit || n != step.said {
 			t.Errorf("MTU %d: %d advertised, said %d times; want %d, %d", step.mtu, r.advertised, n, step.fit, step.said)
@@ -132,7 +133,7 @@ func TestMTUChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.change(bootTime(), next); err != nil {
+	if err := e.change(link.BootTime(), next); err != nil {
 		t.Fatal(err)
 	}
 	if r.advertised != 7 {

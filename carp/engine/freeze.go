@@ -9,6 +9,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/link"
 	"sasyncd/kernel/dump"
 )
 
@@ -73,7 +74,7 @@ func (e *Engine) freeze(g *group, now, limit time.Duration, done func(error)) {
 
 // advertiseAll repeats the advertisements of a master.
 func (e *Engine) advertiseAll(g *group) {
-	now := bootTime()
+	now := link.BootTime()
 	e.carryOut(g, now, g.machine.Readvertise(now))
 }
 
@@ -147,7 +148,7 @@ func (e *Engine) present(g *group) bool {
 }
 
 // resume listens, and then goes on as master where an earlier process was.
-func (e *Engine) resume(ctx context.Context, poll *poller) error {
+func (e *Engine) resume(ctx context.Context, poll *link.Poller) error {
 	if !slices.ContainsFunc(e.groups, func(g *group) bool { return g.adopt != 0 }) {
 		return nil
 	}
@@ -158,21 +159,21 @@ func (e *Engine) resume(ctx context.Context, poll *poller) error {
 			listen = max(listen, r.Machine.Interval*5/4)
 		}
 	}
-	for until := bootTime() + listen; bootTime() < until; {
-		if err := poll.wait(until); err != nil {
+	for until := link.BootTime() + listen; link.BootTime() < until; {
+		if err := poll.Wait(until); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		e.receive(bootTime())
-		e.runCalls(bootTime())
+		e.receive(link.BootTime())
+		e.runCalls(link.BootTime())
 	}
 	for _, g := range e.groups {
 		if g.adopt == 0 {
 			continue
 		}
-		now := bootTime()
+		now := link.BootTime()
 		term := g.adopt
 		g.adopt = 0
 		_, until := e.deps.Freezer.Frozen(g.name)

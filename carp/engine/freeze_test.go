@@ -8,6 +8,7 @@ import (
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/link"
 )
 
 // fakeFreezer keeps one entry.
@@ -114,8 +115,8 @@ func TestSendDoesNotAllocate(t *testing.T) {
 	}
 	defer f.Close()
 	r := e.routers[0]
-	r.port.fd = int(f.Fd())
-	for name, frozen := range map[string]time.Duration{"normal": 0, "frozen": bootTime() + time.Hour} {
+	r.port.Use(int(f.Fd()))
+	for name, frozen := range map[string]time.Duration{"normal": 0, "frozen": link.BootTime() + time.Hour} {
 		r.group.frozenTo = frozen
 		if n := testing.AllocsPerRun(200, func() {
 			if err := e.send(r, carp.Action{Kind: carp.ActAdvert, Priority: 100}); err != nil {

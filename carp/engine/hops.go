@@ -14,8 +14,8 @@ const keepEach = 5 * time.Minute
 func (e *Engine) keep() {
 	var indexes []int
 	for _, p := range e.ports {
-		if p.index != 0 {
-			indexes = append(indexes, p.index)
+		if p.Index != 0 {
+			indexes = append(indexes, p.Index)
 		}
 	}
 	e.hops.put(indexes)

@@ -9,6 +9,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/carp/filter"
+	"sasyncd/carp/link"
 	"sasyncd/carp/vip"
 )
 
@@ -48,9 +49,9 @@ func (e *Engine) mendAll(now time.Duration) {
 	if e.work.any(func(t task) bool { return t.mend }) {
 		return
 	}
-	o := owned{at: bootTime(), vips: make(map[*group][]netip.Addr), after: make(map[*group]uint64),
+	o := owned{at: link.BootTime(), vips: make(map[*group][]netip.Addr), after: make(map[*group]uint64),
 		devices: make(map[*group][]string), refuse: e.cfg.refused(),
-		leases: e.leases(func(r *router) bool { return r.port.index != 0 })}
+		leases: e.leases(func(r *router) bool { return r.port.Index != 0 })}
 	for _, g := range e.groups {
 		o.devices[g] = g.devices()
 		if slices.ContainsFunc(g.routers, func(r *router) bool { return r.Lease || r.refuses() }) {
@@ -73,7 +74,7 @@ func (e *Engine) mendAll(now time.Duration) {
 // mend repairs what is not as it was left. Of the worker, which does one thing after
 // the other: nothing is being changed meanwhile.
 func (e *Engine) mend(o *owned) {
-	if bootTime()-o.at > mendEach {
+	if link.BootTime()-o.at > mendEach {
 		return // as after a stall, see mendAll
 	}
 	// What a group has ordered meanwhile comes first.
@@ -146,7 +147,7 @@ func (e *Engine) mendFilter(o *owned) {
 	if err == nil && refuse && len(o.refuse) > 0 {
 		err = e.refuseAccess(o.refuse)
 	}
-	lost := slices.ContainsFunc(o.leases, func(l filter.Lease) bool { _, err := lookup(l.Device); return err != nil })
+	lost := slices.ContainsFunc(o.leases, func(l filter.Lease) bool { _, err := link.Lookup(l.Device); return err != nil })
 	if lost {
 		lease = false // the rules went with an interface, which the engine is about to notice
 	}

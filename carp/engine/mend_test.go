@@ -13,6 +13,7 @@ import (
 	"sasyncd/carp"
 	"sasyncd/carp/api"
 	"sasyncd/carp/filter"
+	"sasyncd/carp/link"
 	"sasyncd/carp/vip"
 )
 
@@ -43,7 +44,7 @@ func mendNow(e *Engine, f *fakes, now time.Duration) string {
 // repairsOf says how often each kind was repaired, for clients.
 func repairsOf(e *Engine) map[string]uint64 {
 	out := map[string]uint64{}
-	for _, r := range e.state(e.groups[0], bootTime()).Repairs {
+	for _, r := range e.state(e.groups[0], link.BootTime()).Repairs {
 		out[r.Kind] = r.Count
 	}
 	return out
@@ -126,7 +127,7 @@ func TestFenceIsNotOpenedAfterAStall(t *testing.T) {
 	e.mendAll(100 * time.Millisecond)
 	for _, w := range e.work.take() {
 		f.log = nil
-		e.mend(&owned{at: bootTime() - 2*mendEach})
+		e.mend(&owned{at: link.BootTime() - 2*mendEach})
 		if len(f.log) > 0 {
 			t.Errorf("an old look: %q", f.log)
 		}
@@ -154,13 +155,13 @@ func TestMendingThatFails(t *testing.T) {
 	for range 3 {
 		mendNow(e, f, 100*time.Millisecond)
 	}
-	list := e.state(e.groups[0], bootTime()).Repairs
+	list := e.state(e.groups[0], link.BootTime()).Repairs
 	if len(list) != 1 || list[0].Kind != api.RepairedFence || list[0].Error != "no netlink" || list[0].Count != 0 || said("kernel state cannot be repaired") != 1 {
 		t.Errorf("%+v, said %d times", list, said("kernel state cannot be repaired"))
 	}
 	f.fail = nil
 	mendNow(e, f, 100*time.Millisecond)
-	if list := e.state(e.groups[0], bootTime()).Repairs; len(list) != 0 {
+	if list := e.state(e.groups[0], link.BootTime()).Repairs; len(list) != 0 {
 		t.Errorf("it can be repaired again: %+v", list)
 	}
 }
@@ -256,25 +257,25 @@ func TestConfiguredAddresses(t *testing.T) {
 // The owner of an address may have no other one. It sends from it, and what its
 // interface has stays.
 func TestSourceOfTheOwner(t *testing.T) {
-	ip, link := netip.MustParseAddr, netip.MustParseAddr("fe80::9")
-	own := func(ips ...netip.Addr) (list []ownAddress) {
+	ip, local := netip.MustParseAddr, netip.MustParseAddr("fe80::9")
+	own := func(ips ...netip.Addr) (list []link.Address) {
 		for _, a := range ips {
-			list = append(list, ownAddress{ip: a, net: netip.PrefixFrom(a, a.BitLen())})
+			list = append(list, link.Address{IP: a, Net: netip.PrefixFrom(a, a.BitLen())})
 		}
 		return list
 	}
 	for name, tc := range map[string]struct {
 		priority uint8
 		vips     []netip.Addr
-		st       linkState
+		st       link.State
 		want     netip.Addr
 	}{
-		"only the address itself": {255, []netip.Addr{ip("10.0.0.9")}, linkState{own: own(ip("10.0.0.9"))}, ip("10.0.0.9")},
-		"another one":             {255, []netip.Addr{ip("10.0.0.9")}, linkState{addrs: own(ownAddr), own: own(ip("10.0.0.9"))}, ownAddr},
-		"no owner":                {254, []netip.Addr{ip("10.0.0.9")}, linkState{own: own(ip("10.0.0.9"))}, netip.Addr{}},
-		"of another router":       {255, []netip.Addr{ip("10.0.0.9")}, linkState{own: own(ip("10.0.0.8"))}, netip.Addr{}},
-		"IPv6 sends link-local":   {255, []netip.Addr{link, ip("2001:db8::9")}, linkState{own: own(ip("2001:db8::9"), link)}, link},
-		"IPv6 without link-local": {255, []netip.Addr{link, ip("2001:db8::9")}, linkState{own: own(ip("2001:db8::9"))}, netip.Addr{}},
+		"only the address itself": {255, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.9"))}, ip("10.0.0.9")},
+		"another one":             {255, []netip.Addr{ip("10.0.0.9")}, link.State{Addrs: own(ownAddr), Own: own(ip("10.0.0.9"))}, ownAddr},
+		"no owner":                {254, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.9"))}, netip.Addr{}},
+		"of another router":       {255, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.8"))}, netip.Addr{}},
+		"IPv6 sends link-local":   {255, []netip.Addr{local, ip("2001:db8::9")}, link.State{Own: own(ip("2001:db8::9"), local)}, local},
+		"IPv6 without link-local": {255, []netip.Addr{local, ip("2001:db8::9")}, link.State{Own: own(ip("2001:db8::9"))}, netip.Addr{}},
 	} {
 		e, _ := testEngine(t, func(c *Config) { c.Routers[0].VIPs, c.Routers[0].Machine.Priority = tc.vips, tc.priority })
 		r := e.routers[0]

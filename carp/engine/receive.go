@@ -16,10 +16,10 @@ import (
 func (e *Engine) receive(now time.Duration) {
 	for _, p := range e.ports {
 		for range drainLimit {
-			if p.fd < 0 {
+			if p.FD() < 0 {
 				break
 			}
-			n, err := unix.Read(p.fd, e.rx[:])
+			n, err := p.Read(e.rx[:])
 			if err == unix.EINTR || err == unix.ENETDOWN {
 				continue // the second is told once when the interface goes down
 			}
@@ -87,7 +87,7 @@ func (e *Engine) forUs(p *port, r *router, f *packet.Frame) bool {
 		return false
 	case !multicast && !f.Dst.IsMulticast() && f.Dst != p.mac && f.Dst != r.sender():
 		return false // of another machine, if the interface listens to all
-	case !multicast && !p.known.owns(f.DstIP) && f.DstIP != r.src:
+	case !multicast && !p.known.Owns(f.DstIP) && f.DstIP != r.src:
 		r.dropped.Add(1)
 		return false // on its way through this router
 	case multicast && f.Dst != packet.GroupMAC(f.DstIP):
@@ -97,7 +97,7 @@ func (e *Engine) forUs(p *port, r *router, f *packet.Frame) bool {
 		e.refuse(r, warnCast, "it is unicast under a MAC address of a group", f.SrcIP)
 		return false
 	}
-	own := p.known.owns(f.SrcIP) || f.SrcIP == r.src // the owner's may be virtual
+	own := p.known.Owns(f.SrcIP) || f.SrcIP == r.src // the owner's may be virtual
 	ours := f.Src == p.mac || f.Src == r.sender()
 	switch {
 	case own && ours:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/carp/link"
 )
 
 // warning is a kind of thing that is wrong with what others send.
@@ -76,7 +77,7 @@ func (r *router) note(w warning, now time.Duration, peer netip.Addr, text string
 // refuse counts an advertisement that is not taken, and says so as often as is
 // good for the log.
 func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
-	now := bootTime()
+	now := link.BootTime()
 	r.dropped.Add(1)
 	r.note(w, now, from, why)
 	if e.maySay(r, w, now, from) {
@@ -87,7 +88,7 @@ func (e *Engine) refuse(r *router, w warning, why string, from netip.Addr) {
 
 // doubt is refuse for what is taken all the same.
 func (e *Engine) doubt(r *router, w warning, what string, from netip.Addr) {
-	now := bootTime()
+	now := link.BootTime()
 	r.note(w, now, from, what)
 	if e.maySay(r, w, now, from) {
 		e.say(slog.LevelWarn, "advertisement taken with a doubt", "instance", r.Instance, "peer", from, "reason", what)

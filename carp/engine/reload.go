@@ -148,7 +148,7 @@ func (e *Engine) take(r, n *router) {
 		n.carp.inherit(r.carp)
 		r.carp = n.carp
 	}
-	e.refit(r, r.port.known.mtu)
+	e.refit(r, r.port.known.MTU)
 	for i := range r.refusals {
 		r.refusals[i].said = pace{} // what is wrong with the new settings is news
 	}

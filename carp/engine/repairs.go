@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/carp/link"
 )
 
 // repairs is what was found changed in the kernel, and what is not as it should be. The
@@ -42,7 +43,7 @@ func (r *repairs) of(kind string) *repair {
 
 // repaired counts a repair and logs it. Safe for concurrent use.
 func (e *Engine) repaired(g *group, kind, text string, args ...any) {
-	now := bootTime()
+	now := link.BootTime()
 	g.repairs.mu.Lock()
 	r := g.repairs.of(kind)
 	r.count, r.at = r.count+1, now

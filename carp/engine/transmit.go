@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 
-	"golang.org/x/sys/unix"
-
 	"sasyncd/carp"
+	"sasyncd/carp/link"
 	"sasyncd/carp/packet"
 )
 
@@ -22,7 +21,7 @@ var (
 
 // send advertises r, to its group or to each peer.
 func (e *Engine) send(r *router, a carp.Action) error {
-	if r.port.fd < 0 || !r.src.IsValid() {
+	if r.port.FD() < 0 || !r.src.IsValid() {
 		return errNoInterface
 	}
 	if len(r.Peers) == 0 {
@@ -46,7 +45,7 @@ func (e *Engine) message(r *router, a carp.Action, src, dst netip.Addr) ([]byte,
 	m := &e.sendMsg
 	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, a.Priority, r.Machine.Interval
 	if r.group.frozenTo != 0 {
-		m.Interval = r.interval(bootTime())
+		m.Interval = r.interval(link.BootTime())
 	}
 	m.Addrs, m.Checksum, m.AuthType, m.Auth, m.Trailer = r.VIPs[:r.advertised], r.checksum, 0, [8]byte{}, nil
 	if r.Machine.Proto == carp.VRRP2 {
@@ -81,7 +80,7 @@ func (e *Engine) sendGroup(r *router, a carp.Action) error {
 		f.Payload = m
 		var b []byte
 		if b, err = f.Append(e.tx[:0]); err == nil {
-			_, err = unix.Write(r.port.fd, b)
+			err = r.port.Write(b)
 		}
 	}
 	if err != nil {
@@ -91,20 +90,16 @@ func (e *Engine) sendGroup(r *router, a carp.Action) error {
 	return nil
 }
 
-func (e *Engine) sendPeer(r *router, a carp.Action, p *path) error {
-	if !p.src.IsValid() {
-		return fmt.Errorf("send advertisement to %v: %w", p.peer, errNoSource)
+func (e *Engine) sendPeer(r *router, a carp.Action, p *link.Path) error {
+	if !p.Src.IsValid() {
+		return fmt.Errorf("send advertisement to %v: %w", p.Peer, errNoSource)
 	}
-	b, err := e.message(r, a, p.src, p.peer)
+	b, err := e.message(r, a, p.Src, p.Peer)
 	if err == nil {
-		fd := r.port.uni4
-		if p.peer.Is6() {
-			fd = r.port.uni6
-		}
-		_, err = unix.SendmsgN(fd, b, p.control, p.to, 0)
+		err = r.port.Send(b, p)
 	}
 	if err != nil {
-		return fmt.Errorf("send advertisement from %v to %v: %w", p.src, p.peer, err)
+		return fmt.Errorf("send advertisement from %v to %v: %w", p.Src, p.Peer, err)
 	}
 	r.tx.Add(1)
 	return nil

@@ -1,125 +1,31 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp"
 	"sasyncd/carp/api"
+	"sasyncd/carp/link"
 	"sasyncd/carp/packet"
-	"sasyncd/carp/vip"
-	"sasyncd/kernel/dump"
 )
 
-// linkState is what matters of an interface. The zero value is one that is not there.
-type linkState struct {
-	index int
-	mac   packet.MAC
-	mtu   int
-	up    bool
-	addrs []ownAddress              // in the order of the kernel
-	own   []ownAddress              // virtual, and configured by the system: those of their owner
-	via   map[netip.Addr]netip.Addr // to members beyond routers: the source that the kernel takes
-
-	// unknown: the interface could not be read; what was known of it stands.
-	unknown bool
-	// torn: so for its addresses only.
-	torn bool
+// probe reads everything about an interface; see link.Read.
+func (e *Engine) probe(device string) (link.State, error) {
+	return link.Read(e.interfaces, device, *e.vips.Load(), (*e.unicast.Load())[device])
 }
 
-// interfaces reads interfaces; rtnetlink is one. Safe for concurrent use.
-type interfaces interface {
-	// link reads what is not about addresses. The error for an interface that is
-	// not there is netlink.LinkNotFoundError.
-	link(device string) (linkState, error)
-	// addresses is vip.Addresses.
-	addresses(index int) ([]vip.Assigned, error)
-}
-
-// rtnetlink is the kernel of the calling thread's network namespace.
-type rtnetlink struct{}
-
-func (rtnetlink) link(device string) (linkState, error) { return lookup(device) }
-
-func (rtnetlink) addresses(index int) ([]vip.Assigned, error) { return vip.Addresses(index) }
-
-// lookup reads an interface without its addresses.
-func lookup(device string) (linkState, error) {
-	var l netlink.Link
-	err := dump.Retry(func() (err error) {
-		l, err = netlink.LinkByName(device)
-		return err
-	})
-	if err != nil {
-		return linkState{}, fmt.Errorf("look up interface %s: %w", device, err)
-	}
-	a := l.Attrs()
-	st := linkState{index: a.Index, mtu: a.MTU}
-	copy(st.mac[:], a.HardwareAddr)
-	// Running follows the carrier.
-	st.up = a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0
-	return st, nil
-}
-
-// probe reads everything about an interface. One that does not exist is down; one
-// that cannot be read is no change; err says why.
-func (e *Engine) probe(device string) (st linkState, err error) {
-	st, err = e.interfaces.link(device)
-	switch {
-	case err == nil:
-	case errors.As(err, new(netlink.LinkNotFoundError)):
-		return linkState{}, nil
-	default:
-		return linkState{unknown: true}, err
-	}
-	list, err := e.interfaces.addresses(st.index)
-	switch {
-	case err == nil:
-	case errors.Is(err, unix.ENODEV):
-		return linkState{}, nil // it has just gone
-	default:
-		st.torn = true
-		return st, err
-	}
-	for _, a := range list {
-		own, ok := ownAddressOf(a)
-		switch virtual := (*e.vips.Load())[a.IP]; {
-		case !ok:
-		case !virtual:
-			st.addrs = append(st.addrs, own)
-		case a.Flags&unix.IFA_F_PERMANENT != 0:
-			st.own = append(st.own, own)
-		}
-	}
-	st.lookUpRoutes((*e.unicast.Load())[device])
-	return st, nil
-}
-
-// after completes a reading by what was known before.
-func (st linkState) after(known linkState) linkState {
-	switch {
-	case st.unknown:
-		return known
-	case st.torn && st.index == known.index:
-		st.addrs, st.own, st.via = known.addrs, known.own, known.via
-	}
-	return st
-}
-
-// link brings the engine's picture of all interfaces up to date. It runs in the
+// lookAtLinks brings the engine's picture of all interfaces up to date. It runs in the
 // engine's thread.
-func (e *Engine) link() {
+func (e *Engine) lookAtLinks() {
 	for _, p := range e.ports {
-		st, err := e.probe(p.device)
+		st, err := e.probe(p.Device)
 		if err != nil { // the watcher looks again
-			e.say(slog.LevelWarn, "interface cannot be read", "interface", p.device, "err", err)
+			e.say(slog.LevelWarn, "interface cannot be read", "interface", p.Device, "err", err)
 		}
 		e.apply(p, st)
 	}
@@ -129,27 +35,27 @@ func (e *Engine) link() {
 
 // watch adds a descriptor to those that end the thread's sleep.
 func (e *Engine) watch(fd int) error {
-	return e.poll.add(fd)
+	return e.poll.Add(fd)
 }
 
 // apply takes over the state of an interface.
-func (e *Engine) apply(p *port, st linkState) {
-	now := bootTime()
-	st = st.after(p.known)
+func (e *Engine) apply(p *port, st link.State) {
+	now := link.BootTime()
+	st = st.After(p.known)
 	p.known = st
-	if st.index != p.index {
-		p.close()
-		if st.index != 0 {
-			err := p.open(st.index)
+	if st.Index != p.Index {
+		p.Close()
+		if st.Index != 0 {
+			err := p.Open(st.Index)
 			if err == nil {
-				err = e.watch(p.fd)
+				err = e.watch(p.FD())
 			}
 			if err != nil {
-				p.close()
-				st = linkState{}
+				p.Close()
+				st = link.State{}
 				if text := err.Error(); text != p.trouble { // it is tried again and again
 					p.trouble = text
-					e.say(slog.LevelError, "interface cannot be used", "interface", p.device, "err", err)
+					e.say(slog.LevelError, "interface cannot be used", "interface", p.Device, "err", err)
 				}
 			} else {
 				p.trouble = ""
@@ -157,17 +63,17 @@ func (e *Engine) apply(p *port, st linkState) {
 		}
 		e.leaseAgain()
 	}
-	moved := st.mac != p.mac && st.index == p.index && p.mac != packet.MAC{}
-	p.mac = st.mac
+	moved := st.MAC != p.mac && st.Index == p.Index && p.mac != packet.MAC{}
+	p.mac = st.MAC
 	idle := false
 	defer func() { p.idle.Store(idle) }()
 	for _, r := range e.routers {
 		if r.port != p {
 			continue
 		}
-		e.refit(r, st.mtu)
+		e.refit(r, st.MTU)
 		src := r.route(&st)
-		up := st.up && src.IsValid() && p.fd >= 0
+		up := st.Up && src.IsValid() && p.FD() >= 0
 		switch {
 		case up && (!r.up || src != r.src):
 			r.up, r.src = true, src

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/carp"
+	"sasyncd/carp/link"
 	"sasyncd/carp/packet"
 	"sasyncd/carp/vip"
 	"sasyncd/kernel/dump"
@@ -20,36 +21,36 @@ import (
 
 // fakeLinks are the interfaces of a test.
 type fakeLinks struct {
-	state    linkState
+	state    link.State
 	addrs    []vip.Assigned
 	linkErr  error
 	addrsErr error
 	looks    int
 }
 
-func (f *fakeLinks) link(string) (linkState, error) { f.looks++; return f.state, f.linkErr }
+func (f *fakeLinks) Link(string) (link.State, error) { f.looks++; return f.state, f.linkErr }
 
-func (f *fakeLinks) addresses(int) ([]vip.Assigned, error) { return f.addrs, f.addrsErr }
+func (f *fakeLinks) Addresses(int) ([]vip.Assigned, error) { return f.addrs, f.addrsErr }
 
 // watched is a test engine whose interface is up, and who watches it.
 func watched(t *testing.T, edit func(*Config)) (*Engine, *fakes, *fakeLinks, *watcher) {
 	t.Helper()
 	e, f := testEngine(t, edit)
-	poll, err := newPoller()
+	poll, err := link.NewPoller()
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.setPoller(poll)
-	t.Cleanup(poll.close)
+	t.Cleanup(poll.Close)
 	p := e.ports[0]
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { null.Close() })
-	p.fd = int(null.Fd()) // nothing is sent or received
+	p.Use(int(null.Fd())) // nothing is sent or received
 	links := &fakeLinks{
-		state: linkState{index: p.index, mac: p.mac, up: true},
+		state: link.State{Index: p.Index, MAC: p.mac, Up: true},
 		addrs: []vip.Assigned{{IP: netip.MustParseAddr("fe80::2")}, {IP: ownAddr}},
 	}
 	e.interfaces = links
@@ -65,7 +66,7 @@ func (w *watcher) lookNow() {
 		w.want(p, time.Now())
 	}
 	w.look(time.Now())
-	w.e.runCalls(bootTime())
+	w.e.runCalls(link.BootTime())
 }
 
 // A reading that the kernel has torn, or that fails, is no change of state, and is
@@ -79,8 +80,8 @@ func TestTornReading(t *testing.T) {
 			f.addrs, f.addrsErr = nil, fmt.Errorf("read addresses: %w", netlink.ErrDumpInterrupted)
 		},
 		"addresses cannot be read": func(f *fakeLinks) { f.addrs, f.addrsErr = nil, unix.ENOBUFS },
-		"interface torn":           func(f *fakeLinks) { f.state, f.linkErr = linkState{}, netlink.ErrDumpInterrupted },
-		"interface cannot be read": func(f *fakeLinks) { f.state, f.linkErr = linkState{}, unix.EMFILE },
+		"interface torn":           func(f *fakeLinks) { f.state, f.linkErr = link.State{}, netlink.ErrDumpInterrupted },
+		"interface cannot be read": func(f *fakeLinks) { f.state, f.linkErr = link.State{}, unix.EMFILE },
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, _, links, w := watched(t, nil)
@@ -88,7 +89,7 @@ func TestTornReading(t *testing.T) {
 			good := *links
 			tear(links)
 			w.lookNow()
-			if s := r.group.machine.Snapshot(bootTime()); s.State != carp.Backup || !r.up || r.src != ownAddr || r.port.mac == (packet.MAC{}) {
+			if s := r.group.machine.Snapshot(link.BootTime()); s.State != carp.Backup || !r.up || r.src != ownAddr || r.port.mac == (packet.MAC{}) {
 				t.Errorf("state %v, up %v, source %v", s.State, r.up, r.src)
 			}
 			if wait := w.look(time.Now()); wait > lookAgain {
@@ -96,7 +97,7 @@ func TestTornReading(t *testing.T) {
 			}
 			// A cable that is pulled meanwhile is noticed, if the interface can be read.
 			if links.linkErr == nil {
-				links.state.up = false
+				links.state.Up = false
 				w.lookNow()
 				if r.up {
 					t.Error("carrier lost, and the instance is up")
@@ -114,9 +115,9 @@ func TestTornReading(t *testing.T) {
 // Who is INIT looks again by itself, whatever has kept it from seeing the change.
 func TestInitLooksAgain(t *testing.T) {
 	e, _, links, w := watched(t, nil)
-	links.state, links.linkErr = linkState{}, netlink.LinkNotFoundError{}
+	links.state, links.linkErr = link.State{}, netlink.LinkNotFoundError{}
 	w.lookNow()
-	state := func() carp.State { return e.groups[0].machine.Snapshot(bootTime()).State }
+	state := func() carp.State { return e.groups[0].machine.Snapshot(link.BootTime()).State }
 	if state() != carp.Init {
 		t.Fatalf("state %v without an interface", state())
 	}
@@ -124,7 +125,7 @@ func TestInitLooksAgain(t *testing.T) {
 	now := time.Now()
 	for end := now.Add(5 * time.Second); now.Before(end); {
 		wait := w.look(now) // nothing is heard from the kernel
-		e.runCalls(bootTime())
+		e.runCalls(link.BootTime())
 		now = now.Add(wait)
 	}
 	if links.looks < 4 || links.looks > 6 {
@@ -135,7 +136,7 @@ func TestInitLooksAgain(t *testing.T) {
 	links.looks = 0
 	for now, end := time.Now(), time.Now().Add(5*time.Second); now.Before(end); {
 		now = now.Add(w.look(now))
-		e.runCalls(bootTime())
+		e.runCalls(link.BootTime())
 	}
 	if links.looks != 0 {
 		t.Errorf("%d looks without a reason", links.looks)
@@ -203,12 +204,12 @@ func TestMACChange(t *testing.T) {
 	}
 	e, f, links, w := watched(t, six)
 	g := e.groups[0]
-	links.state.mac[5]++
+	links.state.MAC[5]++
 	w.lookNow()
 	if len(e.work.take()) != 0 {
 		t.Error("a BACKUP has something to announce")
 	}
-	now := bootTime()
+	now := link.BootTime()
 	for _, r := range g.routers {
 		e.step(g, now, carp.Event{Kind: carp.EvUp, Router: r.index, Src: r.src})
 	}
@@ -218,12 +219,12 @@ func TestMACChange(t *testing.T) {
 	for _, t := range e.work.take() {
 		e.work1(t)
 	}
-	links.state.mac[5]++
+	links.state.MAC[5]++
 	w.lookNow()
 	tasks := e.work.take()
 	f.log = nil
 	for _, x := range tasks {
-		if x.kind == carp.ActAnnounce && len(x.vips) == 3 && x.vips[0].MAC == links.state.mac && x.vips[2].MAC == links.state.mac {
+		if x.kind == carp.ActAnnounce && len(x.vips) == 3 && x.vips[0].MAC == links.state.MAC && x.vips[2].MAC == links.state.MAC {
 			e.work1(x)
 		}
 	}
@@ -282,26 +283,26 @@ func TestOverdue(t *testing.T) {
 func TestRenewalsAreAnswered(t *testing.T) {
 	e, f, _, _ := watched(t, nil)
 	g := e.groups[0]
-	if _, ok := g.machine.Adopt(bootTime(), 9); !ok {
+	if _, ok := g.machine.Adopt(link.BootTime(), 9); !ok {
 		t.Fatal("not master")
 	}
-	g.machine.Step(bootTime(), carp.Event{Kind: carp.EvDone, Op: 1})
+	g.machine.Step(link.BootTime(), carp.Event{Kind: carp.EvDone, Op: 1})
 	f.fail = errors.New("operation not permitted")
 	e.deps.Addresses = failingRenewal{fakeAddresses{f}}
-	for end := time.Now().Add(10 * time.Second); g.machine.Snapshot(bootTime()).State == carp.Master; {
+	for end := time.Now().Add(10 * time.Second); g.machine.Snapshot(link.BootTime()).State == carp.Master; {
 		if time.Now().After(end) {
 			t.Fatal("still MASTER though no lease can be renewed")
 		}
-		if now := bootTime(); now >= g.machine.Deadline() {
+		if now := link.BootTime(); now >= g.machine.Deadline() {
 			e.step(g, now, carp.Event{Kind: carp.EvTick})
 		}
 		for _, x := range e.work.take() {
 			e.work1(x)
 		}
-		e.runCalls(bootTime())
+		e.runCalls(link.BootTime())
 		time.Sleep(time.Millisecond)
 	}
-	if got := g.machine.Snapshot(bootTime()).Reason; !strings.Contains(got, "operation not permitted") {
+	if got := g.machine.Snapshot(link.BootTime()).Reason; !strings.Contains(got, "operation not permitted") {
 		t.Errorf("reason %q", got)
 	}
 }

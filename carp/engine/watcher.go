@@ -100,7 +100,7 @@ func (w *watcher) heard(kind uint16, data []byte) {
 	}
 	index, name, ok := subject(kind, data)
 	for p, l := range w.seen {
-		if !ok || index == l.index || name == p.device {
+		if !ok || index == l.index || name == p.Device {
 			w.want(p, time.Now())
 		}
 	}
@@ -159,20 +159,20 @@ func (w *watcher) look(now time.Time) time.Duration {
 			l.due = l.at.Add(lookIdle)
 		}
 		if !l.due.IsZero() && !now.Before(l.due) {
-			st, err := w.e.probe(p.device)
+			st, err := w.e.probe(p.Device)
 			l.at, l.due = now, time.Time{}
 			if err != nil {
 				l.due = now.Add(lookAgain)
 				if !l.blind {
-					w.e.say(slog.LevelWarn, "interface cannot be read, what was known of it stands", "interface", p.device, "err", err)
+					w.e.say(slog.LevelWarn, "interface cannot be read, what was known of it stands", "interface", p.Device, "err", err)
 				}
 			}
 			l.blind = err != nil
-			if !st.unknown {
-				l.index = st.index
+			if !st.Unknown {
+				l.index = st.Index
 			}
 			w.e.post(func(time.Duration) {
-				changed := p.index != st.index && !st.unknown
+				changed := p.Index != st.Index && !st.Unknown
 				w.e.apply(p, st)
 				if changed {
 					w.e.keep()

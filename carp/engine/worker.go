@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sasyncd/carp"
+	"sasyncd/carp/link"
 	"sasyncd/carp/vip"
 )
 
@@ -55,17 +56,17 @@ func (e *Engine) order(g *group, a carp.Action) {
 func (e *Engine) task(g *group, a carp.Action) task {
 	t := task{
 		kind: a.Kind, op: a.Op, group: g, vips: g.addresses(), all: g.vips(), lease: g.lease,
-		after: g.latest.Load(), at: bootTime(),
+		after: g.latest.Load(), at: link.BootTime(),
 	}
 	if g.frozenTo != 0 {
-		t.lease = max(t.lease, g.frozenTo-bootTime())
+		t.lease = max(t.lease, g.frozenTo-link.BootTime())
 	}
 	if g.held {
-		t.loading = g.machine.Snapshot(bootTime()).Loading
+		t.loading = g.machine.Snapshot(link.BootTime()).Loading
 	}
 	for _, r := range g.routers {
-		if r.port.index != 0 && !slices.Contains(t.ports, r.port.index) {
-			t.ports = append(t.ports, r.port.index)
+		if r.port.Index != 0 && !slices.Contains(t.ports, r.port.Index) {
+			t.ports = append(t.ports, r.port.Index)
 		}
 	}
 	return t

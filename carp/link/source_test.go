@@ -1,4 +1,4 @@
-package engine
+package link
 
 import (
 	"net/netip"
@@ -6,10 +6,10 @@ import (
 )
 
 // addresses of an interface, in the order of the kernel.
-func addressesOf(list ...string) (st linkState) {
+func addressesOf(list ...string) (st State) {
 	for _, s := range list {
 		p := netip.MustParsePrefix(s)
-		st.addrs = append(st.addrs, ownAddress{ip: p.Addr(), net: p.Masked()})
+		st.Addrs = append(st.Addrs, Address{IP: p.Addr(), Net: p.Masked()})
 	}
 	return st
 }
@@ -68,11 +68,11 @@ func TestSource(t *testing.T) {
 			want = netip.MustParseAddr(tc.want)
 		}
 		if tc.via != "" {
-			st.via = map[netip.Addr]netip.Addr{dst: netip.MustParseAddr(tc.via)}
+			st.Via = map[netip.Addr]netip.Addr{dst: netip.MustParseAddr(tc.via)}
 		}
-		s := source{src: used, home: used}
-		if s.choose(&st, dst); s.src != want {
-			t.Errorf("%s: %v, want %v", tc.name, s.src, want)
+		s := Source{Src: used, home: used}
+		if s.Choose(&st, dst); s.Src != want {
+			t.Errorf("%s: %v, want %v", tc.name, s.Src, want)
 		}
 	}
 }
@@ -81,7 +81,7 @@ func TestSource(t *testing.T) {
 // is taken again.
 func TestSourceComesBack(t *testing.T) {
 	dst := netip.MustParseAddr("2001:db8::3")
-	var s source
+	var s Source
 	for _, step := range []struct {
 		addrs []string
 		want  string
@@ -94,24 +94,8 @@ func TestSourceComesBack(t *testing.T) {
 		{[]string{"2001:db8::1/64", "2001:db8::5/64", "2001:db8::2/64"}, "2001:db8::5"},
 	} {
 		st := addressesOf(step.addrs...)
-		if s.choose(&st, dst); s.src.String() != step.want {
-			t.Errorf("of %v: %v, want %s", step.addrs, s.src, step.want)
-		}
-	}
-}
-
-// Members in several networks are each spoken to from the address in theirs.
-func TestSourceOfEachMember(t *testing.T) {
-	near, far := netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("198.51.100.3")
-	e, _ := testEngine(t, func(c *Config) { c.Routers[0].Peers = []netip.Addr{near, far} })
-	r := e.routers[0]
-	st := addressesOf("172.16.9.2/24", "198.51.100.2/24", "192.0.2.2/24")
-	if src := r.route(&st); src != netip.MustParseAddr("192.0.2.2") {
-		t.Errorf("the router's own is %v", src)
-	}
-	for peer, want := range map[netip.Addr]string{near: "192.0.2.2", far: "198.51.100.2"} {
-		if got := r.towards(peer); got != netip.MustParseAddr(want) {
-			t.Errorf("to %v from %v, want %s", peer, got, want)
+		if s.Choose(&st, dst); s.Src.String() != step.want {
+			t.Errorf("of %v: %v, want %s", step.addrs, s.Src, step.want)
 		}
 	}
 }

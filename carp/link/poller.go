@@ -1,4 +1,4 @@
-package engine
+package link
 
 import (
 	"encoding/binary"
@@ -10,19 +10,21 @@ import (
 	"sasyncd/carp"
 )
 
-// poller waits for packets, a point in time, or a call from another goroutine.
-type poller struct {
+// Poller waits for packets, a point in time, or a call from another goroutine. It is of
+// one goroutine but for Wake.
+type Poller struct {
 	epoll, timer, event int
 	armed               time.Duration
 	events              [16]unix.EpollEvent
 	eight               [8]byte
 }
 
-func newPoller() (p *poller, err error) {
-	p = &poller{epoll: -1, timer: -1, event: -1, armed: carp.Never}
+// NewPoller opens the descriptors of a Poller.
+func NewPoller() (p *Poller, err error) {
+	p = &Poller{epoll: -1, timer: -1, event: -1, armed: carp.Never}
 	defer func() {
 		if err != nil {
-			p.close()
+			p.Close()
 		}
 	}()
 	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -36,14 +38,15 @@ func newPoller() (p *poller, err error) {
 		return nil, fmt.Errorf("make eventfd: %w", err)
 	}
 	for _, fd := range []int{p.timer, p.event} {
-		if err := p.add(fd); err != nil {
+		if err := p.Add(fd); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
 }
 
-func (p *poller) close() {
+// Close closes the descriptors.
+func (p *Poller) Close() {
 	for _, fd := range []int{p.epoll, p.timer, p.event} {
 		if fd >= 0 {
 			unix.Close(fd)
@@ -51,7 +54,8 @@ func (p *poller) close() {
 	}
 }
 
-func (p *poller) add(fd int) error {
+// Add has Wait return when a descriptor can be read.
+func (p *Poller) Add(fd int) error {
 	err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 	if err != nil {
 		return fmt.Errorf("watch descriptor: %w", err)
@@ -59,15 +63,15 @@ func (p *poller) add(fd int) error {
 	return nil
 }
 
-// wake makes wait return. Safe for concurrent use.
-func (p *poller) wake() {
+// Wake makes Wait return. Safe for concurrent use.
+func (p *Poller) Wake() {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	_, _ = unix.Write(p.event, one[:])
 }
 
-// wait sleeps until there is something to do, at the latest until at.
-func (p *poller) wait(at time.Duration) error {
+// Wait sleeps until there is something to do, at the latest until at, of BootTime.
+func (p *Poller) Wait(at time.Duration) error {
 	if at != p.armed {
 		var spec unix.ItimerSpec
 		if at != carp.Never {
@@ -95,8 +99,8 @@ func (p *poller) wait(at time.Duration) error {
 	return nil
 }
 
-// bootTime reads the clock of all deadlines.
-func bootTime() time.Duration {
+// BootTime reads the clock of all deadlines.
+func BootTime() time.Duration {
 	var ts unix.Timespec
 	// Fails only for a clock that does not exist (Linux 2.6.39 has it).
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
