@@ -21,6 +21,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/kernel/trusted/trustedtest"
+	"sasyncd/tests/ask"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
@@ -203,23 +204,7 @@ func (g *gateway) state() (s *api.GroupState) {
 }
 
 // ask asks carpd once.
-func (g *gateway) ask() (*api.GroupState, error) {
-	ctx, cancel := context.WithTimeout(g.t.Context(), 2*time.Second)
-	defer cancel()
-	c, err := api.Dial(ctx, g.socket())
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	m, err := c.Call(ctx, api.Request{Verb: api.VerbStatus})
-	if err == nil && len(m.Groups) != 1 {
-		err = fmt.Errorf("%d groups, want 1", len(m.Groups))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &m.Groups[0], nil
-}
+func (g *gateway) ask() (*api.GroupState, error) { return ask.Group(g.socket(), 2*time.Second) }
 
 // await waits until carpd is in a state, and returns how long that took.
 func (g *gateway) await(want string, limit time.Duration) time.Duration {
