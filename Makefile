@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
+	drill drill-guest drill-native drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
 all: build
 
 deps:
@@ -47,9 +47,11 @@ demo: deps
 	@$(GO) build -o bin/demo ./tests/demo
 	@./bin/demo
 
+# Guests have a kernel and a processor of their own. Unit tests and drills that use this
+# machine's kernel follow each other on the other half of the processors.
 test: deps
 	$(GO) vet ./...
-	$(MAKE) --no-print-directory unit drill
+	@.ci/lanes "$(MAKE) --no-print-directory drill-guest" "$(MAKE) --no-print-directory unit drill-native"
 
 # The commands of the README on a new machine: a clone of the last commit in a minimal
 # root of Debian 12, some 30 minutes. FRESH="make unit": these commands instead.
@@ -67,14 +69,17 @@ EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 # TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
 # built by the tests, so a result that go has kept says nothing of them. Those of NATIVE
 # share this machine's kernel, and with it the lock under which interfaces and addresses
-# change, so they follow each other. The guests have a kernel and a processor of their own.
-DRILL  = $(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$'
-NATIVE = bench/native|check/native|election|interop|links
+# change. A daemon that writes its state waits for what the builds have written: sync.
+DRILL  = $(GO) test -count=1 -p 1 -timeout 20m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$'
+NATIVE = tests/(bench/native|check/native|election|interop|links)$$
 drill:
-	@sync # a daemon that writes its state waits for what the builds have written
-	@all=$$(printf '%s\n' $(DRILLS)); \
-	.ci/lanes "$(DRILL) $$(echo "$$all" | grep -vE 'tests/($(NATIVE))$$' | tr '\n' ' ')" \
-		"$(DRILL) $$(echo "$$all" | grep -E 'tests/($(NATIVE))$$' | tr '\n' ' ')"
+	@.ci/lanes "$(MAKE) --no-print-directory drill-guest" "$(MAKE) --no-print-directory drill-native"
+drill-guest:
+	@sync
+	$(DRILL) $$(printf '%s\n' $(DRILLS) | grep -vE '$(NATIVE)')
+drill-native:
+	@sync
+	$(DRILL) $$(printf '%s\n' $(DRILLS) | grep -E '$(NATIVE)')
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/sync/engine"
+	"sasyncd/tests/ask"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/scenario"
 )
@@ -181,14 +181,7 @@ func (m *Member) ctl(program string, args ...string) (out string, code int) {
 
 // askCarpd sends one request to the member's carpd.
 func (m *Member) askCarpd(r api.Request) (api.Message, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), harness.Scaled(askLimit))
-	defer cancel()
-	c, err := api.Dial(ctx, m.carpdSocket())
-	if err != nil {
-		return api.Message{}, err
-	}
-	defer c.Close()
-	return c.Call(ctx, r)
+	return ask.Carpd(m.carpdSocket(), r, harness.Scaled(askLimit))
 }
 
 // elected asks carpd for the state of the group that moves the instance outside.

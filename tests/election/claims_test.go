@@ -19,18 +19,16 @@ func TestClaims(t *testing.T) {
 	const limit = time.Minute // they ask every 10 s, and silence takes four questions
 	claimed := func(g *gateway, mac string) bool {
 		s := g.state()
-		return s != nil && slices.ContainsFunc(s.Instances, func(in api.InstanceState) bool {
+		return slices.ContainsFunc(s.Instances, func(in api.InstanceState) bool {
 			return slices.ContainsFunc(in.Routers, func(r api.RouterState) bool {
 				return slices.ContainsFunc(r.Claims, func(c api.Claim) bool { return c.MAC == mac })
 			})
 		})
 	}
 	silent := func(g *gateway) (out string) {
-		if s := g.state(); s != nil {
-			for _, in := range s.Instances {
-				for _, r := range in.Routers {
-					out += fmt.Sprint(r.Silent)
-				}
+		for _, in := range g.state().Instances {
+			for _, r := range in.Routers {
+				out += fmt.Sprint(r.Silent)
 			}
 		}
 		return strings.ReplaceAll(out, "[]", "")

@@ -37,7 +37,7 @@ func TestFenceProgram(t *testing.T) {
 	p.start(gw1)
 	lab.Eventually(t, 5*time.Second, "gw1 to wait for somebody who fences", func() bool {
 		s := gw1.state()
-		return s != nil && s.Blocked == "waiting for fence"
+		return s.Blocked == "waiting for fence"
 	})
 	if err := os.WriteFile(allow, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestFenceProgram(t *testing.T) {
 	gw2.awaitLog("master heard", 4)
 
 	// A master that agrees is not shot.
-	lab.Eventually(t, 5*time.Second, "gw2 to be guarded", func() bool { s := gw2.state(); return s != nil && s.Blocked == "" })
+	lab.Eventually(t, 5*time.Second, "gw2 to be guarded", func() bool { s := gw2.state(); return s.Blocked == "" })
 	if out, code := gw1.ctl("resign", "gate"); code != 0 {
 		t.Fatalf("resign: %s", out)
 	}
@@ -62,7 +62,7 @@ func TestFenceProgram(t *testing.T) {
 		t.Errorf("a hand-over called the program: %q", got)
 	}
 	gw1.await(api.StateBackup, 5*time.Second)
-	lab.Eventually(t, 10*time.Second, "gw1 to be able to take over", func() bool { s := gw1.state(); return s != nil && s.Blocked == "" })
+	lab.Eventually(t, 10*time.Second, "gw1 to be able to take over", func() bool { s := gw1.state(); return s.Blocked == "" })
 
 	// One that hangs is, and until that has worked nobody takes its addresses.
 	if err := os.Remove(allow); err != nil {
@@ -76,7 +76,7 @@ func TestFenceProgram(t *testing.T) {
 		t.Errorf("the program was called with %q, want %q", got, want)
 	}
 	lab.Eventually(t, 10*time.Second, "the hung master's addresses to lapse", func() bool { return gw2.holds() == 0 })
-	if s := gw1.state(); s == nil || s.State == api.StateMaster || gw1.holds() != 0 || gw1.fenced() != 4 {
+	if s := gw1.state(); s.State == api.StateMaster || gw1.holds() != 0 || gw1.fenced() != 4 {
 		t.Errorf("before the old master was silenced, gw1 is %+v, holds %d addresses, %d are fenced", s, gw1.holds(), gw1.fenced())
 	}
 	if err := os.WriteFile(allow, nil, 0o600); err != nil {
@@ -109,7 +109,7 @@ func TestFenceIsSetAgain(t *testing.T) {
 	}
 	lab.Eventually(t, 5*time.Second, "gw2 to be fenced again", func() bool { return gw2.fenced() == 4 })
 	gw2.awaitLog("fence rules removed externally", 1)
-	if s := gw1.state(); s == nil || s.State != api.StateMaster || gw1.fenced() != 0 || gw1.holds() != 4 {
+	if s := gw1.state(); s.State != api.StateMaster || gw1.fenced() != 0 || gw1.holds() != 4 {
 		t.Errorf("the master is %+v, %d addresses are fenced, it holds %d", s, gw1.fenced(), gw1.holds())
 	}
 }

@@ -21,7 +21,7 @@ func (p *pair) settled(limit, stable time.Duration) (master *gateway) {
 	lab.Eventually(p.t, limit, "there is one master", func() bool {
 		n := 0
 		for _, g := range p.gws {
-			if s := g.state(); s != nil && s.State == api.StateMaster {
+			if s := g.state(); s.State == api.StateMaster {
 				master, n = g, n+1
 			}
 		}

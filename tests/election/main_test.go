@@ -21,6 +21,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/kernel/trusted/trustedtest"
+	"sasyncd/tests/ask"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
@@ -189,28 +190,28 @@ func run(t *testing.T) (p *pair, master, backup *gateway) {
 	return p, p.gws[0], p.gws[1]
 }
 
-// state asks carpd; nil while it cannot be asked.
-func (g *gateway) state() *api.GroupState {
-	ctx, cancel := context.WithTimeout(g.t.Context(), 2*time.Second)
-	defer cancel()
-	c, err := api.Dial(ctx, g.socket())
-	if err != nil {
-		return nil
-	}
-	defer c.Close()
-	m, err := c.Call(ctx, api.Request{Verb: api.VerbStatus})
-	if err != nil || len(m.Groups) != 1 {
-		return nil
-	}
-	return &m.Groups[0]
+// state asks carpd, and waits until it answers.
+func (g *gateway) state() (s *api.GroupState) {
+	g.t.Helper()
+	err := errors.New("not asked")
+	defer func() {
+		if s == nil {
+			g.t.Logf("%s: carpd does not tell its state: %v", g.Name, err)
+		}
+	}()
+	lab.Eventually(g.t, patience, g.Name+" answers", func() bool { s, err = g.ask(); return err == nil })
+	return s
 }
+
+// ask asks carpd once.
+func (g *gateway) ask() (*api.GroupState, error) { return ask.Group(g.socket(), 2*time.Second) }
 
 // await waits until carpd is in a state, and returns how long that took.
 func (g *gateway) await(want string, limit time.Duration) time.Duration {
 	g.t.Helper()
 	return lab.Eventually(g.t, limit, g.Name+" is "+want, func() bool {
-		s := g.state()
-		return s != nil && s.State == want
+		s, err := g.ask()
+		return err == nil && s.State == want
 	})
 }
 
@@ -225,8 +226,8 @@ func (g *gateway) awaitLog(text string, times int) {
 func (g *gateway) awaitFor(age time.Duration) {
 	g.t.Helper()
 	lab.Eventually(g.t, age+5*time.Second, fmt.Sprintf("state of %s is %v old", g.Name, age), func() bool {
-		s := g.state()
-		return s != nil && s.AgeMS > age.Milliseconds()
+		s, err := g.ask()
+		return err == nil && s.AgeMS > age.Milliseconds()
 	})
 }
 

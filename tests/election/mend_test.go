@@ -17,10 +17,8 @@ const soon = 3 * time.Second
 // repairs says how often carpd has repaired what others changed, by kind.
 func (g *gateway) repairs() map[string]uint64 {
 	out := map[string]uint64{}
-	if s := g.state(); s != nil {
-		for _, r := range s.Repairs {
-			out[r.Kind] = r.Count
-		}
+	for _, r := range g.state().Repairs {
+		out[r.Kind] = r.Count
 	}
 	return out
 }
@@ -96,7 +94,7 @@ func TestMasterIsMended(t *testing.T) {
 		tc.change()
 		lab.Eventually(t, soon, name+", and that is undone", tc.mended)
 		lab.Eventually(t, patience, name+", and that is counted", func() bool { return a.repairs()[tc.kind] > before })
-		if s := a.state(); s == nil || s.State != api.StateMaster || a.holds() != 4 || a.locals() != 4 {
+		if s := a.state(); s.State != api.StateMaster || a.holds() != 4 || a.locals() != 4 {
 			t.Errorf("%s: the master is %+v, holds %d addresses, %d are local", name, s, a.holds(), a.locals())
 		}
 	}
@@ -234,7 +232,7 @@ func TestConfiguredAddress(t *testing.T) {
 		t.Errorf("of the master's own: %+v", s.Configured)
 	}
 	b.IP("addr del 10.1.0.1/24 dev in0")
-	lab.Eventually(t, patience, "the backup to be content", func() bool { s := b.state(); return s != nil && len(s.Configured) == 0 })
+	lab.Eventually(t, patience, "the backup to be content", func() bool { s := b.state(); return len(s.Configured) == 0 })
 	// And while it runs, on another interface.
 	b.IP("addr add 10.3.0.1/32 dev lo")
 	b.awaitLog("also configured by the system", 2)

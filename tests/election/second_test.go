@@ -56,7 +56,7 @@ func TestSecondCarpd(t *testing.T) {
 		t.Errorf("traffic through the gateway: %v", report)
 	}
 	m.Stop()
-	if s := a.state(); s == nil || s.State != api.StateMaster {
+	if s := a.state(); s.State != api.StateMaster {
 		t.Errorf("the first one is %+v", s)
 	}
 

@@ -221,7 +221,7 @@ func TestReplayAfterRestart(t *testing.T) {
 			b.Run("rm " + filepath.Join(b.Dir(), "state", "marks"))
 		}
 		p.start(b)
-		lab.Eventually(t, patience, "the restarted node answers", func() bool { return b.state() != nil })
+		lab.Eventually(t, patience, "the restarted node answers", func() bool { _, err := b.ask(); return err == nil })
 		p.replay(frames)
 		lab.Eventually(t, patience, "the replay has arrived", func() bool {
 			got := trailers()

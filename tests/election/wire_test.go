@@ -183,7 +183,7 @@ func TestUnicastSource(t *testing.T) {
 			p.start(b)
 			lab.Eventually(t, patience, "the backup hears both routers", func() bool {
 				s := b.state()
-				return s != nil && s.Instances[0].Routers[0].Received > 0 && s.Instances[1].Routers[0].Received > 0
+				return s.Instances[0].Routers[0].Received > 0 && s.Instances[1].Routers[0].Received > 0
 			})
 			b.awaitFor(takeover)
 			since := b.state()

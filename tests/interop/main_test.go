@@ -3,7 +3,6 @@
 package interop
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -15,6 +14,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/kernel/trusted/trustedtest"
+	"sasyncd/tests/ask"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 )
@@ -108,6 +108,9 @@ func two(t *testing.T) (a, b *host) {
 
 func (h *host) socket() string { return filepath.Join(h.Dir(), "carpd.sock") }
 
+// patience is for what takes a moment.
+const patience = 10 * time.Second
+
 // carpd runs carpd with the given blocks.
 func (h *host) carpd(blocks string) {
 	h.t.Helper()
@@ -115,28 +118,25 @@ func (h *host) carpd(blocks string) {
 	h.d = h.Exec("carpd", exec.Command(program(h.t, "carpd"), "-d", "-v", "-v", "-c", file))
 }
 
-// state asks carpd; nil while it cannot be asked.
-func (h *host) state() *api.GroupState {
-	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Second)
-	defer cancel()
-	c, err := api.Dial(ctx, h.socket())
-	if err != nil {
-		return nil
-	}
-	defer c.Close()
-	m, err := c.Call(ctx, api.Request{Verb: api.VerbStatus})
-	if err != nil || len(m.Groups) != 1 {
-		return nil
-	}
-	return &m.Groups[0]
+// state asks carpd, and waits until it answers.
+func (h *host) state() (s *api.GroupState) {
+	h.t.Helper()
+	var err error
+	defer func() {
+		if s == nil {
+			h.t.Logf("%s: carpd does not tell its state: %v", h.Name, err)
+		}
+	}()
+	lab.Eventually(h.t, patience, h.Name+" answers", func() bool { s, err = ask.Group(h.socket(), patience); return err == nil })
+	return s
 }
 
 // await waits until carpd is in a state, and returns how long that took.
 func (h *host) await(want string, limit time.Duration) time.Duration {
 	h.t.Helper()
 	return lab.Eventually(h.t, limit, h.Name+" is "+want, func() bool {
-		s := h.state()
-		return s != nil && s.State == want
+		s, err := ask.Group(h.socket(), patience)
+		return err == nil && s.State == want
 	})
 }
 
@@ -145,7 +145,7 @@ func (h *host) stays(want string, long time.Duration) {
 	h.t.Helper()
 	end := time.Now().Add(long)
 	lab.Eventually(h.t, long+time.Second, h.Name+" stays "+want, func() bool {
-		if s := h.state(); s == nil || s.State != want {
+		if s := h.state(); s.State != want {
 			h.t.Fatalf("%s is not %s any more: %+v", h.Name, want, s)
 		}
 		return time.Now().After(end)

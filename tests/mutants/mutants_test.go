@@ -67,7 +67,7 @@ var mutants = []mutant{
 	},
 	{
 		"I1", "a process without memory does not raise what it finds", "sync/engine/retire.go",
-		[][2]string{{"case pos.Term == 0 && g.bumped == 0:", "case false:"}},
+		[][2]string{{"case pos.Term == 0 && !g.raisedUnread:", "case false:"}},
 		"./tests/simulation", "TestExMasterForgets", false,
 	},
 	{

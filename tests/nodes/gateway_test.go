@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/sync/engine"
+	"sasyncd/tests/ask"
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
@@ -125,14 +125,7 @@ func (s *Gateway) State(_ struct{}, st *State) error {
 	for _, r := range v.Reasons {
 		st.Reasons = append(st.Reasons, r.What)
 	}
-	ctx, cancel := context.WithTimeout(s.g.Context(), 5*time.Second)
-	defer cancel()
-	c, err := api.Dial(ctx, filepath.Join(s.node.Dir(), "carpd.sock"))
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	m, err := c.Call(ctx, api.Request{Verb: api.VerbStatus})
+	m, err := ask.Carpd(filepath.Join(s.node.Dir(), "carpd.sock"), api.Request{Verb: api.VerbStatus}, 5*time.Second)
 	if err != nil {
 		return err
 	}

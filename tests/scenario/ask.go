@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/sync/engine"
+	"sasyncd/tests/ask"
 	"sasyncd/tests/harness"
 )
 
@@ -225,14 +225,7 @@ func (m *Member) Demote(by int) (undo func()) {
 }
 
 func (m *Member) carpd(r api.Request) (api.Message, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), harness.Scaled(askLimit))
-	defer cancel()
-	c, err := api.Dial(ctx, m.CarpdSocket())
-	if err != nil {
-		return api.Message{}, err
-	}
-	defer c.Close()
-	return c.Call(ctx, r)
+	return ask.Carpd(m.CarpdSocket(), r, harness.Scaled(askLimit))
 }
 
 // Masters returns the gateways whose carpd is MASTER now.

@@ -1,7 +1,6 @@
 package wireguard
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/tests/ask"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/harness/meter"
@@ -152,16 +152,7 @@ func (g *gateway) start() {
 func (g *gateway) socket() string { return filepath.Join(g.Dir(), "carpd.sock") }
 
 // ask sends carpd a request.
-func (g *gateway) ask(r api.Request) (api.Message, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	c, err := api.Dial(ctx, g.socket())
-	if err != nil {
-		return api.Message{}, err
-	}
-	defer c.Close()
-	return c.Call(ctx, r)
-}
+func (g *gateway) ask(r api.Request) (api.Message, error) { return ask.Carpd(g.socket(), r, limit) }
 
 func (g *gateway) state() (string, error) {
 	m, err := g.ask(api.Request{Verb: api.VerbStatus})
