@@ -1,7 +1,6 @@
 package keying
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,16 +10,12 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/kernel/process"
 	"sasyncd/kernel/trusted"
 )
 
@@ -116,53 +111,6 @@ func (l *Local) Running(ctx context.Context, d Daemon) error {
 	return err
 }
 
-// process finds the daemon's main process, which stays what it is until done
-// is called, as far as that can be had.
-func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done func(), err error) {
-	if p.PIDFile == "" {
-		conn, err := l.Dial(ctx, d)
-		if err != nil {
-			return 0, nil, err
-		}
-		if pid, err = peerPID(conn); err != nil {
-			conn.Close()
-			return 0, nil, fmt.Errorf("find process of %s: %w", d, err)
-		}
-		return pid, func() { conn.Close() }, nil
-	}
-	b, err := os.ReadFile(p.PIDFile)
-	if err == nil {
-		if pid, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil || pid < 2 {
-			return 0, nil, fmt.Errorf("find process of %s: %s does not have a process number", d, p.PIDFile)
-		}
-		if comm, _, cerr := identify(pid); cerr != nil || !slices.Contains(p.Comms, comm) {
-			err = fs.ErrNotExist // left by one that has died
-		}
-	}
-	if absent(err) {
-		err = fmt.Errorf("%w (%s)", ErrNotRunning, p.PIDFile)
-	}
-	if err != nil {
-		return 0, nil, fmt.Errorf("find process of %s: %w", d, err)
-	}
-	return pid, func() {}, nil
-}
-
-// instance names the process that runs, so that one that was replaced between
-// two looks is told from one that went on.
-func (l *Local) instance(ctx context.Context, d Daemon, p Place) (string, error) {
-	pid, done, err := l.process(ctx, d, p)
-	if err != nil {
-		return "", err
-	}
-	defer done()
-	st, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
-	if err != nil {
-		return "", fmt.Errorf("%w (%w)", ErrNotRunning, err)
-	}
-	return fmt.Sprintf("%d since %d", pid, st.ModTime().UnixNano()), nil
-}
-
 // Tell implements Privileged.
 func (l *Local) Tell(ctx context.Context, d Daemon, line string) error {
 	p, err := l.place(d)
@@ -204,134 +152,6 @@ func (p Place) openFIFO(ctx context.Context, d Daemon) (fd int, err error) {
 		return 0, fmt.Errorf("open %s of %s: not a fifo", p.FIFO, d)
 	}
 	return fd, nil
-}
-
-// Kill implements Privileged. The processes are those of the daemon's own
-// control socket, whoever else bears the same name.
-func (l *Local) Kill(ctx context.Context, d Daemon) error {
-	p, err := l.place(d)
-	if err != nil {
-		return err
-	}
-	pid, done, err := l.process(ctx, d, p)
-	if errors.Is(err, ErrNotRunning) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer done()
-	var fds []int
-	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}()
-	for _, pid := range family(pid, p) {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // gone already
-		}
-		fds = append(fds, fd)
-	}
-	if len(fds) == 0 {
-		return fmt.Errorf("kill %s: process %d is none of %q", d, pid, p.Comms)
-	}
-	// Stopped first: one that saw another die would clean up after itself. The
-	// parent dies last: its death wakes stopped children whose process groups it
-	// leaves orphaned (setpgid(2)).
-	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGKILL} {
-		for _, fd := range fds {
-			if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("kill %s: %w", d, err)
-			}
-		}
-	}
-	for _, fd := range fds {
-		if err := waitPidfd(ctx, fd); err != nil {
-			return fmt.Errorf("wait for the end of %s: %w", d, err)
-		}
-	}
-	return nil
-}
-
-func peerPID(conn net.Conn) (int, error) {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var cerr error
-	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
-	}
-	if cerr != nil {
-		return 0, cerr
-	}
-	return int(cred.Pid), nil
-}
-
-// family returns pid, if it is a process of the daemon, and if the daemon is
-// several, its parent and siblings or its children; the parent comes last. Those
-// of OpenIKED are in process groups of their own, so these do not tell.
-func family(pid int, p Place) []int {
-	comm, parent, err := identify(pid)
-	if err != nil || !slices.Contains(p.Comms, comm) {
-		return nil
-	}
-	if !p.Many {
-		return []int{pid}
-	}
-	first := pid
-	if c, _, err := identify(parent); err == nil && slices.Contains(p.Comms, c) {
-		first = parent
-	}
-	var pids []int
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return []int{pid}
-	}
-	for _, e := range entries {
-		other, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if c, parent, err := identify(other); err == nil && parent == first && slices.Contains(p.Comms, c) {
-			pids = append(pids, other)
-		}
-	}
-	return append(pids, first)
-}
-
-// identify returns a process's name and parent (proc(5), /proc/PID/stat).
-func identify(pid int) (comm string, parent int, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return "", 0, err
-	}
-	// The name is in parentheses and may have any character.
-	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
-	if open < 0 || end < open {
-		return "", 0, fmt.Errorf("read /proc/%d/stat: no name in it", pid)
-	}
-	if f := strings.Fields(string(b[end+1:])); len(f) > 1 {
-		parent, err = strconv.Atoi(f[1])
-	}
-	return string(b[open+1 : end]), parent, err
-}
-
-// waitPidfd waits until the process has ended.
-func waitPidfd(ctx context.Context, fd int) error {
-	for ctx.Err() == nil {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 50)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		if n > 0 {
-			return nil
-		}
-	}
-	return ctx.Err()
 }
 
 // Start implements Privileged.
@@ -454,39 +274,4 @@ func (l *Local) Hook(ctx context.Context, o Order) error {
 	}
 	_, err = runCommand(ctx, program.Command(ctx), o.environment(), append(in, '\n'))
 	return err
-}
-
-// run runs a command in a process group of its own, which ends with ctx. The
-// error carries the end of what it printed on standard error.
-func run(ctx context.Context, args, env []string, stdin []byte) (string, error) {
-	return runCommand(ctx, exec.CommandContext(ctx, args[0], args[1:]...), env, stdin)
-}
-
-func runCommand(ctx context.Context, cmd *exec.Cmd, env []string, stdin []byte) (string, error) {
-	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, env...)
-	cmd.Stdin = bytes.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &limited{b: &stdout}, &limited{b: &stderr}
-	process.Contain(cmd)
-	err := cmd.Run()
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
-	}
-	if err != nil {
-		if said := strings.TrimSpace(stderr.String()); said != "" {
-			err = fmt.Errorf("%w: %s", err, said[max(0, len(said)-200):])
-		}
-		err = fmt.Errorf("run %s: %w", filepath.Base(cmd.Args[0]), err)
-	}
-	return stdout.String(), err
-}
-
-// limited keeps the first 4 MiB and drops the rest.
-type limited struct{ b *bytes.Buffer }
-
-func (l *limited) Write(p []byte) (int, error) {
-	if room := 4<<20 - l.b.Len(); room > 0 {
-		l.b.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
 }

@@ -1,11 +1,7 @@
 package engine
 
 import (
-	"cmp"
 	"errors"
-	"hash/maphash"
-	"io/fs"
-	"slices"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -150,63 +146,12 @@ func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 	}
 }
 
-// coreOf tells configurations apart as coreDigest does, within this process and
-// at a fraction of the cost.
-func coreOf(sa *sadb.SA) uint64 {
-	c := *sa
-	c.Limits = sadb.Limits{}
-	var room [512]byte
-	b := wire.AppendSAConfig(room[:0], &c)
-	defer clear(b) // keys
-	return maphash.Bytes(keySeed, b)
-}
-
-// limitsOf tells limits apart.
-func limitsOf(l sadb.Limits) uint64 { return maphash.Comparable(keySeed, l) }
-
-// coreDigest is the digest of an SA's configuration without its limits, which
-// a standby changes on purpose and which the kernel can update in place, and
-// without its direction, which the kernel need not know.
-func coreDigest(sa *sadb.SA) wire.Sum {
-	c := *sa
-	c.Limits, c.Dir = sadb.Limits{}, sadb.DirUnknown
-	return wire.SADigest(&c)
-}
-
-func policyDigest(p *sadb.Policy) wire.Sum {
-	c := *p
-	c.Limits = sadb.Limits{}
-	return wire.PolicyDigest(&c)
-}
-
-func asHave(sa *sadb.SA) haveSA {
-	return haveSA{core: coreOf(sa), limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
-}
-
 // holds returns what the kernel has of an SA.
 func (r *receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
 	if p := r.have[k]; p != nil {
 		return *p, true
 	}
 	return h, false
-}
-
-// keySeed makes keysOf, coreOf and limitsOf worthless outside this process.
-var keySeed = maphash.MakeSeed()
-
-// keysOf tells SAs with different key material apart. Two of one identity with
-// the same keys share one space of sequence numbers.
-func keysOf(sa *sadb.SA) uint64 {
-	var h maphash.Hash
-	h.SetSeed(keySeed)
-	for _, a := range []*sadb.Algorithm{sa.Auth, sa.Crypt, sa.AEAD, sa.Comp} {
-		if a != nil {
-			h.WriteString(a.Name)
-			h.Write(a.Key.Bytes())
-		}
-		h.WriteByte(0)
-	}
-	return h.Sum64()
 }
 
 // asInstalled is what the kernel has after sa was added. It is what w wants, but
@@ -372,158 +317,6 @@ func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 		return []sadb.Op{{Kind: sadb.OpUpdatePolicy, Policy: w.policy}}
 	}
 	return nil
-}
-
-// end finishes a snapshot and returns the sweep: everything of the group that
-// the snapshot did not name.
-func (r *receiver) end(seq uint64) (ops opList) {
-	if !r.rx.snapshot() {
-		return nil
-	}
-	r.rx.end()
-	r.pos.Seq, r.pos.Complete = seq, true
-	for k, w := range r.want {
-		r.item()
-		if w.gen != r.gen && r.sweeps {
-			r.forgetSA(k)
-		}
-	}
-	for k, w := range r.wantPolicy {
-		r.item()
-		if w.gen != r.gen && r.sweeps {
-			r.forgetPolicy(k)
-		}
-	}
-	if r.sweeps {
-		r.sweep(&ops)
-	}
-	return ops
-}
-
-// sweep adds what deletes what the kernel has and the stream does not name, SAs first.
-func (r *receiver) sweep(ops *opList) {
-	if r.countersOnly {
-		return
-	}
-	for k := range r.have {
-		r.item()
-		if r.want[k] == nil {
-			ops.add(sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
-		}
-	}
-	for k := range r.havePolicy {
-		r.item()
-		if r.wantPolicy[k] == nil {
-			ops.add(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
-		}
-	}
-}
-
-// repair returns what it takes to make the kernel what the stream says, after
-// a dump. Only a complete stream may delete.
-func (r *receiver) repair(now time.Time) (ops opList) {
-	for _, w := range r.wantPolicy {
-		r.item()
-		ops.add(r.wantPolicyOps(w)...)
-	}
-	// Order matters for what is installed, and mostly nothing is: the oldest
-	// first, and of the same age that which was published first.
-	var list []*wantSA
-	for _, w := range r.want {
-		r.item()
-		used := r.slabs.used
-		if len(r.wantSAOps(now, w)) > 0 {
-			list = append(list, w)
-		}
-		r.slabs.used = used // what it takes is asked for again, in order
-	}
-	slices.SortFunc(list, func(a, b *wantSA) int {
-		r.compared()
-		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle.number, b.handle.number))
-	})
-	for _, w := range list {
-		r.item()
-		ops.add(r.wantSAOps(now, w)...)
-	}
-	if r.pos.Complete && !r.rx.snapshot() && r.sweeps {
-		r.sweep(&ops)
-	}
-	return ops
-}
-
-// result notes how the kernel answered an operation and returns what to try
-// instead, if anything. An add that met something unknown is not forced:
-// unknown reports that only a fresh dump can tell what is there, above all
-// which numbers it has used.
-func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool) {
-	switch op.Kind {
-	case sadb.OpAddSA:
-		w := r.want[op.SA.Key]
-		if err == nil {
-			h := r.asInstalled(w, op.SA)
-			r.have[op.SA.Key] = &h
-		}
-		unknown = errors.Is(err, fs.ErrExist)
-		if w != nil {
-			w.failed = err
-		}
-	case sadb.OpUpdateSA:
-		if h, ok := r.have[op.SA.Key]; ok && err == nil {
-			h.limits, h.config = limitsOf(op.SA.Limits), 0
-		}
-	case sadb.OpDeleteSA:
-		if err == nil {
-			delete(r.have, op.SA.Key)
-		}
-	case sadb.OpSetCounters:
-		if h, ok := r.have[op.SA.Key]; ok && err == nil {
-			h.oseq, h.seq = op.SA.OSeq, op.SA.Seq
-		} else if errors.Is(err, fs.ErrNotExist) {
-			delete(r.have, op.SA.Key)
-			if w := r.want[op.SA.Key]; w != nil && !r.countersOnly {
-				add := *op.SA
-				return []sadb.Op{{Kind: sadb.OpAddSA, SA: &add}}, false
-			}
-		}
-	case sadb.OpAddPolicy, sadb.OpUpdatePolicy:
-		w := r.wantPolicy[op.Policy.Key]
-		if err == nil && w != nil && w.policy == op.Policy {
-			r.havePolicy[op.Policy.Key] = w.digest // of the same
-		} else if err == nil {
-			r.havePolicy[op.Policy.Key] = policyDigest(op.Policy)
-		} else if errors.Is(err, fs.ErrExist) {
-			return []sadb.Op{{Kind: sadb.OpUpdatePolicy, Policy: op.Policy}}, false
-		}
-		if w != nil {
-			w.failed = err
-		}
-	case sadb.OpDeletePolicy:
-		if err == nil {
-			delete(r.havePolicy, op.Policy.Key)
-		}
-	}
-	return nil, unknown
-}
-
-// lost returns how many of the items that are wanted the kernel refused, or cannot
-// be used after a takeover.
-func (r *receiver) lost() (refused, uncovered int) {
-	for _, w := range r.want {
-		// What an IKE daemon that replicates by itself has left behind on the
-		// master is no loss: see lateUse.
-		if w.failed != nil && (!errors.Is(w.failed, errNotHere) || r.counters.Sub(w.moved) < lateUse) {
-			refused++
-		}
-		if w.short {
-			uncovered++
-		}
-	}
-	for _, w := range r.wantPolicy {
-		if w.failed != nil {
-			refused++
-		}
-	}
-	return refused, uncovered
 }
 
 // lead returns how far the kernel's outbound counters are ahead of the master's

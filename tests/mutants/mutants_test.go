@@ -116,7 +116,7 @@ var mutants = []mutant{
 		"./sync/engine", "TestSnapshotCutShortDeletesNothing", false,
 	},
 	{
-		"I7", "a term is ignored", "sync/engine/members.go",
+		"I7", "a term is ignored", "sync/engine/follow.go",
 		[][2]string{
 			{" || ms.state.Term < g.rcv.pos.Term {", " {"},
 			{" || id.Term < g.rcv.pos.Term {", " {"},

@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"sasyncd/sync/sadb"
+	"sasyncd/sync/wire"
+)
+
+// follow asks the member that is master, with the highest term, for its
+// stream, unless it is followed already, or has been asked and may yet answer;
+// again asks all the same.
+func (e *Engine) follow(g *group, again bool) {
+	x := &g.rcv.rx
+	if g.role == wire.RoleMaster || x.closed() || !g.rcv.adopted {
+		return
+	}
+	var best *member
+	for _, m := range e.sorted() {
+		ms := m.groups[g.name]
+		if ms == nil || ms.state.Role != wire.RoleMaster || ms.state.Term < g.rcv.pos.Term {
+			continue
+		}
+		// A master that has not filled its stream yet says so again when it has.
+		if ms.state.Have.Node != m.hello.Node || ms.state.Have.Term != ms.state.Term {
+			continue
+		}
+		if best == nil || ms.state.Term > best.groups[g.name].state.Term {
+			best = m
+		}
+	}
+	if best == nil {
+		return
+	}
+	ms := best.groups[g.name]
+	id := ms.state.Have.StreamID
+	if x.follows(best, id) && !again {
+		return
+	}
+	x.ask(best, id, time.Now())
+	ms.requested = id
+	e.tellMaxima(g, best)
+	have := g.rcv.pos
+	if x.whole {
+		have = wire.StreamPos{} // so that all of it comes
+	}
+	e.send(best, &wire.Request{Group: g.name, Have: have})
+}
+
+// streamBegins accepts a stream of a member that is master of the group.
+func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id wire.StreamID, begin func(*group) bool) {
+	g := e.groups[id.Group]
+	if g == nil {
+		e.refuse(m, "stream of an unknown group")
+		return
+	}
+	ms := m.groups[g.name]
+	if ms == nil || ms.requested != id || id.Node != m.hello.Node {
+		e.refuse(m, "stream that was not asked for")
+		return
+	}
+	x := &g.rcv.rx
+	if !x.follows(m, id) || id.Term < g.rcv.pos.Term {
+		return // too late: older never overrides newer
+	}
+	x.bind(handle, time.Now())
+	if !begin(g) {
+		return
+	}
+	g.maximaHeard()
+	g.rcv.alike = e.alike(m)
+	g.term = max(g.term, id.Term)
+}
+
+// receiving returns the group whose stream from m has this handle, if it may
+// be taken now. What a former master still says is dropped without an answer.
+func (e *Engine) receiving(m *member, handle uint32) *group {
+	for _, g := range e.order {
+		if g.rcv.rx.takes(m, handle) {
+			g.heardAt, g.heardFrom = time.Now(), m.session.Peer()
+			g.rcv.rx.heard = g.heardAt
+			return g
+		}
+	}
+	return nil
+}
+
+// missed asks again for a stream of which something has not come: the master has
+// shown the number seq. whole asks for all there is.
+func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
+	e.log.Warn("something of the master's stream has not come, asking for it again", "group", g.name, "peer", m.session.Peer(),
+		"held", g.rcv.pos.Seq, "shown", seq)
+	x := &g.rcv.rx
+	x.miss(seq)
+	x.whole = x.whole || whole
+	e.follow(g, false)
+	e.tellReadiness(g, time.Now())
+}
+
+func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) {
+	now := time.Now()
+	mono := now.Sub(e.start)
+	next := g.rcv.pos.Seq + 1
+	if b.First > next {
+		e.missed(m, g, b.First-1, false)
+		return
+	}
+	if b.First != next {
+		e.refuse(m, "numbers of the stream are not in order")
+		return
+	}
+	missing := g.rcv.rx.missing(g.rcv.pos)
+	e.stats.RecordsReceived += uint64(len(b.Records))
+	ops := make([]sadb.Op, 0, 2*len(b.Records))
+	pending := g.rcv.pending
+	pending.reset()
+	for _, rec := range b.Records {
+		// What to do for a record depends on what the kernel has, so a second
+		// record for one item waits for the first.
+		if pending.has(rec) {
+			e.exec(ctx, g, ops)
+			ops = ops[:0]
+			pending.reset()
+		}
+		pending.add(rec)
+		ops = append(ops, g.rcv.apply(now, mono, rec)...)
+	}
+	e.exec(ctx, g, ops)
+	if g.rcv.owesAnswer() {
+		e.ack(m, g, b.Stream)
+	}
+	if missing && !g.rcv.rx.missing(g.rcv.pos) {
+		e.tellReadiness(g, now)
+	}
+}
+
+// ack tells the master what the kernel holds: as a standby, and before the election
+// has its answer, since operations may have been dropped after that.
+func (e *Engine) ack(m *member, g *group, handle uint32) {
+	if g.sending() {
+		return
+	}
+	p := g.rcv.pos
+	g.rcv.answered, g.rcv.answeredSeq = g.rcv.applied, p.Seq
+	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete && !g.rcv.rx.snapshot(), Installed: uint32(g.rcv.applied)})
+}
+
+// handoverTo is the master's word that it is fenced and that we hold its final
+// counters.
+func (e *Engine) handoverTo(m *member, h *wire.Handover) {
+	g := e.groups[h.Group]
+	if g == nil || g.role == wire.RoleMaster || g.rcv.rx.source() != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
+		return
+	}
+	g.handoverAt = time.Now()
+	g.silentFrom = g.handoverAt
+	var silent time.Duration
+	if o := m.groups[g.name].outage; !o.Over && o.Term == h.Term {
+		silent = o.Gap
+		g.silentFrom = g.handoverAt.Add(-silent)
+	}
+	e.log.Info("master hands over", "group", g.name, "peer", m.session.Peer(), "term", h.Term)
+	e.elector.Takeover(g.name, h.Term, silent)
+}
