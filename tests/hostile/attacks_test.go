@@ -11,20 +11,16 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/carp/packet"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/wire"
-	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/scenario"
 )
 
@@ -234,85 +230,6 @@ func (a *arena) member(f func(*channel.Conn)) {
 	}
 }
 
-// slow sends a few bytes at a time, behind the first so many.
-type slow struct {
-	net.Conn
-	after int
-	each  time.Duration
-}
-
-func (s *slow) Write(b []byte) (int, error) {
-	for i := range b {
-		if s.after > 0 {
-			s.after--
-		} else {
-			time.Sleep(s.each)
-		}
-		if _, err := s.Conn.Write(b[i : i+1]); err != nil {
-			return i, err
-		}
-	}
-	return len(b), nil
-}
-
-func (a *arena) slowHandshakes() {
-	var tasks sync.WaitGroup
-	for i := range 6 {
-		for _, m := range a.Members {
-			tasks.Go(func() {
-				after := 0
-				if i%2 == 0 {
-					after = 32 // the answer at once, then TLS
-				}
-				c, err := a.connect(m, func(c net.Conn) net.Conn { return &slow{c, after, 100 * time.Millisecond} })
-				if err == nil {
-					c.Close()
-					a.t.Errorf("a handshake of minutes was accepted by %s", m.Name)
-				}
-			})
-		}
-	}
-	tasks.Wait()
-}
-
-func (a *arena) slowRecords() {
-	var below *slow
-	for _, m := range a.Members {
-		c, err := a.connect(m, func(c net.Conn) net.Conn {
-			below = &slow{c, 1 << 30, 0}
-			return below
-		})
-		for range 20 {
-			if err == nil {
-				break
-			}
-			time.Sleep(200 * time.Millisecond)
-			c, err = a.connect(m, func(c net.Conn) net.Conn {
-				below = &slow{c, 1 << 30, 0}
-				return below
-			})
-		}
-		if err != nil {
-			a.t.Errorf("connect to %s: %v", m.Name, err)
-			continue
-		}
-		if err := c.WriteMessage(a.hello()); err != nil {
-			a.t.Error(err)
-		}
-		if _, err := c.ReadFrame(); err != nil {
-			a.t.Error(err)
-		}
-		below.after, below.each = 0, 50*time.Millisecond
-		began := time.Now()
-		head := binary.BigEndian.AppendUint32(nil, wire.MaxFrame-wire.HeaderLen)
-		err = c.WriteFrames(append(append(head, byte(wire.TypeBatch)), make([]byte, 8<<10)...))
-		if err == nil || time.Since(began) > 30*time.Second {
-			a.t.Errorf("%s took %v of a record that does not end: %v", m.Name, time.Since(began), err)
-		}
-		c.Close()
-	}
-}
-
 // malformed sends bodies of each type that are too short, too long, or random,
 // and such that announce more than there is.
 func (a *arena) malformed() {
@@ -463,155 +380,6 @@ func (a *arena) controlSockets() {
 			}
 			for _, c := range open {
 				c.Close()
-			}
-		}
-	}
-}
-
-// slowScrapers send half a request, or do not read the answer.
-func (a *arena) slowScrapers() {
-	var open []net.Conn
-	for _, m := range a.Members {
-		if err := m.Do(func() error {
-			for i := range 600 {
-				for _, at := range []string{"127.0.0.1:9750", "127.0.0.1:9751"} {
-					c, err := net.DialTimeout("tcp", at, 5*time.Second)
-					if err != nil {
-						return fmt.Errorf("connection %d: %w", i, err)
-					}
-					open = append(open, c)
-					text := "GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
-					if i%50 == 0 {
-						text = strings.Repeat("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 20)
-					}
-					_, _ = io.WriteString(c, text)
-				}
-			}
-			return nil
-		}); err != nil {
-			a.t.Errorf("%s: %v", m.Name, err)
-		}
-	}
-	a.look() // a scrape goes on
-	for _, c := range open {
-		c.Close()
-	}
-}
-
-// adverts records what gw1 sends on both of its networks, and sends it again, and
-// forgeries of all kinds, and what real daemons were recorded to send.
-func (a *arena) adverts() {
-	group := netip.MustParseAddr("224.0.0.18")
-	var forged [][]byte
-	for _, x := range []struct {
-		dev      string
-		id       uint8
-		src, vip netip.Addr
-	}{{"wan0", 10, a.Members[0].OutAddr, lab.VIPOut}, {"lan0", 11, a.Members[0].InAddr, lab.VIPIn}} {
-		frames := a.record(x.dev, 8)
-		forged = nil
-		for _, priority := range []uint8{0, 1, 200, 254, 255} {
-			for _, src := range []netip.Addr{x.src, netip.MustParseAddr("192.0.2.66")} {
-				v := packet.VRRP{Version: 3, ID: x.id, Priority: priority, Interval: 250 * time.Millisecond, Addrs: []netip.Addr{x.vip}}
-				for _, trailer := range [][]byte{nil, bytes.Repeat([]byte{7}, 40)} {
-					v.Trailer = trailer
-					body, err := v.Append(nil, src, group)
-					if err != nil {
-						a.t.Fatal(err)
-					}
-					f := packet.Frame{Dst: packet.GroupMAC(group), Src: packet.VirtualMAC(x.id, false), SrcIP: src, DstIP: group, TTL: 255, Proto: packet.Protocol, Payload: body}
-					b, err := f.Append(nil)
-					if err != nil {
-						a.t.Fatal(err)
-					}
-					forged = append(forged, b)
-				}
-			}
-		}
-		forged = append(forged, captured(a.t)...)
-		// Also with bits that fell over.
-		r := rand.New(rand.NewPCG(5, 5))
-		for _, f := range frames {
-			b := slices.Clone(f)
-			b[14+r.IntN(len(b)-14)] ^= 1 << r.IntN(8)
-			forged = append(forged, b)
-		}
-		a.inject(x.dev, append(slices.Clone(frames), forged...), 60)
-	}
-}
-
-// captured are the advertisements of ucarp, keepalived and FRR that the codec is
-// tested with.
-func captured(t *testing.T) (frames [][]byte) {
-	b, err := os.ReadFile("../../carp/packet/testdata/advertisements.hex")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
-		}
-		if f, err := hex.DecodeString(fields[len(fields)-1]); err == nil && len(f) > 40 {
-			frames = append(frames, f)
-		}
-	}
-	if len(frames) < 10 {
-		t.Fatalf("%d recorded advertisements", len(frames))
-	}
-	return frames
-}
-
-func (a *arena) packetSocket(dev string, proto uint16) (fd int, err error) {
-	err = a.mallory.Do(func() error {
-		l, err := net.InterfaceByName(dev)
-		if err != nil {
-			return err
-		}
-		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
-			return err
-		}
-		limit := unix.NsecToTimeval(int64(time.Second))
-		return errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
-			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto<<8 | proto>>8, Ifindex: l.Index}))
-	})
-	return fd, err
-}
-
-func (a *arena) record(dev string, n int) (frames [][]byte) {
-	fd, err := a.packetSocket(dev, unix.ETH_P_ALL)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, 2048)
-	for end := time.Now().Add(15 * time.Second); len(frames) < n && time.Now().Before(end); {
-		k, err := unix.Read(fd, buf)
-		if err != nil {
-			continue
-		}
-		var f packet.Frame
-		if f.Parse(buf[:k]) == nil && f.Proto == packet.Protocol {
-			frames = append(frames, slices.Clone(buf[:k]))
-		}
-	}
-	if len(frames) < n {
-		a.t.Fatalf("recorded %d advertisements", len(frames))
-	}
-	return frames
-}
-
-func (a *arena) inject(dev string, frames [][]byte, times int) {
-	fd, err := a.packetSocket(dev, 0)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	for range times {
-		for _, f := range frames {
-			if _, err := unix.Write(fd, f); err != nil && !errors.Is(err, unix.ENOBUFS) {
-				a.t.Errorf("send a frame of %d bytes: %v", len(f), err)
-				return
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package matrix
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -14,8 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sasyncd/carp/vip"
-	"sasyncd/kernel/kerneltest"
 	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/sadb/sadbtest"
@@ -273,91 +270,6 @@ func (s *side) on() {
 	s.PowerOn()
 }
 
-// forgetQueues drops the packets that wait for neighbours, which a machine loses
-// with its power: the namespace has kept them.
-func (s *side) forgetQueues() {
-	var links []int
-	for _, p := range s.Ports() {
-		l, err := s.Netlink().LinkByName(p.Inner)
-		if err != nil {
-			s.t.Fatalf("find %s of %s: %v", p.Inner, s.Name, err)
-		}
-		links = append(links, l.Attrs().Index)
-	}
-	var hops *vip.NextHops
-	err := s.Do(func() (err error) { hops, err = vip.NewNextHops(); return err })
-	if err == nil {
-		err = hops.Purge(links)
-		hops.Close()
-	}
-	if err != nil {
-		s.t.Fatalf("forget what waits on %s: %v", s.Name, err)
-	}
-}
-
-// apply changes a gateway's tables as an IKE daemon does.
-func (r *row) apply(s *side, kind sadb.OpKind, sas ...*sadb.SA) error {
-	ops := make([]sadb.Op, len(sas))
-	for i, sa := range sas {
-		ops[i] = sadb.Op{Kind: kind, SA: sa}
-	}
-	return errors.Join(s.kernel.Apply(context.Background(), ops)...)
-}
-
-// sas makes SAs of the group that carry nothing, outbound.
-func (r *row) sas(n int) []*sadb.SA {
-	list := make([]*sadb.SA, n)
-	for i := range list {
-		r.spi += 1 + r.rand.Uint32N(1<<10) // orderly SPIs would share one hash bucket
-		sa := kerneltest.SampleESN(lab.VIPOut.String(), "198.51.100.1", r.spi)
-		sa.Key.Dst, sa.Reqid = sadbtest.Addr4(r.rand), 1000+r.spi
-		sa.AEAD.Key = sadb.NewSecret(sadbtest.Bytes(r.rand, 20))
-		list[i] = sa
-	}
-	return list
-}
-
-// storm rekeys on a gateway until it is stopped.
-func (r *row) storm(s *side) (stop func() (int, error)) {
-	quit, done := make(chan struct{}), make(chan error, 1)
-	n := 0
-	lists := make([][]*sadb.SA, 4096)
-	for i := range lists {
-		lists[i] = r.sas(2)
-	}
-	go func() {
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		var err error
-		for {
-			select {
-			case <-quit:
-				done <- err
-				return
-			case <-tick.C:
-			}
-			if n < len(lists) && err == nil {
-				err = r.apply(s, sadb.OpAddSA, lists[n]...)
-				if n >= 20 && err == nil {
-					// What a fault has emptied has nothing to be deleted.
-					_ = r.apply(s, sadb.OpDeleteSA, lists[n-20]...)
-				}
-				n++
-			}
-		}
-	}()
-	return sync.OnceValues(func() (int, error) { close(quit); err := <-done; return n, err })
-}
-
-// negotiate gives the tunnels fresh SAs, on a gateway and at the remote end.
-func (r *row) negotiate(s *side) {
-	r.t.Helper()
-	for _, tn := range r.tunnels {
-		r.dead[tn.SPIOut], r.dead[tn.SPIIn] = true, true
-	}
-	r.tunnels = lab.Negotiate(s.Node, r.RGW, r.tunnels)
-}
-
 // masters returns who is master, and who is not.
 func (r *row) masters() (in, out []*side) {
 	ms := r.Masters()
@@ -391,37 +303,6 @@ func (r *row) settle() (master, standby *side) {
 	return in[0], out[0]
 }
 
-// pinger pings through the tunnels, for times when clocks cannot be trusted.
-type pinger struct {
-	stop chan struct{}
-	done chan struct{}
-	mu   sync.Mutex
-	last time.Time
-	gap  time.Duration
-	n    int
-}
-
-func startPinger(p *scenario.Pair) *pinger {
-	g := &pinger{stop: make(chan struct{}), done: make(chan struct{}), last: time.Now()}
-	go func() {
-		defer close(g.done)
-		for {
-			select {
-			case <-g.stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
-			if p.H1.Ping(lab.H2Addr, 3*time.Second) == nil {
-				g.mu.Lock()
-				g.gap = max(g.gap, time.Since(g.last)) // of the monotonic clock
-				g.last, g.n = time.Now(), g.n+1
-				g.mu.Unlock()
-			}
-		}
-	}()
-	return g
-}
-
 // take returns the longest time between two answers since the last call.
 func (g *pinger) take() time.Duration {
 	g.mu.Lock()
@@ -429,17 +310,6 @@ func (g *pinger) take() time.Duration {
 	d := max(g.gap, time.Since(g.last))
 	g.gap = 0
 	return d
-}
-
-func (g *pinger) answered() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.n
-}
-
-func (g *pinger) end() {
-	close(g.stop)
-	<-g.done
 }
 
 // takeovers returns when carpd logged, from a time on, that it was master.
