@@ -21,7 +21,7 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests that need a kernel with ESP are those of packages that use the harness.
-# They take turns on a processor, because a measurement that shares it measures the other.
+# They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
 APART  = ike monitor matrix hostile routed firewall nodes shapes wireguard install check\/guest
@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-guest drill-native drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
 all: build
 
 deps:
@@ -47,11 +47,9 @@ demo: deps
 	@$(GO) build -o bin/demo ./tests/demo
 	@./bin/demo
 
-# Guests have a kernel and a processor of their own. Unit tests and drills that use this
-# machine's kernel follow each other on the other half of the processors.
 test: deps
 	$(GO) vet ./...
-	@.ci/lanes "$(MAKE) --no-print-directory drill-guest" "$(MAKE) --no-print-directory unit drill-native"
+	$(MAKE) --no-print-directory unit drill
 
 # The commands of the README on a new machine: a clone of the last commit in a minimal
 # root of Debian 12, some 30 minutes. FRESH="make unit": these commands instead.
@@ -67,19 +65,9 @@ unit:
 EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 
 # TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
-# built by the tests, so a result that go has kept says nothing of them. Those of NATIVE
-# share this machine's kernel, and with it the lock under which interfaces and addresses
-# change. A daemon that writes its state waits for what the builds have written: sync.
-DRILL  = $(GO) test -count=1 -p 1 -timeout 20m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$'
-NATIVE = tests/(bench/native|check/native|election|interop|links)$$
+# built by the tests, so a result that go has kept says nothing of them.
 drill:
-	@.ci/lanes "$(MAKE) --no-print-directory drill-guest" "$(MAKE) --no-print-directory drill-native"
-drill-guest:
-	@sync
-	$(DRILL) $$(printf '%s\n' $(DRILLS) | grep -vE '$(NATIVE)')
-drill-native:
-	@sync
-	$(DRILL) $$(printf '%s\n' $(DRILLS) | grep -E '$(NATIVE)')
+	$(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|$(EXAMPLES))$$' $(DRILLS)
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps

@@ -53,7 +53,7 @@ func TestFenceProgram(t *testing.T) {
 	gw2.awaitLog("master heard", 4)
 
 	// A master that agrees is not shot.
-	lab.Eventually(t, 5*time.Second, "gw2 to be guarded", func() bool { s := gw2.state(); return s.Blocked == "" })
+	lab.Eventually(t, 5*time.Second, "gw2 to be guarded", func() bool { return gw2.state().Blocked == "" })
 	if out, code := gw1.ctl("resign", "gate"); code != 0 {
 		t.Fatalf("resign: %s", out)
 	}
@@ -62,7 +62,7 @@ func TestFenceProgram(t *testing.T) {
 		t.Errorf("a hand-over called the program: %q", got)
 	}
 	gw1.await(api.StateBackup, 5*time.Second)
-	lab.Eventually(t, 10*time.Second, "gw1 to be able to take over", func() bool { s := gw1.state(); return s.Blocked == "" })
+	lab.Eventually(t, 10*time.Second, "gw1 to be able to take over", func() bool { return gw1.state().Blocked == "" })
 
 	// One that hangs is, and until that has worked nobody takes its addresses.
 	if err := os.Remove(allow); err != nil {

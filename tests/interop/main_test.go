@@ -127,7 +127,10 @@ func (h *host) state() (s *api.GroupState) {
 			h.t.Logf("%s: carpd does not tell its state: %v", h.Name, err)
 		}
 	}()
-	lab.Eventually(h.t, patience, h.Name+" answers", func() bool { s, err = ask.Group(h.socket(), patience); return err == nil })
+	lab.Eventually(h.t, patience, h.Name+" answers", func() bool {
+		s, err = ask.Group(h.socket(), patience)
+		return err == nil
+	})
 	return s
 }
 
