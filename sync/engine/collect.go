@@ -160,6 +160,13 @@ func (p *publisher) adopt(now time.Time, was *receiver, imported func(*sadb.SA) 
 	}
 }
 
+// takeSA marks a published SA as replicated.
+func (p *publisher) takeSA(now time.Time, k sadb.SAKey) {
+	if e := p.sas[k]; e != nil {
+		p.take(now, e)
+	}
+}
+
 func (p *publisher) take(now time.Time, e *pubSA) {
 	if !e.imported {
 		e.imported, e.heard = true, now.Sub(p.began)

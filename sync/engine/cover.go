@@ -88,6 +88,17 @@ func (p *publisher) uncover(e *pubSA) {
 	e.covers, e.younger, e.older = false, nil, nil
 }
 
+// uncoverAll has published SAs that go together cover nothing.
+func (p *publisher) uncoverAll(keys []sadb.SAKey) {
+	for _, k := range keys {
+		p.item()
+		p.uncoverSA(k)
+	}
+}
+
+// uncoverSA has a published SA cover nothing. It does not pause.
+func (p *publisher) uncoverSA(k sadb.SAKey) { p.uncover(p.sas[k]) }
+
 // back notes that the kernel holds e.
 func (p *publisher) back(e *pubSA) {
 	e.ghost = false

@@ -17,22 +17,29 @@ type cursor struct {
 }
 
 func (p *publisher) snapshot(now time.Time) *cursor {
-	c := &cursor{policies: make([]*pubPolicy, 0, len(p.policies)), sas: make([]*pubSA, 0, len(p.sas))}
+	c := &cursor{policies: make([]*pubPolicy, 0, len(p.policies))}
 	for _, e := range p.policies {
 		p.item()
 		c.policies = append(c.policies, e)
 	}
+	c.sas = p.byAge(now)
+	return c
+}
+
+// byAge returns the published SAs, the oldest first, with their ages of now. Equal ages
+// come in the order of publication, which handles keep.
+func (p *publisher) byAge(now time.Time) []*pubSA {
+	list := make([]*pubSA, 0, len(p.sas))
 	for _, e := range p.sas {
 		p.item()
 		p.age(now, e)
-		c.sas = append(c.sas, e)
+		list = append(list, e)
 	}
-	// Equal ages come in the order of publication, which handles keep.
-	slices.SortFunc(c.sas, func(a, b *pubSA) int {
+	slices.SortFunc(list, func(a, b *pubSA) int {
 		p.compared()
 		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle, b.handle))
 	})
-	return c
+	return list
 }
 
 // next returns up to n records, fewer only at the end.

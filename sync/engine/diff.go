@@ -71,22 +71,34 @@ func (g *group) diff(snap *sadb.Snapshot) []Difference {
 
 // published returns the digests of everything that should be in the kernel.
 func (g *group) published() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
-	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
 	if g.pub != nil {
-		for k, e := range g.pub.sas {
-			sas[k] = coreDigest(e.sa)
-		}
-		for k, e := range g.pub.policies {
-			policies[k] = policyDigest(e.policy)
-		}
-		return sas, policies
+		return g.pub.digests()
 	}
-	for k, w := range g.rcv.want {
-		if !w.short { // withdrawn on purpose
+	return g.rcv.digests()
+}
+
+// digests returns those of everything that is published.
+func (p *publisher) digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
+	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
+	for k, e := range p.sas {
+		sas[k] = coreDigest(e.sa)
+	}
+	for k, e := range p.policies {
+		policies[k] = policyDigest(e.policy)
+	}
+	return sas, policies
+}
+
+// digests returns those of everything that is wanted here, but for SAs that are
+// withdrawn on purpose.
+func (r *receiver) digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
+	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
+	for k, w := range r.want {
+		if !w.short {
 			sas[k] = coreDigest(w.sa)
 		}
 	}
-	for k, w := range g.rcv.wantPolicy {
+	for k, w := range r.wantPolicy {
 		policies[k] = w.digest
 	}
 	return sas, policies

@@ -43,11 +43,10 @@ func partOf(key, item wire.Sum) part {
 func partOfSA(sa *sadb.SA) part { return partOf(wire.SAKeyDigest(sa.Key), wire.SADigest(sa)) }
 
 // sendDigest tells a standby the sums at this place of the stream.
-func (e *Engine) sendDigest(g *group, m *member, out *outStream, now time.Time) {
-	if !out.snapDone || out.cursor != nil || now.Sub(out.digestAt) < digestEvery {
+func (e *Engine) sendDigest(g *group, m *member, out *follower, now time.Time) {
+	if !out.digestDue(now) {
 		return
 	}
-	out.digestAt = now
 	e.send(m, &wire.Digest{Stream: out.handle, Seq: g.pub.seq, Buckets: slices.Clone(g.pub.sums[:])})
 }
 

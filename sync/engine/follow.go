@@ -150,7 +150,7 @@ func (e *Engine) ack(m *member, g *group, handle uint32) {
 // counters.
 func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 	g := e.groups[h.Group]
-	if g == nil || g.role == wire.RoleMaster || g.rcv.rx.source() != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
+	if g == nil || g.role == wire.RoleMaster || g.source() != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
 		return
 	}
 	g.handoverAt = time.Now()

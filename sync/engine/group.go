@@ -84,12 +84,7 @@ type group struct {
 	// master has heard it; saidAs the stream of the numbers that were said last.
 	sent           map[sadb.SAKey]uint64
 	sentAs, saidAs wire.StreamID
-	// jumps are the outbound counters that another node's numbers ask of this
-	// MASTER, and that are not set yet; jumpAt is when to try those again.
-	jumps  map[sadb.SAKey]uint64
-	jumpAt time.Time
-	// jumped are those that are set, and that no reading has shown yet.
-	jumped map[sadb.SAKey]uint64
+	jumps          jumps // of a MASTER
 	// yielded is when this node last judged that two are master, and splitTerm
 	// the other's term then.
 	yielded   time.Time
@@ -141,6 +136,16 @@ func (g *group) newReceiver(cfg Config) *receiver {
 	r.countersOnly = g.countersOnly
 	r.pace = g.turns
 	return r
+}
+
+// source returns the member whose stream comes, or came until the election asked; nil
+// for none.
+func (g *group) source() *member { return asMember(g.rcv.rx.source()) }
+
+// asMember returns the member that a reception's source is, nil for none.
+func asMember(s Source) *member {
+	m, _ := s.(*member)
+	return m
 }
 
 func (g *group) setVIPs(vips []netip.Addr) {
@@ -267,9 +272,9 @@ func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 		}
 		e.bump(ctx, g, now)
 		x := &g.rcv.rx
-		e.follow(g, x.unanswered(now) || g.sent != nil && x.source() != nil)
+		e.follow(g, x.unanswered(now) || g.sent != nil && g.source() != nil)
 		if x.snapshot() && g.rcv.applied != g.rcv.answered {
-			e.ack(x.from, g, x.handle)
+			e.ack(asMember(x.from), g, x.handle)
 		}
 	}
 }

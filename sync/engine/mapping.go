@@ -111,9 +111,7 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 		if ops[i].Kind != sadb.OpAddSA {
 			continue
 		}
-		if p := g.pub.sas[ops[i].SA.Key]; p != nil {
-			g.pub.take(now, p) // it is what it was under its other identity
-		}
+		g.pub.takeSA(now, ops[i].SA.Key) // it is what it was under its other identity
 	}
 	// What was moved to another identity is not gone, so nothing is held back.
 	for _, k := range gone {

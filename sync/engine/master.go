@@ -41,10 +41,7 @@ func (e *Engine) publishRead(g *group, now time.Time, gone missing) {
 	}
 	g.flushed = false
 	// What goes together does not cover each other.
-	for _, k := range gone.sas {
-		g.pub.item()
-		g.pub.uncover(g.pub.sas[k])
-	}
+	g.pub.uncoverAll(gone.sas)
 	out := outbox{e: e, g: g}
 	for _, k := range gone.sas {
 		out.item()
@@ -142,7 +139,7 @@ func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
 		}
 		return nil
 	}
-	g.pub.uncover(g.pub.sas[k])
+	g.pub.uncoverSA(k)
 	if g.holds.holdSA(k, now.Add(holdTime)) {
 		e.stats.HeldDeletes++
 	}
@@ -171,7 +168,7 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 			return nil
 		}
 		g.touch(e.dumping, ev.SA.Key)
-		if g.pub.sas[ev.SA.Key] == nil {
+		if g.pub.sa(ev.SA.Key) == nil {
 			return nil
 		}
 		recs = e.goneSA(g, now, ev.SA.Key)
@@ -188,11 +185,9 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 		if ev.Kind == sadb.EventExpirePolicy && !ev.Hard {
 			return nil
 		}
-		p := g.pub.policies[ev.Policy.Key]
-		if p == nil {
+		if !g.pub.policyDeleted(ev.Policy.Key) {
 			return nil
 		}
-		p.deleted = true
 		g.touched.policies[ev.Policy.Key] = true
 		if g.holds.holdPolicy(ev.Policy.Key, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
@@ -215,9 +210,9 @@ func (e *Engine) followPromotion(ctx context.Context, g *group) {
 	if g.pub != nil {
 		// Limits are restored, and nothing else undone that has happened since.
 		for i := range chunk {
-			if p := g.pub.sas[chunk[i].SA.Key]; p != nil && p.sa.Encap != nil {
+			if now := g.pub.sa(chunk[i].SA.Key); now != nil && now.Encap != nil {
 				sa := *chunk[i].SA
-				sa.Encap = p.sa.Encap
+				sa.Encap = now.Encap
 				chunk[i].SA = &sa
 			}
 		}

@@ -31,10 +31,13 @@ type membership struct {
 	state     wire.GroupState
 	fit       fitness
 	outage    wire.Outage   // the latest that it told
-	out       *outStream    // our stream to it, as MASTER
+	out       *follower     // our stream to it, as MASTER
 	requested wire.StreamID // the stream that we asked it for last: it may begin, late as it may be
 	tailOf    wire.StreamID // the stream of another node of which we asked it for the end, of late
 }
+
+// Peer returns the member's name.
+func (m *member) Peer() string { return m.session.Peer() }
 
 // sorted returns the members by node id, so that choices do not depend on the
 // order of a map.

@@ -269,14 +269,14 @@ func (e *Engine) Sample(ctx context.Context) (Sample, error) {
 			s.Ready += int(bit(g.told.InSync))
 			if g.pub == nil {
 				// The master speaks every interval, so what is beyond that is lag.
-				if g.rcv.rx.source() != nil && !g.rcv.counters.IsZero() {
+				if g.source() != nil && !g.rcv.counters.IsZero() {
 					s.Lag = max(s.Lag, (now.Sub(g.rcv.counters) - e.cfg.Interval).Seconds())
 				}
 				continue
 			}
 			for _, m := range e.members {
 				if ms := m.groups[g.name]; ms != nil && ms.out != nil {
-					s.Lag = max(s.Lag, g.standby(m, ms.out, now).Lag)
+					s.Lag = max(s.Lag, ms.out.lag(now, g.pub).Seconds())
 				}
 			}
 		}

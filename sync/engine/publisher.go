@@ -234,6 +234,31 @@ func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record
 	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: &key}), true
 }
 
+// sa returns a published SA, nil if there is none of that identity. It is the
+// publisher's, and its ages are old.
+func (p *publisher) sa(k sadb.SAKey) *sadb.SA {
+	if e := p.sas[k]; e != nil {
+		return e.sa
+	}
+	return nil
+}
+
+// agedSA is sa with the ages of now.
+func (p *publisher) agedSA(now time.Time, k sadb.SAKey) *sadb.SA {
+	p.age(now, p.sas[k])
+	return p.sas[k].sa
+}
+
+// peak returns the highest rate of a published SA, in packets per second.
+func (p *publisher) peak(k sadb.SAKey) float64 { return p.sas[k].rate.Peak() }
+
+// sentSince bounds what this node has sent on an SA since the last reading.
+func (p *publisher) sentSince(now time.Time, k sadb.SAKey, m sadb.Margin) uint64 {
+	e := p.sas[k]
+	lead, _ := m.Lead(e.sa.ESN(), e.rate.Peak(), now.Sub(p.collected))
+	return lead
+}
+
 func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 	p.seq++
 	r.Numbered = true
@@ -280,6 +305,17 @@ func (p *publisher) noteKnown(now time.Time, e *pubSA, sa *sadb.SA) {
 	if c := &sa.Counters; c.Packets >= e.sa.Packets && c.Bytes >= e.sa.Bytes {
 		p.noteCounters(now, e, c, sa.Used, sa.UseAge)
 	}
+}
+
+// policyDeleted notes that the kernel has deleted a policy whose deletion is not
+// published yet. It reports false if it is not published at all.
+func (p *publisher) policyDeleted(k sadb.PolicyKey) bool {
+	e := p.policies[k]
+	if e == nil {
+		return false
+	}
+	e.deleted = true
+	return true
 }
 
 // move notes that counters moved.

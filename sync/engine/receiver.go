@@ -319,6 +319,18 @@ func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	return nil
 }
 
+// restoreLimits returns what gives the SAs the limits of a MASTER.
+func (r *receiver) restoreLimits() (ops []sadb.Op) {
+	for _, w := range r.want {
+		r.item()
+		if standbyLimits(w.sa.Limits) != w.sa.Limits && !r.countersOnly {
+			sa := *w.sa
+			ops = append(ops, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
+		}
+	}
+	return ops
+}
+
 // lead returns how far the kernel's outbound counters are ahead of the master's
 // last word, in packets and in seconds at the SA's highest rate, for the SA whose
 // seconds are the fewest. Without traffic both are 0.

@@ -57,6 +57,12 @@ const (
 // lagBound returns how far a standby may be behind and still be in sync.
 func lagBound(interval time.Duration) time.Duration { return max(lagLimit, lagIntervals*interval) }
 
+// Source is a member whose stream may come. Two are the same if they are equal.
+type Source interface {
+	// Peer returns its name, for logs.
+	Peer() string
+}
+
 // reception is the one place that says whether a standby receives a stream, and
 // which. Only its methods change it. What always holds:
 //
@@ -70,7 +76,7 @@ func lagBound(interval time.Duration) time.Duration { return max(lagLimit, lagIn
 // The position in the stream is the receiver's pos.
 type reception struct {
 	state  receptionState
-	from   *member       // who was asked, or whose stream comes
+	from   Source        // who was asked, or whose stream comes
 	id     wire.StreamID // the stream asked for last
 	handle uint32        // by which from names the stream
 	asked  time.Time     // when from was asked
@@ -87,7 +93,7 @@ type reception struct {
 
 // ask notes that m was asked for the stream id. It reports false, and nothing may
 // be asked, while the reception is closed.
-func (x *reception) ask(m *member, id wire.StreamID, now time.Time) bool {
+func (x *reception) ask(m Source, id wire.StreamID, now time.Time) bool {
 	if x.state == receptionClosed {
 		return false
 	}
@@ -130,7 +136,7 @@ func (x *reception) miss(seq uint64) {
 
 // lose notes that m is out of reach, or not master any more. What is held is as
 // old then as the last word of the stream, if that is long ago.
-func (x *reception) lose(m *member, now time.Time) {
+func (x *reception) lose(m Source, now time.Time) {
 	if x.from != m || m == nil {
 		return
 	}
@@ -161,12 +167,12 @@ func (x *reception) stop() { *x = reception{interval: x.interval} }
 
 // takes reports whether a message of m under a handle belongs to the stream that
 // is received.
-func (x *reception) takes(m *member, handle uint32) bool {
+func (x *reception) takes(m Source, handle uint32) bool {
 	return (x.state == receptionSnapshot || x.state == receptionFollowing) && x.from == m && x.handle == handle
 }
 
 // follows reports whether the stream id of m comes or has been asked for.
-func (x *reception) follows(m *member, id wire.StreamID) bool {
+func (x *reception) follows(m Source, id wire.StreamID) bool {
 	return x.state != receptionIdle && x.state != receptionClosed && x.from == m && x.id == id
 }
 
@@ -177,7 +183,7 @@ func (x *reception) unanswered(now time.Time) bool {
 
 // source returns the member whose stream comes, or came until the reception was
 // closed; nil for none.
-func (x *reception) source() *member {
+func (x *reception) source() Source {
 	if x.state == receptionAsked {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -67,13 +66,10 @@ func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 	if g.role != wire.RoleMaster || g.pub == nil {
 		return
 	}
-	var ops []sadb.Op
-	for k, p := range g.pub.policies {
+	ops := g.pub.policiesOf(sub)
+	for _, op := range ops {
 		g.pub.item()
-		if k.Sub == sub && !p.ghost && !p.deleted {
-			g.holds.putPolicy(k)
-			ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: p.policy})
-		}
+		g.holds.putPolicy(op.Policy.Key)
 	}
 	n := 0
 	for chunk := range slices.Chunk(ops, applyChunk) {
@@ -94,30 +90,27 @@ func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 	}
 }
 
-// reinsert puts back what the start of an IKE daemon has flushed from the kernel
-// of a master. Outbound counters go ahead as a standby's do, for the last
-// reading is up to an interval old.
-func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
-	if g.role != wire.RoleMaster || g.pub == nil {
-		return
+// policiesOf returns the published policies of a type (sadb.PolicyKey.Sub) as operations,
+// but for those that the kernel has said to be deleted.
+func (p *publisher) policiesOf(sub bool) (ops []sadb.Op) {
+	for k, e := range p.policies {
+		p.item()
+		if k.Sub == sub && !e.ghost && !e.deleted {
+			ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: e.policy})
+		}
 	}
-	list := make([]*pubSA, 0, len(g.pub.sas))
-	for _, p := range g.pub.sas {
-		g.pub.item()
-		g.pub.age(now, p)
-		list = append(list, p)
-	}
-	slices.SortFunc(list, func(a, b *pubSA) int {
-		g.pub.compared()
-		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle, b.handle))
-	})
-	var ops []sadb.Op
-	for _, p := range list {
-		g.pub.item()
-		c := *p.sa
+	return ops
+}
+
+// reinsertion returns what puts all published SAs into an empty kernel, the oldest
+// first. Outbound counters go ahead as a standby's do.
+func (p *publisher) reinsertion(now time.Time, m sadb.Margin) (ops []sadb.Op) {
+	for _, e := range p.byAge(now) {
+		p.item()
+		c := *e.sa
 		c.Bitmap = nil // the whole window counts as seen
 		if c.Dir != sadb.DirIn {
-			lead, _ := e.cfg.Margin.Lead(c.ESN(), 0, 0)
+			lead, _ := m.Lead(c.ESN(), 0, 0)
 			v, covered := sadb.Ahead(c.ESN(), c.OSeq, lead)
 			if !covered {
 				continue // the IKE daemon negotiates it anew
@@ -126,19 +119,36 @@ func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
 		}
 		ops = append(ops, sadb.Op{Kind: sadb.OpAddSA, SA: &c})
 	}
+	return ops
+}
+
+// reinserted notes that an operation of reinsertion has been carried out, and reports
+// whether the SA is still published. The IKE daemon that has started does not know it.
+func (p *publisher) reinserted(now time.Time, sa *sadb.SA) bool {
+	e := p.sas[sa.Key]
+	if e == nil {
+		return false
+	}
+	p.take(now, e)
+	p.noteCounters(now, e, &sa.Counters, sa.Used, sa.UseAge)
+	return true
+}
+
+// reinsert puts back what the start of an IKE daemon has flushed from the kernel
+// of a master. Outbound counters go ahead as a standby's do, for the last
+// reading is up to an interval old.
+func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
+	if g.role != wire.RoleMaster || g.pub == nil {
+		return
+	}
+	ops := g.pub.reinsertion(now, e.cfg.Margin)
 	n := 0
 	for chunk := range slices.Chunk(ops, applyChunk) {
 		e.policiesBack(ctx, g) // flushed since the last turn
 		e.execOwn(ctx, g, chunk, func(i int, err error) {
-			p := g.pub.sas[chunk[i].SA.Key]
-			if err != nil || p == nil {
-				return
+			if err == nil && g.pub.reinserted(now, chunk[i].SA) {
+				n++
 			}
-			n++
-			// The daemon that has started knows none of them.
-			g.pub.take(now, p)
-			c := chunk[i].SA
-			g.pub.noteCounters(now, p, &c.Counters, c.Used, c.UseAge)
 		})
 		e.pause()
 	}

@@ -37,7 +37,7 @@ func (e *Engine) Resync(ctx context.Context, peer string) ([]Transfer, error) {
 				}
 				continue
 			}
-			from := g.rcv.rx.from
+			from := asMember(g.rcv.rx.from)
 			if from == nil || only != nil && from != only {
 				continue
 			}

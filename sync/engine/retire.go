@@ -77,14 +77,6 @@ func (e *Engine) prepare(ctx context.Context, g *group) {
 	e.answerPrepare(g)
 }
 
-// knew returns what the node knew of an SA before its last mastership, nil if nothing.
-func (t *retirement) knew(k sadb.SAKey) *wantSA {
-	if t.was == nil {
-		return nil
-	}
-	return t.was.want[k]
-}
-
 // retire does what the group owes as far as the kernel allows. The kernel has just
 // been read. What it refuses is tried again after the next reading.
 func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
@@ -115,27 +107,7 @@ func (e *Engine) retireUnread(ctx context.Context, g *group, t *retirement) bool
 		e.log.Error("reading the kernel's tables failed, not ready until it succeeds", "group", g.name, "err", err)
 		return false
 	}
-	var ops []sadb.Op
-	for _, sa := range g.pick(snap).SAs {
-		g.rcv.item()
-		if sa.Dir == sadb.DirIn || g.rcv.want[sa.Key] != nil {
-			continue
-		}
-		used, ok := t.from[sa.Key]
-		if !ok {
-			used = sa.OSeq
-			t.from[sa.Key] = used
-		}
-		v := e.cfg.Margin.Forgotten(sa.ESN(), used)
-		if w := t.knew(sa.Key); w != nil {
-			v, _ = e.cfg.Margin.Retired(sa.ESN(), used, w.rate.Peak(), lagBound(e.cfg.Interval))
-		}
-		if v > sa.OSeq {
-			c := *sa
-			c.OSeq, c.Bitmap = v, nil
-			ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c})
-		}
-	}
+	ops := g.rcv.retireUntold(g.pick(snap).SAs, t.from, t.was)
 	done := true
 	e.execOwn(ctx, g, ops, func(i int, err error) {
 		g.rcv.result(ops[i], err)
@@ -151,25 +123,10 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 		return
 	}
 	if t.from == nil {
-		t.from = make(map[sadb.SAKey]uint64)
-		for k, p := range g.pub.sas {
-			g.pub.item()
-			t.from[k] = p.sa.OSeq
-		}
+		t.from = g.pub.numbers()
 		t.owes()
 	}
-	var ops []sadb.Op
-	for k, used := range t.from {
-		g.pub.item()
-		if p := g.pub.sas[k]; p != nil && p.sa.Dir != sadb.DirIn {
-			if v, _ := e.cfg.Margin.Retired(p.sa.ESN(), used, p.rate.Peak(), lagBound(e.cfg.Interval)); v > p.sa.OSeq {
-				g.pub.age(now, p)
-				c := *p.sa
-				c.OSeq, c.Bitmap = v, nil
-				ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c})
-			}
-		}
-	}
+	ops := g.pub.retire(now, e.cfg.Margin, t.from)
 	done := true
 	e.execOwn(ctx, g, ops, func(_ int, err error) { done = done && err == nil })
 	if done {
@@ -184,6 +141,67 @@ func (e *Engine) retired(ctx context.Context, g *group) {
 	}
 	g.retiring = nil
 	e.prepare(ctx, g)
+}
+
+// numbers returns the outbound counters that the last reading has shown.
+func (p *publisher) numbers() map[sadb.SAKey]uint64 {
+	out := make(map[sadb.SAKey]uint64) // grows in small steps
+	for k, e := range p.sas {
+		p.item()
+		out[k] = e.sa.OSeq
+	}
+	return out
+}
+
+// retire returns what raises the outbound counters by two nodes' margins from where
+// they stood.
+func (p *publisher) retire(now time.Time, m sadb.Margin, from map[sadb.SAKey]uint64) (ops []sadb.Op) {
+	for k, used := range from {
+		p.item()
+		e := p.sas[k]
+		if e == nil || e.sa.Dir == sadb.DirIn {
+			continue
+		}
+		if v, _ := m.Retired(e.sa.ESN(), used, e.rate.Peak(), lagBound(m.Interval)); v > e.sa.OSeq {
+			p.age(now, e)
+			ops = append(ops, counterOp(e.sa, v))
+		}
+	}
+	return ops
+}
+
+// counterOp returns what sets an SA's outbound counter. The whole window of an inbound
+// one counts as seen then.
+func counterOp(sa *sadb.SA, oseq uint64) sadb.Op {
+	c := *sa
+	c.OSeq, c.Bitmap = oseq, nil
+	return sadb.Op{Kind: sadb.OpSetCounters, SA: &c}
+}
+
+// retireUntold returns what raises the outbound counters of those SAs in the kernel that
+// no stream has told, from where they stood; what it finds for the first time it adds to
+// from. The rates of those that this node knew before its last mastership was knows, if
+// it is not nil; the others are raised by far more.
+func (r *receiver) retireUntold(list []*sadb.SA, from map[sadb.SAKey]uint64, was *receiver) (ops []sadb.Op) {
+	for _, sa := range list {
+		r.item()
+		if sa.Dir == sadb.DirIn || r.want[sa.Key] != nil {
+			continue
+		}
+		used, ok := from[sa.Key]
+		if !ok {
+			used = sa.OSeq
+			from[sa.Key] = used
+		}
+		v := r.margin.Forgotten(sa.ESN(), used)
+		if was != nil && was.want[sa.Key] != nil {
+			v, _ = r.margin.Retired(sa.ESN(), used, was.want[sa.Key].rate.Peak(), lagBound(r.margin.Interval))
+		}
+		if v > sa.OSeq {
+			ops = append(ops, counterOp(sa, v))
+		}
+	}
+	return ops
 }
 
 // outbound returns the counters of the outbound SAs in the kernel.

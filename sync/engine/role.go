@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
@@ -154,7 +153,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		if !able(m) || g.rank(ms) > best {
 			continue
 		}
-		if ms.out.ackEpoch < h.epoch || ms.out.ackSeq < g.pub.seq {
+		if !ms.out.holds(h.epoch, g.pub.seq) {
 			continue
 		}
 		g.handover, g.handedAt = nil, now
@@ -272,14 +271,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // promote is the part of becomeMaster that goes over all items, after the task that
 // was under way.
 func (e *Engine) promote(ctx context.Context, g *group) {
-	for _, w := range g.rcv.want {
-		g.rcv.item()
-		if standbyLimits(w.sa.Limits) != w.sa.Limits && !g.countersOnly {
-			sa := *w.sa
-			sa.Limits = w.sa.Limits
-			g.trail = append(g.trail, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
-		}
-	}
+	g.trail = append(g.trail, g.rcv.restoreLimits()...)
 	e.takeTail(g)
 	g.scan.void = true // it may be older than what the last task did
 	e.requestDump(ctx)
@@ -304,8 +296,8 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	}
 	e.giveUp(g)
 	pub := g.pub
-	jumps := g.jumps
-	g.jumps, g.jumped = nil, nil
+	owed := g.jumps.owed
+	g.jumps = jumps{}
 	g.emptied, g.lostPolicies = false, nil
 	g.pub, g.handover, g.trail, g.tail, g.mapped, g.dual = nil, nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
@@ -319,7 +311,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 		g.rcv.pos = wire.StreamPos{StreamID: pub.stream, Seq: pub.seq, Complete: true}
 	}
 	g.rcv.rx.lost = time.Now()
-	g.retiring = &retirement{pub: pub, unread: pub == nil, was: was, jumps: jumps}
+	g.retiring = &retirement{pub: pub, unread: pub == nil, was: was, jumps: owed}
 	e.runNext(g, func() { e.stepDown(ctx, g) })
 }
 

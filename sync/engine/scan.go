@@ -276,7 +276,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 			e.log.Warn("repaired what differed from the master", "group", g.name, "operations", n)
 		}
 		e.execAll(ctx, g, ops)
-		e.tellBeyond(g, g.rcv.rx.source())
+		e.tellBeyond(g, g.source())
 	}
 	if first {
 		e.follow(g, false)

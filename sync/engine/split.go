@@ -28,18 +28,14 @@ func (e *Engine) tellMaxima(g *group, m *member) {
 		if g.rcv.pos.Term != 0 {
 			return // a standby's counters are ahead by the margin, not by use
 		}
-		sent, id = make(map[sadb.SAKey]uint64), wire.StreamID{Group: g.name}
-		for k, h := range g.rcv.have {
-			g.rcv.item()
-			if h.oseq > 0 && !h.inbound {
-				sent[k] = h.oseq
-			}
-		}
+		sent, id = g.rcv.outbound(), wire.StreamID{Group: g.name}
 	}
 	g.saidAs = id
 	entries := make([]wire.Maximum, 0, min(len(sent), maximaBatch))
 	for k, v := range sent {
-		g.rcv.item()
+		if g.rcv.item(); v == 0 {
+			continue
+		}
 		entries = append(entries, wire.Maximum{Key: k, OSeq: v})
 		if len(entries) == maximaBatch {
 			e.send(m, &wire.Maxima{ID: id, Entries: entries})
@@ -65,16 +61,16 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	known := msg.ID.Node == m.hello.Node
 	var higher uint64
 	for _, x := range msg.Entries {
-		p := g.pub.sas[x.Key]
-		if p == nil || p.sa.Dir == sadb.DirIn {
+		sa := g.pub.sa(x.Key)
+		if sa == nil || sa.Dir == sadb.DirIn {
 			continue
 		}
-		lead, _ := e.cfg.Margin.Lead(p.sa.ESN(), 0, 0)
-		if own := g.position(p); x.OSeq <= own || !known && x.OSeq-own <= 3*lead {
+		lead, _ := e.cfg.Margin.Lead(sa.ESN(), 0, 0)
+		if own := g.jumps.position(sa); x.OSeq <= own || !known && x.OSeq-own <= 3*lead {
 			continue
 		}
-		v, _ := sadb.Ahead(p.sa.ESN(), x.OSeq, lead)
-		if g.owesJump(x.Key, v) {
+		v, _ := sadb.Ahead(sa.ESN(), x.OSeq, lead)
+		if g.jumps.owe(x.Key, v) {
 			higher++
 		}
 	}
@@ -87,27 +83,62 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	e.jump(ctx, g)
 }
 
-// owesJump notes that an outbound counter has to be v at least, and reports whether
-// that is more than what is owed already.
-func (g *group) owesJump(k sadb.SAKey, v uint64) bool {
-	if g.jumps[k] >= v {
+// jumps are the outbound counters that another node's numbers ask of a MASTER. The zero
+// value is none.
+type jumps struct {
+	owed map[sadb.SAKey]uint64 // not set yet
+	set  map[sadb.SAKey]uint64 // set, and no reading has shown it yet
+	next time.Time             // when what the kernel refused is tried again
+}
+
+// owe notes that an outbound counter has to be v at least, and reports whether that is
+// more than what is owed already.
+func (j *jumps) owe(k sadb.SAKey, v uint64) bool {
+	if j.owed[k] >= v {
 		return false
 	}
-	if g.jumps == nil {
-		g.jumps = make(map[sadb.SAKey]uint64)
+	if j.owed == nil {
+		j.owed = make(map[sadb.SAKey]uint64)
 	}
-	g.jumps[k] = v
+	j.owed[k] = v
 	return true
+}
+
+// done notes that the kernel has set a counter.
+func (j *jumps) done(k sadb.SAKey, v uint64) {
+	delete(j.owed, k)
+	if j.set == nil {
+		j.set = make(map[sadb.SAKey]uint64)
+	}
+	j.set[k] = v
 }
 
 // position returns where a MASTER's counter stands: as the last reading has shown it,
 // or where it has been set since.
-func (g *group) position(p *pubSA) uint64 {
-	v, ok := g.jumped[p.sa.Key]
-	if ok && p.sa.OSeq >= v {
-		delete(g.jumped, p.sa.Key)
+func (j *jumps) position(sa *sadb.SA) uint64 {
+	v, ok := j.set[sa.Key]
+	if ok && sa.OSeq >= v {
+		delete(j.set, sa.Key)
 	}
-	return max(p.sa.OSeq, v)
+	return max(sa.OSeq, v)
+}
+
+// ops returns some of what is owed, as operations; none if that is all. A jump is never
+// backwards, though this node has sent since the last reading.
+func (j *jumps) ops(now time.Time, p *publisher, m sadb.Margin) []sadb.Op {
+	ops := make([]sadb.Op, 0, min(len(j.owed), applyChunk))
+	for k, v := range j.owed {
+		sa := p.sa(k)
+		if sa == nil || j.position(sa) >= v {
+			delete(j.owed, k)
+			continue
+		}
+		least, _ := sadb.Ahead(sa.ESN(), j.position(sa), p.sentSince(now, k, m))
+		if ops = append(ops, counterOp(p.agedSA(now, k), max(v, least))); len(ops) == applyChunk {
+			break
+		}
+	}
+	return ops
 }
 
 // jumpAgain is how soon a jump that the kernel refused is tried again.
@@ -124,24 +155,8 @@ func (e *Engine) jump(ctx context.Context, g *group) {
 // jumpSome raises some of them and reports whether that is all for now.
 func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	now := time.Now()
-	g.jumpAt = now.Add(jumpAgain)
-	ops := make([]sadb.Op, 0, min(len(g.jumps), applyChunk))
-	for k, v := range g.jumps {
-		p := g.pub.sas[k]
-		if p == nil || g.position(p) >= v {
-			delete(g.jumps, k)
-			continue
-		}
-		g.pub.age(now, p)
-		c := *p.sa
-		// A jump is never backwards: this node has sent since the last reading.
-		lead, _ := e.cfg.Margin.Lead(c.ESN(), p.rate.Peak(), now.Sub(g.pub.collected))
-		least, _ := sadb.Ahead(c.ESN(), g.position(p), lead)
-		c.OSeq, c.Bitmap = max(v, least), nil
-		if ops = append(ops, sadb.Op{Kind: sadb.OpSetCounters, SA: &c}); len(ops) == applyChunk {
-			break
-		}
-	}
+	g.jumps.next = now.Add(jumpAgain)
+	ops := g.jumps.ops(now, g.pub, e.cfg.Margin)
 	if len(ops) == 0 {
 		return true
 	}
@@ -149,19 +164,15 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	for i, err := range e.apply(ctx, ops) {
 		switch {
 		case err == nil:
-			delete(g.jumps, ops[i].SA.Key)
-			if g.jumped == nil {
-				g.jumped = make(map[sadb.SAKey]uint64)
-			}
-			g.jumped[ops[i].SA.Key] = ops[i].SA.OSeq
+			g.jumps.done(ops[i].SA.Key, ops[i].SA.OSeq)
 		case errors.Is(err, fs.ErrNotExist):
-			delete(g.jumps, ops[i].SA.Key)
+			delete(g.jumps.owed, ops[i].SA.Key)
 		default:
 			refused++
 			e.kernelError(g, ops[i], err)
 		}
 	}
-	if len(g.jumps) > 0 && refused == 0 {
+	if len(g.jumps.owed) > 0 && refused == 0 {
 		return false
 	}
 	e.dumpStale = e.dumping
@@ -171,7 +182,7 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 
 // jumpsAgain tries what the kernel refused.
 func (e *Engine) jumpsAgain(ctx context.Context, g *group, now time.Time) {
-	if len(g.jumps) > 0 && !now.Before(g.jumpAt) {
+	if len(g.jumps.owed) > 0 && !now.Before(g.jumps.next) {
 		e.jump(ctx, g)
 	}
 }

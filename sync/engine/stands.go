@@ -66,11 +66,11 @@ func (e *Engine) tellBeyond(g *group, m *member) {
 func (e *Engine) standbyBeyond(ctx context.Context, m *member, g *group, entries []wire.Maximum) {
 	jumps := 0
 	for _, x := range entries {
-		p := g.pub.sas[x.Key]
-		if p == nil || p.sa.Dir == sadb.DirIn || !e.cfg.Margin.Exceeds(p.sa.ESN(), x.OSeq, g.position(p), p.rate.Peak()) {
+		sa := g.pub.sa(x.Key)
+		if sa == nil || sa.Dir == sadb.DirIn || !e.cfg.Margin.Exceeds(sa.ESN(), x.OSeq, g.jumps.position(sa), g.pub.peak(x.Key)) {
 			continue
 		}
-		if g.owesJump(x.Key, x.OSeq) {
+		if g.jumps.owe(x.Key, x.OSeq) {
 			jumps++
 		}
 	}

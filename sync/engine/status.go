@@ -235,10 +235,10 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			x := &g.rcv.rx
 			gs.Complete = g.rcv.pos.Complete && !x.snapshot() && !x.whole
 			if from := x.from; from != nil { // also while it has been asked again, as by a resync
-				gs.Following, gs.From = from.session.Peer(), from.session.Peer()
+				gs.Following, gs.From = from.Peer(), from.Peer()
 			}
 			if x.snapshot() {
-				gs.Snapshot = &Progress{x.from.session.Peer(), g.rcv.applied, g.expected}
+				gs.Snapshot = &Progress{x.from.Peer(), g.rcv.applied, g.expected}
 			}
 			if !g.rcv.counters.IsZero() {
 				gs.CounterAge, gs.CounterAt = now.Sub(g.rcv.counters).Seconds(), g.rcv.counters
@@ -266,23 +266,13 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 	return s
 }
 
-// standby tells how far behind a standby is. The lag is the age of the oldest
-// delta that it has not acknowledged, or of the counters it holds.
-func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus {
-	st := StandbyStatus{Peer: m.session.Peer(), Complete: out.snapDone,
-		Unacked: g.pub.seq - out.ackSeq, Epochs: g.pub.epoch - out.ackEpoch,
-		LagPackets: g.pub.out - g.pub.outAt(out.ackEpoch), Queued: m.session.Queued(),
-		Records: uint64(out.sent), Counters: out.counters}
-	if out.acked > 0 || out.ackEpoch > 0 || out.snapDone {
-		st.AckedAt = out.ackAt
-	}
-	if !out.snapDone {
-		st.Snapshot = &Progress{st.Peer, uint64(out.acked), uint64(out.snapSAs) + uint64(out.snapPols)}
-		st.Lag = now.Sub(out.began).Seconds()
-	} else if next := g.pub.journal.entry(out.ackSeq + 1); next != nil {
-		st.Lag = now.Sub(next.at).Seconds()
-	} else if out.ackEpoch < out.sentEpoch {
-		st.Lag = now.Sub(out.ackAt).Seconds()
+// standby tells how far behind a standby is.
+func (g *group) standby(m *member, out *follower, now time.Time) StandbyStatus {
+	st := StandbyStatus{Peer: m.Peer(), Complete: out.complete(), Lag: out.lag(now, g.pub).Seconds(), AckedAt: out.heardAt(),
+		Queued: m.session.Queued(), Records: uint64(out.sent), Counters: out.counters}
+	st.Unacked, st.Epochs, st.LagPackets = out.behind(g.pub)
+	if !st.Complete {
+		st.Snapshot = &Progress{st.Peer, uint64(out.acked), uint64(out.ofSAs) + uint64(out.ofPolicies)}
 	}
 	return st
 }
@@ -291,7 +281,7 @@ func (g *group) standby(m *member, out *outStream, now time.Time) StandbyStatus 
 // whatever it says itself.
 func (e *Engine) lags(g *group, m *member, now time.Time) bool {
 	ms := m.groups[g.name]
-	return g.pub != nil && ms != nil && ms.out != nil && g.standby(m, ms.out, now).Lag > lagBound(e.cfg.Interval).Seconds()
+	return g.pub != nil && ms != nil && ms.out != nil && ms.out.lag(now, g.pub) > lagBound(e.cfg.Interval)
 }
 
 // Show returns what the kernel holds of all groups at this moment.

@@ -7,33 +7,6 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// outStream is a stream to one member.
-type outStream struct {
-	handle            uint32
-	cursor            *cursor // non-nil during the snapshot
-	snapDone          bool    // acknowledged
-	sas, policies     uint32  // snapshot records sent
-	sent, acked       uint32  // records
-	ackSeq            uint64
-	sentEpoch         uint64
-	ackEpoch          uint64
-	began             time.Time
-	ackAt             time.Time
-	finishedAt        time.Time
-	snapshot          bool
-	snapSAs, snapPols uint32
-	digestAt          time.Time
-	counters          uint64 // entries sent
-}
-
-// snapWindow is how many records of a snapshot may be unacknowledged, so that
-// a snapshot never fills the queue that the deltas need; snapBatch is how many
-// travel in one message.
-const (
-	snapWindow = 2048
-	snapBatch  = 128
-)
-
 // request answers a standby: the journal behind what it has, else a snapshot.
 func (e *Engine) request(m *member, req *wire.Request) {
 	g := e.groups[req.Group]
@@ -52,8 +25,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 	if req.Have.Complete && req.Have.StreamID == g.pub.stream {
 		if g.pub.journal.reaches(req.Have.Seq, g.pub.seq) {
 			e.stats.Resumes++
-			out.snapDone, out.ackSeq = true, req.Have.Seq
-			e.send(m, &wire.Resume{Stream: out.handle, ID: g.pub.stream, Seq: req.Have.Seq})
+			e.send(m, out.resume(g.pub, req.Have.Seq))
 			now := time.Now()
 			for chunk := range g.pub.journal.after(req.Have.Seq, snapBatch) {
 				recs := make([]wire.Record, len(chunk))
@@ -63,8 +35,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 				}
 				first := req.Have.Seq + 1
 				req.Have.Seq += uint64(len(recs))
-				out.sent += uint32(len(recs))
-				if !e.send(m, &wire.Batch{Stream: out.handle, First: first, Records: recs}) {
+				if !e.send(m, out.batch(first, recs)) {
 					return
 				}
 				e.pause()
@@ -77,52 +48,31 @@ func (e *Engine) request(m *member, req *wire.Request) {
 }
 
 // newStream begins a stream to a member; a former one is over.
-func (m *member) newStream(ms *membership) *outStream {
+func (m *member) newStream(ms *membership) *follower {
 	m.nextOut++
-	ms.out = &outStream{handle: m.nextOut, began: time.Now(), ackAt: time.Now()}
+	ms.out = newFollower(m.nextOut, time.Now())
 	return ms.out
 }
 
-// complete reports whether the standby has acknowledged a whole snapshot, and
-// none is under way: while one is, it cannot take over.
-func (o *outStream) complete() bool { return o != nil && o.cursor == nil && o.snapDone }
-
 // sendSnapshot sends all there is; why is one of the Snapshot names.
-func (e *Engine) sendSnapshot(g *group, m *member, out *outStream, why string) {
+func (e *Engine) sendSnapshot(g *group, m *member, out *follower, why string) {
 	e.stats.SnapshotsSent++
 	e.seen.snapshots[why]++
-	out.snapshot = true
-	out.cursor = g.pub.snapshot(out.began)
-	// What moves while the snapshot is sent may move behind its SA's record.
-	out.sentEpoch = g.pub.epoch
-	out.snapSAs, out.snapPols = uint32(len(out.cursor.sas)), uint32(len(out.cursor.policies))
+	begin := out.snapshot(g.pub)
 	// Before the standby says so, and before this node may die.
 	e.tellReadiness(g, out.began)
-	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", out.snapSAs, "policies", out.snapPols)
-	e.send(m, &wire.SnapBegin{Stream: out.handle, ID: g.pub.stream, Seq: g.pub.seq, SAs: out.snapSAs, Policies: out.snapPols})
+	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", begin.SAs, "policies", begin.Policies)
+	e.send(m, begin)
 	e.pump(g, m, out, out.began)
 }
 
 // pump sends as much of a snapshot as the window allows.
-func (e *Engine) pump(g *group, m *member, out *outStream, now time.Time) {
-	for out.cursor != nil && out.sent-out.acked < snapWindow {
-		recs := g.pub.next(now, out.cursor, snapBatch)
-		for _, r := range recs {
-			if r.Kind == wire.PutSA {
-				out.sas++
-			} else {
-				out.policies++
-			}
-		}
-		out.sent += uint32(len(recs))
-		if len(recs) > 0 && !e.send(m, &wire.Batch{Stream: out.handle, First: g.pub.seq + 1, Records: recs}) {
+func (e *Engine) pump(g *group, m *member, out *follower, now time.Time) {
+	for msg := out.next(now, g.pub); msg != nil; msg = out.next(now, g.pub) {
+		if !e.send(m, msg) {
 			return
 		}
 		e.pause()
-		if out.cursor.done() {
-			out.cursor = nil
-			e.send(m, &wire.SnapEnd{Stream: out.handle, Seq: g.pub.seq, SAs: out.sas, Policies: out.policies})
-		}
 	}
 }
 
@@ -140,10 +90,9 @@ func (e *Engine) publish(g *group, recs []wire.Record) {
 		}
 		n := first
 		for chunk := range slices.Chunk(recs, snapBatch) {
-			if ms.out == nil || !e.send(m, &wire.Batch{Stream: ms.out.handle, First: n, Records: chunk}) {
+			if ms.out == nil || !e.send(m, ms.out.batch(n, chunk)) {
 				break
 			}
-			ms.out.sent += uint32(len(chunk))
 			n += uint64(len(chunk))
 		}
 	}
@@ -170,8 +119,8 @@ const counterBatch = 1000
 // held back: they are worth nothing once newer ones exist.
 const counterBacklog = 256 << 10
 
-func (e *Engine) sendCountersTo(g *group, m *member, out *outStream, now time.Time) {
-	if out.cursor != nil {
+func (e *Engine) sendCountersTo(g *group, m *member, out *follower, now time.Time) {
+	if out.state == followerSnapshot {
 		return // the snapshot carries them
 	}
 	if m.session.Queued() > counterBacklog {
@@ -200,16 +149,18 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 			continue
 		}
 		out, g := ms.out, e.groups[name]
-		if g.pub == nil || a.Seq > g.pub.seq || a.Epoch > g.pub.epoch || a.Installed-out.acked > out.sent-out.acked {
+		now := time.Now()
+		first, ok := false, false
+		if g.pub != nil {
+			first, ok = out.ack(now, g.pub, a)
+		}
+		if !ok {
 			e.refuse(m, "acknowledged what was never sent")
 			return
 		}
-		now := time.Now()
-		out.acked, out.ackSeq, out.ackEpoch, out.ackAt = a.Installed, a.Seq, a.Epoch, now
-		if a.SnapDone && !out.snapDone {
-			out.snapDone, out.finishedAt = true, now
+		if first {
 			e.tellReadiness(g, now)
-			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.finishedAt.Sub(out.began))
+			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", now.Sub(out.began))
 		}
 		e.pump(g, m, out, now)
 		e.advanceHandover(g, now)

@@ -108,13 +108,13 @@ func (e *Engine) fit(g *group, m *member) error {
 		return no("is "+ms.state.Role.String()+", not BACKUP", "does carpd run there, and is its interface up? See `carpctl show` there")
 	case ms.out == nil:
 		return no("does not follow this master", "see `sasyncctl check` there")
-	case !ms.out.snapDone:
+	case !ms.out.complete():
 		return no("is still receiving a snapshot", "wait until `sasyncctl status` shows it in sync")
 	case !ms.state.InSync:
 		return no("is not in sync", "see `sasyncctl check` there")
 	}
-	if st := g.standby(m, ms.out, time.Now()); st.Lag > readyLag {
-		return no(fmt.Sprintf("is %.1f s behind", st.Lag), "see the load of that node and the link to it")
+	if lag := ms.out.lag(time.Now(), g.pub).Seconds(); lag > readyLag {
+		return no(fmt.Sprintf("is %.1f s behind", lag), "see the load of that node and the link to it")
 	}
 	return nil
 }
@@ -272,7 +272,7 @@ func (e *Engine) succeed(ctx context.Context, m *member, msg *wire.Succession) {
 		director.HoldBack(g.name, msg.Hold, "hand-over to another standby", later("see `carpctl show` there"))
 	case g.role != wire.RoleBackup:
 		say("it is "+g.role.String(), "does carpd run there, and is its interface up?")
-	case g.rcv.rx.source() != m || !g.rcv.pos.Complete:
+	case g.source() != m || !g.rcv.pos.Complete:
 		say("it is not complete: "+e.readiness(g, time.Now()).Reason, "wait until `sasyncctl status` there shows it in sync")
 	default:
 		director.Able(g.name, later("see `carpctl show` there, and try again"))

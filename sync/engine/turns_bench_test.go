@@ -95,7 +95,7 @@ func (r *turnsRig) master() {
 	p.reconcile(time.Now(), r.fresh(), newTouched())
 	p.pace = r.g.turns
 	r.g.pub = p
-	r.m.groups[simGroup].out = &outStream{handle: 1, snapDone: true, sentEpoch: p.epoch}
+	r.m.groups[simGroup].out = &follower{handle: 1, state: followerComplete, sentEpoch: p.epoch}
 }
 
 // standby makes it a standby that holds all of a master's stream; its kernel holds
