@@ -25,7 +25,21 @@ const digestEvery = 5 * time.Second
 // sums are the buckets, kept up to date with every change.
 type sums [digestBuckets]uint64
 
-func (s *sums) add(p part)    { s[p.bucket] += p.fold }
+func (s *sums) add(p part) { s[p.bucket] += p.fold }
+
+// list returns the sums in the order of the buckets.
+func (s *sums) list() []uint64 { return slices.Clone(s[:]) }
+
+// differing returns the buckets of which another node has another sum.
+func (s *sums) differing(other []uint64) (buckets []uint16) {
+	for i, v := range other {
+		if v != s[i] {
+			buckets = append(buckets, uint16(i))
+		}
+	}
+	return buckets
+}
+
 func (s *sums) remove(p part) { s[p.bucket] -= p.fold }
 
 // part is what one item adds to the sums: the folded digest of its
@@ -47,7 +61,7 @@ func (e *Engine) sendDigest(g *group, m *member, out *follower, now time.Time) {
 	if !out.digestDue(now) {
 		return
 	}
-	e.send(m, &wire.Digest{Stream: out.handle, Seq: g.pub.seq, Buckets: slices.Clone(g.pub.sums[:])})
+	e.send(m, &wire.Digest{Stream: out.handle, Seq: g.pub.seq, Buckets: g.pub.sums.list()})
 }
 
 // compareDigest asks for the buckets that differ, and for everything if counters
@@ -66,12 +80,7 @@ func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 		e.refuse(m, "digest of another number of buckets")
 		return
 	}
-	var differ []uint16
-	for i, v := range d.Buckets {
-		if v != r.sums[i] {
-			differ = append(differ, uint16(i))
-		}
-	}
+	differ := r.sums.differing(d.Buckets)
 	g.audited, g.agreed = m.session.Peer(), len(differ) == 0 && r.unnamed == 0
 	if g.agreed {
 		return
@@ -79,7 +88,7 @@ func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 	e.stats.DigestMismatches++
 	if r.unnamed > 0 {
 		e.log.Error("counters came for SAs that this standby does not know by number, asking for everything again", "group", g.name, "counters", r.unnamed)
-		r.rx.whole = true
+		r.rx.wantAll()
 		e.follow(g, true)
 		return
 	}

@@ -99,11 +99,11 @@ func (g *group) concerns(ev sadb.Event) bool {
 		_, ok := g.scope.sa(ev.SA)
 		return ok
 	case sadb.EventDeleteSA, sadb.EventExpireSA:
-		return ev.SA != nil && (g.rcv.want[ev.SA.Key] != nil)
+		return ev.SA != nil && g.rcv.wantsSA(ev.SA.Key)
 	case sadb.EventPutPolicy:
 		return g.scope.policy(ev.Policy)
 	case sadb.EventDeletePolicy, sadb.EventExpirePolicy:
-		return ev.Policy != nil && g.rcv.wantPolicy[ev.Policy.Key] != nil
+		return ev.Policy != nil && g.rcv.wantsPolicyOf(ev.Policy.Key)
 	}
 	return false
 }

@@ -79,7 +79,7 @@ func (e *Engine) receiving(m *member, handle uint32) *group {
 	for _, g := range e.order {
 		if g.rcv.rx.takes(m, handle) {
 			g.heardAt, g.heardFrom = time.Now(), m.session.Peer()
-			g.rcv.rx.heard = g.heardAt
+			g.rcv.rx.hear(g.heardAt)
 			return g
 		}
 	}
@@ -93,7 +93,9 @@ func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
 		"held", g.rcv.pos.Seq, "shown", seq)
 	x := &g.rcv.rx
 	x.miss(seq)
-	x.whole = x.whole || whole
+	if whole {
+		x.wantAll()
+	}
 	e.follow(g, false)
 	e.tellReadiness(g, time.Now())
 }
@@ -112,21 +114,7 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 	}
 	missing := g.rcv.rx.missing(g.rcv.pos)
 	e.stats.RecordsReceived += uint64(len(b.Records))
-	ops := make([]sadb.Op, 0, 2*len(b.Records))
-	pending := g.rcv.pending
-	pending.reset()
-	for _, rec := range b.Records {
-		// What to do for a record depends on what the kernel has, so a second
-		// record for one item waits for the first.
-		if pending.has(rec) {
-			e.exec(ctx, g, ops)
-			ops = ops[:0]
-			pending.reset()
-		}
-		pending.add(rec)
-		ops = append(ops, g.rcv.apply(now, mono, rec)...)
-	}
-	e.exec(ctx, g, ops)
+	g.rcv.applyAll(now, mono, b.Records, func(ops []sadb.Op) { e.exec(ctx, g, ops) })
 	if g.rcv.owesAnswer() {
 		e.ack(m, g, b.Stream)
 	}
@@ -141,9 +129,7 @@ func (e *Engine) ack(m *member, g *group, handle uint32) {
 	if g.sending() {
 		return
 	}
-	p := g.rcv.pos
-	g.rcv.answered, g.rcv.answeredSeq = g.rcv.applied, p.Seq
-	e.send(m, &wire.Ack{Stream: handle, Seq: p.Seq, Epoch: g.rcv.epoch, SnapDone: p.Complete && !g.rcv.rx.snapshot(), Installed: uint32(g.rcv.applied)})
+	e.send(m, g.rcv.answer(handle))
 }
 
 // handoverTo is the master's word that it is fenced and that we hold its final

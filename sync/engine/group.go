@@ -212,7 +212,7 @@ func (g *group) state() wire.GroupState {
 	s := wire.GroupState{Name: g.name, VIPs: g.vips, Role: g.role, Term: g.term, Reason: g.reason, Received: g.received}
 	if g.pub != nil {
 		s.InSync = true
-		s.Have = wire.StreamPos{StreamID: g.pub.stream, Seq: g.pub.seq, Complete: true}
+		s.Have = g.pub.pos()
 	} else {
 		s.InSync = g.told.InSync
 		s.Have = g.rcv.pos
@@ -273,7 +273,7 @@ func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 		e.bump(ctx, g, now)
 		x := &g.rcv.rx
 		e.follow(g, x.unanswered(now) || g.sent != nil && g.source() != nil)
-		if x.snapshot() && g.rcv.applied != g.rcv.answered {
+		if x.snapshot() && g.rcv.unanswered() {
 			e.ack(asMember(x.from), g, x.handle)
 		}
 	}

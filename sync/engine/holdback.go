@@ -41,6 +41,17 @@ func (h *holdback) holdPolicy(k sadb.PolicyKey, until time.Time) bool {
 func (h *holdback) putSA(k sadb.SAKey)         { delete(h.sas, k) }
 func (h *holdback) putPolicy(k sadb.PolicyKey) { delete(h.policies, k) }
 
+// release has those deletions of SAs forwarded now of which covered says so. It may pause.
+func (h *holdback) release(now time.Time, covered func(sadb.SAKey) bool) {
+	for k := range h.sas {
+		if covered(k) {
+			if _, held := h.sas[k]; held { // and not taken back in a pause
+				h.sas[k] = now
+			}
+		}
+	}
+}
+
 // due returns what has been held long enough. It counts each item.
 func (h *holdback) due(now time.Time, item func()) (m missing) {
 	for k, t := range h.sas {

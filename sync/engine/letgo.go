@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"iter"
 	"time"
 
 	"sasyncd/sync/sadb"
@@ -34,6 +35,27 @@ func withSA(r wire.Record, sa *sadb.SA) wire.Record {
 	return r
 }
 
+// continues reports whether the journal has all that follows have.
+func (p *publisher) continues(have wire.StreamPos) bool {
+	return have.Complete && have.StreamID == p.stream && p.journal.reaches(have.Seq, p.seq)
+}
+
+// after yields the changes that follow seq, with their ages, a message's at a time.
+func (p *publisher) after(now time.Time, seq uint64) iter.Seq[[]wire.Record] {
+	return func(yield func([]wire.Record) bool) {
+		for chunk := range p.journal.after(seq, snapBatch) {
+			recs := make([]wire.Record, len(chunk))
+			for i, e := range chunk {
+				recs[i] = p.recall(now, e.rec)
+				recs[i].SentAge = uint64(now.Sub(e.at).Microseconds())
+			}
+			if !yield(recs) {
+				return
+			}
+		}
+	}
+}
+
 // recall returns a record of the master's journal as it is sent now.
 func (p *publisher) recall(now time.Time, r wire.Record) wire.Record {
 	if r.Kind != wire.PutSA {
@@ -45,6 +67,26 @@ func (p *publisher) recall(now time.Time, r wire.Record) wire.Record {
 	}
 	p.age(now, e)
 	return withSA(r, e.sa)
+}
+
+// continues reports whether the changes that follow have are remembered here.
+func (r *receiver) continues(have wire.StreamPos) bool {
+	return have.Complete && r.pos.Complete && have.StreamID == r.pos.StreamID && r.tail.reaches(have.Seq, r.pos.Seq)
+}
+
+// after yields the changes that follow seq, a message's at a time.
+func (r *receiver) after(seq uint64) iter.Seq[[]wire.Record] {
+	return func(yield func([]wire.Record) bool) {
+		for chunk := range r.tail.after(seq, snapBatch) {
+			recs := make([]wire.Record, len(chunk))
+			for i, e := range chunk {
+				recs[i] = r.recall(e.rec)
+			}
+			if !yield(recs) {
+				return
+			}
+		}
+	}
 }
 
 // recall returns a record of a standby's journal as it is sent now.
@@ -76,6 +118,9 @@ func (r *receiver) letGo() {
 	r.pending, r.slabs = empty.pending, slabs{}
 	r.tail.forget()
 }
+
+// letGone reports whether it has done so.
+func (r *receiver) letGone() bool { return r.held != nil }
 
 // wasHeld reports whether an SA was held as a standby.
 func (r *receiver) wasHeld(k sadb.SAKey) bool {

@@ -115,7 +115,7 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 	}
 	// What was moved to another identity is not gone, so nothing is held back.
 	for _, k := range gone {
-		delete(g.holds.sas, k)
+		g.holds.putSA(k)
 		if r, ok := g.pub.deleteSA(now, k); ok {
 			e.publish(g, []wire.Record{r})
 		}

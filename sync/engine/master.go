@@ -88,12 +88,7 @@ func (e *Engine) unhold(g *group, r wire.Record) {
 // tunnels of which one direction is missing. So once the first record is sent, giving
 // up the task sends the others at once.
 func (e *Engine) forwardDue(g *group, now time.Time) {
-	for k := range g.holds.sas {
-		g.pub.item()
-		if _, held := g.holds.sas[k]; held && g.pub.covered(k) { // by what came after the deletion
-			g.holds.sas[k] = now
-		}
-	}
+	g.holds.release(now, func(k sadb.SAKey) bool { g.pub.item(); return g.pub.covered(k) }) // by what came after the deletion
 	due := g.holds.due(now, g.pub.item)
 	out := outbox{e: e, g: g}
 	next := func() bool {

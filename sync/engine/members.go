@@ -220,7 +220,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		}
 	case *wire.SnapEnd:
 		if g := e.receiving(m, msg.Stream); g != nil {
-			if all := uint64(msg.SAs) + uint64(msg.Policies); g.rcv.rx.snapshot() && (msg.Seq != g.rcv.pos.Seq || all != g.rcv.records) {
+			if !g.rcv.came(msg.Seq, uint64(msg.SAs)+uint64(msg.Policies)) {
 				e.missed(m, g, msg.Seq, true)
 				return
 			}
@@ -228,8 +228,9 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			e.tellBeyond(g, m) // before it counts as complete
 			e.stats.SnapshotsReceived++
 			refused, _ := g.rcv.lost()
+			sas, policies := g.rcv.size()
 			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.pos.Term,
-				"sas", len(g.rcv.want), "policies", len(g.rcv.wantPolicy), "refused", refused)
+				"sas", sas, "policies", policies, "refused", refused)
 			e.ack(m, g, msg.Stream)
 			e.tellReadiness(g, time.Now())
 		}
@@ -242,7 +243,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			// epoch is held when all of it is, and answers to each would cost both
 			// sides more than the counters do.
 			if len(msg.Entries) < counterBatch {
-				g.rcv.epoch = max(g.rcv.epoch, msg.Epoch)
+				g.rcv.endEpoch(msg.Epoch)
 				e.ack(m, g, msg.Stream)
 			}
 		}

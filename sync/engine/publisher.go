@@ -234,6 +234,22 @@ func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record
 	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: &key}), true
 }
 
+// pos returns the stream and the number of its last change.
+func (p *publisher) pos() wire.StreamPos {
+	return wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
+}
+
+// size returns how many items are published.
+func (p *publisher) size() (sas, policies int) { return len(p.sas), len(p.policies) }
+
+// takeReceived returns how many packets came in on the group's SAs since it was asked
+// last.
+func (p *publisher) takeReceived() uint64 {
+	n := p.received
+	p.received = 0
+	return n
+}
+
 // sa returns a published SA, nil if there is none of that identity. It is the
 // publisher's, and its ages are old.
 func (p *publisher) sa(k sadb.SAKey) *sadb.SA {

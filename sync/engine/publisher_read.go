@@ -221,6 +221,13 @@ func (p *publisher) endTo(now time.Time, policies []*sadb.Policy, t *touched, se
 	return gone
 }
 
+// fill ends the first reading, of which nobody is told: whoever follows begins with a
+// snapshot.
+func (p *publisher) fill(now time.Time, policies []*sadb.Policy, t *touched) {
+	p.endTo(now, policies, t, func([]wire.Record) {})
+	p.journal.forget()
+}
+
 // reconcile compares what is published with a dump of the group's items: begin,
 // readWhole and end in one.
 func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) (recs []wire.Record, gone missing) {

@@ -220,6 +220,52 @@ func (r *receiver) owesAnswer() bool {
 	return !r.rx.snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
 }
 
+// answer returns what the master is told of what the kernel holds.
+func (r *receiver) answer(handle uint32) *wire.Ack {
+	r.answered, r.answeredSeq = r.applied, r.pos.Seq
+	return &wire.Ack{Stream: handle, Seq: r.pos.Seq, Epoch: r.epoch, SnapDone: r.whole(), Installed: uint32(r.applied)}
+}
+
+// unanswered reports whether something was applied since the last answer.
+func (r *receiver) unanswered() bool { return r.applied != r.answered }
+
+// whole reports whether the whole stream is installed, and no snapshot of it comes.
+func (r *receiver) whole() bool { return r.pos.Complete && !r.rx.snapshot() }
+
+// sent reports whether a snapshot of so many items that ends at seq has come as a whole.
+func (r *receiver) came(seq, items uint64) bool {
+	return !r.rx.snapshot() || seq == r.pos.Seq && items == r.records
+}
+
+// endEpoch notes that all counters of an epoch are set.
+func (r *receiver) endEpoch(epoch uint64) { r.epoch = max(r.epoch, epoch) }
+
+// size returns how many items are wanted here.
+func (r *receiver) size() (sas, policies int) { return len(r.want), len(r.wantPolicy) }
+
+// wantsSA and wantsPolicyOf report whether an item is wanted here.
+func (r *receiver) wantsSA(k sadb.SAKey) bool           { return r.want[k] != nil }
+func (r *receiver) wantsPolicyOf(k sadb.PolicyKey) bool { return r.wantPolicy[k] != nil }
+
+// applyAll turns the records of a message into operations and hands these to exec, some
+// at a time.
+func (r *receiver) applyAll(now time.Time, mono time.Duration, recs []wire.Record, exec func([]sadb.Op)) {
+	ops := make([]sadb.Op, 0, 2*len(recs))
+	r.pending.reset()
+	for _, rec := range recs {
+		// What to do for a record depends on what the kernel has, so a second
+		// record for one item waits for the first.
+		if r.pending.has(rec) {
+			exec(ops)
+			ops = ops[:0]
+			r.pending.reset()
+		}
+		r.pending.add(rec)
+		ops = append(ops, r.apply(now, mono, rec)...)
+	}
+	exec(ops)
+}
+
 // apply turns one record into operations.
 func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
 	r.applied++

@@ -190,6 +190,15 @@ func (x *reception) source() Source {
 	return x.from
 }
 
+// wantAll has everything asked for anew, whatever is installed.
+func (x *reception) wantAll() { x.whole = true }
+
+// hear notes that a message of the stream was taken.
+func (x *reception) hear(now time.Time) { x.heard = now }
+
+// stepDown notes that this node was MASTER until now: nobody's stream comes yet.
+func (x *reception) stepDown(now time.Time) { x.lost = now }
+
 func (x *reception) snapshot() bool { return x.state == receptionSnapshot }
 func (x *reception) closed() bool   { return x.state == receptionClosed }
 

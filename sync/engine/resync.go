@@ -42,7 +42,7 @@ func (e *Engine) Resync(ctx context.Context, peer string) ([]Transfer, error) {
 				continue
 			}
 			out = append(out, Transfer{g.name, from.session.Peer(), false})
-			g.rcv.rx.whole = true
+			g.rcv.rx.wantAll()
 			e.follow(g, true)
 		}
 		if len(out) == 0 && bad == nil {

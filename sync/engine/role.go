@@ -308,9 +308,9 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	g.rcv = g.newReceiver(e.cfg)
 	g.endStreams(e.members)
 	if pub != nil {
-		g.rcv.pos = wire.StreamPos{StreamID: pub.stream, Seq: pub.seq, Complete: true}
+		g.rcv.pos = pub.pos()
 	}
-	g.rcv.rx.lost = time.Now()
+	g.rcv.rx.stepDown(time.Now())
 	g.retiring = &retirement{pub: pub, unread: pub == nil, was: was, jumps: owed}
 	e.runNext(g, func() { e.stepDown(ctx, g) })
 }

@@ -269,7 +269,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	first := !g.rcv.adopted
 	g.rcv.endScan(policies, g.touched)
 	e.retire(ctx, g, now)
-	if g.rcv.pos.Complete && !g.rcv.rx.snapshot() && !g.rcv.rx.closed() && g.rcv.adopted {
+	if g.rcv.whole() && !g.rcv.rx.closed() && g.rcv.adopted {
 		ops := g.rcv.repair(now)
 		if n := countRepairs(ops...); n > 0 {
 			e.stats.Repairs += uint64(n)
@@ -292,15 +292,15 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		}
 		g.tail = nil
 		pub := g.scan.pub
-		pub.endTo(g.scan.at, policies, g.touched, func([]wire.Record) {}) // to nobody yet
+		pub.fill(g.scan.at, policies, g.touched)
 		if !g.countersOnly {
 			pub.adopt(now, g.rcv, e.cfg.Imported)
 		}
-		pub.journal.forget()
 		g.pub = pub
 		e.retireAsMaster(ctx, g, now)
 		e.timed(PhasePublish, &g.promotedAt)
-		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", len(g.pub.sas), "policies", len(g.pub.policies))
+		sas, known := g.pub.size()
+		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", sas, "policies", known)
 		e.broadcast(&wire.State{GroupState: g.state()})
 		return
 	}

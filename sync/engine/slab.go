@@ -28,6 +28,9 @@ func (s *slabs) next() *sadb.SA {
 	return sa
 }
 
+// carriedOut ends the use of the SAs that operations of the receiver point to.
+func (r *receiver) carriedOut() { r.slabs.reset() }
+
 // reset takes back all that was handed out, and lets go what it pointed to, keys
 // among it.
 func (s *slabs) reset() {

@@ -50,16 +50,25 @@ func (e *Engine) tellBeyond(g *group, m *member) {
 	if len(r.beyond) == 0 || m == nil || g.sending() || !r.rx.follows(m, r.pos.StreamID) {
 		return
 	}
-	entries := make([]wire.Maximum, 0, min(len(r.beyond), maximaBatch))
+	for last := false; !last; {
+		var entries []wire.Maximum
+		entries, last = r.takeBeyond(maximaBatch)
+		e.send(m, &wire.Maxima{ID: r.pos.StreamID, Last: last, Entries: entries})
+	}
+}
+
+// takeBeyond returns up to n of what noteBeyond has noted, and whether that is all.
+func (r *receiver) takeBeyond(n int) (entries []wire.Maximum, last bool) {
+	entries = make([]wire.Maximum, 0, min(len(r.beyond), n))
 	for k, v := range r.beyond {
+		if len(entries) == n {
+			return entries, false
+		}
 		delete(r.beyond, k)
 		r.item()
-		if entries = append(entries, wire.Maximum{Key: k, OSeq: v}); len(entries) == maximaBatch {
-			e.send(m, &wire.Maxima{ID: r.pos.StreamID, Entries: entries})
-			entries = make([]wire.Maximum, 0, maximaBatch)
-		}
+		entries = append(entries, wire.Maximum{Key: k, OSeq: v})
 	}
-	e.send(m, &wire.Maxima{ID: r.pos.StreamID, Last: true, Entries: entries})
+	return entries, true
 }
 
 // standbyBeyond has a MASTER jump to where a standby's counters stand.

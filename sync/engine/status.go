@@ -215,7 +215,8 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			VIPs: append([]netip.Addr{}, g.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{}, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded,
 			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last}
 		if g.pub != nil {
-			gs.SAs, gs.Policies, gs.Seq = len(g.pub.sas), len(g.pub.policies), g.pub.seq
+			gs.SAs, gs.Policies = g.pub.size()
+			gs.Seq = g.pub.seq
 			gs.Headroom = g.pub.headroom
 			gs.PacketsOut, gs.PacketsIn = g.pub.out, g.pub.in
 			gs.Complete = true
@@ -223,7 +224,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 				gs.Unlike = g.pub.unknown()
 			}
 		} else {
-			gs.SAs, gs.Policies = len(g.rcv.want), len(g.rcv.wantPolicy)
+			gs.SAs, gs.Policies = g.rcv.size()
 			if whole {
 				gs.Refused, gs.Uncovered = g.rcv.lost()
 				gs.LeadPackets, gs.LeadSeconds = g.rcv.lead()
@@ -233,7 +234,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			gs.Seq = g.rcv.pos.Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
 			x := &g.rcv.rx
-			gs.Complete = g.rcv.pos.Complete && !x.snapshot() && !x.whole
+			gs.Complete = g.rcv.whole() && !x.whole
 			if from := x.from; from != nil { // also while it has been asked again, as by a resync
 				gs.Following, gs.From = from.Peer(), from.Peer()
 			}

@@ -22,27 +22,19 @@ func (e *Engine) request(m *member, req *wire.Request) {
 		return
 	}
 	out := m.newStream(ms)
-	if req.Have.Complete && req.Have.StreamID == g.pub.stream {
-		if g.pub.journal.reaches(req.Have.Seq, g.pub.seq) {
-			e.stats.Resumes++
-			e.send(m, out.resume(g.pub, req.Have.Seq))
-			now := time.Now()
-			for chunk := range g.pub.journal.after(req.Have.Seq, snapBatch) {
-				recs := make([]wire.Record, len(chunk))
-				for i, je := range chunk {
-					recs[i] = g.pub.recall(now, je.rec)
-					recs[i].SentAge = uint64(now.Sub(je.at).Microseconds())
-				}
-				first := req.Have.Seq + 1
-				req.Have.Seq += uint64(len(recs))
-				if !e.send(m, out.batch(first, recs)) {
-					return
-				}
-				e.pause()
+	if g.pub.continues(req.Have) {
+		e.stats.Resumes++
+		e.send(m, out.resume(g.pub, req.Have.Seq))
+		now, first := time.Now(), req.Have.Seq+1
+		for recs := range g.pub.after(now, req.Have.Seq) {
+			if !e.send(m, out.batch(first, recs)) {
+				return
 			}
-			e.sendCountersTo(g, m, out, now)
-			return
+			first += uint64(len(recs))
+			e.pause()
 		}
+		e.sendCountersTo(g, m, out, now)
+		return
 	}
 	e.sendSnapshot(g, m, out, wantsSnapshot(req.Have, g.pub.stream))
 }

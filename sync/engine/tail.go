@@ -30,7 +30,7 @@ type tail struct {
 func (e *Engine) takeTail(g *group) {
 	g.tail = nil
 	pos := g.rcv.pos
-	if !pos.Complete || g.rcv.held != nil { // MASTER already, under an earlier term
+	if !pos.Complete || g.rcv.letGone() { // MASTER already, under an earlier term
 		return
 	}
 	t := &tail{until: time.Now().Add(tailLimit), asked: make(map[*member]bool), streams: make(map[*member]uint32)}
@@ -53,23 +53,13 @@ func (g *group) waitsForTail(now time.Time) bool {
 // giveTail answers a new master that asks a standby of the same stream.
 func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
 	r := g.rcv
-	if !have.Complete || !r.pos.Complete || have.StreamID != r.pos.StreamID {
-		return false
-	}
-	if have.Seq > r.pos.Seq {
-		return false // the one who asks holds more
-	}
-	if !r.tail.reaches(have.Seq, r.pos.Seq) {
+	if !r.continues(have) {
 		return false
 	}
 	m.nextOut++
 	e.send(m, &wire.Resume{Stream: m.nextOut, ID: r.pos.StreamID, Seq: have.Seq})
 	n := have.Seq + 1
-	for chunk := range r.tail.after(have.Seq, snapBatch) {
-		recs := make([]wire.Record, len(chunk))
-		for i, e := range chunk {
-			recs[i] = r.recall(e.rec)
-		}
+	for recs := range r.after(have.Seq) {
 		e.send(m, &wire.Batch{Stream: m.nextOut, First: n, Records: recs})
 		n += uint64(len(recs))
 		e.pause()

@@ -278,7 +278,7 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops opList) int {
 		}
 		ops = again
 	}
-	g.rcv.slabs.reset()
+	g.rcv.carriedOut()
 	return n
 }
 

@@ -30,11 +30,11 @@ const (
 
 // countReceived adds up what a collection of counters has shown.
 func (e *Engine) countReceived(g *group, now time.Time) {
-	if g.pub.received == 0 {
+	n := g.pub.takeReceived()
+	if n == 0 {
 		return
 	}
-	g.received, g.receivedAt = g.received+g.pub.received, now
-	g.pub.received = 0
+	g.received, g.receivedAt = g.received+n, now
 	if !g.dual.since.IsZero() {
 		e.broadcast(&wire.State{GroupState: g.state()})
 	}
