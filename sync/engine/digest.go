@@ -61,7 +61,7 @@ func (e *Engine) sendDigest(g *group, m *member, out *follower, now time.Time) {
 	if !out.digestDue(now) {
 		return
 	}
-	e.send(m, &wire.Digest{Stream: out.handle, Seq: g.pub.seq, Buckets: g.pub.sums.list()})
+	e.send(m, &wire.Digest{Stream: out.Handle(), Seq: g.pub.Seq(), Buckets: g.pub.Sums().list()})
 }
 
 // compareDigest asks for the buckets that differ, and for everything if counters
@@ -100,7 +100,7 @@ func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 func (e *Engine) sendBuckets(m *member, req *wire.BucketRequest) {
 	for name, ms := range m.groups {
 		g := e.groups[name]
-		if ms.out == nil || ms.out.handle != req.Stream || g.pub == nil {
+		if ms.out == nil || ms.out.Handle() != req.Stream || g.pub == nil {
 			continue
 		}
 		if req.Of != digestBuckets {
@@ -113,7 +113,7 @@ func (e *Engine) sendBuckets(m *member, req *wire.BucketRequest) {
 			for more := true; more; {
 				n := min(len(it.records), snapBatch)
 				more = n < len(it.records)
-				msg := &wire.BucketItems{Stream: req.Stream, Seq: g.pub.seq, Of: digestBuckets, Bucket: b, More: more, Records: it.records[:n]}
+				msg := &wire.BucketItems{Stream: req.Stream, Seq: g.pub.Seq(), Of: digestBuckets, Bucket: b, More: more, Records: it.records[:n]}
 				if !more {
 					msg.Keys = it.keys
 				}

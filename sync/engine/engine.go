@@ -257,7 +257,7 @@ func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
 	}
 	var vips []netip.Addr
 	for _, g := range e.order {
-		if g.role == wire.RoleBackup && !g.rcv.rx.closed() {
+		if g.role == wire.RoleBackup && !g.rcv.Rx().closed() {
 			vips = append(vips, g.vips...)
 		}
 	}

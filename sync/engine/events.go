@@ -81,7 +81,7 @@ func (e *Engine) groupEvents(ctx context.Context, g *group, now time.Time, list 
 
 // standbyEvent follows a foreign change of a standby's tables.
 func (e *Engine) standbyEvent(ctx context.Context, g *group, now time.Time, ev sadb.Event) {
-	if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.adopted {
+	if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.Adopted() {
 		// Before anything can be sent with it here.
 		sa := *ev.SA
 		sa.Dir = dir

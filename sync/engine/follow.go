@@ -12,14 +12,14 @@ import (
 // stream, unless it is followed already, or has been asked and may yet answer;
 // again asks all the same.
 func (e *Engine) follow(g *group, again bool) {
-	x := &g.rcv.rx
-	if g.role == wire.RoleMaster || x.closed() || !g.rcv.adopted {
+	x := g.rcv.Rx()
+	if g.role == wire.RoleMaster || x.closed() || !g.rcv.Adopted() {
 		return
 	}
 	var best *member
 	for _, m := range e.sorted() {
 		ms := m.groups[g.name]
-		if ms == nil || ms.state.Role != wire.RoleMaster || ms.state.Term < g.rcv.pos.Term {
+		if ms == nil || ms.state.Role != wire.RoleMaster || ms.state.Term < g.rcv.Pos().Term {
 			continue
 		}
 		// A master that has not filled its stream yet says so again when it has.
@@ -41,8 +41,8 @@ func (e *Engine) follow(g *group, again bool) {
 	x.ask(best, id, time.Now())
 	ms.requested = id
 	e.tellMaxima(g, best)
-	have := g.rcv.pos
-	if x.whole {
+	have := g.rcv.Pos()
+	if x.WantsAll() {
 		have = wire.StreamPos{} // so that all of it comes
 	}
 	e.send(best, &wire.Request{Group: g.name, Have: have})
@@ -60,8 +60,8 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 		e.refuse(m, "stream that was not asked for")
 		return
 	}
-	x := &g.rcv.rx
-	if !x.follows(m, id) || id.Term < g.rcv.pos.Term {
+	x := g.rcv.Rx()
+	if !x.follows(m, id) || id.Term < g.rcv.Pos().Term {
 		return // too late: older never overrides newer
 	}
 	x.bind(handle, time.Now())
@@ -69,7 +69,7 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 		return
 	}
 	g.maximaHeard()
-	g.rcv.alike = e.alike(m)
+	g.rcv.SetAlike(e.alike(m))
 	g.term = max(g.term, id.Term)
 }
 
@@ -77,9 +77,9 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 // be taken now. What a former master still says is dropped without an answer.
 func (e *Engine) receiving(m *member, handle uint32) *group {
 	for _, g := range e.order {
-		if g.rcv.rx.takes(m, handle) {
+		if g.rcv.Rx().takes(m, handle) {
 			g.heardAt, g.heardFrom = time.Now(), m.session.Peer()
-			g.rcv.rx.hear(g.heardAt)
+			g.rcv.Rx().hear(g.heardAt)
 			return g
 		}
 	}
@@ -90,8 +90,8 @@ func (e *Engine) receiving(m *member, handle uint32) *group {
 // shown the number seq. whole asks for all there is.
 func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
 	e.log.Warn("something of the master's stream has not come, asking for it again", "group", g.name, "peer", m.session.Peer(),
-		"held", g.rcv.pos.Seq, "shown", seq)
-	x := &g.rcv.rx
+		"held", g.rcv.Pos().Seq, "shown", seq)
+	x := g.rcv.Rx()
 	x.miss(seq)
 	if whole {
 		x.wantAll()
@@ -103,7 +103,7 @@ func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
 func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) {
 	now := time.Now()
 	mono := now.Sub(e.start)
-	next := g.rcv.pos.Seq + 1
+	next := g.rcv.Pos().Seq + 1
 	if b.First > next {
 		e.missed(m, g, b.First-1, false)
 		return
@@ -112,13 +112,13 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 		e.refuse(m, "numbers of the stream are not in order")
 		return
 	}
-	missing := g.rcv.rx.missing(g.rcv.pos)
+	missing := g.rcv.Rx().missing(g.rcv.Pos())
 	e.stats.RecordsReceived += uint64(len(b.Records))
 	g.rcv.applyAll(now, mono, b.Records, func(ops []sadb.Op) { e.exec(ctx, g, ops) })
 	if g.rcv.owesAnswer() {
 		e.ack(m, g, b.Stream)
 	}
-	if missing && !g.rcv.rx.missing(g.rcv.pos) {
+	if missing && !g.rcv.Rx().missing(g.rcv.Pos()) {
 		e.tellReadiness(g, now)
 	}
 }
@@ -136,7 +136,7 @@ func (e *Engine) ack(m *member, g *group, handle uint32) {
 // counters.
 func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 	g := e.groups[h.Group]
-	if g == nil || g.role == wire.RoleMaster || g.source() != m || !g.rcv.pos.Complete || h.Term != g.rcv.pos.Term {
+	if g == nil || g.role == wire.RoleMaster || g.source() != m || !g.rcv.Pos().Complete || h.Term != g.rcv.Pos().Term {
 		return
 	}
 	g.handoverAt = time.Now()

@@ -128,6 +128,35 @@ func (f *follower) ack(now time.Time, p *publisher, a *wire.Ack) (first, ok bool
 	return first, true
 }
 
+// Handle returns the number by which messages name the stream.
+func (f *follower) Handle() uint32 { return f.handle }
+
+// Age returns for how long the stream has been sent.
+func (f *follower) Age(now time.Time) time.Duration { return now.Sub(f.began) }
+
+// Sent returns how many records and counters were sent.
+func (f *follower) Sent() (records, counters uint64) { return uint64(f.sent), f.counters }
+
+// Progress returns how many records are acknowledged, and of how many the snapshot was
+// when it began.
+func (f *follower) Progress() (acked, of uint64) {
+	return uint64(f.acked), uint64(f.ofSAs) + uint64(f.ofPolicies)
+}
+
+// takesCounters reports whether counters are sent: a snapshot carries them.
+func (f *follower) takesCounters() bool { return f.state != followerSnapshot }
+
+// moved returns the counters that moved since they were last sent. The result is valid
+// until the next call, for any follower.
+func (f *follower) moved(p *publisher) []wire.CounterEntry {
+	entries := p.countersSince(f.sentEpoch)
+	f.counters += uint64(len(entries))
+	return entries
+}
+
+// movedSent notes that all of them were sent.
+func (f *follower) movedSent(p *publisher) { f.sentEpoch = p.epoch }
+
 // complete reports whether the member holds a whole snapshot. While another is under
 // way it cannot take over. A nil follower is not complete.
 func (f *follower) complete() bool { return f != nil && f.state == followerComplete }

@@ -140,7 +140,7 @@ func (g *group) newReceiver(cfg Config) *receiver {
 
 // source returns the member whose stream comes, or came until the election asked; nil
 // for none.
-func (g *group) source() *member { return asMember(g.rcv.rx.source()) }
+func (g *group) source() *member { return asMember(g.rcv.Rx().source()) }
 
 // asMember returns the member that a reception's source is, nil for none.
 func asMember(s Source) *member {
@@ -193,7 +193,7 @@ func (g *group) pickPolicies(list []*sadb.Policy) (own []*sadb.Policy) {
 // touch notes that an SA changed while a reading is under way.
 func (g *group) touch(reading bool, k sadb.SAKey) {
 	if reading {
-		g.touched.sas[k] = true
+		g.touched.touchSA(k)
 	}
 }
 
@@ -203,7 +203,7 @@ func (g *group) touchOp(reading bool, op sadb.Op) {
 		g.touch(reading, op.SA.Key)
 	}
 	if op.Policy != nil && reading {
-		g.touched.policies[op.Policy.Key] = true
+		g.touched.touchPolicy(op.Policy.Key)
 	}
 }
 
@@ -215,7 +215,7 @@ func (g *group) state() wire.GroupState {
 		s.Have = g.pub.pos()
 	} else {
 		s.InSync = g.told.InSync
-		s.Have = g.rcv.pos
+		s.Have = g.rcv.Pos()
 	}
 	return s
 }
@@ -267,14 +267,14 @@ func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 			g.foreign = time.Time{}
 			e.requestDump(ctx)
 		}
-		if g.rcv.adopted {
+		if g.rcv.Adopted() {
 			e.exec(ctx, g, g.rcv.raise(now))
 		}
 		e.bump(ctx, g, now)
-		x := &g.rcv.rx
+		x := g.rcv.Rx()
 		e.follow(g, x.unanswered(now) || g.sent != nil && g.source() != nil)
 		if x.snapshot() && g.rcv.unanswered() {
-			e.ack(asMember(x.from), g, x.handle)
+			e.ack(asMember(x.Member()), g, x.Handle())
 		}
 	}
 }
@@ -284,17 +284,17 @@ func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 // that this standby's margin stands on. Counters that an arriving snapshot has told
 // need no more than their lead.
 func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
-	arrives := g.rcv.rx.snapshot() && g.rcv.pos.Term >= g.term
+	arrives := g.rcv.Rx().snapshot() && g.rcv.Pos().Term >= g.term
 	bumped := &g.bumped
 	if arrives {
 		bumped = &g.bumpedUntold
 	}
 	switch {
-	case g.rcv.pos.Complete && g.rcv.pos.Term >= g.term, *bumped >= g.term, g.rcv.pos.Term == 0:
+	case g.rcv.Pos().Complete && g.rcv.Pos().Term >= g.term, *bumped >= g.term, g.rcv.Pos().Term == 0:
 		g.newer = time.Time{}
 	case g.newer.IsZero():
 		g.newer = now
-	case !g.rcv.adopted || g.retiring != nil || g.rcv.rx.closed(): // what there is to raise is not known, or raised already
+	case !g.rcv.Adopted() || g.retiring != nil || g.rcv.Rx().closed(): // what there is to raise is not known, or raised already
 	case now.Sub(g.newer) >= bumpDelay:
 		*bumped = g.term
 		if !arrives {

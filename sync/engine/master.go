@@ -171,7 +171,7 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 		if !g.scope.policy(ev.Policy) {
 			return nil
 		}
-		g.touched.policies[ev.Policy.Key] = true
+		g.touched.touchPolicy(ev.Policy.Key)
 		g.holds.putPolicy(ev.Policy.Key)
 		if r, ok := g.pub.putPolicy(now, ev.Policy); ok {
 			recs = append(recs, r)
@@ -183,7 +183,7 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 		if !g.pub.policyDeleted(ev.Policy.Key) {
 			return nil
 		}
-		g.touched.policies[ev.Policy.Key] = true
+		g.touched.touchPolicy(ev.Policy.Key)
 		if g.holds.holdPolicy(ev.Policy.Key, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
 		}

@@ -111,7 +111,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		e.unanswered(m)
 		for _, g := range e.order {
 			e.run(g, func() {
-				g.rcv.rx.lose(m, time.Now())
+				g.rcv.Rx().lose(m, time.Now())
 				e.follow(g, false)
 				e.tellReadiness(g, time.Now())
 			})
@@ -180,7 +180,7 @@ func (m *member) route(g *group, handle uint32) *group {
 // sentTo returns the group whose stream to a member has a handle.
 func (e *Engine) sentTo(m *member, handle uint32) *group {
 	for name, ms := range m.groups {
-		if ms.out != nil && ms.out.handle == handle {
+		if ms.out != nil && ms.out.Handle() == handle {
 			return e.groups[name]
 		}
 	}
@@ -198,7 +198,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			return
 		}
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
-			if g.rcv.pos.StreamID != msg.ID || g.rcv.pos.Seq != msg.Seq || !g.rcv.pos.Complete {
+			if g.rcv.Pos().StreamID != msg.ID || g.rcv.Pos().Seq != msg.Seq || !g.rcv.Pos().Complete {
 				e.refuse(m, "resumed a stream that was not asked for")
 				return false
 			}
@@ -229,7 +229,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			e.stats.SnapshotsReceived++
 			refused, _ := g.rcv.lost()
 			sas, policies := g.rcv.size()
-			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.pos.Term,
+			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.Pos().Term,
 				"sas", sas, "policies", policies, "refused", refused)
 			e.ack(m, g, msg.Stream)
 			e.tellReadiness(g, time.Now())
@@ -325,7 +325,7 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 	}
 	if gs.Role != wire.RoleMaster {
 		// The master we followed has stepped down; all it said has arrived.
-		g.rcv.rx.lose(m, time.Now())
+		g.rcv.Rx().lose(m, time.Now())
 	}
 	e.follow(g, false)
 	e.tellReadiness(g, time.Now())

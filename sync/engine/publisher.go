@@ -234,6 +234,25 @@ func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record
 	return p.append(now, wire.Record{Kind: wire.DelPolicy, PolicyKey: &key}), true
 }
 
+// Stream returns the stream that it publishes.
+func (p *publisher) Stream() wire.StreamID { return p.stream }
+
+// Seq returns the number of the last change.
+func (p *publisher) Seq() uint64 { return p.seq }
+
+// Epoch returns the number of the last collection of counters.
+func (p *publisher) Epoch() uint64 { return p.epoch }
+
+// Headroom returns for how many seconds the outbound counter that would run out first
+// lasts at its present rate, infinite while nothing is sent.
+func (p *publisher) Headroom() float64 { return p.headroom }
+
+// Packets returns how many packets all SAs carried.
+func (p *publisher) Packets() (out, in uint64) { return p.out, p.in }
+
+// Sums returns those over what is published.
+func (p *publisher) Sums() *sums { return &p.sums }
+
 // pos returns the stream and the number of its last change.
 func (p *publisher) pos() wire.StreamPos {
 	return wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}

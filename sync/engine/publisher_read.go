@@ -50,6 +50,14 @@ func (t *touched) add(r wire.Record) {
 	}
 }
 
+// touchSA and touchPolicy note a change.
+func (t *touched) touchSA(k sadb.SAKey)         { t.sas[k] = true }
+func (t *touched) touchPolicy(k sadb.PolicyKey) { t.policies[k] = true }
+
+// hasSA and hasPolicy report whether an item is named.
+func (t *touched) hasSA(k sadb.SAKey) bool         { return t.sas[k] }
+func (t *touched) hasPolicy(k sadb.PolicyKey) bool { return t.policies[k] }
+
 // missing are published items that a dump did not find.
 type missing struct {
 	sas      []sadb.SAKey

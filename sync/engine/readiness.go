@@ -25,7 +25,7 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term, Loading: e.loading(g)}
-	x := &g.rcv.rx
+	x := g.rcv.Rx()
 	reachable, yielded, unable := 0, false, false
 	expected := e.cfg.Peers
 	if e.cfg.Expect != nil {
@@ -43,7 +43,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		}
 		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
 		r.Master = r.Master || ms.state.Role == wire.RoleMaster
-		switch more := ahead(ms.state.Have, g.rcv.pos); {
+		switch more := ahead(ms.state.Have, g.rcv.Pos()); {
 		case ms.state.Role == wire.RoleMaster, more && ms.state.Role == wire.RoleBackup:
 			r.Behind = true
 		case more:
@@ -58,18 +58,18 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Traffic = g.traffic(now, e.cfg.Interval)
 	case yielded:
 		r.Behind, r.Reason = true, "gave way to another master that is alive"
-	case !g.rcv.adopted:
+	case !g.rcv.Adopted():
 		r.Reason = "kernel not read yet"
 	case g.retiring != nil:
 		r.Reason = "counters not raised yet beyond what another master may have used"
-	case g.rcv.unnamed > 0 && x.contact(g.rcv.pos):
+	case g.rcv.Unnamed() > 0 && x.contact(g.rcv.Pos()):
 		r.Reason = "the counters of some SAs are unknown"
-	case g.rcv.pos.Complete && x.contact(g.rcv.pos):
+	case g.rcv.Pos().Complete && x.contact(g.rcv.Pos()):
 		r.InSync, r.Reason = true, "follows the master"
-		if lack := x.lacks(g.rcv.pos, now); lack != "" {
+		if lack := x.lacks(g.rcv.Pos(), now); lack != "" {
 			r.InSync, r.Reason = false, lack
 		}
-	case g.rcv.pos.Complete && g.rcv.unnamed == 0 && !x.missing(g.rcv.pos) && now.Sub(x.lost) < contactGrace && !r.Behind:
+	case g.rcv.Pos().Complete && g.rcv.Unnamed() == 0 && !x.missing(g.rcv.Pos()) && x.LostFor(now) < contactGrace && !r.Behind:
 		r.InSync, r.Reason = true, "complete when contact was lost"
 	case unable:
 		r.Reason = "a member that cannot be master holds more"

@@ -220,6 +220,39 @@ func (r *receiver) owesAnswer() bool {
 	return !r.rx.snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
 }
 
+// Pos returns what is installed, of which stream.
+func (r *receiver) Pos() wire.StreamPos { return r.pos }
+
+// Rx returns what comes of the stream.
+func (r *receiver) Rx() *reception { return &r.rx }
+
+// Adopted reports whether the kernel's content is known.
+func (r *receiver) Adopted() bool { return r.adopted }
+
+// Unnamed returns how many counters of this stream came under a handle that names no SA
+// here. There are none unless something is wrong.
+func (r *receiver) Unnamed() uint64 { return r.unnamed }
+
+// CountersAt returns when counters of the master were last heard; zero before that.
+func (r *receiver) CountersAt() time.Time { return r.counters }
+
+// Applied returns how many records of this stream were applied.
+func (r *receiver) Applied() uint64 { return r.applied }
+
+// Packets returns how many packets all SAs carried, by the master's counters.
+func (r *receiver) Packets() (out, in uint64) { return r.out, r.in }
+
+// SetAlike says whether this kernel reads netlink attributes as the master's does, so that
+// those which this code does not know may be passed on.
+func (r *receiver) SetAlike(alike bool) { r.alike = alike }
+
+// Sums returns those over what is wanted here.
+func (r *receiver) Sums() *sums { return &r.sums }
+
+// stood makes the receiver one of a node that was MASTER until now, of the stream that
+// it published up to pos.
+func (r *receiver) stood(pos wire.StreamPos) { r.pos = pos }
+
 // answer returns what the master is told of what the kernel holds.
 func (r *receiver) answer(handle uint32) *wire.Ack {
 	r.answered, r.answeredSeq = r.applied, r.pos.Seq

@@ -190,6 +190,20 @@ func (x *reception) source() Source {
 	return x.from
 }
 
+// Member returns who was asked or whose stream comes, also while it has been asked again;
+// nil for nobody.
+func (x *reception) Member() Source { return x.from }
+
+// Handle returns the number by which that member names the stream.
+func (x *reception) Handle() uint32 { return x.handle }
+
+// WantsAll reports whether a snapshot is wanted, whatever is installed.
+func (x *reception) WantsAll() bool { return x.whole }
+
+// LostFor returns for how long there is no contact with the stream's master. It has no
+// meaning while there is.
+func (x *reception) LostFor(now time.Time) time.Duration { return now.Sub(x.lost) }
+
 // wantAll has everything asked for anew, whatever is installed.
 func (x *reception) wantAll() { x.whole = true }
 

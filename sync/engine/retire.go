@@ -55,7 +55,7 @@ func (t *retirement) owes() {
 // did before it died, and one whose snapshot is not complete, as no counters come while
 // a snapshot does. Each is owed once.
 func (g *group) owedByStandby() *retirement {
-	switch pos := g.rcv.pos; {
+	switch pos := g.rcv.Pos(); {
 	case pos.Term == 0 && !g.raisedUnread:
 		g.raisedUnread = true
 		return &retirement{unread: true}
@@ -252,7 +252,7 @@ func (g *group) noteSent(t *retirement) {
 	if t.pub == nil {
 		return
 	}
-	g.sent, g.sentAs = make(map[sadb.SAKey]uint64), t.pub.stream
+	g.sent, g.sentAs = make(map[sadb.SAKey]uint64), t.pub.Stream()
 	for k, oseq := range t.from {
 		if g.rcv.item(); oseq > 0 {
 			g.sent[k] = oseq

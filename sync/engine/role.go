@@ -41,7 +41,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 		}
 	case ElectorCancel:
 		g.asked, g.handing = nil, nil
-		g.rcv.rx.open()
+		g.rcv.Rx().open()
 		g.handover, g.fencedAt = nil, time.Time{}
 		g.preparedAt, g.handingAt = time.Time{}, time.Time{}
 		e.tellKeying(g)
@@ -60,7 +60,7 @@ func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
 	if g.fit.known {
 		e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
 	}
-	if g.role != wire.RoleMaster && !g.rcv.rx.closed() || e.cfg.Fence == nil {
+	if g.role != wire.RoleMaster && !g.rcv.Rx().closed() || e.cfg.Fence == nil {
 		return
 	}
 	if err := e.cfg.Fence(ctx, g.vips); err != nil {
@@ -79,7 +79,7 @@ func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
 // delays the answer is a retirement that is not finished, or policies that the task
 // under way is installing.
 func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
-	g.rcv.rx.close()
+	g.rcv.Rx().close()
 	g.preparedAt = time.Now()
 	g.term = max(g.term, term)
 	g.asked = &term
@@ -122,7 +122,7 @@ func (e *Engine) handOver(ctx context.Context, g *group, h *handover) {
 	if g.handing != h {
 		return
 	}
-	h.epoch, h.until = g.pub.epoch, time.Now().Add(handoverLimit)
+	h.epoch, h.until = g.pub.Epoch(), time.Now().Add(handoverLimit)
 	g.handover = h
 	e.advanceHandover(g, time.Now())
 }
@@ -153,7 +153,7 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		if !able(m) || g.rank(ms) > best {
 			continue
 		}
-		if !ms.out.holds(h.epoch, g.pub.seq) {
+		if !ms.out.holds(h.epoch, g.pub.Seq()) {
 			continue
 		}
 		g.handover, g.handedAt = nil, now
@@ -188,7 +188,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.setVIPs(ev.VIPs)
 		e.requestDump(ctx)
 	}
-	g.rcv.rx.open()
+	g.rcv.Rx().open()
 	g.asked, g.handing, g.preferTraffic = nil, nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
@@ -228,7 +228,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 // which survives a restart, and what the members say, of themselves and of the
 // streams they hold.
 func (e *Engine) seenTerm(g *group) uint64 {
-	seen := max(g.term, g.rcv.pos.Term)
+	seen := max(g.term, g.rcv.Pos().Term)
 	for _, m := range e.members {
 		if ms := m.groups[g.name]; ms != nil {
 			seen = max(seen, ms.state.Term, ms.state.Have.Term)
@@ -251,7 +251,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	g.promotedAt = time.Now()
 	g.dual = dual{}
 	g.handover = nil
-	g.rcv.rx.stop()
+	g.rcv.Rx().stop()
 	g.saidAs = wire.StreamID{}
 	if g.pub != nil {
 		e.giveUp(g) // it is about the stream that ends
@@ -296,8 +296,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	}
 	e.giveUp(g)
 	pub := g.pub
-	owed := g.jumps.owed
-	g.jumps = jumps{}
+	owed := g.jumps.take()
 	g.emptied, g.lostPolicies = false, nil
 	g.pub, g.handover, g.trail, g.tail, g.mapped, g.dual = nil, nil, nil, nil, nil, dual{}
 	if n := g.holds.len(); n > 0 {
@@ -308,9 +307,9 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	g.rcv = g.newReceiver(e.cfg)
 	g.endStreams(e.members)
 	if pub != nil {
-		g.rcv.pos = pub.pos()
+		g.rcv.stood(pub.pos())
 	}
-	g.rcv.rx.stepDown(time.Now())
+	g.rcv.Rx().stepDown(time.Now())
 	g.retiring = &retirement{pub: pub, unread: pub == nil, was: was, jumps: owed}
 	e.runNext(g, func() { e.stepDown(ctx, g) })
 }

@@ -51,7 +51,7 @@ func (s *groupScan) valid(g *group) bool {
 	case g.pub != nil:
 		return s.pub == g.pub
 	}
-	return s.pub != nil && s.pub.stream.Term == g.term
+	return s.pub != nil && s.pub.Stream().Term == g.term
 }
 
 // requestDump starts reading the kernel's tables, or has it done again after
@@ -145,7 +145,7 @@ func (g *group) recognises(r *sadb.Reading) bool {
 	if !g.scan.pub.read(g.scan.at, r, g.touched) {
 		return false
 	}
-	if g.holds.len() > 0 && !g.touched.sas[r.Key] {
+	if g.holds.len() > 0 && !g.touched.hasSA(r.Key) {
 		g.holds.putSA(r.Key)
 	}
 	return true
@@ -159,7 +159,7 @@ func (e *Engine) scanUnread(r *sadb.Reading) {
 		case g.scan.rcv != nil:
 			g.scan.rcv.readUnread(r, g.touched)
 		default:
-			if g.holds.len() > 0 && !g.touched.sas[r.Key] {
+			if g.holds.len() > 0 && !g.touched.hasSA(r.Key) {
 				g.holds.putSA(r.Key)
 			}
 			g.scan.pub.readUnread(g.scan.at, r, g.touched)
@@ -182,7 +182,7 @@ func (g *group) scanWhole(sa *sadb.SA, config uint64) {
 		g.scan.rcv.readWhole(sa, config, g.touched)
 		return
 	}
-	if g.holds.len() > 0 && !g.touched.sas[sa.Key] {
+	if g.holds.len() > 0 && !g.touched.hasSA(sa.Key) {
 		g.holds.putSA(sa.Key)
 	}
 	g.scan.pub.readWhole(g.scan.at, sa, config, g.touched)
@@ -266,10 +266,10 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	if !g.known() {
 		return // following a master now would collide with what is here already
 	}
-	first := !g.rcv.adopted
+	first := !g.rcv.Adopted()
 	g.rcv.endScan(policies, g.touched)
 	e.retire(ctx, g, now)
-	if g.rcv.whole() && !g.rcv.rx.closed() && g.rcv.adopted {
+	if g.rcv.whole() && !g.rcv.Rx().closed() && g.rcv.Adopted() {
 		ops := g.rcv.repair(now)
 		if n := countRepairs(ops...); n > 0 {
 			e.stats.Repairs += uint64(n)
@@ -307,7 +307,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 	gone := g.pub.endTo(g.scan.at, policies, g.touched, func(recs []wire.Record) { e.publishFound(g, recs) })
 	if g.holds.len() > 0 {
 		for _, p := range policies {
-			if !g.touched.policies[p.Key] {
+			if !g.touched.hasPolicy(p.Key) {
 				g.holds.putPolicy(p.Key)
 			}
 		}

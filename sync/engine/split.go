@@ -25,7 +25,7 @@ const maximaBatch = 1000
 func (e *Engine) tellMaxima(g *group, m *member) {
 	sent, id := g.sent, g.sentAs
 	if sent == nil {
-		if g.rcv.pos.Term != 0 {
+		if g.rcv.Pos().Term != 0 {
 			return // a standby's counters are ahead by the margin, not by use
 		}
 		sent, id = g.rcv.outbound(), wire.StreamID{Group: g.name}
@@ -54,7 +54,7 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	if g == nil || g.pub == nil {
 		return
 	}
-	if msg.ID == g.pub.stream {
+	if msg.ID == g.pub.Stream() {
 		e.standbyBeyond(ctx, m, g, msg.Entries)
 		return
 	}
@@ -113,6 +113,22 @@ func (j *jumps) done(k sadb.SAKey, v uint64) {
 	j.set[k] = v
 }
 
+// due reports whether something is owed that is to be tried now.
+func (j *jumps) due(now time.Time) bool { return len(j.owed) > 0 && !now.Before(j.next) }
+
+// drop ends what an SA owes: it is gone.
+func (j *jumps) drop(k sadb.SAKey) { delete(j.owed, k) }
+
+// open reports whether something is owed.
+func (j *jumps) open() bool { return len(j.owed) > 0 }
+
+// take returns what is owed, and owes nothing any more.
+func (j *jumps) take() map[sadb.SAKey]uint64 {
+	owed := j.owed
+	*j = jumps{}
+	return owed
+}
+
 // position returns where a MASTER's counter stands: as the last reading has shown it,
 // or where it has been set since.
 func (j *jumps) position(sa *sadb.SA) uint64 {
@@ -126,6 +142,7 @@ func (j *jumps) position(sa *sadb.SA) uint64 {
 // ops returns some of what is owed, as operations; none if that is all. A jump is never
 // backwards, though this node has sent since the last reading.
 func (j *jumps) ops(now time.Time, p *publisher, m sadb.Margin) []sadb.Op {
+	j.next = now.Add(jumpAgain)
 	ops := make([]sadb.Op, 0, min(len(j.owed), applyChunk))
 	for k, v := range j.owed {
 		sa := p.sa(k)
@@ -155,7 +172,6 @@ func (e *Engine) jump(ctx context.Context, g *group) {
 // jumpSome raises some of them and reports whether that is all for now.
 func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	now := time.Now()
-	g.jumps.next = now.Add(jumpAgain)
 	ops := g.jumps.ops(now, g.pub, e.cfg.Margin)
 	if len(ops) == 0 {
 		return true
@@ -166,13 +182,13 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 		case err == nil:
 			g.jumps.done(ops[i].SA.Key, ops[i].SA.OSeq)
 		case errors.Is(err, fs.ErrNotExist):
-			delete(g.jumps.owed, ops[i].SA.Key)
+			g.jumps.drop(ops[i].SA.Key)
 		default:
 			refused++
 			e.kernelError(g, ops[i], err)
 		}
 	}
-	if len(g.jumps.owed) > 0 && refused == 0 {
+	if g.jumps.open() && refused == 0 {
 		return false
 	}
 	e.dumpStale = e.dumping
@@ -182,7 +198,7 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 
 // jumpsAgain tries what the kernel refused.
 func (e *Engine) jumpsAgain(ctx context.Context, g *group, now time.Time) {
-	if len(g.jumps.owed) > 0 && !now.Before(g.jumps.next) {
+	if g.jumps.due(now) {
 		e.jump(ctx, g)
 	}
 }

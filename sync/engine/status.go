@@ -216,9 +216,9 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last}
 		if g.pub != nil {
 			gs.SAs, gs.Policies = g.pub.size()
-			gs.Seq = g.pub.seq
-			gs.Headroom = g.pub.headroom
-			gs.PacketsOut, gs.PacketsIn = g.pub.out, g.pub.in
+			gs.Seq = g.pub.Seq()
+			gs.Headroom = g.pub.Headroom()
+			gs.PacketsOut, gs.PacketsIn = g.pub.Packets()
 			gs.Complete = true
 			if e.unlikeStandby(g) {
 				gs.Unlike = g.pub.unknown()
@@ -231,18 +231,18 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 				gs.Unlike = g.rcv.unlike()
 				gs.Lead, gs.HasLead, gs.Headroom = g.rcv.leads()
 			}
-			gs.Seq = g.rcv.pos.Seq
-			gs.PacketsOut, gs.PacketsIn = g.rcv.out, g.rcv.in
-			x := &g.rcv.rx
-			gs.Complete = g.rcv.whole() && !x.whole
-			if from := x.from; from != nil { // also while it has been asked again, as by a resync
+			gs.Seq = g.rcv.Pos().Seq
+			gs.PacketsOut, gs.PacketsIn = g.rcv.Packets()
+			x := g.rcv.Rx()
+			gs.Complete = g.rcv.whole() && !x.WantsAll()
+			if from := x.Member(); from != nil { // also while it has been asked again, as by a resync
 				gs.Following, gs.From = from.Peer(), from.Peer()
 			}
 			if x.snapshot() {
-				gs.Snapshot = &Progress{x.from.Peer(), g.rcv.applied, g.expected}
+				gs.Snapshot = &Progress{x.Member().Peer(), g.rcv.Applied(), g.expected}
 			}
-			if !g.rcv.counters.IsZero() {
-				gs.CounterAge, gs.CounterAt = now.Sub(g.rcv.counters).Seconds(), g.rcv.counters
+			if !g.rcv.CountersAt().IsZero() {
+				gs.CounterAge, gs.CounterAt = now.Sub(g.rcv.CountersAt()).Seconds(), g.rcv.CountersAt()
 			}
 			gs.Audited, gs.Agreed = g.audited, g.agreed
 		}
@@ -269,11 +269,12 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 
 // standby tells how far behind a standby is.
 func (g *group) standby(m *member, out *follower, now time.Time) StandbyStatus {
-	st := StandbyStatus{Peer: m.Peer(), Complete: out.complete(), Lag: out.lag(now, g.pub).Seconds(), AckedAt: out.heardAt(),
-		Queued: m.session.Queued(), Records: uint64(out.sent), Counters: out.counters}
+	st := StandbyStatus{Peer: m.Peer(), Complete: out.complete(), Lag: out.lag(now, g.pub).Seconds(), AckedAt: out.heardAt(), Queued: m.session.Queued()}
+	st.Records, st.Counters = out.Sent()
 	st.Unacked, st.Epochs, st.LagPackets = out.behind(g.pub)
 	if !st.Complete {
-		st.Snapshot = &Progress{st.Peer, uint64(out.acked), uint64(out.ofSAs) + uint64(out.ofPolicies)}
+		acked, of := out.Progress()
+		st.Snapshot = &Progress{st.Peer, acked, of}
 	}
 	return st
 }

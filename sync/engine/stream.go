@@ -36,7 +36,7 @@ func (e *Engine) request(m *member, req *wire.Request) {
 		e.sendCountersTo(g, m, out, now)
 		return
 	}
-	e.sendSnapshot(g, m, out, wantsSnapshot(req.Have, g.pub.stream))
+	e.sendSnapshot(g, m, out, wantsSnapshot(req.Have, g.pub.Stream()))
 }
 
 // newStream begins a stream to a member; a former one is over.
@@ -52,10 +52,10 @@ func (e *Engine) sendSnapshot(g *group, m *member, out *follower, why string) {
 	e.seen.snapshots[why]++
 	begin := out.snapshot(g.pub)
 	// Before the standby says so, and before this node may die.
-	e.tellReadiness(g, out.began)
+	e.tellReadiness(g, time.Now())
 	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", begin.SAs, "policies", begin.Policies)
 	e.send(m, begin)
-	e.pump(g, m, out, out.began)
+	e.pump(g, m, out, time.Now())
 }
 
 // pump sends as much of a snapshot as the window allows.
@@ -74,7 +74,7 @@ func (e *Engine) publish(g *group, recs []wire.Record) {
 		return
 	}
 	e.stats.RecordsSent += uint64(len(recs))
-	first := g.pub.seq + 1 - uint64(len(recs))
+	first := g.pub.Seq() + 1 - uint64(len(recs))
 	for _, m := range e.sorted() {
 		ms := m.groups[g.name]
 		if ms == nil || ms.out == nil {
@@ -112,32 +112,31 @@ const counterBatch = 1000
 const counterBacklog = 256 << 10
 
 func (e *Engine) sendCountersTo(g *group, m *member, out *follower, now time.Time) {
-	if out.state == followerSnapshot {
-		return // the snapshot carries them
+	if !out.takesCounters() {
+		return
 	}
 	if m.session.Queued() > counterBacklog {
 		return // what moved stays marked; the latest values go when there is room
 	}
-	entries := g.pub.countersSince(out.sentEpoch)
+	entries := out.moved(g.pub)
 	e.stats.CountersSent += uint64(len(entries))
-	out.counters += uint64(len(entries))
 	// The last message is one that is not full. An empty one also says that the
 	// master is alive and idle.
 	for n := counterBatch; n == counterBatch; {
 		n = min(len(entries), counterBatch)
-		if !e.send(m, &wire.Counters{Stream: out.handle, Epoch: g.pub.epoch, Entries: entries[:n]}) {
+		if !e.send(m, &wire.Counters{Stream: out.Handle(), Epoch: g.pub.Epoch(), Entries: entries[:n]}) {
 			return
 		}
 		e.pause()
 		entries = entries[n:]
 	}
-	out.sentEpoch = g.pub.epoch // not before: between two messages the task may be given up
+	out.movedSent(g.pub) // not before: between two messages the task may be given up
 }
 
 // acked notes what a standby's kernel holds.
 func (e *Engine) acked(m *member, a *wire.Ack) {
 	for name, ms := range m.groups {
-		if ms.out == nil || ms.out.handle != a.Stream {
+		if ms.out == nil || ms.out.Handle() != a.Stream {
 			continue
 		}
 		out, g := ms.out, e.groups[name]
@@ -152,7 +151,7 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 		}
 		if first {
 			e.tellReadiness(g, now)
-			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", now.Sub(out.began))
+			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.Age(now))
 		}
 		e.pump(g, m, out, now)
 		e.advanceHandover(g, now)

@@ -272,7 +272,7 @@ func (e *Engine) succeed(ctx context.Context, m *member, msg *wire.Succession) {
 		director.HoldBack(g.name, msg.Hold, "hand-over to another standby", later("see `carpctl show` there"))
 	case g.role != wire.RoleBackup:
 		say("it is "+g.role.String(), "does carpd run there, and is its interface up?")
-	case g.source() != m || !g.rcv.pos.Complete:
+	case g.source() != m || !g.rcv.Pos().Complete:
 		say("it is not complete: "+e.readiness(g, time.Now()).Reason, "wait until `sasyncctl status` there shows it in sync")
 	default:
 		director.Able(g.name, later("see `carpctl show` there, and try again"))

@@ -29,7 +29,7 @@ type tail struct {
 // takeTail asks every reachable standby of the same stream.
 func (e *Engine) takeTail(g *group) {
 	g.tail = nil
-	pos := g.rcv.pos
+	pos := g.rcv.Pos()
 	if !pos.Complete || g.rcv.letGone() { // MASTER already, under an earlier term
 		return
 	}
@@ -73,7 +73,7 @@ func (e *Engine) tailEnds(ctx context.Context, m *member, g *group, have wire.St
 	if g.tail == nil || !g.tail.asked[m] {
 		return
 	}
-	if pos := g.rcv.pos; have.StreamID == pos.StreamID && have.Seq > pos.Seq {
+	if pos := g.rcv.Pos(); have.StreamID == pos.StreamID && have.Seq > pos.Seq {
 		return // said before it answered
 	}
 	delete(g.tail.asked, m)
@@ -90,7 +90,7 @@ func (e *Engine) tailBegins(m *member, msg *wire.Resume) bool {
 	if g == nil || msg.ID.Node == m.hello.Node {
 		return false
 	}
-	if g.tail != nil && g.tail.asked[m] && msg.ID == g.rcv.pos.StreamID {
+	if g.tail != nil && g.tail.asked[m] && msg.ID == g.rcv.Pos().StreamID {
 		g.tail.streams[m] = msg.Stream
 		return true
 	}
@@ -105,7 +105,7 @@ func (e *Engine) tailBatch(ctx context.Context, m *member, b *wire.Batch) bool {
 		if g.tail == nil || g.tail.streams[m] != b.Stream || b.Stream == 0 {
 			continue
 		}
-		known := g.rcv.pos.Seq + 1 - min(b.First, g.rcv.pos.Seq+1) // told by another one already
+		known := g.rcv.Pos().Seq + 1 - min(b.First, g.rcv.Pos().Seq+1) // told by another one already
 		if known >= uint64(len(b.Records)) {
 			return true
 		}

@@ -205,7 +205,7 @@ func (e *Engine) await(ctx context.Context, f func()) {
 // sending reports whether this node may be sending on the group's SAs, or be about
 // to: it is MASTER, or the election has been told that it is prepared.
 func (g *group) sending() bool {
-	return g.role == wire.RoleMaster || g.rcv.rx.closed() && g.asked == nil
+	return g.role == wire.RoleMaster || g.rcv.Rx().closed() && g.asked == nil
 }
 
 // additions returns those operations that a node which is sending may still carry
