@@ -27,6 +27,9 @@ type sums [digestBuckets]uint64
 
 func (s *sums) add(p part) { s[p.bucket] += p.fold }
 
+// addItem adds the digest of an item, by that of its identity.
+func (s *sums) addItem(key, item wire.Sum) { s.add(partOf(key, item)) }
+
 // list returns the sums in the order of the buckets.
 func (s *sums) list() []uint64 { return slices.Clone(s[:]) }
 
@@ -68,27 +71,27 @@ func (e *Engine) sendDigest(g *group, m *member, out *follower, now time.Time) {
 // came that name no SA here: sums do not tell which numbers are known.
 func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 	r := g.rcv
-	if !r.pos.Complete || r.rx.snapshot() {
+	if !r.Pos().Complete || r.Rx().snapshot() {
 		return
 	}
-	if d.Seq != r.pos.Seq {
+	if d.Seq != r.Pos().Seq {
 		// The stream is ordered: all up to this number was sent before.
-		e.missed(m, g, d.Seq, d.Seq < r.pos.Seq)
+		e.missed(m, g, d.Seq, d.Seq < r.Pos().Seq)
 		return
 	}
 	if len(d.Buckets) != digestBuckets {
 		e.refuse(m, "digest of another number of buckets")
 		return
 	}
-	differ := r.sums.differing(d.Buckets)
-	g.audited, g.agreed = m.session.Peer(), len(differ) == 0 && r.unnamed == 0
+	differ := r.Sums().differing(d.Buckets)
+	g.audited, g.agreed = m.session.Peer(), len(differ) == 0 && r.Unnamed() == 0
 	if g.agreed {
 		return
 	}
 	e.stats.DigestMismatches++
-	if r.unnamed > 0 {
-		e.log.Error("counters came for SAs that this standby does not know by number, asking for everything again", "group", g.name, "counters", r.unnamed)
-		r.rx.wantAll()
+	if r.Unnamed() > 0 {
+		e.log.Error("counters came for SAs that this standby does not know by number, asking for everything again", "group", g.name, "counters", r.Unnamed())
+		r.Rx().wantAll()
 		e.follow(g, true)
 		return
 	}

@@ -50,7 +50,7 @@ func BenchmarkReconcile(b *testing.B) {
 // BenchmarkAudit is what a standby does with each reading of its tables.
 func BenchmarkAudit(b *testing.B) {
 	tables := benchTables(10_000)
-	r := newReceiver(sadb.DefaultMargin(), true, true)
+	r := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true, advance: true})
 	now := time.Now()
 	r.observe(&sadb.Snapshot{}, newTouched())
 	r.begin(wire.StreamID{Group: "g"}, 0, 0, 0)
@@ -89,7 +89,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		r := newReceiver(sadb.DefaultMargin(), true, false)
+		r := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true})
 		r.observe(&sadb.Snapshot{}, newTouched())
 		r.begin(wire.StreamID{Group: "g"}, 0, 10_000, 0)
 		now := time.Now()
@@ -112,7 +112,7 @@ func BenchmarkSnapshot(b *testing.B) {
 // BenchmarkFlush is what a standby does, but for the kernel's part, when somebody
 // has flushed its 10,000 SAs.
 func BenchmarkFlush(b *testing.B) {
-	r := newReceiver(sadb.DefaultMargin(), true, true)
+	r := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true, advance: true})
 	now := time.Now()
 	r.observe(&sadb.Snapshot{}, newTouched())
 	r.begin(wire.StreamID{Group: "g"}, 0, 0, 0)

@@ -132,8 +132,7 @@ func newGroup(gc GroupConfig, cfg Config) *group {
 
 // newReceiver returns the group's, empty.
 func (g *group) newReceiver(cfg Config) *receiver {
-	r := newReceiver(cfg.Margin, cfg.Sweep, cfg.Advance)
-	r.countersOnly = g.countersOnly
+	r := newReceiver(options{margin: cfg.Margin, sweeps: cfg.Sweep, advance: cfg.Advance, countersOnly: g.countersOnly})
 	r.pace = g.turns
 	return r
 }

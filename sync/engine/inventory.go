@@ -97,10 +97,10 @@ func barePolicy(p *sadb.Policy) *sadb.Policy {
 // sumsOf returns the sums over what a kernel holds.
 func sumsOf(snap *sadb.Snapshot) (s sums) {
 	for _, sa := range snap.SAs {
-		s.add(partOf(wire.SAKeyDigest(sa.Key), wire.SADigest(bare(sa))))
+		s.addItem(wire.SAKeyDigest(sa.Key), wire.SADigest(bare(sa)))
 	}
 	for _, p := range snap.Policies {
-		s.add(partOf(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(barePolicy(p))))
+		s.addItem(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(barePolicy(p)))
 	}
 	return s
 }

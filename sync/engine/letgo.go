@@ -112,7 +112,7 @@ func (r *receiver) letGo() {
 		r.item()
 		r.held[k] = struct{}{}
 	}
-	empty := newReceiver(r.margin, r.sweeps, r.advance)
+	empty := newReceiver(r.options)
 	r.want, r.wantPolicy, r.handles = empty.want, empty.wantPolicy, empty.handles
 	r.have, r.havePolicy, r.sums = empty.have, empty.havePolicy, sums{}
 	r.pending, r.slabs = empty.pending, slabs{}

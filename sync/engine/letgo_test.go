@@ -32,7 +32,7 @@ func TestJournalsHoldNoKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	now := time.Now()
 	p := newPublisher(wire.StreamID{Group: simGroup, Term: 1}, now)
-	s := newReceiver(sadb.DefaultMargin(), true, false)
+	s := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true})
 	s.begin(p.stream, 0, 0, 0)
 	s.end(0)
 	sa := tunnel(r, 1, false)[0].SA

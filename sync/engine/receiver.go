@@ -17,17 +17,10 @@ import (
 // installed it: a returning ex-master's own SAs are adopted when they are what
 // the new master published, and replaced or swept when they are not.
 type receiver struct {
-	margin sadb.Margin
-	sweeps bool // flushmode startup: sweep at the end of a snapshot
+	options
 	// alike: this kernel reads netlink attributes as the master's does, so that
 	// those which this code does not know may be passed on.
 	alike bool
-	// countersOnly: the IKE daemon replicates SAs and policies itself; nothing is
-	// added, changed or deleted here but the counters of SAs that are there.
-	countersOnly bool
-	// advance: inbound counters go to where the master's probably are.
-	advance bool
-
 	pace // of computations over all items
 
 	pos wire.StreamPos // what is installed, of which stream
@@ -62,6 +55,18 @@ type receiver struct {
 	// beyond are counters that the master does not know to be so far ahead of its
 	// own, see stands.go.
 	beyond map[sadb.SAKey]uint64
+}
+
+// options are what a receiver is told of the configuration.
+type options struct {
+	margin sadb.Margin
+	// sweeps: the end of a snapshot deletes what it did not name (flushmode startup).
+	sweeps bool
+	// advance: inbound counters go to where the master's probably are.
+	advance bool
+	// countersOnly: the IKE daemon replicates SAs and policies itself; nothing is
+	// added, changed or deleted here but the counters of SAs that are there.
+	countersOnly bool
 }
 
 // wantSA is an SA that the master has published. There may be very many.
@@ -131,9 +136,10 @@ type haveSA struct {
 	virgin bool
 }
 
-func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
+// newReceiver returns one that wants nothing and knows nothing of the kernel.
+func newReceiver(o options) *receiver {
 	return &receiver{
-		margin: m, sweeps: sweeps, advance: advance,
+		options:    o,
 		handles:    newCounterHandles(),
 		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
@@ -142,7 +148,7 @@ func newReceiver(m sadb.Margin, sweeps, advance bool) *receiver {
 		tail:       journal{limit: tailRecords},
 		pending:    newTouched(),
 		beyond:     make(map[sadb.SAKey]uint64),
-		rx:         reception{interval: m.Interval},
+		rx:         reception{interval: o.margin.Interval},
 	}
 }
 

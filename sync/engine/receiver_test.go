@@ -18,7 +18,7 @@ type standby struct {
 }
 
 func newStandby(t *testing.T) *standby {
-	s := &standby{t, newReceiver(sadb.DefaultMargin(), true, false), newSimKernel()}
+	s := &standby{t, newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true}), newSimKernel()}
 	s.r.observe(&sadb.Snapshot{}, newTouched())
 	s.r.begin(wire.StreamID{Group: "g", Term: 1}, 0, 0, 0)
 	return s

@@ -143,7 +143,7 @@ func keySet(list []sadb.SAKey) map[sadb.SAKey]bool {
 func TestGlancesTellAReceiverWhatDumpsTell(t *testing.T) {
 	for seed := range uint64(200) {
 		h := &history{r: rand.New(rand.NewPCG(seed, 2))}
-		whole, glancing := newReceiver(sadb.DefaultMargin(), true, false), newReceiver(sadb.DefaultMargin(), true, false)
+		whole, glancing := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true}), newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true})
 		read := func(list []*sadb.SA, touched *touched) {
 			glancing.beginScan()
 			for _, sa := range list {

@@ -47,15 +47,18 @@ func (r *receiver) noteBeyond(now time.Time, w *wantSA, h haveSA) {
 // What is lost on the way the next reading notes again.
 func (e *Engine) tellBeyond(g *group, m *member) {
 	r := g.rcv
-	if len(r.beyond) == 0 || m == nil || g.sending() || !r.rx.follows(m, r.pos.StreamID) {
+	if !r.hasBeyond() || m == nil || g.sending() || !r.Rx().follows(m, r.Pos().StreamID) {
 		return
 	}
 	for last := false; !last; {
 		var entries []wire.Maximum
 		entries, last = r.takeBeyond(maximaBatch)
-		e.send(m, &wire.Maxima{ID: r.pos.StreamID, Last: last, Entries: entries})
+		e.send(m, &wire.Maxima{ID: r.Pos().StreamID, Last: last, Entries: entries})
 	}
 }
+
+// hasBeyond reports whether noteBeyond has noted something.
+func (r *receiver) hasBeyond() bool { return len(r.beyond) > 0 }
 
 // takeBeyond returns up to n of what noteBeyond has noted, and whether that is all.
 func (r *receiver) takeBeyond(n int) (entries []wire.Maximum, last bool) {

@@ -57,7 +57,7 @@ func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
 		return false
 	}
 	m.nextOut++
-	e.send(m, &wire.Resume{Stream: m.nextOut, ID: r.pos.StreamID, Seq: have.Seq})
+	e.send(m, &wire.Resume{Stream: m.nextOut, ID: r.Pos().StreamID, Seq: have.Seq})
 	n := have.Seq + 1
 	for recs := range r.after(have.Seq) {
 		e.send(m, &wire.Batch{Stream: m.nextOut, First: n, Records: recs})
