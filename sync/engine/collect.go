@@ -14,11 +14,12 @@ import (
 // superseded: until SAs that were made here since carry the same traffic, and
 // the remote has stopped using the old ones.
 
-// Times of the collection.
-const (
-	collectIdle  = 30 * time.Second // for which nothing came in on a replicated SA, and its successor stands
-	collectEvery = 5 * time.Second
-)
+// collectIdle is for how long nothing came in on a replicated SA that is collected, and
+// for how long its successor stands.
+const collectIdle = 30 * time.Second
+
+// collectEvery is how often replicated SAs are looked through.
+const collectEvery = 5 * time.Second
 
 // tunnelKey is what the SAs of both directions of a tunnel have in common, as
 // far as the kernel tells: all it knows of a policy's choice of an SA.

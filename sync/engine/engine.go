@@ -35,12 +35,17 @@ import (
 const (
 	holdTime      = 2 * time.Second        // DESIGN section 6: deletions that leave a selector uncovered
 	housekeeping  = 100 * time.Millisecond // resolution of holds, audits and readiness
-	contactGrace  = 10 * time.Second       // how long a complete standby stays in sync without contact; longer than carp's lostLimit
 	handoverLimit = 80 * time.Millisecond  // how long a hand-over waits for the successor's acknowledgement
 	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
-	applyChunk    = 100                    // operations of a turn, see tasks.go
 	foreignDelay  = 200 * time.Millisecond // how soon a standby looks after a foreign change
 )
+
+// contactGrace is how long a complete standby stays in sync without contact: longer than
+// carp's lostLimit.
+const contactGrace = 10 * time.Second
+
+// applyChunk is how many operations of the kernel a turn has at most.
+const applyChunk = 100
 
 // Engine owns a node's replication. Its methods are safe for concurrent use;
 // all of them are served by Run's goroutine.
