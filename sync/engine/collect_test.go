@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/sync/wire"
 )
 
@@ -32,30 +33,6 @@ func (k *simKernel) size() int {
 	return len(k.sas)
 }
 
-// negotiated returns fresh SAs for the tunnel that ops made, and its policies
-// with the outbound one naming the fresh SA, as charon's does, if spi is set.
-func negotiated(r *rand.Rand, ops []sadb.Op, spi bool) []sadb.Op {
-	var out []sadb.Op
-	var to *sadb.SA
-	for _, op := range ops {
-		switch {
-		case op.SA != nil:
-			sa := *op.SA
-			sa.Key.SPI = r.Uint32() | 0x1000
-			if to == nil {
-				to = &sa
-			}
-			out = append(out, sadb.Op{Kind: sadb.OpAddSA, SA: &sa})
-		case spi && op.Policy.Key.Dir == sadb.DirOut:
-			p := *op.Policy
-			p.Templates = []sadb.Template{op.Policy.Templates[0]}
-			p.Templates[0].SPI = to.Key.SPI
-			out = append(out, sadb.Op{Kind: sadb.OpUpdatePolicy, Policy: &p})
-		}
-	}
-	return out
-}
-
 // TestCollectAfterTakeover: replicated SAs stay until fresh ones carry the
 // traffic and the remote has left the old ones; then they go on all members.
 func TestCollectAfterTakeover(t *testing.T) {
@@ -66,7 +43,7 @@ func TestCollectAfterTakeover(t *testing.T) {
 				r := rand.New(rand.NewPCG(1, 2))
 				old := tunnel(r, 0, false)
 				other := tunnel(r, 1, false)
-				w.nodes[0].kernel.foreign(append(negotiated(r, old, true)[2:], other...)...)
+				w.nodes[0].kernel.foreign(append(sadbtest.Negotiated(r, old, true)[2:], other...)...)
 				w.nodes[0].kernel.foreign(old...)
 				w.join(100)
 				time.Sleep(3 * time.Second)
@@ -80,7 +57,7 @@ func TestCollectAfterTakeover(t *testing.T) {
 				if !has(n.kernel, old) {
 					t.Fatal("collected before anything was negotiated")
 				}
-				fresh := negotiated(r, old, spi)
+				fresh := sadbtest.Negotiated(r, old, spi)
 				n.kernel.foreign(fresh...)
 				for range 2 * collectIdle / time.Second {
 					n.kernel.hear(old[1].SA.Key)
@@ -132,7 +109,7 @@ func TestCollectAfterFailback(t *testing.T) {
 		w.nodes[0].role(wire.RoleBackup, 2)
 		w.nodes[1].role(wire.RoleMaster, 2)
 		time.Sleep(3 * time.Second)
-		second := negotiated(r, first, true)
+		second := sadbtest.Negotiated(r, first, true)
 		w.nodes[1].kernel.foreign(second...)
 		time.Sleep(3 * time.Second)
 		w.nodes[1].role(wire.RoleBackup, 3)
@@ -144,7 +121,7 @@ func TestCollectAfterFailback(t *testing.T) {
 				t.Errorf("%s was collected, although nothing was negotiated since", op.SA.Key)
 			}
 		}
-		third := negotiated(r, first, true)
+		third := sadbtest.Negotiated(r, first, true)
 		k.foreign(third...)
 		time.Sleep(2 * collectIdle)
 		if got := k.size(); got != 2 || !k.has(third[0].SA.Key) || !k.has(third[1].SA.Key) {
@@ -163,7 +140,7 @@ func TestSuperseded(t *testing.T) {
 	make2 := func() (*publisher, []sadb.Op) {
 		p := newPublisher(wire.StreamID{}, now)
 		old := tunnel(r, 0, false)
-		for i, op := range append(old[:2:2], negotiated(r, old, false)...) {
+		for i, op := range append(old[:2:2], sadbtest.Negotiated(r, old, false)...) {
 			sa := *op.SA
 			sa.Dir = sadb.DirOut
 			if sa.Key.Dst == vip {

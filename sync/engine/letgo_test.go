@@ -8,23 +8,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"weak"
 
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/sync/wire"
 )
-
-// keyHolder watches the memory of an SA's key.
-type keyHolder struct{ key weak.Pointer[byte] }
-
-func watchKey(sa *sadb.SA) keyHolder { return keyHolder{weak.Make(&sa.AEAD.Key.Bytes()[0])} }
-
-// held reports whether anybody holds the key still.
-func (h keyHolder) held() bool {
-	runtime.GC()
-	runtime.GC()
-	return h.key.Value() != nil
-}
 
 // TestJournalsHoldNoKeys: a week of rekeys behind an SA, neither the master's nor a
 // standby's journal holds its key.
@@ -36,19 +24,19 @@ func TestJournalsHoldNoKeys(t *testing.T) {
 	s.begin(p.stream, 0, 0, 0)
 	s.end(0)
 	sa := tunnel(r, 1, false)[0].SA
-	onMaster := watchKey(sa)
+	onMaster := sadbtest.WatchKey(sa)
 	rec, _ := p.putSA(now, sa)
 	copied := new(sadb.SA)
 	*copied = *sa
 	copied.AEAD = &sadb.Algorithm{Name: sa.AEAD.Name, Key: sadb.NewSecret(sa.AEAD.Key.Bytes()), TruncBits: sa.AEAD.TruncBits}
-	onStandby := watchKey(copied)
+	onStandby := sadbtest.WatchKey(copied)
 	rec.SA, sa = copied, nil
 	for _, op := range s.apply(now, 0, rec) {
 		s.result(op, nil)
 	}
 	rec, copied = wire.Record{}, nil
 	s.slabs.reset()
-	if !onMaster.held() || !onStandby.held() {
+	if !onMaster.Held() || !onStandby.Held() {
 		t.Fatal("the key of a published SA is not held")
 	}
 	var gone []sadb.SAKey
@@ -61,8 +49,8 @@ func TestJournalsHoldNoKeys(t *testing.T) {
 			s.result(op, nil)
 		}
 	}
-	if onMaster.held() || onStandby.held() {
-		t.Errorf("the key of a deleted SA is held: by the master %v, by the standby %v", onMaster.held(), onStandby.held())
+	if onMaster.Held() || onStandby.Held() {
+		t.Errorf("the key of a deleted SA is held: by the master %v, by the standby %v", onMaster.Held(), onStandby.Held())
 	}
 	if n, m := p.journal.held, s.tail.held; n != 2 || m != 2 {
 		t.Errorf("journals of %d and %d changes, want 2", n, m)
@@ -150,11 +138,11 @@ func TestNewMasterLetsKeysGo(t *testing.T) {
 		defer w.stop()
 		time.Sleep(2 * time.Second)
 		b := w.nodes[1]
-		holders := func() (list []keyHolder) {
+		holders := func() (list []sadbtest.KeyHolder) {
 			b.kernel.mu.Lock()
 			defer b.kernel.mu.Unlock()
 			for _, k := range keys {
-				list = append(list, watchKey(b.kernel.sas[k]))
+				list = append(list, sadbtest.WatchKey(b.kernel.sas[k]))
 			}
 			return list
 		}()
@@ -172,7 +160,7 @@ func TestNewMasterLetsKeysGo(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		for i, h := range holders {
-			if h.held() {
+			if h.Held() {
 				t.Errorf("the key of %s is held 5 s after its deletion", keys[i])
 			}
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -265,40 +263,4 @@ func (k *simKernel) text() string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
-}
-
-// tunnel returns the pair of SAs and the policies of one tunnel to a remote
-// gateway.
-func tunnel(r *rand.Rand, n int, v6 bool) []sadb.Op {
-	vip, remote := simVIPs[0], netip.AddrFrom4([4]byte{198, 51, 100, byte(n)})
-	local, far := netip.MustParsePrefix("10.1.0.0/24"), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(n), 0}), 24)
-	if v6 {
-		vip, remote = simVIPs[1], netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff::%x", n+1))
-		local, far = netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix(fmt.Sprintf("fd00:2:%x::/64", n+1))
-	}
-	key := make([]byte, 20)
-	for i := range key {
-		key[i] = byte(r.Uint32())
-	}
-	sa := func(src, dst netip.Addr) *sadb.SA {
-		s := &sadb.SA{Key: sadb.SAKey{Dst: dst, SPI: r.Uint32() | 0x1000, Proto: sadb.ProtoESP}, Src: src,
-			Selector: sadb.Selector{Family: sadb.FamilyOf(dst)}, Mode: sadb.ModeTunnel, Reqid: uint32(n + 1),
-			AEAD: &sadb.Algorithm{Name: "rfc4106(gcm(aes))", Key: sadb.NewSecret(key), TruncBits: 128}, Window: 32,
-			Limits: sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit, HardPackets: sadb.NoLimit, HardAdd: 3600, SoftAdd: 3000}}
-		if n%2 == 0 {
-			s.Flags, s.BitmapLen, s.Window = sadb.FlagESN, 4, 128
-		}
-		return s
-	}
-	pol := func(dir sadb.Direction, src, dst netip.Prefix, tsrc, tdst netip.Addr) *sadb.Policy {
-		return &sadb.Policy{Key: sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(src, dst)},
-			Templates: []sadb.Template{{Src: tsrc, Dst: tdst, Proto: sadb.ProtoESP, Family: sadb.FamilyOf(tdst), Reqid: uint32(n + 1), Mode: sadb.ModeTunnel}}}
-	}
-	return []sadb.Op{
-		{Kind: sadb.OpAddSA, SA: sa(vip, remote)},
-		{Kind: sadb.OpAddSA, SA: sa(remote, vip)},
-		{Kind: sadb.OpAddPolicy, Policy: pol(sadb.DirOut, local, far, vip, remote)},
-		{Kind: sadb.OpAddPolicy, Policy: pol(sadb.DirIn, far, local, remote, vip)},
-		{Kind: sadb.OpAddPolicy, Policy: pol(sadb.DirFwd, far, local, remote, vip)},
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/sync/wire"
 )
 
@@ -65,7 +66,10 @@ type simNode struct {
 
 const simGroup = "carp1"
 
-var simVIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+var simVIPs = sadbtest.VIPs()
+
+// tunnel returns the SAs and policies of the n-th tunnel.
+var tunnel = sadbtest.Tunnel
 
 func newWorld(t *testing.T, n int) *world {
 	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true, caps: wire.Caps, margin: sadb.DefaultMargin()}
