@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
 
@@ -48,12 +49,12 @@ func TestSnapshotAnswers(t *testing.T) {
 		defer w.stop()
 		w.equal("after the snapshot")
 		const records = 5 * tunnels
-		if n := batches.Load(); n < records/snapBatch {
-			t.Errorf("%d batches, want at least %d", n, records/snapBatch)
+		if n := batches.Load(); n < records/replica.BatchRecords {
+			t.Errorf("%d batches, want at least %d", n, records/replica.BatchRecords)
 		}
 		// One for each quarter of the window, and what the first ticks may add.
-		if n := answers.Load(); n < records/answerEvery || n > records/answerEvery+2 {
-			t.Errorf("%d answers before the end of a snapshot of %d records, want %d, or 2 more", n, records, records/answerEvery)
+		if n := answers.Load(); n < records/replica.AnswerEvery || n > records/replica.AnswerEvery+2 {
+			t.Errorf("%d answers before the end of a snapshot of %d records, want %d, or 2 more", n, records, records/replica.AnswerEvery)
 		}
 	})
 }
@@ -78,8 +79,8 @@ func TestSnapshotAnswersSmallWindow(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := s.Groups[0].Standbys
-		if len(st) != 1 || st[0].Snapshot == nil || st[0].Snapshot.Done != 2*snapBatch {
-			t.Errorf("the master knows of %+v, want %d records", st, 2*snapBatch)
+		if len(st) != 1 || st[0].Snapshot == nil || st[0].Snapshot.Done != 2*replica.BatchRecords {
+			t.Errorf("the master knows of %+v, want %d records", st, 2*replica.BatchRecords)
 		}
 	})
 }

@@ -1,9 +1,7 @@
 package engine
 
 import (
-	"cmp"
 	"net/netip"
-	"slices"
 
 	"sasyncd/sync/sadb"
 )
@@ -95,29 +93,4 @@ func (s scope) ownsSelector(sel sadb.Selector) bool {
 		}
 	}
 	return false
-}
-
-// hardGrace is added to time limits on a standby, in seconds. It must exceed
-// the delay of a delta and the one second to which the kernel rounds ages.
-const hardGrace = 5
-
-func standbyLimits(l sadb.Limits) sadb.Limits {
-	l = l.WithoutSoft()
-	if l.HardAdd != 0 {
-		l.HardAdd += hardGrace
-	}
-	if l.HardUse != 0 {
-		l.HardUse += hardGrace
-	}
-	return l
-}
-
-// oldestFirst orders SAs for installation. With templates that carry no SPI
-// the kernel sends on the SA that was installed last, so the newest must come
-// last. A dump lists the newest first; equal ages keep that order reversed.
-func oldestFirst[T any](list []T, age func(T) uint64) []T {
-	out := slices.Clone(list)
-	slices.Reverse(out)
-	slices.SortStableFunc(out, func(a, b T) int { return cmp.Compare(age(b), age(a)) })
-	return out
 }

@@ -2,9 +2,9 @@ package engine
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -14,118 +14,20 @@ import (
 // superseded: until SAs that were made here since carry the same traffic, and
 // the remote has stopped using the old ones.
 
-// collectIdle is for how long nothing came in on a replicated SA that is collected, and
-// for how long its successor stands.
-const collectIdle = 30 * time.Second
-
 // collectEvery is how often replicated SAs are looked through.
 const collectEvery = 5 * time.Second
 
-// tunnelKey is what the SAs of both directions of a tunnel have in common, as
-// far as the kernel tells: all it knows of a policy's choice of an SA.
-type tunnelKey struct {
-	low, high netip.Addr // the two ends, sorted
-	proto     uint8
-	mode      sadb.Mode
-	reqid     uint32
-	ifID      uint32
-}
-
-func tunnelOf(a, b netip.Addr, proto uint8, mode sadb.Mode, reqid, ifID uint32) tunnelKey {
-	if b.Less(a) {
-		a, b = b, a
-	}
-	return tunnelKey{a, b, proto, mode, reqid, ifID}
-}
-
-// tunnelUse is what is known of one tunnel.
-type tunnelUse struct {
-	in, out  int           // SAs made here
-	since    time.Duration // when the first of them was made, since the publisher began
-	heard    time.Duration // when a replicated inbound SA was used last, likewise
-	policies int           // outbound ones that leave the choice of the SA to the kernel
-	named    bool          // one names a replicated SA
-}
-
-// superseded returns the replicated SAs that are not needed any more, as far as
-// that is sure: where several tunnels look the same to the kernel, as many must
-// have been made anew as there are policies.
-func (p *publisher) superseded(now time.Time) []sadb.SAKey {
-	if p.imported == 0 || len(p.sas) == p.imported {
-		return nil
-	}
-	at := now.Sub(p.began)
-	tunnels := make(map[tunnelKey]*tunnelUse)
-	fresh := make(map[uint64]bool) // what SAs made here protect
-	use := func(k tunnelKey) *tunnelUse {
-		if tunnels[k] == nil {
-			tunnels[k] = &tunnelUse{}
-		}
-		return tunnels[k]
-	}
-	keyOf := func(sa *sadb.SA) tunnelKey {
-		return tunnelOf(sa.Src, sa.Key.Dst, sa.Key.Proto, sa.Mode, sa.Reqid, sa.IfID)
-	}
-	for _, e := range p.sas {
-		p.item()
-		t := use(keyOf(e.sa))
-		switch {
-		case e.imported:
-			if e.sa.Dir == sadb.DirIn && e.heard > t.heard {
-				t.heard = e.heard
-			}
-			continue
-		case e.sa.Dir == sadb.DirIn:
-			t.in++
-		default:
-			t.out++
-		}
-		if t.in+t.out == 1 || e.born < t.since {
-			t.since = e.born
-		}
-		fresh[coverOf(e.sa)] = true
-	}
-	for _, e := range p.policies {
-		p.item()
-		if e.policy.Key.Dir != sadb.DirOut {
-			continue
-		}
-		for _, tmpl := range e.policy.Templates {
-			t := use(tunnelOf(tmpl.Src, tmpl.Dst, tmpl.Proto, tmpl.Mode, tmpl.Reqid, e.policy.Key.IfID))
-			if tmpl.SPI == 0 {
-				t.policies++
-			} else if old := p.sas[sadb.SAKey{Dst: tmpl.Dst, SPI: tmpl.SPI, Proto: tmpl.Proto, Mark: e.policy.Key.Mark}]; old != nil && old.imported {
-				t.named = true
-			}
-		}
-	}
-	var out []sadb.SAKey
-	for k, e := range p.sas {
-		p.item()
-		if !e.imported || e.ghost || e.sa.Static() { // the operator's file says when static ones go
-			continue
-		}
-		t := use(keyOf(e.sa))
-		if t.in == 0 || t.out == 0 || t.out < t.policies || t.named || !fresh[coverOf(e.sa)] ||
-			at-t.since < collectIdle || at-t.heard < collectIdle {
-			continue
-		}
-		out = append(out, k)
-	}
-	return out
-}
-
 // collect deletes what is superseded.
 func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
-	if now.Sub(g.collected) < collectEvery {
+	if now.Sub(g.reading.collected) < collectEvery {
 		return
 	}
-	g.collected = now
-	old := g.pub.superseded(now)
+	g.reading.collected = now
+	old := g.pub.Superseded(now)
 	if len(old) == 0 {
 		return
 	}
-	old = old[:min(len(old), applyChunk)] // the rest has time
+	old = old[:min(len(old), replica.TurnOps)] // the rest has time
 	ops := make([]sadb.Op, len(old))
 	for i, k := range old {
 		ops[i] = sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}}
@@ -137,7 +39,7 @@ func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
 			continue
 		}
 		g.touchOp(e.dumping, ops[i])
-		if r, ok := g.pub.deleteSA(now, old[i]); ok {
+		if r, ok := g.pub.DeleteSA(now, old[i]); ok {
 			recs = append(recs, r)
 		}
 		e.stats.Collected++
@@ -146,31 +48,17 @@ func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
 	e.publish(g, recs)
 }
 
-// adopt marks as replicated what a new master found in its kernel and did not
-// make: what it held as a standby, and what another life of this process has
-// installed.
-func (p *publisher) adopt(now time.Time, was *receiver, imported func(*sadb.SA) bool) {
-	for k, e := range p.sas {
-		p.item()
-		if w := was.want[k]; w != nil {
-			e.rate.Remember(&w.rate)
+// endOutlived publishes the deletion of SAs that `flushmode never` kept published after a
+// flush, and whose lifetime is over.
+func (e *Engine) endOutlived(g *group, now time.Time) {
+	if e.cfg.ForwardFlush {
+		return // nothing is kept
+	}
+	var recs []wire.Record
+	for _, k := range g.pub.Outlived(now) {
+		if r, ok := g.pub.DeleteSA(now, k); ok {
+			recs = append(recs, r)
 		}
-		if was.wasHeld(k) || imported != nil && imported(e.sa) {
-			p.take(now, e)
-		}
 	}
-}
-
-// takeSA marks a published SA as replicated.
-func (p *publisher) takeSA(now time.Time, k sadb.SAKey) {
-	if e := p.sas[k]; e != nil {
-		p.take(now, e)
-	}
-}
-
-func (p *publisher) take(now time.Time, e *pubSA) {
-	if !e.imported {
-		e.imported, e.heard = true, now.Sub(p.began)
-		p.imported++
-	}
+	e.publish(g, recs)
 }

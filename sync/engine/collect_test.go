@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/sync/wire"
@@ -53,20 +53,20 @@ func TestCollectAfterTakeover(t *testing.T) {
 				n.role(wire.RoleMaster, 2)
 				time.Sleep(3 * time.Second)
 				has := func(k *simKernel, ops []sadb.Op) bool { return k.has(ops[0].SA.Key) && k.has(ops[1].SA.Key) }
-				time.Sleep(2 * collectIdle)
+				time.Sleep(2 * replica.CollectIdle)
 				if !has(n.kernel, old) {
 					t.Fatal("collected before anything was negotiated")
 				}
 				fresh := sadbtest.Negotiated(r, old, spi)
 				n.kernel.foreign(fresh...)
-				for range 2 * collectIdle / time.Second {
+				for range 2 * replica.CollectIdle / time.Second {
 					n.kernel.hear(old[1].SA.Key)
 					time.Sleep(time.Second)
 				}
 				if !has(n.kernel, old) {
 					t.Fatal("collected while the remote used it")
 				}
-				time.Sleep(collectIdle - 5*time.Second)
+				time.Sleep(replica.CollectIdle - 5*time.Second)
 				if !has(n.kernel, old) {
 					t.Fatal("collected before it had been idle long enough")
 				}
@@ -115,7 +115,7 @@ func TestCollectAfterFailback(t *testing.T) {
 		w.nodes[1].role(wire.RoleBackup, 3)
 		w.nodes[0].role(wire.RoleMaster, 3)
 		k := w.nodes[0].kernel
-		time.Sleep(3 * collectIdle)
+		time.Sleep(3 * replica.CollectIdle)
 		for _, op := range append(first[:2:2], second[:2]...) {
 			if !k.has(op.SA.Key) {
 				t.Errorf("%s was collected, although nothing was negotiated since", op.SA.Key)
@@ -123,94 +123,12 @@ func TestCollectAfterFailback(t *testing.T) {
 		}
 		third := sadbtest.Negotiated(r, first, true)
 		k.foreign(third...)
-		time.Sleep(2 * collectIdle)
+		time.Sleep(2 * replica.CollectIdle)
 		if got := k.size(); got != 2 || !k.has(third[0].SA.Key) || !k.has(third[1].SA.Key) {
 			t.Errorf("%d SAs remain, want the 2 of the last negotiation", got)
 		}
 		w.equal("after the collection")
 	})
-}
-
-// TestSuperseded has the cases in which it cannot be sure.
-func TestSuperseded(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	now := time.Unix(1e6, 0)
-	vip, remote := simVIPs[0], netip.MustParseAddr("198.51.100.0")
-	// A publisher with one imported tunnel and a fresh one for the same.
-	make2 := func() (*publisher, []sadb.Op) {
-		p := newPublisher(wire.StreamID{}, now)
-		old := tunnel(r, 0, false)
-		for i, op := range append(old[:2:2], sadbtest.Negotiated(r, old, false)...) {
-			sa := *op.SA
-			sa.Dir = sadb.DirOut
-			if sa.Key.Dst == vip {
-				sa.Dir = sadb.DirIn
-			}
-			p.putSA(now, &sa)
-			if i < 2 {
-				p.take(now, p.sas[sa.Key])
-			}
-		}
-		for _, op := range old[2:] {
-			p.putPolicy(now, op.Policy)
-		}
-		return p, old
-	}
-	late := now.Add(collectIdle)
-	cases := []struct {
-		name   string
-		change func(p *publisher, old []sadb.Op)
-		at     time.Time
-		want   int
-	}{
-		{"covered and idle", nil, late, 2},
-		{"too early", nil, late.Add(-time.Second), 0},
-		{"only one direction is fresh", func(p *publisher, _ []sadb.Op) {
-			for k, e := range p.sas {
-				if !e.imported && e.sa.Dir == sadb.DirIn {
-					p.deleteSA(now, k)
-				}
-			}
-		}, late, 0},
-		{"a policy names the old SA", func(p *publisher, old []sadb.Op) {
-			pol := *old[2].Policy
-			pol.Templates = []sadb.Template{pol.Templates[0]}
-			pol.Templates[0].SPI = old[0].SA.Key.SPI
-			p.putPolicy(now, &pol)
-		}, late, 0},
-		{"two tunnels look the same to the kernel, one was made anew", func(p *publisher, old []sadb.Op) {
-			pol := *old[2].Policy
-			pol.Key.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.77.0.0/24"))
-			p.putPolicy(now, &pol)
-		}, late, 0},
-		{"the fresh SAs are for other traffic", func(p *publisher, _ []sadb.Op) {
-			for _, e := range p.sas {
-				if e.imported {
-					e.sa.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.78.0.0/24"))
-				}
-			}
-		}, late, 0},
-		{"nothing is replicated", func(p *publisher, _ []sadb.Op) {
-			for _, e := range p.sas {
-				e.imported = false
-			}
-			p.imported = 0
-		}, late, 0},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			p, old := make2()
-			if old[0].SA.Key.Dst != remote {
-				t.Fatal("the tunnel goes elsewhere")
-			}
-			if c.change != nil {
-				c.change(p, old)
-			}
-			if got := p.superseded(c.at); len(got) != c.want {
-				t.Errorf("%d SAs are superseded, want %d", len(got), c.want)
-			}
-		})
-	}
 }
 
 // TestReinsertAfterDaemonStart: the start of an IKE daemon that flushes the SAD

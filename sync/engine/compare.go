@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -188,8 +189,8 @@ func (e *Engine) compareSums(ctx context.Context, peer, group string) ([]uint16,
 		return nil, err
 	}
 	theirs := answers[0].Sums
-	if len(theirs) != digestBuckets {
-		return nil, fmt.Errorf("%s answered with %d buckets, want %d", peer, len(theirs), digestBuckets)
+	if len(theirs) != replica.SumBuckets {
+		return nil, fmt.Errorf("%s answered with %d buckets, want %d", peer, len(theirs), replica.SumBuckets)
 	}
 	var differ []uint16
 	for i, v := range sumsOf(own) {
@@ -223,7 +224,7 @@ func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets [
 		}
 		found := compareRecords(group, itemsOf(own, salt, chunk), theirs)
 		for _, f := range found {
-			if n := uint16(f.key.Bucket(digestBuckets)); !slices.Contains(differ, n) {
+			if n := uint16(f.key.Bucket(replica.SumBuckets)); !slices.Contains(differ, n) {
 				differ = append(differ, n)
 			}
 			list = append(list, f.Difference)
@@ -250,7 +251,7 @@ func (e *Engine) inquire(ctx context.Context, peer, group string, salt wire.Node
 			return
 		}
 		q, bad = e.ask(m, func(token uint32) wire.Message {
-			return &wire.Compare{Token: token, Group: group, Salt: salt, Of: digestBuckets, Buckets: buckets}
+			return &wire.Compare{Token: token, Group: group, Salt: salt, Of: replica.SumBuckets, Buckets: buckets}
 		})
 	})
 	if err := errors.Join(err, bad); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -77,7 +78,7 @@ func TestCountersOnly(t *testing.T) {
 				t.Errorf("%s: number %d was sent before", key, used[0])
 			}
 		}
-		time.Sleep(2 * collectIdle)
+		time.Sleep(2 * replica.CollectIdle)
 		if a.beyondCounters() != 0 || b.beyondCounters() != 0 {
 			t.Errorf("%d and %d operations beyond counters", a.beyondCounters(), b.beyondCounters())
 		}

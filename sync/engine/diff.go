@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -45,7 +46,7 @@ func (g *group) diff(snap *sadb.Snapshot) []Difference {
 		switch {
 		case !ok:
 			add("extra", sa.Key.String())
-		case want != coreDigest(sa):
+		case want != replica.CoreDigest(sa):
 			add("differs", sa.Key.String())
 		}
 		delete(sas, sa.Key)
@@ -58,7 +59,7 @@ func (g *group) diff(snap *sadb.Snapshot) []Difference {
 		switch {
 		case !ok:
 			add("extra", p.Key.String())
-		case want != policyDigest(p):
+		case want != replica.PolicyDigest(p):
 			add("differs", p.Key.String())
 		}
 		delete(policies, p.Key)
@@ -72,34 +73,7 @@ func (g *group) diff(snap *sadb.Snapshot) []Difference {
 // published returns the digests of everything that should be in the kernel.
 func (g *group) published() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
 	if g.pub != nil {
-		return g.pub.digests()
+		return g.pub.Digests()
 	}
-	return g.rcv.digests()
-}
-
-// digests returns those of everything that is published.
-func (p *publisher) digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
-	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
-	for k, e := range p.sas {
-		sas[k] = coreDigest(e.sa)
-	}
-	for k, e := range p.policies {
-		policies[k] = policyDigest(e.policy)
-	}
-	return sas, policies
-}
-
-// digests returns those of everything that is wanted here, but for SAs that are
-// withdrawn on purpose.
-func (r *receiver) digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
-	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
-	for k, w := range r.want {
-		if !w.short {
-			sas[k] = coreDigest(w.sa)
-		}
-	}
-	for k, w := range r.wantPolicy {
-		policies[k] = w.digest
-	}
-	return sas, policies
+	return g.rcv.Digests()
 }

@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -39,13 +40,6 @@ const (
 	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
 	foreignDelay  = 200 * time.Millisecond // how soon a standby looks after a foreign change
 )
-
-// contactGrace is how long a complete standby stays in sync without contact: longer than
-// carp's lostLimit.
-const contactGrace = 10 * time.Second
-
-// applyChunk is how many operations of the kernel a turn has at most.
-const applyChunk = 100
 
 // Engine owns a node's replication. Its methods are safe for concurrent use;
 // all of them are served by Run's goroutine.
@@ -128,8 +122,8 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 	e.wallOffset = e.offset()
 	for _, gc := range cfg.Groups {
 		g := newGroup(gc, cfg)
-		g.turns = pace{pause: e.pause, late: e.late}
-		g.rcv.pace = g.turns
+		g.work.turns = replica.Pace{Pause: e.pause, Late: e.late}
+		g.rcv.Pace = g.work.turns
 		if cfg.Terms != nil {
 			g.term = cfg.Terms.Term(gc.Name)
 			g.stored = g.term
@@ -262,8 +256,8 @@ func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
 	}
 	var vips []netip.Addr
 	for _, g := range e.order {
-		if g.role == wire.RoleBackup && !g.rcv.Rx().closed() {
-			vips = append(vips, g.vips...)
+		if g.role == wire.RoleBackup && !g.rcv.Reception().Closed() {
+			vips = append(vips, g.own.vips...)
 		}
 	}
 	if len(vips) == 0 && !e.bypassed {
@@ -312,7 +306,7 @@ func (e *Engine) clockStep(ctx context.Context, now time.Time) {
 	for _, g := range e.order {
 		e.run(g, func() {
 			if g.role != wire.RoleMaster {
-				e.exec(ctx, g, g.rcv.rebase(now))
+				e.exec(ctx, g, g.rcv.Rebase(now))
 			}
 		})
 	}

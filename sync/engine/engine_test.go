@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -260,16 +261,15 @@ func TestDigestRepairs(t *testing.T) {
 		stray := tunnel(r, 200, false)
 		_ = n.engine.do(t.Context(), func() {
 			rcv := n.engine.order[0].rcv
-			lost := 0
-			for k, x := range rcv.want {
-				if lost++; lost > 5 {
-					break
-				}
-				rcv.forgetSA(k)
-				_ = x
+			wrong := &wire.BucketItems{Seq: rcv.Pos().Seq, Of: replica.SumBuckets}
+			// The operations are not carried out, so the kernel is as it was.
+			for i, op := range stray[:2] {
+				wrong.Records = append(wrong.Records, wire.Record{Kind: wire.PutSA, Handle: uint32(1<<20 + i), SA: op.SA})
 			}
-			for _, op := range stray[:2] {
-				rcv.wants(op.SA.Key, &wantSA{sa: op.SA, core: coreOf(op.SA), limits: limitsOf(standbyLimits(op.SA.Limits))})
+			for b := range 5 { // what these hold is forgotten
+				wrong.Bucket, wrong.More = uint16(b*replica.SumBuckets/5), false
+				rcv.RepairBucket(time.Now(), 0, wrong)
+				wrong.Records = nil
 			}
 		})
 		time.Sleep(12 * time.Second)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -11,7 +12,7 @@ import (
 // eventBatch is how many changes of the kernel's tables are published at once.
 // A system call, a record and an answer for each would not keep up with an IKE
 // daemon in a hurry.
-const eventBatch = snapBatch
+const eventBatch = replica.BatchRecords
 
 // kernelEvents follows a change of the kernel's tables and those that wait
 // behind it.
@@ -81,14 +82,14 @@ func (e *Engine) groupEvents(ctx context.Context, g *group, now time.Time, list 
 
 // standbyEvent follows a foreign change of a standby's tables.
 func (e *Engine) standbyEvent(ctx context.Context, g *group, now time.Time, ev sadb.Event) {
-	if dir, ok := g.scope.saOf(ev); ok && g.countersOnly && g.rcv.Adopted() {
+	if dir, ok := g.own.scope.saOf(ev); ok && g.countersOnly && g.rcv.Adopted() {
 		// Before anything can be sent with it here.
 		sa := *ev.SA
 		sa.Dir = dir
 		g.touch(e.dumping, sa.Key)
-		e.exec(ctx, g, g.rcv.appeared(now, &sa))
-	} else if g.concerns(ev) && g.foreign.IsZero() {
-		g.foreign = now.Add(foreignDelay)
+		e.exec(ctx, g, g.rcv.Appeared(now, &sa))
+	} else if g.concerns(ev) && g.reading.foreign.IsZero() {
+		g.reading.foreign = now.Add(foreignDelay)
 	}
 }
 
@@ -96,14 +97,14 @@ func (e *Engine) standbyEvent(ctx context.Context, g *group, now time.Time, ev s
 func (g *group) concerns(ev sadb.Event) bool {
 	switch ev.Kind {
 	case sadb.EventPutSA:
-		_, ok := g.scope.sa(ev.SA)
+		_, ok := g.own.scope.sa(ev.SA)
 		return ok
 	case sadb.EventDeleteSA, sadb.EventExpireSA:
-		return ev.SA != nil && g.rcv.wantsSA(ev.SA.Key)
+		return ev.SA != nil && g.rcv.WantsSA(ev.SA.Key)
 	case sadb.EventPutPolicy:
-		return g.scope.policy(ev.Policy)
+		return g.own.scope.policy(ev.Policy)
 	case sadb.EventDeletePolicy, sadb.EventExpirePolicy:
-		return ev.Policy != nil && g.rcv.wantsPolicyOf(ev.Policy.Key)
+		return ev.Policy != nil && g.rcv.WantsPolicy(ev.Policy.Key)
 	}
 	return false
 }

@@ -12,8 +12,8 @@ import (
 // stream, unless it is followed already, or has been asked and may yet answer;
 // again asks all the same.
 func (e *Engine) follow(g *group, again bool) {
-	x := g.rcv.Rx()
-	if g.role == wire.RoleMaster || x.closed() || !g.rcv.Adopted() {
+	x := g.rcv.Reception()
+	if g.role == wire.RoleMaster || x.Closed() || !g.rcv.Adopted() {
 		return
 	}
 	var best *member
@@ -35,10 +35,10 @@ func (e *Engine) follow(g *group, again bool) {
 	}
 	ms := best.groups[g.name]
 	id := ms.state.Have.StreamID
-	if x.follows(best, id) && !again {
+	if x.Follows(best, id) && !again {
 		return
 	}
-	x.ask(best, id, time.Now())
+	x.Ask(best, id, time.Now())
 	ms.requested = id
 	e.tellMaxima(g, best)
 	have := g.rcv.Pos()
@@ -60,11 +60,11 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 		e.refuse(m, "stream that was not asked for")
 		return
 	}
-	x := g.rcv.Rx()
-	if !x.follows(m, id) || id.Term < g.rcv.Pos().Term {
+	x := g.rcv.Reception()
+	if !x.Follows(m, id) || id.Term < g.rcv.Pos().Term {
 		return // too late: older never overrides newer
 	}
-	x.bind(handle, time.Now())
+	x.Bind(handle, time.Now())
 	if !begin(g) {
 		return
 	}
@@ -77,9 +77,9 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 // be taken now. What a former master still says is dropped without an answer.
 func (e *Engine) receiving(m *member, handle uint32) *group {
 	for _, g := range e.order {
-		if g.rcv.Rx().takes(m, handle) {
-			g.heardAt, g.heardFrom = time.Now(), m.session.Peer()
-			g.rcv.Rx().hear(g.heardAt)
+		if g.rcv.Reception().Takes(m, handle) {
+			g.gap.heardAt, g.gap.heardFrom = time.Now(), m.session.Peer()
+			g.rcv.Reception().Hear(g.gap.heardAt)
 			return g
 		}
 	}
@@ -91,10 +91,10 @@ func (e *Engine) receiving(m *member, handle uint32) *group {
 func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
 	e.log.Warn("something of the master's stream has not come, asking for it again", "group", g.name, "peer", m.session.Peer(),
 		"held", g.rcv.Pos().Seq, "shown", seq)
-	x := g.rcv.Rx()
-	x.miss(seq)
+	x := g.rcv.Reception()
+	x.Miss(seq)
 	if whole {
-		x.wantAll()
+		x.WantAll()
 	}
 	e.follow(g, false)
 	e.tellReadiness(g, time.Now())
@@ -112,13 +112,13 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 		e.refuse(m, "numbers of the stream are not in order")
 		return
 	}
-	missing := g.rcv.Rx().missing(g.rcv.Pos())
+	missing := g.rcv.Reception().Missing(g.rcv.Pos())
 	e.stats.RecordsReceived += uint64(len(b.Records))
-	g.rcv.applyAll(now, mono, b.Records, func(ops []sadb.Op) { e.exec(ctx, g, ops) })
-	if g.rcv.owesAnswer() {
+	g.rcv.ApplyAll(now, mono, b.Records, func(ops []sadb.Op) { e.exec(ctx, g, ops) })
+	if g.rcv.OwesAnswer() {
 		e.ack(m, g, b.Stream)
 	}
-	if missing && !g.rcv.Rx().missing(g.rcv.Pos()) {
+	if missing && !g.rcv.Reception().Missing(g.rcv.Pos()) {
 		e.tellReadiness(g, now)
 	}
 }
@@ -129,7 +129,7 @@ func (e *Engine) ack(m *member, g *group, handle uint32) {
 	if g.sending() {
 		return
 	}
-	e.send(m, g.rcv.answer(handle))
+	e.send(m, g.rcv.Answer(handle))
 }
 
 // handoverTo is the master's word that it is fenced and that we hold its final
@@ -139,12 +139,12 @@ func (e *Engine) handoverTo(m *member, h *wire.Handover) {
 	if g == nil || g.role == wire.RoleMaster || g.source() != m || !g.rcv.Pos().Complete || h.Term != g.rcv.Pos().Term {
 		return
 	}
-	g.handoverAt = time.Now()
-	g.silentFrom = g.handoverAt
+	g.gap.handoverAt = time.Now()
+	g.gap.silentFrom = g.gap.handoverAt
 	var silent time.Duration
 	if o := m.groups[g.name].outage; !o.Over && o.Term == h.Term {
 		silent = o.Gap
-		g.silentFrom = g.handoverAt.Add(-silent)
+		g.gap.silentFrom = g.gap.handoverAt.Add(-silent)
 	}
 	e.log.Info("master hands over", "group", g.name, "peer", m.session.Peer(), "term", h.Term)
 	e.elector.Takeover(g.name, h.Term, silent)

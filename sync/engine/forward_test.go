@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
 
@@ -37,7 +38,7 @@ func TestFlushIsForwardedWholeOrNot(t *testing.T) {
 		to := &deltas{}
 		rig.m.session = to
 		work := forwarding(rig)
-		pub, before := rig.g.pub, rig.g.pub.seq
+		pub, before := rig.g.pub, rig.g.pub.Seq()
 		done := false
 		rig.e.run(rig.g, func() { work(); done = true })
 		for range turns {
@@ -57,23 +58,24 @@ func TestFlushIsForwardedWholeOrNot(t *testing.T) {
 				policies++
 			}
 		}
+		leftSAs, leftPolicies := pub.Size()
 		switch {
-		case sas == 0 && policies == 0 && len(pub.sas) == items && len(pub.policies) == items:
+		case sas == 0 && policies == 0 && leftSAs == items && leftPolicies == items:
 			none++
-		case sas == items && policies == items && len(pub.sas) == 0 && len(pub.policies) == 0:
+		case sas == items && policies == items && leftSAs == 0 && leftPolicies == 0:
 			all++
 		default:
 			t.Errorf("lost after %d turns: %d of %d SAs and %d of %d policies are deleted at the standby, %d and %d are left here",
-				turns+1, sas, items, policies, items, len(pub.sas), len(pub.policies))
+				turns+1, sas, items, policies, items, leftSAs, leftPolicies)
 		}
-		if got := pub.seq - before; to.torn || got != uint64(len(to.records)) || rig.g.rcv.pos.Seq != pub.seq {
+		if got := pub.Seq() - before; to.torn || got != uint64(len(to.records)) || rig.g.rcv.Pos().Seq != pub.Seq() {
 			t.Errorf("lost after %d turns: %d numbers are given, %d records sent, in order: %v", turns+1, got, len(to.records), !to.torn)
 		}
 		if ended {
 			break
 		}
 	}
-	if none < 3 || all < 2*items/turnItems-1 {
+	if none < 3 || all < 2*items/replica.TurnItems-1 {
 		t.Errorf("lost before the first record %d times and after it %d times: this is not what is meant", none, all)
 	}
 }
@@ -82,11 +84,11 @@ func TestFlushIsForwardedWholeOrNot(t *testing.T) {
 func forwarding(r *turnsRig) func() {
 	r.master()
 	now := time.Now()
-	for k := range r.g.pub.sas {
-		r.g.holds.holdSA(k, now)
+	for _, sa := range r.k.snap.SAs {
+		r.g.holds.HoldSA(sa.Key, now)
 	}
-	for k := range r.g.pub.policies {
-		r.g.holds.holdPolicy(k, now)
+	for _, p := range r.k.snap.Policies {
+		r.g.holds.HoldPolicy(p.Key, now)
 	}
 	return func() { r.e.groupTurn(context.Background(), r.g, now) }
 }

@@ -1,82 +1,12 @@
 package engine
 
 import (
-	"slices"
 	"testing"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
-
-// TestCountersAreGatheredInTurns: between two turns the next reading may begin, and
-// show counters. Nothing that moved is left out of the epoch that is being gathered,
-// and what the reading shows is not left out of the next one.
-func TestCountersAreGatheredInTurns(t *testing.T) {
-	const items = 1000
-	for at := range items / turnItems { // the turn behind which the reading begins
-		rig := newTurnsRig(items)
-		now := time.Now()
-		p := newPublisher(wire.StreamID{Group: simGroup, Term: 1}, now)
-		read := func(oseq uint64, part int) {
-			for _, sa := range rig.fresh().SAs[:part] {
-				sa.OSeq += oseq
-				p.readWhole(now, sa, 0, newTouched())
-			}
-		}
-		p.reconcile(now, rig.fresh(), newTouched())
-		sent := p.epoch
-		p.begin(now)
-		read(10, items)
-		p.end(now, rig.k.snap.Policies, newTouched())
-
-		turns, part := 0, items/2
-		p.pause = func() {
-			if turns == at {
-				if turns++; len(p.sending) > turns*turnItems {
-					t.Fatalf("%d SAs are gathered in %d turns, want at most %d in each", len(p.sending), turns, turnItems)
-				}
-				p.begin(now)
-				read(20, part)
-				return
-			}
-			turns++
-		}
-		first := slices.Clone(p.countersSince(sent))
-		sent = p.epoch
-		if p.pause = nil; turns <= at {
-			t.Fatalf("%d turns, want more than %d", turns, at)
-		}
-		check := func(what string, got []wire.CounterEntry, n int, least uint64) {
-			t.Helper()
-			byHandle := make(map[uint32]wire.CounterEntry)
-			for _, e := range got {
-				byHandle[e.Handle] = e
-			}
-			if len(got) != n || len(byHandle) != n {
-				t.Fatalf("reading begun after turn %d: %s has %d counters of %d SAs, want %d", at+1, what, len(got), len(byHandle), n)
-			}
-			for _, e := range got {
-				if e.OSeq < least {
-					t.Fatalf("reading begun after turn %d: %s has counter %d, want at least %d", at+1, what, e.OSeq, least)
-				}
-			}
-		}
-		check("the epoch", first, items, 1010)
-		read(20, part) // the rest of the reading: what it shows twice moves once
-		for _, sa := range rig.fresh().SAs[part:] {
-			sa.OSeq += 10
-			p.readWhole(now, sa, 0, newTouched())
-		}
-		if _, gone := p.end(now, rig.k.snap.Policies, newTouched()); len(gone.sas) > 0 {
-			t.Fatalf("%d SAs are gone", len(gone.sas))
-		}
-		check("the next one", p.countersSince(sent), part, 1020)
-		p.begin(now)
-		read(30, part/2)
-		p.end(now, nil, newTouched())
-		check("the one after that", p.countersSince(p.epoch-1), part/2, 1030)
-	}
-}
 
 // heardCounters notes whose counters it is sent.
 type heardCounters struct {
@@ -102,13 +32,13 @@ func TestCountersOfAGivenUpReadingAreSent(t *testing.T) {
 		rig := newTurnsRig(items)
 		to := &heardCounters{handles: make(map[uint32]bool)}
 		rig.m.session = to
-		rig.g.turns.late = nil // a turn is of so many items
+		rig.g.work.turns.Late = nil // a turn is of so many items
 		rig.master()
 		p, now := rig.g.pub, time.Now()
-		p.begin(now)
+		p.BeginScan(now)
 		for _, sa := range rig.fresh().SAs {
 			sa.OSeq += 10
-			p.readWhole(now, sa, 0, newTouched())
+			p.ReadWhole(now, sa, 0, replica.NewTouched())
 		}
 		rig.e.run(rig.g, func() { rig.e.masterScanned(t.Context(), rig.g, now, rig.k.snap.Policies) })
 		for range turns {
@@ -116,7 +46,7 @@ func TestCountersOfAGivenUpReadingAreSent(t *testing.T) {
 				rig.e.turn()
 			}
 		}
-		ended := rig.g.task == nil
+		ended := rig.g.work.task == nil
 		rig.e.giveUp(rig.g)
 		if n := len(to.handles); n > 0 && n < items {
 			given++

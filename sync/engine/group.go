@@ -6,20 +6,17 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
 // group is one set of virtual IPs with a master of its own.
 type group struct {
-	name  string
-	whole bool
+	name string
 	// countersOnly: see GroupConfig.
 	countersOnly bool
-	alone        bool // the only group: a dump is its own
-	skip         []netip.Addr
-	scope        scope
-	vips         []netip.Addr
+	own          ownership
 
 	role   Role
 	term   uint64
@@ -28,9 +25,44 @@ type group struct {
 	reason string
 	fit    fitness // of this node
 
-	task  *task    // under way, see tasks.go
-	tasks []func() // behind it
-	turns pace     // of its computations, to copy
+	work      work
+	pub       *replica.Publisher // as MASTER, once the kernel has been read
+	holds     *replica.Holdback
+	rcv       *replica.Receiver // otherwise; kept while the publisher is not filled yet
+	reading   reading
+	mapped    map[sadb.SAKey]mapping
+	audit     audit
+	promotion promotion
+	leaving   leaving
+	retiring  *retirement // what this node owes before it is ready
+	raises    raises
+	used      used
+	split     split
+	gap       gap
+	ready     ready
+}
+
+// ownership is what belongs to a group.
+type ownership struct {
+	whole bool
+	alone bool // the only group: a dump is its own
+	skip  []netip.Addr
+	vips  []netip.Addr
+	scope scope // made of these
+}
+
+// ready is what the election was told last of how fit this node is.
+type ready struct {
+	told  Readiness
+	once  bool // it has been told
+	hints hinted
+}
+
+// work is what a group does in turns, see tasks.go.
+type work struct {
+	task    *task        // under way
+	waiting []func()     // behind it
+	turns   replica.Pace // of its computations, to copy
 	// policyOps is how many operations that install a policy are left of the task.
 	policyOps int
 	// publishing: the task publishes a reading.
@@ -39,23 +71,11 @@ type group struct {
 	// than none; nil where it may be given up as it is.
 	finish   func()
 	turnover int // counts changes of role
+}
 
-	pub   *publisher // as MASTER, once the kernel has been read
-	holds *holdback
-	rcv   *receiver // otherwise; kept while the publisher is not filled yet
-
-	asked    *uint64     // the term of a preparation that is not answered yet
-	handing  *handover   // of the preparation to be BACKUP that is not over
-	handover *handover   // the same, once the final counters are sent
-	retiring *retirement // what this node owes before it is ready
-
-	tail         *tail     // MASTER, not filled yet: waits for another standby
-	newer        time.Time // when a newer term was first heard of without its stream
-	bumped       uint64    // the term for which counters were raised again
-	bumpedUntold uint64    // the same for those that a snapshot which comes has not told yet
-	raisedUnread bool      // whether they were raised for what this node did before it started
-
-	touched   *touched
+// reading is what the readings of the kernel's tables are about for a group.
+type reading struct {
+	touched   *replica.Touched
 	scan      groupScan
 	foreign   time.Time // when to look after a foreign change; zero: never
 	collected time.Time // when replicated SAs were last looked through
@@ -64,112 +84,138 @@ type group struct {
 	// lostPolicies are the types of policies (sadb.PolicyKey.Sub) that were flushed from a
 	// MASTER's kernel and are not back.
 	lostPolicies []bool
-	mapped       map[sadb.SAKey]mapping
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
 	offloaded, offloadedTold int
-	told                     Readiness
-	toldOnce                 bool
-	hints                    hinted
-	trail                    []sadb.Op // work of a promotion that may come after the VIPs
+}
 
-	// Times of the changes under way, zero while there is none.
-	preparedAt, promotedAt, handingAt time.Time
-	// audited is the member whose sums were compared last, agreed what came of
-	// it.
-	audited string
-	agreed  bool
+// audit is what came of the last comparison of sums.
+type audit struct {
+	by     string // the member whose sums they were, "" for none
+	agreed bool
+}
 
+// promotion is how far this node is on its way to be MASTER. It begins with the
+// election's question, and ends when everything is published and the limits of a MASTER
+// are restored.
+type promotion struct {
+	asked      *uint64   // the term of a question that is not answered yet
+	preparedAt time.Time // when the question came; zero: none is under way
+	promotedAt time.Time // when this node became MASTER; zero once it has published
+	tail       *tail     // MASTER, not filled yet: waits for another standby
+	trail      []sadb.Op // what may come after the VIPs
+}
+
+// leaving is how far this node is on its way from MASTER to BACKUP.
+type leaving struct {
+	preparing *handover // of the election's question, until its answer counts for nothing
+	handover  *handover // the same, once the final counters are sent
+	since     time.Time // when the question came; zero: none is under way
+	// handedAt is when this node last handed over: its successor is master a
+	// moment before the election has told this node that it no longer is.
+	handedAt time.Time
+	// successor is to whom alone this MASTER hands over until successorTo.
+	successor   wire.NodeID
+	successorTo time.Time
+	// holdsFor is the master for whose hand-over to another this node, a standby, holds
+	// back.
+	holdsFor wire.NodeID
+}
+
+// raises are the occasions for which a standby has raised its counters. Each occasion
+// raises them once.
+type raises struct {
+	newer  time.Time // when a newer term was first heard of without its stream
+	bumped uint64    // the term for which counters were raised again
+	untold uint64    // the same for those that a snapshot which comes has not told yet
+	unread bool      // whether they were raised for what this node did before it started
+}
+
+// used are the numbers that nodes have used on the same SAs.
+type used struct {
 	// sent is what this node sent as master under the stream sentAs, until the next
 	// master has heard it; saidAs the stream of the numbers that were said last.
 	sent           map[sadb.SAKey]uint64
 	sentAs, saidAs wire.StreamID
-	jumps          jumps // of a MASTER
-	// yielded is when this node last judged that two are master, and splitTerm
-	// the other's term then.
-	yielded   time.Time
-	splitTerm uint64
-	// yieldedTo is the master to which this node gave way in a split. While it
-	// is alive this node does not contend, whatever the advertisements say.
-	yieldedTo wire.NodeID
+	jumps          replica.Jumps // of a MASTER
+}
+
+// split is what a group knows of another MASTER beside this one.
+type split struct {
+	// at is when this node last judged that two are master, and term the other's term
+	// then.
+	at   time.Time
+	term uint64
+	// to is the master to which this node gave way. While it is alive this node does not
+	// contend, whatever the advertisements say.
+	to wire.NodeID
 
 	preferTraffic bool
 	received      uint64 // packets, see wire.GroupState
 	receivedAt    time.Time
 	dual          dual
-	// handedAt is when this node last handed over: its successor is master a
-	// moment before the election has told this node that it no longer is.
-	handedAt time.Time
+}
 
-	// successor is to whom alone this MASTER hands over until successorTo;
-	// holdsFor the master for whose hand-over to another this node holds back.
-	successor   wire.NodeID
-	successorTo time.Time
-	holdsFor    wire.NodeID
-
-	// What the last failover is measured by: when this node was fenced for a
-	// hand-over and which term it gave up, when it was told to take over, and
-	// when and from whom a master's stream was last heard.
-	fencedAt   time.Time
-	gaveTerm   uint64
-	handoverAt time.Time
+// gap is what the last failover is measured by.
+type gap struct {
+	fencedAt   time.Time // when this node was fenced for a hand-over
+	gaveTerm   uint64    // the term that it gave up
+	handoverAt time.Time // when it was told to take over
 	silentFrom time.Time // when the one that handed over was fenced, as far as it told
-	heardAt    time.Time
-	heardFrom  string
+	heardAt    time.Time // when a master's stream was last heard
+	heardFrom  string    // and from whom
 	last       *Failover
-
-	expected uint64 // records of the snapshot that is received
 }
 
 func newGroup(gc GroupConfig, cfg Config) *group {
-	g := &group{name: gc.Name, whole: gc.Whole, countersOnly: gc.CountersOnly, alone: len(cfg.Groups) == 1, skip: cfg.Skip, since: time.Now(),
-		holds: newHoldback(), touched: newTouched(),
-	}
+	g := &group{name: gc.Name, countersOnly: gc.CountersOnly, since: time.Now(), holds: replica.NewHoldback()}
+	g.own.whole, g.own.alone, g.own.skip = gc.Whole, len(cfg.Groups) == 1, cfg.Skip
+	g.reading.touched = replica.NewTouched()
 	g.rcv = g.newReceiver(cfg)
 	g.setVIPs(nil)
 	return g
 }
 
 // newReceiver returns the group's, empty.
-func (g *group) newReceiver(cfg Config) *receiver {
-	r := newReceiver(options{margin: cfg.Margin, sweeps: cfg.Sweep, advance: cfg.Advance, countersOnly: g.countersOnly})
-	r.pace = g.turns
+func (g *group) newReceiver(cfg Config) *replica.Receiver {
+	r := replica.NewReceiver(replica.Options{Margin: cfg.Margin, Sweeps: cfg.Sweep, Advance: cfg.Advance, CountersOnly: g.countersOnly})
+	r.Pace = g.work.turns
 	return r
 }
 
 // source returns the member whose stream comes, or came until the election asked; nil
 // for none.
-func (g *group) source() *member { return asMember(g.rcv.Rx().source()) }
+func (g *group) source() *member { return asMember(g.rcv.Reception().Source()) }
 
 // asMember returns the member that a reception's source is, nil for none.
-func asMember(s Source) *member {
+func asMember(s replica.Source) *member {
 	m, _ := s.(*member)
 	return m
 }
 
 func (g *group) setVIPs(vips []netip.Addr) {
-	g.vips = slices.Clone(vips)
-	slices.SortFunc(g.vips, netip.Addr.Compare)
-	g.scope = newScope(g.vips, g.whole, g.skip)
-	g.scan.void = true
+	g.own.vips = slices.Clone(vips)
+	slices.SortFunc(g.own.vips, netip.Addr.Compare)
+	g.own.scope = newScope(g.own.vips, g.own.whole, g.own.skip)
+	g.reading.scan.void = true
 	if g.pub != nil {
-		g.pub.lookAgain()
+		g.pub.LookAgain()
 	}
-	g.rcv.lookAgain()
+	g.rcv.LookAgain()
 }
 
 // pick picks the group's items out of a dump and judges their direction.
 func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 	out := &sadb.Snapshot{}
-	turns := g.turns
-	g.offloaded = 0
+	turns := g.work.turns
+	g.reading.offloaded = 0
 	for _, sa := range snap.SAs {
-		turns.item()
-		if sa.Offloaded && g.scope.owns(sa) {
-			g.offloaded++
+		turns.Item()
+		if sa.Offloaded && g.own.scope.owns(sa) {
+			g.reading.offloaded++
 		}
-		if dir, ok := g.scope.sa(sa); ok {
-			sa = g.own(sa)
+		if dir, ok := g.own.scope.sa(sa); ok {
+			sa = g.keep(sa)
 			sa.Dir = dir
 			out.SAs = append(out.SAs, sa)
 		}
@@ -179,10 +225,10 @@ func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 }
 
 func (g *group) pickPolicies(list []*sadb.Policy) (own []*sadb.Policy) {
-	turns := g.turns
+	turns := g.work.turns
 	for _, p := range list {
-		turns.item()
-		if g.scope.policy(p) {
+		turns.Item()
+		if g.own.scope.policy(p) {
 			own = append(own, p)
 		}
 	}
@@ -192,7 +238,7 @@ func (g *group) pickPolicies(list []*sadb.Policy) (own []*sadb.Policy) {
 // touch notes that an SA changed while a reading is under way.
 func (g *group) touch(reading bool, k sadb.SAKey) {
 	if reading {
-		g.touched.touchSA(k)
+		g.reading.touched.AddSA(k)
 	}
 }
 
@@ -202,18 +248,18 @@ func (g *group) touchOp(reading bool, op sadb.Op) {
 		g.touch(reading, op.SA.Key)
 	}
 	if op.Policy != nil && reading {
-		g.touched.touchPolicy(op.Policy.Key)
+		g.reading.touched.AddPolicy(op.Policy.Key)
 	}
 }
 
 // state is what the members are told about the group.
 func (g *group) state() wire.GroupState {
-	s := wire.GroupState{Name: g.name, VIPs: g.vips, Role: g.role, Term: g.term, Reason: g.reason, Received: g.received}
+	s := wire.GroupState{Name: g.name, VIPs: g.own.vips, Role: g.role, Term: g.term, Reason: g.reason, Received: g.split.received}
 	if g.pub != nil {
 		s.InSync = true
-		s.Have = g.pub.pos()
+		s.Have = g.pub.Pos()
 	} else {
-		s.InSync = g.told.InSync
+		s.InSync = g.ready.told.InSync
 		s.Have = g.rcv.Pos()
 	}
 	return s
@@ -221,7 +267,7 @@ func (g *group) state() wire.GroupState {
 
 // known reports whether the group's share of the kernel can be told: before the
 // elector has named the virtual IPs nothing seems to belong to it.
-func (g *group) known() bool { return g.whole || len(g.vips) > 0 }
+func (g *group) known() bool { return g.own.whole || len(g.own.vips) > 0 }
 
 // countRepairs leaves out counters, which an audit may raise without anything
 // having gone wrong.
@@ -239,7 +285,7 @@ func countRepairs(blocks ...[]sadb.Op) (n int) {
 // groupTick does what time asks for. Where a task is under way most of it waits for
 // a later tick.
 func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
-	if g.task == nil && len(g.tasks) == 0 {
+	if g.work.task == nil && len(g.work.waiting) == 0 {
 		e.run(g, func() { e.groupTurn(ctx, g, now) })
 	}
 	if g.role == wire.RoleMaster && g.pub != nil {
@@ -255,24 +301,24 @@ func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 			e.forwardDue(g, now)
 			e.followMappings(ctx, g, now)
 			e.jumpsAgain(ctx, g, now)
-		} else if g.tail != nil && !g.waitsForTail(now) {
-			g.tail = nil
+		} else if g.promotion.tail != nil && !g.waitsForTail(now) {
+			g.promotion.tail = nil
 			e.requestDump(ctx)
 		}
 		e.followPromotion(ctx, g)
 		e.decideDual(ctx, g, now)
 	} else {
-		if !g.foreign.IsZero() && now.After(g.foreign) {
-			g.foreign = time.Time{}
+		if !g.reading.foreign.IsZero() && now.After(g.reading.foreign) {
+			g.reading.foreign = time.Time{}
 			e.requestDump(ctx)
 		}
 		if g.rcv.Adopted() {
-			e.exec(ctx, g, g.rcv.raise(now))
+			e.exec(ctx, g, g.rcv.Raise(now))
 		}
 		e.bump(ctx, g, now)
-		x := g.rcv.Rx()
-		e.follow(g, x.unanswered(now) || g.sent != nil && g.source() != nil)
-		if x.snapshot() && g.rcv.unanswered() {
+		x := g.rcv.Reception()
+		e.follow(g, x.Unanswered(now) || g.used.sent != nil && g.source() != nil)
+		if x.Snapshot() && g.rcv.Unanswered() {
 			e.ack(asMember(x.Member()), g, x.Handle())
 		}
 	}
@@ -283,18 +329,18 @@ func (e *Engine) groupTurn(ctx context.Context, g *group, now time.Time) {
 // that this standby's margin stands on. Counters that an arriving snapshot has told
 // need no more than their lead.
 func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
-	arrives := g.rcv.Rx().snapshot() && g.rcv.Pos().Term >= g.term
-	bumped := &g.bumped
+	arrives := g.rcv.Reception().Snapshot() && g.rcv.Pos().Term >= g.term
+	bumped := &g.raises.bumped
 	if arrives {
-		bumped = &g.bumpedUntold
+		bumped = &g.raises.untold
 	}
 	switch {
 	case g.rcv.Pos().Complete && g.rcv.Pos().Term >= g.term, *bumped >= g.term, g.rcv.Pos().Term == 0:
-		g.newer = time.Time{}
-	case g.newer.IsZero():
-		g.newer = now
-	case !g.rcv.Adopted() || g.retiring != nil || g.rcv.Rx().closed(): // what there is to raise is not known, or raised already
-	case now.Sub(g.newer) >= bumpDelay:
+		g.raises.newer = time.Time{}
+	case g.raises.newer.IsZero():
+		g.raises.newer = now
+	case !g.rcv.Adopted() || g.retiring != nil || g.rcv.Reception().Closed(): // what there is to raise is not known, or raised already
+	case now.Sub(g.raises.newer) >= bumpDelay:
 		*bumped = g.term
 		if !arrives {
 			e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term)

@@ -3,12 +3,12 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -16,80 +16,34 @@ import (
 // unheard returns the SAs of a master whose counters a standby would not take: it
 // does not know their handles, or knows them as those of other SAs.
 func (w *world) unheard(master, standby *simNode) (lost []sadb.SAKey, of int) {
-	numbers := make(map[sadb.SAKey]uint32)
-	_ = master.engine.do(w.t.Context(), func() {
-		for k, e := range master.engine.groups[simGroup].pub.sas {
-			numbers[k] = e.handle
-		}
-	})
+	var records []wire.Record
+	_ = master.engine.do(w.t.Context(), func() { records = w.published(master) })
 	_ = standby.engine.do(w.t.Context(), func() {
 		r := standby.engine.groups[simGroup].rcv
-		for k, n := range numbers {
-			if x := r.handles.find(n); x == nil || x != r.want[k] {
-				lost = append(lost, k)
+		for _, rec := range records {
+			if sa := r.Named(rec.Handle); sa == nil || sa.Key != rec.SA.Key {
+				lost = append(lost, rec.SA.Key)
 			}
 		}
 	})
-	return lost, len(numbers)
+	return lost, len(records)
 }
 
-// TestHandlesOfTwoStreams numbers SAs in one stream and in the next, which knows
-// some of them, others besides, and gives all of them other numbers. In between
-// SAs end and are rekeyed. Each number of the new stream names its SA.
-func TestHandlesOfTwoStreams(t *testing.T) {
-	for seed := range uint64(50) {
-		r := rand.New(rand.NewPCG(seed, 14))
-		s := newStandby(t)
-		s.r.begin(wire.StreamID{Group: "g", Term: 1, Node: wire.NodeID{1}}, 0, 0, 0)
-		sas := make([]*sadb.SA, 12)
-		for i := range sas {
-			sas[i] = outbound(2*i + 1) // 32 bits: the margin is small
-		}
-		for i, n := range r.Perm(len(sas))[:8] {
-			s.put(sas[n], uint32(i+1))
-		}
-		s.do(slices.Concat(s.r.end(0)...))
-
-		s.r.begin(wire.StreamID{Group: "g", Term: 2, Node: wire.NodeID{2}}, 0, 0, 0)
-		number := make(map[uint32]*sadb.SA)
-		for i, n := range r.Perm(len(sas))[:8] {
-			h := uint32(i + 1)
-			switch r.IntN(4) {
-			case 0: // rekeyed under its identity, as with static keys
-				sa := *sas[n]
-				sa.Reqid += 100
-				sas[n] = &sa
-			case 1: // ends while the snapshot is under way
-				s.do(s.r.apply(time.Now(), 0, wire.Record{Kind: wire.DelSA, SAKey: sas[n].Key}))
-			}
-			s.put(sas[n], h)
-			number[h] = sas[n]
-		}
-		s.do(slices.Concat(s.r.end(0)...))
-		for h, sa := range number {
-			s.counters(time.Second, wire.CounterEntry{Handle: h, OSeq: 5_000_000, Packets: 5_000_000})
-			if got := s.k.sas[sa.Key].OSeq; got <= 5_000_000 {
-				t.Errorf("seed %d: handle %d: the standby's counter is %d, the master's 5000000", seed, h, got)
+// published returns the records of the SAs that a master publishes. The engine must wait
+// meanwhile.
+func (w *world) published(master *simNode) (sas []wire.Record) {
+	all := make([]uint16, replica.SumBuckets)
+	for i := range all {
+		all[i] = uint16(i)
+	}
+	for _, b := range master.engine.groups[simGroup].pub.Buckets(time.Now(), all) {
+		for _, rec := range b.Records {
+			if rec.Kind == wire.PutSA {
+				sas = append(sas, rec)
 			}
 		}
 	}
-}
-
-// TestAHandleNamesOneSA: of two SAs to which a stream gives one number, the later
-// one has it, and the end of the other does not take it away.
-func TestAHandleNamesOneSA(t *testing.T) {
-	s := newStandby(t)
-	a, b := outbound(1), outbound(3)
-	s.put(a, 1)
-	s.put(b, 1)
-	s.do(s.r.apply(time.Now(), 0, wire.Record{Kind: wire.DelSA, SAKey: a.Key}))
-	s.counters(time.Second, wire.CounterEntry{Handle: 1, OSeq: 5_000_000, Packets: 5_000_000})
-	if got := s.k.sas[b.Key].OSeq; got <= 5_000_000 {
-		t.Errorf("the standby's counter is %d, the master's 5000000", got)
-	}
-	if len(s.k.sas) != 1 {
-		t.Errorf("%d SAs, want 1", len(s.k.sas))
-	}
+	return sas
 }
 
 // TestFailBackAfterAnSAWasWithdrawn: one outbound SA is near its end, so the
@@ -227,15 +181,19 @@ func TestUnknownHandlesAreNoticed(t *testing.T) {
 		}
 		w.join(1)
 		time.Sleep(5 * time.Second)
+		var records []wire.Record
+		_ = master.engine.do(t.Context(), func() { records = w.published(master) })
 		_ = standby.engine.do(t.Context(), func() {
 			r := standby.engine.groups[simGroup].rcv
-			n := 0
-			for _, x := range r.want {
-				if x.sa.Dir == sadb.DirOut && n < 3 {
-					r.handles.release(x)
-					n++
+			wrong := &wire.BucketItems{Seq: r.Pos().Seq, Of: replica.SumBuckets, More: true}
+			for _, rec := range records {
+				if rec.SA.Dir == sadb.DirOut && len(wrong.Records) < 3 {
+					sa := *rec.SA // the receiver keeps it
+					rec.Handle, rec.SA = rec.Handle+1000, &sa
+					wrong.Records = append(wrong.Records, rec)
 				}
 			}
+			r.RepairBucket(time.Now(), 0, wrong)
 		})
 		if lost, _ := w.unheard(master, standby); len(lost) != 3 {
 			t.Fatalf("%d handles are unknown, want 3", len(lost))

@@ -58,7 +58,7 @@ func (e *Engine) hint(g *group, now time.Time, r Readiness) Readiness {
 	if e.cfg.Hints == nil {
 		return r
 	}
-	was := g.hints
+	was := g.ready.hints
 	connected := func(id wire.NodeID) bool {
 		for _, m := range e.members {
 			if m.hello.Node == id && m.groups[g.name] != nil {
@@ -71,13 +71,13 @@ func (e *Engine) hint(g *group, now time.Time, r Readiness) Readiness {
 	if !r.InSync && !r.Behind { // nearly never, so they are not asked for each time
 		list = e.cfg.Hints(g.name)
 	}
-	if g.hints.delay(now, r, e.cfg.Node, list, connected) {
+	if g.ready.hints.delay(now, r, e.cfg.Node, list, connected) {
 		r.Behind, r.Reason = true, "a member without a session is MASTER, as another passes on"
 	}
 	switch {
-	case was.since.IsZero() && !g.hints.since.IsZero():
+	case was.since.IsZero() && !g.ready.hints.since.IsZero():
 		e.log.Warn("not taking over alone: a member without a session says by way of another that it is MASTER", "group", g.name)
-	case !was.over && g.hints.over:
+	case !was.over && g.ready.hints.over:
 		e.log.Warn("waiting no longer for a MASTER that only others have told of for an hour", "group", g.name)
 	}
 	return r

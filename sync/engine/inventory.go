@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -41,7 +42,7 @@ func (e *Engine) compared(ctx context.Context, m *member, msg *wire.Compare) {
 	case g == nil || !g.known():
 		sorry("group " + msg.Group + " is not configured here, or its virtual addresses are not known")
 		return
-	case msg.Of != digestBuckets:
+	case msg.Of != replica.SumBuckets:
 		sorry(fmt.Sprintf("%d buckets are not what this version has", msg.Of))
 		return
 	}
@@ -95,12 +96,12 @@ func barePolicy(p *sadb.Policy) *sadb.Policy {
 }
 
 // sumsOf returns the sums over what a kernel holds.
-func sumsOf(snap *sadb.Snapshot) (s sums) {
+func sumsOf(snap *sadb.Snapshot) (s replica.Sums) {
 	for _, sa := range snap.SAs {
-		s.addItem(wire.SAKeyDigest(sa.Key), wire.SADigest(bare(sa)))
+		s.AddItem(wire.SAKeyDigest(sa.Key), wire.SADigest(bare(sa)))
 	}
 	for _, p := range snap.Policies {
-		s.addItem(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(barePolicy(p)))
+		s.AddItem(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(barePolicy(p)))
 	}
 	return s
 }
@@ -108,18 +109,18 @@ func sumsOf(snap *sadb.Snapshot) (s sums) {
 // itemsOf returns the items of some buckets, by the digests of their identities
 // and without keys.
 func itemsOf(snap *sadb.Snapshot, salt wire.NodeID, buckets []uint16) map[wire.Sum]wire.Record {
-	var in [digestBuckets]bool
+	var in [replica.SumBuckets]bool
 	for _, b := range buckets {
 		in[b] = true
 	}
 	out := make(map[wire.Sum]wire.Record)
 	for _, sa := range snap.SAs {
-		if k := wire.SAKeyDigest(sa.Key); in[k.Bucket(digestBuckets)] {
+		if k := wire.SAKeyDigest(sa.Key); in[k.Bucket(replica.SumBuckets)] {
 			out[k] = wire.Record{Kind: wire.PutSA, SA: wire.Redact(bare(sa), salt)}
 		}
 	}
 	for _, p := range snap.Policies {
-		if k := wire.PolicyKeyDigest(&p.Key); in[k.Bucket(digestBuckets)] {
+		if k := wire.PolicyKeyDigest(&p.Key); in[k.Bucket(replica.SumBuckets)] {
 			out[k] = wire.Record{Kind: wire.PutPolicy, Policy: barePolicy(p)}
 		}
 	}

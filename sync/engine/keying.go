@@ -65,9 +65,9 @@ func (e *Engine) tellKeying(g *group) {
 	switch {
 	case e.cfg.Keying == nil:
 	case g.role == wire.RoleMaster:
-		e.cfg.Keying.Active(g.name, g.term, g.reason, g.vips)
+		e.cfg.Keying.Active(g.name, g.term, g.reason, g.own.vips)
 	default:
-		e.cfg.Keying.Passive(g.name, g.term, g.reason, true, g.vips, nil)
+		e.cfg.Keying.Passive(g.name, g.term, g.reason, true, g.own.vips, nil)
 	}
 }
 
@@ -106,13 +106,13 @@ func (e *Engine) silence(ctx context.Context, g *group, h *handover) {
 		return
 	}
 	h.silentBy = time.Now().Add(silenceLimit)
-	e.cfg.Keying.Passive(g.name, g.term, "hand-over", false, g.vips, func(err error) {
+	e.cfg.Keying.Passive(g.name, g.term, "hand-over", false, g.own.vips, func(err error) {
 		_ = e.do(ctx, func() { // fails when the engine has ended
 			if err != nil {
 				e.log.Error("the ike daemon may still speak, only the fence keeps it quiet", "group", g.name, "err", err)
 			}
 			h.silent = true
-			if g.handover == h {
+			if g.leaving.handover == h {
 				e.advanceHandover(g, time.Now())
 			}
 		})

@@ -27,8 +27,8 @@ type localScan struct {
 func (e *Engine) beginLocal() {
 	e.localScan = localScan{}
 	for _, g := range e.order {
-		e.localScan.scopes = append(e.localScan.scopes, g.scope)
-		if len(g.vips) == 0 && !g.whole { // the election has not told them yet
+		e.localScan.scopes = append(e.localScan.scopes, g.own.scope)
+		if len(g.own.vips) == 0 && !g.own.whole { // the election has not told them yet
 			e.localScan.void = true
 		}
 	}

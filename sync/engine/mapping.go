@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -52,7 +53,7 @@ func flowOf(sa *sadb.SA) flow {
 // is changed. An IKE daemon that replicates SAs itself knows them all, and
 // follows itself.
 func (g *group) noteMapping(now time.Time, ev sadb.Event) {
-	if g.countersOnly || ev.SA == nil || ev.Encap == nil || !g.scope.owns(ev.SA) || ev.Encap.SrcPort == 0 ||
+	if g.countersOnly || ev.SA == nil || ev.Encap == nil || !g.own.scope.owns(ev.SA) || ev.Encap.SrcPort == 0 ||
 		ev.SA.Src.Is4() != ev.SA.Key.Dst.Is4() || ev.SA.Src.IsUnspecified() {
 		return
 	}
@@ -75,7 +76,7 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 			continue
 		}
 		delete(g.mapped, k)
-		if sa := g.pub.named(k); sa != nil && carried(sa) && sa.Dir == sadb.DirIn && e.imports(g, sa) {
+		if sa := g.pub.Named(k); sa != nil && carried(sa) && sa.Dir == sadb.DirIn && e.imports(g, sa) {
 			if f := flowOf(sa); f.remote != m.to {
 				moves[f] = m.to
 			}
@@ -111,12 +112,12 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 		if ops[i].Kind != sadb.OpAddSA {
 			continue
 		}
-		g.pub.takeSA(now, ops[i].SA.Key) // it is what it was under its other identity
+		g.pub.TakeSA(now, ops[i].SA.Key) // it is what it was under its other identity
 	}
 	// What was moved to another identity is not gone, so nothing is held back.
 	for _, k := range gone {
-		g.holds.putSA(k)
-		if r, ok := g.pub.deleteSA(now, k); ok {
+		g.holds.CancelSA(k)
+		if r, ok := g.pub.DeleteSA(now, k); ok {
 			e.publish(g, []wire.Record{r})
 		}
 	}
@@ -126,7 +127,7 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 // sasyncd's tag, or this node had negotiated it itself in an earlier mastership
 // and kept it as a standby. The IKE daemon does not know the latter any more.
 func (e *Engine) imports(g *group, sa *sadb.SA) bool {
-	return g.rcv.wasHeld(sa.Key) || e.cfg.Imported != nil && e.cfg.Imported(sa)
+	return g.rcv.WasHeld(sa.Key) || e.cfg.Imported != nil && e.cfg.Imported(sa)
 }
 
 // carried reports whether an SA is in UDP. TCP (RFC 9329) has a connection of
@@ -144,7 +145,7 @@ func (e *Engine) moveOps(g *group, snap *sadb.Snapshot, moves map[flow]netip.Add
 	var last []sadb.Op
 	tunnels := make(map[tunnelEnds]netip.Addr) // their new remote ends
 	theirs := make(map[tunnelEnds]bool)        // what the IKE daemon has SAs for
-	for _, sa := range oldestFirst(snap.SAs, func(sa *sadb.SA) uint64 { return sa.Age }) {
+	for _, sa := range replica.OldestFirst(snap.SAs, func(sa *sadb.SA) uint64 { return sa.Age }) {
 		if !e.imports(g, sa) {
 			theirs[endsOf(sa)] = true
 			continue
@@ -223,17 +224,4 @@ func endsOf(sa *sadb.SA) tunnelEnds {
 		return tunnelEnds{sa.Key.Dst, sa.Src, sa.Reqid}
 	}
 	return tunnelEnds{sa.Src, sa.Key.Dst, sa.Reqid}
-}
-
-// named returns the published SA that an announcement without its mark means.
-func (p *publisher) named(k sadb.SAKey) *sadb.SA {
-	if e := p.sas[k]; e != nil {
-		return e.sa
-	}
-	for other, e := range p.sas {
-		if k.Mark = other.Mark; k == other {
-			return e.sa
-		}
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -12,13 +13,13 @@ import (
 // under way is older.
 func (e *Engine) publishDump(g *group, snap *sadb.Snapshot) {
 	now := time.Now()
-	gone := g.pub.compare(now, snap, newTouched(), func(recs []wire.Record) { e.publishFound(g, recs) })
-	if g.holds.len() > 0 {
+	gone := g.pub.Compare(now, snap, replica.NewTouched(), func(recs []wire.Record) { e.publishFound(g, recs) })
+	if g.holds.Len() > 0 {
 		for _, sa := range snap.SAs {
-			g.holds.putSA(sa.Key)
+			g.holds.CancelSA(sa.Key)
 		}
 		for _, p := range snap.Policies {
-			g.holds.putPolicy(p.Key)
+			g.holds.CancelPolicy(p.Key)
 		}
 	}
 	e.publishRead(g, now, gone)
@@ -34,22 +35,22 @@ func (e *Engine) publishFound(g *group, recs []wire.Record) {
 
 // publishRead holds back what a reading has shown to be gone, and sends the
 // counters that moved.
-func (e *Engine) publishRead(g *group, now time.Time, gone missing) {
-	if g.flushed && !e.cfg.ForwardFlush {
-		g.pub.haunt(gone)
-		gone = missing{}
+func (e *Engine) publishRead(g *group, now time.Time, gone replica.Missing) {
+	if g.reading.flushed && !e.cfg.ForwardFlush {
+		g.pub.Haunt(gone)
+		gone = replica.Missing{}
 	}
-	g.flushed = false
+	g.reading.flushed = false
 	// What goes together does not cover each other.
-	g.pub.uncoverAll(gone.sas)
+	g.pub.UncoverAll(gone.SAs)
 	out := outbox{e: e, g: g}
-	for _, k := range gone.sas {
+	for _, k := range gone.SAs {
 		out.item()
 		out.add(e.goneSA(g, now, k)...)
 	}
 	out.flush()
-	for _, k := range gone.policies {
-		if g.pub.item(); g.holds.holdPolicy(k, now.Add(holdTime)) {
+	for _, k := range gone.Policies {
+		if g.pub.Item(); g.holds.HoldPolicy(k, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
 		}
 	}
@@ -72,14 +73,14 @@ func (o *outbox) flush() {
 }
 
 // item counts one item.
-func (o *outbox) item() { o.g.pub.itemAfter(o.flush) }
+func (o *outbox) item() { o.g.pub.ItemAfter(o.flush) }
 
 func (e *Engine) unhold(g *group, r wire.Record) {
 	switch r.Kind {
 	case wire.PutSA:
-		g.holds.putSA(r.SA.Key)
+		g.holds.CancelSA(r.SA.Key)
 	case wire.PutPolicy:
-		g.holds.putPolicy(r.Policy.Key)
+		g.holds.CancelPolicy(r.Policy.Key)
 	}
 }
 
@@ -88,25 +89,25 @@ func (e *Engine) unhold(g *group, r wire.Record) {
 // tunnels of which one direction is missing. So once the first record is sent, giving
 // up the task sends the others at once.
 func (e *Engine) forwardDue(g *group, now time.Time) {
-	g.holds.release(now, func(k sadb.SAKey) bool { g.pub.item(); return g.pub.covered(k) }) // by what came after the deletion
-	due := g.holds.due(now, g.pub.item)
+	g.holds.Release(now, func(k sadb.SAKey) bool { g.pub.Item(); return g.pub.Covered(k) }) // by what came after the deletion
+	due := g.holds.Due(now, g.pub.Item)
 	out := outbox{e: e, g: g}
 	next := func() bool {
 		switch {
-		case len(due.sas) > 0:
-			k := due.sas[0]
-			if due.sas = due.sas[1:]; !g.holds.takeSA(k) {
+		case len(due.SAs) > 0:
+			k := due.SAs[0]
+			if due.SAs = due.SAs[1:]; !g.holds.TakeSA(k) {
 				return true
 			}
-			if r, ok := g.pub.deleteSA(now, k); ok {
+			if r, ok := g.pub.DeleteSA(now, k); ok {
 				out.add(r)
 			}
-		case len(due.policies) > 0:
-			k := due.policies[0]
-			if due.policies = due.policies[1:]; !g.holds.takePolicy(k) {
+		case len(due.Policies) > 0:
+			k := due.Policies[0]
+			if due.Policies = due.Policies[1:]; !g.holds.TakePolicy(k) {
 				return true
 			}
-			if r, ok := g.pub.deletePolicy(now, k); ok {
+			if r, ok := g.pub.DeletePolicy(now, k); ok {
 				out.add(r)
 			}
 		default:
@@ -114,7 +115,7 @@ func (e *Engine) forwardDue(g *group, now time.Time) {
 		}
 		return true
 	}
-	g.finish = func() {
+	g.work.finish = func() {
 		for next() {
 		}
 		out.flush()
@@ -122,20 +123,20 @@ func (e *Engine) forwardDue(g *group, now time.Time) {
 	for next() {
 		out.item()
 	}
-	g.finish = nil
+	g.work.finish = nil
 	out.flush()
 }
 
 // goneSA publishes a deletion that ends a rekey and holds back any other.
 func (e *Engine) goneSA(g *group, now time.Time, k sadb.SAKey) []wire.Record {
-	if g.pub.covered(k) {
-		if r, ok := g.pub.deleteSA(now, k); ok {
+	if g.pub.Covered(k) {
+		if r, ok := g.pub.DeleteSA(now, k); ok {
 			return []wire.Record{r}
 		}
 		return nil
 	}
-	g.pub.uncoverSA(k)
-	if g.holds.holdSA(k, now.Add(holdTime)) {
+	g.pub.UncoverSA(k)
+	if g.holds.HoldSA(k, now.Add(holdTime)) {
 		e.stats.HeldDeletes++
 	}
 	return nil
@@ -147,15 +148,15 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 	case sadb.EventMapping:
 		g.noteMapping(now, ev)
 	case sadb.EventPutSA:
-		dir, ok := g.scope.sa(ev.SA)
+		dir, ok := g.own.scope.sa(ev.SA)
 		if !ok {
 			return nil
 		}
-		sa := g.own(ev.SA)
+		sa := g.keep(ev.SA)
 		sa.Dir = dir
 		g.touch(e.dumping, sa.Key)
-		g.holds.putSA(sa.Key)
-		if r, ok := g.pub.putSA(now, sa); ok {
+		g.holds.CancelSA(sa.Key)
+		if r, ok := g.pub.PutSA(now, sa); ok {
 			recs = append(recs, r)
 		}
 	case sadb.EventDeleteSA, sadb.EventExpireSA:
@@ -163,28 +164,28 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 			return nil
 		}
 		g.touch(e.dumping, ev.SA.Key)
-		if g.pub.sa(ev.SA.Key) == nil {
+		if g.pub.SA(ev.SA.Key) == nil {
 			return nil
 		}
 		recs = e.goneSA(g, now, ev.SA.Key)
 	case sadb.EventPutPolicy:
-		if !g.scope.policy(ev.Policy) {
+		if !g.own.scope.policy(ev.Policy) {
 			return nil
 		}
-		g.touched.touchPolicy(ev.Policy.Key)
-		g.holds.putPolicy(ev.Policy.Key)
-		if r, ok := g.pub.putPolicy(now, ev.Policy); ok {
+		g.reading.touched.AddPolicy(ev.Policy.Key)
+		g.holds.CancelPolicy(ev.Policy.Key)
+		if r, ok := g.pub.PutPolicy(now, ev.Policy); ok {
 			recs = append(recs, r)
 		}
 	case sadb.EventDeletePolicy, sadb.EventExpirePolicy:
 		if ev.Kind == sadb.EventExpirePolicy && !ev.Hard {
 			return nil
 		}
-		if !g.pub.policyDeleted(ev.Policy.Key) {
+		if !g.pub.PolicyDeleted(ev.Policy.Key) {
 			return nil
 		}
-		g.touched.touchPolicy(ev.Policy.Key)
-		if g.holds.holdPolicy(ev.Policy.Key, now.Add(holdTime)) {
+		g.reading.touched.AddPolicy(ev.Policy.Key)
+		if g.holds.HoldPolicy(ev.Policy.Key, now.Add(holdTime)) {
 			e.stats.HeldDeletes++
 		}
 	}
@@ -194,18 +195,18 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 // followPromotion does the part of a promotion that may come after the VIPs:
 // restoring soft limits.
 func (e *Engine) followPromotion(ctx context.Context, g *group) {
-	if len(g.trail) == 0 {
-		if g.trail = nil; g.pub != nil {
-			g.rcv.letGo()
+	if len(g.promotion.trail) == 0 {
+		if g.promotion.trail = nil; g.pub != nil {
+			g.rcv.LetGo()
 		}
 		return
 	}
-	chunk := g.trail[:min(applyChunk, len(g.trail))]
-	g.trail = g.trail[len(chunk):]
+	chunk := g.promotion.trail[:min(replica.TurnOps, len(g.promotion.trail))]
+	g.promotion.trail = g.promotion.trail[len(chunk):]
 	if g.pub != nil {
 		// Limits are restored, and nothing else undone that has happened since.
 		for i := range chunk {
-			if now := g.pub.sa(chunk[i].SA.Key); now != nil && now.Encap != nil {
+			if now := g.pub.SA(chunk[i].SA.Key); now != nil && now.Encap != nil {
 				sa := *chunk[i].SA
 				sa.Encap = now.Encap
 				chunk[i].SA = &sa

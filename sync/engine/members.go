@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
 
@@ -30,10 +31,10 @@ type member struct {
 type membership struct {
 	state     wire.GroupState
 	fit       fitness
-	outage    wire.Outage   // the latest that it told
-	out       *follower     // our stream to it, as MASTER
-	requested wire.StreamID // the stream that we asked it for last: it may begin, late as it may be
-	tailOf    wire.StreamID // the stream of another node of which we asked it for the end, of late
+	outage    wire.Outage       // the latest that it told
+	out       *replica.Follower // our stream to it, as MASTER
+	requested wire.StreamID     // the stream that we asked it for last: it may begin, late as it may be
+	tailOf    wire.StreamID     // the stream of another node of which we asked it for the end, of late
 }
 
 // Peer returns the member's name.
@@ -111,7 +112,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		e.unanswered(m)
 		for _, g := range e.order {
 			e.run(g, func() {
-				g.rcv.Rx().lose(m, time.Now())
+				g.rcv.Reception().Lose(m, time.Now())
 				e.follow(g, false)
 				e.tellReadiness(g, time.Now())
 			})
@@ -202,13 +203,12 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 				e.refuse(m, "resumed a stream that was not asked for")
 				return false
 			}
-			g.rcv.resume(msg.Seq)
+			g.rcv.Resume(msg.Seq)
 			return true
 		})
 	case *wire.SnapBegin:
 		e.streamBegins(ctx, m, msg.Stream, msg.ID, func(g *group) bool {
-			g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)
-			g.expected = uint64(msg.SAs) + uint64(msg.Policies)
+			g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)
 			return true
 		})
 	case *wire.Batch:
@@ -220,15 +220,15 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		}
 	case *wire.SnapEnd:
 		if g := e.receiving(m, msg.Stream); g != nil {
-			if !g.rcv.came(msg.Seq, uint64(msg.SAs)+uint64(msg.Policies)) {
+			if !g.rcv.Came(msg.Seq, uint64(msg.SAs)+uint64(msg.Policies)) {
 				e.missed(m, g, msg.Seq, true)
 				return
 			}
-			e.execAll(ctx, g, g.rcv.end(msg.Seq))
+			e.execAll(ctx, g, g.rcv.EndSnapshot(msg.Seq))
 			e.tellBeyond(g, m) // before it counts as complete
 			e.stats.SnapshotsReceived++
-			refused, _ := g.rcv.lost()
-			sas, policies := g.rcv.size()
+			refused, _ := g.rcv.Lost()
+			sas, policies := g.rcv.Size()
 			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.Pos().Term,
 				"sas", sas, "policies", policies, "refused", refused)
 			e.ack(m, g, msg.Stream)
@@ -237,13 +237,13 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	case *wire.Counters:
 		if g := e.receiving(m, msg.Stream); g != nil {
 			now := time.Now()
-			e.exec(ctx, g, g.rcv.setCounters(now, now.Sub(e.start), msg.Entries))
+			e.exec(ctx, g, g.rcv.SetCounters(now, now.Sub(e.start), msg.Entries))
 			e.tellBeyond(g, m)
 			// Only the last message of an epoch, which is not full, is answered: an
 			// epoch is held when all of it is, and answers to each would cost both
 			// sides more than the counters do.
 			if len(msg.Entries) < counterBatch {
-				g.rcv.endEpoch(msg.Epoch)
+				g.rcv.EndEpoch(msg.Epoch)
 				e.ack(m, g, msg.Stream)
 			}
 		}
@@ -261,7 +261,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		e.sendBuckets(m, msg)
 	case *wire.BucketItems:
 		if g := e.receiving(m, msg.Stream); g != nil {
-			ops := g.rcv.repairBucket(time.Now(), e.mono(), msg)
+			ops := g.rcv.RepairBucket(time.Now(), e.mono(), msg)
 			e.stats.Repairs += uint64(countRepairs(ops))
 			e.exec(ctx, g, ops)
 		}
@@ -325,7 +325,7 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 	}
 	if gs.Role != wire.RoleMaster {
 		// The master we followed has stepped down; all it said has arrived.
-		g.rcv.Rx().lose(m, time.Now())
+		g.rcv.Reception().Lose(m, time.Now())
 	}
 	e.follow(g, false)
 	e.tellReadiness(g, time.Now())

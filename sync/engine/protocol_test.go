@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"sasyncd/sync/replica"
 )
 
 // The bounds that docs/protocol.md states are those of the code.
@@ -17,11 +19,11 @@ func TestProtocolPageHasTheBounds(t *testing.T) {
 		fmt.Sprintf("| counters in a message | %d |", counterBatch),
 		fmt.Sprintf("fewer than %d entries", counterBatch),
 		fmt.Sprintf("in messages of up to %d", maximaBatch),
-		fmt.Sprintf("journal (%d changes here)", journalRecords),
-		fmt.Sprintf("(%d changes are\n  kept for it)", tailRecords),
+		fmt.Sprintf("journal (%d changes here)", replica.JournalRecords),
+		fmt.Sprintf("(%d changes are\n  kept for it)", replica.TailRecords),
 		fmt.Sprintf("A new master waits %s for that", tailLimit),
-		fmt.Sprintf("%d here. The sum of a bucket", digestBuckets),
-		fmt.Sprintf("sends **digest** every %s", digestEvery),
+		fmt.Sprintf("%d here. The sum of a bucket", replica.SumBuckets),
+		fmt.Sprintf("sends **digest** every %s", replica.DigestEvery),
 	} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("docs/protocol.md lacks %q", want)

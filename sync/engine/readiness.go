@@ -3,20 +3,21 @@ package engine
 import (
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
 
 // tellReadiness tells the election how fit this node is, when that changed.
 func (e *Engine) tellReadiness(g *group, now time.Time) {
 	r := e.hint(g, now, e.readiness(g, now))
-	if g.toldOnce && r == g.told {
+	if g.ready.once && r == g.ready.told {
 		return
 	}
-	if g.toldOnce && r.InSync != g.told.InSync {
+	if g.ready.once && r.InSync != g.ready.told.InSync {
 		e.log.Info("readiness", "group", g.name, "in_sync", r.InSync, "reason", r.Reason)
 	}
-	changed := r.InSync != g.told.InSync || !g.toldOnce
-	g.told, g.toldOnce = r, true
+	changed := r.InSync != g.ready.told.InSync || !g.ready.once
+	g.ready.told, g.ready.once = r, true
 	e.elector.Ready(g.name, r)
 	if changed {
 		e.broadcast(&wire.State{GroupState: g.state()})
@@ -25,7 +26,7 @@ func (e *Engine) tellReadiness(g *group, now time.Time) {
 
 func (e *Engine) readiness(g *group, now time.Time) Readiness {
 	r := Readiness{Term: g.term, Loading: e.loading(g)}
-	x := g.rcv.Rx()
+	x := g.rcv.Reception()
 	reachable, yielded, unable := 0, false, false
 	expected := e.cfg.Peers
 	if e.cfg.Expect != nil {
@@ -38,10 +39,10 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		}
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
-		if ms.state.InSync && (g.role != wire.RoleMaster || ms.out.complete() && !e.lags(g, m, now)) {
+		if ms.state.InSync && (g.role != wire.RoleMaster || ms.out.Complete() && !e.lags(g, m, now)) {
 			r.weigh(m, ms, g.role)
 		}
-		yielded = yielded || m.hello.Node == g.yieldedTo && ms.state.Role == wire.RoleMaster
+		yielded = yielded || m.hello.Node == g.split.to && ms.state.Role == wire.RoleMaster
 		r.Master = r.Master || ms.state.Role == wire.RoleMaster
 		switch more := ahead(ms.state.Have, g.rcv.Pos()); {
 		case ms.state.Role == wire.RoleMaster, more && ms.state.Role == wire.RoleBackup:
@@ -62,14 +63,14 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Reason = "kernel not read yet"
 	case g.retiring != nil:
 		r.Reason = "counters not raised yet beyond what another master may have used"
-	case g.rcv.Unnamed() > 0 && x.contact(g.rcv.Pos()):
+	case g.rcv.Unnamed() > 0 && x.Contact(g.rcv.Pos()):
 		r.Reason = "the counters of some SAs are unknown"
-	case g.rcv.Pos().Complete && x.contact(g.rcv.Pos()):
+	case g.rcv.Pos().Complete && x.Contact(g.rcv.Pos()):
 		r.InSync, r.Reason = true, "follows the master"
-		if lack := x.lacks(g.rcv.Pos(), now); lack != "" {
+		if lack := x.Lacks(g.rcv.Pos(), now); lack != "" {
 			r.InSync, r.Reason = false, lack
 		}
-	case g.rcv.Pos().Complete && g.rcv.Unnamed() == 0 && !x.missing(g.rcv.Pos()) && x.LostFor(now) < contactGrace && !r.Behind:
+	case g.rcv.Pos().Complete && g.rcv.Unnamed() == 0 && !x.Missing(g.rcv.Pos()) && x.LostFor(now) < replica.ContactGrace && !r.Behind:
 		r.InSync, r.Reason = true, "complete when contact was lost"
 	case unable:
 		r.Reason = "a member that cannot be master holds more"

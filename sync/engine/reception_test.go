@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
 
@@ -71,7 +72,7 @@ func TestRecordLostBetweenPrepareAndState(t *testing.T) {
 // TestMissedChangeIsAskedFor: a change that was lost on its way shows by the
 // number of the next one, or by the next audit, and comes over the same session.
 func TestMissedChangeIsAskedFor(t *testing.T) {
-	for name, within := range map[string]time.Duration{"shown by the next change": 50 * time.Millisecond, "shown by the audit": digestEvery + time.Second} {
+	for name, within := range map[string]time.Duration{"shown by the next change": 50 * time.Millisecond, "shown by the audit": replica.DigestEvery + time.Second} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, r := pair(t, 2)
@@ -131,7 +132,7 @@ func TestNotInSyncWhileAChangeIsMissing(t *testing.T) {
 			t.Errorf("a change is missing: in sync %v (%s)", s.InSync, s.Why)
 		}
 		w.losing(nil)
-		time.Sleep(askAgain + time.Second)
+		time.Sleep(replica.AskAgain + time.Second)
 		if s := w.nodes[1].status(); !s.InSync {
 			t.Errorf("after the question could be heard: %s", s.Why)
 		}
@@ -153,14 +154,14 @@ func TestSilentStreamIsNotInSync(t *testing.T) {
 			}
 			return false
 		})
-		time.Sleep(lagLimit - 2*time.Second)
+		time.Sleep(replica.LagLimit - 2*time.Second)
 		if s := b.status(); !s.InSync {
 			t.Errorf("after a short silence: not in sync (%s)", s.Why)
 		}
 		w.nodes[0].kernel.foreign(tunnel(r, 1, false)[0])
 		time.Sleep(4 * time.Second)
 		if s := b.status(); s.InSync || !strings.Contains(s.Why, "for more than 10s") {
-			t.Errorf("after a silence of more than %v: in sync %v (%s)", lagLimit, s.InSync, s.Why)
+			t.Errorf("after a silence of more than %v: in sync %v (%s)", replica.LagLimit, s.InSync, s.Why)
 		}
 		// The end of the session does not turn an old picture into a new one.
 		w.cut(0, 1)
@@ -195,7 +196,7 @@ func TestStandbyThatLagsIsNotReady(t *testing.T) {
 		}
 		w.losing(func(from int, m wire.Message) bool { _, ack := m.(*wire.Ack); return ack })
 		a.kernel.foreign(tunnel(r, 1, false)[0])
-		time.Sleep(lagLimit + time.Second)
+		time.Sleep(replica.LagLimit + time.Second)
 		if s := a.status().Standbys[0]; ready() || s.InSync {
 			t.Errorf("unconfirmed for %.0f s: ready %v, in sync %v", s.Lag, ready(), s.InSync)
 		}
@@ -221,7 +222,7 @@ func TestNotInSyncBehindAnotherStandby(t *testing.T) {
 			t.Helper()
 			var got Readiness
 			if err := w.nodes[1].engine.do(t.Context(), func() {
-				have := g.rcv.pos
+				have := g.rcv.Pos()
 				have.Seq += more
 				other.groups[simGroup] = &membership{state: wire.GroupState{Name: simGroup, Role: wire.RoleBackup, Term: 1, Have: have}}
 				w.nodes[1].engine.members[&simSession{}] = other
@@ -294,65 +295,4 @@ func TestLateHandoverIsNotBelieved(t *testing.T) {
 			t.Errorf("did not take over for that of the present term: %v", got)
 		}
 	})
-}
-
-// TestReception plays the transitions of a reception.
-func TestReception(t *testing.T) {
-	id := wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}, Nonce: 7}
-	at := func(seq uint64) wire.StreamPos { return wire.StreamPos{StreamID: id, Seq: seq, Complete: true} }
-	m := &member{}
-	now := time.Now()
-	began := func(x *reception, handle uint32, snapshot bool, at time.Time) { x.bind(handle, at); x.begin(snapshot) }
-	for _, tt := range []struct {
-		name string
-		do   func(x *reception)
-		want receptionState
-		sync bool // at change 5, now
-	}{
-		{"nothing", func(x *reception) {}, receptionIdle, false},
-		{"asked", func(x *reception) { x.ask(m, id, now) }, receptionAsked, false},
-		{"snapshot", func(x *reception) { x.ask(m, id, now); began(x, 3, true, now) }, receptionSnapshot, true},
-		{"snapshot ended", func(x *reception) { x.ask(m, id, now); began(x, 3, true, now); x.end() }, receptionFollowing, true},
-		{"resumed", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now) }, receptionFollowing, true},
-		{"missed one", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.miss(6) }, receptionIdle, false},
-		{"asked for what was missed", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.miss(6); x.ask(m, id, now) }, receptionAsked, false},
-		{"what was missed is on its way", func(x *reception) {
-			x.ask(m, id, now)
-			began(x, 3, false, now)
-			x.miss(6)
-			x.ask(m, id, now)
-			began(x, 4, false, now)
-		}, receptionFollowing, false},
-		{"closed", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.close() }, receptionClosed, true},
-		{"closed and opened", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.close(); x.open() }, receptionIdle, true},
-		{"opened without being closed", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.open() }, receptionFollowing, true},
-		{"asked after that", func(x *reception) {
-			x.ask(m, id, now)
-			began(x, 3, false, now)
-			x.close()
-			x.open()
-			x.ask(m, id, now)
-		}, receptionAsked, true},
-		{"closed, not asking", func(x *reception) { x.close(); x.ask(m, id, now) }, receptionClosed, false},
-		{"lost", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.lose(m, now) }, receptionIdle, false},
-		{"lost another", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.lose(&member{}, now) }, receptionFollowing, true},
-		{"lost while closed", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.close(); x.lose(m, now) }, receptionClosed, false},
-		{"silent", func(x *reception) { x.ask(m, id, now.Add(-time.Hour)); began(x, 3, false, now.Add(-lagLimit-1)) }, receptionFollowing, false},
-		{"ended", func(x *reception) { x.ask(m, id, now); began(x, 3, false, now); x.stop() }, receptionIdle, false},
-	} {
-		var x reception
-		tt.do(&x)
-		if x.state != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, x.state, tt.want)
-		}
-		if why := x.lacks(at(5), now); (x.contact(at(5)) && why == "") != tt.sync {
-			t.Errorf("%s: contact %v, lacks %q; want in sync: %v", tt.name, x.contact(at(5)), why, tt.sync)
-		}
-		if x.state != receptionClosed && (x.from == nil) != (x.state == receptionIdle) {
-			t.Errorf("%s: %v with a sender: %v", tt.name, x.state, x.from != nil)
-		}
-		if got := x.takes(m, x.handle); got != (x.state == receptionSnapshot || x.state == receptionFollowing) {
-			t.Errorf("%s: %v takes messages: %v", tt.name, x.state, got)
-		}
-	}
 }

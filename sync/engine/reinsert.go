@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -22,16 +23,16 @@ func (e *Engine) flushedBy(ctx context.Context, ev sadb.Event) {
 	for _, g := range e.order {
 		switch master := g.role == wire.RoleMaster && g.pub != nil; {
 		case master && policies:
-			g.lostPolicies = append(g.lostPolicies, ev.Sub)
+			g.reading.lostPolicies = append(g.reading.lostPolicies, ev.Sub)
 			e.run(g, func() { e.policiesBack(ctx, g) })
 			e.sasBack(ctx, g)
 		case master && e.flushesOnStart(g):
-			g.emptied = true
+			g.reading.emptied = true
 			if e.settled == nil {
 				e.settled = time.After(flushSettle)
 			}
 		default:
-			g.flushed = true
+			g.reading.flushed = true
 		}
 	}
 	e.dumpStale = e.dumping // it may show half of the flush
@@ -44,17 +45,17 @@ const flushSettle = 2 * time.Millisecond
 
 // sasBack has the SAs of an emptied group put back.
 func (e *Engine) sasBack(ctx context.Context, g *group) {
-	if g.emptied {
-		g.emptied = false
+	if g.reading.emptied {
+		g.reading.emptied = false
 		e.run(g, func() { e.reinsert(ctx, g, time.Now()) })
 	}
 }
 
 // policiesBack puts back the policies that were flushed.
 func (e *Engine) policiesBack(ctx context.Context, g *group) {
-	for len(g.lostPolicies) > 0 {
-		sub := g.lostPolicies[0]
-		g.lostPolicies = g.lostPolicies[1:]
+	for len(g.reading.lostPolicies) > 0 {
+		sub := g.reading.lostPolicies[0]
+		g.reading.lostPolicies = g.reading.lostPolicies[1:]
 		e.reinsertPolicies(ctx, g, sub)
 	}
 }
@@ -66,13 +67,13 @@ func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 	if g.role != wire.RoleMaster || g.pub == nil {
 		return
 	}
-	ops := g.pub.policiesOf(sub)
+	ops := g.pub.PoliciesOf(sub)
 	for _, op := range ops {
-		g.pub.item()
-		g.holds.putPolicy(op.Policy.Key)
+		g.pub.Item()
+		g.holds.CancelPolicy(op.Policy.Key)
 	}
 	n := 0
-	for chunk := range slices.Chunk(ops, applyChunk) {
+	for chunk := range slices.Chunk(ops, replica.TurnOps) {
 		for i, err := range e.apply(ctx, chunk) {
 			g.touchOp(e.dumping, chunk[i])
 			switch {
@@ -90,50 +91,6 @@ func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 	}
 }
 
-// policiesOf returns the published policies of a type (sadb.PolicyKey.Sub) as operations,
-// but for those that the kernel has said to be deleted.
-func (p *publisher) policiesOf(sub bool) (ops []sadb.Op) {
-	for k, e := range p.policies {
-		p.item()
-		if k.Sub == sub && !e.ghost && !e.deleted {
-			ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: e.policy})
-		}
-	}
-	return ops
-}
-
-// reinsertion returns what puts all published SAs into an empty kernel, the oldest
-// first. Outbound counters go ahead as a standby's do.
-func (p *publisher) reinsertion(now time.Time, m sadb.Margin) (ops []sadb.Op) {
-	for _, e := range p.byAge(now) {
-		p.item()
-		c := *e.sa
-		c.Bitmap = nil // the whole window counts as seen
-		if c.Dir != sadb.DirIn {
-			lead, _ := m.Lead(c.ESN(), 0, 0)
-			v, covered := sadb.Ahead(c.ESN(), c.OSeq, lead)
-			if !covered {
-				continue // the IKE daemon negotiates it anew
-			}
-			c.OSeq = v
-		}
-		ops = append(ops, sadb.Op{Kind: sadb.OpAddSA, SA: &c})
-	}
-	return ops
-}
-
-// reinserted notes that an operation of reinsertion has been carried out, and reports
-// whether the SA is still published. The IKE daemon that has started does not know it.
-func (p *publisher) reinserted(now time.Time, sa *sadb.SA) bool {
-	e := p.sas[sa.Key]
-	if e == nil {
-		return false
-	}
-	p.take(now, e)
-	p.noteCounters(now, e, &sa.Counters, sa.Used, sa.UseAge)
-	return true
-}
-
 // reinsert puts back what the start of an IKE daemon has flushed from the kernel
 // of a master. Outbound counters go ahead as a standby's do, for the last
 // reading is up to an interval old.
@@ -141,12 +98,12 @@ func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
 	if g.role != wire.RoleMaster || g.pub == nil {
 		return
 	}
-	ops := g.pub.reinsertion(now, e.cfg.Margin)
+	ops := g.pub.Reinsertion(now, e.cfg.Margin)
 	n := 0
-	for chunk := range slices.Chunk(ops, applyChunk) {
+	for chunk := range slices.Chunk(ops, replica.TurnOps) {
 		e.policiesBack(ctx, g) // flushed since the last turn
 		e.execOwn(ctx, g, chunk, func(i int, err error) {
-			if err == nil && g.pub.reinserted(now, chunk[i].SA) {
+			if err == nil && g.pub.Reinserted(now, chunk[i].SA) {
 				n++
 			}
 		})

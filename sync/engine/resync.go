@@ -37,12 +37,12 @@ func (e *Engine) Resync(ctx context.Context, peer string) ([]Transfer, error) {
 				}
 				continue
 			}
-			from := asMember(g.rcv.Rx().Member())
+			from := asMember(g.rcv.Reception().Member())
 			if from == nil || only != nil && from != only {
 				continue
 			}
 			out = append(out, Transfer{g.name, from.session.Peer(), false})
-			g.rcv.Rx().wantAll()
+			g.rcv.Reception().WantAll()
 			e.follow(g, true)
 		}
 		if len(out) == 0 && bad == nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 )
 
@@ -16,7 +17,7 @@ const retireAgain = 500 * time.Millisecond
 // retirement is what a node owes whose outbound SAs another node may have used, or
 // may be using: it raises its own counters by its margin and the other's, which is
 // configured alike, so that it never sends a number twice should it be promoted
-// before it has heard from the other. What bounds the other's is in stands.go. It is
+// before it has heard from the other. What bounds the other's is in sync/replica (beyond.go). It is
 // owed from the loss of mastership on (see loseMaster), by a standby that misses the
 // stream of a new master (see bump), and by one that is to be MASTER and does not know
 // what was used (see owedByStandby).
@@ -25,14 +26,14 @@ const retireAgain = 500 * time.Millisecond
 type retirement struct {
 	// pub is what this node published as MASTER, nil for a standby and for a
 	// MASTER that published nothing.
-	pub *publisher
+	pub *replica.Publisher
 	// from is where the counters stood, nil until the kernel has been read. It does
 	// not change after that, so that a repetition raises nothing twice.
 	from map[sadb.SAKey]uint64
 	// unread: SAs that no stream has told are meant as well, so the kernel has to be
 	// read for them. Their rates was knows, if it is not nil.
 	unread bool
-	was    *receiver
+	was    *replica.Receiver
 	// untold: only those SAs are meant that the snapshot under way has not told.
 	untold bool
 	// jumps are what the MASTER had still to raise its counters to: numbers up to
@@ -56,11 +57,11 @@ func (t *retirement) owes() {
 // a snapshot does. Each is owed once.
 func (g *group) owedByStandby() *retirement {
 	switch pos := g.rcv.Pos(); {
-	case pos.Term == 0 && !g.raisedUnread:
-		g.raisedUnread = true
+	case pos.Term == 0 && !g.raises.unread:
+		g.raises.unread = true
 		return &retirement{unread: true}
-	case pos.Term > g.bumped && !pos.Complete:
-		g.bumped = pos.Term
+	case pos.Term > g.raises.bumped && !pos.Complete:
+		g.raises.bumped = pos.Term
 		return &retirement{}
 	}
 	return nil
@@ -69,7 +70,7 @@ func (g *group) owedByStandby() *retirement {
 // prepare begins what a node owes that the election has asked whether it is prepared,
 // and answers if that is nothing.
 func (e *Engine) prepare(ctx context.Context, g *group) {
-	if g.asked != nil && g.pub == nil && g.retiring == nil {
+	if g.promotion.asked != nil && g.pub == nil && g.retiring == nil {
 		if g.retiring = g.owedByStandby(); g.retiring != nil {
 			e.runNext(g, func() { e.retire(ctx, g, time.Now()) })
 		}
@@ -85,16 +86,16 @@ func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
 		return
 	}
 	if t.from == nil {
-		from := g.rcv.outbound()
+		from := g.rcv.Outbound()
 		if t.untold {
-			g.rcv.omitTold(from)
+			g.rcv.OmitTold(from)
 		}
 		t.from = from
 		t.owes()
 		g.noteSent(t)
 	}
-	e.execAll(ctx, g, g.rcv.retire(now, t.from))
-	if g.rcv.retire(now, t.from).empty() && (!t.unread || e.retireUnread(ctx, g, t)) {
+	e.execAll(ctx, g, g.rcv.Retire(now, t.from))
+	if g.rcv.Retire(now, t.from).Empty() && (!t.unread || e.retireUnread(ctx, g, t)) {
 		e.retired(ctx, g)
 	}
 }
@@ -107,10 +108,10 @@ func (e *Engine) retireUnread(ctx context.Context, g *group, t *retirement) bool
 		e.log.Error("reading the kernel's tables failed, not ready until it succeeds", "group", g.name, "err", err)
 		return false
 	}
-	ops := g.rcv.retireUntold(g.pick(snap).SAs, t.from, t.was)
+	ops := g.rcv.RetireUntold(g.pick(snap).SAs, t.from, t.was)
 	done := true
 	e.execOwn(ctx, g, ops, func(i int, err error) {
-		g.rcv.result(ops[i], err)
+		g.rcv.Result(ops[i], err)
 		done = done && (err == nil || errors.Is(err, fs.ErrNotExist))
 	})
 	return done
@@ -123,10 +124,10 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 		return
 	}
 	if t.from == nil {
-		t.from = g.pub.numbers()
+		t.from = g.pub.Numbers()
 		t.owes()
 	}
-	ops := g.pub.retire(now, e.cfg.Margin, t.from)
+	ops := g.pub.Retire(now, e.cfg.Margin, t.from)
 	done := true
 	e.execOwn(ctx, g, ops, func(_ int, err error) { done = done && err == nil })
 	if done {
@@ -143,119 +144,15 @@ func (e *Engine) retired(ctx context.Context, g *group) {
 	e.prepare(ctx, g)
 }
 
-// numbers returns the outbound counters that the last reading has shown.
-func (p *publisher) numbers() map[sadb.SAKey]uint64 {
-	out := make(map[sadb.SAKey]uint64) // grows in small steps
-	for k, e := range p.sas {
-		p.item()
-		out[k] = e.sa.OSeq
-	}
-	return out
-}
-
-// retire returns what raises the outbound counters by two nodes' margins from where
-// they stood.
-func (p *publisher) retire(now time.Time, m sadb.Margin, from map[sadb.SAKey]uint64) (ops []sadb.Op) {
-	for k, used := range from {
-		p.item()
-		e := p.sas[k]
-		if e == nil || e.sa.Dir == sadb.DirIn {
-			continue
-		}
-		if v, _ := m.Retired(e.sa.ESN(), used, e.rate.Peak(), lagBound(m.Interval)); v > e.sa.OSeq {
-			p.age(now, e)
-			ops = append(ops, counterOp(e.sa, v))
-		}
-	}
-	return ops
-}
-
-// counterOp returns what sets an SA's outbound counter. The whole window of an inbound
-// one counts as seen then.
-func counterOp(sa *sadb.SA, oseq uint64) sadb.Op {
-	c := *sa
-	c.OSeq, c.Bitmap = oseq, nil
-	return sadb.Op{Kind: sadb.OpSetCounters, SA: &c}
-}
-
-// retireUntold returns what raises the outbound counters of those SAs in the kernel that
-// no stream has told, from where they stood; what it finds for the first time it adds to
-// from. The rates of those that this node knew before its last mastership was knows, if
-// it is not nil; the others are raised by far more.
-func (r *receiver) retireUntold(list []*sadb.SA, from map[sadb.SAKey]uint64, was *receiver) (ops []sadb.Op) {
-	for _, sa := range list {
-		r.item()
-		if sa.Dir == sadb.DirIn || r.want[sa.Key] != nil {
-			continue
-		}
-		used, ok := from[sa.Key]
-		if !ok {
-			used = sa.OSeq
-			from[sa.Key] = used
-		}
-		v := r.margin.Forgotten(sa.ESN(), used)
-		if was != nil && was.want[sa.Key] != nil {
-			v, _ = r.margin.Retired(sa.ESN(), used, was.want[sa.Key].rate.Peak(), lagBound(r.margin.Interval))
-		}
-		if v > sa.OSeq {
-			ops = append(ops, counterOp(sa, v))
-		}
-	}
-	return ops
-}
-
-// outbound returns the counters of the outbound SAs in the kernel.
-func (r *receiver) outbound() map[sadb.SAKey]uint64 {
-	out := make(map[sadb.SAKey]uint64) // grows in small steps
-	for k, h := range r.have {
-		r.item()
-		if !h.inbound {
-			out[k] = h.oseq
-		}
-	}
-	return out
-}
-
-// omitTold takes out of a list of counters those of the SAs that the snapshot under way
-// has told.
-func (r *receiver) omitTold(counters map[sadb.SAKey]uint64) {
-	for k := range counters {
-		if r.item(); r.want[k] != nil && r.want[k].gen == r.gen {
-			delete(counters, k)
-		}
-	}
-}
-
-// retire returns what raises the outbound counters by this node's margin and the
-// other's from where they stood; nothing if that is done.
-func (r *receiver) retire(now time.Time, from map[sadb.SAKey]uint64) (ops opList) {
-	for k, used := range from {
-		r.item()
-		w := r.want[k]
-		h, ok := r.holds(k)
-		if w == nil || !ok || w.sa.Dir == sadb.DirIn || !r.same(w, h) {
-			continue
-		}
-		v, fits := r.margin.Retired(w.sa.ESN(), max(used, w.sa.OSeq), w.rate.Peak(), lagBound(r.margin.Interval))
-		if w.short = !fits; v <= h.oseq {
-			continue
-		}
-		c := r.installed(now, w, h)
-		c.OSeq, c.Seq, c.Bitmap = v, max(c.Seq, h.seq), nil
-		ops.add(sadb.Op{Kind: sadb.OpSetCounters, SA: c})
-	}
-	return ops
-}
-
 // noteSent remembers what a master had sent at the moment it stopped.
 func (g *group) noteSent(t *retirement) {
 	if t.pub == nil {
 		return
 	}
-	g.sent, g.sentAs = make(map[sadb.SAKey]uint64), t.pub.Stream()
+	g.used.sent, g.used.sentAs = make(map[sadb.SAKey]uint64), t.pub.Stream()
 	for k, oseq := range t.from {
-		if g.rcv.item(); oseq > 0 {
-			g.sent[k] = oseq
+		if g.rcv.Item(); oseq > 0 {
+			g.used.sent[k] = oseq
 		}
 	}
 }
@@ -263,10 +160,10 @@ func (g *group) noteSent(t *retirement) {
 // answerPrepare answers the election that asked whether this node is prepared to
 // be MASTER, unless something must come first.
 func (e *Engine) answerPrepare(g *group) {
-	if g.asked == nil || g.retiring != nil || g.policyOps > 0 {
+	if g.promotion.asked == nil || g.retiring != nil || g.work.policyOps > 0 {
 		return
 	}
-	term := *g.asked
-	g.asked = nil
+	term := *g.promotion.asked
+	g.promotion.asked = nil
 	e.elector.Prepared(g.name, term)
 }

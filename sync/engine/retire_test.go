@@ -80,8 +80,8 @@ func TestExMasterRetires(t *testing.T) {
 				t.Errorf("reading fails for %v: not in sync afterwards: %s", fails, r.Reason)
 			}
 			// The survivor of a split hears what this node has sent, not what it has skipped.
-			if n.engine.groups[simGroup].sent[sa.Key] != 1000 {
-				t.Errorf("reading fails for %v: it has noted %d as sent, want 1000", fails, n.engine.groups[simGroup].sent[sa.Key])
+			if n.engine.groups[simGroup].used.sent[sa.Key] != 1000 {
+				t.Errorf("reading fails for %v: it has noted %d as sent, want 1000", fails, n.engine.groups[simGroup].used.sent[sa.Key])
 			}
 		})
 	}
@@ -268,14 +268,14 @@ func TestAskedWhileUntoldCountersAreRaised(t *testing.T) {
 	rig := newTurnsRig(10)
 	rig.standby(true)
 	g, asked := rig.g, uint64(2)
-	g.rcv.pos.Complete = false
-	before := g.rcv.outbound()
-	g.term, g.asked, g.retiring = asked, &asked, &retirement{untold: true}
+	g.rcv.BeginSnapshot(g.rcv.Pos().StreamID, g.rcv.Pos().Seq+1, 0, 0)
+	before := g.rcv.Outbound()
+	g.term, g.promotion.asked, g.retiring = asked, &asked, &retirement{untold: true}
 	rig.e.retired(t.Context(), g)
-	if g.retiring != nil || g.asked != nil {
-		t.Errorf("retiring %v, asked %v", g.retiring != nil, g.asked != nil)
+	if g.retiring != nil || g.promotion.asked != nil {
+		t.Errorf("retiring %v, asked %v", g.retiring != nil, g.promotion.asked != nil)
 	}
-	for k, now := range g.rcv.outbound() {
+	for k, now := range g.rcv.Outbound() {
 		if now <= before[k] {
 			t.Errorf("%s: prepared with a counter of %d, which was told", k, now)
 		}

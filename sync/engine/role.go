@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
 
@@ -28,7 +29,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 	case ElectorLost:
 		e.electorLost(ctx, g, ev.Reason)
 	case ElectorHeard:
-		g.yieldedTo = wire.NodeID{}
+		g.split.to = wire.NodeID{}
 	case ElectorState:
 		e.setRole(ctx, g, ev)
 	case ElectorFitness:
@@ -40,10 +41,10 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
 	case ElectorCancel:
-		g.asked, g.handing = nil, nil
-		g.rcv.Rx().open()
-		g.handover, g.fencedAt = nil, time.Time{}
-		g.preparedAt, g.handingAt = time.Time{}, time.Time{}
+		g.promotion.asked, g.leaving.preparing = nil, nil
+		g.rcv.Reception().Open()
+		g.leaving.handover, g.gap.fencedAt = nil, time.Time{}
+		g.promotion.preparedAt, g.leaving.since = time.Time{}, time.Time{}
 		e.tellKeying(g)
 		if g.role != wire.RoleMaster {
 			e.run(g, func() { e.follow(g, true) })
@@ -60,17 +61,17 @@ func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
 	if g.fit.known {
 		e.setFitness(g, g.fit.demotion, false) // nobody is there to take over
 	}
-	if g.role != wire.RoleMaster && !g.rcv.Rx().closed() || e.cfg.Fence == nil {
+	if g.role != wire.RoleMaster && !g.rcv.Reception().Closed() || e.cfg.Fence == nil {
 		return
 	}
-	if err := e.cfg.Fence(ctx, g.vips); err != nil {
+	if err := e.cfg.Fence(ctx, g.own.vips); err != nil {
 		e.log.Error("setting the fence failed", "group", g.name, "err", err)
 		return
 	}
 	e.log.Error("fence set, as the elector died on a master", "group", g.name, "role", g.role.String())
 	if e.cfg.Keying != nil && g.role == wire.RoleMaster {
 		// Behind the fence it would give up its peers and clear the kernel.
-		e.cfg.Keying.Passive(g.name, g.term, reason, false, g.vips, nil)
+		e.cfg.Keying.Passive(g.name, g.term, reason, false, g.own.vips, nil)
 	}
 }
 
@@ -79,10 +80,10 @@ func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
 // delays the answer is a retirement that is not finished, or policies that the task
 // under way is installing.
 func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
-	g.rcv.Rx().close()
-	g.preparedAt = time.Now()
+	g.rcv.Reception().Close()
+	g.promotion.preparedAt = time.Now()
 	g.term = max(g.term, term)
-	g.asked = &term
+	g.promotion.asked = &term
 	e.prepare(ctx, g)
 }
 
@@ -92,13 +93,13 @@ func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
 func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 	g.gaveUp(time.Now(), term)
 	h := &handover{term: term}
-	g.handing, g.handingAt = h, time.Now()
+	g.leaving.preparing, g.leaving.since = h, time.Now()
 	e.silence(ctx, g, h)
 	if g.pub == nil {
 		e.elector.Prepared(g.name, term)
 		return
 	}
-	if g.publishing {
+	if g.work.publishing {
 		e.giveUp(g) // what it would have told is read again
 	}
 	e.runNext(g, func() { e.handOver(ctx, g, h) })
@@ -106,11 +107,11 @@ func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
 
 // handOver reads and sends the exact counters.
 func (e *Engine) handOver(ctx context.Context, g *group, h *handover) {
-	if g.handing != h {
+	if g.leaving.preparing != h {
 		return // cancelled, or over
 	}
 	snap, err := e.dumpNow(ctx)
-	if g.handing != h {
+	if g.leaving.preparing != h {
 		return
 	}
 	if err != nil {
@@ -119,25 +120,25 @@ func (e *Engine) handOver(ctx context.Context, g *group, h *handover) {
 		return
 	}
 	e.publishDump(g, g.pick(snap))
-	if g.handing != h {
+	if g.leaving.preparing != h {
 		return
 	}
 	h.epoch, h.until = g.pub.Epoch(), time.Now().Add(handoverLimit)
-	g.handover = h
+	g.leaving.handover = h
 	e.advanceHandover(g, time.Now())
 }
 
 // advanceHandover answers the election once a successor holds the final
 // counters, and tells that successor to take over without waiting.
 func (e *Engine) advanceHandover(g *group, now time.Time) {
-	h := g.handover
+	h := g.leaving.handover
 	if h == nil || g.pub == nil || !h.silent && now.Before(h.silentBy) {
 		return
 	}
 	members := e.sorted()
 	able := func(m *member) bool {
 		ms := m.groups[g.name]
-		return ms != nil && ms.out.complete() && ms.state.InSync && !g.directed(m, now)
+		return ms != nil && ms.out.Complete() && ms.state.InSync && !g.directed(m, now)
 	}
 	// The fittest is waited for, but not as long as somebody else would do.
 	best := math.MaxInt
@@ -153,19 +154,19 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		if !able(m) || g.rank(ms) > best {
 			continue
 		}
-		if !ms.out.holds(h.epoch, g.pub.Seq()) {
+		if !ms.out.Holds(h.epoch, g.pub.Seq()) {
 			continue
 		}
-		g.handover, g.handedAt = nil, now
-		e.timed(PhaseHandOver, &g.handingAt)
+		g.leaving.handover, g.leaving.handedAt = nil, now
+		e.timed(PhaseHandOver, &g.leaving.since)
 		e.elector.Prepared(g.name, h.term)
-		m.session.Send(&wire.Outage{Group: g.name, Term: h.term, Gap: time.Since(g.fencedAt)})
+		m.session.Send(&wire.Outage{Group: g.name, Term: h.term, Gap: time.Since(g.gap.fencedAt)})
 		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
 		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
 		return
 	}
 	if !now.Before(h.until) {
-		g.handover = nil
+		g.leaving.handover = nil
 		e.log.Warn("hand-over without acknowledgement by a standby", "group", g.name, "term", h.term)
 		e.elector.Prepared(g.name, h.term)
 	}
@@ -184,12 +185,12 @@ type handover struct {
 
 // setRole follows a change of role.
 func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
-	if !slices.Equal(g.vips, sortedAddrs(ev.VIPs)) && len(ev.VIPs) > 0 {
+	if !slices.Equal(g.own.vips, sortedAddrs(ev.VIPs)) && len(ev.VIPs) > 0 {
 		g.setVIPs(ev.VIPs)
 		e.requestDump(ctx)
 	}
-	g.rcv.Rx().open()
-	g.asked, g.handing, g.preferTraffic = nil, nil, ev.PreferTraffic
+	g.rcv.Reception().Open()
+	g.promotion.asked, g.leaving.preparing, g.split.preferTraffic = nil, nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
@@ -217,7 +218,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.role = ev.Role
 	}
 	e.tellKeying(g)
-	g.toldOnce = false
+	g.ready.once = false
 	e.tellReadiness(g, time.Now())
 	e.broadcast(&wire.State{GroupState: g.state()})
 	e.run(g, func() { e.follow(g, false) }) // nobody as MASTER
@@ -247,22 +248,22 @@ func sortedAddrs(a []netip.Addr) []netip.Addr {
 // complete before. What is published comes from the next dump.
 func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.stats.Takeovers++
-	e.timed(PhasePrepare, &g.preparedAt)
-	g.promotedAt = time.Now()
-	g.dual = dual{}
-	g.handover = nil
-	g.rcv.Rx().stop()
-	g.saidAs = wire.StreamID{}
+	e.timed(PhasePrepare, &g.promotion.preparedAt)
+	g.promotion.promotedAt = time.Now()
+	g.split.dual = dual{}
+	g.leaving.handover = nil
+	g.rcv.Reception().Stop()
+	g.used.saidAs = wire.StreamID{}
 	if g.pub != nil {
 		e.giveUp(g) // it is about the stream that ends
 	}
-	g.pub, g.holds, g.mapped = nil, newHoldback(), nil
+	g.pub, g.holds, g.mapped = nil, replica.NewHoldback(), nil
 	g.endStreams(e.members)
-	g.trail, g.tail = nil, nil
-	g.turnover++
-	n := g.turnover
+	g.promotion.trail, g.promotion.tail = nil, nil
+	g.work.turnover++
+	n := g.work.turnover
 	e.runNext(g, func() {
-		if g.turnover == n {
+		if g.work.turnover == n {
 			e.promote(ctx, g)
 		}
 	})
@@ -271,9 +272,9 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // promote is the part of becomeMaster that goes over all items, after the task that
 // was under way.
 func (e *Engine) promote(ctx context.Context, g *group) {
-	g.trail = append(g.trail, g.rcv.restoreLimits()...)
+	g.promotion.trail = append(g.promotion.trail, g.rcv.RestoreLimits()...)
 	e.takeTail(g)
-	g.scan.void = true // it may be older than what the last task did
+	g.reading.scan.void = true // it may be older than what the last task did
 	e.requestDump(ctx)
 }
 
@@ -290,26 +291,26 @@ func (g *group) endStreams(members map[Session]*member) {
 // that it never sends a number twice should it be promoted again before it has
 // heard from its successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
-	g.turnover++
+	g.work.turnover++
 	if g.pub == nil && g.retiring != nil {
 		return // it has been MASTER again without publishing, and still owes what it owed
 	}
 	e.giveUp(g)
 	pub := g.pub
-	owed := g.jumps.take()
-	g.emptied, g.lostPolicies = false, nil
-	g.pub, g.handover, g.trail, g.tail, g.mapped, g.dual = nil, nil, nil, nil, nil, dual{}
-	if n := g.holds.len(); n > 0 {
+	owed := g.used.jumps.Take()
+	g.reading.emptied, g.reading.lostPolicies = false, nil
+	g.pub, g.leaving.handover, g.promotion.trail, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil, nil, dual{}
+	if n := g.holds.Len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}
-	g.holds = newHoldback()
+	g.holds = replica.NewHoldback()
 	was := g.rcv
 	g.rcv = g.newReceiver(e.cfg)
 	g.endStreams(e.members)
 	if pub != nil {
-		g.rcv.stood(pub.pos())
+		g.rcv.Stood(pub.Pos())
 	}
-	g.rcv.Rx().stepDown(time.Now())
+	g.rcv.Reception().StepDown(time.Now())
 	g.retiring = &retirement{pub: pub, unread: pub == nil, was: was, jumps: owed}
 	e.runNext(g, func() { e.stepDown(ctx, g) })
 }
@@ -318,13 +319,13 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 func (e *Engine) stepDown(ctx context.Context, g *group) {
 	now := time.Now()
 	if pub := g.retiring.pub; pub != nil {
-		g.rcv.inherit(now, e.mono(), pub)
+		g.rcv.Inherit(now, e.mono(), pub)
 	}
 	snap, err := e.dumpNow(ctx)
 	if err != nil {
 		e.log.Error("reading the kernel's tables failed, not ready until it succeeds", "group", g.name, "err", err)
 		return
 	}
-	g.rcv.observe(g.pick(snap), newTouched())
+	g.rcv.Observe(g.pick(snap), replica.NewTouched())
 	e.retire(ctx, g, time.Now())
 }

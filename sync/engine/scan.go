@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -18,26 +19,26 @@ type groupScan struct {
 	at   time.Time
 	void bool // something has changed that the reading cannot show
 	// What it is compared with: pub for a MASTER, rcv otherwise.
-	pub       *publisher
-	rcv       *receiver
+	pub       *replica.Publisher
+	rcv       *replica.Receiver
 	offloaded int
 }
 
 // beginScan prepares the group for a reading.
 func (e *Engine) beginScan(g *group, now time.Time) {
-	g.touched = newTouched()
-	g.scan = groupScan{at: now}
+	g.reading.touched = replica.NewTouched()
+	g.reading.scan = groupScan{at: now}
 	switch {
 	case g.role != wire.RoleMaster:
-		g.scan.rcv = g.rcv
-		g.rcv.beginScan()
+		g.reading.scan.rcv = g.rcv
+		g.rcv.BeginScan()
 	case g.pub != nil:
-		g.scan.pub = g.pub
-		g.pub.begin(now)
+		g.reading.scan.pub = g.pub
+		g.pub.BeginScan(now)
 	default: // what it finds is what there is to publish
-		g.scan.pub = newPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce}, now)
-		g.scan.pub.pace = g.turns
-		g.scan.pub.begin(now)
+		g.reading.scan.pub = replica.NewPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce}, now)
+		g.reading.scan.pub.Pace = g.work.turns
+		g.reading.scan.pub.BeginScan(now)
 	}
 }
 
@@ -111,14 +112,14 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 		return
 	}
 	for _, g := range e.order {
-		g.scan.void = !g.scan.valid(g)
-		e.localScan.void = e.localScan.void || g.scan.void
+		g.reading.scan.void = !g.reading.scan.valid(g)
+		e.localScan.void = e.localScan.void || g.reading.scan.void
 	}
 	for i := range c.Readings {
 		r := &c.Readings[i]
 		var whole *sadb.SA
 		for _, g := range e.order {
-			if g.scan.void || g.recognises(r) {
+			if g.reading.scan.void || g.recognises(r) {
 				continue
 			}
 			if whole == nil {
@@ -139,14 +140,14 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 
 // recognises takes a glance at an SA; false means that the whole is wanted.
 func (g *group) recognises(r *sadb.Reading) bool {
-	if g.scan.rcv != nil {
-		return g.scan.rcv.read(r, g.touched)
+	if g.reading.scan.rcv != nil {
+		return g.reading.scan.rcv.Read(r, g.reading.touched)
 	}
-	if !g.scan.pub.read(g.scan.at, r, g.touched) {
+	if !g.reading.scan.pub.Read(g.reading.scan.at, r, g.reading.touched) {
 		return false
 	}
-	if g.holds.len() > 0 && !g.touched.hasSA(r.Key) {
-		g.holds.putSA(r.Key)
+	if g.holds.Len() > 0 && !g.reading.touched.HasSA(r.Key) {
+		g.holds.CancelSA(r.Key)
 	}
 	return true
 }
@@ -155,43 +156,43 @@ func (g *group) recognises(r *sadb.Reading) bool {
 func (e *Engine) scanUnread(r *sadb.Reading) {
 	for _, g := range e.order {
 		switch {
-		case g.scan.void:
-		case g.scan.rcv != nil:
-			g.scan.rcv.readUnread(r, g.touched)
+		case g.reading.scan.void:
+		case g.reading.scan.rcv != nil:
+			g.reading.scan.rcv.ReadUnread(r, g.reading.touched)
 		default:
-			if g.holds.len() > 0 && !g.touched.hasSA(r.Key) {
-				g.holds.putSA(r.Key)
+			if g.holds.Len() > 0 && !g.reading.touched.HasSA(r.Key) {
+				g.holds.CancelSA(r.Key)
 			}
-			g.scan.pub.readUnread(g.scan.at, r, g.touched)
+			g.reading.scan.pub.ReadUnread(g.reading.scan.at, r, g.reading.touched)
 		}
 	}
 }
 
 // scanWhole takes an SA that no glance could recognise.
 func (g *group) scanWhole(sa *sadb.SA, config uint64) {
-	if sa.Offloaded && g.scope.owns(sa) {
-		g.scan.offloaded++
+	if sa.Offloaded && g.own.scope.owns(sa) {
+		g.reading.scan.offloaded++
 	}
-	dir, ok := g.scope.sa(sa)
+	dir, ok := g.own.scope.sa(sa)
 	if !ok {
 		return
 	}
-	sa = g.own(sa)
+	sa = g.keep(sa)
 	sa.Dir = dir
-	if g.scan.rcv != nil {
-		g.scan.rcv.readWhole(sa, config, g.touched)
+	if g.reading.scan.rcv != nil {
+		g.reading.scan.rcv.ReadWhole(sa, config, g.reading.touched)
 		return
 	}
-	if g.holds.len() > 0 && !g.touched.hasSA(sa.Key) {
-		g.holds.putSA(sa.Key)
+	if g.holds.Len() > 0 && !g.reading.touched.HasSA(sa.Key) {
+		g.holds.CancelSA(sa.Key)
 	}
-	g.scan.pub.readWhole(g.scan.at, sa, config, g.touched)
+	g.reading.scan.pub.ReadWhole(g.reading.scan.at, sa, config, g.reading.touched)
 }
 
-// own returns what the group may keep and change of an SA that other groups look
+// keep returns what the group may keep and change of an SA that other groups look
 // at too.
-func (g *group) own(sa *sadb.SA) *sadb.SA {
-	if g.alone {
+func (g *group) keep(sa *sadb.SA) *sadb.SA {
+	if g.own.alone {
 		return sa
 	}
 	c := *sa
@@ -227,11 +228,11 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 					e.dumpEnds(ctx, r)
 				}
 			}()
-			if g.emptied || !g.scan.valid(g) { // what is about to be put back is not gone
+			if g.reading.emptied || !g.reading.scan.valid(g) { // what is about to be put back is not gone
 				e.dumpAgain = true
 				return
 			}
-			g.offloaded = g.scan.offloaded
+			g.reading.offloaded = g.reading.scan.offloaded
 			e.groupScanned(ctx, g, g.pickPolicies(r.policies))
 		})
 	}
@@ -255,9 +256,9 @@ func (e *Engine) dumpEnds(ctx context.Context, r dumpResult) {
 // wanted.
 func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Policy) {
 	now := time.Now()
-	if g.offloaded != g.offloadedTold {
-		e.log.Warn("SAs offloaded to a device are not replicated: their IV is the bare sequence number", "group", g.name, "sas", g.offloaded)
-		g.offloadedTold = g.offloaded
+	if g.reading.offloaded != g.reading.offloadedTold {
+		e.log.Warn("SAs offloaded to a device are not replicated: their IV is the bare sequence number", "group", g.name, "sas", g.reading.offloaded)
+		g.reading.offloadedTold = g.reading.offloaded
 	}
 	if g.role == wire.RoleMaster {
 		e.masterScanned(ctx, g, now, policies)
@@ -267,10 +268,10 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 		return // following a master now would collide with what is here already
 	}
 	first := !g.rcv.Adopted()
-	g.rcv.endScan(policies, g.touched)
+	g.rcv.EndScan(policies, g.reading.touched)
 	e.retire(ctx, g, now)
-	if g.rcv.whole() && !g.rcv.Rx().closed() && g.rcv.Adopted() {
-		ops := g.rcv.repair(now)
+	if g.rcv.Whole() && !g.rcv.Reception().Closed() && g.rcv.Adopted() {
+		ops := g.rcv.Repair(now)
 		if n := countRepairs(ops...); n > 0 {
 			e.stats.Repairs += uint64(n)
 			e.log.Warn("repaired what differed from the master", "group", g.name, "operations", n)
@@ -284,31 +285,31 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 }
 
 func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, policies []*sadb.Policy) {
-	g.publishing = true
-	defer func() { g.publishing = false }()
+	g.work.publishing = true
+	defer func() { g.work.publishing = false }()
 	if g.pub == nil {
 		if g.waitsForTail(now) {
 			return
 		}
-		g.tail = nil
-		pub := g.scan.pub
-		pub.fill(g.scan.at, policies, g.touched)
+		g.promotion.tail = nil
+		pub := g.reading.scan.pub
+		pub.Fill(g.reading.scan.at, policies, g.reading.touched)
 		if !g.countersOnly {
-			pub.adopt(now, g.rcv, e.cfg.Imported)
+			pub.Adopt(now, g.rcv, e.cfg.Imported)
 		}
 		g.pub = pub
 		e.retireAsMaster(ctx, g, now)
-		e.timed(PhasePublish, &g.promotedAt)
-		sas, known := g.pub.size()
+		e.timed(PhasePublish, &g.promotion.promotedAt)
+		sas, known := g.pub.Size()
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", sas, "policies", known)
 		e.broadcast(&wire.State{GroupState: g.state()})
 		return
 	}
-	gone := g.pub.endTo(g.scan.at, policies, g.touched, func(recs []wire.Record) { e.publishFound(g, recs) })
-	if g.holds.len() > 0 {
+	gone := g.pub.EndScan(g.reading.scan.at, policies, g.reading.touched, func(recs []wire.Record) { e.publishFound(g, recs) })
+	if g.holds.Len() > 0 {
 		for _, p := range policies {
-			if !g.touched.hasPolicy(p.Key) {
-				g.holds.putPolicy(p.Key)
+			if !g.reading.touched.HasPolicy(p.Key) {
+				g.holds.CancelPolicy(p.Key)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -256,10 +257,10 @@ func (k *simKernel) text() string {
 	defer k.mu.Unlock()
 	var lines []string
 	for _, sa := range k.sas {
-		lines = append(lines, fmt.Sprintf("%s %x", sa.Key, coreDigest(sa)))
+		lines = append(lines, fmt.Sprintf("%s %x", sa.Key, replica.CoreDigest(sa)))
 	}
 	for _, p := range k.policies {
-		lines = append(lines, fmt.Sprintf("%s %x", p.Key, policyDigest(p)))
+		lines = append(lines, fmt.Sprintf("%s %x", p.Key, replica.PolicyDigest(p)))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")

@@ -23,17 +23,17 @@ const maximaBatch = 1000
 // master's stream, in the same session, so whoever answers that has heard it. Until
 // then it is said again with each Request.
 func (e *Engine) tellMaxima(g *group, m *member) {
-	sent, id := g.sent, g.sentAs
+	sent, id := g.used.sent, g.used.sentAs
 	if sent == nil {
 		if g.rcv.Pos().Term != 0 {
 			return // a standby's counters are ahead by the margin, not by use
 		}
-		sent, id = g.rcv.outbound(), wire.StreamID{Group: g.name}
+		sent, id = g.rcv.Outbound(), wire.StreamID{Group: g.name}
 	}
-	g.saidAs = id
+	g.used.saidAs = id
 	entries := make([]wire.Maximum, 0, min(len(sent), maximaBatch))
 	for k, v := range sent {
-		if g.rcv.item(); v == 0 {
+		if g.rcv.Item(); v == 0 {
 			continue
 		}
 		entries = append(entries, wire.Maximum{Key: k, OSeq: v})
@@ -61,16 +61,16 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	known := msg.ID.Node == m.hello.Node
 	var higher uint64
 	for _, x := range msg.Entries {
-		sa := g.pub.sa(x.Key)
+		sa := g.pub.SA(x.Key)
 		if sa == nil || sa.Dir == sadb.DirIn {
 			continue
 		}
 		lead, _ := e.cfg.Margin.Lead(sa.ESN(), 0, 0)
-		if own := g.jumps.position(sa); x.OSeq <= own || !known && x.OSeq-own <= 3*lead {
+		if own := g.used.jumps.Position(sa); x.OSeq <= own || !known && x.OSeq-own <= 3*lead {
 			continue
 		}
 		v, _ := sadb.Ahead(sa.ESN(), x.OSeq, lead)
-		if g.jumps.owe(x.Key, v) {
+		if g.used.jumps.Owe(x.Key, v) {
 			higher++
 		}
 	}
@@ -83,84 +83,6 @@ func (e *Engine) maxima(ctx context.Context, m *member, msg *wire.Maxima) {
 	e.jump(ctx, g)
 }
 
-// jumps are the outbound counters that another node's numbers ask of a MASTER. The zero
-// value is none.
-type jumps struct {
-	owed map[sadb.SAKey]uint64 // not set yet
-	set  map[sadb.SAKey]uint64 // set, and no reading has shown it yet
-	next time.Time             // when what the kernel refused is tried again
-}
-
-// owe notes that an outbound counter has to be v at least, and reports whether that is
-// more than what is owed already.
-func (j *jumps) owe(k sadb.SAKey, v uint64) bool {
-	if j.owed[k] >= v {
-		return false
-	}
-	if j.owed == nil {
-		j.owed = make(map[sadb.SAKey]uint64)
-	}
-	j.owed[k] = v
-	return true
-}
-
-// done notes that the kernel has set a counter.
-func (j *jumps) done(k sadb.SAKey, v uint64) {
-	delete(j.owed, k)
-	if j.set == nil {
-		j.set = make(map[sadb.SAKey]uint64)
-	}
-	j.set[k] = v
-}
-
-// due reports whether something is owed that is to be tried now.
-func (j *jumps) due(now time.Time) bool { return len(j.owed) > 0 && !now.Before(j.next) }
-
-// drop ends what an SA owes: it is gone.
-func (j *jumps) drop(k sadb.SAKey) { delete(j.owed, k) }
-
-// open reports whether something is owed.
-func (j *jumps) open() bool { return len(j.owed) > 0 }
-
-// take returns what is owed, and owes nothing any more.
-func (j *jumps) take() map[sadb.SAKey]uint64 {
-	owed := j.owed
-	*j = jumps{}
-	return owed
-}
-
-// position returns where a MASTER's counter stands: as the last reading has shown it,
-// or where it has been set since.
-func (j *jumps) position(sa *sadb.SA) uint64 {
-	v, ok := j.set[sa.Key]
-	if ok && sa.OSeq >= v {
-		delete(j.set, sa.Key)
-	}
-	return max(sa.OSeq, v)
-}
-
-// ops returns some of what is owed, as operations; none if that is all. A jump is never
-// backwards, though this node has sent since the last reading.
-func (j *jumps) ops(now time.Time, p *publisher, m sadb.Margin) []sadb.Op {
-	j.next = now.Add(jumpAgain)
-	ops := make([]sadb.Op, 0, min(len(j.owed), applyChunk))
-	for k, v := range j.owed {
-		sa := p.sa(k)
-		if sa == nil || j.position(sa) >= v {
-			delete(j.owed, k)
-			continue
-		}
-		least, _ := sadb.Ahead(sa.ESN(), j.position(sa), p.sentSince(now, k, m))
-		if ops = append(ops, counterOp(p.agedSA(now, k), max(v, least))); len(ops) == applyChunk {
-			break
-		}
-	}
-	return ops
-}
-
-// jumpAgain is how soon a jump that the kernel refused is tried again.
-const jumpAgain = time.Second
-
 // jump raises outbound counters to what they owe after a split, in turns. What the
 // kernel refuses is owed on.
 func (e *Engine) jump(ctx context.Context, g *group) {
@@ -172,7 +94,7 @@ func (e *Engine) jump(ctx context.Context, g *group) {
 // jumpSome raises some of them and reports whether that is all for now.
 func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	now := time.Now()
-	ops := g.jumps.ops(now, g.pub, e.cfg.Margin)
+	ops := g.used.jumps.Ops(now, g.pub, e.cfg.Margin)
 	if len(ops) == 0 {
 		return true
 	}
@@ -180,15 +102,15 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	for i, err := range e.apply(ctx, ops) {
 		switch {
 		case err == nil:
-			g.jumps.done(ops[i].SA.Key, ops[i].SA.OSeq)
+			g.used.jumps.Done(ops[i].SA.Key, ops[i].SA.OSeq)
 		case errors.Is(err, fs.ErrNotExist):
-			g.jumps.drop(ops[i].SA.Key)
+			g.used.jumps.Drop(ops[i].SA.Key)
 		default:
 			refused++
 			e.kernelError(g, ops[i], err)
 		}
 	}
-	if g.jumps.open() && refused == 0 {
+	if g.used.jumps.Open() && refused == 0 {
 		return false
 	}
 	e.dumpStale = e.dumping
@@ -198,7 +120,7 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 
 // jumpsAgain tries what the kernel refused.
 func (e *Engine) jumpsAgain(ctx context.Context, g *group, now time.Time) {
-	if g.jumps.due(now) {
+	if g.used.jumps.Due(now) {
 		e.jump(ctx, g)
 	}
 }
@@ -206,8 +128,8 @@ func (e *Engine) jumpsAgain(ctx context.Context, g *group, now time.Time) {
 // maximaHeard notes that a master has begun the stream that was asked for: what was
 // said before the question has arrived.
 func (g *group) maximaHeard() {
-	if g.saidAs == g.sentAs {
-		g.sent = nil
+	if g.used.saidAs == g.used.sentAs {
+		g.used.sent = nil
 	}
 }
 
@@ -238,7 +160,7 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 	e.stats.SplitsSeen++ // over before the two could speak, but there was one
 	g.term = max(gs.Term, gs.Have.Term) + 1
 	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
-	g.toldOnce = false
+	g.ready.once = false
 	e.becomeMaster(ctx, g)
 	e.broadcast(&wire.State{GroupState: g.state()})
 	e.tellReadiness(g, time.Now())
@@ -248,24 +170,24 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	yield := yields(g.term, e.cfg.Node, gs.Term, m.hello.Node)
 	now := time.Now()
-	if yield && now.Sub(g.handedAt) < yieldPause {
+	if yield && now.Sub(g.leaving.handedAt) < yieldPause {
 		return // the successor that this node has made
 	}
-	if g.preferTraffic && e.compares(m, g, gs, yield, now) || gs.Term == g.splitTerm && now.Sub(g.yielded) < yieldPause {
+	if g.split.preferTraffic && e.compares(m, g, gs, yield, now) || gs.Term == g.split.term && now.Sub(g.split.at) < yieldPause {
 		return
 	}
 	if yield {
 		e.giveWay(m, g, gs, now)
 		return
 	}
-	g.yielded, g.splitTerm = now, gs.Term
+	g.split.at, g.split.term = now, gs.Term
 	e.stats.SplitsSeen++
 	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", false)
 }
 
 // giveWay yields to another master.
 func (e *Engine) giveWay(m *member, g *group, gs wire.GroupState, now time.Time) {
-	g.yielded, g.splitTerm, g.yieldedTo = now, gs.Term, m.hello.Node
+	g.split.at, g.split.term, g.split.to = now, gs.Term, m.hello.Node
 	e.stats.SplitsSeen++
 	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", true)
 	e.elector.Resign(g.name, "another master with a higher term")

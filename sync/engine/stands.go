@@ -2,87 +2,34 @@ package engine
 
 import (
 	"context"
-	"time"
 
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
-// No number is sent twice although a node never hears what its successor has used,
-// because these hold for the counter of each outbound SA:
-//
-//  1. A standby's counter stands ahead of all that its master has sent: ahead of the
-//     master's last word by a lead, by more the older that word is (sadb.Margin.Lead).
-//  2. It stands at most two leads ahead of the master's own counter, where the master
-//     counts it as a successor. A counter of a standby is never lowered while it may
-//     have been used, so one that was raised for another master, or when it was MASTER
-//     itself, may stand further ahead. Then the standby says so, before it acknowledges
-//     its tables as complete, and the master jumps to where it stands (maxima, under the
-//     id of the master's own stream). Without contact it grows further ahead for as
-//     long as it stays in sync, lagBound.
-//  3. An ex-master raises its counters by three leads of that age
-//     (sadb.Margin.Retired): beyond where its successor began, and a lead beyond that.
-//     So does a standby that knows of a newer master and not of its stream (bump).
-//  4. A process that has followed no stream since its start knows none of this. Before
-//     it says that it is prepared to be MASTER it raises what it finds in the kernel
-//     by far more (sadb.Margin.Forgotten). One that is to be MASTER in the middle of a
-//     snapshot, while which no counters come, raises them as an ex-master does.
-//
-// So whoever becomes MASTER without having heard its predecessor begins above what
-// that one has used, as long as a node uses at most a lead of numbers unheard.
-
-// noteBeyond notes a counter that stands further ahead of the master's last word than
-// the master knows. An old word tells nothing of that.
-func (r *receiver) noteBeyond(now time.Time, w *wantSA, h haveSA) {
-	fresh := 2 * r.margin.Interval
-	if w.sa.Dir == sadb.DirIn || now.Sub(r.counters) >= fresh && now.Sub(w.at) >= fresh {
-		return
-	}
-	if r.margin.Exceeds(w.sa.ESN(), h.oseq, w.sa.OSeq, w.rate.Peak()) {
-		r.beyond[w.sa.Key] = h.oseq
-	}
-}
-
 // tellBeyond tells the master m whose stream is received what noteBeyond has noted.
 // What is lost on the way the next reading notes again.
 func (e *Engine) tellBeyond(g *group, m *member) {
 	r := g.rcv
-	if !r.hasBeyond() || m == nil || g.sending() || !r.Rx().follows(m, r.Pos().StreamID) {
+	if !r.HasBeyond() || m == nil || g.sending() || !r.Reception().Follows(m, r.Pos().StreamID) {
 		return
 	}
 	for last := false; !last; {
 		var entries []wire.Maximum
-		entries, last = r.takeBeyond(maximaBatch)
+		entries, last = r.TakeBeyond(maximaBatch)
 		e.send(m, &wire.Maxima{ID: r.Pos().StreamID, Last: last, Entries: entries})
 	}
-}
-
-// hasBeyond reports whether noteBeyond has noted something.
-func (r *receiver) hasBeyond() bool { return len(r.beyond) > 0 }
-
-// takeBeyond returns up to n of what noteBeyond has noted, and whether that is all.
-func (r *receiver) takeBeyond(n int) (entries []wire.Maximum, last bool) {
-	entries = make([]wire.Maximum, 0, min(len(r.beyond), n))
-	for k, v := range r.beyond {
-		if len(entries) == n {
-			return entries, false
-		}
-		delete(r.beyond, k)
-		r.item()
-		entries = append(entries, wire.Maximum{Key: k, OSeq: v})
-	}
-	return entries, true
 }
 
 // standbyBeyond has a MASTER jump to where a standby's counters stand.
 func (e *Engine) standbyBeyond(ctx context.Context, m *member, g *group, entries []wire.Maximum) {
 	jumps := 0
 	for _, x := range entries {
-		sa := g.pub.sa(x.Key)
-		if sa == nil || sa.Dir == sadb.DirIn || !e.cfg.Margin.Exceeds(sa.ESN(), x.OSeq, g.jumps.position(sa), g.pub.peak(x.Key)) {
+		sa := g.pub.SA(x.Key)
+		if sa == nil || sa.Dir == sadb.DirIn || !e.cfg.Margin.Exceeds(sa.ESN(), x.OSeq, g.used.jumps.Position(sa), g.pub.Peak(x.Key)) {
 			continue
 		}
-		if g.jumps.owe(x.Key, x.OSeq) {
+		if g.used.jumps.Owe(x.Key, x.OSeq) {
 			jumps++
 		}
 	}

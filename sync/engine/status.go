@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -212,39 +213,39 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 	}
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
-			VIPs: append([]netip.Addr{}, g.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{}, InSync: g.told.InSync, Why: g.told.Reason, Held: g.holds.len(), Offloaded: g.offloaded,
-			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last}
+			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{}, InSync: g.ready.told.InSync, Why: g.ready.told.Reason, Held: g.holds.Len(), Offloaded: g.reading.offloaded,
+			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.gap.last}
 		if g.pub != nil {
-			gs.SAs, gs.Policies = g.pub.size()
+			gs.SAs, gs.Policies = g.pub.Size()
 			gs.Seq = g.pub.Seq()
 			gs.Headroom = g.pub.Headroom()
 			gs.PacketsOut, gs.PacketsIn = g.pub.Packets()
 			gs.Complete = true
 			if e.unlikeStandby(g) {
-				gs.Unlike = g.pub.unknown()
+				gs.Unlike = g.pub.Unknown()
 			}
 		} else {
-			gs.SAs, gs.Policies = g.rcv.size()
+			gs.SAs, gs.Policies = g.rcv.Size()
 			if whole {
-				gs.Refused, gs.Uncovered = g.rcv.lost()
-				gs.LeadPackets, gs.LeadSeconds = g.rcv.lead()
-				gs.Unlike = g.rcv.unlike()
-				gs.Lead, gs.HasLead, gs.Headroom = g.rcv.leads()
+				gs.Refused, gs.Uncovered = g.rcv.Lost()
+				gs.LeadPackets, gs.LeadSeconds = g.rcv.Lead()
+				gs.Unlike = g.rcv.Unlike()
+				gs.Lead, gs.HasLead, gs.Headroom = g.rcv.Leads()
 			}
 			gs.Seq = g.rcv.Pos().Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.Packets()
-			x := g.rcv.Rx()
-			gs.Complete = g.rcv.whole() && !x.WantsAll()
+			x := g.rcv.Reception()
+			gs.Complete = g.rcv.Whole() && !x.WantsAll()
 			if from := x.Member(); from != nil { // also while it has been asked again, as by a resync
 				gs.Following, gs.From = from.Peer(), from.Peer()
 			}
-			if x.snapshot() {
-				gs.Snapshot = &Progress{x.Member().Peer(), g.rcv.Applied(), g.expected}
+			if x.Snapshot() {
+				gs.Snapshot = &Progress{x.Member().Peer(), g.rcv.Applied(), g.rcv.Expected()}
 			}
 			if !g.rcv.CountersAt().IsZero() {
 				gs.CounterAge, gs.CounterAt = now.Sub(g.rcv.CountersAt()).Seconds(), g.rcv.CountersAt()
 			}
-			gs.Audited, gs.Agreed = g.audited, g.agreed
+			gs.Audited, gs.Agreed = g.audit.by, g.audit.agreed
 		}
 		for _, m := range e.sorted() {
 			ms := m.groups[g.name]
@@ -255,7 +256,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 				Role: ms.state.Role.String(), Term: ms.state.Term, InSync: ms.state.InSync})
 			if ms.out != nil && g.pub != nil {
 				st := g.standby(m, ms.out, now)
-				st.InSync = ms.state.InSync && st.Lag <= lagBound(e.cfg.Interval).Seconds()
+				st.InSync = ms.state.InSync && st.Lag <= replica.LagBound(e.cfg.Interval).Seconds()
 				gs.Standbys = append(gs.Standbys, st)
 			}
 		}
@@ -268,10 +269,10 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 }
 
 // standby tells how far behind a standby is.
-func (g *group) standby(m *member, out *follower, now time.Time) StandbyStatus {
-	st := StandbyStatus{Peer: m.Peer(), Complete: out.complete(), Lag: out.lag(now, g.pub).Seconds(), AckedAt: out.heardAt(), Queued: m.session.Queued()}
+func (g *group) standby(m *member, out *replica.Follower, now time.Time) StandbyStatus {
+	st := StandbyStatus{Peer: m.Peer(), Complete: out.Complete(), Lag: out.Lag(now, g.pub).Seconds(), AckedAt: out.HeardAt(), Queued: m.session.Queued()}
 	st.Records, st.Counters = out.Sent()
-	st.Unacked, st.Epochs, st.LagPackets = out.behind(g.pub)
+	st.Unacked, st.Epochs, st.LagPackets = out.Behind(g.pub)
 	if !st.Complete {
 		acked, of := out.Progress()
 		st.Snapshot = &Progress{st.Peer, acked, of}
@@ -283,7 +284,7 @@ func (g *group) standby(m *member, out *follower, now time.Time) StandbyStatus {
 // whatever it says itself.
 func (e *Engine) lags(g *group, m *member, now time.Time) bool {
 	ms := m.groups[g.name]
-	return g.pub != nil && ms != nil && ms.out != nil && ms.out.lag(now, g.pub) > lagBound(e.cfg.Interval)
+	return g.pub != nil && ms != nil && ms.out != nil && ms.out.Lag(now, g.pub) > replica.LagBound(e.cfg.Interval)
 }
 
 // Show returns what the kernel holds of all groups at this moment.
@@ -291,7 +292,7 @@ func (e *Engine) Show(ctx context.Context) (*sadb.Snapshot, error) {
 	var scopes []scope
 	if err := e.do(ctx, func() {
 		for _, g := range e.order {
-			scopes = append(scopes, g.scope)
+			scopes = append(scopes, g.own.scope)
 		}
 	}); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/wire"
 )
 
@@ -22,12 +23,12 @@ func (e *Engine) request(m *member, req *wire.Request) {
 		return
 	}
 	out := m.newStream(ms)
-	if g.pub.continues(req.Have) {
+	if g.pub.Continues(req.Have) {
 		e.stats.Resumes++
-		e.send(m, out.resume(g.pub, req.Have.Seq))
+		e.send(m, out.Resume(g.pub, req.Have.Seq))
 		now, first := time.Now(), req.Have.Seq+1
-		for recs := range g.pub.after(now, req.Have.Seq) {
-			if !e.send(m, out.batch(first, recs)) {
+		for recs := range g.pub.After(now, req.Have.Seq) {
+			if !e.send(m, out.Batch(first, recs)) {
 				return
 			}
 			first += uint64(len(recs))
@@ -40,17 +41,17 @@ func (e *Engine) request(m *member, req *wire.Request) {
 }
 
 // newStream begins a stream to a member; a former one is over.
-func (m *member) newStream(ms *membership) *follower {
+func (m *member) newStream(ms *membership) *replica.Follower {
 	m.nextOut++
-	ms.out = newFollower(m.nextOut, time.Now())
+	ms.out = replica.NewFollower(m.nextOut, time.Now())
 	return ms.out
 }
 
 // sendSnapshot sends all there is; why is one of the Snapshot names.
-func (e *Engine) sendSnapshot(g *group, m *member, out *follower, why string) {
+func (e *Engine) sendSnapshot(g *group, m *member, out *replica.Follower, why string) {
 	e.stats.SnapshotsSent++
 	e.seen.snapshots[why]++
-	begin := out.snapshot(g.pub)
+	begin := out.Snapshot(g.pub)
 	// Before the standby says so, and before this node may die.
 	e.tellReadiness(g, time.Now())
 	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", begin.SAs, "policies", begin.Policies)
@@ -59,8 +60,8 @@ func (e *Engine) sendSnapshot(g *group, m *member, out *follower, why string) {
 }
 
 // pump sends as much of a snapshot as the window allows.
-func (e *Engine) pump(g *group, m *member, out *follower, now time.Time) {
-	for msg := out.next(now, g.pub); msg != nil; msg = out.next(now, g.pub) {
+func (e *Engine) pump(g *group, m *member, out *replica.Follower, now time.Time) {
+	for msg := out.Next(now, g.pub); msg != nil; msg = out.Next(now, g.pub) {
 		if !e.send(m, msg) {
 			return
 		}
@@ -81,8 +82,8 @@ func (e *Engine) publish(g *group, recs []wire.Record) {
 			continue
 		}
 		n := first
-		for chunk := range slices.Chunk(recs, snapBatch) {
-			if ms.out == nil || !e.send(m, ms.out.batch(n, chunk)) {
+		for chunk := range slices.Chunk(recs, replica.BatchRecords) {
+			if ms.out == nil || !e.send(m, ms.out.Batch(n, chunk)) {
 				break
 			}
 			n += uint64(len(chunk))
@@ -111,14 +112,14 @@ const counterBatch = 1000
 // held back: they are worth nothing once newer ones exist.
 const counterBacklog = 256 << 10
 
-func (e *Engine) sendCountersTo(g *group, m *member, out *follower, now time.Time) {
-	if !out.takesCounters() {
+func (e *Engine) sendCountersTo(g *group, m *member, out *replica.Follower, now time.Time) {
+	if !out.TakesCounters() {
 		return
 	}
 	if m.session.Queued() > counterBacklog {
 		return // what moved stays marked; the latest values go when there is room
 	}
-	entries := out.moved(g.pub)
+	entries := out.Moved(g.pub)
 	e.stats.CountersSent += uint64(len(entries))
 	// The last message is one that is not full. An empty one also says that the
 	// master is alive and idle.
@@ -130,7 +131,7 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *follower, now time.Tim
 		e.pause()
 		entries = entries[n:]
 	}
-	out.movedSent(g.pub) // not before: between two messages the task may be given up
+	out.MovedSent(g.pub) // not before: between two messages the task may be given up
 }
 
 // acked notes what a standby's kernel holds.
@@ -143,7 +144,7 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 		now := time.Now()
 		first, ok := false, false
 		if g.pub != nil {
-			first, ok = out.ack(now, g.pub, a)
+			first, ok = out.Ack(now, g.pub, a)
 		}
 		if !ok {
 			e.refuse(m, "acknowledged what was never sent")

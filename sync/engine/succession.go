@@ -108,12 +108,12 @@ func (e *Engine) fit(g *group, m *member) error {
 		return no("is "+ms.state.Role.String()+", not BACKUP", "does carpd run there, and is its interface up? See `carpctl show` there")
 	case ms.out == nil:
 		return no("does not follow this master", "see `sasyncctl check` there")
-	case !ms.out.complete():
+	case !ms.out.Complete():
 		return no("is still receiving a snapshot", "wait until `sasyncctl status` shows it in sync")
 	case !ms.state.InSync:
 		return no("is not in sync", "see `sasyncctl check` there")
 	}
-	if lag := ms.out.lag(time.Now(), g.pub).Seconds(); lag > readyLag {
+	if lag := ms.out.Lag(time.Now(), g.pub).Seconds(); lag > readyLag {
 		return no(fmt.Sprintf("is %.1f s behind", lag), "see the load of that node and the link to it")
 	}
 	return nil
@@ -174,7 +174,7 @@ func (e *Engine) Direct(ctx context.Context, group, peer string) (Directed, erro
 	if err == nil {
 		err = e.do(ctx, func() {
 			g := e.groups[group]
-			g.successor, g.successorTo = to, time.Now().Add(holdBackFor)
+			g.leaving.successor, g.leaving.successorTo = to, time.Now().Add(holdBackFor)
 		})
 	}
 	if err != nil && len(all) > 0 {
@@ -211,7 +211,7 @@ func (e *Engine) Settle(ctx context.Context, group string) {
 		if g == nil {
 			return
 		}
-		g.successor = wire.NodeID{}
+		g.leaving.successor = wire.NodeID{}
 		for _, m := range e.sorted() {
 			if m.groups[group] != nil && m.hello.Caps&wire.CapSuccession != 0 {
 				e.send(m, &wire.Succession{Group: group, Term: g.term})
@@ -224,7 +224,7 @@ const settleLimit = time.Second
 
 // directed reports whether a hand-over is to go to somebody else than m.
 func (g *group) directed(m *member, now time.Time) bool {
-	return !g.successor.IsZero() && now.Before(g.successorTo) && m.hello.Node != g.successor
+	return !g.leaving.successor.IsZero() && now.Before(g.leaving.successorTo) && m.hello.Node != g.leaving.successor
 }
 
 // succeed answers a master that is about to hand over.
@@ -232,8 +232,8 @@ func (e *Engine) succeed(ctx context.Context, m *member, msg *wire.Succession) {
 	g := e.groups[msg.Group]
 	director, can := e.elector.(Director)
 	if msg.Hold == 0 {
-		if g != nil && can && g.holdsFor == m.hello.Node {
-			g.holdsFor = wire.NodeID{}
+		if g != nil && can && g.leaving.holdsFor == m.hello.Node {
+			g.leaving.holdsFor = wire.NodeID{}
 			director.HoldBack(g.name, 0, "", func(error) {})
 		}
 		return
@@ -267,7 +267,7 @@ func (e *Engine) succeed(ctx context.Context, m *member, msg *wire.Succession) {
 			say("it is MASTER too", "the election is split: check the links that carry the advertisements")
 			return
 		}
-		g.holdsFor = m.hello.Node
+		g.leaving.holdsFor = m.hello.Node
 		e.log.Info("holding back for another standby", "group", g.name, "for", msg.Hold, "master", m.session.Peer(), "successor", msg.Node.String())
 		director.HoldBack(g.name, msg.Hold, "hand-over to another standby", later("see `carpctl show` there"))
 	case g.role != wire.RoleBackup:
@@ -301,19 +301,19 @@ const ThisNode = "this node"
 const thisNode = ThisNode
 
 // gaveUp notes that the fence is set for a hand-over.
-func (g *group) gaveUp(now time.Time, term uint64) { g.fencedAt, g.gaveTerm = now, term }
+func (g *group) gaveUp(now time.Time, term uint64) { g.gap.fencedAt, g.gap.gaveTerm = now, term }
 
 // succeeded notes the first word of this node's successor.
 func (e *Engine) succeeded(m *member, g *group, gs wire.GroupState, now time.Time) {
-	if g.fencedAt.IsZero() || gs.Role != wire.RoleMaster || gs.Term <= g.gaveTerm {
+	if g.gap.fencedAt.IsZero() || gs.Role != wire.RoleMaster || gs.Term <= g.gap.gaveTerm {
 		return
 	}
-	gap := now.Sub(g.fencedAt)
+	gap := now.Sub(g.gap.fencedAt)
 	if o := m.groups[g.name].outage; o.Over && o.Term == gs.Term {
 		gap = o.Gap
 	}
 	e.failedOver(g, Failover{At: now, From: thisNode, To: m.session.Peer(), Planned: true, Reason: gs.Reason, GapSeconds: gap.Seconds()})
-	g.fencedAt = time.Time{}
+	g.gap.fencedAt = time.Time{}
 }
 
 // plannedReasons are what carpd says of a mastership that was given.
@@ -324,19 +324,19 @@ const handedFor = 5 * time.Second
 
 // tookOver notes that this node has become MASTER.
 func (e *Engine) tookOver(g *group, now time.Time, ev ElectorEvent) {
-	f := Failover{At: now, To: thisNode, From: g.heardFrom, Planned: plannedReasons[ev.Reason], Reason: ev.Reason}
+	f := Failover{At: now, To: thisNode, From: g.gap.heardFrom, Planned: plannedReasons[ev.Reason], Reason: ev.Reason}
 	switch {
-	case !g.fencedAt.IsZero():
-		f.From, f.GapSeconds = thisNode, now.Sub(g.fencedAt).Seconds()
-	case now.Sub(g.handoverAt) < handedFor:
-		f.Planned, f.GapSeconds = true, now.Sub(g.silentFrom).Seconds()
-	case !g.heardAt.IsZero():
-		f.GapSeconds = now.Sub(g.heardAt).Seconds()
+	case !g.gap.fencedAt.IsZero():
+		f.From, f.GapSeconds = thisNode, now.Sub(g.gap.fencedAt).Seconds()
+	case now.Sub(g.gap.handoverAt) < handedFor:
+		f.Planned, f.GapSeconds = true, now.Sub(g.gap.silentFrom).Seconds()
+	case !g.gap.heardAt.IsZero():
+		f.GapSeconds = now.Sub(g.gap.heardAt).Seconds()
 	}
 	if ev.Measured {
 		f.GapSeconds = ev.Gap.Seconds()
 	}
-	g.fencedAt, g.handoverAt = time.Time{}, time.Time{}
+	g.gap.fencedAt, g.gap.handoverAt = time.Time{}, time.Time{}
 	e.failedOver(g, f)
 	if f.From != "" && f.From != thisNode {
 		e.broadcast(&wire.Outage{Group: g.name, Term: g.term, Gap: time.Duration(f.GapSeconds * float64(time.Second)), Over: true})
@@ -344,6 +344,6 @@ func (e *Engine) tookOver(g *group, now time.Time, ev ElectorEvent) {
 }
 
 func (e *Engine) failedOver(g *group, f Failover) {
-	g.last = &f
+	g.gap.last = &f
 	e.log.Info("failover", "group", g.name, "from", f.From, "to", f.To, "planned", f.Planned, "reason", f.Reason, "gap", time.Duration(f.GapSeconds*float64(time.Second)))
 }

@@ -16,9 +16,6 @@ import (
 // VIPs and traffic have moved already.
 const tailLimit = 500 * time.Millisecond
 
-// tailRecords is how many deltas a standby remembers for that.
-const tailRecords = 4096
-
 // tail is the wait for other standbys' deltas.
 type tail struct {
 	until   time.Time
@@ -28,9 +25,9 @@ type tail struct {
 
 // takeTail asks every reachable standby of the same stream.
 func (e *Engine) takeTail(g *group) {
-	g.tail = nil
+	g.promotion.tail = nil
 	pos := g.rcv.Pos()
-	if !pos.Complete || g.rcv.letGone() { // MASTER already, under an earlier term
+	if !pos.Complete || g.rcv.LetGone() { // MASTER already, under an earlier term
 		return
 	}
 	t := &tail{until: time.Now().Add(tailLimit), asked: make(map[*member]bool), streams: make(map[*member]uint32)}
@@ -40,26 +37,26 @@ func (e *Engine) takeTail(g *group) {
 			continue
 		}
 		t.asked[m], ms.tailOf = true, pos.StreamID
-		g.tail = t
+		g.promotion.tail = t
 		e.send(m, &wire.Request{Group: g.name, Have: pos})
 	}
 }
 
 // waitsForTail reports whether the new master must not publish yet.
 func (g *group) waitsForTail(now time.Time) bool {
-	return g.tail != nil && now.Before(g.tail.until)
+	return g.promotion.tail != nil && now.Before(g.promotion.tail.until)
 }
 
 // giveTail answers a new master that asks a standby of the same stream.
 func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
 	r := g.rcv
-	if !r.continues(have) {
+	if !r.Continues(have) {
 		return false
 	}
 	m.nextOut++
 	e.send(m, &wire.Resume{Stream: m.nextOut, ID: r.Pos().StreamID, Seq: have.Seq})
 	n := have.Seq + 1
-	for recs := range r.after(have.Seq) {
+	for recs := range r.After(have.Seq) {
 		e.send(m, &wire.Batch{Stream: m.nextOut, First: n, Records: recs})
 		n += uint64(len(recs))
 		e.pause()
@@ -70,15 +67,15 @@ func (e *Engine) giveTail(m *member, g *group, have wire.StreamPos) bool {
 // tailEnds notes that a member has told everything it holds: it says its state
 // behind its answer, or one that promises nothing more.
 func (e *Engine) tailEnds(ctx context.Context, m *member, g *group, have wire.StreamPos) {
-	if g.tail == nil || !g.tail.asked[m] {
+	if g.promotion.tail == nil || !g.promotion.tail.asked[m] {
 		return
 	}
 	if pos := g.rcv.Pos(); have.StreamID == pos.StreamID && have.Seq > pos.Seq {
 		return // said before it answered
 	}
-	delete(g.tail.asked, m)
-	if len(g.tail.asked) == 0 {
-		g.tail = nil
+	delete(g.promotion.tail.asked, m)
+	if len(g.promotion.tail.asked) == 0 {
+		g.promotion.tail = nil
 		e.requestDump(ctx)
 	}
 }
@@ -90,8 +87,8 @@ func (e *Engine) tailBegins(m *member, msg *wire.Resume) bool {
 	if g == nil || msg.ID.Node == m.hello.Node {
 		return false
 	}
-	if g.tail != nil && g.tail.asked[m] && msg.ID == g.rcv.Pos().StreamID {
-		g.tail.streams[m] = msg.Stream
+	if g.promotion.tail != nil && g.promotion.tail.asked[m] && msg.ID == g.rcv.Pos().StreamID {
+		g.promotion.tail.streams[m] = msg.Stream
 		return true
 	}
 	ms := m.groups[g.name]
@@ -102,7 +99,7 @@ func (e *Engine) tailBegins(m *member, msg *wire.Resume) bool {
 // had heard.
 func (e *Engine) tailBatch(ctx context.Context, m *member, b *wire.Batch) bool {
 	for _, g := range e.order {
-		if g.tail == nil || g.tail.streams[m] != b.Stream || b.Stream == 0 {
+		if g.promotion.tail == nil || g.promotion.tail.streams[m] != b.Stream || b.Stream == 0 {
 			continue
 		}
 		known := g.rcv.Pos().Seq + 1 - min(b.First, g.rcv.Pos().Seq+1) // told by another one already
@@ -110,7 +107,7 @@ func (e *Engine) tailBatch(ctx context.Context, m *member, b *wire.Batch) bool {
 			return true
 		}
 		for _, rec := range b.Records[known:] {
-			e.exec(ctx, g, g.rcv.apply(time.Now(), e.mono(), rec))
+			e.exec(ctx, g, g.rcv.Apply(time.Now(), e.mono(), rec))
 			e.stats.TailRecords++
 		}
 		return true

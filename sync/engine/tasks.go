@@ -5,12 +5,13 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
 
 // The election is looked at before each turn of the loop, and a turn is short: at
-// most applyChunk operations of the kernel, or turnItems items or turnLimit of a
+// most replica.TurnOps operations of the kernel, or TurnItems items or TurnLimit of a
 // computation. Work that may take longer is a task. It runs on the engine's goroutine
 // as a coroutine and yields at the end of each turn (pause).
 //
@@ -36,10 +37,6 @@ import (
 //   - A hand-over gives up a reading that is being published, as it reads the
 //     tables itself, and waits for any other task.
 
-// turnItems bounds how many items a computation goes over in one turn: at most
-// about a millisecond.
-const turnItems = 250
-
 // taskEnded is what a task that is given up panics with, at its pause.
 type taskEnded struct{}
 
@@ -52,31 +49,31 @@ type task struct {
 
 // run has f carried out as a task of the group, at once if there is none.
 func (e *Engine) run(g *group, f func()) {
-	g.tasks = append(g.tasks, f)
-	if g.task == nil {
+	g.work.waiting = append(g.work.waiting, f)
+	if g.work.task == nil {
 		e.step(g)
 	}
 }
 
 // runNext is run for what goes before all that waits.
 func (e *Engine) runNext(g *group, f func()) {
-	g.tasks = slices.Insert(g.tasks, 0, f)
-	if g.task == nil {
+	g.work.waiting = slices.Insert(g.work.waiting, 0, f)
+	if g.work.task == nil {
 		e.step(g)
 	}
 }
 
 // step gives the group's task a turn.
 func (e *Engine) step(g *group) {
-	t := g.task
+	t := g.work.task
 	if t == nil {
-		f := g.tasks[0]
-		g.tasks[0] = nil
-		if g.tasks = g.tasks[1:]; len(g.tasks) == 0 {
-			g.tasks = nil
+		f := g.work.waiting[0]
+		g.work.waiting[0] = nil
+		if g.work.waiting = g.work.waiting[1:]; len(g.work.waiting) == 0 {
+			g.work.waiting = nil
 		}
 		t = &task{role: g.role, on: e.begin(f)}
-		g.task = t
+		g.work.task = t
 	}
 	outer := e.task
 	e.task, e.turnBegan = t, time.Now()
@@ -86,13 +83,13 @@ func (e *Engine) step(g *group) {
 		return
 	}
 	e.letGo(t.on)
-	if g.task == t {
-		g.task = nil
+	if g.work.task == t {
+		g.work.task = nil
 	}
 }
 
 // late reports whether the turn under way has taken turnLimit.
-func (e *Engine) late() bool { return e.task != nil && time.Since(e.turnBegan) >= turnLimit }
+func (e *Engine) late() bool { return e.task != nil && time.Since(e.turnBegan) >= replica.TurnLimit }
 
 // pause ends a turn of the task that calls it. Elsewhere it does nothing.
 func (e *Engine) pause() {
@@ -104,12 +101,12 @@ func (e *Engine) pause() {
 // giveUp ends the group's task where it has paused, unless it is the one that asks,
 // and does at once what the task may not leave half done.
 func (e *Engine) giveUp(g *group) {
-	t := g.task
+	t := g.work.task
 	if t == nil || t == e.task {
 		return
 	}
-	finish := g.finish
-	g.task, g.policyOps, g.publishing, g.finish = nil, 0, false, nil
+	finish := g.work.finish
+	g.work.task, g.work.policyOps, g.work.publishing, g.work.finish = nil, 0, false, nil
 	t.on.giveUp()
 	e.letGo(t.on)
 	if finish != nil {
@@ -121,7 +118,7 @@ func (e *Engine) giveUp(g *group) {
 func (e *Engine) busy() *group {
 	for i := range e.order {
 		g := e.order[(e.lastTurn+1+i)%len(e.order)]
-		if g.task != nil && !g.task.waiting || g.task == nil && len(g.tasks) > 0 {
+		if g.work.task != nil && !g.work.task.waiting || g.work.task == nil && len(g.work.waiting) > 0 {
 			return g
 		}
 	}
@@ -140,48 +137,7 @@ func (e *Engine) turn() {
 const mostTasks = 256
 
 func (e *Engine) crowded() bool {
-	return slices.ContainsFunc(e.order, func(g *group) bool { return len(g.tasks) >= mostTasks })
-}
-
-// lookItems is after how many items a computation looks at the clock, and turnLimit when
-// a turn ends although it has more: what items allocate may cost the collector's work.
-const (
-	lookItems = 16
-	turnLimit = time.Millisecond
-)
-
-// pace divides a computation over many items into turns. The zero value does not.
-type pace struct {
-	n, sorted int
-	pause     func()
-	late      func() bool // the turn has taken turnLimit
-}
-
-// item counts one item.
-func (p *pace) item() { p.itemAfter(nil) }
-
-// itemAfter is item where something must be done before the turn ends.
-func (p *pace) itemAfter(done func()) {
-	p.n++
-	if p.pause == nil || p.n < turnItems && (p.n%lookItems != 0 || p.late == nil || !p.late()) {
-		return
-	}
-	if done != nil {
-		done()
-	}
-	p.n = 0
-	p.pause()
-}
-
-// comparisons are how many comparisons of a sort take as long as one item.
-const comparisons = 16
-
-// compared counts a comparison.
-func (p *pace) compared() {
-	if p.sorted++; p.sorted >= comparisons {
-		p.sorted = 0
-		p.item()
-	}
+	return slices.ContainsFunc(e.order, func(g *group) bool { return len(g.work.waiting) >= mostTasks })
 }
 
 // await has f carried out beside the engine and waits for it: a task while other
@@ -205,7 +161,7 @@ func (e *Engine) await(ctx context.Context, f func()) {
 // sending reports whether this node may be sending on the group's SAs, or be about
 // to: it is MASTER, or the election has been told that it is prepared.
 func (g *group) sending() bool {
-	return g.role == wire.RoleMaster || g.rcv.Rx().closed() && g.asked == nil
+	return g.role == wire.RoleMaster || g.rcv.Reception().Closed() && g.promotion.asked == nil
 }
 
 // additions returns those operations that a node which is sending may still carry
@@ -224,12 +180,12 @@ func setsPolicy(op sadb.Op) bool {
 
 // exec is execAll for a few operations.
 func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
-	return e.execAll(ctx, g, opList{ops})
+	return e.execAll(ctx, g, replica.OpList{ops})
 }
 
 // execAll carries out operations for a standby group, in turns, retrying what the
 // receiver wants retried, and returns how many were carried out.
-func (e *Engine) execAll(ctx context.Context, g *group, ops opList) int {
+func (e *Engine) execAll(ctx context.Context, g *group, ops replica.OpList) int {
 	role := g.role
 	if e.task != nil {
 		role = e.task.role
@@ -237,14 +193,14 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops opList) int {
 	for _, block := range ops {
 		for _, op := range block {
 			if setsPolicy(op) {
-				g.policyOps++
+				g.work.policyOps++
 			}
 		}
 	}
 	n := 0
-	for round, only := 0, false; !ops.empty() && round < 3; round++ {
-		var again opList
-		for chunk := ops.next(applyChunk); chunk != nil; chunk = ops.next(applyChunk) {
+	for round, only := 0, false; !ops.Empty() && round < 3; round++ {
+		var again replica.OpList
+		for chunk := ops.Next(replica.TurnOps); chunk != nil; chunk = ops.Next(replica.TurnOps) {
 			// The end of a stream, which a new master takes from another standby, is
 			// carried out by a MASTER as a whole.
 			if only = only || role != wire.RoleMaster && g.sending(); only {
@@ -257,10 +213,10 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops opList) int {
 				g.touchOp(e.dumping, op)
 				n++
 				if round == 0 && setsPolicy(op) {
-					g.policyOps--
+					g.work.policyOps--
 				}
-				retry, unknown := g.rcv.result(op, err)
-				again.add(retry...)
+				retry, unknown := g.rcv.Result(op, err)
+				again.Add(retry...)
 				if op.Kind == sadb.OpSetCounters {
 					e.stats.Repairs += uint64(len(retry)) // the SA was gone
 				}
@@ -272,24 +228,24 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops opList) int {
 				}
 			}
 			e.answerPrepare(g)
-			if !ops.empty() || !again.empty() {
+			if !ops.Empty() || !again.Empty() {
 				e.pause()
 			}
 		}
 		ops = again
 	}
-	g.rcv.carriedOut()
+	g.rcv.CarriedOut()
 	return n
 }
 
 // execOwn carries out operations of a MASTER, in turns, and hands each result to
 // done.
 func (e *Engine) execOwn(ctx context.Context, g *group, ops []sadb.Op, done func(i int, err error)) {
-	for first := 0; first < len(ops); first += applyChunk {
+	for first := 0; first < len(ops); first += replica.TurnOps {
 		if first > 0 {
 			e.pause()
 		}
-		for i, err := range e.apply(ctx, ops[first:min(first+applyChunk, len(ops))]) {
+		for i, err := range e.apply(ctx, ops[first:min(first+replica.TurnOps, len(ops))]) {
 			g.touchOp(e.dumping, ops[first+i])
 			if err != nil {
 				e.kernelError(g, ops[first+i], err)

@@ -30,19 +30,19 @@ const (
 
 // countReceived adds up what a collection of counters has shown.
 func (e *Engine) countReceived(g *group, now time.Time) {
-	n := g.pub.takeReceived()
+	n := g.pub.TakeReceived()
 	if n == 0 {
 		return
 	}
-	g.received, g.receivedAt = g.received+n, now
-	if !g.dual.since.IsZero() {
+	g.split.received, g.split.receivedAt = g.split.received+n, now
+	if !g.split.dual.since.IsZero() {
 		e.broadcast(&wire.State{GroupState: g.state()})
 	}
 }
 
 // traffic reports whether packets have come in lately.
 func (g *group) traffic(now time.Time, interval time.Duration) bool {
-	return !g.receivedAt.IsZero() && now.Sub(g.receivedAt) < max(trafficTime, 3*interval)
+	return !g.split.receivedAt.IsZero() && now.Sub(g.split.receivedAt) < max(trafficTime, 3*interval)
 }
 
 // compares begins to compare this node with another master, and reports whether
@@ -50,9 +50,9 @@ func (g *group) traffic(now time.Time, interval time.Duration) bool {
 // that there is one decision; the other one lets it know what it receives. A
 // term that has been raised meanwhile is the decision.
 func (e *Engine) compares(m *member, g *group, gs wire.GroupState, yield bool, now time.Time) bool {
-	d := &g.dual
+	d := &g.split.dual
 	if d.since.IsZero() || d.node != m.hello.Node {
-		*d = dual{node: m.hello.Node, term: gs.Term, since: now, own: g.received, other: gs.Received}
+		*d = dual{node: m.hello.Node, term: gs.Term, since: now, own: g.split.received, other: gs.Received}
 		e.log.Error("two masters, comparing the traffic that they get", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term)
 		e.broadcast(&wire.State{GroupState: g.state()})
 		return yield
@@ -62,7 +62,7 @@ func (e *Engine) compares(m *member, g *group, gs wire.GroupState, yield bool, n
 
 // decideDual ends a comparison.
 func (e *Engine) decideDual(ctx context.Context, g *group, now time.Time) {
-	d := g.dual
+	d := g.split.dual
 	if d.since.IsZero() {
 		return
 	}
@@ -73,15 +73,15 @@ func (e *Engine) decideDual(ctx context.Context, g *group, now time.Time) {
 		}
 	}
 	if m == nil {
-		g.dual = dual{} // it has yielded, or is out of reach again
+		g.split.dual = dual{} // it has yielded, or is out of reach again
 		return
 	}
 	gs := m.groups[g.name].state
 	if now.Sub(d.since) < dualTime || gs.Term != d.term || !yields(g.term, e.cfg.Node, gs.Term, d.node) {
 		return
 	}
-	own, other := g.received-d.own, gs.Received-min(gs.Received, d.other)
-	g.dual = dual{}
+	own, other := g.split.received-d.own, gs.Received-min(gs.Received, d.other)
+	g.split.dual = dual{}
 	if own <= other {
 		e.giveWay(m, g, gs, now)
 		return
@@ -89,7 +89,7 @@ func (e *Engine) decideDual(ctx context.Context, g *group, now time.Time) {
 	g.term = max(g.term, gs.Term) + 1
 	e.stats.SplitsSeen++
 	e.log.Error("two masters, staying as this one gets the traffic", "group", g.name, "term", g.term, "peer", m.session.Peer(), "packets", own, "peer_packets", other)
-	g.toldOnce = false
+	g.ready.once = false
 	e.becomeMaster(ctx, g)
 	e.broadcast(&wire.State{GroupState: g.state()})
 	e.tellReadiness(g, now)

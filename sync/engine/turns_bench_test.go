@@ -12,6 +12,7 @@ import (
 
 	sys "golang.org/x/sys/unix"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/sadb/sadbtest"
 	"sasyncd/sync/wire"
@@ -91,11 +92,14 @@ func (r *turnsRig) fresh() *sadb.Snapshot {
 // master makes the rig MASTER of what its kernel holds.
 func (r *turnsRig) master() {
 	r.g.role, r.g.term = wire.RoleMaster, 1
-	p := newPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}}, time.Now())
-	p.reconcile(time.Now(), r.fresh(), newTouched())
-	p.pace = r.g.turns
+	p := replica.NewPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}}, time.Now())
+	p.Reconcile(time.Now(), r.fresh(), replica.NewTouched())
+	p.Pace = r.g.work.turns
 	r.g.pub = p
-	r.m.groups[simGroup].out = &follower{handle: 1, state: followerComplete, sentEpoch: p.epoch}
+	f := replica.NewFollower(1, time.Now())
+	f.Resume(p, p.Seq())
+	f.MovedSent(p)
+	r.m.groups[simGroup].out = f
 }
 
 // standby makes it a standby that holds all of a master's stream; its kernel holds
@@ -105,16 +109,16 @@ func (r *turnsRig) standby(installed bool) {
 	rcv := r.g.newReceiver(r.e.cfg)
 	r.g.rcv = rcv
 	now := time.Now()
-	p := newPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{2}}, now)
-	p.reconcile(now, r.fresh(), newTouched())
-	rcv.inherit(now, 0, p)
-	rcv.pos = wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
-	rcv.observe(&sadb.Snapshot{}, newTouched())
+	p := replica.NewPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{2}}, now)
+	p.Reconcile(now, r.fresh(), replica.NewTouched())
+	rcv.Inherit(now, 0, p)
+	rcv.Stood(p.Pos())
+	rcv.Observe(&sadb.Snapshot{}, replica.NewTouched())
 	if installed {
-		for _, op := range slices.Concat(rcv.repair(now)...) {
-			rcv.result(op, nil)
+		for _, op := range slices.Concat(rcv.Repair(now)...) {
+			rcv.Result(op, nil)
 		}
-		rcv.slabs.reset()
+		rcv.CarriedOut()
 	}
 }
 
@@ -138,7 +142,7 @@ func (r *turnsRig) longest(work func()) (most time.Duration) {
 		case r.e.busy() != nil:
 			began = processorTime()
 			r.e.turn()
-		case r.g.task != nil: // waits for a reading of the kernel's tables
+		case r.g.work.task != nil: // waits for a reading of the kernel's tables
 			f := <-r.e.calls
 			began = processorTime()
 			f()
@@ -155,29 +159,34 @@ var works = []struct {
 }{
 	{"repair", func(r *turnsRig) func() {
 		r.standby(false)
-		return func() { r.e.execAll(context.Background(), r.g, r.g.rcv.repair(time.Now())) }
+		return func() { r.e.execAll(context.Background(), r.g, r.g.rcv.Repair(time.Now())) }
 	}},
 	{"audit", func(r *turnsRig) func() {
 		r.standby(true)
 		snap := r.fresh()
 		return func() {
-			r.g.rcv.observe(snap, newTouched())
-			r.g.rcv.repair(time.Now())
+			r.g.rcv.Observe(snap, replica.NewTouched())
+			r.g.rcv.Repair(time.Now())
 		}
 	}},
 	{"sweep", func(r *turnsRig) func() {
 		r.standby(true)
-		r.g.rcv.begin(wire.StreamID{Group: simGroup, Term: 2, Node: wire.NodeID{2}}, 0, 0, 0)
-		return func() { r.e.execAll(context.Background(), r.g, r.g.rcv.end(0)) }
+		r.g.rcv.BeginSnapshot(wire.StreamID{Group: simGroup, Term: 2, Node: wire.NodeID{2}}, 0, 0, 0)
+		return func() { r.e.execAll(context.Background(), r.g, r.g.rcv.EndSnapshot(0)) }
 	}},
 	{"raise", func(r *turnsRig) func() {
 		r.standby(true)
 		later := time.Now().Add(time.Minute)
-		for _, w := range r.g.rcv.want {
-			w.rate.Report(w.sa.Packets, 0)
-			w.rate.Report(w.sa.Packets+1_000_000, time.Second)
+		for s := range 2 { // at 1,000,000 packets a second
+			var entries []wire.CounterEntry
+			for i, sa := range r.k.snap.SAs {
+				packets := sa.Packets + uint64(s)*1_000_000
+				entries = append(entries, wire.CounterEntry{Handle: uint32(i + 1), OSeq: sa.OSeq, Packets: packets})
+			}
+			r.g.rcv.SetCounters(time.Now(), time.Duration(s)*time.Second, entries)
+			r.g.rcv.CarriedOut()
 		}
-		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.raise(later)) }
+		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.Raise(later)) }
 	}},
 	{"retire", func(r *turnsRig) func() {
 		r.standby(true)
@@ -188,12 +197,12 @@ var works = []struct {
 	}},
 	{"rebase", func(r *turnsRig) func() {
 		r.standby(true)
-		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.rebase(time.Now())) }
+		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.Rebase(time.Now())) }
 	}},
 	{"repair-bucket", func(r *turnsRig) func() {
 		r.standby(true)
 		return func() {
-			r.g.rcv.repairBucket(time.Now(), 0, &wire.BucketItems{Seq: r.g.rcv.pos.Seq, Of: digestBuckets, Bucket: 7})
+			r.g.rcv.RepairBucket(time.Now(), 0, &wire.BucketItems{Seq: r.g.rcv.Pos().Seq, Of: replica.SumBuckets, Bucket: 7})
 		}
 	}},
 	{"promote", func(r *turnsRig) func() {
@@ -209,28 +218,28 @@ var works = []struct {
 	}},
 	{"publish-first", func(r *turnsRig) func() {
 		r.g.role, r.g.term = wire.RoleMaster, 1
-		p := newPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}}, time.Now())
-		p.pace = r.g.turns
-		p.begin(time.Now())
+		p := replica.NewPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}}, time.Now())
+		p.Pace = r.g.work.turns
+		p.BeginScan(time.Now())
 		for _, sa := range r.fresh().SAs {
-			p.readWhole(time.Now(), sa, 0, newTouched())
+			p.ReadWhole(time.Now(), sa, 0, replica.NewTouched())
 		}
-		r.g.scan.pub = p
+		r.g.reading.scan.pub = p
 		return func() { r.e.masterScanned(context.Background(), r.g, time.Now(), r.k.snap.Policies) }
 	}},
 	{"publish", func(r *turnsRig) func() { // all counters have moved
 		r.master()
 		p := r.g.pub
-		p.begin(time.Now())
+		p.BeginScan(time.Now())
 		for _, sa := range r.fresh().SAs {
 			sa.OSeq += 10
-			p.readWhole(time.Now(), sa, 0, newTouched())
+			p.ReadWhole(time.Now(), sa, 0, replica.NewTouched())
 		}
 		return func() { r.e.masterScanned(context.Background(), r.g, time.Now(), r.k.snap.Policies) }
 	}},
 	{"publish-flush", func(r *turnsRig) func() {
 		r.master()
-		r.g.pub.begin(time.Now())
+		r.g.pub.BeginScan(time.Now())
 		return func() { r.e.masterScanned(context.Background(), r.g, time.Now(), nil) }
 	}},
 	{"forward-flush", forwarding},
@@ -241,7 +250,7 @@ var works = []struct {
 	{"hand-over", func(r *turnsRig) func() {
 		r.master()
 		h := &handover{silent: true}
-		r.g.handing = h
+		r.g.leaving.preparing = h
 		return func() { r.e.handOver(context.Background(), r.g, h) }
 	}},
 	{"snapshot", func(r *turnsRig) func() {
@@ -250,26 +259,28 @@ var works = []struct {
 	}},
 	{"buckets", func(r *turnsRig) func() {
 		r.master()
-		all := make([]uint16, digestBuckets)
+		all := make([]uint16, replica.SumBuckets)
 		for i := range all {
 			all[i] = uint16(i)
 		}
 		return func() {
-			r.e.sendBuckets(r.m, &wire.BucketRequest{Stream: r.m.groups[simGroup].out.handle, Of: digestBuckets, Buckets: all})
+			r.e.sendBuckets(r.m, &wire.BucketRequest{Stream: r.m.groups[simGroup].out.Handle(), Of: replica.SumBuckets, Buckets: all})
 		}
 	}},
 	{"collect", func(r *turnsRig) func() {
 		r.master()
-		r.g.pub.imported = len(r.g.pub.sas) - 1
-		for _, p := range r.g.pub.sas {
-			p.imported = true
-		}
+		own := false // one SA was made here
+		r.g.pub.Adopt(time.Now(), r.g.rcv, func(*sadb.SA) bool {
+			was := own
+			own = true
+			return was
+		})
 		return func() { r.e.collect(context.Background(), r.g, time.Now()) }
 	}},
 	{"maxima", func(r *turnsRig) func() {
 		r.standby(true)
 		r.m.groups[simGroup].state = wire.GroupState{Name: simGroup, Role: wire.RoleMaster, Term: 2, Have: wire.StreamPos{StreamID: wire.StreamID{Group: simGroup, Term: 2, Node: wire.NodeID{2}}}}
-		r.g.sent = r.g.rcv.outbound()
+		r.g.used.sent = r.g.rcv.Outbound()
 		return func() { r.e.follow(r.g, false) }
 	}},
 }
@@ -290,7 +301,7 @@ func BenchmarkLongestTurn(b *testing.B) {
 					rig := newTurnsRig(n)
 					work := w.prepare(rig)
 					all = append(all, rig.longest(work))
-					if rig.k.most > applyChunk {
+					if rig.k.most > replica.TurnOps {
 						b.Fatalf("%d operations in one turn", rig.k.most)
 					}
 				}

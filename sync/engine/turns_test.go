@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -62,7 +63,7 @@ func TestPrepareDoesNotWaitForRepair(t *testing.T) {
 		n.kernel.flush()
 		synctest.Wait()
 		time.Sleep(50 * time.Millisecond)
-		if got := n.kernel.size(); got == 0 || got >= len(all)-applyChunk {
+		if got := n.kernel.size(); got == 0 || got >= len(all)-replica.TurnOps {
 			t.Fatalf("the repair has put back %d of %d items, want it to be under way", got, len(all))
 		}
 		n.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}
@@ -117,7 +118,7 @@ func TestPreparedWaitsForPolicies(t *testing.T) {
 		if pols != policies+3 {
 			t.Errorf("prepared with %d of %d policies", pols, policies+3)
 		}
-		if sas > 2*applyChunk {
+		if sas > 2*replica.TurnOps {
 			t.Errorf("prepared only when %d of %d SAs were back, want it at once after the policies", sas, 2*policies+2)
 		}
 	})
@@ -179,14 +180,14 @@ func TestElectionIsLookedAtInEveryWork(t *testing.T) {
 					longest = max(longest, time.Since(began))
 					time.Sleep(20 * time.Millisecond)
 				}
-				if ops := n.kernel.count() - before; ops < 5*applyChunk {
-					t.Errorf("%d operations, want at least %d: this is not the work that is meant", ops, 5*applyChunk)
+				if ops := n.kernel.count() - before; ops < 5*replica.TurnOps {
+					t.Errorf("%d operations, want at least %d: this is not the work that is meant", ops, 5*replica.TurnOps)
 				}
 				if longest > applyTime+time.Millisecond {
 					t.Errorf("the election had to wait for %v, want at most one call of the kernel, %v", longest, applyTime)
 				}
-				if most := n.kernel.faults.most.Load(); most > applyChunk {
-					t.Errorf("%d operations in one call, want at most %d", most, applyChunk)
+				if most := n.kernel.faults.most.Load(); most > replica.TurnOps {
+					t.Errorf("%d operations in one call, want at most %d", most, replica.TurnOps)
 				}
 			})
 		})
@@ -209,7 +210,7 @@ func TestComputationsPause(t *testing.T) {
 				rig.e.turn()
 				turns++
 			}
-			if want := items / turnItems; turns < want {
+			if want := items / replica.TurnItems; turns < want {
 				t.Errorf("%d turns for %d SAs and as many policies, want at least %d", turns, items, want)
 			}
 		})

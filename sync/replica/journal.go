@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"iter"
@@ -8,13 +8,13 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// journalRecords bounds the journal: about ten minutes of 100 rekeys a second.
+// JournalRecords bounds the journal: about ten minutes of 100 rekeys a second.
 // A peer that was away for longer gets a snapshot.
-const journalRecords = 1 << 16
+const JournalRecords = 1 << 16
 
 // journal is the tail of a stream's deltas, for peers that reconnect after a
 // short cut and for telling how old the oldest unacknowledged delta is. It names
-// SAs and does not hold them (letgo.go).
+// SAs and does not hold them: see nameOnly.
 //
 // The entries are in blocks, so that an addition moves none: the longest turn of
 // the engine would otherwise grow with the journal.

@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"slices"
@@ -34,15 +34,15 @@ func benchTables(n int) func() *sadb.Snapshot {
 // BenchmarkReconcile is what a master does with each reading of its tables.
 func BenchmarkReconcile(b *testing.B) {
 	tables := benchTables(10_000)
-	p := newPublisher(wire.StreamID{Group: "g"}, time.Now())
+	p := NewPublisher(wire.StreamID{Group: "g"}, time.Now())
 	now := time.Now()
-	p.reconcile(now, tables(), newTouched())
+	p.Reconcile(now, tables(), NewTouched())
 	b.ReportAllocs()
 	for b.Loop() {
 		b.StopTimer()
 		snap := tables()
 		b.StartTimer()
-		p.reconcile(now, snap, newTouched())
+		p.Reconcile(now, snap, NewTouched())
 		p.countersSince(p.epoch - 1)
 	}
 }
@@ -50,26 +50,26 @@ func BenchmarkReconcile(b *testing.B) {
 // BenchmarkAudit is what a standby does with each reading of its tables.
 func BenchmarkAudit(b *testing.B) {
 	tables := benchTables(10_000)
-	r := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true, advance: true})
+	r := NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true, Advance: true})
 	now := time.Now()
-	r.observe(&sadb.Snapshot{}, newTouched())
-	r.begin(wire.StreamID{Group: "g"}, 0, 0, 0)
+	r.Observe(&sadb.Snapshot{}, NewTouched())
+	r.BeginSnapshot(wire.StreamID{Group: "g"}, 0, 0, 0)
 	for i, sa := range tables().SAs {
-		for _, op := range r.apply(now, 0, wire.Record{Kind: wire.PutSA, Handle: uint32(i + 1), SA: sa}) {
-			r.result(op, nil)
+		for _, op := range r.Apply(now, 0, wire.Record{Kind: wire.PutSA, Handle: uint32(i + 1), SA: sa}) {
+			r.Result(op, nil)
 		}
 	}
-	r.end(0)
+	r.EndSnapshot(0)
 	b.ReportAllocs()
 	for b.Loop() {
 		b.StopTimer()
 		snap := tables()
 		for _, sa := range snap.SAs {
-			sa.OSeq, sa.Limits = 1<<40, standbyLimits(sa.Limits) // as a standby's kernel has them
+			sa.OSeq, sa.Limits = 1<<40, StandbyLimits(sa.Limits) // as a standby's kernel has them
 		}
 		b.StartTimer()
-		r.observe(snap, newTouched())
-		r.repair(now)
+		r.Observe(snap, NewTouched())
+		r.Repair(now)
 	}
 }
 
@@ -77,11 +77,11 @@ func BenchmarkAudit(b *testing.B) {
 // the kernel's part, and from the first byte: all of it is memory that a fresh
 // process has not touched yet.
 func BenchmarkSnapshot(b *testing.B) {
-	p := newPublisher(wire.StreamID{Group: "g"}, time.Now())
-	p.reconcile(time.Now(), benchTables(10_000)(), newTouched())
+	p := NewPublisher(wire.StreamID{Group: "g"}, time.Now())
+	p.Reconcile(time.Now(), benchTables(10_000)(), NewTouched())
 	var frames [][]byte
 	for c := p.snapshot(time.Now()); !c.done(); {
-		f, err := wire.AppendFrame(nil, &wire.Batch{Stream: 1, First: 1, Records: p.next(time.Now(), c, snapBatch)})
+		f, err := wire.AppendFrame(nil, &wire.Batch{Stream: 1, First: 1, Records: p.next(time.Now(), c, BatchRecords)})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -89,9 +89,9 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		r := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true})
-		r.observe(&sadb.Snapshot{}, newTouched())
-		r.begin(wire.StreamID{Group: "g"}, 0, 10_000, 0)
+		r := NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true})
+		r.Observe(&sadb.Snapshot{}, NewTouched())
+		r.BeginSnapshot(wire.StreamID{Group: "g"}, 0, 10_000, 0)
 		now := time.Now()
 		for _, f := range frames {
 			m, err := wire.Parse(wire.TypeBatch, f[wire.HeaderLen:])
@@ -99,35 +99,35 @@ func BenchmarkSnapshot(b *testing.B) {
 				b.Fatal(err)
 			}
 			for _, rec := range m.(*wire.Batch).Records {
-				for _, op := range r.apply(now, 0, rec) {
-					r.result(op, nil)
+				for _, op := range r.Apply(now, 0, rec) {
+					r.Result(op, nil)
 				}
 			}
-			r.slabs.reset()
+			r.slabs.Reset()
 		}
-		r.end(0)
+		r.EndSnapshot(0)
 	}
 }
 
 // BenchmarkFlush is what a standby does, but for the kernel's part, when somebody
 // has flushed its 10,000 SAs.
 func BenchmarkFlush(b *testing.B) {
-	r := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true, advance: true})
+	r := NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true, Advance: true})
 	now := time.Now()
-	r.observe(&sadb.Snapshot{}, newTouched())
-	r.begin(wire.StreamID{Group: "g"}, 0, 0, 0)
+	r.Observe(&sadb.Snapshot{}, NewTouched())
+	r.BeginSnapshot(wire.StreamID{Group: "g"}, 0, 0, 0)
 	for i, sa := range benchTables(10_000)().SAs {
-		for _, op := range r.apply(now, 0, wire.Record{Kind: wire.PutSA, Handle: uint32(i + 1), SA: sa}) {
-			r.result(op, nil)
+		for _, op := range r.Apply(now, 0, wire.Record{Kind: wire.PutSA, Handle: uint32(i + 1), SA: sa}) {
+			r.Result(op, nil)
 		}
 	}
-	r.end(0)
+	r.EndSnapshot(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		r.observe(&sadb.Snapshot{}, newTouched())
-		for _, op := range slices.Concat(r.repair(now)...) {
-			r.result(op, nil)
+		r.Observe(&sadb.Snapshot{}, NewTouched())
+		for _, op := range slices.Concat(r.Repair(now)...) {
+			r.Result(op, nil)
 		}
-		r.slabs.reset()
+		r.slabs.Reset()
 	}
 }

@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"time"
@@ -10,8 +10,8 @@ import (
 // withdraw takes an outbound SA out of the kernel whose counter cannot be kept
 // ahead of the master's: after a takeover it must not be used. Its policy then
 // finds no SA, and the IKE daemon negotiates a new one.
-func (r *receiver) withdraw(w *wantSA) []sadb.Op {
-	if _, ok := r.have[w.sa.Key]; !ok || r.countersOnly {
+func (r *Receiver) withdraw(w *WantSA) []sadb.Op {
+	if _, ok := r.have[w.sa.Key]; !ok || r.CountersOnly {
 		return nil
 	}
 	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}}
@@ -28,20 +28,20 @@ const (
 
 // overshoots reports whether h stands so far above w's need that it should be
 // made anew, and may be.
-func (r *receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
+func (r *Receiver) overshoots(w *WantSA, h haveSA, need uint64) bool {
 	limit := excessLegacy
 	if w.sa.ESN() {
 		limit = excessESN
 	}
-	return h.virgin && !r.countersOnly && h.oseq > need && h.oseq-w.sa.OSeq >= limit
+	return h.virgin && !r.CountersOnly && h.oseq > need && h.oseq-w.sa.OSeq >= limit
 }
 
 // installed returns the SA as this standby's kernel shall hold it: the
 // outbound counter ahead by the margin and never below h, ages counted on.
-func (r *receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
+func (r *Receiver) installed(now time.Time, w *WantSA, h haveSA) *sadb.SA {
 	c := r.slabs.next()
 	*c = *w.sa
-	c.Limits = standbyLimits(w.sa.Limits)
+	c.Limits = StandbyLimits(w.sa.Limits)
 	c.OSeq = r.ahead(w, 0, h.oseq)
 	passed := uint64(max(now.Sub(w.at), 0) / time.Second)
 	c.Age += passed
@@ -56,11 +56,11 @@ func (r *receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
 const advanceShare = 0.8
 
 // inbound returns the inbound counter for w.
-func (r *receiver) inbound(w *wantSA) uint64 {
-	if !r.advance || w.sa.Dir != sadb.DirIn {
+func (r *Receiver) inbound(w *WantSA) uint64 {
+	if !r.Advance || w.sa.Dir != sadb.DirIn {
 		return w.sa.Seq
 	}
-	seq := w.sa.Seq + uint64(advanceShare*w.rate.Last()*r.margin.Interval.Seconds())
+	seq := w.sa.Seq + uint64(advanceShare*w.rate.Last()*r.Margin.Interval.Seconds())
 	if !w.sa.ESN() {
 		seq = min(seq, 1<<32-1)
 	}
@@ -68,11 +68,11 @@ func (r *receiver) inbound(w *wantSA) uint64 {
 }
 
 // ahead returns the outbound counter for w and notes whether it is covered.
-func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
+func (r *Receiver) ahead(w *WantSA, stale time.Duration, floor uint64) uint64 {
 	if w.sa.Dir == sadb.DirIn {
 		return w.sa.OSeq
 	}
-	lead, covered := r.margin.Lead(w.sa.ESN(), w.rate.Peak(), stale)
+	lead, covered := r.Margin.Lead(w.sa.ESN(), w.rate.Peak(), stale)
 	v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)
 	w.short = !covered || !fits
 	return max(v, floor)
@@ -80,7 +80,7 @@ func (r *receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
 
 // counterOps raises the kernel's counters to what w needs; none if they are
 // there already.
-func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
+func (r *Receiver) counterOps(now time.Time, w *WantSA, stale time.Duration) []sadb.Op {
 	h, ok := r.holds(w.sa.Key)
 	if !ok || !r.same(w, h) {
 		return nil
@@ -106,12 +106,12 @@ func (r *receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []s
 	return []sadb.Op{{Kind: sadb.OpSetCounters, SA: c}}
 }
 
-// setCounters takes a message of the counter stream.
-func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire.CounterEntry) []sadb.Op {
+// SetCounters takes a message of the counter stream.
+func (r *Receiver) SetCounters(now time.Time, mono time.Duration, entries []wire.CounterEntry) []sadb.Op {
 	r.counters = now
 	var ops []sadb.Op
 	for _, e := range entries {
-		w := r.handles.find(e.Handle)
+		w := r.handles.Find(e.Handle)
 		if w == nil {
 			r.unnamed++
 			continue
@@ -140,15 +140,15 @@ func (r *receiver) setCounters(now time.Time, mono time.Duration, entries []wire
 	return ops
 }
 
-// raise widens the margins while no update arrives.
-func (r *receiver) raise(now time.Time) []sadb.Op {
+// Raise widens the margins while no update arrives.
+func (r *Receiver) Raise(now time.Time) []sadb.Op {
 	stale := now.Sub(r.counters)
-	if r.counters.IsZero() || stale < 2*r.margin.Interval {
+	if r.counters.IsZero() || stale < 2*r.Margin.Interval {
 		return nil
 	}
 	var ops []sadb.Op
 	for _, w := range r.want {
-		r.item()
+		r.Item()
 		if w.rate.Peak() > 0 {
 			ops = append(ops, r.counterOps(now, w, stale)...)
 		}
@@ -156,12 +156,12 @@ func (r *receiver) raise(now time.Time) []sadb.Op {
 	return ops
 }
 
-// rebase writes all ages anew after a step of this node's wall clock, from
+// Rebase writes all ages anew after a step of this node's wall clock, from
 // which the kernel computes when a lifetime ends.
-func (r *receiver) rebase(now time.Time) []sadb.Op {
+func (r *Receiver) Rebase(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, w := range r.want {
-		r.item()
+		r.Item()
 		h, ok := r.holds(k)
 		if !ok || !r.same(w, h) {
 			continue

@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"time"
@@ -7,23 +7,24 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// touched names what events changed while a dump was being read; for those the
+// Touched names what events changed while a dump was being read; for those the
 // dump is older than what is known.
-type touched struct {
+type Touched struct {
 	sas      map[sadb.SAKey]bool
 	policies map[sadb.PolicyKey]bool
 }
 
-func newTouched() *touched {
-	return &touched{make(map[sadb.SAKey]bool), make(map[sadb.PolicyKey]bool)}
+// NewTouched returns one that names nothing.
+func NewTouched() *Touched {
+	return &Touched{make(map[sadb.SAKey]bool), make(map[sadb.PolicyKey]bool)}
 }
 
-func (t *touched) reset() {
+func (t *Touched) reset() {
 	clear(t.sas)
 	clear(t.policies)
 }
 
-func (t *touched) has(r wire.Record) bool {
+func (t *Touched) has(r wire.Record) bool {
 	switch r.Kind {
 	case wire.PutSA:
 		return t.sas[r.SA.Key]
@@ -37,7 +38,7 @@ func (t *touched) has(r wire.Record) bool {
 	return false
 }
 
-func (t *touched) add(r wire.Record) {
+func (t *Touched) add(r wire.Record) {
 	switch r.Kind {
 	case wire.PutSA:
 		t.sas[r.SA.Key] = true
@@ -50,24 +51,28 @@ func (t *touched) add(r wire.Record) {
 	}
 }
 
-// touchSA and touchPolicy note a change.
-func (t *touched) touchSA(k sadb.SAKey)         { t.sas[k] = true }
-func (t *touched) touchPolicy(k sadb.PolicyKey) { t.policies[k] = true }
+// AddSA notes that an SA has changed.
+func (t *Touched) AddSA(k sadb.SAKey) { t.sas[k] = true }
 
-// hasSA and hasPolicy report whether an item is named.
-func (t *touched) hasSA(k sadb.SAKey) bool         { return t.sas[k] }
-func (t *touched) hasPolicy(k sadb.PolicyKey) bool { return t.policies[k] }
+// AddPolicy notes that a policy has changed.
+func (t *Touched) AddPolicy(k sadb.PolicyKey) { t.policies[k] = true }
 
-// missing are published items that a dump did not find.
-type missing struct {
-	sas      []sadb.SAKey
-	policies []sadb.PolicyKey
+// HasSA reports whether an SA has changed.
+func (t *Touched) HasSA(k sadb.SAKey) bool { return t.sas[k] }
+
+// HasPolicy reports whether a policy has changed.
+func (t *Touched) HasPolicy(k sadb.PolicyKey) bool { return t.policies[k] }
+
+// Missing are published items that a dump did not find.
+type Missing struct {
+	SAs      []sadb.SAKey
+	Policies []sadb.PolicyKey
 }
 
-// begin begins a reading of the tables and an epoch of counters. read and
-// readWhole, for each SA, and end belong to it; what t names has changed
+// BeginScan begins a reading of the tables and an epoch of counters. read and
+// ReadWhole, for each SA, and end belong to it; what t names has changed
 // meanwhile, so that it is known better.
-func (p *publisher) begin(now time.Time) {
+func (p *Publisher) BeginScan(now time.Time) {
 	p.collectedAt(now)
 	p.mark++ // never again the number of a reading that was given up
 	p.outs[p.mark%outEpochs] = p.out
@@ -81,7 +86,7 @@ func (p *publisher) begin(now time.Time) {
 }
 
 // see notes that the reading under way has found e.
-func (p *publisher) see(e *pubSA) {
+func (p *Publisher) see(e *pubSA) {
 	if e.seen != p.mark {
 		e.seen = p.mark
 		p.found++
@@ -90,7 +95,7 @@ func (p *publisher) see(e *pubSA) {
 
 // find returns the published SA that a reading shows, nil if there is none of
 // its identity with its fingerprint.
-func (p *publisher) find(r *sadb.Reading) *pubSA {
+func (p *Publisher) find(r *sadb.Reading) *pubSA {
 	if r.Config == 0 {
 		return nil
 	}
@@ -109,9 +114,9 @@ func (p *publisher) find(r *sadb.Reading) *pubSA {
 	return e
 }
 
-// read takes what a glance at an SA tells. It reports whether that was enough;
+// Read takes what a glance at an SA tells. It reports whether that was enough;
 // if not, the whole SA is wanted.
-func (p *publisher) read(now time.Time, r *sadb.Reading, t *touched) bool {
+func (p *Publisher) Read(now time.Time, r *sadb.Reading, t *Touched) bool {
 	e := p.find(r)
 	if e == nil {
 		return false
@@ -125,9 +130,9 @@ func (p *publisher) read(now time.Time, r *sadb.Reading, t *touched) bool {
 	return true
 }
 
-// readUnread takes a glance at an SA that nobody can decode. If one of its identity
+// ReadUnread takes a glance at an SA that nobody can decode. If one of its identity
 // is published it stays as it is; otherwise there is nothing to publish.
-func (p *publisher) readUnread(now time.Time, r *sadb.Reading, t *touched) {
+func (p *Publisher) ReadUnread(now time.Time, r *sadb.Reading, t *Touched) {
 	e := p.sas[r.Key]
 	if e == nil {
 		return
@@ -138,9 +143,9 @@ func (p *publisher) readUnread(now time.Time, r *sadb.Reading, t *touched) {
 	}
 }
 
-// readWhole takes an SA of the group, with the fingerprint of its reading (0:
+// ReadWhole takes an SA of the group, with the fingerprint of its reading (0:
 // unknown).
-func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touched) {
+func (p *Publisher) ReadWhole(now time.Time, sa *sadb.SA, config uint64, t *Touched) {
 	e := p.sas[sa.Key]
 	if e == nil {
 		p.fresh = append(p.fresh, foundSA{sa, config})
@@ -158,16 +163,16 @@ func (p *publisher) readWhole(now time.Time, sa *sadb.SA, config uint64, t *touc
 	p.noteCounters(now, e, &sa.Counters, sa.Used, sa.UseAge)
 }
 
-// end ends a reading and returns all that endTo hands out.
-func (p *publisher) end(now time.Time, policies []*sadb.Policy, t *touched) (recs []wire.Record, gone missing) {
-	gone = p.endTo(now, policies, t, func(r []wire.Record) { recs = append(recs, r...) })
+// end ends a reading and returns all that EndScan hands out.
+func (p *Publisher) end(now time.Time, policies []*sadb.Policy, t *Touched) (recs []wire.Record, gone Missing) {
+	gone = p.EndScan(now, policies, t, func(r []wire.Record) { recs = append(recs, r...) })
 	return recs, gone
 }
 
-// endTo ends a reading. It hands the deltas for what is new or changed to send, some
+// EndScan ends a reading. It hands the deltas for what is new or changed to send, some
 // at a time, and returns the names of what is gone, whose deletion is the engine's
 // decision. Nothing is left to be sent when it pauses.
-func (p *publisher) endTo(now time.Time, policies []*sadb.Policy, t *touched, send func([]wire.Record)) (gone missing) {
+func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched, send func([]wire.Record)) (gone Missing) {
 	p.epoch, p.headroom = p.mark, p.room
 	var recs []wire.Record
 	flush := func() {
@@ -176,13 +181,13 @@ func (p *publisher) endTo(now time.Time, policies []*sadb.Policy, t *touched, se
 			recs = nil
 		}
 	}
-	item := func() { p.itemAfter(flush) }
+	item := func() { p.ItemAfter(flush) }
 	// What is known needs no order; what is new is published oldest first.
-	for _, f := range append(p.changed, oldestFirst(p.fresh, func(f foundSA) uint64 { p.compared(); return f.sa.Age })...) {
+	for _, f := range append(p.changed, OldestFirst(p.fresh, func(f foundSA) uint64 { p.compared(); return f.sa.Age })...) {
 		if item(); t.sas[f.sa.Key] {
 			continue
 		}
-		if r, ok := p.putSA(now, f.sa); ok {
+		if r, ok := p.PutSA(now, f.sa); ok {
 			recs = append(recs, r)
 		}
 		e := p.sas[f.sa.Key]
@@ -196,7 +201,7 @@ func (p *publisher) endTo(now time.Time, policies []*sadb.Policy, t *touched, se
 	for _, pol := range policies {
 		item()
 		if !t.policies[pol.Key] {
-			if r, ok := p.putPolicy(now, pol); ok {
+			if r, ok := p.PutPolicy(now, pol); ok {
 				recs = append(recs, r)
 			}
 		}
@@ -208,54 +213,54 @@ func (p *publisher) endTo(now time.Time, policies []*sadb.Policy, t *touched, se
 	flush()
 	// Of the right size at once: to grow a long list takes longer than a turn.
 	if p.found < len(p.sas) {
-		gone.sas = make([]sadb.SAKey, 0, len(p.sas)-p.found)
+		gone.SAs = make([]sadb.SAKey, 0, len(p.sas)-p.found)
 		for k, e := range p.sas {
-			p.item()
+			p.Item()
 			if e.seen != p.epoch && !e.ghost && !t.sas[k] {
-				gone.sas = append(gone.sas, k)
+				gone.SAs = append(gone.SAs, k)
 			}
 		}
 	}
 	if found < len(p.policies) {
-		gone.policies = make([]sadb.PolicyKey, 0, len(p.policies)-found)
+		gone.Policies = make([]sadb.PolicyKey, 0, len(p.policies)-found)
 	}
 	for k, e := range p.policies {
-		p.item()
+		p.Item()
 		if e.seen != p.epoch && !t.policies[k] && !e.ghost {
-			gone.policies = append(gone.policies, k)
+			gone.Policies = append(gone.Policies, k)
 		}
 	}
 	p.outs[p.epoch%outEpochs] = p.out
 	return gone
 }
 
-// fill ends the first reading, of which nobody is told: whoever follows begins with a
+// Fill ends the first reading, of which nobody is told: whoever follows begins with a
 // snapshot.
-func (p *publisher) fill(now time.Time, policies []*sadb.Policy, t *touched) {
-	p.endTo(now, policies, t, func([]wire.Record) {})
+func (p *Publisher) Fill(now time.Time, policies []*sadb.Policy, t *Touched) {
+	p.EndScan(now, policies, t, func([]wire.Record) {})
 	p.journal.forget()
 }
 
-// reconcile compares what is published with a dump of the group's items: begin,
-// readWhole and end in one.
-func (p *publisher) reconcile(now time.Time, snap *sadb.Snapshot, t *touched) (recs []wire.Record, gone missing) {
-	gone = p.compare(now, snap, t, func(r []wire.Record) { recs = append(recs, r...) })
+// Reconcile compares what is published with a dump of the group's items: begin,
+// ReadWhole and end in one.
+func (p *Publisher) Reconcile(now time.Time, snap *sadb.Snapshot, t *Touched) (recs []wire.Record, gone Missing) {
+	gone = p.Compare(now, snap, t, func(r []wire.Record) { recs = append(recs, r...) })
 	return recs, gone
 }
 
-// compare is reconcile that hands its deltas to send, as endTo does.
-func (p *publisher) compare(now time.Time, snap *sadb.Snapshot, t *touched, send func([]wire.Record)) missing {
-	p.begin(now)
+// Compare is reconcile that hands its deltas to send, as EndScan does.
+func (p *Publisher) Compare(now time.Time, snap *sadb.Snapshot, t *Touched, send func([]wire.Record)) Missing {
+	p.BeginScan(now)
 	for _, sa := range snap.SAs {
-		p.item()
-		p.readWhole(now, sa, 0, t)
+		p.Item()
+		p.ReadWhole(now, sa, 0, t)
 	}
-	return p.endTo(now, snap.Policies, t, send)
+	return p.EndScan(now, snap.Policies, t, send)
 }
 
-// lookAgain has the next reading look at every SA as a whole: what belongs to
+// LookAgain has the next reading look at every SA as a whole: what belongs to
 // the group may have changed.
-func (p *publisher) lookAgain() {
+func (p *Publisher) LookAgain() {
 	for _, e := range p.sas {
 		e.config = 0
 	}

@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"cmp"
@@ -9,11 +9,11 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// publisher is the master's side of one group: the state it has published, as
+// Publisher is the master's side of one group: the state it has published, as
 // one ordered sequence of deltas with a bounded journal behind it. It is pure;
 // the engine feeds it what the kernel holds and sends what it returns.
-type publisher struct {
-	pace // of computations over all items
+type Publisher struct {
+	Pace // of computations over all items
 
 	stream wire.StreamID
 	seq    uint64 // number of the last delta
@@ -29,11 +29,11 @@ type publisher struct {
 
 	sas        map[sadb.SAKey]*pubSA
 	policies   map[sadb.PolicyKey]*pubPolicy
-	cover      map[uint64]*pubSA // the youngest SA of those that cover the same, see cover.go
+	cover      map[uint64]*pubSA // the youngest SA of those that cover the same, see coverOf
 	imported   int               // published SAs that are replicated ones
 	lastHandle uint32
 	journal    journal
-	sums       sums
+	sums       Sums
 	began      time.Time
 
 	mark    uint64              // epoch that the reading under way will have been, or epoch
@@ -66,7 +66,7 @@ const outEpochs = 64
 
 // outAt returns what had been sent when an epoch was collected, or at the oldest
 // one that is remembered.
-func (p *publisher) outAt(epoch uint64) uint64 {
+func (p *Publisher) outAt(epoch uint64) uint64 {
 	if epoch+outEpochs <= p.epoch {
 		epoch = p.epoch - outEpochs + 1
 	}
@@ -102,7 +102,7 @@ type pubSA struct {
 	covers         bool
 	younger, older *pubSA
 
-	imported bool // this node did not make it (collect.go)
+	imported bool // this node did not make it, see Adopt
 }
 
 // foundSA is an SA that a reading has shown and that is not published so.
@@ -113,7 +113,7 @@ type foundSA struct {
 
 // age sets the ages of e.sa to what the monotonic clock says. Nobody needs them
 // between two sendings.
-func (p *publisher) age(now time.Time, e *pubSA) {
+func (p *Publisher) age(now time.Time, e *pubSA) {
 	since := now.Sub(p.began)
 	e.sa.Age = uint64((since - e.born) / time.Second)
 	if e.sa.Used {
@@ -122,7 +122,7 @@ func (p *publisher) age(now time.Time, e *pubSA) {
 }
 
 // use notes the first use of an SA, by its age.
-func (p *publisher) use(now time.Time, e *pubSA, age uint64) {
+func (p *Publisher) use(now time.Time, e *pubSA, age uint64) {
 	since := now.Sub(p.began)
 	e.used = max(since-time.Duration(age)*time.Second, e.born)
 }
@@ -138,21 +138,23 @@ type pubPolicy struct {
 	gone    bool // not published any more, or replaced
 }
 
-func newPublisher(id wire.StreamID, now time.Time) *publisher {
-	return &publisher{
+// NewPublisher returns one that has published nothing. Its epochs begin with the first
+// reading.
+func NewPublisher(id wire.StreamID, now time.Time) *Publisher {
+	return &Publisher{
 		stream:   id,
 		began:    now,
 		sas:      make(map[sadb.SAKey]*pubSA),
 		policies: make(map[sadb.PolicyKey]*pubPolicy),
 		cover:    make(map[uint64]*pubSA),
-		journal:  journal{limit: journalRecords},
+		journal:  journal{limit: JournalRecords},
 		headroom: never,
 	}
 }
 
-// putSA publishes sa if it is new or its configuration changed; a change of
+// PutSA publishes sa if it is new or its configuration changed; a change of
 // counters alone only notes them. The publisher keeps sa and may change it.
-func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
+func (p *Publisher) PutSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	old := p.sas[sa.Key]
 	if old != nil {
 		p.back(old)
@@ -185,8 +187,8 @@ func (p *publisher) putSA(now time.Time, sa *sadb.SA) (wire.Record, bool) {
 	return p.append(now, wire.Record{Kind: wire.PutSA, Handle: old.handle, SA: sa}), true
 }
 
-// deleteSA publishes the deletion of key if it was published.
-func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) {
+// DeleteSA publishes the deletion of key if it was published.
+func (p *Publisher) DeleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) {
 	e := p.sas[key]
 	if e == nil {
 		return wire.Record{}, false
@@ -205,8 +207,8 @@ func (p *publisher) deleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 	return p.append(now, wire.Record{Kind: wire.DelSA, Handle: e.handle, SAKey: key}), true
 }
 
-// putPolicy publishes pol if it is new or changed.
-func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, bool) {
+// PutPolicy publishes pol if it is new or changed.
+func (p *Publisher) PutPolicy(now time.Time, pol *sadb.Policy) (wire.Record, bool) {
 	d := wire.PolicyDigest(pol)
 	if old := p.policies[pol.Key]; old != nil {
 		if old.digest == d {
@@ -222,8 +224,8 @@ func (p *publisher) putPolicy(now time.Time, pol *sadb.Policy) (wire.Record, boo
 	return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true
 }
 
-// deletePolicy publishes the deletion of key if it was published.
-func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record, bool) {
+// DeletePolicy publishes the deletion of key if it was published.
+func (p *Publisher) DeletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record, bool) {
 	e := p.policies[key]
 	if e == nil {
 		return wire.Record{}, false
@@ -235,66 +237,66 @@ func (p *publisher) deletePolicy(now time.Time, key sadb.PolicyKey) (wire.Record
 }
 
 // Stream returns the stream that it publishes.
-func (p *publisher) Stream() wire.StreamID { return p.stream }
+func (p *Publisher) Stream() wire.StreamID { return p.stream }
 
 // Seq returns the number of the last change.
-func (p *publisher) Seq() uint64 { return p.seq }
+func (p *Publisher) Seq() uint64 { return p.seq }
 
 // Epoch returns the number of the last collection of counters.
-func (p *publisher) Epoch() uint64 { return p.epoch }
+func (p *Publisher) Epoch() uint64 { return p.epoch }
 
 // Headroom returns for how many seconds the outbound counter that would run out first
 // lasts at its present rate, infinite while nothing is sent.
-func (p *publisher) Headroom() float64 { return p.headroom }
+func (p *Publisher) Headroom() float64 { return p.headroom }
 
 // Packets returns how many packets all SAs carried.
-func (p *publisher) Packets() (out, in uint64) { return p.out, p.in }
+func (p *Publisher) Packets() (out, in uint64) { return p.out, p.in }
 
 // Sums returns those over what is published.
-func (p *publisher) Sums() *sums { return &p.sums }
+func (p *Publisher) Sums() *Sums { return &p.sums }
 
-// pos returns the stream and the number of its last change.
-func (p *publisher) pos() wire.StreamPos {
+// Pos returns the stream and the number of its last change.
+func (p *Publisher) Pos() wire.StreamPos {
 	return wire.StreamPos{StreamID: p.stream, Seq: p.seq, Complete: true}
 }
 
-// size returns how many items are published.
-func (p *publisher) size() (sas, policies int) { return len(p.sas), len(p.policies) }
+// Size returns how many items are published.
+func (p *Publisher) Size() (sas, policies int) { return len(p.sas), len(p.policies) }
 
-// takeReceived returns how many packets came in on the group's SAs since it was asked
+// TakeReceived returns how many packets came in on the group's SAs since it was asked
 // last.
-func (p *publisher) takeReceived() uint64 {
+func (p *Publisher) TakeReceived() uint64 {
 	n := p.received
 	p.received = 0
 	return n
 }
 
-// sa returns a published SA, nil if there is none of that identity. It is the
+// SA returns a published SA, nil if there is none of that identity. It is the
 // publisher's, and its ages are old.
-func (p *publisher) sa(k sadb.SAKey) *sadb.SA {
+func (p *Publisher) SA(k sadb.SAKey) *sadb.SA {
 	if e := p.sas[k]; e != nil {
 		return e.sa
 	}
 	return nil
 }
 
-// agedSA is sa with the ages of now.
-func (p *publisher) agedSA(now time.Time, k sadb.SAKey) *sadb.SA {
+// AgedSA is sa with the ages of now.
+func (p *Publisher) AgedSA(now time.Time, k sadb.SAKey) *sadb.SA {
 	p.age(now, p.sas[k])
 	return p.sas[k].sa
 }
 
-// peak returns the highest rate of a published SA, in packets per second.
-func (p *publisher) peak(k sadb.SAKey) float64 { return p.sas[k].rate.Peak() }
+// Peak returns the highest rate of a published SA, in packets per second.
+func (p *Publisher) Peak(k sadb.SAKey) float64 { return p.sas[k].rate.Peak() }
 
 // sentSince bounds what this node has sent on an SA since the last reading.
-func (p *publisher) sentSince(now time.Time, k sadb.SAKey, m sadb.Margin) uint64 {
+func (p *Publisher) sentSince(now time.Time, k sadb.SAKey, m sadb.Margin) uint64 {
 	e := p.sas[k]
 	lead, _ := m.Lead(e.sa.ESN(), e.rate.Peak(), now.Sub(p.collected))
 	return lead
 }
 
-func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
+func (p *Publisher) append(now time.Time, r wire.Record) wire.Record {
 	p.seq++
 	r.Numbered = true
 	p.journal.add(p.seq, now, r)
@@ -304,7 +306,7 @@ func (p *publisher) append(now time.Time, r wire.Record) wire.Record {
 // noteCounters takes over the counters of a fresh reading. Counters never go
 // back: a dump is read without the SA's lock, so the two words of a 64-bit
 // counter may be torn once every 2^32 packets.
-func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used bool, useAge uint64) {
+func (p *Publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used bool, useAge uint64) {
 	own := &e.sa.Counters
 	e.rate.Report(c.Packets, now.Sub(p.began))
 	if d := c.Packets - own.Packets; c.Packets < own.Packets {
@@ -336,15 +338,15 @@ func (p *publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 // noteKnown takes over the counters of an SA that was announced or read. The kernel
 // announces an update with the request for it, which has none, so those that are
 // lower than what is known say nothing.
-func (p *publisher) noteKnown(now time.Time, e *pubSA, sa *sadb.SA) {
+func (p *Publisher) noteKnown(now time.Time, e *pubSA, sa *sadb.SA) {
 	if c := &sa.Counters; c.Packets >= e.sa.Packets && c.Bytes >= e.sa.Bytes {
 		p.noteCounters(now, e, c, sa.Used, sa.UseAge)
 	}
 }
 
-// policyDeleted notes that the kernel has deleted a policy whose deletion is not
+// PolicyDeleted notes that the kernel has deleted a policy whose deletion is not
 // published yet. It reports false if it is not published at all.
-func (p *publisher) policyDeleted(k sadb.PolicyKey) bool {
+func (p *Publisher) PolicyDeleted(k sadb.PolicyKey) bool {
 	e := p.policies[k]
 	if e == nil {
 		return false
@@ -354,20 +356,20 @@ func (p *publisher) policyDeleted(k sadb.PolicyKey) bool {
 }
 
 // move notes that counters moved.
-func (p *publisher) move(e *pubSA) {
+func (p *Publisher) move(e *pubSA) {
 	if e.moved != p.mark {
 		e.moved = p.mark
 		p.moved = append(p.moved, e)
 	}
 }
 
-// haunt keeps what a flush has taken from the kernel.
-func (p *publisher) haunt(gone missing) {
-	for _, k := range gone.sas {
+// Haunt keeps what a flush has taken from the kernel.
+func (p *Publisher) Haunt(gone Missing) {
+	for _, k := range gone.SAs {
 		p.sas[k].ghost = true
 		p.uncover(p.sas[k])
 	}
-	for _, k := range gone.policies {
+	for _, k := range gone.Policies {
 		p.policies[k].ghost = true
 	}
 }
@@ -376,7 +378,7 @@ func (p *publisher) haunt(gone missing) {
 // handle. The result is valid until the next call. A reading that begins meanwhile
 // belongs to a later epoch: what it shows may come with this one already, and comes
 // with its own.
-func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
+func (p *Publisher) countersSince(epoch uint64) []wire.CounterEntry {
 	p.sending = p.sending[:0]
 	add := func(e *pubSA) {
 		p.sending = append(p.sending, wire.CounterEntry{Handle: e.handle, OSeq: e.sa.OSeq, Seq: e.sa.Seq,
@@ -387,14 +389,14 @@ func (p *publisher) countersSince(epoch uint64) []wire.CounterEntry {
 		defer func() { p.gathering = false }() // also when the task is given up
 		p.sending = slices.Grow(p.sending, len(p.moved))
 		for _, e := range p.moved {
-			p.item()
+			p.Item()
 			if !e.gone {
 				add(e)
 			}
 		}
 	} else {
 		for _, e := range p.sas {
-			p.item()
+			p.Item()
 			if e.moved > epoch {
 				add(e)
 			}

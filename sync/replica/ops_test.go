@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"testing"
@@ -10,20 +10,20 @@ import (
 func TestOpList(t *testing.T) {
 	for _, n := range []int{0, 1, opFirst, opFirst + 1, opFirst + opBlock, 3*opBlock + 7} {
 		for _, step := range []int{1, 100, 5000} {
-			var l opList
+			var l OpList
 			for i := 0; i < n; {
 				var ops []sadb.Op
 				for range min(3, n-i) {
 					ops = append(ops, sadb.Op{SA: &sadb.SA{Reqid: uint32(i)}})
 					i++
 				}
-				l.add(ops...)
+				l.Add(ops...)
 			}
-			if l.empty() != (n == 0) {
-				t.Errorf("%d operations: empty %v", n, l.empty())
+			if l.Empty() != (n == 0) {
+				t.Errorf("%d operations: empty %v", n, l.Empty())
 			}
 			got := 0
-			for ops := l.next(step); ops != nil; ops = l.next(step) {
+			for ops := l.Next(step); ops != nil; ops = l.Next(step) {
 				if len(ops) > step {
 					t.Fatalf("%d operations at once, want at most %d", len(ops), step)
 				}
@@ -34,8 +34,8 @@ func TestOpList(t *testing.T) {
 					got++
 				}
 			}
-			if got != n || !l.empty() {
-				t.Errorf("%d of %d operations came out, empty %v", got, n, l.empty())
+			if got != n || !l.Empty() {
+				t.Errorf("%d of %d operations came out, empty %v", got, n, l.Empty())
 			}
 		}
 	}

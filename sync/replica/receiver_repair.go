@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"cmp"
@@ -10,88 +10,88 @@ import (
 	"sasyncd/sync/sadb"
 )
 
-// end finishes a snapshot and returns the sweep: everything of the group that
+// EndSnapshot finishes a snapshot and returns the sweep: everything of the group that
 // the snapshot did not name.
-func (r *receiver) end(seq uint64) (ops opList) {
-	if !r.rx.snapshot() {
+func (r *Receiver) EndSnapshot(seq uint64) (ops OpList) {
+	if !r.rx.Snapshot() {
 		return nil
 	}
 	r.rx.end()
 	r.pos.Seq, r.pos.Complete = seq, true
 	for k, w := range r.want {
-		r.item()
-		if w.gen != r.gen && r.sweeps {
-			r.forgetSA(k)
+		r.Item()
+		if w.gen != r.gen && r.Sweeps {
+			r.ForgetSA(k)
 		}
 	}
 	for k, w := range r.wantPolicy {
-		r.item()
-		if w.gen != r.gen && r.sweeps {
+		r.Item()
+		if w.gen != r.gen && r.Sweeps {
 			r.forgetPolicy(k)
 		}
 	}
-	if r.sweeps {
+	if r.Sweeps {
 		r.sweep(&ops)
 	}
 	return ops
 }
 
 // sweep adds what deletes what the kernel has and the stream does not name, SAs first.
-func (r *receiver) sweep(ops *opList) {
-	if r.countersOnly {
+func (r *Receiver) sweep(ops *OpList) {
+	if r.CountersOnly {
 		return
 	}
 	for k := range r.have {
-		r.item()
+		r.Item()
 		if r.want[k] == nil {
-			ops.add(sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
+			ops.Add(sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
 		}
 	}
 	for k := range r.havePolicy {
-		r.item()
+		r.Item()
 		if r.wantPolicy[k] == nil {
-			ops.add(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
+			ops.Add(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
 		}
 	}
 }
 
-// repair returns what it takes to make the kernel what the stream says, after
+// Repair returns what it takes to make the kernel what the stream says, after
 // a dump. Only a complete stream may delete.
-func (r *receiver) repair(now time.Time) (ops opList) {
+func (r *Receiver) Repair(now time.Time) (ops OpList) {
 	for _, w := range r.wantPolicy {
-		r.item()
-		ops.add(r.wantPolicyOps(w)...)
+		r.Item()
+		ops.Add(r.wantPolicyOps(w)...)
 	}
 	// Order matters for what is installed, and mostly nothing is: the oldest
 	// first, and of the same age that which was published first.
-	var list []*wantSA
+	var list []*WantSA
 	for _, w := range r.want {
-		r.item()
+		r.Item()
 		used := r.slabs.used
 		if len(r.wantSAOps(now, w)) > 0 {
 			list = append(list, w)
 		}
 		r.slabs.used = used // what it takes is asked for again, in order
 	}
-	slices.SortFunc(list, func(a, b *wantSA) int {
+	slices.SortFunc(list, func(a, b *WantSA) int {
 		r.compared()
 		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle.number, b.handle.number))
 	})
 	for _, w := range list {
-		r.item()
-		ops.add(r.wantSAOps(now, w)...)
+		r.Item()
+		ops.Add(r.wantSAOps(now, w)...)
 	}
-	if r.pos.Complete && !r.rx.snapshot() && r.sweeps {
+	if r.pos.Complete && !r.rx.Snapshot() && r.Sweeps {
 		r.sweep(&ops)
 	}
 	return ops
 }
 
-// result notes how the kernel answered an operation and returns what to try
+// Result notes how the kernel answered an operation and returns what to try
 // instead, if anything. An add that met something unknown is not forced:
 // unknown reports that only a fresh dump can tell what is there, above all
 // which numbers it has used.
-func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool) {
+func (r *Receiver) Result(op sadb.Op, err error) (again []sadb.Op, unknown bool) {
 	switch op.Kind {
 	case sadb.OpAddSA:
 		w := r.want[op.SA.Key]
@@ -105,7 +105,7 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 		}
 	case sadb.OpUpdateSA:
 		if h, ok := r.have[op.SA.Key]; ok && err == nil {
-			h.limits, h.config = limitsOf(op.SA.Limits), 0
+			h.limits, h.config = LimitsOf(op.SA.Limits), 0
 		}
 	case sadb.OpDeleteSA:
 		if err == nil {
@@ -116,7 +116,7 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 			h.oseq, h.seq = op.SA.OSeq, op.SA.Seq
 		} else if errors.Is(err, fs.ErrNotExist) {
 			delete(r.have, op.SA.Key)
-			if w := r.want[op.SA.Key]; w != nil && !r.countersOnly {
+			if w := r.want[op.SA.Key]; w != nil && !r.CountersOnly {
 				add := *op.SA
 				return []sadb.Op{{Kind: sadb.OpAddSA, SA: &add}}, false
 			}
@@ -126,7 +126,7 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 		if err == nil && w != nil && w.policy == op.Policy {
 			r.havePolicy[op.Policy.Key] = w.digest // of the same
 		} else if err == nil {
-			r.havePolicy[op.Policy.Key] = policyDigest(op.Policy)
+			r.havePolicy[op.Policy.Key] = PolicyDigest(op.Policy)
 		} else if errors.Is(err, fs.ErrExist) {
 			return []sadb.Op{{Kind: sadb.OpUpdatePolicy, Policy: op.Policy}}, false
 		}
@@ -141,9 +141,9 @@ func (r *receiver) result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 	return nil, unknown
 }
 
-// lost returns how many of the items that are wanted the kernel refused, or cannot
+// Lost returns how many of the items that are wanted the kernel refused, or cannot
 // be used after a takeover.
-func (r *receiver) lost() (refused, uncovered int) {
+func (r *Receiver) Lost() (refused, uncovered int) {
 	for _, w := range r.want {
 		// What an IKE daemon that replicates by itself has left behind on the
 		// master is no loss: see lateUse.

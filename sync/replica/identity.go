@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"hash/maphash"
@@ -7,9 +7,9 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// coreOf tells configurations apart as coreDigest does, within this process and
+// CoreOf tells configurations apart as CoreDigest does, within this process and
 // at a fraction of the cost.
-func coreOf(sa *sadb.SA) uint64 {
+func CoreOf(sa *sadb.SA) uint64 {
 	c := *sa
 	c.Limits = sadb.Limits{}
 	var room [512]byte
@@ -18,29 +18,30 @@ func coreOf(sa *sadb.SA) uint64 {
 	return maphash.Bytes(keySeed, b)
 }
 
-// limitsOf tells limits apart.
-func limitsOf(l sadb.Limits) uint64 { return maphash.Comparable(keySeed, l) }
+// LimitsOf tells limits apart.
+func LimitsOf(l sadb.Limits) uint64 { return maphash.Comparable(keySeed, l) }
 
-// coreDigest is the digest of an SA's configuration without its limits, which
+// CoreDigest is the digest of an SA's configuration without its limits, which
 // a standby changes on purpose and which the kernel can update in place, and
 // without its direction, which the kernel need not know.
-func coreDigest(sa *sadb.SA) wire.Sum {
+func CoreDigest(sa *sadb.SA) wire.Sum {
 	c := *sa
 	c.Limits, c.Dir = sadb.Limits{}, sadb.DirUnknown
 	return wire.SADigest(&c)
 }
 
-func policyDigest(p *sadb.Policy) wire.Sum {
+// PolicyDigest is the digest of a policy without its limits.
+func PolicyDigest(p *sadb.Policy) wire.Sum {
 	c := *p
 	c.Limits = sadb.Limits{}
 	return wire.PolicyDigest(&c)
 }
 
 func asHave(sa *sadb.SA) haveSA {
-	return haveSA{core: coreOf(sa), limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
+	return haveSA{core: CoreOf(sa), limits: LimitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
 }
 
-// keySeed makes keysOf, coreOf and limitsOf worthless outside this process.
+// keySeed makes keysOf, CoreOf and LimitsOf worthless outside this process.
 var keySeed = maphash.MakeSeed()
 
 // keysOf tells SAs with different key material apart. Two of one identity with

@@ -1,10 +1,10 @@
-package engine
+package replica
 
 import "sasyncd/sync/sadb"
 
-// opList is operations in their order, in blocks: a slice of a hundred thousand would be
+// OpList is operations in their order, in blocks: a slice of a hundred thousand would be
 // copied as a whole, within one turn, each time it grows.
-type opList [][]sadb.Op
+type OpList [][]sadb.Op
 
 // A list begins with a small block, as most have a few operations only.
 const (
@@ -12,7 +12,8 @@ const (
 	opBlock = 1024
 )
 
-func (l *opList) add(ops ...sadb.Op) {
+// Add appends operations.
+func (l *OpList) Add(ops ...sadb.Op) {
 	for len(ops) > 0 {
 		last := len(*l) - 1
 		if last < 0 || len((*l)[last]) == cap((*l)[last]) {
@@ -30,11 +31,11 @@ func (l *opList) add(ops ...sadb.Op) {
 	}
 }
 
-// empty reports whether nothing is left.
-func (l opList) empty() bool { return len(l) == 0 || len(l) == 1 && len(l[0]) == 0 }
+// Empty reports whether nothing is left.
+func (l OpList) Empty() bool { return len(l) == 0 || len(l) == 1 && len(l[0]) == 0 }
 
-// next takes up to n operations from the list, nil if it is empty.
-func (l *opList) next(n int) []sadb.Op {
+// Next takes up to n operations from the list, nil if it is empty.
+func (l *OpList) Next(n int) []sadb.Op {
 	for len(*l) > 0 && len((*l)[0]) == 0 {
 		*l = (*l)[1:]
 	}

@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"cmp"
@@ -16,10 +16,10 @@ type cursor struct {
 	sas      []*pubSA
 }
 
-func (p *publisher) snapshot(now time.Time) *cursor {
+func (p *Publisher) snapshot(now time.Time) *cursor {
 	c := &cursor{policies: make([]*pubPolicy, 0, len(p.policies))}
 	for _, e := range p.policies {
-		p.item()
+		p.Item()
 		c.policies = append(c.policies, e)
 	}
 	c.sas = p.byAge(now)
@@ -28,10 +28,10 @@ func (p *publisher) snapshot(now time.Time) *cursor {
 
 // byAge returns the published SAs, the oldest first, with their ages of now. Equal ages
 // come in the order of publication, which handles keep.
-func (p *publisher) byAge(now time.Time) []*pubSA {
+func (p *Publisher) byAge(now time.Time) []*pubSA {
 	list := make([]*pubSA, 0, len(p.sas))
 	for _, e := range p.sas {
-		p.item()
+		p.Item()
 		p.age(now, e)
 		list = append(list, e)
 	}
@@ -43,7 +43,7 @@ func (p *publisher) byAge(now time.Time) []*pubSA {
 }
 
 // next returns up to n records, fewer only at the end.
-func (p *publisher) next(now time.Time, c *cursor, n int) []wire.Record {
+func (p *Publisher) next(now time.Time, c *cursor, n int) []wire.Record {
 	recs := make([]wire.Record, 0, min(n, len(c.policies)+len(c.sas)))
 	for len(recs) < n && len(c.policies) > 0 {
 		if e := c.policies[0]; !e.gone {

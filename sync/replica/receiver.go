@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// receiver is a standby's side of one group. It knows what the master wants
+// Receiver is a standby's side of one group. It knows what the master wants
 // here (from the stream) and what the kernel has (from dumps and from the
 // operations it ordered), and turns the difference into operations. It is
 // pure: the engine carries the operations out and hands back the errors.
@@ -16,18 +16,19 @@ import (
 // Everything of the group in this kernel belongs to the receiver, whoever
 // installed it: a returning ex-master's own SAs are adopted when they are what
 // the new master published, and replaced or swept when they are not.
-type receiver struct {
-	options
+type Receiver struct {
+	Options
 	// alike: this kernel reads netlink attributes as the master's does, so that
 	// those which this code does not know may be passed on.
 	alike bool
-	pace // of computations over all items
+	Pace  // of computations over all items
 
 	pos wire.StreamPos // what is installed, of which stream
-	rx  reception      // what comes of it
+	rx  Reception      // what comes of it
 	// held names the SAs of a receiver that has been let go; nil before.
 	held     map[sadb.SAKey]struct{}
 	records  uint64 // of the current snapshot, so far
+	expected uint64 // the same at its end, about
 	gen      uint64 // number of the current snapshot
 	adopted  bool   // the kernel's content is known
 	counters time.Time
@@ -39,41 +40,41 @@ type receiver struct {
 	// answered and answeredSeq are applied and pos.Seq of the last answer.
 	answered, answeredSeq uint64
 
-	want       map[sadb.SAKey]*wantSA
+	want       map[sadb.SAKey]*WantSA
 	wantPolicy map[sadb.PolicyKey]*wantPolicy
 	handles    counterHandles // of the stream at pos
 	have       map[sadb.SAKey]*haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
-	sums       sums    // over what is wanted
+	sums       Sums    // over what is wanted
 	tail       journal // the last deltas, for a new master that lacks them
 
 	scan  uint64 // number of the reading under way, or of the last
 	slabs slabs  // for the SAs of operations
 	// pending are the items of a message whose operations are not carried out.
-	pending *touched
+	pending *Touched
 	out, in uint64 // packets of all SAs, from the master's counters
 	// beyond are counters that the master does not know to be so far ahead of its
-	// own, see stands.go.
+	// own, see noteBeyond.
 	beyond map[sadb.SAKey]uint64
 }
 
-// options are what a receiver is told of the configuration.
-type options struct {
-	margin sadb.Margin
+// Options are what a receiver is told of the configuration.
+type Options struct {
+	Margin sadb.Margin
 	// sweeps: the end of a snapshot deletes what it did not name (flushmode startup).
-	sweeps bool
+	Sweeps bool
 	// advance: inbound counters go to where the master's probably are.
-	advance bool
-	// countersOnly: the IKE daemon replicates SAs and policies itself; nothing is
+	Advance bool
+	// CountersOnly: the IKE daemon replicates SAs and policies itself; nothing is
 	// added, changed or deleted here but the counters of SAs that are there.
-	countersOnly bool
+	CountersOnly bool
 }
 
-// wantSA is an SA that the master has published. There may be very many.
-type wantSA struct {
+// WantSA is an SA that the master has published. There may be very many.
+type WantSA struct {
 	sa     *sadb.SA // ours: as published, with the master's last counters
-	core   uint64   // of the configuration without limits, see coreOf
-	limits uint64   // of the limits of a standby, see limitsOf
+	core   uint64   // of the configuration without limits, see CoreOf
+	limits uint64   // of the limits of a standby, see LimitsOf
 	gen    uint64
 	at     time.Time // when sa was received: its ages count from here
 	rate   sadb.Rate
@@ -101,16 +102,16 @@ const lateUse = time.Minute
 
 // same reports whether the kernel's SA is the one that w wants. Where the IKE
 // daemon replicates SAs only what ties counters to an SA counts.
-func (r *receiver) same(w *wantSA, h haveSA) bool {
-	if r.countersOnly {
+func (r *Receiver) same(w *WantSA, h haveSA) bool {
+	if r.CountersOnly {
 		return h.keys == keysOf(w.sa)
 	}
 	return h.core == w.core
 }
 
-// appeared takes in an SA that the IKE daemon has just installed, and returns
+// Appeared takes in an SA that the IKE daemon has just installed, and returns
 // what its counters need.
-func (r *receiver) appeared(now time.Time, sa *sadb.SA) []sadb.Op {
+func (r *Receiver) Appeared(now time.Time, sa *sadb.SA) []sadb.Op {
 	h := asHave(sa)
 	r.have[sa.Key] = &h
 	w := r.want[sa.Key]
@@ -122,7 +123,7 @@ func (r *receiver) appeared(now time.Time, sa *sadb.SA) []sadb.Op {
 
 // haveSA is what is known of an SA in this kernel.
 type haveSA struct {
-	core   uint64 // as in wantSA
+	core   uint64 // as in WantSA
 	limits uint64
 	keys   uint64 // of the key material; counters are tied to it
 	config uint64 // fingerprint of the reading that showed it so; 0: none
@@ -136,24 +137,24 @@ type haveSA struct {
 	virgin bool
 }
 
-// newReceiver returns one that wants nothing and knows nothing of the kernel.
-func newReceiver(o options) *receiver {
-	return &receiver{
-		options:    o,
+// NewReceiver returns one that wants nothing and knows nothing of the kernel.
+func NewReceiver(o Options) *Receiver {
+	return &Receiver{
+		Options:    o,
 		handles:    newCounterHandles(),
-		want:       make(map[sadb.SAKey]*wantSA),
+		want:       make(map[sadb.SAKey]*WantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
 		have:       make(map[sadb.SAKey]*haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
-		tail:       journal{limit: tailRecords},
-		pending:    newTouched(),
+		tail:       journal{limit: TailRecords},
+		pending:    NewTouched(),
 		beyond:     make(map[sadb.SAKey]uint64),
-		rx:         reception{interval: o.margin.Interval},
+		rx:         Reception{interval: o.Margin.Interval},
 	}
 }
 
 // holds returns what the kernel has of an SA.
-func (r *receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
+func (r *Receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
 	if p := r.have[k]; p != nil {
 		return *p, true
 	}
@@ -162,13 +163,13 @@ func (r *receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
 
 // asInstalled is what the kernel has after sa was added. It is what w wants, but
 // for what was refused to be known.
-func (r *receiver) asInstalled(w *wantSA, sa *sadb.SA) haveSA {
+func (r *Receiver) asInstalled(w *WantSA, sa *sadb.SA) haveSA {
 	if w == nil || !sadb.SameButLimits(w.sa, sa) {
 		h := asHave(sa)
 		h.virgin = true
 		return h
 	}
-	return haveSA{core: w.core, limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq,
+	return haveSA{core: w.core, limits: LimitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq,
 		inbound: sa.Dir == sadb.DirIn, virgin: true}
 }
 
@@ -176,12 +177,12 @@ func (r *receiver) asInstalled(w *wantSA, sa *sadb.SA) haveSA {
 // step by step costs more than all that is put into them.
 const mostExpected = 1 << 17
 
-// begin starts a snapshot of a stream, of about n SAs and some policies. What is
+// BeginSnapshot begins a snapshot of a stream, of about n SAs and some policies. What is
 // installed stays until the snapshot is complete.
-func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
+func (r *Receiver) BeginSnapshot(id wire.StreamID, seq uint64, n, policies uint32) {
 	r.handles.enter(id, n)
 	if len(r.want) == 0 {
-		r.want = make(map[sadb.SAKey]*wantSA, min(n, mostExpected))
+		r.want = make(map[sadb.SAKey]*WantSA, min(n, mostExpected))
 	}
 	if len(r.have) == 0 {
 		r.have = make(map[sadb.SAKey]*haveSA, min(n, mostExpected))
@@ -203,92 +204,97 @@ func (r *receiver) begin(id wire.StreamID, seq uint64, n, policies uint32) {
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
 	r.gen++
 	r.rx.begin(true)
-	r.records, r.epoch, r.unnamed = 0, 0, 0
+	r.records, r.expected, r.epoch, r.unnamed = 0, uint64(n)+uint64(policies), 0, 0
 }
 
-// resume continues a stream from where it stood.
-func (r *receiver) resume(seq uint64) {
+// Resume continues a stream from where it stood.
+func (r *Receiver) Resume(seq uint64) {
 	r.rx.begin(false)
 	r.pos.Seq, r.unnamed = seq, 0 // all counters come behind it
 	r.applied, r.answered, r.answeredSeq = 0, 0, seq
 }
 
-// answerEvery is for how many records of a snapshot there is one answer: a
+// AnswerEvery is for how many records of a snapshot there is one answer: a
 // quarter of the master's window, so that it never has to wait for one.
-const answerEvery = snapWindow / 4
+const AnswerEvery = snapWindow / 4
 
-// owesAnswer reports whether the master should hear now what was applied. Changes
+// OwesAnswer reports whether the master should hear now what was applied. Changes
 // are answered at once, since lag and hand-overs follow them. A snapshot has none
 // until its end, and answers to each message would cost both sides a good part of
 // what its records do; what it leaves over is answered by the next tick, for a
 // master whose window is smaller.
-func (r *receiver) owesAnswer() bool {
-	return !r.rx.snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= answerEvery
+func (r *Receiver) OwesAnswer() bool {
+	return !r.rx.Snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= AnswerEvery
 }
 
 // Pos returns what is installed, of which stream.
-func (r *receiver) Pos() wire.StreamPos { return r.pos }
+func (r *Receiver) Pos() wire.StreamPos { return r.pos }
 
-// Rx returns what comes of the stream.
-func (r *receiver) Rx() *reception { return &r.rx }
+// Reception returns what comes of the stream.
+func (r *Receiver) Reception() *Reception { return &r.rx }
 
 // Adopted reports whether the kernel's content is known.
-func (r *receiver) Adopted() bool { return r.adopted }
+func (r *Receiver) Adopted() bool { return r.adopted }
 
 // Unnamed returns how many counters of this stream came under a handle that names no SA
 // here. There are none unless something is wrong.
-func (r *receiver) Unnamed() uint64 { return r.unnamed }
+func (r *Receiver) Unnamed() uint64 { return r.unnamed }
 
 // CountersAt returns when counters of the master were last heard; zero before that.
-func (r *receiver) CountersAt() time.Time { return r.counters }
+func (r *Receiver) CountersAt() time.Time { return r.counters }
 
 // Applied returns how many records of this stream were applied.
-func (r *receiver) Applied() uint64 { return r.applied }
+func (r *Receiver) Applied() uint64 { return r.applied }
+
+// Expected returns how many records the current snapshot has, about.
+func (r *Receiver) Expected() uint64 { return r.expected }
 
 // Packets returns how many packets all SAs carried, by the master's counters.
-func (r *receiver) Packets() (out, in uint64) { return r.out, r.in }
+func (r *Receiver) Packets() (out, in uint64) { return r.out, r.in }
 
 // SetAlike says whether this kernel reads netlink attributes as the master's does, so that
 // those which this code does not know may be passed on.
-func (r *receiver) SetAlike(alike bool) { r.alike = alike }
+func (r *Receiver) SetAlike(alike bool) { r.alike = alike }
 
 // Sums returns those over what is wanted here.
-func (r *receiver) Sums() *sums { return &r.sums }
+func (r *Receiver) Sums() *Sums { return &r.sums }
 
-// stood makes the receiver one of a node that was MASTER until now, of the stream that
+// Stood makes the receiver one of a node that was MASTER until now, of the stream that
 // it published up to pos.
-func (r *receiver) stood(pos wire.StreamPos) { r.pos = pos }
+func (r *Receiver) Stood(pos wire.StreamPos) { r.pos = pos }
 
-// answer returns what the master is told of what the kernel holds.
-func (r *receiver) answer(handle uint32) *wire.Ack {
+// Answer returns what the master is told of what the kernel holds.
+func (r *Receiver) Answer(handle uint32) *wire.Ack {
 	r.answered, r.answeredSeq = r.applied, r.pos.Seq
-	return &wire.Ack{Stream: handle, Seq: r.pos.Seq, Epoch: r.epoch, SnapDone: r.whole(), Installed: uint32(r.applied)}
+	return &wire.Ack{Stream: handle, Seq: r.pos.Seq, Epoch: r.epoch, SnapDone: r.Whole(), Installed: uint32(r.applied)}
 }
 
-// unanswered reports whether something was applied since the last answer.
-func (r *receiver) unanswered() bool { return r.applied != r.answered }
+// Unanswered reports whether something was applied since the last answer.
+func (r *Receiver) Unanswered() bool { return r.applied != r.answered }
 
-// whole reports whether the whole stream is installed, and no snapshot of it comes.
-func (r *receiver) whole() bool { return r.pos.Complete && !r.rx.snapshot() }
+// Whole reports whether the whole stream is installed, and no snapshot of it comes.
+func (r *Receiver) Whole() bool { return r.pos.Complete && !r.rx.Snapshot() }
 
-// sent reports whether a snapshot of so many items that ends at seq has come as a whole.
-func (r *receiver) came(seq, items uint64) bool {
-	return !r.rx.snapshot() || seq == r.pos.Seq && items == r.records
+// Came reports whether a snapshot of so many items that ends at seq has come as a whole.
+func (r *Receiver) Came(seq, items uint64) bool {
+	return !r.rx.Snapshot() || seq == r.pos.Seq && items == r.records
 }
 
-// endEpoch notes that all counters of an epoch are set.
-func (r *receiver) endEpoch(epoch uint64) { r.epoch = max(r.epoch, epoch) }
+// EndEpoch notes that all counters of an epoch are set.
+func (r *Receiver) EndEpoch(epoch uint64) { r.epoch = max(r.epoch, epoch) }
 
-// size returns how many items are wanted here.
-func (r *receiver) size() (sas, policies int) { return len(r.want), len(r.wantPolicy) }
+// Size returns how many items are wanted here.
+func (r *Receiver) Size() (sas, policies int) { return len(r.want), len(r.wantPolicy) }
 
-// wantsSA and wantsPolicyOf report whether an item is wanted here.
-func (r *receiver) wantsSA(k sadb.SAKey) bool           { return r.want[k] != nil }
-func (r *receiver) wantsPolicyOf(k sadb.PolicyKey) bool { return r.wantPolicy[k] != nil }
+// WantsSA reports whether an SA is wanted here.
+func (r *Receiver) WantsSA(k sadb.SAKey) bool { return r.want[k] != nil }
 
-// applyAll turns the records of a message into operations and hands these to exec, some
+// WantsPolicy reports whether a policy is wanted here.
+func (r *Receiver) WantsPolicy(k sadb.PolicyKey) bool { return r.wantPolicy[k] != nil }
+
+// ApplyAll turns the records of a message into operations and hands these to exec, some
 // at a time.
-func (r *receiver) applyAll(now time.Time, mono time.Duration, recs []wire.Record, exec func([]sadb.Op)) {
+func (r *Receiver) ApplyAll(now time.Time, mono time.Duration, recs []wire.Record, exec func([]sadb.Op)) {
 	ops := make([]sadb.Op, 0, 2*len(recs))
 	r.pending.reset()
 	for _, rec := range recs {
@@ -300,13 +306,13 @@ func (r *receiver) applyAll(now time.Time, mono time.Duration, recs []wire.Recor
 			r.pending.reset()
 		}
 		r.pending.add(rec)
-		ops = append(ops, r.apply(now, mono, rec)...)
+		ops = append(ops, r.Apply(now, mono, rec)...)
 	}
 	exec(ops)
 }
 
-// apply turns one record into operations.
-func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
+// Apply turns one record into operations.
+func (r *Receiver) Apply(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
 	r.applied++
 	if rec.Numbered {
 		r.pos.Seq++
@@ -318,44 +324,44 @@ func (r *receiver) apply(now time.Time, mono time.Duration, rec wire.Record) []s
 	case wire.PutSA:
 		return r.putSA(now, mono, rec)
 	case wire.DelSA:
-		r.forgetSA(rec.SAKey)
-		if _, ok := r.have[rec.SAKey]; ok && !r.countersOnly {
+		r.ForgetSA(rec.SAKey)
+		if _, ok := r.have[rec.SAKey]; ok && !r.CountersOnly {
 			return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: rec.SAKey}}}
 		}
 	case wire.PutPolicy:
-		w := &wantPolicy{policy: rec.Policy, digest: policyDigest(rec.Policy), gen: r.gen}
+		w := &wantPolicy{policy: rec.Policy, digest: PolicyDigest(rec.Policy), gen: r.gen}
 		r.wantsPolicy(w)
 		return r.wantPolicyOps(w)
 	case wire.DelPolicy:
 		r.forgetPolicy(*rec.PolicyKey)
-		if _, ok := r.havePolicy[*rec.PolicyKey]; ok && !r.countersOnly {
+		if _, ok := r.havePolicy[*rec.PolicyKey]; ok && !r.CountersOnly {
 			return []sadb.Op{{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: *rec.PolicyKey}}}
 		}
 	}
 	return nil
 }
 
-func (r *receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
+func (r *Receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
 	w := r.want[rec.SA.Key]
-	core := coreOf(rec.SA)
+	core := CoreOf(rec.SA)
 	if w == nil || w.core != core {
-		r.forgetSA(rec.SA.Key)
-		w = &wantSA{core: core}
+		r.ForgetSA(rec.SA.Key)
+		w = &WantSA{core: core}
 	} else {
 		r.sums.remove(w.part)
 		w.part = part{}
 	}
-	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), r.gen, now, nil
+	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, LimitsOf(StandbyLimits(rec.SA.Limits)), r.gen, now, nil
 	w.rate.Report(rec.SA.Packets, mono)
 	r.handles.bind(rec.Handle, w)
-	r.wants(rec.SA.Key, w)
+	r.Wants(rec.SA.Key, w)
 	return r.wantSAOps(now, w)
 }
 
 // wantSAOps returns what it takes to make the kernel's SA what w wants.
-func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
+func (r *Receiver) wantSAOps(now time.Time, w *WantSA) []sadb.Op {
 	h, ok := r.holds(w.sa.Key)
-	if r.countersOnly {
+	if r.CountersOnly {
 		if w.failed = nil; !ok || !r.same(w, h) {
 			w.failed = errNotHere
 			return nil
@@ -386,9 +392,9 @@ func (r *receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 	return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: w.sa.Key}}, add}
 }
 
-func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
+func (r *Receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	d, ok := r.havePolicy[w.policy.Key]
-	if r.countersOnly {
+	if r.CountersOnly {
 		return nil
 	}
 	if len(w.policy.Unknown) > 0 && !r.alike {
@@ -404,11 +410,11 @@ func (r *receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	return nil
 }
 
-// restoreLimits returns what gives the SAs the limits of a MASTER.
-func (r *receiver) restoreLimits() (ops []sadb.Op) {
+// RestoreLimits returns what gives the SAs the limits of a MASTER.
+func (r *Receiver) RestoreLimits() (ops []sadb.Op) {
 	for _, w := range r.want {
-		r.item()
-		if standbyLimits(w.sa.Limits) != w.sa.Limits && !r.countersOnly {
+		r.Item()
+		if StandbyLimits(w.sa.Limits) != w.sa.Limits && !r.CountersOnly {
 			sa := *w.sa
 			ops = append(ops, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
 		}
@@ -416,10 +422,10 @@ func (r *receiver) restoreLimits() (ops []sadb.Op) {
 	return ops
 }
 
-// lead returns how far the kernel's outbound counters are ahead of the master's
+// Lead returns how far the kernel's outbound counters are ahead of the master's
 // last word, in packets and in seconds at the SA's highest rate, for the SA whose
 // seconds are the fewest. Without traffic both are 0.
-func (r *receiver) lead() (packets uint64, seconds float64) {
+func (r *Receiver) Lead() (packets uint64, seconds float64) {
 	for k, w := range r.want {
 		h, ok := r.have[k]
 		if peak := w.rate.Peak(); ok && w.sa.Dir != sadb.DirIn && peak > 0 && h.oseq > w.sa.OSeq {
@@ -431,16 +437,16 @@ func (r *receiver) lead() (packets uint64, seconds float64) {
 	return packets, seconds
 }
 
-// inherit takes over what this node published itself as master, so that an
+// Inherit takes over what this node published itself as master, so that an
 // ex-master is a complete standby of its own stream, at the place where it ended.
 // Rates belong to it: its successor has heard them, and is ahead by as much.
-func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
+func (r *Receiver) Inherit(now time.Time, mono time.Duration, p *Publisher) {
 	r.counters = now
 	r.handles.enter(p.stream, uint32(len(p.sas)))
 	for k, e := range p.sas {
-		r.item()
+		r.Item()
 		p.age(now, e)
-		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), part: e.part, at: now}
+		w := &WantSA{sa: e.sa, core: CoreOf(e.sa), limits: LimitsOf(StandbyLimits(e.sa.Limits)), part: e.part, at: now}
 		r.handles.bind(e.handle, w)
 		w.rate.Remember(&e.rate)
 		w.rate.Report(e.sa.Packets, mono)
@@ -448,8 +454,8 @@ func (r *receiver) inherit(now time.Time, mono time.Duration, p *publisher) {
 		r.sums.add(w.part)
 	}
 	for k, e := range p.policies {
-		r.item()
-		w := &wantPolicy{policy: e.policy, digest: policyDigest(e.policy), part: e.part}
+		r.Item()
+		w := &wantPolicy{policy: e.policy, digest: PolicyDigest(e.policy), part: e.part}
 		r.wantPolicy[k] = w
 		r.sums.add(w.part)
 	}

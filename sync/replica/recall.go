@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"iter"
@@ -35,15 +35,15 @@ func withSA(r wire.Record, sa *sadb.SA) wire.Record {
 	return r
 }
 
-// continues reports whether the journal has all that follows have.
-func (p *publisher) continues(have wire.StreamPos) bool {
+// Continues reports whether the journal has all that follows have.
+func (p *Publisher) Continues(have wire.StreamPos) bool {
 	return have.Complete && have.StreamID == p.stream && p.journal.reaches(have.Seq, p.seq)
 }
 
-// after yields the changes that follow seq, with their ages, a message's at a time.
-func (p *publisher) after(now time.Time, seq uint64) iter.Seq[[]wire.Record] {
+// After yields the changes that follow seq, with their ages, a message's at a time.
+func (p *Publisher) After(now time.Time, seq uint64) iter.Seq[[]wire.Record] {
 	return func(yield func([]wire.Record) bool) {
-		for chunk := range p.journal.after(seq, snapBatch) {
+		for chunk := range p.journal.after(seq, BatchRecords) {
 			recs := make([]wire.Record, len(chunk))
 			for i, e := range chunk {
 				recs[i] = p.recall(now, e.rec)
@@ -57,7 +57,7 @@ func (p *publisher) after(now time.Time, seq uint64) iter.Seq[[]wire.Record] {
 }
 
 // recall returns a record of the master's journal as it is sent now.
-func (p *publisher) recall(now time.Time, r wire.Record) wire.Record {
+func (p *Publisher) recall(now time.Time, r wire.Record) wire.Record {
 	if r.Kind != wire.PutSA {
 		return r
 	}
@@ -69,15 +69,15 @@ func (p *publisher) recall(now time.Time, r wire.Record) wire.Record {
 	return withSA(r, e.sa)
 }
 
-// continues reports whether the changes that follow have are remembered here.
-func (r *receiver) continues(have wire.StreamPos) bool {
+// Continues reports whether the changes that follow have are remembered here.
+func (r *Receiver) Continues(have wire.StreamPos) bool {
 	return have.Complete && r.pos.Complete && have.StreamID == r.pos.StreamID && r.tail.reaches(have.Seq, r.pos.Seq)
 }
 
-// after yields the changes that follow seq, a message's at a time.
-func (r *receiver) after(seq uint64) iter.Seq[[]wire.Record] {
+// After yields the changes that follow seq, a message's at a time.
+func (r *Receiver) After(seq uint64) iter.Seq[[]wire.Record] {
 	return func(yield func([]wire.Record) bool) {
-		for chunk := range r.tail.after(seq, snapBatch) {
+		for chunk := range r.tail.after(seq, BatchRecords) {
 			recs := make([]wire.Record, len(chunk))
 			for i, e := range chunk {
 				recs[i] = r.recall(e.rec)
@@ -90,40 +90,49 @@ func (r *receiver) after(seq uint64) iter.Seq[[]wire.Record] {
 }
 
 // recall returns a record of a standby's journal as it is sent now.
-func (r *receiver) recall(rec wire.Record) wire.Record {
+func (r *Receiver) recall(rec wire.Record) wire.Record {
 	if rec.Kind != wire.PutSA {
 		return rec
 	}
-	w := r.handles.find(rec.Handle)
-	if w == nil || w.sa.Key != rec.SAKey {
+	sa := r.Named(rec.Handle)
+	if sa == nil || sa.Key != rec.SAKey {
 		return withSA(rec, nil)
 	}
-	return withSA(rec, w.sa)
+	return withSA(rec, sa)
 }
 
-// letGo forgets what a standby held but for the names, once this node publishes as
+// Named returns the SA that a handle of the stream names, nil for none. It is the
+// receiver's.
+func (r *Receiver) Named(handle uint32) *sadb.SA {
+	if w := r.handles.Find(handle); w != nil {
+		return w.sa
+	}
+	return nil
+}
+
+// LetGo forgets what a standby held but for the names, once this node publishes as
 // MASTER and the rest of its promotion is done.
-func (r *receiver) letGo() {
+func (r *Receiver) LetGo() {
 	if r.held != nil {
 		return
 	}
 	r.held = make(map[sadb.SAKey]struct{}) // grows in small steps
 	for k := range r.want {
-		r.item()
+		r.Item()
 		r.held[k] = struct{}{}
 	}
-	empty := newReceiver(r.options)
+	empty := NewReceiver(r.Options)
 	r.want, r.wantPolicy, r.handles = empty.want, empty.wantPolicy, empty.handles
-	r.have, r.havePolicy, r.sums = empty.have, empty.havePolicy, sums{}
+	r.have, r.havePolicy, r.sums = empty.have, empty.havePolicy, Sums{}
 	r.pending, r.slabs = empty.pending, slabs{}
 	r.tail.forget()
 }
 
-// letGone reports whether it has done so.
-func (r *receiver) letGone() bool { return r.held != nil }
+// LetGone reports whether it has done so.
+func (r *Receiver) LetGone() bool { return r.held != nil }
 
-// wasHeld reports whether an SA was held as a standby.
-func (r *receiver) wasHeld(k sadb.SAKey) bool {
+// WasHeld reports whether an SA was held as a standby.
+func (r *Receiver) WasHeld(k sadb.SAKey) bool {
 	_, ok := r.held[k]
 	return ok || r.want[k] != nil
 }
@@ -136,11 +145,11 @@ func keyless(sa *sadb.SA) *sadb.SA {
 	return &c
 }
 
-// outlived returns the SAs that a flush has taken from the kernel, that `flushmode
+// Outlived returns the SAs that a flush has taken from the kernel, that `flushmode
 // never` keeps published, and whose lifetime is over.
-func (p *publisher) outlived(now time.Time) (out []sadb.SAKey) {
+func (p *Publisher) Outlived(now time.Time) (out []sadb.SAKey) {
 	for k, e := range p.sas {
-		if p.item(); !e.ghost {
+		if p.Item(); !e.ghost {
 			continue
 		}
 		p.age(now, e)
@@ -150,18 +159,4 @@ func (p *publisher) outlived(now time.Time) (out []sadb.SAKey) {
 		}
 	}
 	return out
-}
-
-// endOutlived publishes their deletion.
-func (e *Engine) endOutlived(g *group, now time.Time) {
-	if e.cfg.ForwardFlush {
-		return // nothing is kept
-	}
-	var recs []wire.Record
-	for _, k := range g.pub.outlived(now) {
-		if r, ok := g.pub.deleteSA(now, k); ok {
-			recs = append(recs, r)
-		}
-	}
-	e.publish(g, recs)
 }

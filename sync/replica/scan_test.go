@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"fmt"
@@ -75,15 +75,15 @@ func TestGlancesTellAPublisherWhatDumpsTell(t *testing.T) {
 	for seed := range uint64(200) {
 		h := &history{r: rand.New(rand.NewPCG(seed, 1))}
 		now := time.Unix(1e9, 0)
-		whole, glancing := newPublisher(wire.StreamID{}, now), newPublisher(wire.StreamID{}, now)
+		whole, glancing := NewPublisher(wire.StreamID{}, now), NewPublisher(wire.StreamID{}, now)
 		glances, sentWhole, sentGlancing := 0, uint64(0), uint64(0)
-		read := func(list []*sadb.SA, touched *touched) {
-			glancing.begin(now)
+		read := func(list []*sadb.SA, touched *Touched) {
+			glancing.BeginScan(now)
 			for _, sa := range list {
-				if r := reading(sa); glancing.read(now, r, touched) {
+				if r := reading(sa); glancing.Read(now, r, touched) {
 					glances++
 				} else {
-					glancing.readWhole(now, sa, r.Config, touched)
+					glancing.ReadWhole(now, sa, r.Config, touched)
 				}
 			}
 		}
@@ -92,20 +92,20 @@ func TestGlancesTellAPublisherWhatDumpsTell(t *testing.T) {
 			h.turn()
 			if h.r.IntN(4) == 0 { // given up half way
 				list := h.snapshot().SAs
-				read(list[:h.r.IntN(len(list)+1)], newTouched())
+				read(list[:h.r.IntN(len(list)+1)], NewTouched())
 			}
-			wantRecs, wantGone := whole.reconcile(now, h.snapshot(), newTouched())
-			read(h.snapshot().SAs, newTouched())
-			recs, gone := glancing.end(now, nil, newTouched())
+			wantRecs, wantGone := whole.Reconcile(now, h.snapshot(), NewTouched())
+			read(h.snapshot().SAs, NewTouched())
+			recs, gone := glancing.end(now, nil, NewTouched())
 			if a, b := recordNames(wantRecs), recordNames(recs); !slices.Equal(a, b) {
 				t.Fatalf("seed %d, round %d: published\n%v, want\n%v", seed, round, b, a)
 			}
-			if a, b := keySet(wantGone.sas), keySet(gone.sas); !maps.Equal(a, b) {
+			if a, b := keySet(wantGone.SAs), keySet(gone.SAs); !maps.Equal(a, b) {
 				t.Fatalf("seed %d, round %d: gone %v, want %v", seed, round, b, a)
 			}
-			for _, k := range gone.sas {
-				whole.deleteSA(now, k)
-				glancing.deleteSA(now, k)
+			for _, k := range gone.SAs {
+				whole.DeleteSA(now, k)
+				glancing.DeleteSA(now, k)
 			}
 			if h.r.IntN(3) > 0 { // sometimes a peer is slow
 				a := slices.Clone(whole.countersSince(sentWhole))
@@ -143,18 +143,18 @@ func keySet(list []sadb.SAKey) map[sadb.SAKey]bool {
 func TestGlancesTellAReceiverWhatDumpsTell(t *testing.T) {
 	for seed := range uint64(200) {
 		h := &history{r: rand.New(rand.NewPCG(seed, 2))}
-		whole, glancing := newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true}), newReceiver(options{margin: sadb.DefaultMargin(), sweeps: true})
-		read := func(list []*sadb.SA, touched *touched) {
-			glancing.beginScan()
+		whole, glancing := NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true}), NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true})
+		read := func(list []*sadb.SA, touched *Touched) {
+			glancing.BeginScan()
 			for _, sa := range list {
-				if r := reading(sa); !glancing.read(r, touched) {
-					glancing.readWhole(sa, r.Config, touched)
+				if r := reading(sa); !glancing.Read(r, touched) {
+					glancing.ReadWhole(sa, r.Config, touched)
 				}
 			}
 		}
 		for round := range 30 {
 			h.turn()
-			touched := newTouched()
+			touched := NewTouched()
 			if n := len(h.list); n > 0 {
 				touched.sas[h.list[h.r.IntN(n)].Key] = true
 			}
@@ -162,9 +162,9 @@ func TestGlancesTellAReceiverWhatDumpsTell(t *testing.T) {
 				list := h.snapshot().SAs
 				read(list[:h.r.IntN(len(list)+1)], touched)
 			}
-			whole.observe(h.snapshot(), touched)
+			whole.Observe(h.snapshot(), touched)
 			read(h.snapshot().SAs, touched)
-			glancing.endScan(nil, touched)
+			glancing.EndScan(nil, touched)
 			if len(whole.have) != len(glancing.have) {
 				t.Fatalf("seed %d, round %d: %d SAs, want %d", seed, round, len(glancing.have), len(whole.have))
 			}

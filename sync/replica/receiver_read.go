@@ -1,17 +1,17 @@
-package engine
+package replica
 
 import (
 	"sasyncd/sync/sadb"
 )
 
-// beginScan begins a reading of the kernel's tables. read and readWhole, for
-// each SA of the group, and endScan belong to it. Items named in t changed while
+// BeginScan begins a reading of the kernel's tables. read and ReadWhole, for
+// each SA of the group, and EndScan belong to it. Items named in t changed while
 // the tables were read, so what is known of them stays.
-func (r *receiver) beginScan() { r.scan++ }
+func (r *Receiver) BeginScan() { r.scan++ }
 
-// read takes what a glance at an SA tells. It reports whether that was enough;
+// Read takes what a glance at an SA tells. It reports whether that was enough;
 // if not, the whole SA is wanted.
-func (r *receiver) read(g *sadb.Reading, t *touched) bool {
+func (r *Receiver) Read(g *sadb.Reading, t *Touched) bool {
 	h := r.have[g.Key]
 	if h == nil || h.config != g.Config || g.Config == 0 {
 		return false
@@ -23,9 +23,9 @@ func (r *receiver) read(g *sadb.Reading, t *touched) bool {
 	return true
 }
 
-// readUnread takes a glance at an SA that nobody can decode: what is known of it
+// ReadUnread takes a glance at an SA that nobody can decode: what is known of it
 // stays, but for its counters.
-func (r *receiver) readUnread(g *sadb.Reading, t *touched) {
+func (r *Receiver) ReadUnread(g *sadb.Reading, t *Touched) {
 	h := r.have[g.Key]
 	if h == nil {
 		return
@@ -36,9 +36,9 @@ func (r *receiver) readUnread(g *sadb.Reading, t *touched) {
 	}
 }
 
-// readWhole takes an SA of the group, with the fingerprint of its reading (0:
+// ReadWhole takes an SA of the group, with the fingerprint of its reading (0:
 // unknown).
-func (r *receiver) readWhole(sa *sadb.SA, config uint64, t *touched) {
+func (r *Receiver) ReadWhole(sa *sadb.SA, config uint64, t *Touched) {
 	if t.sas[sa.Key] {
 		return
 	}
@@ -46,7 +46,7 @@ func (r *receiver) readWhole(sa *sadb.SA, config uint64, t *touched) {
 	h := old
 	if w := r.want[sa.Key]; ok && w != nil && w.core == old.core && sadb.SameButLimits(w.sa, sa) {
 		// As it was: no need to digest it again.
-		h.limits, h.oseq, h.seq, h.inbound = limitsOf(sa.Limits), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
+		h.limits, h.oseq, h.seq, h.inbound = LimitsOf(sa.Limits), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
 	} else {
 		h = asHave(sa)
 	}
@@ -59,20 +59,20 @@ func (r *receiver) readWhole(sa *sadb.SA, config uint64, t *touched) {
 	}
 }
 
-// endScan takes the rest of a reading as what the kernel has.
-func (r *receiver) endScan(list []*sadb.Policy, t *touched) {
-	r.adopted = true // unless lookAgain says otherwise meanwhile
+// EndScan takes the rest of a reading as what the kernel has.
+func (r *Receiver) EndScan(list []*sadb.Policy, t *Touched) {
+	r.adopted = true // unless LookAgain says otherwise meanwhile
 	for k, h := range r.have {
-		r.item()
+		r.Item()
 		if h.seen != r.scan && !t.sas[k] {
 			delete(r.have, k)
 		}
 	}
 	found := 0
 	for _, p := range list {
-		r.item()
+		r.Item()
 		if !t.policies[p.Key] {
-			r.havePolicy[p.Key] = policyDigest(p)
+			r.havePolicy[p.Key] = PolicyDigest(p)
 			found++
 		}
 	}
@@ -87,33 +87,33 @@ func (r *receiver) endScan(list []*sadb.Policy, t *touched) {
 }
 
 // forgetGone takes out of havePolicy what is not in list.
-func (r *receiver) forgetGone(list []*sadb.Policy, t *touched) {
+func (r *Receiver) forgetGone(list []*sadb.Policy, t *Touched) {
 	there := make(map[sadb.PolicyKey]bool) // grows in small steps
 	for _, p := range list {
-		r.item()
+		r.Item()
 		there[p.Key] = true
 	}
 	for k := range r.havePolicy {
-		if r.item(); !there[k] && !t.policies[k] {
+		if r.Item(); !there[k] && !t.policies[k] {
 			delete(r.havePolicy, k)
 		}
 	}
 }
 
-// observe takes a dump of the group's items as what the kernel has: beginScan,
-// readWhole and endScan in one.
-func (r *receiver) observe(snap *sadb.Snapshot, t *touched) {
-	r.beginScan()
+// Observe takes a dump of the group's items as what the kernel has: BeginScan,
+// ReadWhole and EndScan in one.
+func (r *Receiver) Observe(snap *sadb.Snapshot, t *Touched) {
+	r.BeginScan()
 	for _, sa := range snap.SAs {
-		r.item()
-		r.readWhole(sa, 0, t)
+		r.Item()
+		r.ReadWhole(sa, 0, t)
 	}
-	r.endScan(snap.Policies, t)
+	r.EndScan(snap.Policies, t)
 }
 
-// lookAgain has the next reading look at every SA as a whole: what belongs to
+// LookAgain has the next reading look at every SA as a whole: what belongs to
 // the group may have changed.
-func (r *receiver) lookAgain() {
+func (r *Receiver) LookAgain() {
 	for _, h := range r.have {
 		h.config = 0
 	}

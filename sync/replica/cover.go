@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import (
 	"hash/maphash"
@@ -50,7 +50,7 @@ func coverOf(sa *sadb.SA) uint64 {
 
 // coverAgain puts e into the list of its cover, by the order of publication, which
 // handles keep.
-func (p *publisher) coverAgain(e *pubSA) {
+func (p *Publisher) coverAgain(e *pubSA) {
 	if e.covers {
 		return
 	}
@@ -70,7 +70,7 @@ func (p *publisher) coverAgain(e *pubSA) {
 }
 
 // uncover takes e out of the list of its cover: it is gone or about to go.
-func (p *publisher) uncover(e *pubSA) {
+func (p *Publisher) uncover(e *pubSA) {
 	if !e.covers {
 		return
 	}
@@ -88,25 +88,25 @@ func (p *publisher) uncover(e *pubSA) {
 	e.covers, e.younger, e.older = false, nil, nil
 }
 
-// uncoverAll has published SAs that go together cover nothing.
-func (p *publisher) uncoverAll(keys []sadb.SAKey) {
+// UncoverAll has published SAs that go together cover nothing.
+func (p *Publisher) UncoverAll(keys []sadb.SAKey) {
 	for _, k := range keys {
-		p.item()
-		p.uncoverSA(k)
+		p.Item()
+		p.UncoverSA(k)
 	}
 }
 
-// uncoverSA has a published SA cover nothing. It does not pause.
-func (p *publisher) uncoverSA(k sadb.SAKey) { p.uncover(p.sas[k]) }
+// UncoverSA has a published SA cover nothing. It does not pause.
+func (p *Publisher) UncoverSA(k sadb.SAKey) { p.uncover(p.sas[k]) }
 
 // back notes that the kernel holds e.
-func (p *publisher) back(e *pubSA) {
+func (p *Publisher) back(e *pubSA) {
 	e.ghost = false
 	p.coverAgain(e)
 }
 
-// covered reports whether deleting the SA is the end of a rekey.
-func (p *publisher) covered(key sadb.SAKey) bool {
+// Covered reports whether deleting the SA is the end of a rekey.
+func (p *Publisher) Covered(key sadb.SAKey) bool {
 	e := p.sas[key]
 	if e == nil {
 		return true

@@ -1,4 +1,4 @@
-package engine
+package replica
 
 import "sasyncd/sync/sadb"
 
@@ -28,12 +28,12 @@ func (s *slabs) next() *sadb.SA {
 	return sa
 }
 
-// carriedOut ends the use of the SAs that operations of the receiver point to.
-func (r *receiver) carriedOut() { r.slabs.reset() }
+// CarriedOut ends the use of the SAs that operations of the receiver point to.
+func (r *Receiver) CarriedOut() { r.slabs.Reset() }
 
-// reset takes back all that was handed out, and lets go what it pointed to, keys
+// Reset takes back all that was handed out, and lets go what it pointed to, keys
 // among it.
-func (s *slabs) reset() {
+func (s *slabs) Reset() {
 	for i := 0; i < min(len(s.list), keepSlabs) && s.used > i*slabSAs; i++ {
 		clear(s.list[i][:min(s.used-i*slabSAs, slabSAs)])
 	}

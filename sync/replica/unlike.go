@@ -1,0 +1,37 @@
+package replica
+
+import "errors"
+
+// errUnlike refuses an item with attributes that this code does not know and
+// that another kernel release may read differently.
+var errUnlike = errors.New("it has attributes unknown to this version, and the master's kernel is of another release")
+
+// Unknown counts the published items with attributes unknown to this version.
+func (p *Publisher) Unknown() (n int) {
+	for _, e := range p.sas {
+		if len(e.sa.Unknown) > 0 {
+			n++
+		}
+	}
+	for _, e := range p.policies {
+		if len(e.policy.Unknown) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Unlike counts what was refused for its unknown attributes.
+func (r *Receiver) Unlike() (n int) {
+	for _, w := range r.want {
+		if errors.Is(w.failed, errUnlike) {
+			n++
+		}
+	}
+	for _, w := range r.wantPolicy {
+		if errors.Is(w.failed, errUnlike) {
+			n++
+		}
+	}
+	return n
+}
