@@ -9,13 +9,10 @@
 // computation, is divided into turns (tasks.go), so that a message of the election
 // waits for one turn at most.
 //
-// The parts are pure and tested alone: scope (what belongs to a group),
-// publisher and journal (the master's ordered sequence), receiver (the
-// standby's desired and actual state; counters.go has its arithmetic), holdback
-// (deletions that wait), sums (digest.go, the audit of the stream). role.go
-// follows the election, master.go the kernel of a MASTER, members.go and
-// stream.go speak with the peers, tail.go and split.go are for the hard cases,
-// compare.go and succession.go for what operators ask.
+// What a group has told, been told and knows of its kernel is in sync/replica, which is
+// pure; scope says what belongs to a group. role.go follows the election, master.go the
+// kernel of a MASTER, members.go and stream.go speak with the peers, tail.go and split.go
+// are for the hard cases, compare.go and succession.go for what operators ask.
 package engine
 
 import (

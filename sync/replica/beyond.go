@@ -32,7 +32,7 @@ import (
 
 // noteBeyond notes a counter that stands further ahead of the master's last word than
 // the master knows. An old word tells nothing of that.
-func (r *Receiver) noteBeyond(now time.Time, w *WantSA, h haveSA) {
+func (r *Receiver) noteBeyond(now time.Time, w *wantSA, h haveSA) {
 	fresh := 2 * r.Margin.Interval
 	if w.sa.Dir == sadb.DirIn || now.Sub(r.counters) >= fresh && now.Sub(w.at) >= fresh {
 		return

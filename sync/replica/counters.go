@@ -10,7 +10,7 @@ import (
 // withdraw takes an outbound SA out of the kernel whose counter cannot be kept
 // ahead of the master's: after a takeover it must not be used. Its policy then
 // finds no SA, and the IKE daemon negotiates a new one.
-func (r *Receiver) withdraw(w *WantSA) []sadb.Op {
+func (r *Receiver) withdraw(w *wantSA) []sadb.Op {
 	if _, ok := r.have[w.sa.Key]; !ok || r.CountersOnly {
 		return nil
 	}
@@ -28,7 +28,7 @@ const (
 
 // overshoots reports whether h stands so far above w's need that it should be
 // made anew, and may be.
-func (r *Receiver) overshoots(w *WantSA, h haveSA, need uint64) bool {
+func (r *Receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
 	limit := excessLegacy
 	if w.sa.ESN() {
 		limit = excessESN
@@ -38,10 +38,10 @@ func (r *Receiver) overshoots(w *WantSA, h haveSA, need uint64) bool {
 
 // installed returns the SA as this standby's kernel shall hold it: the
 // outbound counter ahead by the margin and never below h, ages counted on.
-func (r *Receiver) installed(now time.Time, w *WantSA, h haveSA) *sadb.SA {
+func (r *Receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
 	c := r.slabs.next()
 	*c = *w.sa
-	c.Limits = StandbyLimits(w.sa.Limits)
+	c.Limits = standbyLimits(w.sa.Limits)
 	c.OSeq = r.ahead(w, 0, h.oseq)
 	passed := uint64(max(now.Sub(w.at), 0) / time.Second)
 	c.Age += passed
@@ -56,7 +56,7 @@ func (r *Receiver) installed(now time.Time, w *WantSA, h haveSA) *sadb.SA {
 const advanceShare = 0.8
 
 // inbound returns the inbound counter for w.
-func (r *Receiver) inbound(w *WantSA) uint64 {
+func (r *Receiver) inbound(w *wantSA) uint64 {
 	if !r.Advance || w.sa.Dir != sadb.DirIn {
 		return w.sa.Seq
 	}
@@ -68,7 +68,7 @@ func (r *Receiver) inbound(w *WantSA) uint64 {
 }
 
 // ahead returns the outbound counter for w and notes whether it is covered.
-func (r *Receiver) ahead(w *WantSA, stale time.Duration, floor uint64) uint64 {
+func (r *Receiver) ahead(w *wantSA, stale time.Duration, floor uint64) uint64 {
 	if w.sa.Dir == sadb.DirIn {
 		return w.sa.OSeq
 	}
@@ -80,7 +80,7 @@ func (r *Receiver) ahead(w *WantSA, stale time.Duration, floor uint64) uint64 {
 
 // counterOps raises the kernel's counters to what w needs; none if they are
 // there already.
-func (r *Receiver) counterOps(now time.Time, w *WantSA, stale time.Duration) []sadb.Op {
+func (r *Receiver) counterOps(now time.Time, w *wantSA, stale time.Duration) []sadb.Op {
 	h, ok := r.holds(w.sa.Key)
 	if !ok || !r.same(w, h) {
 		return nil
@@ -111,7 +111,7 @@ func (r *Receiver) SetCounters(now time.Time, mono time.Duration, entries []wire
 	r.counters = now
 	var ops []sadb.Op
 	for _, e := range entries {
-		w := r.handles.Find(e.Handle)
+		w := r.handles.find(e.Handle)
 		if w == nil {
 			r.unnamed++
 			continue

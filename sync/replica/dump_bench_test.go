@@ -65,7 +65,7 @@ func BenchmarkAudit(b *testing.B) {
 		b.StopTimer()
 		snap := tables()
 		for _, sa := range snap.SAs {
-			sa.OSeq, sa.Limits = 1<<40, StandbyLimits(sa.Limits) // as a standby's kernel has them
+			sa.OSeq, sa.Limits = 1<<40, standbyLimits(sa.Limits) // as a standby's kernel has them
 		}
 		b.StartTimer()
 		r.Observe(snap, NewTouched())
@@ -103,7 +103,7 @@ func BenchmarkSnapshot(b *testing.B) {
 					r.Result(op, nil)
 				}
 			}
-			r.slabs.Reset()
+			r.slabs.reset()
 		}
 		r.EndSnapshot(0)
 	}
@@ -128,6 +128,6 @@ func BenchmarkFlush(b *testing.B) {
 		for _, op := range slices.Concat(r.Repair(now)...) {
 			r.Result(op, nil)
 		}
-		r.slabs.Reset()
+		r.slabs.reset()
 	}
 }

@@ -8,7 +8,7 @@ import "sasyncd/sync/wire"
 type counterHandles struct {
 	id    wire.StreamID
 	table uint32 // counts the tables, from 1 on
-	bound map[uint32]*WantSA
+	bound map[uint32]*wantSA
 }
 
 // counterHandle is an SA's place in the table of one stream. It names the table,
@@ -21,19 +21,19 @@ type counterHandle struct {
 
 // newCounterHandles returns the table of no stream.
 func newCounterHandles() counterHandles {
-	return counterHandles{table: 1, bound: make(map[uint32]*WantSA)}
+	return counterHandles{table: 1, bound: make(map[uint32]*wantSA)}
 }
 
 // enter makes the table that of a stream, with room for n SAs. If it was that of
 // another stream, it is empty then, and all handles of before are dead.
 func (t *counterHandles) enter(id wire.StreamID, n uint32) {
 	if t.id != id {
-		*t = counterHandles{id: id, table: t.table + 1, bound: make(map[uint32]*WantSA, min(n, mostExpected))}
+		*t = counterHandles{id: id, table: t.table + 1, bound: make(map[uint32]*wantSA, min(n, mostExpected))}
 	}
 }
 
 // bind makes number name w alone, and w have no other number.
-func (t *counterHandles) bind(number uint32, w *WantSA) {
+func (t *counterHandles) bind(number uint32, w *wantSA) {
 	t.Release(w)
 	if other := t.bound[number]; other != nil {
 		other.handle = counterHandle{}
@@ -42,12 +42,12 @@ func (t *counterHandles) bind(number uint32, w *WantSA) {
 }
 
 // Release ends w's handle.
-func (t *counterHandles) Release(w *WantSA) {
+func (t *counterHandles) Release(w *wantSA) {
 	if w.handle.table == t.table {
 		delete(t.bound, w.handle.number)
 	}
 	w.handle = counterHandle{}
 }
 
-// Find returns the SA that number names in this stream, nil for none.
-func (t *counterHandles) Find(number uint32) *WantSA { return t.bound[number] }
+// find returns the SA that number names in this stream, nil for none.
+func (t *counterHandles) find(number uint32) *wantSA { return t.bound[number] }

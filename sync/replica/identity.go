@@ -7,9 +7,9 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// CoreOf tells configurations apart as CoreDigest does, within this process and
+// coreOf tells configurations apart as CoreDigest does, within this process and
 // at a fraction of the cost.
-func CoreOf(sa *sadb.SA) uint64 {
+func coreOf(sa *sadb.SA) uint64 {
 	c := *sa
 	c.Limits = sadb.Limits{}
 	var room [512]byte
@@ -18,8 +18,8 @@ func CoreOf(sa *sadb.SA) uint64 {
 	return maphash.Bytes(keySeed, b)
 }
 
-// LimitsOf tells limits apart.
-func LimitsOf(l sadb.Limits) uint64 { return maphash.Comparable(keySeed, l) }
+// limitsOf tells limits apart.
+func limitsOf(l sadb.Limits) uint64 { return maphash.Comparable(keySeed, l) }
 
 // CoreDigest is the digest of an SA's configuration without its limits, which
 // a standby changes on purpose and which the kernel can update in place, and
@@ -38,10 +38,10 @@ func PolicyDigest(p *sadb.Policy) wire.Sum {
 }
 
 func asHave(sa *sadb.SA) haveSA {
-	return haveSA{core: CoreOf(sa), limits: LimitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
+	return haveSA{core: coreOf(sa), limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
 }
 
-// keySeed makes keysOf, CoreOf and LimitsOf worthless outside this process.
+// keySeed makes keysOf, coreOf and limitsOf worthless outside this process.
 var keySeed = maphash.MakeSeed()
 
 // keysOf tells SAs with different key material apart. Two of one identity with

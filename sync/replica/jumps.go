@@ -74,7 +74,7 @@ func (j *Jumps) Ops(now time.Time, p *Publisher, m sadb.Margin) []sadb.Op {
 			continue
 		}
 		least, _ := sadb.Ahead(sa.ESN(), j.Position(sa), p.sentSince(now, k, m))
-		if ops = append(ops, counterOp(p.AgedSA(now, k), max(v, least))); len(ops) == TurnOps {
+		if ops = append(ops, counterOp(p.agedSA(now, k), max(v, least))); len(ops) == TurnOps {
 			break
 		}
 	}

@@ -12,9 +12,9 @@ import (
 // the delay of a delta and the one second to which the kernel rounds ages.
 const hardGrace = 5
 
-// StandbyLimits returns the limits of an SA as a standby installs it: no soft ones, which
+// standbyLimits returns the limits of an SA as a standby installs it: no soft ones, which
 // are the IKE daemon's business on the MASTER, and hard ones a little later.
-func StandbyLimits(l sadb.Limits) sadb.Limits {
+func standbyLimits(l sadb.Limits) sadb.Limits {
 	l = l.WithoutSoft()
 	if l.HardAdd != 0 {
 		l.HardAdd += hardGrace

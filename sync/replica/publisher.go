@@ -280,8 +280,8 @@ func (p *Publisher) SA(k sadb.SAKey) *sadb.SA {
 	return nil
 }
 
-// AgedSA is sa with the ages of now.
-func (p *Publisher) AgedSA(now time.Time, k sadb.SAKey) *sadb.SA {
+// agedSA is sa with the ages of now.
+func (p *Publisher) agedSA(now time.Time, k sadb.SAKey) *sadb.SA {
 	p.age(now, p.sas[k])
 	return p.sas[k].sa
 }

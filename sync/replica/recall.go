@@ -104,7 +104,7 @@ func (r *Receiver) recall(rec wire.Record) wire.Record {
 // Named returns the SA that a handle of the stream names, nil for none. It is the
 // receiver's.
 func (r *Receiver) Named(handle uint32) *sadb.SA {
-	if w := r.handles.Find(handle); w != nil {
+	if w := r.handles.find(handle); w != nil {
 		return w.sa
 	}
 	return nil

@@ -34,7 +34,7 @@ func TestJournalsHoldNoKeys(t *testing.T) {
 		s.Result(op, nil)
 	}
 	rec, copied = wire.Record{}, nil
-	s.slabs.Reset()
+	s.slabs.reset()
 	if !onMaster.Held() || !onStandby.Held() {
 		t.Fatal("the key of a published SA is not held")
 	}
@@ -130,7 +130,7 @@ func TestSlabsLetGo(t *testing.T) {
 		for range n {
 			s.next().AEAD = &sadb.Algorithm{Name: "x"}
 		}
-		s.Reset()
+		s.reset()
 		for _, list := range s.list {
 			if slices.ContainsFunc(list, func(sa sadb.SA) bool { return sa.AEAD != nil }) {
 				t.Errorf("after %d operations an SA of theirs is held", n)

@@ -40,7 +40,7 @@ type Receiver struct {
 	// answered and answeredSeq are applied and pos.Seq of the last answer.
 	answered, answeredSeq uint64
 
-	want       map[sadb.SAKey]*WantSA
+	want       map[sadb.SAKey]*wantSA
 	wantPolicy map[sadb.PolicyKey]*wantPolicy
 	handles    counterHandles // of the stream at pos
 	have       map[sadb.SAKey]*haveSA
@@ -70,11 +70,11 @@ type Options struct {
 	CountersOnly bool
 }
 
-// WantSA is an SA that the master has published. There may be very many.
-type WantSA struct {
+// wantSA is an SA that the master has published. There may be very many.
+type wantSA struct {
 	sa     *sadb.SA // ours: as published, with the master's last counters
-	core   uint64   // of the configuration without limits, see CoreOf
-	limits uint64   // of the limits of a standby, see LimitsOf
+	core   uint64   // of the configuration without limits, see coreOf
+	limits uint64   // of the limits of a standby, see limitsOf
 	gen    uint64
 	at     time.Time // when sa was received: its ages count from here
 	rate   sadb.Rate
@@ -102,7 +102,7 @@ const lateUse = time.Minute
 
 // same reports whether the kernel's SA is the one that w wants. Where the IKE
 // daemon replicates SAs only what ties counters to an SA counts.
-func (r *Receiver) same(w *WantSA, h haveSA) bool {
+func (r *Receiver) same(w *wantSA, h haveSA) bool {
 	if r.CountersOnly {
 		return h.keys == keysOf(w.sa)
 	}
@@ -123,7 +123,7 @@ func (r *Receiver) Appeared(now time.Time, sa *sadb.SA) []sadb.Op {
 
 // haveSA is what is known of an SA in this kernel.
 type haveSA struct {
-	core   uint64 // as in WantSA
+	core   uint64 // as in wantSA
 	limits uint64
 	keys   uint64 // of the key material; counters are tied to it
 	config uint64 // fingerprint of the reading that showed it so; 0: none
@@ -142,7 +142,7 @@ func NewReceiver(o Options) *Receiver {
 	return &Receiver{
 		Options:    o,
 		handles:    newCounterHandles(),
-		want:       make(map[sadb.SAKey]*WantSA),
+		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
 		have:       make(map[sadb.SAKey]*haveSA),
 		havePolicy: make(map[sadb.PolicyKey]wire.Sum),
@@ -163,13 +163,13 @@ func (r *Receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
 
 // asInstalled is what the kernel has after sa was added. It is what w wants, but
 // for what was refused to be known.
-func (r *Receiver) asInstalled(w *WantSA, sa *sadb.SA) haveSA {
+func (r *Receiver) asInstalled(w *wantSA, sa *sadb.SA) haveSA {
 	if w == nil || !sadb.SameButLimits(w.sa, sa) {
 		h := asHave(sa)
 		h.virgin = true
 		return h
 	}
-	return haveSA{core: w.core, limits: LimitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq,
+	return haveSA{core: w.core, limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq,
 		inbound: sa.Dir == sadb.DirIn, virgin: true}
 }
 
@@ -182,7 +182,7 @@ const mostExpected = 1 << 17
 func (r *Receiver) BeginSnapshot(id wire.StreamID, seq uint64, n, policies uint32) {
 	r.handles.enter(id, n)
 	if len(r.want) == 0 {
-		r.want = make(map[sadb.SAKey]*WantSA, min(n, mostExpected))
+		r.want = make(map[sadb.SAKey]*wantSA, min(n, mostExpected))
 	}
 	if len(r.have) == 0 {
 		r.have = make(map[sadb.SAKey]*haveSA, min(n, mostExpected))
@@ -324,7 +324,7 @@ func (r *Receiver) Apply(now time.Time, mono time.Duration, rec wire.Record) []s
 	case wire.PutSA:
 		return r.putSA(now, mono, rec)
 	case wire.DelSA:
-		r.ForgetSA(rec.SAKey)
+		r.forgetSA(rec.SAKey)
 		if _, ok := r.have[rec.SAKey]; ok && !r.CountersOnly {
 			return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: rec.SAKey}}}
 		}
@@ -343,23 +343,23 @@ func (r *Receiver) Apply(now time.Time, mono time.Duration, rec wire.Record) []s
 
 func (r *Receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
 	w := r.want[rec.SA.Key]
-	core := CoreOf(rec.SA)
+	core := coreOf(rec.SA)
 	if w == nil || w.core != core {
-		r.ForgetSA(rec.SA.Key)
-		w = &WantSA{core: core}
+		r.forgetSA(rec.SA.Key)
+		w = &wantSA{core: core}
 	} else {
 		r.sums.remove(w.part)
 		w.part = part{}
 	}
-	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, LimitsOf(StandbyLimits(rec.SA.Limits)), r.gen, now, nil
+	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), r.gen, now, nil
 	w.rate.Report(rec.SA.Packets, mono)
 	r.handles.bind(rec.Handle, w)
-	r.Wants(rec.SA.Key, w)
+	r.wants(rec.SA.Key, w)
 	return r.wantSAOps(now, w)
 }
 
 // wantSAOps returns what it takes to make the kernel's SA what w wants.
-func (r *Receiver) wantSAOps(now time.Time, w *WantSA) []sadb.Op {
+func (r *Receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 	h, ok := r.holds(w.sa.Key)
 	if r.CountersOnly {
 		if w.failed = nil; !ok || !r.same(w, h) {
@@ -414,7 +414,7 @@ func (r *Receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 func (r *Receiver) RestoreLimits() (ops []sadb.Op) {
 	for _, w := range r.want {
 		r.Item()
-		if StandbyLimits(w.sa.Limits) != w.sa.Limits && !r.CountersOnly {
+		if standbyLimits(w.sa.Limits) != w.sa.Limits && !r.CountersOnly {
 			sa := *w.sa
 			ops = append(ops, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
 		}
@@ -446,7 +446,7 @@ func (r *Receiver) Inherit(now time.Time, mono time.Duration, p *Publisher) {
 	for k, e := range p.sas {
 		r.Item()
 		p.age(now, e)
-		w := &WantSA{sa: e.sa, core: CoreOf(e.sa), limits: LimitsOf(StandbyLimits(e.sa.Limits)), part: e.part, at: now}
+		w := &wantSA{sa: e.sa, core: coreOf(e.sa), limits: limitsOf(standbyLimits(e.sa.Limits)), part: e.part, at: now}
 		r.handles.bind(e.handle, w)
 		w.rate.Remember(&e.rate)
 		w.rate.Report(e.sa.Packets, mono)

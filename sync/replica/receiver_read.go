@@ -46,7 +46,7 @@ func (r *Receiver) ReadWhole(sa *sadb.SA, config uint64, t *Touched) {
 	h := old
 	if w := r.want[sa.Key]; ok && w != nil && w.core == old.core && sadb.SameButLimits(w.sa, sa) {
 		// As it was: no need to digest it again.
-		h.limits, h.oseq, h.seq, h.inbound = LimitsOf(sa.Limits), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
+		h.limits, h.oseq, h.seq, h.inbound = limitsOf(sa.Limits), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
 	} else {
 		h = asHave(sa)
 	}

@@ -21,7 +21,7 @@ func (r *Receiver) EndSnapshot(seq uint64) (ops OpList) {
 	for k, w := range r.want {
 		r.Item()
 		if w.gen != r.gen && r.Sweeps {
-			r.ForgetSA(k)
+			r.forgetSA(k)
 		}
 	}
 	for k, w := range r.wantPolicy {
@@ -64,7 +64,7 @@ func (r *Receiver) Repair(now time.Time) (ops OpList) {
 	}
 	// Order matters for what is installed, and mostly nothing is: the oldest
 	// first, and of the same age that which was published first.
-	var list []*WantSA
+	var list []*wantSA
 	for _, w := range r.want {
 		r.Item()
 		used := r.slabs.used
@@ -73,7 +73,7 @@ func (r *Receiver) Repair(now time.Time) (ops OpList) {
 		}
 		r.slabs.used = used // what it takes is asked for again, in order
 	}
-	slices.SortFunc(list, func(a, b *WantSA) int {
+	slices.SortFunc(list, func(a, b *wantSA) int {
 		r.compared()
 		return cmp.Or(cmp.Compare(b.sa.Age, a.sa.Age), cmp.Compare(a.handle.number, b.handle.number))
 	})
@@ -105,7 +105,7 @@ func (r *Receiver) Result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 		}
 	case sadb.OpUpdateSA:
 		if h, ok := r.have[op.SA.Key]; ok && err == nil {
-			h.limits, h.config = LimitsOf(op.SA.Limits), 0
+			h.limits, h.config = limitsOf(op.SA.Limits), 0
 		}
 	case sadb.OpDeleteSA:
 		if err == nil {

@@ -29,11 +29,11 @@ func (s *slabs) next() *sadb.SA {
 }
 
 // CarriedOut ends the use of the SAs that operations of the receiver point to.
-func (r *Receiver) CarriedOut() { r.slabs.Reset() }
+func (r *Receiver) CarriedOut() { r.slabs.reset() }
 
-// Reset takes back all that was handed out, and lets go what it pointed to, keys
+// reset takes back all that was handed out, and lets go what it pointed to, keys
 // among it.
-func (s *slabs) Reset() {
+func (s *slabs) reset() {
 	for i := 0; i < min(len(s.list), keepSlabs) && s.used > i*slabSAs; i++ {
 		clear(s.list[i][:min(s.used-i*slabSAs, slabSAs)])
 	}

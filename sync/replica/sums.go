@@ -117,7 +117,7 @@ func (r *Receiver) RepairBucket(now time.Time, mono time.Duration, b *wire.Bucke
 	for k, w := range r.want {
 		r.Item()
 		if uint16(w.part.bucket) == b.Bucket && !keep[wire.SAKeyDigest(k)] {
-			r.ForgetSA(k)
+			r.forgetSA(k)
 			ops = append(ops, sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
 		}
 	}
@@ -131,8 +131,8 @@ func (r *Receiver) RepairBucket(now time.Time, mono time.Duration, b *wire.Bucke
 	return ops
 }
 
-// Wants notes a wanted SA and its place in the sums.
-func (r *Receiver) Wants(k sadb.SAKey, w *WantSA) {
+// wants notes a wanted SA and its place in the sums.
+func (r *Receiver) wants(k sadb.SAKey, w *wantSA) {
 	if old := r.want[k]; old != nil {
 		r.sums.remove(old.part)
 	}
@@ -141,8 +141,8 @@ func (r *Receiver) Wants(k sadb.SAKey, w *WantSA) {
 	r.sums.add(w.part)
 }
 
-// ForgetSA takes an SA out of what is wanted.
-func (r *Receiver) ForgetSA(k sadb.SAKey) {
+// forgetSA takes an SA out of what is wanted.
+func (r *Receiver) forgetSA(k sadb.SAKey) {
 	if w := r.want[k]; w != nil {
 		r.sums.remove(w.part)
 		delete(r.want, k)

@@ -128,7 +128,7 @@ func longer(n int) []change {
 		{"sync/peer/machine.go", "greetTimeout = ", "2 * time.Second"},
 		{"sync/peer/owner.go", "dialTimeout = ", "3 * time.Second"},
 		{"carp/client.go", "lostLimit = ", "8 * time.Second"},
-		{"sync/engine/engine.go", "contactGrace  = ", "10 * time.Second"},
+		{"sync/replica/limits.go", "ContactGrace = ", "10 * time.Second"},
 		{"cmd/sasyncd/operate.go", "failoverLimit = ", "5 * time.Second"},
 	} {
 		list = append(list, change{l.file, l.limit + l.is, fmt.Sprintf("%s%d * %s", l.limit, n, l.is)})

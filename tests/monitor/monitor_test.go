@@ -30,7 +30,7 @@ const forgetful = "sasyncd-forgetful"
 
 func TestMain(m *testing.M) {
 	harness.Main(m, harness.Memory(1<<30), harness.Build("./cmd/carpd", "./cmd/sasyncd", "./cmd/carpctl"),
-		harness.Defect(forgetful, "./cmd/sasyncd", "sync/engine/receiver.go",
+		harness.Defect(forgetful, "./cmd/sasyncd", "sync/replica/receiver.go",
 			"case wire.DelSA:\n\t\tr.forgetSA(rec.SAKey)\n", "case wire.DelSA:\n"+"\t\treturn nil\n"))
 }
 

@@ -31,32 +31,32 @@ type mutant struct {
 
 var mutants = []mutant{
 	{
-		"I1", "a standby's counter is not ahead", "sync/engine/counters.go",
+		"I1", "a standby's counter is not ahead", "sync/replica/counters.go",
 		[][2]string{{"v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)", "v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, 0*lead)"}},
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
-		"I1", "no counter of the master is taken", "sync/engine/counters.go",
+		"I1", "no counter of the master is taken", "sync/replica/counters.go",
 		[][2]string{{"for _, e := range entries {", "for _, e := range entries[:0] {"}},
 		"./sync/engine", "TestFailoversNeverRepeatANumber", true,
 	},
 	{
-		"I1", "no counter of the master is taken, whole gateways", "sync/engine/counters.go",
+		"I1", "no counter of the master is taken, whole gateways", "sync/replica/counters.go",
 		[][2]string{{"for _, e := range entries {", "for _, e := range entries[:0] {"}},
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
-		"I1", "a handle frees a place in the table of another stream", "sync/engine/handles.go",
+		"I1", "a handle frees a place in the table of another stream", "sync/replica/handles.go",
 		[][2]string{{"if w.handle.table == t.table {", "if true {"}},
 		"./sync/engine", "TestFailoversNeverRepeatANumber", false,
 	},
 	{
-		"I1", "a handle frees a place in the table of another stream, whole gateways", "sync/engine/handles.go",
+		"I1", "a handle frees a place in the table of another stream, whole gateways", "sync/replica/handles.go",
 		[][2]string{{"if w.handle.table == t.table {", "if true {"}},
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
-		"I1", "an ex-master does not raise its counters", "sync/engine/retire.go",
+		"I1", "an ex-master does not raise its counters", "sync/replica/retire.go",
 		[][2]string{{"w.short = !fits; v <= h.oseq {", "w.short = !fits; true {"}},
 		"./sync/engine", "TestSuccessorThatIsNotHeard", false,
 	},
@@ -67,26 +67,31 @@ var mutants = []mutant{
 	},
 	{
 		"I1", "a process without memory does not raise what it finds", "sync/engine/retire.go",
-		[][2]string{{"case pos.Term == 0 && !g.raisedUnread:", "case false:"}},
+		[][2]string{{"case pos.Term == 0 && !g.raises.unread:", "case false:"}},
 		"./tests/simulation", "TestExMasterForgets", false,
 	},
 	{
+		"I1", "an election without terms is answered by raising the counters without end", "sync/engine/retire.go",
+		[][2]string{{"g.raises.unread = true\n", "\n"}},
+		"./sync/engine", "TestFirstMastershipWithoutTerms", false,
+	},
+	{
 		"I1", "a standby that is to be MASTER in the middle of a snapshot does not raise what it was told", "sync/engine/retire.go",
-		[][2]string{{"case pos.Term > g.bumped && !pos.Complete:", "case false:"}},
+		[][2]string{{"case pos.Term > g.raises.bumped && !pos.Complete:", "case false:"}},
 		"./sync/engine", "TestTakeoverDuringASnapshot", false,
 	},
 	{
-		"I1", "what moves during a snapshot is not sent after it", "sync/engine/stream.go",
-		[][2]string{{"\tout.sentEpoch = g.pub.epoch\n\tout.snapSAs", "\tout.sentEpoch = g.pub.epoch + 1<<40\n\tout.snapSAs"}},
+		"I1", "what moves during a snapshot is not sent after it", "sync/replica/follower.go",
+		[][2]string{{"\tf.sentEpoch = p.epoch\n\tf.ofSAs", "\tf.sentEpoch = p.epoch + 1<<40\n\tf.ofSAs"}},
 		"./sync/engine", "TestCountersThatMoveDuringASnapshot", false,
 	},
 	{
-		"I5", "half of a flush is forwarded", "sync/engine/cover.go",
+		"I5", "half of a flush is forwarded", "sync/replica/cover.go",
 		[][2]string{{"if !e.covers {\n\t\treturn\n\t}\n\tif e.older", "if true {\n\t\treturn\n\t}\n\tif e.older"}},
 		"./tests/simulation", "TestFlushes", false,
 	},
 	{
-		"I2", "a master collects SAs that it has not imported", "sync/engine/collect.go",
+		"I2", "a master collects SAs that it has not imported", "sync/replica/superseded.go",
 		[][2]string{{"if !e.imported || e.ghost ||", "if e.ghost ||"}},
 		"./sync/engine", "TestCollectAfterTakeover", false,
 	},
@@ -101,25 +106,25 @@ var mutants = []mutant{
 		"./carp", "TestDemotionHandsOverToReadyPeer", false,
 	},
 	{
-		"I4", "a delete is dropped", "sync/engine/receiver.go",
-		[][2]string{{"r.forgetSA(rec.SAKey)\n\t\tif _, ok := r.have[rec.SAKey]; ok && !r.countersOnly {", "if false {"}},
+		"I4", "a delete is dropped", "sync/replica/receiver.go",
+		[][2]string{{"r.forgetSA(rec.SAKey)\n\t\tif _, ok := r.have[rec.SAKey]; ok && !r.CountersOnly {", "if false {"}},
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
-		"I5", "a deletion that uncovers traffic is not held back", "sync/engine/holdback.go",
-		[][2]string{{"if item(); !now.Before(t) {\n\t\t\tif m.sas", "if item(); !t.IsZero() {\n\t\t\tif m.sas"}},
+		"I5", "a deletion that uncovers traffic is not held back", "sync/replica/holdback.go",
+		[][2]string{{"if item(); !now.Before(t) {\n\t\t\tif m.SAs", "if item(); !t.IsZero() {\n\t\t\tif m.SAs"}},
 		"./sync/engine", "TestDeletionThatUncoversIsHeldBack", false,
 	},
 	{
 		"I6", "a snapshot sweeps before its end", "sync/engine/members.go",
-		[][2]string{{"g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.begin(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.execAll(ctx, g, g.rcv.end(msg.Seq))\n\t\t\tg.rcv.rx.begin(true)\n"}},
+		[][2]string{{"g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.execAll(ctx, g, g.rcv.EndSnapshot(msg.Seq))\n\t\t\tg.rcv.Reception().Begin(true)\n"}},
 		"./sync/engine", "TestSnapshotCutShortDeletesNothing", false,
 	},
 	{
 		"I7", "a term is ignored", "sync/engine/follow.go",
 		[][2]string{
-			{" || ms.state.Term < g.rcv.pos.Term {", " {"},
-			{" || id.Term < g.rcv.pos.Term {", " {"},
+			{" || ms.state.Term < g.rcv.Pos().Term {", " {"},
+			{" || id.Term < g.rcv.Pos().Term {", " {"},
 		},
 		"./sync/engine", "TestOlderNeverOverrides", true,
 	},
@@ -135,7 +140,7 @@ var mutants = []mutant{
 	},
 	{
 		"I10", "a takeover reads all SAs before the addresses", "sync/engine/role.go",
-		[][2]string{{"g.rcv.rx.close()\n", "g.rcv.rx.close()\n\t_, _ = e.dumpNow(context.Background())\n"}},
+		[][2]string{{"g.rcv.Reception().Close()\n", "g.rcv.Reception().Close()\n\t_, _ = e.dumpNow(context.Background())\n"}},
 		"./sync/engine", "TestPrepareIsConstantWork", false,
 	},
 	{
@@ -161,7 +166,7 @@ var mutants = []mutant{
 		"./sync/engine", "TestHintsDelay", false,
 	},
 	{
-		"I12", "policies are not replicated, so that a new master sends in the clear", "sync/engine/publisher.go",
+		"I12", "policies are not replicated, so that a new master sends in the clear", "sync/replica/publisher.go",
 		[][2]string{{"return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true", "return wire.Record{}, false"}},
 		"./sync/engine", "TestDeletionThatUncoversIsHeldBack", false,
 	},
