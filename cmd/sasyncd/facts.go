@@ -19,6 +19,7 @@ import (
 	"sasyncd/kernel/rules"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
+	"sasyncd/sync/scope"
 	"sasyncd/sync/wire"
 )
 
@@ -134,7 +135,7 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		tellRules(r, out)
 	}
 	own := f.own()
-	if l := s.Local; l != (engine.Local{}) {
+	if l := s.Local; l != (scope.Local{}) {
 		out.Local = &judge.Local{SAs: l.SAs, Policies: l.Policies, Example: l.Example}
 	}
 	out.Peers = f.acquaintances(own)

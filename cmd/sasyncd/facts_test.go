@@ -18,6 +18,7 @@ import (
 	"sasyncd/kernel/rules"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/peer"
+	"sasyncd/sync/scope"
 	"sasyncd/sync/wire"
 )
 
@@ -179,7 +180,7 @@ func TestCheckSeesBothGateways(t *testing.T) {
 			}
 			x.seen = []report.Seen{{Peer: "10.9.0.2", Via: "10.9.0.3", Age: 0.4, Roles: []report.SeenRole{{Group: "outside", Role: "MASTER"}}}}
 		}, report.AnswerUnknown, judge.LinkCut},
-		"a tunnel of this gateway": {func(x *pairOf) { x.status.Local = engine.Local{SAs: 2, Policies: 3} }, report.AnswerYes, judge.NotReplicated},
+		"a tunnel of this gateway": {func(x *pairOf) { x.status.Local = scope.Local{SAs: 2, Policies: 3} }, report.AnswerYes, judge.NotReplicated},
 		"keepalived":               {func(x *pairOf) { x.elected(judge.TrackerKeepalived, tracker.StandingAble) }, report.AnswerYes, ""},
 		"keepalived is gone": {func(x *pairOf) {
 			x.elected(judge.TrackerKeepalived, tracker.StandingGone)

@@ -26,6 +26,7 @@ import (
 
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/scope"
 	"sasyncd/sync/wire"
 )
 
@@ -85,13 +86,13 @@ type Engine struct {
 	serving bool         // Run is under way
 	idle    []*coroutine // for the next tasks
 
-	local     Local // of the last reading
-	localScan localScan
+	local     scope.Local // of the last reading
+	localScan scope.LocalScan
 }
 
 type dumpResult struct {
 	policies []*sadb.Policy
-	local    Local // policies only
+	local    scope.Local // policies only
 	err      error
 	took     time.Duration
 }

@@ -82,7 +82,7 @@ func (e *Engine) groupEvents(ctx context.Context, g *group, now time.Time, list 
 
 // standbyEvent follows a foreign change of a standby's tables.
 func (e *Engine) standbyEvent(ctx context.Context, g *group, now time.Time, ev sadb.Event) {
-	if dir, ok := g.own.scope.saOf(ev); ok && g.countersOnly && g.rcv.Adopted() {
+	if dir, ok := g.own.scope.SAOf(ev); ok && g.countersOnly && g.rcv.Adopted() {
 		// Before anything can be sent with it here.
 		sa := *ev.SA
 		sa.Dir = dir
@@ -97,12 +97,12 @@ func (e *Engine) standbyEvent(ctx context.Context, g *group, now time.Time, ev s
 func (g *group) concerns(ev sadb.Event) bool {
 	switch ev.Kind {
 	case sadb.EventPutSA:
-		_, ok := g.own.scope.sa(ev.SA)
+		_, ok := g.own.scope.SA(ev.SA)
 		return ok
 	case sadb.EventDeleteSA, sadb.EventExpireSA:
 		return ev.SA != nil && g.rcv.WantsSA(ev.SA.Key)
 	case sadb.EventPutPolicy:
-		return g.own.scope.policy(ev.Policy)
+		return g.own.scope.Policy(ev.Policy)
 	case sadb.EventDeletePolicy, sadb.EventExpirePolicy:
 		return ev.Policy != nil && g.rcv.WantsPolicy(ev.Policy.Key)
 	}

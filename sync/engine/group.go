@@ -8,6 +8,7 @@ import (
 
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/scope"
 	"sasyncd/sync/wire"
 )
 
@@ -48,7 +49,7 @@ type ownership struct {
 	alone bool // the only group: a dump is its own
 	skip  []netip.Addr
 	vips  []netip.Addr
-	scope scope // made of these
+	scope scope.Scope // made of these
 }
 
 // ready is what the election was told last of how fit this node is.
@@ -196,7 +197,7 @@ func asMember(s replica.Source) *member {
 func (g *group) setVIPs(vips []netip.Addr) {
 	g.own.vips = slices.Clone(vips)
 	slices.SortFunc(g.own.vips, netip.Addr.Compare)
-	g.own.scope = newScope(g.own.vips, g.own.whole, g.own.skip)
+	g.own.scope = scope.New(g.own.vips, g.own.whole, g.own.skip)
 	g.reading.scan.void = true
 	if g.pub != nil {
 		g.pub.LookAgain()
@@ -211,10 +212,10 @@ func (g *group) pick(snap *sadb.Snapshot) *sadb.Snapshot {
 	g.reading.offloaded = 0
 	for _, sa := range snap.SAs {
 		turns.Item()
-		if sa.Offloaded && g.own.scope.owns(sa) {
+		if sa.Offloaded && g.own.scope.Owns(sa) {
 			g.reading.offloaded++
 		}
-		if dir, ok := g.own.scope.sa(sa); ok {
+		if dir, ok := g.own.scope.SA(sa); ok {
 			sa = g.keep(sa)
 			sa.Dir = dir
 			out.SAs = append(out.SAs, sa)
@@ -228,7 +229,7 @@ func (g *group) pickPolicies(list []*sadb.Policy) (own []*sadb.Policy) {
 	turns := g.work.turns
 	for _, p := range list {
 		turns.Item()
-		if g.own.scope.policy(p) {
+		if g.own.scope.Policy(p) {
 			own = append(own, p)
 		}
 	}

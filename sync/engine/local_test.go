@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/scope"
 )
 
 // TestLocalIsCounted: a tunnel that ends on the gateway's own address is not replicated,
@@ -17,7 +18,7 @@ func TestLocalIsCounted(t *testing.T) {
 		defer w.stop()
 		time.Sleep(3 * time.Second)
 		for _, n := range w.nodes {
-			if l := n.glance(t).Local; l != (Local{}) {
+			if l := n.glance(t).Local; l != (scope.Local{}) {
 				t.Errorf("%+v is said not to be replicated, all is", l)
 			}
 		}
@@ -50,7 +51,7 @@ func TestLocalIsCounted(t *testing.T) {
 		if got.SAs != 2 || got.Policies != 3 || got.Example != "192.0.2.77 > 198.51.100.9" && got.Example != "198.51.100.9 > 192.0.2.77" {
 			t.Errorf("%+v, want 2 SAs and 3 policies", got)
 		}
-		if l := w.nodes[1].glance(t).Local; l != (Local{}) {
+		if l := w.nodes[1].glance(t).Local; l != (scope.Local{}) {
 			t.Errorf("on the standby: %+v", l)
 		}
 	})

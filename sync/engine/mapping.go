@@ -53,7 +53,7 @@ func flowOf(sa *sadb.SA) flow {
 // is changed. An IKE daemon that replicates SAs itself knows them all, and
 // follows itself.
 func (g *group) noteMapping(now time.Time, ev sadb.Event) {
-	if g.countersOnly || ev.SA == nil || ev.Encap == nil || !g.own.scope.owns(ev.SA) || ev.Encap.SrcPort == 0 ||
+	if g.countersOnly || ev.SA == nil || ev.Encap == nil || !g.own.scope.Owns(ev.SA) || ev.Encap.SrcPort == 0 ||
 		ev.SA.Src.Is4() != ev.SA.Key.Dst.Is4() || ev.SA.Src.IsUnspecified() {
 		return
 	}

@@ -148,7 +148,7 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 	case sadb.EventMapping:
 		g.noteMapping(now, ev)
 	case sadb.EventPutSA:
-		dir, ok := g.own.scope.sa(ev.SA)
+		dir, ok := g.own.scope.SA(ev.SA)
 		if !ok {
 			return nil
 		}
@@ -169,7 +169,7 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 		}
 		recs = e.goneSA(g, now, ev.SA.Key)
 	case sadb.EventPutPolicy:
-		if !g.own.scope.policy(ev.Policy) {
+		if !g.own.scope.Policy(ev.Policy) {
 			return nil
 		}
 		g.reading.touched.AddPolicy(ev.Policy.Key)

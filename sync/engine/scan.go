@@ -6,6 +6,7 @@ import (
 
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/scope"
 	"sasyncd/sync/wire"
 )
 
@@ -68,7 +69,7 @@ func (e *Engine) requestDump(ctx context.Context) {
 		e.beginScan(g, now)
 	}
 	e.beginLocal()
-	scopes := e.localScan.scopes
+	scopes := e.localScan.Scopes
 	go func() {
 		policies, err := e.kernel.Scan(ctx, func(c *sadb.Chunk) error {
 			select {
@@ -80,7 +81,7 @@ func (e *Engine) requestDump(ctx context.Context) {
 			}
 		})
 		took := time.Since(now)
-		e.dumps <- dumpResult{policies, localPolicies(scopes, policies), err, took}
+		e.dumps <- dumpResult{policies, scope.LocalPolicies(scopes, policies), err, took}
 	}()
 }
 
@@ -113,7 +114,7 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 	}
 	for _, g := range e.order {
 		g.reading.scan.void = !g.reading.scan.valid(g)
-		e.localScan.void = e.localScan.void || g.reading.scan.void
+		e.localScan.Void = e.localScan.Void || g.reading.scan.void
 	}
 	for i := range c.Readings {
 		r := &c.Readings[i]
@@ -133,7 +134,7 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 			g.scanWhole(whole, r.Config)
 		}
 		if whole != nil {
-			e.localScan.sa(whole)
+			e.localScan.SA(whole)
 		}
 	}
 }
@@ -170,10 +171,10 @@ func (e *Engine) scanUnread(r *sadb.Reading) {
 
 // scanWhole takes an SA that no glance could recognise.
 func (g *group) scanWhole(sa *sadb.SA, config uint64) {
-	if sa.Offloaded && g.own.scope.owns(sa) {
+	if sa.Offloaded && g.own.scope.Owns(sa) {
 		g.reading.scan.offloaded++
 	}
-	dir, ok := g.own.scope.sa(sa)
+	dir, ok := g.own.scope.SA(sa)
 	if !ok {
 		return
 	}

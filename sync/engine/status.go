@@ -8,6 +8,7 @@ import (
 
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/scope"
 	"sasyncd/sync/wire"
 )
 
@@ -18,7 +19,7 @@ type Status struct {
 	Groups  []GroupStatus  `json:"groups"`
 	Members []MemberStatus `json:"members"`
 	Counts  Counts         `json:"counts"`
-	Local   Local          `json:"-"`
+	Local   scope.Local    `json:"-"`
 	// What is counted per label, for metrics.
 	Traffic   []TrafficCount      `json:"-"`
 	Refused   []RefusedCount      `json:"-"`
@@ -289,7 +290,7 @@ func (e *Engine) lags(g *group, m *member, now time.Time) bool {
 
 // Show returns what the kernel holds of all groups at this moment.
 func (e *Engine) Show(ctx context.Context) (*sadb.Snapshot, error) {
-	var scopes []scope
+	var scopes []scope.Scope
 	if err := e.do(ctx, func() {
 		for _, g := range e.order {
 			scopes = append(scopes, g.own.scope)
@@ -304,7 +305,7 @@ func (e *Engine) Show(ctx context.Context) (*sadb.Snapshot, error) {
 	out := &sadb.Snapshot{}
 	for _, sa := range snap.SAs {
 		for _, s := range scopes {
-			if _, ok := s.sa(sa); ok {
+			if _, ok := s.SA(sa); ok {
 				out.SAs = append(out.SAs, sa)
 				break
 			}
@@ -312,7 +313,7 @@ func (e *Engine) Show(ctx context.Context) (*sadb.Snapshot, error) {
 	}
 	for _, p := range snap.Policies {
 		for _, s := range scopes {
-			if s.policy(p) {
+			if s.Policy(p) {
 				out.Policies = append(out.Policies, p)
 				break
 			}

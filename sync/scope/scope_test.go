@@ -1,16 +1,17 @@
-package engine
+package scope
 
 import (
 	"net/netip"
 	"testing"
 
 	"sasyncd/sync/sadb"
+	"sasyncd/sync/sadb/sadbtest"
 )
 
 // TestWhatStaysOut: an IKE daemon installs more than its tunnels, and a node has
 // IPsec of its own. Neither is a group's, and is never touched.
 func TestWhatStaysOut(t *testing.T) {
-	vip, own, remote := simVIPs[0], netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("198.51.100.1")
+	vip, own, remote := sadbtest.VIPs()[0], netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("198.51.100.1")
 	lan, far := netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.2.0.0/24")
 	tmpl := func(src, dst netip.Addr, mode sadb.Mode) []sadb.Template {
 		return []sadb.Template{{Src: src, Dst: dst, Proto: sadb.ProtoESP, Family: sadb.FamilyIPv4, Reqid: 1, Mode: mode}}
@@ -19,7 +20,7 @@ func TestWhatStaysOut(t *testing.T) {
 	single := func(a, b netip.Addr) sadb.Selector {
 		return sadb.SelectorOf(netip.PrefixFrom(a, 32), netip.PrefixFrom(b, 32))
 	}
-	s, whole := newScope(simVIPs, false, nil), newScope(nil, true, nil)
+	s, whole := New(sadbtest.VIPs(), false, nil), New(nil, true, nil)
 	for _, c := range []struct {
 		name         string
 		policy       sadb.Policy
@@ -33,10 +34,10 @@ func TestWhatStaysOut(t *testing.T) {
 		{"no template: pluto's for neighbour discovery, a bypass, a block", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: single(vip, remote)}}, false, true},
 		{"of a socket: charon's port 500", sadb.Policy{Socket: true, Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sel}, Templates: tmpl(vip, remote, sadb.ModeTunnel)}, false, false},
 	} {
-		if got := s.policy(&c.policy); got != c.group {
+		if got := s.Policy(&c.policy); got != c.group {
 			t.Errorf("policy, %s: belongs to the group %v, want %v", c.name, got, c.group)
 		}
-		if got := whole.policy(&c.policy); got != c.whole {
+		if got := whole.Policy(&c.policy); got != c.whole {
 			t.Errorf("policy, %s: belongs to a whole kernel %v, want %v", c.name, got, c.whole)
 		}
 	}
@@ -57,7 +58,7 @@ func TestWhatStaysOut(t *testing.T) {
 		{"of this node alone", esp(own, remote), sadb.DirUnknown, false},
 		{"larval", larval, sadb.DirUnknown, false},
 	} {
-		if dir, ok := s.sa(c.sa); dir != c.dir || ok != c.ok {
+		if dir, ok := s.SA(c.sa); dir != c.dir || ok != c.ok {
 			t.Errorf("SA, %s: %v %v, want %v %v", c.name, dir, ok, c.dir, c.ok)
 		}
 	}

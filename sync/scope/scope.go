@@ -1,4 +1,5 @@
-package engine
+// Package scope says what in a kernel's tables belongs to a group, and what to none.
+package scope
 
 import (
 	"net/netip"
@@ -6,11 +7,11 @@ import (
 	"sasyncd/sync/sadb"
 )
 
-// scope decides what belongs to a group. An SA belongs to the group whose
+// Scope decides what belongs to a group. An SA belongs to the group whose
 // virtual IP is its local tunnel end, a policy through its template; a
 // wildcard transport template through its selector. Everything else in the
-// kernel is node-local and never touched (DESIGN section 5).
-type scope struct {
+// kernel is node-local and never touched .
+type Scope struct {
 	vips map[netip.Addr]bool
 	// whole takes in the whole kernel: one group without an interface in
 	// `mode master` or `mode slave`.
@@ -19,8 +20,10 @@ type scope struct {
 	skip map[netip.Addr]bool
 }
 
-func newScope(vips []netip.Addr, whole bool, skip []netip.Addr) scope {
-	s := scope{vips: make(map[netip.Addr]bool), whole: whole, skip: make(map[netip.Addr]bool)}
+// New returns the scope of a group with these virtual IPs. whole and skip are what the
+// configuration says of `mode`: see Scope.
+func New(vips []netip.Addr, whole bool, skip []netip.Addr) Scope {
+	s := Scope{vips: make(map[netip.Addr]bool), whole: whole, skip: make(map[netip.Addr]bool)}
 	for _, a := range vips {
 		s.vips[a] = true
 	}
@@ -30,9 +33,9 @@ func newScope(vips []netip.Addr, whole bool, skip []netip.Addr) scope {
 	return s
 }
 
-// sa reports whether sa belongs to the group, and its direction as seen from
+// SA reports whether sa belongs to the group, and its direction as seen from
 // the group's virtual IPs. Without virtual IPs the kernel's own word counts.
-func (s scope) sa(sa *sadb.SA) (sadb.Direction, bool) {
+func (s Scope) SA(sa *sadb.SA) (sadb.Direction, bool) {
 	if !sa.Replicable() || s.skip[sa.Src] || s.skip[sa.Key.Dst] {
 		return sadb.DirUnknown, false
 	}
@@ -45,19 +48,19 @@ func (s scope) sa(sa *sadb.SA) (sadb.Direction, bool) {
 	return sa.KernelDir, s.whole
 }
 
-// saOf is sa for an event that puts one.
-func (s scope) saOf(ev sadb.Event) (sadb.Direction, bool) {
+// SAOf is sa for an event that puts one.
+func (s Scope) SAOf(ev sadb.Event) (sadb.Direction, bool) {
 	if ev.Kind != sadb.EventPutSA {
 		return sadb.DirUnknown, false
 	}
-	return s.sa(ev.SA)
+	return s.SA(ev.SA)
 }
 
-// owns reports whether one end of the SA is the group's.
-func (s scope) owns(sa *sadb.SA) bool { return s.whole || s.vips[sa.Key.Dst] || s.vips[sa.Src] }
+// Owns reports whether one end of the SA is the group's.
+func (s Scope) Owns(sa *sadb.SA) bool { return s.whole || s.vips[sa.Key.Dst] || s.vips[sa.Src] }
 
-// policy reports whether p belongs to the group.
-func (s scope) policy(p *sadb.Policy) bool {
+// Policy reports whether p belongs to the group.
+func (s Scope) Policy(p *sadb.Policy) bool {
 	if p.Socket {
 		return false
 	}
@@ -86,7 +89,7 @@ func unspecified(t sadb.Template) bool {
 
 // ownsSelector reports whether one end of a transport selector is exactly one
 // of the virtual IPs.
-func (s scope) ownsSelector(sel sadb.Selector) bool {
+func (s Scope) ownsSelector(sel sadb.Selector) bool {
 	for _, f := range []func() (netip.Prefix, bool){sel.SrcPrefix, sel.DstPrefix} {
 		if p, ok := f(); ok && p.IsSingleIP() && s.vips[p.Addr()] {
 			return true
