@@ -7,6 +7,7 @@ import (
 
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/compare"
 	"sasyncd/sync/engine"
 	"sasyncd/tests/jsondoc"
 )
@@ -21,7 +22,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	empty := report.Status{Status: engine.Status{Groups: []engine.GroupStatus{}, Members: []engine.MemberStatus{}}, Peers: []report.Peer{}, Seen: []report.Seen{}}
 	empty.Check = report.Verdict{Answer: report.AnswerYes, Reasons: []report.Problem{}, Warnings: []report.Problem{}}
 	known := report.Peers{Peers: s.Peers, Members: []report.Member{{Addresses: []string{"10.0.0.4:500"}, Roles: map[string]string{"carp1": "MASTER"}, Seen: &s.Seen[0]}}}
-	d := report.Diff{Differences: []engine.Difference{{How: "extra"}, {How: "differs", Fields: []engine.FieldDifference{{Field: "reqid"}}}}}
+	d := report.Diff{Differences: []compare.Difference{{How: "extra"}, {How: "differs", Fields: []compare.FieldDifference{{Field: "reqid"}}}}}
 	fo := report.Failover{Handovers: []report.Handover{{Group: "carp1", OK: true, Gap: 0.012, Holding: []string{"10.0.0.3"}}}}
 	rs := report.Resync{Transfers: []report.Transfer{{Complete: true, Seconds: 0.1}}}
 	for _, tt := range []struct {

@@ -9,6 +9,7 @@ import (
 
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/compare"
 	"sasyncd/sync/engine"
 )
 
@@ -135,10 +136,10 @@ func TestCheckExplains(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
-	d := report.Diff{Peer: "10.0.0.2", Differences: []engine.Difference{
+	d := report.Diff{Peer: "10.0.0.2", Differences: []compare.Difference{
 		{Group: "carp1", How: "missing", Item: "esp dst 192.0.2.1 spi 0x00001000"},
 		{Group: "carp1", How: "differs", Item: "esp dst 192.0.2.1 spi 0x00001001",
-			Fields: []engine.FieldDifference{{Field: "aead-key", Here: "digest 01", There: "digest 02"}}}}}
+			Fields: []compare.FieldDifference{{Field: "aead-key", Here: "digest 01", There: "digest 02"}}}}}
 	var asked string
 	socket := serve(t, map[string]daemon.Verb{"diff": {Handle: func(_ context.Context, c *daemon.Call) error {
 		var args struct{ Peer string }
@@ -146,7 +147,7 @@ func TestDiff(t *testing.T) {
 			return err
 		}
 		if asked = args.Peer; asked == "" {
-			return c.Send(report.Diff{Differences: []engine.Difference{}})
+			return c.Send(report.Diff{Differences: []compare.Difference{}})
 		}
 		return c.Send(d)
 	}}})

@@ -14,6 +14,7 @@ import (
 	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/metrics"
 	"sasyncd/sync/peer"
 )
 
@@ -39,7 +40,7 @@ func registry(s sources, starts uint64) *prometheus.Registry {
 
 // registerOwn registers what is of this program alone.
 func registerOwn(reg prometheus.Registerer, s sources) {
-	reg.MustRegister(engine.NewCollector(s.status), &outside{s,
+	reg.MustRegister(metrics.NewCollector(s.status), &outside{s,
 		prometheus.NewDesc("sasyncd_peer_connected", "1 while there is a session with the peer.", []string{"peer"}, nil),
 		prometheus.NewDesc("sasyncd_sync_bytes_total", "Bytes exchanged with the peer, before encryption.", []string{"peer", "direction"}, nil),
 		prometheus.NewDesc("sasyncd_connections_refused_total", "Connections to the listener that were turned away.", []string{"reason"}, nil),

@@ -11,6 +11,7 @@ import (
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/compare"
 	"sasyncd/sync/engine"
 )
 
@@ -185,7 +186,7 @@ func (n *naming) plan(p report.Plan) report.Plan {
 }
 
 // differences returns differences with the names that are shown.
-func (n *naming) differences(list []engine.Difference) []engine.Difference {
+func (n *naming) differences(list []compare.Difference) []compare.Difference {
 	for i := range list {
 		list[i].Group = n.shown(list[i].Group)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/compare"
 	"sasyncd/sync/engine"
 )
 
@@ -93,7 +94,7 @@ func TestEverythingSpeaksOfTheSameGroup(t *testing.T) {
 	if p := n.plan(order); p.Handovers[0].Group != "ipsec" || p.Handovers[0].Check.Reasons[0].Group != "ipsec" || order.Handovers[0].Group != "outside" {
 		t.Errorf("plan %+v, of %+v", p, order)
 	}
-	if d := n.differences([]engine.Difference{{Group: "outside"}}); d[0].Group != "ipsec" {
+	if d := n.differences([]compare.Difference{{Group: "outside"}}); d[0].Group != "ipsec" {
 		t.Errorf("differences %+v", d)
 	}
 	var out bytes.Buffer

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sasyncd/sync/compare"
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -114,7 +115,7 @@ func (e *Engine) find(peer string) *member {
 // only this node has; what differs is named field by field, with digests for
 // keys. Differences that are gone half a second later were changes on their way
 // and are left out.
-func (e *Engine) Compare(ctx context.Context, peer string) ([]Difference, error) {
+func (e *Engine) Compare(ctx context.Context, peer string) ([]compare.Difference, error) {
 	var groups []string
 	var bad error
 	if err := e.do(ctx, func() { groups, bad = e.common(peer) }); err != nil {
@@ -123,13 +124,13 @@ func (e *Engine) Compare(ctx context.Context, peer string) ([]Difference, error)
 	if bad != nil {
 		return nil, bad
 	}
-	out := []Difference{}
+	out := []compare.Difference{}
 	for _, name := range groups {
 		differ, err := e.compareSums(ctx, peer, name)
 		if err != nil {
 			return nil, err
 		}
-		var found []Difference
+		var found []compare.Difference
 		for round := 0; round < 2 && len(differ) > 0; round++ {
 			if round > 0 {
 				select {
@@ -143,8 +144,8 @@ func (e *Engine) Compare(ctx context.Context, peer string) ([]Difference, error)
 				return nil, err
 			}
 			if round > 0 {
-				list = slices.DeleteFunc(list, func(d Difference) bool {
-					return !slices.ContainsFunc(found, func(o Difference) bool { return o.How == d.How && o.Item == d.Item })
+				list = slices.DeleteFunc(list, func(d compare.Difference) bool {
+					return !slices.ContainsFunc(found, func(o compare.Difference) bool { return o.How == d.How && o.Item == d.Item })
 				})
 			}
 			found, differ = list, where
@@ -193,7 +194,7 @@ func (e *Engine) compareSums(ctx context.Context, peer, group string) ([]uint16,
 		return nil, fmt.Errorf("%s answered with %d buckets, want %d", peer, len(theirs), replica.SumBuckets)
 	}
 	var differ []uint16
-	for i, v := range sumsOf(own) {
+	for i, v := range compare.Sums(own) {
 		if v != theirs[i] {
 			differ = append(differ, uint16(i))
 		}
@@ -203,7 +204,7 @@ func (e *Engine) compareSums(ctx context.Context, peer, group string) ([]uint16,
 
 // compareItems compares the items of some buckets one by one and returns the
 // buckets that still differ.
-func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets []uint16) (list []Difference, differ []uint16, err error) {
+func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets []uint16) (list []compare.Difference, differ []uint16, err error) {
 	var salt wire.NodeID
 	rand.Read(salt[:]) // never fails (crypto/rand)
 	for chunk := range slices.Chunk(buckets, compareChunk) {
@@ -222,9 +223,9 @@ func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets [
 				}
 			}
 		}
-		found := compareRecords(group, itemsOf(own, salt, chunk), theirs)
+		found := compare.Records(group, compare.Items(own, salt, chunk), theirs)
 		for _, f := range found {
-			if n := uint16(f.key.Bucket(replica.SumBuckets)); !slices.Contains(differ, n) {
+			if n := uint16(f.Key.Bucket(replica.SumBuckets)); !slices.Contains(differ, n) {
 				differ = append(differ, n)
 			}
 			list = append(list, f.Difference)
@@ -234,7 +235,9 @@ func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets [
 		}
 	}
 	slices.Sort(differ)
-	slices.SortFunc(list, func(a, b Difference) int { return cmp.Or(cmp.Compare(a.Item, b.Item), cmp.Compare(a.How, b.How)) })
+	slices.SortFunc(list, func(a, b compare.Difference) int {
+		return cmp.Or(cmp.Compare(a.Item, b.Item), cmp.Compare(a.How, b.How))
+	})
 	return list, differ, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/compare"
 	"sasyncd/sync/sadb"
 )
 
@@ -40,7 +41,7 @@ func TestCompareSeesLevelsAndForwarding(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, list := range [][]Difference{published, peers} {
+		for _, list := range [][]compare.Difference{published, peers} {
 			how := map[string]string{}
 			for _, d := range list {
 				how[d.Item] = d.How

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sasyncd/sync/compare"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
 )
@@ -55,7 +56,7 @@ func TestCompareWithAPeer(t *testing.T) {
 					t.Errorf("what only the peer has is %q here", x.How)
 				}
 			case changed.Key.String():
-				fields := map[string]FieldDifference{}
+				fields := map[string]compare.FieldDifference{}
 				for _, f := range x.Fields {
 					fields[f.Field] = f
 				}

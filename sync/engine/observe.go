@@ -66,11 +66,11 @@ const (
 	PhaseHandOver = "handover" // of a MASTER: from the question until a standby holds the final counters
 )
 
-// phases returns all of them.
-func phases() []string { return []string{PhasePrepare, PhasePublish, PhaseHandOver} }
+// Phases returns all of them.
+func Phases() []string { return []string{PhasePrepare, PhasePublish, PhaseHandOver} }
 
-// durationBounds are the upper bounds of the buckets of a Duration, in seconds.
-func durationBounds() []float64 {
+// DurationBounds are the upper bounds of the buckets of a Duration, in seconds.
+func DurationBounds() []float64 {
 	return []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 }
 
@@ -88,7 +88,7 @@ func (d *Duration) add(t time.Duration) {
 	d.Count++
 	d.Sum += s
 	d.Last = s
-	for i, bound := range durationBounds() {
+	for i, bound := range DurationBounds() {
 		if s <= bound {
 			d.Buckets[i]++
 			return
@@ -116,7 +116,7 @@ const (
 func newObserved() observed {
 	o := observed{traffic: make(map[Traffic]uint64), refused: make(map[Refused]uint64),
 		snapshots: map[string]uint64{SnapshotFirst: 0, SnapshotOther: 0, SnapshotAsked: 0, SnapshotGap: 0}, phases: make(map[string]*Duration)}
-	for _, p := range phases() {
+	for _, p := range Phases() {
 		o.phases[p] = new(Duration)
 	}
 	return o
@@ -207,7 +207,7 @@ func (e *Engine) Sample(ctx context.Context) (Sample, error) {
 		now := time.Now()
 		for _, g := range e.order {
 			s.Groups++
-			s.Ready += int(bit(g.ready.told.InSync))
+			s.Ready += bit(g.ready.told.InSync)
 			if g.pub == nil {
 				// The master speaks every interval, so what is beyond that is lag.
 				if g.source() != nil && !g.rcv.CountersAt().IsZero() {
@@ -233,4 +233,11 @@ func (e *Engine) Sample(ctx context.Context) (Sample, error) {
 		}
 	})
 	return s, err
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -18,8 +18,8 @@ func TestDurationBuckets(t *testing.T) {
 	if d.Count != 3 || d.Buckets[0] != 1 || d.Buckets[3] != 1 || d.Last != 60 {
 		t.Errorf("%+v", d)
 	}
-	if len(d.Buckets) != len(durationBounds()) {
-		t.Errorf("%d buckets for %d bounds", len(d.Buckets), len(durationBounds()))
+	if len(d.Buckets) != len(DurationBounds()) {
+		t.Errorf("%d buckets for %d bounds", len(d.Buckets), len(DurationBounds()))
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // Scope decides what belongs to a group. An SA belongs to the group whose
 // virtual IP is its local tunnel end, a policy through its template; a
 // wildcard transport template through its selector. Everything else in the
-// kernel is node-local and never touched .
+// kernel is node-local and never touched.
 type Scope struct {
 	vips map[netip.Addr]bool
 	// whole takes in the whole kernel: one group without an interface in

@@ -14,6 +14,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/kernel/xfrm"
+	"sasyncd/sync/compare"
 	"sasyncd/sync/engine"
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness"
@@ -29,7 +30,7 @@ type (
 		Peers []struct{ Name string }
 		Check struct{ Fit bool }
 	}
-	diff   struct{ Differences []engine.Difference }
+	diff   struct{ Differences []compare.Difference }
 	resync struct {
 		Transfers []struct {
 			engine.Transfer

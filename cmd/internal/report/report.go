@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"sasyncd/sync/compare"
 	"sasyncd/sync/engine"
 )
 
@@ -171,6 +172,6 @@ type Handover struct {
 
 // Diff is the answer to diff. Peer is who was asked, "" for what was published.
 type Diff struct {
-	Peer        string              `json:"peer"`
-	Differences []engine.Difference `json:"differences"`
+	Peer        string               `json:"peer"`
+	Differences []compare.Difference `json:"differences"`
 }

@@ -1,26 +1,29 @@
-package engine
+// Package metrics exports what an engine knows to Prometheus.
+package metrics
 
 import (
 	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sasyncd/sync/engine"
 )
 
 // Collector exports the engine's status to Prometheus. It asks the engine at
 // every scrape and keeps nothing, so nothing in the engine waits for a scrape.
 // There are no labels with SPIs or tunnel addresses: their number is unbounded.
 type Collector struct {
-	status func(context.Context) (Status, error)
+	status func(context.Context) (engine.Status, error)
 }
 
 // NewCollector returns the collector of what status returns, which is the
 // method of an Engine.
-func NewCollector(status func(context.Context) (Status, error)) *Collector {
+func NewCollector(status func(context.Context) (engine.Status, error)) *Collector {
 	return &Collector{status}
 }
 
-// scrapeLimit bounds how long a scrape waits for a busy engine.
+// scrapeLimit bounds how long a scrape waits for a busy
 const scrapeLimit = 2 * time.Second
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -30,57 +33,59 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // groupGauge is a gauge of each group.
 type groupGauge struct {
 	desc  *prometheus.Desc
-	value func(*GroupStatus) float64
+	value func(*engine.GroupStatus) float64
 }
 
 func groupGauges() []groupGauge {
-	g := func(name, help string, value func(*GroupStatus) float64) groupGauge {
+	g := func(name, help string, value func(*engine.GroupStatus) float64) groupGauge {
 		return groupGauge{desc(name, help, "group"), value}
 	}
 	return []groupGauge{
-		g("term", "Term of mastership of the group.", func(g *GroupStatus) float64 { return float64(g.Term) }),
-		g("role_start_timestamp_seconds", "When the role was taken, in Unix time.", func(g *GroupStatus) float64 { return unix(g.Since) }),
-		g("in_sync", "1 if a takeover by this node would lose nothing.", func(g *GroupStatus) float64 { return bit(g.InSync) }),
-		g("offloaded_sas", "SAs left out because a device does their cryptography.", func(g *GroupStatus) float64 { return float64(g.Offloaded) }),
-		g("refused_entries", "Items that this kernel refuses.", func(g *GroupStatus) float64 { return float64(g.Refused) }),
-		g("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.", func(g *GroupStatus) float64 { return float64(g.Uncovered) }),
-		g("held_deletes", "Deletions held back because they would leave traffic uncovered.", func(g *GroupStatus) float64 { return float64(g.Held) }),
-		g("counter_age_seconds", "Age of the master's counters on a standby, 0 on a master.", func(g *GroupStatus) float64 { return g.CounterAge }),
-		g("oseq_headroom_seconds", "How long the outbound counter that would run out first lasts at its present rate.", func(g *GroupStatus) float64 { return g.Headroom }),
-		g("ike_tunnels_wanted", "Tunnels that the IKE daemon should have as MASTER.", func(g *GroupStatus) float64 { return float64(g.Keying.Wanted) }),
-		g("ike_tunnels_up", "Those of them that are up.", func(g *GroupStatus) float64 { return float64(g.Keying.Up) }),
-		g("ike_promotion_duration_seconds", "How long the IKE daemon's last promotion took.", func(g *GroupStatus) float64 { return g.Keying.PromoteSeconds }),
+		g("term", "Term of mastership of the group.", func(g *engine.GroupStatus) float64 { return float64(g.Term) }),
+		g("role_start_timestamp_seconds", "When the role was taken, in Unix time.", func(g *engine.GroupStatus) float64 { return unix(g.Since) }),
+		g("in_sync", "1 if a takeover by this node would lose nothing.", func(g *engine.GroupStatus) float64 { return bit(g.InSync) }),
+		g("offloaded_sas", "SAs left out because a device does their cryptography.", func(g *engine.GroupStatus) float64 { return float64(g.Offloaded) }),
+		g("refused_entries", "Items that this kernel refuses.", func(g *engine.GroupStatus) float64 { return float64(g.Refused) }),
+		g("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.", func(g *engine.GroupStatus) float64 { return float64(g.Uncovered) }),
+		g("held_deletes", "Deletions held back because they would leave traffic uncovered.", func(g *engine.GroupStatus) float64 { return float64(g.Held) }),
+		g("counter_age_seconds", "Age of the master's counters on a standby, 0 on a master.", func(g *engine.GroupStatus) float64 { return g.CounterAge }),
+		g("oseq_headroom_seconds", "How long the outbound counter that would run out first lasts at its present rate.", func(g *engine.GroupStatus) float64 { return g.Headroom }),
+		g("ike_tunnels_wanted", "Tunnels that the IKE daemon should have as MASTER.", func(g *engine.GroupStatus) float64 { return float64(g.Keying.Wanted) }),
+		g("ike_tunnels_up", "Those of them that are up.", func(g *engine.GroupStatus) float64 { return float64(g.Keying.Up) }),
+		g("ike_promotion_duration_seconds", "How long the IKE daemon's last promotion took.", func(g *engine.GroupStatus) float64 { return g.Keying.PromoteSeconds }),
 	}
 }
 
 // total is a counter of the whole node.
 type total struct {
 	desc  *prometheus.Desc
-	value func(*Counts) uint64
+	value func(*engine.Counts) uint64
 }
 
 func totals() []total {
-	t := func(name, help string, value func(*Counts) uint64) total { return total{desc(name, help), value} }
+	t := func(name, help string, value func(*engine.Counts) uint64) total {
+		return total{desc(name, help), value}
+	}
 	return []total{
-		t("kernel_dumps_total", "Readings of the kernel's tables.", func(c *Counts) uint64 { return c.Dumps }),
-		t("kernel_dump_errors_total", "Readings of the kernel's tables that failed.", func(c *Counts) uint64 { return c.DumpErrors }),
-		t("netlink_overruns_total", "Times at which events of the kernel were lost.", func(c *Counts) uint64 { return c.Resyncs }),
-		t("repairs_total", "Operations that corrected this standby's kernel.", func(c *Counts) uint64 { return c.Repairs }),
-		t("snapshots_received_total", "Snapshots received from a master.", func(c *Counts) uint64 { return c.SnapshotsReceived }),
-		t("resumes_total", "Reconnections that the journal served without a snapshot.", func(c *Counts) uint64 { return c.Resumes }),
-		t("peer_cutoffs_total", "Peers cut off because they did not keep up.", func(c *Counts) uint64 { return c.CutOffs }),
-		t("changes_published_total", "Changes that this node published as MASTER, however many standbys there are.", func(c *Counts) uint64 { return c.RecordsSent }),
-		t("takeovers_total", "Times at which this node became MASTER.", func(c *Counts) uint64 { return c.Takeovers }),
-		t("two_masters_total", "Times at which another master was met.", func(c *Counts) uint64 { return c.SplitsSeen }),
-		t("split_jumps_total", "Outbound counters raised above those of another master after a split.", func(c *Counts) uint64 { return c.SplitJumps }),
-		t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address.", func(c *Counts) uint64 { return c.Mappings }),
-		t("collected_sas_total", "Replicated SAs deleted because fresh ones carry their traffic.", func(c *Counts) uint64 { return c.Collected }),
-		t("reinserted_sas_total", "SAs put back after the start of an IKE daemon had flushed them.", func(c *Counts) uint64 { return c.Reinserted }),
-		t("reinserted_policies_total", "Policies put back after somebody had flushed those of a MASTER.", func(c *Counts) uint64 { return c.PoliciesBack }),
-		t("tail_records_total", "Changes that a new master took from another standby.", func(c *Counts) uint64 { return c.TailRecords }),
-		t("digest_mismatches_total", "Times at which this standby did not know what its master had published.", func(c *Counts) uint64 { return c.DigestMismatches }),
-		t("held_deletes_total", "Deletions that were held back.", func(c *Counts) uint64 { return c.HeldDeletes }),
-		t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER.", func(c *Counts) uint64 { return c.DroppedDeletes }),
+		t("kernel_dumps_total", "Readings of the kernel's tables.", func(c *engine.Counts) uint64 { return c.Dumps }),
+		t("kernel_dump_errors_total", "Readings of the kernel's tables that failed.", func(c *engine.Counts) uint64 { return c.DumpErrors }),
+		t("netlink_overruns_total", "Times at which events of the kernel were lost.", func(c *engine.Counts) uint64 { return c.Resyncs }),
+		t("repairs_total", "Operations that corrected this standby's kernel.", func(c *engine.Counts) uint64 { return c.Repairs }),
+		t("snapshots_received_total", "Snapshots received from a master.", func(c *engine.Counts) uint64 { return c.SnapshotsReceived }),
+		t("resumes_total", "Reconnections that the journal served without a snapshot.", func(c *engine.Counts) uint64 { return c.Resumes }),
+		t("peer_cutoffs_total", "Peers cut off because they did not keep up.", func(c *engine.Counts) uint64 { return c.CutOffs }),
+		t("changes_published_total", "Changes that this node published as MASTER, however many standbys there are.", func(c *engine.Counts) uint64 { return c.RecordsSent }),
+		t("takeovers_total", "Times at which this node became MASTER.", func(c *engine.Counts) uint64 { return c.Takeovers }),
+		t("two_masters_total", "Times at which another master was met.", func(c *engine.Counts) uint64 { return c.SplitsSeen }),
+		t("split_jumps_total", "Outbound counters raised above those of another master after a split.", func(c *engine.Counts) uint64 { return c.SplitJumps }),
+		t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address.", func(c *engine.Counts) uint64 { return c.Mappings }),
+		t("collected_sas_total", "Replicated SAs deleted because fresh ones carry their traffic.", func(c *engine.Counts) uint64 { return c.Collected }),
+		t("reinserted_sas_total", "SAs put back after the start of an IKE daemon had flushed them.", func(c *engine.Counts) uint64 { return c.Reinserted }),
+		t("reinserted_policies_total", "Policies put back after somebody had flushed those of a MASTER.", func(c *engine.Counts) uint64 { return c.PoliciesBack }),
+		t("tail_records_total", "Changes that a new master took from another standby.", func(c *engine.Counts) uint64 { return c.TailRecords }),
+		t("digest_mismatches_total", "Times at which this standby did not know what its master had published.", func(c *engine.Counts) uint64 { return c.DigestMismatches }),
+		t("held_deletes_total", "Deletions that were held back.", func(c *engine.Counts) uint64 { return c.HeldDeletes }),
+		t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER.", func(c *engine.Counts) uint64 { return c.DroppedDeletes }),
 	}
 }
 
@@ -157,14 +162,14 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, t := range totals() {
 		count(t.desc, t.value(&s.Counts))
 	}
-	for _, name := range phases() {
+	for _, name := range engine.Phases() {
 		histogram(ch, d.phase, s.Phases[name], name)
 	}
 	histogram(ch, d.apply, s.Apply)
 	ch <- prometheus.MustNewConstMetric(d.dump, prometheus.GaugeValue, s.Counts.DumpTime.Seconds())
 }
 
-func collectGroup(ch chan<- prometheus.Metric, d *metricDescs, g *GroupStatus) {
+func collectGroup(ch chan<- prometheus.Metric, d *metricDescs, g *engine.GroupStatus) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{g.Name}, labels...)...)
 	}
@@ -200,9 +205,9 @@ func collectGroup(ch chan<- prometheus.Metric, d *metricDescs, g *GroupStatus) {
 }
 
 // histogram exports a Duration, whose buckets are not cumulated.
-func histogram(ch chan<- prometheus.Metric, d *prometheus.Desc, v Duration, labels ...string) {
+func histogram(ch chan<- prometheus.Metric, d *prometheus.Desc, v engine.Duration, labels ...string) {
 	buckets, sum := make(map[float64]uint64, len(v.Buckets)), uint64(0)
-	for i, bound := range durationBounds() {
+	for i, bound := range engine.DurationBounds() {
 		sum += v.Buckets[i]
 		buckets[bound] = sum
 	}
