@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sasyncd/sync/coroutine"
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/scope"
@@ -84,7 +85,7 @@ type Engine struct {
 	settled <-chan time.Time
 
 	serving bool         // Run is under way
-	idle    []*coroutine // for the next tasks
+	idle    []*coroutine.Coroutine // for the next tasks
 
 	local     scope.Local // of the last reading
 	localScan scope.LocalScan

@@ -44,7 +44,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		}
 		yielded = yielded || m.hello.Node == g.split.to && ms.state.Role == wire.RoleMaster
 		r.Master = r.Master || ms.state.Role == wire.RoleMaster
-		switch more := ahead(ms.state.Have, g.rcv.Pos()); {
+		switch more := ms.state.Have.Beyond(g.rcv.Pos()); {
 		case ms.state.Role == wire.RoleMaster, more && ms.state.Role == wire.RoleBackup:
 			r.Behind = true
 		case more:
@@ -82,15 +82,4 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Reason = "not all members heard"
 	}
 	return r
-}
-
-// ahead reports whether a holds more than b.
-func ahead(a, b wire.StreamPos) bool {
-	if !a.Complete || !b.Complete {
-		return a.Complete && !b.Complete
-	}
-	if a.Term != b.Term {
-		return a.Term > b.Term
-	}
-	return a.StreamID == b.StreamID && a.Seq > b.Seq
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"sasyncd/sync/coroutine"
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
 	"sasyncd/sync/wire"
@@ -37,12 +38,9 @@ import (
 //   - A hand-over gives up a reading that is being published, as it reads the
 //     tables itself, and waits for any other task.
 
-// taskEnded is what a task that is given up panics with, at its pause.
-type taskEnded struct{}
-
 // task is work on a group that has begun.
 type task struct {
-	on      *coroutine
+	on      *coroutine.Coroutine
 	waiting bool // for something else than its turn
 	role    Role // of the group when it began
 }
@@ -77,7 +75,7 @@ func (e *Engine) step(g *group) {
 	}
 	outer := e.task
 	e.task, e.turnBegan = t, time.Now()
-	ended := t.on.turn()
+	ended := t.on.Turn()
 	e.task = outer
 	if !ended {
 		return
@@ -94,7 +92,7 @@ func (e *Engine) late() bool { return e.task != nil && time.Since(e.turnBegan) >
 // pause ends a turn of the task that calls it. Elsewhere it does nothing.
 func (e *Engine) pause() {
 	if t := e.task; t != nil {
-		t.on.pause()
+		t.on.Pause()
 	}
 }
 
@@ -107,11 +105,47 @@ func (e *Engine) giveUp(g *group) {
 	}
 	finish := g.work.finish
 	g.work.task, g.work.policyOps, g.work.publishing, g.work.finish = nil, 0, false, nil
-	t.on.giveUp()
+	t.on.GiveUp()
 	e.letGo(t.on)
 	if finish != nil {
 		finish()
 	}
+}
+
+// begin returns a coroutine that carries out f from its next turn on. While Run serves,
+// one that has ended its function is kept for the next: most tasks end within their
+// first turn, and making a coroutine costs more than they do.
+func (e *Engine) begin(f func()) *coroutine.Coroutine {
+	var c *coroutine.Coroutine
+	if last := len(e.idle) - 1; last >= 0 {
+		c, e.idle = e.idle[last], e.idle[:last]
+	} else {
+		c = coroutine.New()
+	}
+	c.Begin(f)
+	return c
+}
+
+// letGo keeps a coroutine that has ended its function while Run serves, and ends it
+// otherwise.
+func (e *Engine) letGo(c *coroutine.Coroutine) {
+	if !e.serving {
+		c.Stop()
+		return
+	}
+	e.idle = append(e.idle, c)
+}
+
+// endCoroutines ends all tasks where they have paused, and what carried them out.
+func (e *Engine) endCoroutines() {
+	e.serving = false
+	for _, g := range e.order {
+		e.giveUp(g)
+	}
+	for _, c := range e.idle {
+		c.Stop()
+	}
+	e.idle = nil
 }
 
 // busy returns a group with a task that can go on, each in turn, nil for none.

@@ -60,6 +60,17 @@ type StreamPos struct {
 	Complete bool
 }
 
+// Beyond reports whether whoever is at p holds more than who is at o.
+func (p StreamPos) Beyond(o StreamPos) bool {
+	if !p.Complete || !o.Complete {
+		return p.Complete && !o.Complete
+	}
+	if p.Term != o.Term {
+		return p.Term > o.Term
+	}
+	return p.StreamID == o.StreamID && p.Seq > o.Seq
+}
+
 // GroupState is what a node says about one of its groups.
 type GroupState struct {
 	Name   string       // the group's name in the configuration, the same on all nodes
