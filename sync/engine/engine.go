@@ -84,7 +84,7 @@ type Engine struct {
 	// settled tells when the SAs of emptied groups are to be put back; nil for none.
 	settled <-chan time.Time
 
-	serving bool         // Run is under way
+	serving bool                   // Run is under way
 	idle    []*coroutine.Coroutine // for the next tasks
 
 	local     scope.Local // of the last reading

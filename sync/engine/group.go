@@ -270,19 +270,6 @@ func (g *group) state() wire.GroupState {
 // elector has named the virtual IPs nothing seems to belong to it.
 func (g *group) known() bool { return g.own.whole || len(g.own.vips) > 0 }
 
-// countRepairs leaves out counters, which an audit may raise without anything
-// having gone wrong.
-func countRepairs(blocks ...[]sadb.Op) (n int) {
-	for _, ops := range blocks {
-		for _, op := range ops {
-			if op.Kind != sadb.OpSetCounters {
-				n++
-			}
-		}
-	}
-	return n
-}
-
 // groupTick does what time asks for. Where a task is under way most of it waits for
 // a later tick.
 func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {

@@ -262,7 +262,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	case *wire.BucketItems:
 		if g := e.receiving(m, msg.Stream); g != nil {
 			ops := g.rcv.RepairBucket(time.Now(), e.mono(), msg)
-			e.stats.Repairs += uint64(countRepairs(ops))
+			e.stats.Repairs += uint64(replica.OpList{ops}.Repairs())
 			e.exec(ctx, g, ops)
 		}
 	case *wire.Compare:

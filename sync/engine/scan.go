@@ -273,7 +273,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	e.retire(ctx, g, now)
 	if g.rcv.Whole() && !g.rcv.Reception().Closed() && g.rcv.Adopted() {
 		ops := g.rcv.Repair(now)
-		if n := countRepairs(ops...); n > 0 {
+		if n := ops.Repairs(); n > 0 {
 			e.stats.Repairs += uint64(n)
 			e.log.Warn("repaired what differed from the master", "group", g.name, "operations", n)
 		}

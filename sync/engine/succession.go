@@ -298,8 +298,6 @@ type Failover struct {
 // ThisNode stands for the node itself in a Failover.
 const ThisNode = "this node"
 
-const thisNode = ThisNode
-
 // gaveUp notes that the fence is set for a hand-over.
 func (g *group) gaveUp(now time.Time, term uint64) { g.gap.fencedAt, g.gap.gaveTerm = now, term }
 
@@ -312,7 +310,7 @@ func (e *Engine) succeeded(m *member, g *group, gs wire.GroupState, now time.Tim
 	if o := m.groups[g.name].outage; o.Over && o.Term == gs.Term {
 		gap = o.Gap
 	}
-	e.failedOver(g, Failover{At: now, From: thisNode, To: m.session.Peer(), Planned: true, Reason: gs.Reason, GapSeconds: gap.Seconds()})
+	e.failedOver(g, Failover{At: now, From: ThisNode, To: m.session.Peer(), Planned: true, Reason: gs.Reason, GapSeconds: gap.Seconds()})
 	g.gap.fencedAt = time.Time{}
 }
 
@@ -324,10 +322,10 @@ const handedFor = 5 * time.Second
 
 // tookOver notes that this node has become MASTER.
 func (e *Engine) tookOver(g *group, now time.Time, ev ElectorEvent) {
-	f := Failover{At: now, To: thisNode, From: g.gap.heardFrom, Planned: plannedReasons[ev.Reason], Reason: ev.Reason}
+	f := Failover{At: now, To: ThisNode, From: g.gap.heardFrom, Planned: plannedReasons[ev.Reason], Reason: ev.Reason}
 	switch {
 	case !g.gap.fencedAt.IsZero():
-		f.From, f.GapSeconds = thisNode, now.Sub(g.gap.fencedAt).Seconds()
+		f.From, f.GapSeconds = ThisNode, now.Sub(g.gap.fencedAt).Seconds()
 	case now.Sub(g.gap.handoverAt) < handedFor:
 		f.Planned, f.GapSeconds = true, now.Sub(g.gap.silentFrom).Seconds()
 	case !g.gap.heardAt.IsZero():
@@ -338,7 +336,7 @@ func (e *Engine) tookOver(g *group, now time.Time, ev ElectorEvent) {
 	}
 	g.gap.fencedAt, g.gap.handoverAt = time.Time{}, time.Time{}
 	e.failedOver(g, f)
-	if f.From != "" && f.From != thisNode {
+	if f.From != "" && f.From != ThisNode {
 		e.broadcast(&wire.Outage{Group: g.name, Term: g.term, Gap: time.Duration(f.GapSeconds * float64(time.Second)), Over: true})
 	}
 }

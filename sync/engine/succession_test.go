@@ -66,10 +66,10 @@ func handOverTo(t *testing.T, next int, name string) {
 	}
 	// Both ends tell how it went.
 	a, b := old.status().LastFailover, to.status().LastFailover
-	if a == nil || !a.Planned || a.From != thisNode || a.To != name || a.GapSeconds < 0.018 || a.GapSeconds > 0.1 {
+	if a == nil || !a.Planned || a.From != ThisNode || a.To != name || a.GapSeconds < 0.018 || a.GapSeconds > 0.1 {
 		t.Errorf("as the old master saw it: %+v", a)
 	}
-	if b == nil || !b.Planned || b.From != name0 || b.To != thisNode || a != nil && b.GapSeconds != a.GapSeconds {
+	if b == nil || !b.Planned || b.From != name0 || b.To != ThisNode || a != nil && b.GapSeconds != a.GapSeconds {
 		t.Errorf("as the new master saw it: %+v", b)
 	}
 }
@@ -159,7 +159,7 @@ func TestUnplannedFailoverIsMeasured(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		w.nodes[1].role(wire.RoleMaster, 2)
 		f := w.nodes[1].status().LastFailover
-		if f == nil || f.Planned || f.From != name0 || f.To != thisNode || f.GapSeconds < 3 || f.GapSeconds > 4.5 {
+		if f == nil || f.Planned || f.From != name0 || f.To != ThisNode || f.GapSeconds < 3 || f.GapSeconds > 4.5 {
 			t.Errorf("%+v", f)
 		}
 	})

@@ -49,3 +49,16 @@ func (l *OpList) Next(n int) []sadb.Op {
 	}
 	return b[:n:n]
 }
+
+// Repairs counts the operations, but for those that set counters: an audit may raise these
+// without anything having gone wrong.
+func (l OpList) Repairs() (n int) {
+	for _, ops := range l {
+		for _, op := range ops {
+			if op.Kind != sadb.OpSetCounters {
+				n++
+			}
+		}
+	}
+	return n
+}
