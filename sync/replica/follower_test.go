@@ -14,7 +14,7 @@ func published(n int, now time.Time) *Publisher {
 	p := NewPublisher(wire.StreamID{Group: testGroup, Term: 1}, now)
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range n {
-		for _, op := range tunnel(r, i, false) {
+		for _, op := range tunnel(r, i, true) {
 			if op.SA != nil {
 				p.PutSA(now, op.SA)
 			} else {
