@@ -12,8 +12,10 @@ type FollowerState uint8
 
 // States of a follower.
 const (
+	// FollowerNew: nothing is sent yet.
+	FollowerNew FollowerState = iota
 	// FollowerSnapshot: records of a snapshot are left to be sent.
-	FollowerSnapshot FollowerState = iota
+	FollowerSnapshot
 	// FollowerSent: the whole snapshot is sent and not acknowledged.
 	FollowerSent
 	// FollowerComplete: the member has said that it holds the whole stream; it is sent
@@ -24,6 +26,8 @@ const (
 // String names the state for logs and tests.
 func (s FollowerState) String() string {
 	switch s {
+	case FollowerNew:
+		return "new"
 	case FollowerSnapshot:
 		return "snapshot"
 	case FollowerSent:
@@ -46,8 +50,7 @@ const (
 // member's kernel holds. It is pure. What always holds:
 //
 //   - cursor is set in the state snapshot and nil in the others;
-//   - changes are sent in every state, counters in sent and complete only: a snapshot
-//     carries them;
+//   - counters are sent in the states sent and complete only: a snapshot carries them;
 //   - nothing is acknowledged that was not sent;
 //   - a member that is to get another snapshot gets another follower.
 type Follower struct {
@@ -74,7 +77,8 @@ func NewFollower(handle uint32, now time.Time) *Follower {
 
 // Snapshot begins with all that is published.
 func (f *Follower) Snapshot(p *Publisher) *wire.SnapBegin {
-	f.state, f.cursor = FollowerSnapshot, p.snapshot(f.began)
+	c := p.snapshot(f.began) // may pause
+	f.state, f.cursor = FollowerSnapshot, c
 	// What moves while the snapshot is sent may move behind its SA's record.
 	f.sentEpoch = p.epoch
 	f.ofSAs, f.ofPolicies = uint32(len(f.cursor.sas)), uint32(len(f.cursor.policies))
@@ -144,7 +148,7 @@ func (f *Follower) Progress() (acked, of uint64) {
 }
 
 // TakesCounters reports whether counters are sent: a snapshot carries them.
-func (f *Follower) TakesCounters() bool { return f.state != FollowerSnapshot }
+func (f *Follower) TakesCounters() bool { return f.state == FollowerSent || f.state == FollowerComplete }
 
 // Moved returns the counters that moved since they were last sent. The result is valid
 // until the next call, for any follower.

@@ -57,6 +57,8 @@ func TestFollower(t *testing.T) {
 		counters bool
 		lag      time.Duration
 	}{
+		{"new", func(*Follower) {}, FollowerNew, false, 3 * time.Second},
+		{"new and acknowledged", func(f *Follower) { ack(f, 0, true); f.Next(now, p) }, FollowerNew, false, 3 * time.Second},
 		{"snapshot", func(f *Follower) { f.Snapshot(p) }, FollowerSnapshot, false, 3 * time.Second},
 		{"snapshot sent", func(f *Follower) { f.Snapshot(p); sent(f, now, p) }, FollowerSent, true, 3 * time.Second},
 		{"sent and partly installed", func(f *Follower) { f.Snapshot(p); sent(f, now, p); ack(f, 4, false) }, FollowerSent, true, 3 * time.Second},
