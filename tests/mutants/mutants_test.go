@@ -117,7 +117,7 @@ var mutants = []mutant{
 	},
 	{
 		"I6", "a snapshot sweeps before its end", "sync/engine/members.go",
-		[][2]string{{"g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.execAll(ctx, g, g.rcv.EndSnapshot(msg.Seq))\n\t\t\tg.rcv.Reception().Begin(true)\n"}},
+		[][2]string{{"g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.execAll(ctx, g, g.rcv.EndSnapshot(msg.Seq))\n\t\t\tg.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n"}},
 		"./sync/engine", "TestSnapshotCutShortDeletesNothing", false,
 	},
 	{
