@@ -148,7 +148,9 @@ func (f *Follower) Progress() (acked, of uint64) {
 }
 
 // TakesCounters reports whether counters are sent: a snapshot carries them.
-func (f *Follower) TakesCounters() bool { return f.state == FollowerSent || f.state == FollowerComplete }
+func (f *Follower) TakesCounters() bool {
+	return f.state == FollowerSent || f.state == FollowerComplete
+}
 
 // Moved returns the counters that moved since they were last sent. The result is valid
 // until the next call, for any follower.
