@@ -300,7 +300,8 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 	for _, a := range g.routers[i].Step(now, ev) {
 		switch a.Kind {
 		case RouterSend:
-			g.act(Action{Kind: ActAdvert, Router: i, Priority: a.Priority, Base: a.Base, Skew: a.Skew, Demotion: a.Demotion})
+			g.act(Action{Kind: ActAdvert, Router: i, Priority: a.Priority, Base: a.Base, Skew: a.Skew,
+				Demotion: a.Demotion})
 		case RouterYielded:
 			g.contested(now, a.Advert)
 			why := "better master"

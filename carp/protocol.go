@@ -49,7 +49,8 @@ func carpInterval(base, skew uint8) time.Duration {
 // CARPAdvert is what the machine needs to know of a CARP advertisement. signed
 // says that it carried a valid trailer, so its sender is one of ours.
 func CARPAdvert(from netip.Addr, base, skew, demotion uint8, signed bool) Advert {
-	a := Advert{From: from, Base: base, Skew: skew, Demotion: demotion, Signed: signed, Priority: 1, Interval: carpInterval(base, skew)}
+	a := Advert{From: from, Base: base, Skew: skew, Demotion: demotion, Signed: signed, Priority: 1,
+		Interval: carpInterval(base, skew)}
 	if base == carpLeave && skew == carpLeave {
 		a.Priority = 0
 	}

@@ -50,7 +50,8 @@ func (g *Group) leased(now time.Duration) {
 
 // renew keeps the leases alive, as long as the peers really hear us.
 func (g *Group) renew(now time.Duration) {
-	if g.phase != phaseMaster || g.done != g.op || now < g.renewal.due || g.renewal.ordered != 0 || g.renewal.again != 0 {
+	if g.phase != phaseMaster || g.done != g.op || now < g.renewal.due || g.renewal.ordered != 0 ||
+		g.renewal.again != 0 {
 		return
 	}
 	shortest := Never

@@ -40,7 +40,10 @@ func (o *Order) Check() error {
 		return fmt.Errorf("tell the hook: no state %q", o.State)
 	}
 	for what, s := range map[string]string{"group": o.Group, "reason": o.Reason} {
-		if len(s) > maxWords || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || strings.ContainsRune("`$\\\"'", r) }) {
+		if len(s) > maxWords || strings.ContainsFunc(s, func(r rune) bool {
+			return r < ' ' || r >= 0x7f ||
+				strings.ContainsRune("`$\\\"'", r)
+		}) {
 			return fmt.Errorf("tell the hook: the %s is not plain text of at most %d characters", what, maxWords)
 		}
 	}
@@ -86,7 +89,8 @@ func (*hook) Probe(context.Context, []netip.Addr) (Info, error) { return Info{},
 
 // Passive implements Driver.
 func (h *hook) Passive(ctx context.Context, q Hush) error {
-	return h.run(ctx, Order{State: "passive", Group: h.group, Term: q.Term, Reason: plain(q.Reason), Settled: q.Settled})
+	return h.run(ctx, Order{State: "passive", Group: h.group, Term: q.Term, Reason: plain(q.Reason),
+		Settled: q.Settled})
 }
 
 // Active implements Driver.

@@ -160,7 +160,8 @@ func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 		info.Version = "libreswan " + s.version
 	}
 	if props != nil && s.flushes() && !strings.Contains(props["ExecStartPre"], "sasyncd guard") {
-		info.Lint = append(info.Lint, unitLint(props["Id"], "its start empties the kernel's tables, and until they are filled again traffic leaves in plaintext"))
+		info.Lint = append(info.Lint, unitLint(props["Id"],
+			"its start empties the kernel's tables, and until they are filled again traffic leaves in plaintext"))
 	}
 	info.IKESAs = len(s.busy)
 	traffic, err := l.whack(ctx, "trafficstatus", "")
@@ -251,7 +252,8 @@ func (l *libreswan) Active(ctx context.Context, p Plan, progress func(Outcome)) 
 			return pace.verdict(out)
 		}
 		if len(s.conns) == 0 && now.Sub(began) > startLimit {
-			return errors.New("initiate tunnels: libreswan has no connection loaded; its log says why (auto=add loads them at its start)")
+			return errors.New("initiate tunnels: libreswan has no connection loaded; its log says why (auto=add " +
+				"loads them at its start)")
 		}
 		if !sleep(ctx, pollTime) {
 			return ctx.Err()

@@ -48,7 +48,8 @@ func Places() map[Daemon]Place {
 		// whack --shutdown --leave-state ends with 12 in 4.x, with 0 later.
 		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
 			Control: []string{"ipsec", "whack"}, OK: []int{12}},
-		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: "/run/iked.sock", Comms: []string{"iked"}, Many: true,
+		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: "/run/iked.sock",
+			Comms: []string{"iked"}, Many: true,
 			Control: []string{"ikectl"}, Config: []string{"sh", "-c", "exec iked -nv 2>&1"}},
 		ISAKMPD: {Units: []string{"isakmpd.service"}, FIFO: "/run/isakmpd.fifo", Comms: []string{"isakmpd"}},
 	}
@@ -188,7 +189,8 @@ func (l *Local) unit(ctx context.Context, d Daemon, p Place) (string, map[string
 		return "", nil, nil
 	}
 	for _, u := range p.Units {
-		out, err := run(ctx, []string{"systemctl", "show", "-p", "Id,LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
+		out, err := run(ctx, []string{"systemctl", "show", "-p",
+			"Id,LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
 		if err != nil {
 			return "", nil, fmt.Errorf("show %s: %w", u, err)
 		}

@@ -267,7 +267,8 @@ func (r *running) step(ctx context.Context, ev Event) {
 		}
 	}
 	if ev.Kind == EventDone && ev.Err != nil && r.machine.Err() != nil {
-		r.log.Error("switching the ike daemon failed, it is tried again", "state", after.String(), "term", r.machine.Term(), "err", ev.Err)
+		r.log.Error("switching the ike daemon failed, it is tried again", "state", after.String(),
+			"term", r.machine.Term(), "err", ev.Err)
 	}
 	r.mu.Lock()
 	r.status.State, r.status.Term, r.status.Error = after.String(), r.machine.Term(), ""

@@ -58,7 +58,8 @@ func (s *several) running(ctx context.Context) ([]Driver, error) {
 		s.mu.Unlock()
 	}
 	if s.one && len(out) > 1 {
-		return nil, fmt.Errorf("find the ike daemon: %s all run; write the one that is meant: control %s", strings.Join(names, ", "), names[0])
+		return nil, fmt.Errorf("find the ike daemon: %s all run; write the one that is meant: control %s",
+			strings.Join(names, ", "), names[0])
 	}
 	return out, nil
 }

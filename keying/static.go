@@ -98,7 +98,8 @@ func (s *Static) Probe(context.Context, []netip.Addr) (Info, error) {
 		if es, ok := errors.AsType[ipsecconf.Errors](err); ok {
 			first = es[0].Error()
 		}
-		info.Lint = append(info.Lint, Lint{"the file of control static cannot be loaded: " + first, "correct it; sasyncd -n shows everything that is wrong"})
+		info.Lint = append(info.Lint, Lint{"the file of control static cannot be loaded: " + first,
+			"correct it; sasyncd -n shows everything that is wrong"})
 	}
 	return info, nil
 }
@@ -155,7 +156,8 @@ func (s *Static) Active(ctx context.Context, p Plan, progress func(Outcome)) err
 		if saIn(e.SA) {
 			want = append(want, e.SA)
 		} else if len(lint) == 0 {
-			lint = append(lint, Lint{fmt.Sprintf("%s: no end of %s is a virtual address of the group: it is not loaded", e.Pos, e.SA.Key),
+			lint = append(lint, Lint{fmt.Sprintf("%s: no end of %s is a virtual address of the group: it is not loaded",
+				e.Pos, e.SA.Key),
 				"write the virtual address as this gateway's end"})
 			s.Log.Warn("static SAs without a virtual address are not loaded", "first", e.Pos.String())
 		}
@@ -181,7 +183,8 @@ func (s *Static) Active(ctx context.Context, p Plan, progress func(Outcome)) err
 	refused, err := s.apply(ctx, ops)
 	failed := len(errs) + refused
 	if len(ops) > 0 || failed > 0 {
-		s.Log.Info("static SAs loaded", "file", s.File, "new", len(adds), "replaced", len(replaced), "removed", len(d.remove),
+		s.Log.Info("static SAs loaded", "file", s.File, "new", len(adds), "replaced", len(replaced),
+			"removed", len(d.remove),
 			"failed", failed, "kept", len(want)-len(d.add)-len(d.replace), "policy_changes", len(policies))
 	}
 	s.note(len(want), append(lint, usedUp(haveSAs)...))
@@ -193,7 +196,10 @@ func (s *Static) Active(ctx context.Context, p Plan, progress func(Outcome)) err
 
 // endsOn reports whether a policy's SAs end on one of the virtual addresses.
 func endsOn(p *sadb.Policy, vips []netip.Addr) bool {
-	return slices.ContainsFunc(p.Templates, func(t sadb.Template) bool { return slices.Contains(vips, t.Src) || slices.Contains(vips, t.Dst) })
+	return slices.ContainsFunc(p.Templates, func(t sadb.Template) bool {
+		return slices.Contains(vips, t.Src) ||
+			slices.Contains(vips, t.Dst)
+	})
 }
 
 func (s *Static) note(total int, lint []Lint) {
@@ -279,7 +285,8 @@ func (s *Static) Keep(ctx context.Context) error {
 			return nil
 		}
 		if err != nil && ok {
-			s.Log.Error("how far static keys are used cannot be remembered: a cold start would repeat sequence numbers", "err", err)
+			s.Log.Error("how far static keys are used cannot be remembered: a cold start would repeat sequence numbers",
+				"err", err)
 		}
 		ok = err == nil
 		select {

@@ -32,7 +32,8 @@ func diffSAs(want, have []*sadb.SA) (d saDiff) {
 }
 
 func sameSA(a, b *sadb.SA) bool {
-	return a.Src == b.Src && a.Mode == b.Mode && sameTransform(a.Auth, b.Auth) && sameTransform(a.Crypt, b.Crypt) && sameTransform(a.Comp, b.Comp) &&
+	return a.Src == b.Src && a.Mode == b.Mode && sameTransform(a.Auth, b.Auth) && sameTransform(a.Crypt, b.Crypt) &&
+		sameTransform(a.Comp, b.Comp) &&
 		b.AEAD == nil && b.Encap == nil && a.Window == b.Window
 }
 

@@ -53,7 +53,8 @@ func (s *Static) number(sas []*sadb.SA, outbound func(*sadb.SA) bool) (out []*sa
 				errs = append(errs, fmt.Errorf("load %s: %w", sa.Key, err))
 				continue
 			case start >= sadb.MaxLegacy:
-				errs = append(errs, fmt.Errorf("load %s: its keys are used up: write new ones in %s and on the other side", sa.Key, s.File))
+				errs = append(errs, fmt.Errorf("load %s: its keys are used up: write new ones in %s and on the "+
+					"other side", sa.Key, s.File))
 				continue
 			case bound == 0:
 				c.OSeq = s.Start
@@ -97,7 +98,8 @@ func (s *Static) remember(sas []*sadb.SA) error {
 func usedUp(sas []*sadb.SA) (lint []Lint) {
 	for _, sa := range sas {
 		if sa.OSeq > sadb.MaxLegacy/4*3 && !sa.ESN() && len(lint) < 3 {
-			lint = append(lint, Lint{fmt.Sprintf("%s has used %d %% of its sequence numbers", sa.Key, 100*sa.OSeq/sadb.MaxLegacy),
+			lint = append(lint, Lint{fmt.Sprintf("%s has used %d %% of its sequence numbers", sa.Key,
+				100*sa.OSeq/sadb.MaxLegacy),
 				"write new keys and a new spi for it, here and on the other side"})
 		}
 	}

@@ -156,7 +156,8 @@ func (s *strongSwan) Active(ctx context.Context, p Plan, progress func(Outcome))
 			return pace.verdict(out)
 		}
 		if len(conns) == 0 && now.Sub(began) > startLimit {
-			return errors.New("initiate tunnels: strongswan has no connection loaded; load them at its start (swanctl --load-all)")
+			return errors.New("initiate tunnels: strongswan has no connection loaded; load them at its start " +
+				"(swanctl --load-all)")
 		}
 		t := time.NewTimer(pollTime)
 		select {
@@ -279,11 +280,13 @@ func (s *strongSwan) Probe(ctx context.Context, vips []netip.Addr) (Info, error)
 		if err := json.Unmarshal([]byte(text), &file); err != nil {
 			return info, fmt.Errorf("read settings of strongswan: %w", err)
 		}
-		info.Lint = append(info.Lint, lintSwanctl(file, conns, func(c connection) bool { return onVIP(c.local, vips) })...)
+		info.Lint = append(info.Lint, lintSwanctl(file, conns,
+			func(c connection) bool { return onVIP(c.local, vips) })...)
 	}
 	err = c.Stream(ctx, "list-policies", "list-policy", func(m vici.Message) {
 		for _, p := range m.Sections() {
-			info.Lint = append(info.Lint, Lint{"strongswan: " + p.Name + " has a trap policy, which takes the replicated policy away when it is unloaded",
+			info.Lint = append(info.Lint, Lint{"strongswan: " + p.Name +
+				" has a trap policy, which takes the replicated policy away when it is unloaded",
 				"start_action = none in swanctl.conf"})
 		}
 	}, vici.Value("trap", "yes"))

@@ -33,7 +33,8 @@ func listConns(ctx context.Context, c *vici.Client) ([]connection, error) {
 	var out []connection
 	err := c.Stream(ctx, "list-conns", "list-conn", func(m vici.Message) {
 		for _, e := range m.Sections() {
-			conn := connection{name: e.Name, local: e.Section.Strings("local_addrs"), remote: e.Section.Strings("remote_addrs"),
+			conn := connection{name: e.Name, local: e.Section.Strings("local_addrs"),
+				remote: e.Section.Strings("remote_addrs"),
 				unique: e.Section.Get("unique")}
 			for _, ch := range e.Section.Section("children").Sections() {
 				conn.children = append(conn.children, ch.Name)
@@ -137,7 +138,8 @@ func lintConns(conns []connection, vips []netip.Addr) []Lint {
 			continue // a tunnel of this node alone
 		}
 		if c.unique != "" && c.unique != "UNIQUE_NEVER" {
-			out = append(out, Lint{"strongswan: connection " + c.name + " sends INITIAL_CONTACT, on which the remote drops the SAs in use before the new ones are there",
+			out = append(out, Lint{"strongswan: connection " + c.name +
+				" sends INITIAL_CONTACT, on which the remote drops the SAs in use before the new ones are there",
 				"unique = never in swanctl.conf"})
 		}
 	}

@@ -222,7 +222,8 @@ func readSwanctl(file swanFile, read func(pattern string) ([]swanFile, error)) (
 		if ch := c.sections["children"]; ch != nil {
 			for _, n := range ch.names {
 				v := ch.sections[n].values
-				conn.Children = append(conn.Children, swanChild{Name: n, StartAction: v["start_action"], Reqid: v["reqid"]})
+				conn.Children = append(conn.Children, swanChild{Name: n, StartAction: v["start_action"],
+					Reqid: v["reqid"]})
 			}
 		}
 		out = append(out, conn)
@@ -277,16 +278,20 @@ func lintSwanctl(file []swanConn, loaded []connection, onVIP func(connection) bo
 		}
 		s := file[i]
 		if !off(s.Mobike) {
-			out = append(out, Lint{"strongswan: connection " + s.Name + " has MOBIKE, which moves the tunnel to an address of this node when the VIP goes",
+			out = append(out, Lint{"strongswan: connection " + s.Name +
+				" has MOBIKE, which moves the tunnel to an address of this node when the VIP goes",
 				"mobike = no in swanctl.conf"})
 		}
 		for _, ch := range s.Children {
 			if strings.Contains(ch.StartAction, "start") {
-				out = append(out, Lint{"strongswan: " + s.Name + "/" + ch.Name + " is initiated when it is loaded, on a backup too",
+				out = append(out, Lint{"strongswan: " + s.Name + "/" + ch.Name +
+					" is initiated when it is loaded, on a backup too",
 					"start_action = none in swanctl.conf"})
 			}
 			if ch.Reqid == "" || ch.Reqid == "0" || ch.Reqid == "dynamic" {
-				out = append(out, Lint{"strongswan: " + s.Name + "/" + ch.Name + " has no reqid of its own, so that packets on their way are refused after a failover if the gateways count differently",
+				out = append(out, Lint{"strongswan: " + s.Name + "/" + ch.Name +
+					" has no reqid of its own, so that packets on their way are refused after a failover if the " +
+					"gateways count differently",
 					"reqid = NUMBER in swanctl.conf, the same on all gateways"})
 			}
 		}

@@ -13,7 +13,8 @@ const (
 // unitLint is what in a unit would harm a failover, where the drop-in that is shipped
 // for it is not in force.
 func unitLint(unit, what string) Lint {
-	return Lint{unit + ": " + what, "run `systemctl enable sasyncd`, which brings " + unit + ".d/50-sasyncd.conf (sasyncd-generator)"}
+	return Lint{unit + ": " + what, "run `systemctl enable sasyncd`, which brings " + unit +
+		".d/50-sasyncd.conf (sasyncd-generator)"}
 }
 
 // judgeUnit says what a stop of a daemon does, and what in its systemd unit

@@ -92,7 +92,8 @@ func (c *Client) session(ctx context.Context) error {
 		_, err := conn.Call(ctx, r)
 		return err
 	}
-	if err := call(Request{Verb: VerbHello, Name: c.cfg.Name, Version: c.cfg.Version, Prepare: c.cfg.Prepare}); err != nil {
+	if err := call(Request{Verb: VerbHello, Name: c.cfg.Name, Version: c.cfg.Version,
+		Prepare: c.cfg.Prepare}); err != nil {
 		return err
 	}
 	c.deliver(ctx, Message{Event: EventConnected})
@@ -193,7 +194,8 @@ func (c *Client) Resign(ctx context.Context, group, reason string, hold time.Dur
 // master of the given term has set its fence in our favour, and for how long it has
 // been silent; 0 if not. What is shorter than a millisecond counts as one.
 func (c *Client) Takeover(ctx context.Context, group string, term uint64, silent time.Duration) error {
-	_, err := c.Call(ctx, Request{Verb: VerbTakeover, Group: group, Term: term, SilentMS: int64((silent + time.Millisecond - 1) / time.Millisecond)})
+	_, err := c.Call(ctx, Request{Verb: VerbTakeover, Group: group, Term: term,
+		SilentMS: int64((silent + time.Millisecond - 1) / time.Millisecond)})
 	return err
 }
 

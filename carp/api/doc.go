@@ -42,10 +42,11 @@ const (
 	VerbUndemote  = "undemote"  // Group, Demotion.ID; empty: all but that of the start
 	VerbResign    = "resign"    // Group, Reason, HoldMS
 	VerbTakeover  = "takeover"  // Group, Term: the master of that term has fenced itself for us, SilentMS ago if not 0
-	VerbHoldBack  = "holdback"  // Group, HoldMS, Reason: do not take over for so long, at most until the connection ends; 0: again
-	VerbAnnounce  = "announce"  // Group; empty: all that are master
-	VerbFreeze    = "freeze"    // Group, empty: all; HoldMS: a restart within it changes nothing
-	VerbReload    = "reload"    // read the configuration again, all or nothing
+	// Group, HoldMS, Reason: do not take over for so long, at most until the connection ends; 0: again
+	VerbHoldBack = "holdback"
+	VerbAnnounce = "announce" // Group; empty: all that are master
+	VerbFreeze   = "freeze"   // Group, empty: all; HoldMS: a restart within it changes nothing
+	VerbReload   = "reload"   // read the configuration again, all or nothing
 )
 
 // Kinds of events.

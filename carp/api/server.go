@@ -202,7 +202,8 @@ func (s *Server) read(p *peerConn) {
 		s.mu.Unlock()
 		if !p.peer.Trusted && !readOnly(r.Verb) {
 			s.refused.denied.Add(1)
-			s.Send(p.peer.ID, Message{ID: r.ID, Error: "permission denied: " + r.Verb + " is for root and the daemons' users"})
+			s.Send(p.peer.ID, Message{ID: r.ID, Error: "permission denied: " + r.Verb +
+				" is for root and the daemons' users"})
 			continue
 		}
 		if r.Verb == VerbHello && r.Name != "" && p.peer.Trusted {

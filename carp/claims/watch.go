@@ -178,7 +178,8 @@ func (w *Watcher) listen(limit time.Duration) bool {
 		}
 	}
 	// At most 200 ms, so that the end of the context is noticed.
-	if _, err := unix.Poll(fds, int(min(limit, 200*time.Millisecond)/time.Millisecond)+1); err != nil && !errors.Is(err, unix.EINTR) {
+	if _, err := unix.Poll(fds, int(min(limit, 200*time.Millisecond)/time.Millisecond)+1); err != nil &&
+		!errors.Is(err, unix.EINTR) {
 		return false
 	}
 	for _, f := range fds {

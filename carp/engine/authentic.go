@@ -31,7 +31,8 @@ func (e *Engine) authentic(r *router, message, trailer []byte, src netip.Addr) (
 	}
 	if r.auth.Accepts(v) {
 		if e.maySay(r, warnTrailerTaken, link.BootTime(), src) {
-			e.say(slog.LevelWarn, "advertisement is not authentic, accepted in this mode of auth", "instance", r.Instance, "peer", src, "found", v.String())
+			e.say(slog.LevelWarn, "advertisement is not authentic, accepted in this mode of auth",
+				"instance", r.Instance, "peer", src, "found", v.String())
 		}
 		return false, true
 	}

@@ -35,7 +35,8 @@ func (e *Engine) aim() {
 
 // watchClaims makes the watcher; it runs in a goroutine of its own.
 func (e *Engine) watchClaims() *claims.Watcher {
-	return &claims.Watcher{Book: &e.claimed, Now: link.BootTime, Targets: func() []claims.Target { return *e.asked.Load() }}
+	return &claims.Watcher{Book: &e.claimed, Now: link.BootTime,
+		Targets: func() []claims.Target { return *e.asked.Load() }}
 }
 
 // answers is the MAC with which the addresses of r are answered for by a MASTER.

@@ -157,7 +157,8 @@ func (c *Config) check() error {
 		}
 		k := key{r.Device, r.six(), r.Machine.ID}
 		if other, ok := seen[k]; ok {
-			errs = append(errs, fmt.Errorf("instance %s: id %d on %s is that of instance %s", r.Instance, r.Machine.ID, r.Device, other))
+			errs = append(errs, fmt.Errorf("instance %s: id %d on %s is that of instance %s", r.Instance, r.Machine.ID,
+				r.Device, other))
 		}
 		seen[k] = r.Instance
 	}

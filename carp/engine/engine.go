@@ -120,7 +120,8 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
-		work: newQueue[task](), hops: newQueue[[]int](), out: newQueue[output](), terms: newQueue[termOf](), marks: newMarkBook(),
+		work: newQueue[task](), hops: newQueue[[]int](), out: newQueue[output](), terms: newQueue[termOf](),
+		marks:      newMarkBook(),
 		holding:    holding{groups: make(map[*group][]string), free: make(map[string]bool)},
 		fenced:     make(map[*group]bool),
 		interfaces: link.Kernel{},

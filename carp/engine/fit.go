@@ -44,7 +44,8 @@ type Misfit struct {
 
 // String says what is wrong.
 func (m Misfit) String() string {
-	return fmt.Sprintf("an advertisement of instance %s holds %d of its %d %s addresses where the MTU is %d, the others are served and not advertised",
+	return fmt.Sprintf("an advertisement of instance %s holds %d of its %d %s addresses where the MTU is %d, the "+
+		"others are served and not advertised",
 		m.Instance, m.Fit, m.Have, family(m.IPv6), m.MTU)
 }
 

@@ -61,7 +61,8 @@ func (e *Engine) freeze(g *group, now, limit time.Duration, done func(error)) {
 		}
 		e.post(func(now time.Duration) {
 			if err == nil && e.frozen(g, now) {
-				e.broadcast(g, api.Message{Event: api.EventFreeze, Group: g.name, ForMS: ceilMS(g.frozenTo - now)}, false)
+				e.broadcast(g, api.Message{Event: api.EventFreeze, Group: g.name, ForMS: ceilMS(g.frozenTo - now)},
+					false)
 				e.say(slog.LevelInfo, "frozen", "group", g.name, "for", limit)
 				e.advertiseAll(g)
 			}
@@ -187,7 +188,8 @@ func (e *Engine) resume(ctx context.Context, poll *link.Poller) error {
 			}
 		}
 		if !ok {
-			e.say(slog.LevelWarn, "mastership not continued after a restart", "group", g.name, "fenced", closed, "expired", now >= until)
+			e.say(slog.LevelWarn, "mastership not continued after a restart", "group", g.name, "fenced", closed,
+				"expired", now >= until)
 			e.order(g, carp.Action{Kind: carp.ActRelease})
 		}
 		e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.name) }})

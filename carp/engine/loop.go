@@ -23,7 +23,8 @@ func (e *Engine) setPoller(p *link.Poller) {
 // loop is the engine's thread.
 func (e *Engine) loop(ctx context.Context, poll *link.Poller) error {
 	if err := realtime(threadPriority); err != nil {
-		e.say(slog.LevelWarn, "no real-time priority: a busy machine may delay advertisements; intervals below 100ms are not safe", "err", err)
+		e.say(slog.LevelWarn, "no real-time priority: a busy machine may delay advertisements; intervals below 100ms "+
+			"are not safe", "err", err)
 	}
 	defer func() {
 		for _, p := range e.ports {

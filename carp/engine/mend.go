@@ -87,7 +87,8 @@ func (e *Engine) mend(o *owned) {
 		}
 		back, err := e.deps.Addresses.Mend(a.vips, a.lease)
 		if len(back) > 0 {
-			e.repaired(a.group, api.RepairedRoute, "local routes of virtual addresses removed externally, restored", "addresses", back)
+			e.repaired(a.group, api.RepairedRoute, "local routes of virtual addresses removed externally, restored",
+				"addresses", back)
 		}
 		e.mendFailed(a.group, api.RepairedRoute, err)
 	}
@@ -113,7 +114,8 @@ func (e *Engine) mendFence(o *owned) {
 		list := of(m.Gated)
 		six := slices.ContainsFunc(vips, netip.Addr.Is6)
 		if len(list) > 0 || m.Routes > 0 && six {
-			e.repaired(g, api.RepairedGate, "IPv6 gate removed externally, restored", "addresses", list, "routes", m.Routes)
+			e.repaired(g, api.RepairedGate, "IPv6 gate removed externally, restored", "addresses", list,
+				"routes", m.Routes)
 		}
 		e.mendFailed(g, api.RepairedFence, err)
 	}
@@ -147,7 +149,11 @@ func (e *Engine) mendFilter(o *owned) {
 	if err == nil && refuse && len(o.refuse) > 0 {
 		err = e.refuseAccess(o.refuse)
 	}
-	lost := slices.ContainsFunc(o.leases, func(l filter.Lease) bool { _, err := link.Lookup(l.Device); return err != nil })
+	lost := slices.ContainsFunc(o.leases, func(l filter.Lease) bool {
+		_,
+			err := link.Lookup(l.Device)
+		return err != nil
+	})
 	if lost {
 		lease = false // the rules went with an interface, which the engine is about to notice
 	}

@@ -55,12 +55,14 @@ func (g *group) describeMoves(out *api.GroupState, s *carp.Snapshot, now time.Du
 	for from := carp.Init; from <= carp.Master; from++ {
 		for to := carp.Init; to <= carp.Master; to++ {
 			if from != to {
-				out.Transitions = append(out.Transitions, api.Transition{From: from.String(), To: to.String(), Count: g.moves[from][to]})
+				out.Transitions = append(out.Transitions, api.Transition{From: from.String(), To: to.String(),
+					Count: g.moves[from][to]})
 			}
 		}
 	}
 	if t := g.takeover; t.at != 0 {
-		out.Takeover = &api.Takeover{Reason: t.reason, From: t.from, GapMS: t.gap.Milliseconds(), AgeMS: (now - t.at).Milliseconds()}
+		out.Takeover = &api.Takeover{Reason: t.reason, From: t.from, GapMS: t.gap.Milliseconds(),
+			AgeMS: (now - t.at).Milliseconds()}
 	}
 	out.OutageMS = outage(s)
 }

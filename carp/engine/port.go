@@ -41,7 +41,8 @@ func (r *router) route(st *link.State) netip.Addr {
 		return src
 	}
 	own := *st
-	own.Addrs = slices.DeleteFunc(slices.Clone(st.Own), func(a link.Address) bool { return !slices.Contains(r.VIPs, a.IP) })
+	own.Addrs = slices.DeleteFunc(slices.Clone(st.Own),
+		func(a link.Address) bool { return !slices.Contains(r.VIPs, a.IP) })
 	return r.routeFrom(&own)
 }
 

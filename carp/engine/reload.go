@@ -42,7 +42,8 @@ func (e *Engine) Reload(ctx context.Context, cfg Config) error {
 func (e *Engine) fixed(next *Engine) error {
 	var errs []error
 	no := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf(format+": restart carpd for that (after carpctl freeze, nothing changes hands)", args...))
+		errs = append(errs, fmt.Errorf(format+": restart carpd for that (after carpctl freeze, nothing changes hands)",
+			args...))
 	}
 	for _, g := range e.groups {
 		if next.find(g.name) == nil {
@@ -59,7 +60,8 @@ func (e *Engine) fixed(next *Engine) error {
 		switch {
 		case n == nil:
 			no("instance %s has no %s addresses any more", r.Instance, family(r.six()))
-		case n.Device != r.Device || n.Group != r.Group || n.Machine.ID != r.Machine.ID || n.Machine.Proto != r.Machine.Proto || n.Virtual != r.Virtual:
+		case n.Device != r.Device || n.Group != r.Group || n.Machine.ID != r.Machine.ID ||
+			n.Machine.Proto != r.Machine.Proto || n.Virtual != r.Virtual:
 			no("instance %s has another interface, group, protocol, id or mac", r.Instance)
 		case len(n.Peers) > 0 != (len(r.Peers) > 0):
 			no("instance %s changes between multicast and unicast", r.Instance)

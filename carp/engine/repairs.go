@@ -89,7 +89,8 @@ func (e *Engine) foundConfigured(g *group, list []api.Configured) {
 	}
 	for _, c := range before {
 		if !slices.Contains(list, c) {
-			e.say(slog.LevelInfo, "virtual address is no longer configured by the system", "group", g.name, "address", c.Address, "interface", c.Interface)
+			e.say(slog.LevelInfo, "virtual address is no longer configured by the system", "group", g.name,
+				"address", c.Address, "interface", c.Interface)
 		}
 	}
 }

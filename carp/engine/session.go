@@ -134,7 +134,8 @@ func (e *Engine) serve(now time.Duration, p api.Peer, r api.Request) error {
 
 // serveGroup carries out a request about one group.
 func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Request, done func() error) error {
-	ev := carp.Event{Client: p.ID, Term: r.Term, Reason: r.Reason, Hold: time.Duration(max(r.HoldMS, 0)) * time.Millisecond}
+	ev := carp.Event{Client: p.ID, Term: r.Term, Reason: r.Reason,
+		Hold: time.Duration(max(r.HoldMS, 0)) * time.Millisecond}
 	answered := false // by the machine
 	switch r.Verb {
 	case api.VerbPrepared:
@@ -276,7 +277,8 @@ func (e *Engine) meant(name string) (*group, error) {
 	case g == nil:
 		return e.routers[at].group, nil
 	case at >= 0 && e.routers[at].group != g:
-		return nil, fmt.Errorf("%s is ambiguous: it is a group, and an instance of group %s", name, e.routers[at].group.name)
+		return nil, fmt.Errorf("%s is ambiguous: it is a group, and an instance of group %s", name,
+			e.routers[at].group.name)
 	}
 	return g, nil
 }
@@ -293,7 +295,8 @@ func (e *Engine) Track(group, id string, by int, reason string) {
 		if g == nil {
 			return
 		}
-		ev := carp.Event{Kind: carp.EvDemote, Demotion: carp.Demotion{ID: id, By: by, Reason: reason, Client: trackHolder}}
+		ev := carp.Event{Kind: carp.EvDemote, Demotion: carp.Demotion{ID: id, By: by, Reason: reason,
+			Client: trackHolder}}
 		if by == 0 {
 			ev.Kind = carp.EvUndemote
 		}

@@ -52,15 +52,17 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		if i == 0 || g.routers[i-1].Instance != r.Instance {
 			least = carp.Master
 			out.Instances = append(out.Instances, api.InstanceState{
-				Name: r.Instance, Interface: r.Device, Virtual: r.Virtual, Protocol: r.Machine.Proto.String(), ID: r.Machine.ID,
+				Name: r.Instance, Interface: r.Device, Virtual: r.Virtual, Protocol: r.Machine.Proto.String(),
+				ID: r.Machine.ID,
 			})
 		}
 		inst := &out.Instances[len(out.Instances)-1]
 		least = min(least, rs.State)
 		inst.State = least.String()
 		one := api.RouterState{
-			Family: "ipv4", State: rs.State.String(), Expired: rs.Expired, Priority: rs.Priority, AdvBase: rs.Base, AdvSkew: rs.Skew,
-			DownMS: rs.Down.Milliseconds(), Source: r.src, Peer: rs.Master,
+			Family: "ipv4", State: rs.State.String(), Expired: rs.Expired, Priority: rs.Priority, AdvBase: rs.Base,
+			AdvSkew: rs.Skew,
+			DownMS:  rs.Down.Milliseconds(), Source: r.src, Peer: rs.Master,
 			Sent: r.tx.Load(), Received: r.rx.Load(), Dropped: r.dropped.Load(), Repaired: r.repaired.Load(),
 		}
 		if r.six() {

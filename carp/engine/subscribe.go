@@ -37,7 +37,8 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 		s.groups[g] = true
 		e.out.put(output{to: p.ID, message: e.snapshot(g, now)})
 		if e.frozen(g, now) {
-			e.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.name, ForMS: ceilMS(g.frozenTo - now)}})
+			e.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.name,
+				ForMS: ceilMS(g.frozenTo - now)}})
 		}
 		if s.name != "" {
 			e.step(g, now, carp.Event{Kind: carp.EvClient, Client: p.ID, Name: s.name, Prepare: s.prepare})
@@ -101,7 +102,8 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		e.say(slog.LevelWarn, "mastership contested", "group", name, "peer", a.Peer, "for", a.For)
 	case carp.ActStall:
 		m.Event = api.EventStall
-		e.say(slog.LevelError, "no advertisement left in time", "group", name, "instance", g.routers[a.Router].Instance, "late", a.For)
+		e.say(slog.LevelError, "no advertisement left in time", "group", name, "instance", g.routers[a.Router].Instance,
+			"late", a.For)
 	case carp.ActFitness:
 		m.Event, m.Fitness = api.EventFitness, &api.Fitness{Demotion: int(a.Demotion), Willing: !a.Unwilling}
 	default:

@@ -41,7 +41,8 @@ func newWatcher(e *Engine) (*watcher, error) {
 }
 
 func (w *watcher) subscribe() (err error) {
-	w.sock, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	w.sock, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR,
+		unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
 		return fmt.Errorf("watch interfaces: %w", err)
 	}
@@ -164,7 +165,8 @@ func (w *watcher) look(now time.Time) time.Duration {
 			if err != nil {
 				l.due = now.Add(lookAgain)
 				if !l.blind {
-					w.e.say(slog.LevelWarn, "interface cannot be read, what was known of it stands", "interface", p.Device, "err", err)
+					w.e.say(slog.LevelWarn, "interface cannot be read, what was known of it stands",
+						"interface", p.Device, "err", err)
 				}
 			}
 			l.blind = err != nil

@@ -132,9 +132,11 @@ func (e *Engine) work1(t task) {
 		}
 	}
 	if err != nil && !errors.Is(err, errOverdue) {
-		e.say(slog.LevelError, "kernel operation failed", "group", t.group.name, "operation", operation(t.kind), "err", err)
+		e.say(slog.LevelError, "kernel operation failed", "group", t.group.name, "operation", operation(t.kind),
+			"err", err)
 	} else {
-		e.say(slog.LevelDebug, "kernel operation", "group", t.group.name, "operation", operation(t.kind), "took", time.Since(began))
+		e.say(slog.LevelDebug, "kernel operation", "group", t.group.name, "operation", operation(t.kind),
+			"took", time.Since(began))
 	}
 	if t.op != 0 {
 		e.post(func(now time.Duration) {
@@ -174,7 +176,8 @@ func (e *Engine) acquire(t task) error {
 	}
 	if len(late) > 0 {
 		// The others serve meanwhile. To give up would cost them as long as these.
-		e.say(slog.LevelWarn, "kernel does not route addresses as its own yet", "group", t.group.name, "addresses", late)
+		e.say(slog.LevelWarn, "kernel does not route addresses as its own yet", "group", t.group.name,
+			"addresses", late)
 	}
 	if !t.loading {
 		// Before the fence opens: what comes in is encrypted, and dropped.

@@ -37,7 +37,8 @@ func (r *Rules) Refuse(vips ...netip.Addr) error {
 	b.renew(len(vips) > 0)
 	if len(vips) > 0 {
 		b.add(unix.NFT_MSG_NEWCHAIN, flagsCreate, text(unix.NFTA_CHAIN_TABLE, table), text(unix.NFTA_CHAIN_NAME, chain),
-			nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_LOCAL_IN), signed(unix.NFTA_HOOK_PRIORITY, priority)),
+			nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_LOCAL_IN),
+				signed(unix.NFTA_HOOK_PRIORITY, priority)),
 			text(unix.NFTA_CHAIN_TYPE, "filter"))
 	}
 	for _, v := range vips {
@@ -47,7 +48,8 @@ func (r *Rules) Refuse(vips ...netip.Addr) error {
 					payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1), equal([]byte{kind}), verdict(unix.NFT_RETURN))...)
 			}
 		}
-		b.rule(chain, append(to(v), meta(unix.NFT_META_IIF), compare(unix.NFT_CMP_NEQ, binary.NativeEndian.AppendUint32(nil, loopback)),
+		b.rule(chain, append(to(v), meta(unix.NFT_META_IIF),
+			compare(unix.NFT_CMP_NEQ, binary.NativeEndian.AppendUint32(nil, loopback)),
 			expr("counter"), verdict(dropped))...)
 	}
 	if err := b.commit(); err != nil {

@@ -84,15 +84,18 @@ func (b *batch) set(name string, id, kind, length uint32) {
 
 func (b *batch) hook(chain string, hook uint32, device string) {
 	b.add(unix.NFT_MSG_NEWCHAIN, flagsCreate, text(unix.NFTA_CHAIN_TABLE, table), text(unix.NFTA_CHAIN_NAME, chain),
-		nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, hook), signed(unix.NFTA_HOOK_PRIORITY, priority), text(unix.NFTA_HOOK_DEV, device)),
+		nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, hook), signed(unix.NFTA_HOOK_PRIORITY, priority),
+			text(unix.NFTA_HOOK_DEV, device)),
 		text(unix.NFTA_CHAIN_TYPE, "filter"))
 }
 
 func (b *batch) element(v netip.Addr, life time.Duration) {
 	set, _, _ := familyOf(v)
-	b.add(unix.NFT_MSG_NEWSETELEM, flagsCreate, text(unix.NFTA_SET_ELEM_LIST_TABLE, table), text(unix.NFTA_SET_ELEM_LIST_SET, set),
+	b.add(unix.NFT_MSG_NEWSETELEM, flagsCreate, text(unix.NFTA_SET_ELEM_LIST_TABLE, table),
+		text(unix.NFTA_SET_ELEM_LIST_SET, set),
 		nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nest(unix.NFTA_LIST_ELEM,
-			nest(unix.NFTA_SET_ELEM_KEY, attr(unix.NFTA_DATA_VALUE, v.AsSlice())), milliseconds(unix.NFTA_SET_ELEM_TIMEOUT, life))))
+			nest(unix.NFTA_SET_ELEM_KEY, attr(unix.NFTA_DATA_VALUE, v.AsSlice())),
+			milliseconds(unix.NFTA_SET_ELEM_TIMEOUT, life))))
 }
 
 // familyOf returns the set for an address, the type of its frames, and where the
@@ -119,8 +122,10 @@ func (b *batch) renewal(l Lease) {
 		}
 		for _, v := range vips {
 			exprs = append(exprs,
-				expr("immediate", number(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), nest(unix.NFTA_IMMEDIATE_DATA, attr(unix.NFTA_DATA_VALUE, v.AsSlice()))),
-				expr("dynset", text(unix.NFTA_DYNSET_SET_NAME, set), number(unix.NFTA_DYNSET_OP, unix.NFT_DYNSET_OP_UPDATE),
+				expr("immediate", number(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), nest(unix.NFTA_IMMEDIATE_DATA,
+					attr(unix.NFTA_DATA_VALUE, v.AsSlice()))),
+				expr("dynset", text(unix.NFTA_DYNSET_SET_NAME, set),
+					number(unix.NFTA_DYNSET_OP, unix.NFT_DYNSET_OP_UPDATE),
 					number(unix.NFTA_DYNSET_SREG_KEY, unix.NFT_REG_1), milliseconds(unix.NFTA_DYNSET_TIMEOUT, l.For)))
 		}
 		b.rule("out-"+l.Device, exprs...)
@@ -137,7 +142,8 @@ func (b *batch) drops(device string, v netip.Addr) {
 	silence := func(chain string, ether uint16, offset uint32) {
 		b.rule(chain, meta(unix.NFT_META_PROTOCOL), equal(binary.BigEndian.AppendUint16(nil, ether)),
 			payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, uint32(v.BitLen()/8)), equal(v.AsSlice()),
-			expr("lookup", text(unix.NFTA_LOOKUP_SET, set), number(unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1), number(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)),
+			expr("lookup", text(unix.NFTA_LOOKUP_SET, set), number(unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1),
+				number(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)),
 			expr("counter"), verdict(dropped))
 	}
 	if v.Is6() {

@@ -166,7 +166,8 @@ func withoutPrivilege(f func() error) error {
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
 		// EINVAL of a kernel without ambient capabilities: then there are none.
-		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil && err != unix.EINVAL {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil &&
+			err != unix.EINVAL {
 			ch <- fmt.Errorf("drop capabilities: %w", err)
 			return
 		}

@@ -55,8 +55,12 @@ func (n *NextHops) Keep(indexes []int) error {
 		if gw == nil || !slices.Contains(indexes, index) {
 			return
 		}
-		nb := netlink.Neigh{LinkIndex: index, IP: gw, Family: r.Family, State: netlink.NUD_NONE, FlagsExt: netlink.NTF_EXT_MANAGED}
-		if !slices.ContainsFunc(gateways, func(o netlink.Neigh) bool { return o.LinkIndex == index && o.IP.Equal(nb.IP) }) {
+		nb := netlink.Neigh{LinkIndex: index, IP: gw, Family: r.Family, State: netlink.NUD_NONE,
+			FlagsExt: netlink.NTF_EXT_MANAGED}
+		if !slices.ContainsFunc(gateways, func(o netlink.Neigh) bool {
+			return o.LinkIndex == index &&
+				o.IP.Equal(nb.IP)
+		}) {
 			gateways = append(gateways, nb)
 		}
 	}
@@ -137,7 +141,8 @@ func (n *NextHops) mute(on bool) error {
 	var errs []error
 	for family, proto := range map[int]int{unix.AF_INET: unix.IPPROTO_ICMP, unix.AF_INET6: unix.IPPROTO_ICMPV6} {
 		r := netlink.NewRule()
-		r.Family, r.Priority, r.IifName, r.IPProto, r.Type, r.Protocol = family, mutePriority, "lo", proto, unix.RTN_BLACKHOLE, muteProtocol
+		r.Family, r.Priority, r.IifName, r.IPProto, r.Type, r.Protocol = family, mutePriority, "lo", proto,
+			unix.RTN_BLACKHOLE, muteProtocol
 		do := n.nl.RuleDel
 		if on {
 			do = n.nl.RuleAdd

@@ -85,7 +85,8 @@ func (v *Virtual) place(as []Address, up bool) ([]Address, error) {
 			out = append(out, a)
 			continue
 		}
-		if i > 0 && as[i-1].Index == a.Index && as[i-1].MAC == a.MAC && len(out) == i && out[i-1].Index != as[i-1].Index {
+		if i > 0 && as[i-1].Index == a.Index && as[i-1].MAC == a.MAC && len(out) == i &&
+			out[i-1].Index != as[i-1].Index {
 			a.Index = out[i-1].Index // the same as the one before
 			out = append(out, a)
 			continue
@@ -154,7 +155,8 @@ func (v *Virtual) create(name string, parent int, mac packet.MAC) (netlink.Link,
 		return nil, err
 	}
 	// No link-local address of its own: it would be the same on all members.
-	if err := v.nl.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := v.nl.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE); err != nil &&
+		!errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		_ = v.nl.LinkDel(l)
 		return nil, err
 	}
@@ -176,11 +178,13 @@ const (
 // `all` and the interface's counts for most, so `carpctl doctor` looks at that.
 func (v *Virtual) tune(parent, index int) {
 	filter := uint32(0)
-	if b, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/rp_filter"); err == nil && strings.TrimSpace(string(b)) != "0" {
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/rp_filter"); err == nil &&
+		strings.TrimSpace(string(b)) != "0" {
 		filter = 2 // loose; the larger number counts
 	}
 	// Best effort: a kernel without IPv4 has no ARP either.
-	_ = v.setConf(index, map[uint16]uint32{confARPIgnore: 1, confAcceptLocal: 1, confRPFilter: filter, confARPAnnounce: 2})
+	_ = v.setConf(index, map[uint16]uint32{confARPIgnore: 1, confAcceptLocal: 1, confRPFilter: filter,
+		confARPAnnounce: 2})
 	_ = v.setConf(parent, map[uint16]uint32{confARPIgnore: 1, confARPFilter: 1, confARPAnnounce: 2})
 }
 

@@ -23,7 +23,8 @@ type prepared func(ctx context.Context, group string, term uint64) error
 
 // fence follows the group until ctx ends.
 func (n *notifier) fence(ctx context.Context) error {
-	client := api.NewClient(api.ClientConfig{Socket: n.socket, Name: carp.FenceClient, Groups: []string{n.group}, Prepare: true, Log: n.log})
+	client := api.NewClient(api.ClientConfig{Socket: n.socket, Name: carp.FenceClient, Groups: []string{n.group},
+		Prepare: true, Log: n.log})
 	go func() { _ = client.Run(ctx) }() // it ends with ctx, and so do the events
 	n.guard(ctx, client.Events(), client.Prepared)
 	return nil
@@ -56,10 +57,12 @@ func (n *notifier) guard(ctx context.Context, events <-chan api.Message, answer 
 				began := time.Now()
 				err := n.run(limited, notice{state: notifyFence, reason: m.Reason, term: m.Term, vips: vips})
 				if err != nil {
-					n.log.Error("the old master may be alive: the program failed", "group", n.name(), "reason", m.Reason, "term", m.Term, "program", n.argv[0], "err", err)
+					n.log.Error("the old master may be alive: the program failed", "group", n.name(),
+						"reason", m.Reason, "term", m.Term, "program", n.argv[0], "err", err)
 					return
 				}
-				n.log.Info("the old master is silenced", "group", n.name(), "reason", m.Reason, "term", m.Term, "took", time.Since(began))
+				n.log.Info("the old master is silenced", "group", n.name(), "reason", m.Reason, "term", m.Term,
+					"took", time.Since(began))
 				n.say(limited, answer, m)
 			})
 		}

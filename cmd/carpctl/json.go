@@ -52,7 +52,8 @@ func spell(v any) error {
 				if i < 0 && name == "predicted_outage" {
 					seconds[name+"_seconds"] = -1
 				}
-			case k == "state" && isText && (text == api.StateInit || text == api.StateBackup || text == api.StateMaster):
+			case k == "state" && isText && (text == api.StateInit || text == api.StateBackup ||
+				text == api.StateMaster):
 				v[k] = strings.ToUpper(text)
 			default:
 				if err := spell(x); err != nil {

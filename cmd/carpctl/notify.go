@@ -191,7 +191,8 @@ func (n *notifier) tell(ctx context.Context, wants <-chan notice) {
 			continue
 		}
 		told = notice{} // half done
-		n.log.Error("the program failed", "group", n.name(), "state", next.state, "program", n.argv[0], "err", err, "again_in", again)
+		n.log.Error("the program failed", "group", n.name(), "state", next.state, "program", n.argv[0], "err", err,
+			"again_in", again)
 		retry.Reset(again)
 		again = min(2*again, notifyLimit)
 	}

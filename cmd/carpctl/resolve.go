@@ -23,9 +23,11 @@ func resolve(operand string, groups []api.GroupState) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", &api.RequestError{Text: fmt.Sprintf("no such group: %s: want one of %s", operand, strings.Join(titles, ", "))}
+		return "", &api.RequestError{Text: fmt.Sprintf("no such group: %s: want one of %s", operand,
+			strings.Join(titles, ", "))}
 	}
-	return "", &api.RequestError{Text: fmt.Sprintf("%s is ambiguous: it belongs to the groups %s", operand, strings.Join(found, " and "))}
+	return "", &api.RequestError{Text: fmt.Sprintf("%s is ambiguous: it belongs to the groups %s", operand,
+		strings.Join(found, " and "))}
 }
 
 // title is the name of a group, and its instances where they have other names.

@@ -20,7 +20,8 @@ func show(out io.Writer, groups []api.GroupState, verbose bool) error {
 }
 
 func group(b *strings.Builder, g *api.GroupState, verbose bool) {
-	head := fmt.Sprintf("group %s: %s for %v (%s), term %d", title(g), strings.ToUpper(g.State), term.Age(g.AgeMS), g.Reason, g.Term)
+	head := fmt.Sprintf("group %s: %s for %v (%s), term %d", title(g), strings.ToUpper(g.State), term.Age(g.AgeMS),
+		g.Reason, g.Term)
 	if g.Seen != g.Term {
 		head += fmt.Sprintf(", highest %d", g.Seen)
 	}
@@ -48,7 +49,8 @@ func group(b *strings.Builder, g *api.GroupState, verbose bool) {
 				vips = append(vips, v.Address.String())
 			}
 		}
-		b.WriteString(term.Wrap("  ", "    ", fmt.Sprintf("%s on %s: %s, %s id %d, %s", in.Name, in.Interface, strings.ToUpper(in.State), in.Protocol, in.ID, strings.Join(vips, " "))))
+		b.WriteString(term.Wrap("  ", "    ", fmt.Sprintf("%s on %s: %s, %s id %d, %s", in.Name, in.Interface,
+			strings.ToUpper(in.State), in.Protocol, in.ID, strings.Join(vips, " "))))
 		for _, r := range in.Routers {
 			router(b, r, verbose)
 		}
@@ -70,7 +72,8 @@ func router(b *strings.Builder, r api.RouterState, verbose bool) {
 		text += ", hears no master"
 	}
 	if verbose {
-		text += fmt.Sprintf(", from %v, down after %v, sent %d, received %d, dropped %d", r.Source, term.Age(r.DownMS), r.Sent, r.Received, r.Dropped)
+		text += fmt.Sprintf(", from %v, down after %v, sent %d, received %d, dropped %d", r.Source, term.Age(r.DownMS),
+			r.Sent, r.Received, r.Dropped)
 	}
 	b.WriteString(term.Wrap("    ", "      ", text))
 }

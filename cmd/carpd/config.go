@@ -21,7 +21,8 @@ func engineConfig(c *conf.Carpd) engine.Config {
 	for _, g := range c.Groups {
 		gc := carp.GroupConfig{
 			Name: g.Name, Preempt: preempt(g.Preempt), PreemptDelay: g.PreemptDelay,
-			Witness: g.WhenSplit == conf.SplitWitness, PreferTraffic: g.WhenSplit == conf.SplitPreferTraffic, DemoteAtStart: int(g.DemoteAtStart), StartHold: g.StartHold,
+			Witness: g.WhenSplit == conf.SplitWitness, PreferTraffic: g.WhenSplit == conf.SplitPreferTraffic,
+			DemoteAtStart: int(g.DemoteAtStart), StartHold: g.StartHold,
 			AloneAfter: g.AloneAfter, PrepareTimeout: g.PrepareTimeout, Fence: g.RequireFence,
 		}
 		if g.RequireSasyncd {

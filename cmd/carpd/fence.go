@@ -35,7 +35,8 @@ func (f fence) Closed(vips ...netip.Addr) (bool, error) {
 	if err != nil {
 		return true, fmt.Errorf("read fence: %w", err)
 	}
-	return slices.ContainsFunc(list, func(s rules.FenceState) bool { return s.Closed && slices.Contains(vips, s.VIP) }), nil
+	return slices.ContainsFunc(list, func(s rules.FenceState) bool { return s.Closed && slices.Contains(vips, s.VIP) }),
+		nil
 }
 
 // Forget takes the fence off addresses that are not virtual any more.

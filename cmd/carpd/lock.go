@@ -32,7 +32,8 @@ func lockMemory() error {
 		var from, to uintptr
 		var mode string
 		line := s.Text()
-		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n != 3 || mode[0] != 'r' || !strings.HasSuffix(line, " "+self) {
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n != 3 || mode[0] != 'r' || !strings.HasSuffix(line,
+			" "+self) {
 			continue
 		}
 		if _, _, errno := unix.Syscall(unix.SYS_MLOCK, from, to-from, 0); errno != 0 {

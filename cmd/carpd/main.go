@@ -142,7 +142,8 @@ func confine(c *claim) error {
 	if err != nil {
 		return err
 	}
-	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd", "_sasyncd", "sasyncd"), Caps: caps}.Exec(env)
+	return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd", "_sasyncd", "sasyncd"),
+		Caps: caps}.Exec(env)
 }
 
 // cleanup makes the node silent at boot, or after its carpd was killed.
@@ -162,7 +163,8 @@ func cleanup(cfg engine.Config, freezer engine.Freezer, log *slog.Logger) error 
 		return err
 	}
 	defer addresses.Close()
-	err = engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer, Filter: new(filter.Rules), Hold: hold, Log: log})
+	err = engine.Cleanup(cfg, engine.Deps{Fence: fence, Addresses: addresses, Freezer: freezer,
+		Filter: new(filter.Rules), Hold: hold, Log: log})
 	// Opening it lets the node's own ICMP pass again, if carpd was killed meanwhile.
 	hops, herr := vip.NewNextHops()
 	if herr == nil {

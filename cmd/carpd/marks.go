@@ -47,7 +47,8 @@ const (
 // openMarks reads what an earlier process kept, and makes a new file of what
 // of that counts.
 func openMarks(stateDir string, log *slog.Logger) *marks {
-	m := &marks{path: filepath.Join(stateDir, "marks"), log: log, known: map[markName]uint64{}, slots: map[markName]int64{}}
+	m := &marks{path: filepath.Join(stateDir, "marks"), log: log, known: map[markName]uint64{},
+		slots: map[markName]int64{}}
 	src, err := os.ReadFile(m.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.warn(err)
@@ -146,7 +147,8 @@ func (n markName) line(seq uint64) (string, error) {
 // warn tells once that marks do not survive a restart.
 func (m *marks) warn(err error) {
 	if !m.warned {
-		m.log.Warn("sequence numbers are not kept: after a restart, advertisements that were recorded before it are accepted until their sender is heard", "err", err)
+		m.log.Warn("sequence numbers are not kept: after a restart, advertisements that were recorded before it are "+
+			"accepted until their sender is heard", "err", err)
 	}
 	m.warned = true
 }

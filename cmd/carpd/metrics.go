@@ -39,32 +39,45 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 		demotion: desc("group_demotion", "Sum of demotions of the group.", group),
 		source:   desc("demotion", "Demotions of the group by their source.", []string{"group", "source"}),
 		fenced:   desc("fenced", "1 while nothing can leave from the virtual addresses.", group),
-		held:     desc("forwarding_held", "1 while nothing is forwarded from the group's interfaces, because IPsec policies are not there yet.", group),
-		blocked:  desc("blocked", "1 while the group would not take over.", group),
-		age:      desc("state_age_seconds", "Seconds since the state changed.", group),
-		moves:    desc("transitions_total", "Changes of state.", []string{"group", "from", "to"}),
-		outage:   desc("predicted_outage_seconds", "How long nobody would be MASTER if the master died now, as far as this node can tell; infinite if it would not take over.", group),
-		gap:      desc("last_takeover_gap_seconds", "From the last sign of the master before until this node had the addresses and no fence, at its latest takeover.", group),
-		gapAt:    desc("last_takeover_age_seconds", "Seconds since that takeover.", group),
-		adverts:  desc("advertisements_total", "Advertisements sent, and valid ones of others received.", also("direction")),
-		dropped:  desc("advertisements_dropped_total", "Advertisements not taken, for any reason.", router),
-		rejected: desc("advertisements_rejected_total", "Advertisements that show a mistake in a configuration, or an attempt.", also("reason")),
+		held: desc("forwarding_held", "1 while nothing is forwarded from the group's interfaces, because IPsec "+
+			"policies are not there yet.", group),
+		blocked: desc("blocked", "1 while the group would not take over.", group),
+		age:     desc("state_age_seconds", "Seconds since the state changed.", group),
+		moves:   desc("transitions_total", "Changes of state.", []string{"group", "from", "to"}),
+		outage: desc("predicted_outage_seconds",
+			"How long nobody would be MASTER if the master died now, as far as this node can tell; infinite if it "+
+				"would not take over.", group),
+		gap: desc("last_takeover_gap_seconds",
+			"From the last sign of the master before until this node had the addresses and no fence, at its latest "+
+				"takeover.", group),
+		gapAt: desc("last_takeover_age_seconds", "Seconds since that takeover.", group),
+		adverts: desc("advertisements_total", "Advertisements sent, and valid ones of others received.",
+			also("direction")),
+		dropped: desc("advertisements_dropped_total", "Advertisements not taken, for any reason.", router),
+		rejected: desc("advertisements_rejected_total",
+			"Advertisements that show a mistake in a configuration, or an attempt.", also("reason")),
 		priority: desc("priority", "Priority as advertised (VRRP).", router),
 		advskew:  desc("advskew", "Advskew as advertised (CARP).", router),
-		trailers: desc("authentication_total", "Advertisements by what their authentication trailer proved.", also("found")),
-		down:     desc("down_interval_seconds", "Silence after which a master counts as gone.", router),
-		digests:  desc("carp_bad_digests_total", "CARP advertisements with another pass phrase or set of addresses.", router),
-		silence:  desc("peer_heard_seconds", "Seconds since another master was heard.", router),
-		repaired: desc("addresses_repaired_total", "Virtual addresses that somebody deleted on the master, put back.", router),
-		repairs:  desc("repairs_total", "Changes by others to what carpd owns in the kernel, undone.", []string{"group", "kind"}),
-		static:   desc("configured_addresses", "Virtual addresses that the system has configured, too.", group),
+		trailers: desc("authentication_total", "Advertisements by what their authentication trailer proved.",
+			also("found")),
+		down: desc("down_interval_seconds", "Silence after which a master counts as gone.", router),
+		digests: desc("carp_bad_digests_total", "CARP advertisements with another pass phrase or set of addresses.",
+			router),
+		silence: desc("peer_heard_seconds", "Seconds since another master was heard.", router),
+		repaired: desc("addresses_repaired_total", "Virtual addresses that somebody deleted on the master, put back.",
+			router),
+		repairs: desc("repairs_total", "Changes by others to what carpd owns in the kernel, undone.",
+			[]string{"group", "kind"}),
+		static: desc("configured_addresses", "Virtual addresses that the system has configured, too.", group),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.state, c.term, c.demotion, c.source, c.fenced, c.held, c.blocked, c.age, c.moves, c.outage, c.gap, c.gapAt,
-		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.silence, c.repaired, c.repairs, c.static} {
+	for _, d := range []*prometheus.Desc{c.state, c.term, c.demotion, c.source, c.fenced, c.held, c.blocked, c.age,
+		c.moves, c.outage, c.gap, c.gapAt,
+		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.silence, c.repaired,
+		c.repairs, c.static} {
 		ch <- d
 	}
 }
@@ -140,7 +153,8 @@ func (c *collector) router(ch chan<- prometheus.Metric, r *api.RouterState, labe
 	for _, x := range r.Refusals {
 		refused[x.Kind] += x.Count
 	}
-	for _, kind := range []string{api.RefusedVersion, api.RefusedProtocol, api.RefusedInterval, api.RefusedAddresses, api.RefusedAuth,
+	for _, kind := range []string{api.RefusedVersion, api.RefusedProtocol, api.RefusedInterval, api.RefusedAddresses,
+		api.RefusedAuth,
 		api.RefusedTTL, api.RefusedInvalid, api.RefusedOwn, api.RefusedCast, api.RefusedPeer, api.RefusedMAC} {
 		count(ch, c.rejected, refused[kind], with(kind)...)
 	}
@@ -170,7 +184,8 @@ func bit(b bool) float64 {
 // registry holds everything that the metrics listener shows.
 func registry(status func(context.Context) ([]api.GroupState, error), starts uint64) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(newCollector(status), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(newCollector(status), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	daemon.RegisterSelf(reg, "carpd", starts)
 	return reg
 }

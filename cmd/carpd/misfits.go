@@ -19,7 +19,8 @@ func misfits(c *conf.Carpd) (warnings []conf.Error) {
 	}) {
 		for i := range c.Instances {
 			if in := &c.Instances[i]; in.Name == m.Instance {
-				warnings = append(warnings, conf.Error{Pos: in.Pos, Problem: m.String(), Remedy: "split it into several instances to have all advertised"})
+				warnings = append(warnings, conf.Error{Pos: in.Pos, Problem: m.String(),
+					Remedy: "split it into several instances to have all advertised"})
 			}
 		}
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 // errFixed is what a reload cannot change; a restart can.
-var errFixed = errors.New("socket, statedir, metrics, track and witnesses cannot be reloaded: restart carpd for that (after carpctl freeze, nothing changes hands)")
+var errFixed = errors.New("socket, statedir, metrics, track and witnesses cannot be reloaded: restart carpd for that " +
+	"(after carpctl freeze, nothing changes hands)")
 
 // reload reads the file again. It changes nothing by itself.
 func reload(file string, running *conf.Carpd, log *slog.Logger) (engine.Config, error) {
@@ -37,7 +38,8 @@ func reload(file string, running *conf.Carpd, log *slog.Logger) (engine.Config, 
 func sameWitnesses(a, b []conf.Group) bool {
 	for _, g := range a {
 		i := slices.IndexFunc(b, func(o conf.Group) bool { return o.Name == g.Name })
-		if i >= 0 && ((g.WhenSplit == conf.SplitWitness) != (b[i].WhenSplit == conf.SplitWitness) || !slices.Equal(g.Witness, b[i].Witness)) {
+		if i >= 0 && ((g.WhenSplit == conf.SplitWitness) != (b[i].WhenSplit == conf.SplitWitness) ||
+			!slices.Equal(g.Witness, b[i].Witness)) {
 			return false
 		}
 	}

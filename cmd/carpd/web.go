@@ -38,7 +38,8 @@ func newBoard() *board {
 }
 
 // web returns the listener for metrics, health and the status page.
-func web(addr netip.AddrPort, eng *engine.Engine, server *api.Server, b *board, pulse *daemon.Pulse, starts uint64, log *slog.Logger) []daemon.Task {
+func web(addr netip.AddrPort, eng *engine.Engine, server *api.Server, b *board, pulse *daemon.Pulse, starts uint64,
+	log *slog.Logger) []daemon.Task {
 	b.status = daemon.Recent(eng.Status)
 	alive := func() error {
 		if !pulse.Alive(stuckAfter) {
@@ -74,9 +75,11 @@ func problems(groups []api.GroupState) []page.Problem {
 	for i := range groups {
 		switch g := &groups[i]; {
 		case g.State == api.StateInit:
-			out = append(out, page.Problem{What: "group " + g.Group + ": an interface or its address is missing", Remedy: "see `carpctl show`"})
+			out = append(out, page.Problem{What: "group " + g.Group + ": an interface or its address is missing",
+				Remedy: "see `carpctl show`"})
 		case g.State != api.StateMaster && g.Blocked != "":
-			out = append(out, page.Problem{What: "group " + g.Group + " would not take over: " + g.Blocked, Remedy: "see `sasyncctl check` and `carpctl doctor`"})
+			out = append(out, page.Problem{What: "group " + g.Group + " would not take over: " + g.Blocked,
+				Remedy: "see `sasyncctl check` and `carpctl doctor`"})
 		}
 	}
 	return out
@@ -108,7 +111,8 @@ func (b *board) page(ctx context.Context) (page.Status, error) {
 	}
 	now := time.Now()
 	out := page.Status{Program: "carpd", Version: daemon.Version("carpd"), Host: b.host, Time: now, Started: b.started,
-		Problems: problems(groups), Plots: b.history.Plots(), Events: b.recorder.Events(), Failovers: b.recorder.Failovers()}
+		Problems: problems(groups), Plots: b.history.Plots(), Events: b.recorder.Events(),
+		Failovers: b.recorder.Failovers()}
 	out.Fit, out.Summary = len(out.Problems) == 0, "this gateway is master or would take over"
 	if !out.Fit {
 		out.Summary = "this gateway would not take over"
@@ -127,14 +131,16 @@ func (b *board) page(ctx context.Context) (page.Status, error) {
 				out.Peers = append(out.Peers, routerOf(name, r))
 				// Who is heard is master; a backup is silent.
 				if r.Peer.IsValid() && r.HeardMS < r.DownMS && g.State != api.StateMaster {
-					others[g.Group] = page.Gateway{Name: r.Peer.String(), Up: true, Roles: map[string]string{g.Group: "MASTER"}}
+					others[g.Group] = page.Gateway{Name: r.Peer.String(), Up: true,
+						Roles: map[string]string{g.Group: "MASTER"}}
 				}
 			}
 		}
 	}
 	out.Gateways = []page.Gateway{self}
 	for i := range groups {
-		if gw, ok := others[groups[i].Group]; ok && !slices.ContainsFunc(out.Gateways, func(o page.Gateway) bool { return o.Name == gw.Name }) {
+		if gw, ok := others[groups[i].Group]; ok && !slices.ContainsFunc(out.Gateways,
+			func(o page.Gateway) bool { return o.Name == gw.Name }) {
 			out.Gateways = append(out.Gateways, gw)
 		}
 	}
@@ -156,8 +162,10 @@ func measured(list []page.Failover, g *api.GroupState, now time.Time) {
 }
 
 func groupOf(g *api.GroupState, now time.Time) page.Group {
-	out := page.Group{Name: g.Group, Role: strings.ToUpper(g.State), Since: now.Add(-time.Duration(g.AgeMS) * time.Millisecond),
-		Reason: g.Reason, Term: g.Term, VIPs: g.Addresses(), InSync: g.Blocked == "" || g.State == api.StateMaster, Why: g.Blocked}
+	out := page.Group{Name: g.Group, Role: strings.ToUpper(g.State),
+		Since:  now.Add(-time.Duration(g.AgeMS) * time.Millisecond),
+		Reason: g.Reason, Term: g.Term, VIPs: g.Addresses(), InSync: g.Blocked == "" || g.State == api.StateMaster,
+		Why: g.Blocked}
 	add := func(name, format string, v ...any) {
 		out.Details = append(out.Details, page.Detail{Name: name, Value: fmt.Sprintf(format, v...)})
 	}

@@ -92,8 +92,9 @@ func (in *intake) examine() report.Examination {
 	for _, p := range append(slices.Clone(v.Reasons), v.Warnings...) {
 		i := slices.IndexFunc(out.Gateways, func(g report.Examined) bool { return g.Name == p.Member })
 		g := &out.Gateways[max(i, 0)] // what is about no gateway alone is said here
-		g.Findings = append(g.Findings, report.Symptom{Code: p.Code, Severity: p.Severity, Problem: p.Severity != "odd" && p.Severity != "unknown",
-			Where: about(p.Group), What: p.What, Remedy: p.Remedy})
+		g.Findings = append(g.Findings, report.Symptom{Code: p.Code, Severity: p.Severity,
+			Problem: p.Severity != "odd" && p.Severity != "unknown",
+			Where:   about(p.Group), What: p.What, Remedy: p.Remedy})
 	}
 	self := &out.Gateways[0]
 	self.Findings = in.here(self.Findings)
@@ -118,7 +119,8 @@ func (in *intake) here(list []report.Symptom) []report.Symptom {
 		out = append(out, silent(sasyncdLost, "sasyncd", err))
 	}
 	lost := string(judge.ElectorLost)
-	if err := in.carpdErr; err != nil && !slices.ContainsFunc(list, func(s report.Symptom) bool { return s.Code == lost }) {
+	if err := in.carpdErr; err != nil && !slices.ContainsFunc(list,
+		func(s report.Symptom) bool { return s.Code == lost }) {
 		out = append(out, silent(lost, "carpd", err))
 	}
 	told := map[string]string{} // severity by code
@@ -132,7 +134,8 @@ func (in *intake) here(list []report.Symptom) []report.Symptom {
 		out = append(out, s)
 	}
 	for _, f := range in.carpd {
-		s := report.Symptom{Code: string(f.Code), Severity: told[string(f.Code)], Problem: f.Problem, Where: f.Where, What: f.What, Remedy: f.Remedy}
+		s := report.Symptom{Code: string(f.Code), Severity: told[string(f.Code)], Problem: f.Problem, Where: f.Where,
+			What: f.What, Remedy: f.Remedy}
 		switch {
 		case s.Severity == "fails" || s.Severity == "costs":
 			s.Problem = true
@@ -155,7 +158,8 @@ func silent(code, program string, err error) report.Symptom {
 	s := report.Symptom{Code: code, Severity: "fails", Problem: true, Where: program, What: err.Error(),
 		Remedy: "systemctl start " + program + "; journalctl -u " + program + " says why it ended"}
 	if errors.Is(err, fs.ErrPermission) {
-		s.Severity, s.Problem, s.Remedy = "unknown", false, "run it as root, or as a user who may open the control sockets"
+		s.Severity, s.Problem, s.Remedy = "unknown", false,
+			"run it as root, or as a user who may open the control sockets"
 	}
 	return s
 }

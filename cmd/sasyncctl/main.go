@@ -135,7 +135,8 @@ func misused(verb string, f daemon.ControlFlags) error {
 	for _, x := range []struct {
 		set        bool
 		flag, verb string
-	}{{f.All, "-a", "doctor"}, {f.Force, "-f", "failover"}, {f.DryRun, "-n", "failover"}, {f.Wait != 0, "-w", "check"}} {
+	}{{f.All, "-a", "doctor"}, {f.Force, "-f", "failover"}, {f.DryRun, "-n", "failover"},
+		{f.Wait != 0, "-w", "check"}} {
 		if x.set && verb != x.verb {
 			return fmt.Errorf("%s is a flag of %s, not of %s: %w", x.flag, x.verb, verb, errUsage)
 		}
@@ -182,7 +183,8 @@ func (p *program) command(ctx context.Context) (int, error) {
 		return p.ask(ctx, "status", nil, &s, func() error { return status(p.out, s) }, nil)
 	case "check":
 		var v report.Verdict
-		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) }, func() int { return answered(v.Answer) })
+		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) },
+			func() int { return answered(v.Answer) })
 	case "peers":
 		var v report.Peers
 		return p.ask(ctx, "peers", nil, &v, func() error { return peers(p.out, v) }, nil)
@@ -202,7 +204,8 @@ func (p *program) command(ctx context.Context) (int, error) {
 	case "failover":
 		if p.flags.DryRun {
 			var v report.Plan
-			return p.ask(ctx, "plan", order(r, false), &v, func() error { return plan(p.out, v) }, func() int { return answered(v.Answer) })
+			return p.ask(ctx, "plan", order(r, false), &v, func() error { return plan(p.out, v) },
+				func() int { return answered(v.Answer) })
 		}
 		return p.failover(ctx, r)
 	case "top":
@@ -232,7 +235,8 @@ func patience(verb string) time.Duration {
 
 // ask sends a question, decodes the answer into v and prints it: as it came with
 // -j, else by text. The exit code is what judged says, 0 without it.
-func (p *program) ask(ctx context.Context, verb string, args, v any, text func() error, judged func() int) (int, error) {
+func (p *program) ask(ctx context.Context, verb string, args, v any, text func() error, judged func() int) (int,
+	error) {
 	var raw json.RawMessage
 	if err := p.client.Get(ctx, verb, args, &raw); err != nil {
 		return 0, err

@@ -86,10 +86,12 @@ func (p *program) resync(ctx context.Context, r request) (int, error) {
 		if t.Push {
 			way = "sent to"
 		}
-		text := fmt.Sprintf("%s: %s %s, %d SAs and policies in %s", named(t.Group), way, t.Peer, t.Records, gap(t.Seconds))
+		text := fmt.Sprintf("%s: %s %s, %d SAs and policies in %s", named(t.Group), way, t.Peer, t.Records,
+			gap(t.Seconds))
 		if !t.Complete {
 			code = daemon.ExitFailure
-			text = fmt.Sprintf("%s: with %s: no progress after %d records, see the log", named(t.Group), t.Peer, t.Records)
+			text = fmt.Sprintf("%s: with %s: no progress after %d records, see the log", named(t.Group), t.Peer,
+				t.Records)
 		}
 		if p.flags.JSON {
 			continue

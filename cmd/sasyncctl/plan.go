@@ -34,13 +34,16 @@ func planned(b *strings.Builder, h report.Planned) {
 	}
 	if len(h.To) > 0 {
 		if h.Gap != nil {
-			line("cost: a gap of about %s, as the last time, %s ago; sequence numbers and tunnels are kept", gap(*h.Gap), ago(*h.GapAt))
+			line("cost: a gap of about %s, as the last time, %s ago; sequence numbers and tunnels are kept",
+				gap(*h.Gap), ago(*h.GapAt))
 		} else {
-			line("cost: a gap that is not known, as there was no planned hand-over since the start; sequence numbers and tunnels are kept")
+			line("cost: a gap that is not known, as there was no planned hand-over since the start; sequence numbers " +
+				"and tunnels are kept")
 		}
 	}
 	if h.Negotiates > 0 {
-		line("the IKE daemon there negotiates %s anew, beside the SAs in use", plural(h.Negotiates, "tunnel", "tunnels"))
+		line("the IKE daemon there negotiates %s anew, beside the SAs in use",
+			plural(h.Negotiates, "tunnel", "tunnels"))
 	}
 	if len(h.HoldBack) > 0 {
 		line("%s would be asked to hold back", strings.Join(h.HoldBack, " and "))

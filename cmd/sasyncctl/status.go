@@ -31,7 +31,8 @@ func status(out io.Writer, s report.Status) error {
 			connected++
 		}
 	}
-	line("%s: node %.8s, %d of %s connected, %s", s.Host, s.Node, connected, plural(len(s.Peers), "peer", "peers"), s.Version)
+	line("%s: node %.8s, %d of %s connected, %s", s.Host, s.Node, connected, plural(len(s.Peers), "peer", "peers"),
+		s.Version)
 	for _, g := range s.Groups {
 		group(line, g, s.Seen)
 	}
@@ -50,7 +51,8 @@ func worst(v report.Verdict) *report.Problem {
 		return &v.Reasons[0]
 	}
 	for i := range v.Warnings {
-		if p := &v.Warnings[i]; p.Severity == "costs" && (p.Member == report.ThisGateway || p.Code == string(judge.Emptied)) {
+		if p := &v.Warnings[i]; p.Severity == "costs" && (p.Member == report.ThisGateway ||
+			p.Code == string(judge.Emptied)) {
 			return p
 		}
 	}
@@ -101,7 +103,8 @@ func group(line func(string, ...any), g engine.GroupStatus, seen []report.Seen) 
 		if len(g.Standbys) == 0 {
 			field("standby", "none")
 		}
-		field("margin", "%s packets ahead on standbys, %s for 32-bit numbers", count(float64(g.MarginESN)), count(float64(g.MarginLegacy)))
+		field("margin", "%s packets ahead on standbys, %s for 32-bit numbers", count(float64(g.MarginESN)),
+			count(float64(g.MarginLegacy)))
 	} else {
 		master := masterOf(g)
 		if master == "" {
@@ -127,7 +130,8 @@ func standby(st engine.StandbyStatus) string {
 	if !st.InSync {
 		state = "not in sync"
 	}
-	return fmt.Sprintf("%s, lag %.1f s, %s packets, %s", state, st.Lag, count(float64(st.LagPackets)), plural(st.Unacked, "change", "changes"))
+	return fmt.Sprintf("%s, lag %.1f s, %s packets, %s", state, st.Lag, count(float64(st.LagPackets)),
+		plural(st.Unacked, "change", "changes"))
 }
 
 // masterOf names the MASTER that a standby has a session with, "" for none.
@@ -146,10 +150,14 @@ func elsewhere(line func(string, ...any), g engine.GroupStatus, seen []report.Se
 		return
 	}
 	for _, s := range seen {
-		if !slices.ContainsFunc(s.Roles, func(r report.SeenRole) bool { return r.Group == g.Name && r.Role == "MASTER" }) {
+		if !slices.ContainsFunc(s.Roles, func(r report.SeenRole) bool {
+			return r.Group == g.Name &&
+				r.Role == "MASTER"
+		}) {
 			continue
 		}
-		text := fmt.Sprintf("%s is alive and MASTER of %s, seen by way of %s %.1f s ago: %s", s.Name(), named(g.Name), s.Via, s.Age, s.Link())
+		text := fmt.Sprintf("%s is alive and MASTER of %s, seen by way of %s %.1f s ago: %s", s.Name(), named(g.Name),
+			s.Via, s.Age, s.Link())
 		for l := range strings.Lines(term.Wrap("  elsewhere ", "            ", text)) {
 			line("%s", strings.TrimSuffix(l, "\n"))
 		}
@@ -171,9 +179,11 @@ func backup(field func(string, string, ...any), g engine.GroupStatus) {
 	}
 	field("this node", "%s", sync)
 	if g.LeadSeconds > 0 {
-		field("margin", "%s packets ahead of the master, for %s at its highest rate", count(float64(g.LeadPackets)), span(time.Duration(min(g.LeadSeconds, 1e9)*float64(time.Second))))
+		field("margin", "%s packets ahead of the master, for %s at its highest rate", count(float64(g.LeadPackets)),
+			span(time.Duration(min(g.LeadSeconds, 1e9)*float64(time.Second))))
 	} else {
-		field("margin", "%s packets, %s for 32-bit numbers; no traffic seen", count(float64(g.MarginESN)), count(float64(g.MarginLegacy)))
+		field("margin", "%s packets, %s for 32-bit numbers; no traffic seen", count(float64(g.MarginESN)),
+			count(float64(g.MarginLegacy)))
 	}
 	if g.Refused+g.Uncovered > 0 {
 		field("lost", "%d items refused by the kernel, %d SAs uncovered", g.Refused, g.Uncovered)
@@ -245,7 +255,8 @@ func peers(out io.Writer, v report.Peers) error {
 		case m.Seen != nil:
 			state = fmt.Sprintf("alive, by way of %s %.1f s ago", m.Seen.Via, m.Seen.Age)
 		}
-		rows = append(rows, []string{fmt.Sprintf("(%s %s)", m.Host, strings.Join(m.Addresses, " ")), fmt.Sprintf("%.8s", m.Node), "-", state})
+		rows = append(rows, []string{fmt.Sprintf("(%s %s)", m.Host, strings.Join(m.Addresses, " ")),
+			fmt.Sprintf("%.8s", m.Node), "-", state})
 	}
 	lines := table(rows)
 	if err := printLines(out, lines[:1]); err != nil {
@@ -283,7 +294,8 @@ func besides(p report.Peer, members []report.Member) (text string) {
 		if len(roles) > 0 {
 			roles[0] = " and " + roles[0]
 		}
-		text += term.Wrap("  ", "    ", fmt.Sprintf("is alive%s, seen by way of %s %.1f s ago: %s", strings.Join(roles, ", "), s.Via, s.Age, s.Link()))
+		text += term.Wrap("  ", "    ", fmt.Sprintf("is alive%s, seen by way of %s %.1f s ago: %s",
+			strings.Join(roles, ", "), s.Via, s.Age, s.Link()))
 	}
 	return text
 }

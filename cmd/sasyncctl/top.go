@@ -108,7 +108,8 @@ func frame(s, before sample) []string {
 	lines := []string{
 		fmt.Sprintf("%s  node %.8s  %s  every second, q quits", s.Host, s.Node, s.at.Format("15:04:05")),
 		fmt.Sprintf("changes/s %s sent %s received  counters/s %s  repairs %d  kernel errors %d",
-			r.of(c.RecordsSent, o.RecordsSent), r.of(c.RecordsReceived, o.RecordsReceived), r.of(c.CountersSent, o.CountersSent), c.Repairs, c.KernelErrors),
+			r.of(c.RecordsSent, o.RecordsSent), r.of(c.RecordsReceived, o.RecordsReceived),
+			r.of(c.CountersSent, o.CountersSent), c.Repairs, c.KernelErrors),
 		"",
 	}
 	groups := [][]string{{"GROUP", "ROLE", "FOR", "TERM", "SAS", "FLOWS", "OUT/s", "IN/s", "LEAD"}}
@@ -119,7 +120,8 @@ func frame(s, before sample) []string {
 		if g.LeadPackets > 0 {
 			lead = count(float64(g.LeadPackets))
 		}
-		groups = append(groups, []string{named(g.Name), g.Role, ago(g.Since), fmt.Sprint(g.Term), count(float64(g.SAs)), count(float64(g.Policies)),
+		groups = append(groups, []string{named(g.Name), g.Role, ago(g.Since), fmt.Sprint(g.Term), count(float64(g.SAs)),
+			count(float64(g.Policies)),
 			r.of(g.PacketsOut, old.PacketsOut), r.of(g.PacketsIn, old.PacketsIn), lead})
 		for _, st := range g.Standbys {
 			links = append(links, standbyRow(g, st, standbyOf(old, st.Peer), r))
@@ -129,7 +131,8 @@ func frame(s, before sample) []string {
 			if p := g.Snapshot; p != nil {
 				state = fmt.Sprintf("%d/%d", p.Done, p.Of)
 			}
-			links = append(links, []string{g.Following, named(g.Name), state, fmt.Sprintf("%.2f", g.CounterAge), "-", "-",
+			links = append(links, []string{g.Following, named(g.Name), state, fmt.Sprintf("%.2f", g.CounterAge), "-",
+				"-",
 				r.of(c.RecordsReceived, o.RecordsReceived), "-", "-"})
 		}
 	}
@@ -162,7 +165,8 @@ func standbyRow(g engine.GroupStatus, st, old engine.StandbyStatus, r rates) []s
 	case !st.InSync:
 		state = "behind"
 	}
-	return []string{st.Peer, named(g.Name), state, fmt.Sprintf("%.2f", st.Lag), count(float64(st.LagPackets)), fmt.Sprint(st.Unacked),
+	return []string{st.Peer, named(g.Name), state, fmt.Sprintf("%.2f", st.Lag), count(float64(st.LagPackets)),
+		fmt.Sprint(st.Unacked),
 		r.of(st.Records, old.Records), r.of(st.Counters, old.Counters), count(float64(st.Queued))}
 }
 

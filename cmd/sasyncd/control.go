@@ -74,7 +74,8 @@ func (k *control) status(ctx context.Context) (report.Status, error) {
 		return report.Status{}, err
 	}
 	host, _ := os.Hostname() // "" where there is none
-	out := report.Status{Status: k.names.status(s), Version: daemon.Version("sasyncd"), Host: host, Peers: k.known(), Seen: k.seen()}
+	out := report.Status{Status: k.names.status(s), Version: daemon.Version("sasyncd"), Host: host, Peers: k.known(),
+		Seen: k.seen()}
 	out.Check = k.names.verdict(k.check(ctx, s))
 	return out, nil
 }
@@ -120,8 +121,9 @@ func ownAddrs() map[netip.Addr]bool {
 func (k *control) gossip() []report.Member {
 	out, seen := []report.Member{}, k.seen()
 	for _, m := range k.members.Known() {
-		x := report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct, Addresses: m.Claim.Addrs,
-			Roles: k.names.roles(m.Claim.Roles)}
+		x := report.Member{Node: m.Node.String(), Host: m.Claim.Host, Alive: m.Alive, Direct: m.Direct,
+			Addresses: m.Claim.Addrs,
+			Roles:     k.names.roles(m.Claim.Roles)}
 		if x.Addresses == nil {
 			x.Addresses = []string{}
 		}
@@ -154,8 +156,10 @@ func (k *control) peerNamed(operand string) (string, error) {
 	addr, addrErr := netip.ParseAddr(operand)
 	for _, st := range k.peers.Status() {
 		names = append(names, st.Name)
-		byAddr := addrErr == nil && slices.ContainsFunc(st.Addrs, func(a netip.AddrPort) bool { return bareAddr(a.Addr()) == bareAddr(addr) })
-		byNode := len(operand) >= 8 && !st.Node.IsZero() && strings.HasPrefix(st.Node.String(), strings.ToLower(operand))
+		byAddr := addrErr == nil && slices.ContainsFunc(st.Addrs,
+			func(a netip.AddrPort) bool { return bareAddr(a.Addr()) == bareAddr(addr) })
+		byNode := len(operand) >= 8 && !st.Node.IsZero() && strings.HasPrefix(st.Node.String(),
+			strings.ToLower(operand))
 		if st.Name == operand || byAddr || byNode {
 			found = append(found, st.Name)
 		}
@@ -164,7 +168,8 @@ func (k *control) peerNamed(operand string) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", daemon.Bad("%s is no peer of the configuration: want one of %s, another address of one, or at least 8 digits of its node id", operand, strings.Join(names, ", "))
+		return "", daemon.Bad("%s is no peer of the configuration: want one of %s, another address of one, or at "+
+			"least 8 digits of its node id", operand, strings.Join(names, ", "))
 	}
 	return "", daemon.Bad("%s could be %s", operand, strings.Join(found, " or "))
 }

@@ -104,7 +104,8 @@ func dialable(claim []string, own map[netip.Addr]bool) (out []netip.AddrPort) {
 		if err != nil || a.Port() == 0 || len(out) == maxFoundAddrs {
 			continue
 		}
-		if ip := bareAddr(a.Addr()); ip.IsGlobalUnicast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && !own[ip] {
+		if ip := bareAddr(a.Addr()); ip.IsGlobalUnicast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255}) &&
+			!own[ip] {
 			out = append(out, netip.AddrPortFrom(ip, a.Port()))
 		}
 	}
@@ -128,7 +129,8 @@ func (d *discovery) add(addrs []netip.AddrPort, by string) {
 	for _, a := range addrs {
 		p.Addrs = append(p.Addrs, a.String())
 		taken := slices.ContainsFunc(status, func(s peer.Status) bool {
-			return s.Name == p.Name || slices.ContainsFunc(s.Addrs, func(o netip.AddrPort) bool { return bareAddr(o.Addr()) == a.Addr() })
+			return s.Name == p.Name || slices.ContainsFunc(s.Addrs,
+				func(o netip.AddrPort) bool { return bareAddr(o.Addr()) == a.Addr() })
 		})
 		if taken || d.has(a.Addr()) {
 			return

@@ -117,7 +117,8 @@ func (h *half) privileged(c *conf.Sasyncd, log *slog.Logger) keying.Privileged {
 		return h.client
 	}
 	if h.client != nil && acts(c) {
-		log.Warn("the ike daemon is not controlled with root's rights, as the configuration is not root's; chown root", "file", c.File)
+		log.Warn("the ike daemon is not controlled with root's rights, as the configuration is not root's; chown root",
+			"file", c.File)
 	}
 	return &keying.Local{Places: keying.Places(), Hooks: hooks(c)}
 }
@@ -197,9 +198,11 @@ func divide(c *conf.Sasyncd, f daemon.Flags, log *slog.Logger) error {
 // keeps them all: who stands in for the service manager there may need any.
 func stayRoot(c *conf.Sasyncd, log *slog.Logger) error {
 	if !acts(c) && privileges.Needed(networkCaps()) {
-		return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd"), Caps: networkCaps(), NoNew: true}.Exec()
+		return privileges.Confinement{GID: privileges.FindGroup("_carpd", "carpd"), Caps: networkCaps(),
+			NoNew: true}.Exec()
 	}
-	log.Warn("the process that talks to the network runs as root, as there is no user sasyncd; make it: systemd-sysusers, or useradd --system sasyncd")
+	log.Warn("the process that talks to the network runs as root, as there is no user sasyncd; make it: " +
+		"systemd-sysusers, or useradd --system sasyncd")
 	return nil
 }
 

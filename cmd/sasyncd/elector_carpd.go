@@ -158,7 +158,8 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			kind = engine.ElectorCancel
 		}
 		for _, name := range e.of(m.Group) {
-			e.deliver(ctx, engine.ElectorEvent{Kind: kind, Group: name, To: roleOf(m.To), Term: m.Term, Reason: m.Reason})
+			e.deliver(ctx, engine.ElectorEvent{Kind: kind, Group: name, To: roleOf(m.To), Term: m.Term,
+				Reason: m.Reason})
 		}
 	case api.EventPeer:
 		for _, name := range e.of(m.Group) {
@@ -179,7 +180,8 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 }
 
 func (e *carpdElector) fitness(ctx context.Context, name string, f *api.Fitness) {
-	e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorFitness, Group: name, Demotion: f.Demotion, Willing: f.Willing})
+	e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorFitness, Group: name, Demotion: f.Demotion,
+		Willing: f.Willing})
 }
 
 // gapOf returns the gap of the takeover by which a group is MASTER. ok is false
@@ -276,7 +278,10 @@ func (e *carpdElector) HandOver(ctx context.Context, name string) error {
 
 // HoldBack implements engine.Director.
 func (e *carpdElector) HoldBack(name string, d time.Duration, reason string, done func(error)) {
-	e.direct(name, done, func(ctx context.Context, group string) error { return e.client.HoldBack(ctx, group, reason, d) })
+	e.direct(name, done, func(ctx context.Context, group string) error {
+		return e.client.HoldBack(ctx, group, reason,
+			d)
+	})
 }
 
 // Able implements engine.Director: carpd must be BACKUP, undemoted, and without
@@ -296,7 +301,8 @@ func (e *carpdElector) Able(name string, done func(error)) {
 			for _, d := range g.Demotions {
 				why = append(why, d.ID)
 			}
-			return fmt.Errorf("carpd is demoted by %d (%s): it would not stay master", g.Demotion, strings.Join(why, ", "))
+			return fmt.Errorf("carpd is demoted by %d (%s): it would not stay master", g.Demotion,
+				strings.Join(why, ", "))
 		}
 		return nil
 	})
@@ -342,8 +348,10 @@ func (e *carpdElector) report(name string) {
 		delete(e.reporting, name)
 		group, r := e.groups[name], e.ready[name]
 		e.mu.Unlock()
-		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic,
-			Loading: r.Loading, PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}, r.Term)
+		return e.client.Ready(ctx, group, api.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady,
+			Traffic: r.Traffic,
+			Loading: r.Loading, PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion},
+			r.Term)
 	})
 }
 

@@ -23,7 +23,8 @@ func trackerOf(c *conf.Sasyncd, k *xfrm.Kernel, links *link.Table, log *slog.Log
 	for _, g := range c.Groups {
 		groups = append(groups, tracker.Group{Name: g.Interface, VIPs: g.VIPs})
 	}
-	cfg := tracker.Config{Groups: groups, Interfaces: links, Log: log, Holds: func(ctx context.Context, vips []netip.Addr) (bool, error) {
+	cfg := tracker.Config{Groups: groups, Interfaces: links, Log: log, Holds: func(ctx context.Context,
+		vips []netip.Addr) (bool, error) {
 		snap, err := k.Dump(ctx)
 		if err != nil {
 			return false, err

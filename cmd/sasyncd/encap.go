@@ -48,7 +48,8 @@ func (w *encapWatch) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sa
 
 // open helps an IKE daemon that was started while the port was held and could
 // not have it: it never tries again.
-func (w *encapWatch) open(ctx context.Context, port *xfrm.EncapPort, restart func(context.Context) error, log *slog.Logger) {
+func (w *encapWatch) open(ctx context.Context, port *xfrm.EncapPort, restart func(context.Context) error,
+	log *slog.Logger) {
 	const what = "an IKE daemon could not open udp port 4500, which was held for it"
 	if restart == nil {
 		log.Error(what + "; stop both, and start it before sasyncd")
@@ -76,7 +77,8 @@ func restarter(c *conf.Sasyncd, p keying.Privileged) func(context.Context) error
 
 // hold keeps port 4500 while such SAs are there and no IKE daemon has it.
 // restart, if not nil, is for one that could not have it.
-func (w *encapWatch) hold(port *xfrm.EncapPort, restart func(context.Context) error, log *slog.Logger) func(context.Context) error {
+func (w *encapWatch) hold(port *xfrm.EncapPort, restart func(context.Context) error,
+	log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
 		defer port.Close()
 		tick := time.NewTicker(encapCheck)

@@ -127,7 +127,8 @@ func (f *facts) verdict(ctx context.Context, s engine.Status) report.Verdict {
 func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	host, _ := os.Hostname() // "" where there is none
 	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
-		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(), Groups: []judge.Group{}}
+		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(),
+		Groups: []judge.Group{}}
 	for _, x := range f.seen() {
 		out.Apart = append(out.Apart, x.Node)
 	}
@@ -141,10 +142,14 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	out.Peers = f.acquaintances(own)
 	for i := range s.Groups {
 		g := &s.Groups[i]
-		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why, VIPs: slices.Clone(g.VIPs),
-			SAs: g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered, Offloaded: g.Offloaded, Carried: g.PacketsOut+g.PacketsIn > 0,
-			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error, Lint: g.Keying.Lint,
-				Absent: g.Keying.Absent, Version: g.Keying.Version, Probed: g.Keying.Probed, ProbeError: g.Keying.ProbeError}}
+		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why,
+			VIPs: slices.Clone(g.VIPs),
+			SAs:  g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered,
+			Offloaded: g.Offloaded, Carried: g.PacketsOut+g.PacketsIn > 0,
+			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error,
+				Lint:   g.Keying.Lint,
+				Absent: g.Keying.Absent, Version: g.Keying.Version, Probed: g.Keying.Probed,
+				ProbeError: g.Keying.ProbeError}}
 		slices.SortFunc(x.VIPs, netip.Addr.Compare)
 		if x.Role != wire.RoleMaster.String() {
 			if n := nodeOf(s, g.Following); n != "" || g.Following == "" {

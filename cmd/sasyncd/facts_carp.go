@@ -15,7 +15,8 @@ const (
 
 // carpOf takes over what carpd says.
 func carpOf(s *api.GroupState) *judge.Carp {
-	out := &judge.Carp{Group: s.Group, Fenced: s.Fenced, Blocked: s.Blocked, Held: s.Held, Demotion: s.Demotion, StateError: s.StateError}
+	out := &judge.Carp{Group: s.Group, Fenced: s.Fenced, Blocked: s.Blocked, Held: s.Held, Demotion: s.Demotion,
+		StateError: s.StateError}
 	for _, d := range s.Demotions {
 		out.Demotions = append(out.Demotions, d.ID)
 	}
@@ -23,9 +24,11 @@ func carpOf(s *api.GroupState) *judge.Carp {
 		out.Configured = append(out.Configured, judge.Configured{Address: c.Address.Addr(), Interface: c.Interface})
 	}
 	for _, in := range s.Instances {
-		x := judge.Instance{Name: in.Name, Interface: in.Interface, Virtual: in.Virtual, Protocol: in.Protocol, ID: in.ID, State: in.State}
+		x := judge.Instance{Name: in.Name, Interface: in.Interface, Virtual: in.Virtual, Protocol: in.Protocol,
+			ID: in.ID, State: in.State}
 		for _, r := range in.Routers {
-			y := judge.Router{Family: r.Family, Expired: r.Expired, Priority: r.Priority, AdvBase: r.AdvBase, AdvSkew: r.AdvSkew, Source: r.Source,
+			y := judge.Router{Family: r.Family, Expired: r.Expired, Priority: r.Priority, AdvBase: r.AdvBase,
+				AdvSkew: r.AdvSkew, Source: r.Source,
 				MAC: r.MAC, Silent: r.Silent}
 			for _, c := range r.Claims {
 				y.Claims = append(y.Claims, judge.Claim(c))

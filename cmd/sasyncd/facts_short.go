@@ -39,7 +39,8 @@ func (o *once) log(log *slog.Logger, on bool, begins, ends string, args ...any) 
 func (f *facts) encode(x *judge.Facts) ([]byte, error) {
 	b, lacks, err := encodeWithin(x, wire.MaxReport)
 	if err == nil {
-		f.cut.log(f.log, len(lacks) > 0, "the report to the peers would be too long, they cannot tell whether all groups would fail over",
+		f.cut.log(f.log, len(lacks) > 0, "the report to the peers would be too long, they cannot tell whether all "+
+			"groups would fail over",
 			"the report to the peers is complete again", "left_out", lacks, "limit", wire.MaxReport)
 	}
 	return b, err
@@ -124,6 +125,7 @@ func shortened(s string) string {
 // failing logs that reports cannot be sent, once until they can.
 func (f *facts) failing(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		f.silent.log(f.log, err != nil, "cannot report to the peers what a failover needs", "the peers are told again what a failover needs", "err", err)
+		f.silent.log(f.log, err != nil, "cannot report to the peers what a failover needs",
+			"the peers are told again what a failover needs", "err", err)
 	}
 }

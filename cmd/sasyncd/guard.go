@@ -94,13 +94,15 @@ func endGuard(ctx context.Context, g guarding, runs func() bool, log *slog.Logge
 		case !set:
 			return nil
 		case missing == 0:
-			log.Info("the IPsec policies are back, what they are about is sent again", "took", time.Since(began).Round(time.Millisecond).String())
+			log.Info("the IPsec policies are back, what they are about is sent again",
+				"took", time.Since(began).Round(time.Millisecond).String())
 			return g.Lift(ctx)
 		case late && runs():
 			log.Warn("IPsec policies are not back, what they were about is sent as it is", "destinations", missing)
 			return g.Lift(ctx)
 		case late:
-			log.Error("IPsec policies are not back and sasyncd does not run: nothing is sent where they led until it does, or until `sasyncd guard-off`", "destinations", missing)
+			log.Error("IPsec policies are not back and sasyncd does not run: nothing is sent where they led until it "+
+				"does, or until `sasyncd guard-off`", "destinations", missing)
 			return g.Leave(ctx)
 		}
 		select {
@@ -140,7 +142,8 @@ func inheritGuard(ctx context.Context, g guarding, log *slog.Logger) error {
 	if left {
 		wait = 0
 	}
-	log.Warn("nothing is sent where IPsec policies led before sasyncd started, until they are back", "wait", wait.String())
+	log.Warn("nothing is sent where IPsec policies led before sasyncd started, until they are back",
+		"wait", wait.String())
 	select {
 	case <-ctx.Done():
 		return nil

@@ -70,9 +70,10 @@ func (k *control) plan(ctx context.Context, c *daemon.Call) (any, error) {
 	return k.names.plan(p), err
 }
 
-// planned resolves an order and judges it; its groups have the engine's names. It waits a moment for a judgement that is
-// not yes, unless the order is to be carried out all the same.
-func (k *control) planned(ctx context.Context, o *order, look func(context.Context) (engine.Status, error)) (report.Plan, error) {
+// planned resolves an order and judges it; its groups have the engine's names. It waits a moment
+// for a judgement that is not yes, unless the order is to be carried out all the same.
+func (k *control) planned(ctx context.Context, o *order, look func(context.Context) (engine.Status,
+	error)) (report.Plan, error) {
 	to, err := k.peerNamed(o.Peer)
 	if err != nil {
 		return report.Plan{}, err
@@ -159,7 +160,8 @@ func (k *control) elsewhere(s engine.Status, name string) string {
 		}
 		for _, p := range g.Peers {
 			if p.Role == "MASTER" {
-				list = append(list, fmt.Sprintf("on %s, the MASTER of %s", k.called(s, p.Peer), cmp.Or(k.names.shown(g.Name), "all")))
+				list = append(list, fmt.Sprintf("on %s, the MASTER of %s", k.called(s, p.Peer),
+					cmp.Or(k.names.shown(g.Name), "all")))
 			}
 		}
 	}

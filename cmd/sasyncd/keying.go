@@ -49,7 +49,8 @@ func driverOf(k conf.ControlKind, group string, p keying.Privileged, s keying.So
 	case conf.ControlNone:
 		return nil, nil
 	case conf.ControlAuto:
-		return keying.NewAuto(keying.NewStrongSwan(p), keying.NewLibreswan(p), keying.NewOpenIKED(p, s), keying.NewISAKMPD(p)), nil
+		return keying.NewAuto(keying.NewStrongSwan(p), keying.NewLibreswan(p), keying.NewOpenIKED(p, s),
+			keying.NewISAKMPD(p)), nil
 	case conf.ControlAll:
 		return keying.NewAll(keying.NewISAKMPD(p), keying.NewOpenIKED(p, s)), nil // as on OpenBSD
 	case conf.ControlStrongswan:

@@ -21,7 +21,8 @@ const defaultConfig = "/etc/sasyncd.conf"
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr, verbPrivileged, verbGuard, verbGuardWait, verbGuardOff)
+	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr, verbPrivileged, verbGuard, verbGuardWait,
+		verbGuardOff)
 	if err != nil {
 		return daemon.ExitUsage
 	}

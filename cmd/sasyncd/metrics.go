@@ -41,13 +41,20 @@ func registry(s sources, starts uint64) *prometheus.Registry {
 // registerOwn registers what is of this program alone.
 func registerOwn(reg prometheus.Registerer, s sources) {
 	reg.MustRegister(metrics.NewCollector(s.status), &outside{s,
-		prometheus.NewDesc("sasyncd_peer_connected", "1 while there is a session with the peer.", []string{"peer"}, nil),
-		prometheus.NewDesc("sasyncd_sync_bytes_total", "Bytes exchanged with the peer, before encryption.", []string{"peer", "direction"}, nil),
-		prometheus.NewDesc("sasyncd_connections_refused_total", "Connections to the listener that were turned away.", []string{"reason"}, nil),
-		prometheus.NewDesc("sasyncd_peer_connections_closed_total", "Connections to peers with the key that this node ended.", []string{"reason"}, nil),
-		prometheus.NewDesc("sasyncd_gossip_refused_total", "Frames of gossip that were dropped: malformed, of too many members, or more than was read.", nil, nil),
-		prometheus.NewDesc("sasyncd_group_info", "Always 1; followed is the instance of sasyncd.conf by which the group is known between gateways.", []string{"group", "followed"}, nil),
-		prometheus.NewDesc("sasyncd_xfrm_errors_total", "Packets that the kernel's IPsec dropped, by its own names.", []string{"error"}, nil),
+		prometheus.NewDesc("sasyncd_peer_connected", "1 while there is a session with the peer.", []string{"peer"},
+			nil),
+		prometheus.NewDesc("sasyncd_sync_bytes_total", "Bytes exchanged with the peer, before encryption.",
+			[]string{"peer", "direction"}, nil),
+		prometheus.NewDesc("sasyncd_connections_refused_total", "Connections to the listener that were turned away.",
+			[]string{"reason"}, nil),
+		prometheus.NewDesc("sasyncd_peer_connections_closed_total",
+			"Connections to peers with the key that this node ended.", []string{"reason"}, nil),
+		prometheus.NewDesc("sasyncd_gossip_refused_total",
+			"Frames of gossip that were dropped: malformed, of too many members, or more than was read.", nil, nil),
+		prometheus.NewDesc("sasyncd_group_info", "Always 1; followed is the instance of sasyncd.conf by which the "+
+			"group is known between gateways.", []string{"group", "followed"}, nil),
+		prometheus.NewDesc("sasyncd_xfrm_errors_total", "Packets that the kernel's IPsec dropped, by its own names.",
+			[]string{"error"}, nil),
 	}, newReadiness(s.check))
 }
 
@@ -110,8 +117,10 @@ type readiness struct {
 
 func newReadiness(check func(context.Context) (report.Verdict, error)) *readiness {
 	return &readiness{check,
-		prometheus.NewDesc("sasyncd_failover_ready", "1 if a failover would work now, 0 if it would not or that cannot be told.", nil, nil),
-		prometheus.NewDesc("sasyncd_failover_findings", "Findings of sasyncctl check. severity is fails, unknown (cannot be told), costs or odd.",
+		prometheus.NewDesc("sasyncd_failover_ready",
+			"1 if a failover would work now, 0 if it would not or that cannot be told.", nil, nil),
+		prometheus.NewDesc("sasyncd_failover_findings",
+			"Findings of sasyncctl check. severity is fails, unknown (cannot be told), costs or odd.",
 			[]string{"severity", "code", "group"}, nil)}
 }
 

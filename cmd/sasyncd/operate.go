@@ -24,7 +24,8 @@ const (
 
 // step tells a line of progress.
 func step[T any](c *daemon.Call, group, format string, args ...any) {
-	_ = c.Send(report.Line[T]{Step: &report.Step{Group: group, Text: fmt.Sprintf(format, args...)}}) // a client that is gone does not stop what it began
+	// a client that is gone does not stop what it began
+	_ = c.Send(report.Line[T]{Step: &report.Step{Group: group, Text: fmt.Sprintf(format, args...)}})
 }
 
 // failover hands over one group or all of which this node is MASTER, to a certain
@@ -92,7 +93,8 @@ func (k *control) handOver(ctx context.Context, c *daemon.Call, group, to string
 	}
 	switch {
 	case h.To == "":
-		h.Error = fmt.Sprintf("nobody has said within %v that it is MASTER; this node is %s: %s", failoverLimit, g.Role, g.Reason)
+		h.Error = fmt.Sprintf("nobody has said within %v that it is MASTER; this node is %s: %s", failoverLimit, g.Role,
+			g.Reason)
 	case h.To == "this node":
 		h.Error = "no other node took over, and this one is MASTER again"
 	case to != "" && h.To != to:
@@ -121,7 +123,8 @@ func (k *control) outcome(ctx context.Context, group string, began time.Time) (g
 			return g, errors.New("the group has gone")
 		}
 		g = s.Groups[i]
-		if f := g.LastFailover; f != nil && f.At.After(began) && (f.To == "this node" || g.Role != "MASTER") || time.Since(began) > failoverLimit {
+		if f := g.LastFailover; f != nil && f.At.After(began) && (f.To == "this node" || g.Role != "MASTER") ||
+			time.Since(began) > failoverLimit {
 			return g, nil
 		}
 		time.Sleep(lookEvery)
@@ -166,7 +169,8 @@ func (k *control) resync(ctx context.Context, c *daemon.Call) error {
 				return fmt.Errorf("group %s: %s is no longer there", k.names.shown(t.Group), t.Peer)
 			case p == nil:
 				t.Complete, t.Records, t.Seconds = true, items, time.Since(began).Seconds()
-				step[report.Resync](c, k.names.shown(t.Group), "complete after %.1f s, %d SAs and policies", t.Seconds, items)
+				step[report.Resync](c, k.names.shown(t.Group), "complete after %.1f s, %d SAs and policies", t.Seconds,
+					items)
 				continue
 			case p.Done != t.Records:
 				t.Records, moved = p.Done, time.Now()

@@ -47,7 +47,8 @@ func (b *board) run(ctx context.Context) error {
 	return b.history.Run(ctx, func(ctx context.Context) ([]float64, error) {
 		s, err := b.sample(ctx)
 		now := time.Now()
-		return []float64{max(s.Lag, 0), counters.Next(now, s.CountersIn+s.CountersOut), records.Next(now, s.Records)}, err
+		return []float64{max(s.Lag, 0), counters.Next(now, s.CountersIn+s.CountersOut), records.Next(now, s.Records)},
+			err
 	})
 }
 
@@ -59,8 +60,10 @@ func (b *board) page(ctx context.Context) (page.Status, error) {
 	}
 	verdict := b.names.verdict(b.check(ctx, s))
 	s = b.names.status(s)
-	out := page.Status{Program: "sasyncd", Version: daemon.Version("sasyncd"), Host: b.host, Time: time.Now(), Started: b.started,
-		Fit: verdict.Fit, Summary: verdict.Summary, Problems: []page.Problem{}, Groups: []page.Group{}, Peers: []page.Peer{},
+	out := page.Status{Program: "sasyncd", Version: daemon.Version("sasyncd"), Host: b.host, Time: time.Now(),
+		Started: b.started,
+		Fit:     verdict.Fit, Summary: verdict.Summary, Problems: []page.Problem{}, Groups: []page.Group{},
+		Peers: []page.Peer{},
 		Plots: b.history.Plots(), Events: b.recorder.Events(), Failovers: b.recorder.Failovers()}
 	for _, p := range verdict.Reasons {
 		out.Problems = append(out.Problems, page.Problem{What: p.Where() + p.What, Remedy: p.Remedy})
@@ -90,7 +93,8 @@ func measured(list []page.Failover, g *engine.GroupStatus) {
 	}
 	for i := range list {
 		f := &list[i]
-		if f.Group == g.Name && (f.To == "MASTER") == (last.To == engine.ThisNode) && last.At.Sub(f.Time).Abs() < 2*time.Second {
+		if f.Group == g.Name && (f.To == "MASTER") == (last.To == engine.ThisNode) &&
+			last.At.Sub(f.Time).Abs() < 2*time.Second {
 			f.Gap = last.GapSeconds
 			return
 		}
@@ -98,7 +102,8 @@ func measured(list []page.Failover, g *engine.GroupStatus) {
 }
 
 func groupOf(g *engine.GroupStatus) page.Group {
-	out := page.Group{Name: g.Name, Role: g.Role, Since: g.Since, Reason: g.Reason, Term: g.Term, VIPs: g.VIPs, InSync: g.InSync, Why: g.Why}
+	out := page.Group{Name: g.Name, Role: g.Role, Since: g.Since, Reason: g.Reason, Term: g.Term, VIPs: g.VIPs,
+		InSync: g.InSync, Why: g.Why}
 	add := func(name, format string, v ...any) {
 		out.Details = append(out.Details, page.Detail{Name: name, Value: fmt.Sprintf(format, v...)})
 	}

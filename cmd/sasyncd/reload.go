@@ -23,7 +23,8 @@ func reloadFrom(r conf.Reader, path string, running *conf.Sasyncd, mgr *peer.Man
 		return errors.Join(err, fmt.Errorf("%s: %q cannot be changed while running: restart sasyncd", path, line))
 	}
 	if discovers(c) != find.on {
-		return fmt.Errorf("%s: whether there is a `peer discover` cannot be changed while running: restart sasyncd", path)
+		return fmt.Errorf("%s: whether there is a `peer discover` cannot be changed while running: restart sasyncd",
+			path)
 	}
 	keys, err := keysOf(c)
 	if err != nil {

@@ -79,7 +79,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		return nil, err
 	}
 	state := daemon.OpenState(c.StateDir, "sasyncd", log)
-	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Caps: wire.Caps, Node: state.NodeID(), Boot: bootID(), Nonce: nonce(),
+	hello := &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Caps: wire.Caps, Node: state.NodeID(),
+		Boot: bootID(), Nonce: nonce(),
 		Kernel: xfrm.Release(), BigEndian: binary.NativeEndian.Uint16([]byte{0, 1}) == 1, Arch: runtime.GOARCH}
 
 	el, err := electorOf(c, k, links, log)
@@ -92,14 +93,15 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 	if find.on {
 		found = find.connected
 	}
-	mgr, err := peer.New(peer.Config{Keys: keys, Peers: peersOf(c), Listeners: lns, Log: log, Found: found, Hello: func() *wire.Hello {
-		h := *hello
-		h.WallUnix = time.Now().Unix()
-		if eng != nil {
-			h.Groups = eng.Groups()
-		}
-		return &h
-	}})
+	mgr, err := peer.New(peer.Config{Keys: keys, Peers: peersOf(c), Listeners: lns, Log: log, Found: found,
+		Hello: func() *wire.Hello {
+			h := *hello
+			h.WallUnix = time.Now().Unix()
+			if eng != nil {
+				h.Groups = eng.Groups()
+			}
+			return &h
+		}})
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +150,10 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		}
 		return err
 	}
-	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log, eng: eng,
-		peers: mgr.Status, seen: seen, names: names, own: ownAddrs, setting: readSetting, state: state.Trouble, rules: foreign.Read}
+	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log,
+		eng:   eng,
+		peers: mgr.Status, seen: seen, names: names, own: ownAddrs, setting: readSetting, state: state.Trouble,
+		rules: foreign.Read}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}
@@ -163,8 +167,10 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		}
 		return names.verdict(fs.verdict(ctx, s)), nil
 	})
-	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), xfrm.ErrorCounts, mgr.Closed, ss.members.Refused}, state.Start())
-	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr, foundBy: find.by, elector: el, reload: reload,
+	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), xfrm.ErrorCounts, mgr.Closed,
+		ss.members.Refused}, state.Start())
+	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr,
+		foundBy: find.by, elector: el, reload: reload,
 		own: ownAddrs, check: fs.verdict, advise: fs, carpdSocket: carpdSocketOf(c), names: names}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
@@ -262,7 +268,8 @@ func engineConfig(c *conf.Sasyncd, hello *wire.Hello, fence *rules.Fence, log *s
 
 // bypass keeps a backup's own addresses inside reachable: the detour first, so
 // that nothing leaves outside, then the policies; and the other way round.
-func bypass(k *xfrm.Kernel, links *link.Table, detour *rules.Detour) func(context.Context, []netip.Addr, []*sadb.Policy) error {
+func bypass(k *xfrm.Kernel, links *link.Table, detour *rules.Detour) func(context.Context, []netip.Addr,
+	[]*sadb.Policy) error {
 	return func(ctx context.Context, vips []netip.Addr, policies []*sadb.Policy) error {
 		var own []xfrm.Own
 		if len(vips) > 0 {
@@ -335,7 +342,8 @@ func electorOf(c *conf.Sasyncd, k *xfrm.Kernel, links *link.Table, log *slog.Log
 		}
 		var states []engine.ElectorEvent
 		for _, g := range c.Groups {
-			states = append(states, engine.ElectorEvent{Kind: engine.ElectorState, Group: g.Interface, Role: role, Term: 1,
+			states = append(states, engine.ElectorEvent{Kind: engine.ElectorState, Group: g.Interface, Role: role,
+				Term: 1,
 				VIPs: g.VIPs, Reason: "mode " + string(c.Lock)})
 		}
 		return newLockedElector(states), nil

@@ -68,7 +68,8 @@ func hintsOf(list []members.Member, group string) (out []engine.Hint) {
 	for i := range list {
 		for _, r := range list[i].Seen.Roles {
 			if r.Group == group {
-				out = append(out, engine.Hint{Node: list[i].Node, Role: roleNamed(r.Role), Age: time.Since(list[i].Seen.At)})
+				out = append(out, engine.Hint{Node: list[i].Node, Role: roleNamed(r.Role),
+					Age: time.Since(list[i].Seen.At)})
 			}
 		}
 	}
@@ -90,7 +91,8 @@ func seenOf(list []members.Member, peers []peer.Status) []report.Seen {
 	out := []report.Seen{}
 	for i := range list {
 		x := &list[i]
-		s := report.Seen{Node: x.Node.String(), Host: x.Claim.Host, Via: x.Seen.Via.String(), Age: max(time.Since(x.Seen.At).Seconds(), 0),
+		s := report.Seen{Node: x.Node.String(), Host: x.Claim.Host, Via: x.Seen.Via.String(),
+			Age:  max(time.Since(x.Seen.At).Seconds(), 0),
 			Peer: peerOf(x, peers), Roles: []report.SeenRole{}}
 		for j := range peers {
 			if peers[j].Node == x.Seen.Via {

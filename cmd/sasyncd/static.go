@@ -35,7 +35,8 @@ func (s *static) driver(g conf.SyncGroup) (keying.Driver, error) {
 	s.group = g.Interface
 	s.made = keying.NewStatic(keying.StaticConfig{
 		File: path, Load: func() (ipsecconf.Set, error) { r, err := s.reader.LoadStatic(path); return r.Set, err },
-		Tables: k, Numbers: daemon.OpenNumbers(s.state), Start: firstNumber(s.node), Whole: g.Interface == "", Log: s.log,
+		Tables: k, Numbers: daemon.OpenNumbers(s.state), Start: firstNumber(s.node), Whole: g.Interface == "",
+		Log: s.log,
 	})
 	return s.made, nil
 }

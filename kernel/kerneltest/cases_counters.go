@@ -27,7 +27,8 @@ func counterCases() []testCase {
 			}
 		}},
 		{"counters: an unknown bitmap marks the whole window as seen", func(c *check) {
-			legacy, esn, ring := SampleSA(addrA, addrB, 0x1001), SampleESN(addrA, addrB, 0x1002), SampleSA(addrA, addrB, 0x1003)
+			legacy, esn, ring := SampleSA(addrA, addrB, 0x1001), SampleESN(addrA, addrB, 0x1002),
+				SampleSA(addrA, addrB, 0x1003)
 			legacy.Window = 7
 			ring.Window, ring.BitmapLen, ring.Bitmap = 40, 2, make([]uint32, 2)
 			want := map[uint32][]uint32{

@@ -25,7 +25,8 @@ func policyCases() []testCase {
 			wild.Templates[0].Mode, wild.Templates[0].Optional = sadb.ModeTransport, false
 			block := &sadb.Policy{Priority: 3, Action: sadb.ActionBlock, Limits: NoLimits()}
 			block.Key.Dir = sadb.DirFwd
-			block.Key.Selector = sadb.SelectorOf(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("10.0.0.0/8"))
+			block.Key.Selector = sadb.SelectorOf(netip.MustParsePrefix("0.0.0.0/0"),
+				netip.MustParsePrefix("10.0.0.0/8"))
 			for i, p := range []*sadb.Policy{samplePolicy(), wild, block} {
 				p.Flags, p.Limits.HardAdd = 1, 5000
 				c.must(addPol(p))

@@ -104,7 +104,8 @@ func saCases() []testCase {
 			up := *sa
 			up.Limits.SoftAdd, up.Limits.HardAdd, up.Limits.HardBytes = 3000, 4000, 1<<40
 			up.Reqid, up.OSeq, up.Seq = 9, 1, 77
-			up.AEAD = &sadb.Algorithm{Name: sa.AEAD.Name, Key: sadb.NewSecret([]byte("another key of twenty bytes")[:20]), TruncBits: 128}
+			up.AEAD = &sadb.Algorithm{Name: sa.AEAD.Name,
+				Key: sadb.NewSecret([]byte("another key of twenty bytes")[:20]), TruncBits: 128}
 			c.must(updSA(&up))
 			want := *sa
 			want.Limits = up.Limits
@@ -177,7 +178,8 @@ func saCases() []testCase {
 			}
 		}},
 		{"sa: offloaded, without algorithm or with a wrong bitmap is refused", func(c *check) {
-			off, larval, wrong := SampleSA(addrA, addrB, 0x1001), SampleSA(addrA, addrB, 0x1002), SampleESN(addrA, addrB, 0x1003)
+			off, larval, wrong := SampleSA(addrA, addrB, 0x1001), SampleSA(addrA, addrB, 0x1002),
+				SampleESN(addrA, addrB, 0x1003)
 			off.Offloaded, larval.AEAD, wrong.Bitmap = true, nil, []uint32{1}
 			for i, err := range c.Apply(c.ctx, []sadb.Op{addSA(off), addSA(larval), addSA(wrong)}) {
 				if err == nil {

@@ -116,7 +116,8 @@ func (c *check) scan(snap *sadb.Snapshot) {
 			if err != nil {
 				return err
 			}
-			if r.Key != want.Key || !cmp.Equal(r.Counters, want.Counters) || r.Used != want.Used || r.Tag != want.Tag || r.Age-want.Age > 1 {
+			if r.Key != want.Key || !cmp.Equal(r.Counters, want.Counters) || r.Used != want.Used || r.Tag != want.Tag ||
+				r.Age-want.Age > 1 {
 				c.Errorf("a scan tells %+v of %+v", r, want)
 			}
 			if !sadb.SameConfig(sa, want) {
@@ -130,7 +131,8 @@ func (c *check) scan(snap *sadb.Snapshot) {
 		return nil
 	})
 	if err != nil || n != len(snap.SAs) || len(policies) != len(snap.Policies) {
-		c.Errorf("a scan tells %d sas and %d policies of %d and %d: %v", n, len(policies), len(snap.SAs), len(snap.Policies), err)
+		c.Errorf("a scan tells %d sas and %d policies of %d and %d: %v", n, len(policies), len(snap.SAs),
+			len(snap.Policies), err)
 	}
 }
 

@@ -11,7 +11,8 @@ const sampleKey = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 
 // NoLimits are the limits of an SA or policy without any.
 func NoLimits() sadb.Limits {
-	return sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit, HardPackets: sadb.NoLimit}
+	return sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit,
+		HardPackets: sadb.NoLimit}
 }
 
 // SampleSA returns a tunnel-mode ESP SA with AES-GCM and a 32-bit window that

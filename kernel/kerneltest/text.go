@@ -113,8 +113,10 @@ func PolicyText(p *sadb.Policy) string {
 		if t.Optional {
 			level = "use"
 		}
-		line(&b, true, "tmpl src %s dst %s family %d proto %d spi 0x%08x reqid %d mode %s level %s share %d algs %08x %08x %08x",
-			t.Src, t.Dst, t.Family, t.Proto, t.SPI, t.Reqid, mode(t.Mode), level, t.Share, t.AuthAlgs, t.EncAlgs, t.CompAl)
+		line(&b, true, "tmpl src %s dst %s family %d proto %d spi 0x%08x reqid %d mode %s level %s share %d algs "+
+			"%08x %08x %08x",
+			t.Src, t.Dst, t.Family, t.Proto, t.SPI, t.Reqid, mode(t.Mode), level, t.Share, t.AuthAlgs, t.EncAlgs,
+			t.CompAl)
 	}
 	for _, a := range p.Unknown {
 		line(&b, true, "attribute %d %x", a.Type, a.Data)
@@ -145,7 +147,8 @@ func algorithm(b *strings.Builder, what string, a *sadb.Algorithm) {
 }
 
 func limits(b *strings.Builder, l sadb.Limits) {
-	line(b, l != sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit, HardPackets: sadb.NoLimit},
+	line(b, l != sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit,
+		HardPackets: sadb.NoLimit},
 		"limit bytes %d/%d packets %d/%d add %d/%d use %d/%d",
 		l.SoftBytes, l.HardBytes, l.SoftPackets, l.HardPackets, l.SoftAdd, l.HardAdd, l.SoftUse, l.HardUse)
 }

@@ -45,7 +45,10 @@ func (t *Table) Addrs(ctx context.Context) (list []Address, err error) {
 // NodeAddrs lists the addresses of the calling thread's network namespace, of both
 // families, for who has no Table; with a name those of that interface. It needs no privilege.
 func NodeAddrs(ctx context.Context, name string) (list []netip.Addr, err error) {
-	req, err := netlink.NewRequester(func() (*netlink.Socket, error) { return netlink.OpenSocket(unix.NETLINK_ROUTE, 0, 0) }, 0)
+	req, err := netlink.NewRequester(func() (*netlink.Socket, error) {
+		return netlink.OpenSocket(unix.NETLINK_ROUTE, 0,
+			0)
+	}, 0)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -61,7 +64,8 @@ func NodeAddrs(ctx context.Context, name string) (list []netip.Addr, err error) 
 			return nil, fmt.Errorf("look up interface %s: %w", name, err)
 		}
 	}
-	list, err = netlink.Collect(ctx, req, unix.RTM_GETADDR, make([]byte, 8), func(m netlink.Message) (netip.Addr, bool, error) {
+	list, err = netlink.Collect(ctx, req, unix.RTM_GETADDR, make([]byte, 8), func(m netlink.Message) (netip.Addr, bool,
+		error) {
 		a, ok := decodeAddress(m.Payload)
 		return a.Prefix.Addr(), ok && m.Type == unix.RTM_NEWADDR && (index == 0 || uint32(a.Link) == index), nil
 	})

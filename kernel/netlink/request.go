@@ -63,7 +63,8 @@ func (r *Requester) Datagrams(ctx context.Context, typ, flags uint16, f func(m M
 	return r.ask(ctx, typ, flags, nil, f, end)
 }
 
-func (r *Requester) ask(ctx context.Context, typ, flags uint16, payload []byte, f func(m Message) error, end func() error) error {
+func (r *Requester) ask(ctx context.Context, typ, flags uint16, payload []byte, f func(m Message) error,
+	end func() error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -106,7 +107,8 @@ func (r *Requester) ask(ctx context.Context, typ, flags uint16, payload []byte, 
 // Collect dumps the messages of a table and lists what pick makes of them; pick
 // reports false for a message that does not count. A dump that was torn is
 // repeated; the error of one that stays so is dump.ErrInterrupted.
-func Collect[T any](ctx context.Context, r *Requester, typ uint16, payload []byte, pick func(m Message) (T, bool, error)) ([]T, error) {
+func Collect[T any](ctx context.Context, r *Requester, typ uint16, payload []byte, pick func(m Message) (T, bool,
+	error)) ([]T, error) {
 	list, err := dump.List(func() (list []T, err error) {
 		err = r.Request(ctx, typ, unix.NLM_F_DUMP, payload, func(m Message) error {
 			v, ok, err := pick(m)

@@ -83,7 +83,8 @@ func (o *Others) Read(ctx context.Context) (r Rules, err error) {
 	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
 		payload := make([]byte, sizeRule)
 		payload[0] = byte(family)
-		list, err := netlink.Collect(ctx, o.routing.req, unix.RTM_GETRULE, payload, func(m netlink.Message) (anyRule, bool, error) {
+		list, err := netlink.Collect(ctx, o.routing.req, unix.RTM_GETRULE, payload, func(m netlink.Message) (anyRule,
+			bool, error) {
 			x, ok := decodeAny(m.Payload)
 			return x, ok && m.Type == unix.RTM_NEWRULE, nil
 		})
@@ -100,7 +101,10 @@ func (o *Others) Read(ctx context.Context) (r Rules, err error) {
 
 // add judges the rules of one family, which the kernel lists in their order.
 func (r *Rules) add(family sadb.Family, list []anyRule) {
-	end := slices.IndexFunc(list, func(x anyRule) bool { return x.whole && x.table == tableMain && x.Action == "" && !x.selects })
+	end := slices.IndexFunc(list, func(x anyRule) bool {
+		return x.whole && x.table == tableMain && x.Action == "" &&
+			!x.selects
+	})
 	if end < 0 {
 		end = len(list)
 	}

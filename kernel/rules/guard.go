@@ -113,7 +113,8 @@ func (g *Guard) Set(ctx context.Context) (int, error) {
 
 // guardRules are those of a family; the second holds all that is forwarded.
 func guardRules(family sadb.Family) (lookup, forwarded rule) {
-	return rule{family: family, pref: GuardPref, table: GuardTable}, rule{family: family, pref: GuardPref, iif: "lo", not: true}
+	return rule{family: family, pref: GuardPref, table: GuardTable}, rule{family: family, pref: GuardPref,
+		iif: "lo", not: true}
 }
 
 // guardMark is a rule that changes nothing beside the lookup: it tells that the guard
@@ -251,7 +252,8 @@ func (g *Guard) guarded() (out []route, err error) {
 			return nil, fmt.Errorf("list what is guarded: %w", err)
 		}
 		for _, r := range list {
-			out = append(out, route{family: family, dst: prefixOf(r.Dst, family), table: GuardTable, kind: uint8(r.Type), metric: uint32(r.Priority)})
+			out = append(out, route{family: family, dst: prefixOf(r.Dst, family), table: GuardTable,
+				kind: uint8(r.Type), metric: uint32(r.Priority)})
 		}
 	}
 	return out, nil

@@ -262,7 +262,8 @@ func (r *routing) rules(ctx context.Context) (list []rule, err error) {
 	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
 		payload := make([]byte, sizeRule)
 		payload[0] = byte(family)
-		ours, err := netlink.Collect(ctx, r.req, unix.RTM_GETRULE, payload, func(m netlink.Message) (rule, bool, error) {
+		ours, err := netlink.Collect(ctx, r.req, unix.RTM_GETRULE, payload, func(m netlink.Message) (rule, bool,
+			error) {
 			ours, ok := decodeRule(m.Payload)
 			return ours, ok && m.Type == unix.RTM_NEWRULE, nil
 		})

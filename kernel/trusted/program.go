@@ -37,7 +37,8 @@ func (r Rule) Program(path string) (*Program, error) {
 	p := &Program{path: path, file: os.NewFile(uintptr(fd), path)}
 	if st.Mode&0o111 == 0 {
 		p.Close()
-		return nil, &Error{Path: path, At: name, Problem: fmt.Sprintf("it has mode %04o and cannot be executed", st.Mode&0o7777),
+		return nil, &Error{Path: path, At: name, Problem: fmt.Sprintf("it has mode %04o and cannot be executed",
+			st.Mode&0o7777),
 			Remedy: "chmod 755 " + quote(name), File: true, Owner: int(st.Uid), Mode: fs.FileMode(st.Mode & 0o777)}
 	}
 	if native(fd) {

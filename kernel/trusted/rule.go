@@ -105,7 +105,8 @@ func UserName(uid int) string {
 func quote(path string) string {
 	for _, c := range []byte(path) {
 		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '/', c == '.', c == '-', c == '_', c == '@', c == '+', c == ':':
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '/', c == '.', c == '-', c == '_',
+			c == '@', c == '+', c == ':':
 		default:
 			return strconv.Quote(path)
 		}

@@ -158,8 +158,9 @@ func (w *walker) find() (fd int, name string, st *unix.Stat_t, err error) {
 		}
 		return fd, name, st, nil
 	}
-	return -1, w.path, nil, &Error{Path: w.path, At: w.path, Problem: "it is not a regular file", Remedy: "name a regular file",
-		File: true, Mode: fs.ModeDir}
+	return -1, w.path, nil, &Error{Path: w.path, At: w.path, Problem: "it is not a regular file",
+		Remedy: "name a regular file",
+		File:   true, Mode: fs.ModeDir}
 }
 
 // Open opens a file for reading. Errors of what is not trusted are of type

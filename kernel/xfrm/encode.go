@@ -55,7 +55,8 @@ func putAddr(b []byte, a netip.Addr) {
 }
 
 func putLimits(b []byte, l *sadb.Limits) {
-	for i, v := range [...]uint64{l.SoftBytes, l.HardBytes, l.SoftPackets, l.HardPackets, l.SoftAdd, l.HardAdd, l.SoftUse, l.HardUse} {
+	for i, v := range [...]uint64{l.SoftBytes, l.HardBytes, l.SoftPackets, l.HardPackets, l.SoftAdd, l.HardAdd,
+		l.SoftUse, l.HardUse} {
 		native.PutUint64(b[8*i:], v)
 	}
 }
@@ -108,8 +109,10 @@ func appendUnknown(b []byte, list []sadb.Attr, own func(typ uint16) bool) ([]byt
 // ownOfSA reports whether appendSA or saAttrs deals with a type of attribute.
 func ownOfSA(typ uint16) bool {
 	switch typ {
-	case attrAuth, attrCrypt, attrComp, attrEncap, attrSA, attrLifetime, attrReplay, attrLastUsed, attrAEAD, attrAuthTrunc, attrMark, attrTFCPad,
-		attrReplayESN, attrExtraFlags, attrPad, attrOffload, attrSetMark, attrSetMarkMask, attrIfID, attrMappingTimer, attrDirection, attrKeepalive,
+	case attrAuth, attrCrypt, attrComp, attrEncap, attrSA, attrLifetime, attrReplay, attrLastUsed, attrAEAD,
+		attrAuthTrunc, attrMark, attrTFCPad,
+		attrReplayESN, attrExtraFlags, attrPad, attrOffload, attrSetMark, attrSetMarkMask, attrIfID, attrMappingTimer,
+		attrDirection, attrKeepalive,
 		attrPCPU:
 		return true
 	}

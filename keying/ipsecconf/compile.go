@@ -130,7 +130,8 @@ func (c *compiler) sa(r *saRule, src, dst netip.Addr, spi uint32, authKey, encKe
 }
 
 func unlimited() sadb.Limits {
-	return sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit, HardPackets: sadb.NoLimit}
+	return sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit,
+		HardPackets: sadb.NoLimit}
 }
 
 // flowRule makes the policies of both directions of a rule, or of the one that
@@ -171,7 +172,8 @@ func (c *compiler) flowRule(r *flowRule) {
 // flow adds the policies of one direction.
 func (c *compiler) flow(r *flowRule, ps ...*sadb.Policy) {
 	if first, twice := c.policies[ps[0].Key]; twice {
-		c.errorf(r.pos, "remove one of them: Linux has one policy for the same traffic", "there is a flow %s for the same traffic already, at %s", ps[0].Key.Dir, first)
+		c.errorf(r.pos, "remove one of them: Linux has one policy for the same traffic",
+			"there is a flow %s for the same traffic already, at %s", ps[0].Key.Dir, first)
 		return
 	}
 	c.policies[ps[0].Key] = r.pos
@@ -226,7 +228,8 @@ func (c *compiler) tunnel(r *flowRule, src, dst netip.Prefix) (*tunnel, bool) {
 			continue
 		}
 		if found != nil && (found.local != local || found.mode != s.Mode) {
-			c.errorf(r.pos, "write local, or leave one kind of SA between the two", "the SAs with %s differ in mode or in the other end: %s at %s", peer, local, e.Pos)
+			c.errorf(r.pos, "write local, or leave one kind of SA between the two",
+				"the SAs with %s differ in mode or in the other end: %s at %s", peer, local, e.Pos)
 			return nil, false
 		}
 		found = &tunnel{local, peer, r.proto, s.Mode}
@@ -235,13 +238,17 @@ func (c *compiler) tunnel(r *flowRule, src, dst netip.Prefix) (*tunnel, bool) {
 	name := map[uint8]string{sadb.ProtoESP: "esp", sadb.ProtoAH: "ah", sadb.ProtoComp: "ipcomp"}[r.proto]
 	switch {
 	case found == nil:
-		c.errorf(r.pos, fmt.Sprintf("write an %s rule for both directions, or the right peer and local", name), "no %s rule makes SAs with %s for this flow", name, peer)
+		c.errorf(r.pos, fmt.Sprintf("write an %s rule for both directions, or the right peer and local", name),
+			"no %s rule makes SAs with %s for this flow", name, peer)
 	case r.dir != sadb.DirIn && !out:
-		c.errorf(r.pos, "write spi OUT:IN and two keys in its rule", "no %s rule makes an SA from %s to %s", name, found.local, peer)
+		c.errorf(r.pos, "write spi OUT:IN and two keys in its rule", "no %s rule makes an SA from %s to %s", name,
+			found.local, peer)
 	case r.dir != sadb.DirOut && !in:
-		c.errorf(r.pos, "write spi OUT:IN and two keys in its rule", "no %s rule makes an SA from %s to %s", name, peer, found.local)
+		c.errorf(r.pos, "write spi OUT:IN and two keys in its rule", "no %s rule makes an SA from %s to %s", name, peer,
+			found.local)
 	case found.mode == sadb.ModeTransport && (!remote.Contains(peer) || !near.Contains(found.local)):
-		c.errorf(r.pos, "make the SAs in tunnel mode", "transport mode protects what goes between %s and %s only", found.local, peer)
+		c.errorf(r.pos, "make the SAs in tunnel mode", "transport mode protects what goes between %s and %s only",
+			found.local, peer)
 	default:
 		return found, true
 	}
@@ -266,8 +273,9 @@ func policy(dir sadb.Direction, sel sadb.Selector, kind string, t *tunnel) *sadb
 		return p
 	}
 	all := ^uint32(0)
-	m := sadb.Template{Src: t.local, Dst: t.peer, Proto: t.proto, Family: sadb.FamilyOf(t.peer), Reqid: sadb.StaticReqid,
-		Mode: t.mode, Optional: kind == "use", AuthAlgs: all, EncAlgs: all, CompAl: all}
+	m := sadb.Template{Src: t.local, Dst: t.peer, Proto: t.proto, Family: sadb.FamilyOf(t.peer),
+		Reqid: sadb.StaticReqid,
+		Mode:  t.mode, Optional: kind == "use", AuthAlgs: all, EncAlgs: all, CompAl: all}
 	if dir != sadb.DirOut {
 		m.Src, m.Dst = t.peer, t.local
 	}

@@ -83,14 +83,16 @@ func (r *rule) hostList() ([]netip.Prefix, bool) {
 func (r *rule) host() ([]netip.Prefix, bool) {
 	t := r.peek()
 	if r.accept("any") {
-		return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}, true
+		return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(),
+			0)}, true
 	}
 	a, bits, ok := r.address()
 	if !ok {
 		return nil, false
 	}
 	if r.peek().mark("(") {
-		r.errorf(r.peek().pos, "translate with nftables in front of the flow", "flows that translate addresses have no counterpart")
+		r.errorf(r.peek().pos, "translate with nftables in front of the flow",
+			"flows that translate addresses have no counterpart")
 		return nil, false
 	}
 	p := netip.PrefixFrom(a, bits)
@@ -119,7 +121,8 @@ func (r *rule) address() (a netip.Addr, bits int, ok bool) {
 	a, err := netip.ParseAddr(text)
 	switch {
 	case err != nil:
-		r.errorf(t.pos, "write an address: names and interfaces may mean something else on the other gateway", "%s is no address", t.shown())
+		r.errorf(t.pos, "write an address: names and interfaces may mean something else on the other gateway",
+			"%s is no address", t.shown())
 		return a, 0, false
 	case a.Zone() != "" || a.Is4In6():
 		r.errorf(t.pos, "write a plain address", "%s has a zone or is an IPv4 address in IPv6", t.shown())

@@ -89,10 +89,12 @@ func (p *parser) line(toks []token) {
 	case first.is("esp"), first.is("ah"), first.is("ipcomp"):
 		r.sa(first)
 	case first.is("ike"):
-		p.errorf(first.pos, "write it in the IKE daemon's own file (swanctl.conf, ipsec.conf of libreswan, iked.conf) and name that daemon with control",
+		p.errorf(first.pos, "write it in the IKE daemon's own file (swanctl.conf, ipsec.conf of libreswan, "+
+			"iked.conf) and name that daemon with control",
 			"ike rules are not for sasyncd, which exchanges no keys")
 	case first.is("tcpmd5"):
-		p.errorf(first.pos, "configure the key in the BGP daemon", "tcpmd5 has no counterpart: on Linux the key of TCP MD5 belongs to the program's socket")
+		p.errorf(first.pos, "configure the key in the BGP daemon",
+			"tcpmd5 has no counterpart: on Linux the key of TCP MD5 belongs to the program's socket")
 	case first.is("ipip"):
 		p.errorf(first.pos, "make an ipip interface with ip tunnel", "ipip has no counterpart among Linux's SAs")
 	case first.is("tunnel"), first.is("transport"), first.is("from"), first.is("to"):
@@ -100,7 +102,8 @@ func (p *parser) line(toks []token) {
 		r.toks = toks
 		r.sa(token{kind: tokWord, text: "esp", pos: first.pos})
 	default:
-		p.errorf(first.pos, "a line begins with flow, esp, ah, ipcomp, include, or a name and =", "%s is no rule", first.shown())
+		p.errorf(first.pos, "a line begins with flow, esp, ah, ipcomp, include, or a name and =", "%s is no rule",
+			first.shown())
 	}
 }
 
@@ -205,14 +208,17 @@ func (r *rule) end(may string) bool {
 	}
 	t := r.toks[0]
 	switch {
-	case t.is("srcid"), t.is("dstid"), t.is("psk"), t.is("rsa"), t.is("tag"), t.is("lifetime"), t.is("group"), t.is("main"), t.is("quick"), t.is("aggressive"):
-		r.errorf(t.pos, "remove it, or write it in the IKE daemon's own file", "%s is for rules that an IKE daemon serves", t.text)
+	case t.is("srcid"), t.is("dstid"), t.is("psk"), t.is("rsa"), t.is("tag"), t.is("lifetime"), t.is("group"),
+		t.is("main"), t.is("quick"), t.is("aggressive"):
+		r.errorf(t.pos, "remove it, or write it in the IKE daemon's own file",
+			"%s is for rules that an IKE daemon serves", t.text)
 	case t.is("bundle"):
 		r.errorf(t.pos, "remove it: one flow goes through one SA", "bundles of SAs are not made")
 	case t.is("udpencap"):
 		r.errorf(t.pos, "remove it, or use an IKE daemon", "static SAs inside UDP are not made")
 	case t.is("interface"):
-		r.errorf(t.pos, "remove it, or use an IKE daemon with an xfrm interface", "sec interfaces have no counterpart in static rules")
+		r.errorf(t.pos, "remove it, or use an IKE daemon with an xfrm interface",
+			"sec interfaces have no counterpart in static rules")
 	default:
 		r.errorf(t.pos, "here may stand "+may, "%s is out of place", t.shown())
 	}

@@ -21,7 +21,8 @@ func FlowRule(p *sadb.Policy) (text string, ok bool) {
 	}
 	src, okSrc := s.SrcPrefix()
 	dst, okDst := s.DstPrefix()
-	if !okSrc || !okDst || s.SrcPortMask != 0 && s.SrcPortMask != 0xffff || s.DstPortMask != 0 && s.DstPortMask != 0xffff {
+	if !okSrc || !okDst || s.SrcPortMask != 0 && s.SrcPortMask != 0xffff || s.DstPortMask != 0 &&
+		s.DstPortMask != 0xffff {
 		return "", false
 	}
 	var b strings.Builder
@@ -43,7 +44,8 @@ func FlowRule(p *sadb.Policy) (text string, ok bool) {
 	if s.Proto != 0 {
 		fmt.Fprintf(&b, " proto %s", upperName(s.Proto))
 	}
-	fmt.Fprintf(&b, " from %s%s to %s%s", network(src), port(s.SrcPort, s.SrcPortMask), network(dst), port(s.DstPort, s.DstPortMask))
+	fmt.Fprintf(&b, " from %s%s to %s%s", network(src), port(s.SrcPort, s.SrcPortMask), network(dst),
+		port(s.DstPort, s.DstPortMask))
 	if len(p.Templates) == 1 && p.Action == sadb.ActionAllow {
 		t := p.Templates[0]
 		local, peer := t.Src, t.Dst
@@ -67,7 +69,8 @@ func FlowRule(p *sadb.Policy) (text string, ok bool) {
 func SARule(sa *sadb.SA) (text string, ok bool) {
 	proto := protoName(sa.Key.Proto)
 	mode, ok := map[sadb.Mode]string{sadb.ModeTunnel: "tunnel", sadb.ModeTransport: "transport"}[sa.Mode]
-	if !ok || proto == "" || sa.AEAD != nil || sa.Encap != nil || sa.IfID != 0 || !sa.Key.Mark.IsZero() || sa.OutputMark != nil ||
+	if !ok || proto == "" || sa.AEAD != nil || sa.Encap != nil || sa.IfID != 0 || !sa.Key.Mark.IsZero() ||
+		sa.OutputMark != nil ||
 		sa.PCPU != nil || len(sa.Unknown) > 0 || sa.Offloaded || sa.Larval() || sa.Key.SPI < 256 {
 		return "", false
 	}

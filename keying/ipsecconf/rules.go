@@ -50,12 +50,14 @@ func (r *rule) sa(first token) {
 	}
 	for _, h := range append(slices.Clone(s.src), s.dst...) {
 		if !h.IsSingleIP() || h.Addr().IsUnspecified() {
-			r.errorf(first.pos, "write the addresses of the two gateways", "an SA is between two hosts, and %s is a network", h)
+			r.errorf(first.pos, "write the addresses of the two gateways",
+				"an SA is between two hosts, and %s is a network", h)
 			return
 		}
 	}
 	if !r.accept("spi") {
-		r.errorf(r.peek().pos, "write spi and a number of 0x100 to 0xffffffff, or two with a : between for both directions", "the SA has no spi")
+		r.errorf(r.peek().pos, "write spi and a number of 0x100 to 0xffffffff, or two with a : between for both "+
+			"directions", "the SA has no spi")
 		return
 	}
 	if !r.spi(&s) {
@@ -156,7 +158,8 @@ func (r *rule) keys(at token, to *keyPair) bool {
 		case len(text) > maxKeyLen:
 			r.errorf(pos, "write fewer digits", "a key has more than %d digits", maxKeyLen)
 		case err != nil || len(key) == 0:
-			r.errorf(pos, "write 0x and an even number of hexadecimal digits", "a key is not written in hexadecimal digits")
+			r.errorf(pos, "write 0x and an even number of hexadecimal digits",
+				"a key is not written in hexadecimal digits")
 		default:
 			return key, true
 		}
@@ -246,7 +249,8 @@ func (r *rule) kind(f *flowRule) bool {
 		f.kind, f.kindAt = t.text, t.pos
 		return true
 	case "acquire", "dontacq":
-		r.errorf(t.pos, "write require or use", "type %s is about asking an IKE daemon for keys, and nobody is asked for static ones", t.text)
+		r.errorf(t.pos, "write require or use", "type %s is about asking an IKE daemon for keys, and nobody is asked "+
+			"for static ones", t.text)
 	default:
 		r.errorf(t.pos, "write require, use, deny or bypass", "%s is no type of a flow", t.shown())
 	}
@@ -257,5 +261,6 @@ var protos = map[string]uint8{"esp": sadb.ProtoESP, "ah": sadb.ProtoAH, "ipcomp"
 
 // uppers are protocols of selectors with the names of /etc/protocols, which
 // differs from machine to machine.
-var uppers = map[string]uint8{"icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47,
+var uppers = map[string]uint8{"icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41,
+	"gre": 47,
 	"esp": 50, "ah": 51, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "carp": 112, "l2tp": 115, "sctp": 132}

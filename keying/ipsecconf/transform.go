@@ -126,14 +126,17 @@ func (p *parser) authentication(sa *sadb.SA, at Pos, t *transforms, key []byte) 
 		}
 		switch {
 		case key == nil:
-			p.errorf(pos, fmt.Sprintf("write authkey and 0x with %d hexadecimal digits", 2*a.key), "%s has no key", name)
+			p.errorf(pos, fmt.Sprintf("write authkey and 0x with %d hexadecimal digits", 2*a.key), "%s has no key",
+				name)
 		case len(key) != a.key:
-			p.errorf(t.authAt, fmt.Sprintf("%s takes %d bits, %d hexadecimal digits", name, 8*a.key, 2*a.key), "the authentication key has %d bits", 8*len(key))
+			p.errorf(t.authAt, fmt.Sprintf("%s takes %d bits, %d hexadecimal digits", name, 8*a.key, 2*a.key),
+				"the authentication key has %d bits", 8*len(key))
 		}
 		sa.Auth = &sadb.Algorithm{Name: a.kernel, Key: sadb.NewSecret(key), TruncBits: a.icv}
 		return
 	}
-	p.errorf(pos, "known are none, "+names(authTransforms[:], func(a authTransform) string { return a.name }), "%s is no authentication", t.auth.shown())
+	p.errorf(pos, "known are none, "+names(authTransforms[:], func(a authTransform) string { return a.name }),
+		"%s is no authentication", t.auth.shown())
 }
 
 func (p *parser) encryption(sa *sadb.SA, at Pos, t *transforms, key []byte) {
@@ -154,7 +157,9 @@ func (p *parser) encryption(sa *sadb.SA, at Pos, t *transforms, key []byte) {
 		}
 		switch {
 		case e.counter:
-			p.errorf(pos, "use aes, or have an IKE daemon make the keys", "%s is not for static keys: a counter that begins again with the same key gives both messages away", name)
+			p.errorf(pos, "use aes, or have an IKE daemon make the keys",
+				"%s is not for static keys: a counter that begins again with the same key gives both messages away",
+				name)
 		case e.min == 0 && key != nil:
 			p.errorf(t.encAt, "remove enckey", "enc null has no key")
 		case e.min > 0 && key == nil:
@@ -173,7 +178,8 @@ func (p *parser) encryption(sa *sadb.SA, at Pos, t *transforms, key []byte) {
 			usable = append(usable, e)
 		}
 	}
-	p.errorf(pos, "known are none, "+names(usable, func(e encTransform) string { return e.name }), "%s is no encryption", t.enc.shown())
+	p.errorf(pos, "known are none, "+names(usable, func(e encTransform) string { return e.name }),
+		"%s is no encryption", t.enc.shown())
 }
 
 // authName is the way back from the kernel's name, "" for what has no word.

@@ -89,7 +89,8 @@ func (r *Request) Append(b []byte) ([]byte, error) {
 		short(r.Verb.Conn)
 	case OpHook:
 		if len(r.Order.VIPs) > maxVIPs {
-			return b, fmt.Errorf("encode request: %d virtual addresses, at most %d are possible", len(r.Order.VIPs), maxVIPs)
+			return b, fmt.Errorf("encode request: %d virtual addresses, at most %d are possible", len(r.Order.VIPs),
+				maxVIPs)
 		}
 		var flags uint8
 		if r.Order.State == "active" {

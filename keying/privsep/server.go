@@ -72,7 +72,8 @@ func NewServer(source Source, priv func(Rules) keying.Privileged, log *slog.Logg
 // and returns when nothing that was asked for is under way any more.
 func (s *Server) Serve(ctx context.Context, conn *net.UnixConn) error {
 	ctx, cancel := context.WithCancel(ctx)
-	c := &connection{Server: s, conn: conn, room: make(chan struct{}, maxUnderWay), dialled: make(chan struct{}, maxDialled),
+	c := &connection{Server: s, conn: conn, room: make(chan struct{}, maxUnderWay),
+		dialled: make(chan struct{}, maxDialled),
 		cancels: make(map[uint32]context.CancelFunc)}
 	defer c.work.Wait()
 	defer conn.Close()
@@ -174,7 +175,8 @@ func (c *connection) do(ctx context.Context, r Request) (text string, file *os.F
 		}
 		// A configuration that cannot be understood is the client's to report.
 		if !slices.Contains(rules.Files, r.Path) {
-			return "", nil, errors.Join(fmt.Errorf("open %q: %w: the configuration does not name it", r.Path, ErrRefused), err)
+			return "", nil, errors.Join(fmt.Errorf("open %q: %w: the configuration does not name it", r.Path,
+				ErrRefused), err)
 		}
 		file, err := c.source.Open(r.Path)
 		return "", file, err
@@ -345,7 +347,8 @@ func statusOf(err error) Status {
 	for _, s := range []struct {
 		is error
 		as Status
-	}{{ErrRefused, StatusRefused}, {keying.ErrNotRunning, StatusNotRunning}, {fs.ErrNotExist, StatusAbsent}, {fs.ErrPermission, StatusPermission}} {
+	}{{ErrRefused, StatusRefused}, {keying.ErrNotRunning, StatusNotRunning}, {fs.ErrNotExist, StatusAbsent},
+		{fs.ErrPermission, StatusPermission}} {
 		if errors.Is(err, s.is) {
 			return s.as
 		}

@@ -20,7 +20,8 @@ var allowedCommands = map[string][]string{
 }
 
 // allowedEvents leaves out log, in which charon may print keys.
-var allowedEvents = []string{"list-conn", "list-sa", "list-policy", "ike-updown", "child-updown", "ike-rekey", "child-rekey"}
+var allowedEvents = []string{"list-conn", "list-sa", "list-policy", "ike-updown", "child-updown", "ike-rekey",
+	"child-rekey"}
 
 // ErrRefused is what a packet gets that the filter does not let pass.
 var ErrRefused = errors.New("not allowed")

@@ -115,7 +115,8 @@ func (m Message) append(b []byte, depth int) ([]byte, error) {
 	for _, e := range m {
 		kind, ok := map[Kind]byte{KindValue: keyValue, KindList: listStart, KindSection: sectionStart}[e.Kind]
 		if !ok || e.Name == "" || len(e.Name) > 255 {
-			return b, fmt.Errorf("encode message: entry %.40q: kind %d, name of %d bytes; want 1 to 255", e.Name, e.Kind, len(e.Name))
+			return b, fmt.Errorf("encode message: entry %.40q: kind %d, name of %d bytes; want 1 to 255", e.Name,
+				e.Kind, len(e.Name))
 		}
 		b = append(b, kind, byte(len(e.Name)))
 		b = append(b, e.Name...)

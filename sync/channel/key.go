@@ -48,14 +48,16 @@ func ParseSpec(text string) (Spec, error) {
 	}
 	for i := range len(text) {
 		if text[i] <= ' ' || text[i] > '~' {
-			return Spec{}, fmt.Errorf("shared key has a byte at position %d that is not a printable ASCII character", i+1)
+			return Spec{}, fmt.Errorf("shared key has a byte at position %d that is not a printable ASCII character",
+				i+1)
 		}
 	}
 	switch len(text) {
 	case 16, 24, 32:
 		return Spec{sadb.NewSecret([]byte(text)), false}, nil
 	}
-	return Spec{}, fmt.Errorf("shared key has %d characters, must have 16, 24 or 32, or be 0x and 32, 48 or 64 hexadecimal digits", len(text))
+	return Spec{}, fmt.Errorf("shared key has %d characters, must have 16, 24 or 32, or be 0x and 32, 48 or 64 "+
+		"hexadecimal digits", len(text))
 }
 
 func isHex(s string) bool {

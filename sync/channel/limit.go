@@ -90,7 +90,8 @@ type source struct {
 }
 
 func newGate(cfg ListenConfig) *gate {
-	g := &gate{max: cfg.MaxPending, perAddr: cfg.MaxPendingPerAddr, rate: float64(cfg.Rate), sources: map[netip.Prefix]*source{}}
+	g := &gate{max: cfg.MaxPending, perAddr: cfg.MaxPendingPerAddr, rate: float64(cfg.Rate),
+		sources: map[netip.Prefix]*source{}}
 	if g.max == 0 {
 		g.max = 16
 	}

@@ -96,5 +96,6 @@ func sameRecord(a, b wire.Record) bool {
 	if a.SA != nil && b.SA != nil {
 		return bytes.Equal(wire.AppendSA(nil, a.SA), wire.AppendSA(nil, b.SA))
 	}
-	return a.Policy != nil && b.Policy != nil && bytes.Equal(wire.AppendPolicy(nil, a.Policy), wire.AppendPolicy(nil, b.Policy))
+	return a.Policy != nil && b.Policy != nil && bytes.Equal(wire.AppendPolicy(nil, a.Policy),
+		wire.AppendPolicy(nil, b.Policy))
 }

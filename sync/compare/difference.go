@@ -22,7 +22,8 @@ type Difference struct {
 
 // Published compares what the kernel holds of a group with the digests of what was
 // published. It uses both maps up.
-func Published(group string, sas map[sadb.SAKey]wire.Sum, policies map[sadb.PolicyKey]wire.Sum, snap *sadb.Snapshot) []Difference {
+func Published(group string, sas map[sadb.SAKey]wire.Sum, policies map[sadb.PolicyKey]wire.Sum,
+	snap *sadb.Snapshot) []Difference {
 	var out []Difference
 	add := func(how, item string) { out = append(out, Difference{Group: group, How: how, Item: item}) }
 	for _, sa := range snap.SAs {

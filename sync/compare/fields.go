@@ -66,8 +66,10 @@ func saFields(s *sadb.SA) [][2]string {
 	if e := s.Encap; e != nil {
 		encap = fmt.Sprintf("type %d sport %d dport %d", e.Type, e.SrcPort, e.DstPort)
 	}
-	return append(out, [2]string{"encap", encap}, [2]string{"output-mark", mark(s.OutputMark)}, [2]string{"if_id", fmt.Sprint(s.IfID)},
-		[2]string{"tfcpad", fmt.Sprint(s.TFCPad)}, [2]string{"dir", s.KernelDir.String()}, [2]string{"cpu", number(s.PCPU)},
+	return append(out, [2]string{"encap", encap}, [2]string{"output-mark", mark(s.OutputMark)},
+		[2]string{"if_id", fmt.Sprint(s.IfID)},
+		[2]string{"tfcpad", fmt.Sprint(s.TFCPad)}, [2]string{"dir", s.KernelDir.String()},
+		[2]string{"cpu", number(s.PCPU)},
 		[2]string{"mapping-timer", fmt.Sprint(s.MappingTimer)}, [2]string{"keepalive", fmt.Sprint(s.Keepalive)},
 		[2]string{"attributes", attributes(s.Unknown)})
 }
@@ -86,7 +88,8 @@ func policyFields(p *sadb.Policy) [][2]string {
 		tmpl = append(tmpl, fmt.Sprintf("%s share %d algorithms %x/%x/%x", s, t.Share, t.AuthAlgs, t.EncAlgs, t.CompAl))
 	}
 	return [][2]string{
-		{"priority", fmt.Sprint(p.Priority)}, {"action", fmt.Sprint(uint8(p.Action))}, {"flags", fmt.Sprintf("0x%x", p.Flags)},
+		{"priority", fmt.Sprint(p.Priority)}, {"action", fmt.Sprint(uint8(p.Action))},
+		{"flags", fmt.Sprintf("0x%x", p.Flags)},
 		{"share", fmt.Sprint(p.Share)}, {"templates", strings.Join(tmpl, "; ")}, {"attributes", attributes(p.Unknown)},
 	}
 }
@@ -97,7 +100,8 @@ func selectorText(s sadb.Selector) string {
 	}
 	src, _ := s.SrcPrefix()
 	dst, _ := s.DstPrefix()
-	out := fmt.Sprintf("%s to %s proto %d ports %d/%x %d/%x", src, dst, s.Proto, s.SrcPort, s.SrcPortMask, s.DstPort, s.DstPortMask)
+	out := fmt.Sprintf("%s to %s proto %d ports %d/%x %d/%x", src, dst, s.Proto, s.SrcPort, s.SrcPortMask, s.DstPort,
+		s.DstPortMask)
 	if s.Interface != "" {
 		out += " dev " + s.Interface
 	}

@@ -145,7 +145,10 @@ func (e *Engine) Compare(ctx context.Context, peer string) ([]compare.Difference
 			}
 			if round > 0 {
 				list = slices.DeleteFunc(list, func(d compare.Difference) bool {
-					return !slices.ContainsFunc(found, func(o compare.Difference) bool { return o.How == d.How && o.Item == d.Item })
+					return !slices.ContainsFunc(found, func(o compare.Difference) bool {
+						return o.How == d.How &&
+							o.Item == d.Item
+					})
 				})
 			}
 			found, differ = list, where
@@ -204,7 +207,8 @@ func (e *Engine) compareSums(ctx context.Context, peer, group string) ([]uint16,
 
 // compareItems compares the items of some buckets one by one and returns the
 // buckets that still differ.
-func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets []uint16) (list []compare.Difference, differ []uint16, err error) {
+func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets []uint16) (list []compare.Difference,
+	differ []uint16, err error) {
 	var salt wire.NodeID
 	rand.Read(salt[:]) // never fails (crypto/rand)
 	for chunk := range slices.Chunk(buckets, compareChunk) {
@@ -242,7 +246,8 @@ func (e *Engine) compareItems(ctx context.Context, peer, group string, buckets [
 }
 
 // inquire asks the peer and reads this node's kernel meanwhile.
-func (e *Engine) inquire(ctx context.Context, peer, group string, salt wire.NodeID, buckets []uint16) (*sadb.Snapshot, []*wire.Inventory, error) {
+func (e *Engine) inquire(ctx context.Context, peer, group string, salt wire.NodeID, buckets []uint16) (*sadb.Snapshot,
+	[]*wire.Inventory, error) {
 	ctx, cancel := context.WithTimeout(ctx, compareAnswer)
 	defer cancel()
 	var q *question

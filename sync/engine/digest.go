@@ -44,12 +44,14 @@ func (e *Engine) compareDigest(m *member, g *group, d *wire.Digest) {
 	}
 	e.stats.DigestMismatches++
 	if r.Unnamed() > 0 {
-		e.log.Error("counters came for SAs that this standby does not know by number, asking for everything again", "group", g.name, "counters", r.Unnamed())
+		e.log.Error("counters came for SAs that this standby does not know by number, asking for everything again",
+			"group", g.name, "counters", r.Unnamed())
 		r.Reception().WantAll()
 		e.follow(g, true)
 		return
 	}
-	e.log.Error("this standby does not know what the master published, asking again", "group", g.name, "buckets", len(differ))
+	e.log.Error("this standby does not know what the master published, asking again", "group", g.name,
+		"buckets", len(differ))
 	e.send(m, &wire.BucketRequest{Stream: d.Stream, Of: replica.SumBuckets, Buckets: differ})
 }
 
@@ -70,7 +72,8 @@ func (e *Engine) sendBuckets(m *member, req *wire.BucketRequest) {
 			for more := true; more; {
 				n := min(len(it.Records), replica.BatchRecords)
 				more = n < len(it.Records)
-				msg := &wire.BucketItems{Stream: req.Stream, Seq: g.pub.Seq(), Of: replica.SumBuckets, Bucket: b, More: more, Records: it.Records[:n]}
+				msg := &wire.BucketItems{Stream: req.Stream, Seq: g.pub.Seq(), Of: replica.SumBuckets, Bucket: b,
+					More: more, Records: it.Records[:n]}
 				if !more {
 					msg.Keys = it.Keys
 				}

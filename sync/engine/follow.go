@@ -49,7 +49,8 @@ func (e *Engine) follow(g *group, again bool) {
 }
 
 // streamBegins accepts a stream of a member that is master of the group.
-func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id wire.StreamID, begin func(*group) bool) {
+func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id wire.StreamID,
+	begin func(*group) bool) {
 	g := e.groups[id.Group]
 	if g == nil {
 		e.refuse(m, "stream of an unknown group")
@@ -89,7 +90,8 @@ func (e *Engine) receiving(m *member, handle uint32) *group {
 // missed asks again for a stream of which something has not come: the master has
 // shown the number seq. whole asks for all there is.
 func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
-	e.log.Warn("something of the master's stream has not come, asking for it again", "group", g.name, "peer", m.session.Peer(),
+	e.log.Warn("something of the master's stream has not come, asking for it again", "group", g.name,
+		"peer", m.session.Peer(),
 		"held", g.rcv.Pos().Seq, "shown", seq)
 	x := g.rcv.Reception()
 	x.Miss(seq)

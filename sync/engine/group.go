@@ -179,7 +179,8 @@ func newGroup(gc GroupConfig, cfg Config) *group {
 
 // newReceiver returns the group's, empty.
 func (g *group) newReceiver(cfg Config) *replica.Receiver {
-	r := replica.NewReceiver(replica.Options{Margin: cfg.Margin, Sweeps: cfg.Sweep, Advance: cfg.Advance, CountersOnly: g.countersOnly})
+	r := replica.NewReceiver(replica.Options{Margin: cfg.Margin, Sweeps: cfg.Sweep, Advance: cfg.Advance,
+		CountersOnly: g.countersOnly})
 	r.Pace = g.work.turns
 	return r
 }
@@ -255,7 +256,8 @@ func (g *group) touchOp(reading bool, op sadb.Op) {
 
 // state is what the members are told about the group.
 func (g *group) state() wire.GroupState {
-	s := wire.GroupState{Name: g.name, VIPs: g.own.vips, Role: g.role, Term: g.term, Reason: g.reason, Received: g.split.received}
+	s := wire.GroupState{Name: g.name, VIPs: g.own.vips, Role: g.role, Term: g.term, Reason: g.reason,
+		Received: g.split.received}
 	if g.pub != nil {
 		s.InSync = true
 		s.Have = g.pub.Pos()
@@ -327,11 +329,13 @@ func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
 		g.raises.newer = time.Time{}
 	case g.raises.newer.IsZero():
 		g.raises.newer = now
-	case !g.rcv.Adopted() || g.retiring != nil || g.rcv.Reception().Closed(): // what there is to raise is not known, or raised already
+	// what there is to raise is not known, or raised already
+	case !g.rcv.Adopted() || g.retiring != nil || g.rcv.Reception().Closed():
 	case now.Sub(g.raises.newer) >= bumpDelay:
 		*bumped = g.term
 		if !arrives {
-			e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name, "term", g.term)
+			e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name,
+				"term", g.term)
 		}
 		g.retiring = &retirement{untold: arrives} // before the first pause: the election may ask then
 		e.retire(ctx, g, now)

@@ -35,7 +35,8 @@ type hinted struct {
 
 // delay decides whether a node with readiness r, which is made without hints, is to
 // wait for a MASTER that only hints tell of.
-func (h *hinted) delay(now time.Time, r Readiness, own wire.NodeID, list []Hint, connected func(wire.NodeID) bool) bool {
+func (h *hinted) delay(now time.Time, r Readiness, own wire.NodeID, list []Hint,
+	connected func(wire.NodeID) bool) bool {
 	if r.InSync || r.Behind {
 		*h = hinted{}
 		return false
@@ -76,7 +77,8 @@ func (e *Engine) hint(g *group, now time.Time, r Readiness) Readiness {
 	}
 	switch {
 	case was.since.IsZero() && !g.ready.hints.since.IsZero():
-		e.log.Warn("not taking over alone: a member without a session says by way of another that it is MASTER", "group", g.name)
+		e.log.Warn("not taking over alone: a member without a session says by way of another that it is MASTER",
+			"group", g.name)
 	case !was.over && g.ready.hints.over:
 		e.log.Warn("waiting no longer for a MASTER that only others have told of for an hour", "group", g.name)
 	}

@@ -109,7 +109,8 @@ func (e *Engine) silence(ctx context.Context, g *group, h *handover) {
 	e.cfg.Keying.Passive(g.name, g.term, "hand-over", false, g.own.vips, func(err error) {
 		_ = e.do(ctx, func() { // fails when the engine has ended
 			if err != nil {
-				e.log.Error("the ike daemon may still speak, only the fence keeps it quiet", "group", g.name, "err", err)
+				e.log.Error("the ike daemon may still speak, only the fence keeps it quiet", "group", g.name,
+					"err", err)
 			}
 			h.silent = true
 			if g.leaving.handover == h {

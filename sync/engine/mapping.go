@@ -73,7 +73,8 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 		e.log.Error("reading the counters of SAs behind a NAT failed", "group", g.name, "err", err)
 		return
 	}
-	ops, gone, stuck := replica.MoveOps(g.pick(snap), moves, e.cfg.Margin, func(sa *sadb.SA) bool { return e.imports(g, sa) })
+	ops, gone, stuck := replica.MoveOps(g.pick(snap), moves, e.cfg.Margin,
+		func(sa *sadb.SA) bool { return e.imports(g, sa) })
 	for _, x := range stuck {
 		e.log.Warn(x.Why, "group", g.name, "sa", x.Key.String())
 	}
@@ -86,7 +87,8 @@ func (e *Engine) followMappings(ctx context.Context, g *group, now time.Time) {
 		}
 	})
 	for f, to := range moves {
-		e.log.Info("a remote end comes from elsewhere, its SAs follow", "group", g.name, "from", f.Remote.String(), "to", to.String())
+		e.log.Info("a remote end comes from elsewhere, its SAs follow", "group", g.name, "from", f.Remote.String(),
+			"to", to.String())
 	}
 	e.stats.Mappings += uint64(len(moves))
 	if snap, err = e.dumpNow(ctx); err != nil {

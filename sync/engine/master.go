@@ -89,7 +89,8 @@ func (e *Engine) unhold(g *group, r wire.Record) {
 // tunnels of which one direction is missing. So once the first record is sent, giving
 // up the task sends the others at once.
 func (e *Engine) forwardDue(g *group, now time.Time) {
-	g.holds.Release(now, func(k sadb.SAKey) bool { g.pub.Item(); return g.pub.Covered(k) }) // by what came after the deletion
+	// by what came after the deletion
+	g.holds.Release(now, func(k sadb.SAKey) bool { g.pub.Item(); return g.pub.Covered(k) })
 	due := g.holds.Due(now, g.pub.Item)
 	out := outbox{e: e, g: g}
 	next := func() bool {

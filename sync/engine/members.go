@@ -295,7 +295,8 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		return
 	}
 	if !wire.Believable(g.term, gs.Term) || !wire.Believable(g.term, gs.Have.Term) {
-		e.refuse(m, fmt.Sprintf("its term %d of group %s is too far above %d, the highest one known here; see docs/operations.md",
+		e.refuse(m, fmt.Sprintf("its term %d of group %s is too far above %d, the highest one known here; see "+
+			"docs/operations.md",
 			max(gs.Term, gs.Have.Term), g.name, g.term))
 		return
 	}

@@ -48,9 +48,11 @@ func errnoName(err error) string {
 		return errnoOther
 	}
 	for name, known := range map[string]syscall.Errno{
-		"EEXIST": syscall.EEXIST, "EINVAL": syscall.EINVAL, "ENOBUFS": syscall.ENOBUFS, "ENOENT": syscall.ENOENT, "ENOMEM": syscall.ENOMEM,
-		"ENOSYS": syscall.ENOSYS, "EOPNOTSUPP": syscall.EOPNOTSUPP, "EPERM": syscall.EPERM, "EPROTONOSUPPORT": syscall.EPROTONOSUPPORT,
-		"ESRCH": syscall.ESRCH,
+		"EEXIST": syscall.EEXIST, "EINVAL": syscall.EINVAL, "ENOBUFS": syscall.ENOBUFS, "ENOENT": syscall.ENOENT,
+		"ENOMEM": syscall.ENOMEM,
+		"ENOSYS": syscall.ENOSYS, "EOPNOTSUPP": syscall.EOPNOTSUPP, "EPERM": syscall.EPERM,
+		"EPROTONOSUPPORT": syscall.EPROTONOSUPPORT,
+		"ESRCH":           syscall.ESRCH,
 	} {
 		if no == known {
 			return name
@@ -115,7 +117,8 @@ const (
 
 func newObserved() observed {
 	o := observed{traffic: make(map[Traffic]uint64), refused: make(map[Refused]uint64),
-		snapshots: map[string]uint64{SnapshotFirst: 0, SnapshotOther: 0, SnapshotAsked: 0, SnapshotGap: 0}, phases: make(map[string]*Duration)}
+		snapshots: map[string]uint64{SnapshotFirst: 0, SnapshotOther: 0, SnapshotAsked: 0, SnapshotGap: 0},
+		phases:    make(map[string]*Duration)}
 	for _, p := range Phases() {
 		o.phases[p] = new(Duration)
 	}
@@ -125,7 +128,8 @@ func newObserved() observed {
 // meet pre-creates a peer's counts, so that its series begin at zero.
 func (o *observed) meet(peer string) {
 	for _, in := range []bool{false, true} {
-		for _, k := range []string{wire.PutSA.String(), wire.DelSA.String(), wire.PutPolicy.String(), wire.DelPolicy.String(), counterKind} {
+		for _, k := range []string{wire.PutSA.String(), wire.DelSA.String(), wire.PutPolicy.String(),
+			wire.DelPolicy.String(), counterKind} {
 			o.traffic[Traffic{peer, in, k}] += 0
 		}
 	}

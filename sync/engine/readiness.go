@@ -70,7 +70,8 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		if lack := x.Lacks(g.rcv.Pos(), now); lack != "" {
 			r.InSync, r.Reason = false, lack
 		}
-	case g.rcv.Pos().Complete && g.rcv.Unnamed() == 0 && !x.Missing(g.rcv.Pos()) && x.LostFor(now) < replica.ContactGrace && !r.Behind:
+	case g.rcv.Pos().Complete && g.rcv.Unnamed() == 0 && !x.Missing(g.rcv.Pos()) &&
+		x.LostFor(now) < replica.ContactGrace && !r.Behind:
 		r.InSync, r.Reason = true, "complete when contact was lost"
 	case unable:
 		r.Reason = "a member that cannot be master holds more"

@@ -71,12 +71,14 @@ func (e *Engine) push(g *group, m *member) bool {
 
 func (e *Engine) nothingToResync(only *member) error {
 	if only != nil {
-		return fmt.Errorf("%s is neither master nor standby of a group here: nothing to resynchronise", only.session.Peer())
+		return fmt.Errorf("%s is neither master nor standby of a group here: nothing to resynchronise",
+			only.session.Peer())
 	}
 	for _, g := range e.order {
 		if g.role != wire.RoleMaster {
 			return fmt.Errorf("group %s follows no master now: see `sasyncctl status`", g.name)
 		}
 	}
-	return fmt.Errorf("this node is MASTER and fetches from nobody: name a standby to send it everything anew, or run this there")
+	return fmt.Errorf("this node is MASTER and fetches from nobody: name a standby to send it everything anew, or " +
+		"run this there")
 }

@@ -199,7 +199,8 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	g.reason = ev.Reason
 	if old != ev.Role {
 		g.since = time.Now()
-		e.log.Info("role", "group", g.name, "from", old.String(), "to", ev.Role.String(), "term", g.term, "reason", ev.Reason)
+		e.log.Info("role", "group", g.name, "from", old.String(), "to", ev.Role.String(), "term", g.term,
+			"reason", ev.Reason)
 	}
 	switch {
 	case ev.Role == wire.RoleMaster && (old != wire.RoleMaster || oldTerm != g.term):
@@ -208,7 +209,8 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		}
 		g.role = ev.Role
 		if g.retiring != nil {
-			e.log.Error("MASTER again before its own counters were raised, raising them now", "group", g.name, "term", g.term)
+			e.log.Error("MASTER again before its own counters were raised, raising them now", "group", g.name,
+				"term", g.term)
 		}
 		e.becomeMaster(ctx, g)
 	case ev.Role != wire.RoleMaster && old == wire.RoleMaster:
@@ -299,7 +301,8 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
 	owed := g.used.jumps.Take()
 	g.reading.emptied, g.reading.lostPolicies = false, nil
-	g.pub, g.leaving.handover, g.promotion.trail, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil, nil, dual{}
+	g.pub, g.leaving.handover, g.promotion.trail, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil, nil,
+		dual{}
 	if n := g.holds.Len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}

@@ -37,7 +37,8 @@ func (e *Engine) beginScan(g *group, now time.Time) {
 		g.reading.scan.pub = g.pub
 		g.pub.BeginScan(now)
 	default: // what it finds is what there is to publish
-		g.reading.scan.pub = replica.NewPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node, Nonce: e.cfg.Nonce}, now)
+		g.reading.scan.pub = replica.NewPublisher(wire.StreamID{Group: g.name, Term: g.term, Node: e.cfg.Node,
+			Nonce: e.cfg.Nonce}, now)
 		g.reading.scan.pub.Pace = g.work.turns
 		g.reading.scan.pub.BeginScan(now)
 	}
@@ -258,7 +259,8 @@ func (e *Engine) dumpEnds(ctx context.Context, r dumpResult) {
 func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Policy) {
 	now := time.Now()
 	if g.reading.offloaded != g.reading.offloadedTold {
-		e.log.Warn("SAs offloaded to a device are not replicated: their IV is the bare sequence number", "group", g.name, "sas", g.reading.offloaded)
+		e.log.Warn("SAs offloaded to a device are not replicated: their IV is the bare sequence number",
+			"group", g.name, "sas", g.reading.offloaded)
 		g.reading.offloadedTold = g.reading.offloaded
 	}
 	if g.role == wire.RoleMaster {
@@ -306,7 +308,8 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		e.broadcast(&wire.State{GroupState: g.state()})
 		return
 	}
-	gone := g.pub.EndScan(g.reading.scan.at, policies, g.reading.touched, func(recs []wire.Record) { e.publishFound(g, recs) })
+	gone := g.pub.EndScan(g.reading.scan.at, policies, g.reading.touched,
+		func(recs []wire.Record) { e.publishFound(g, recs) })
 	if g.holds.Len() > 0 {
 		for _, p := range policies {
 			if !g.reading.touched.HasPolicy(p.Key) {

@@ -150,13 +150,14 @@ const yieldPause = 3 * time.Second
 func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.GroupState) {
 	if gs.Have.Node != m.hello.Node && gs.Have.Node != e.cfg.Node {
 		// It follows somebody else: this node is a stale one that came back.
-		e.log.Error("a later master exists, giving way", "group", g.name, "term", g.term, "later", gs.Have.Term, "node", gs.Have.Node.String())
+		e.log.Error("a later master exists, giving way", "group", g.name, "term", g.term, "later", gs.Have.Term,
+			"node", gs.Have.Node.String())
 		e.elector.Resign(g.name, "stale: a later master exists")
 		return
 	}
 	// It was that master itself and gave way: advertisements know priorities,
-	// not terms. Or it was this node, which has lost its memory since. Go on under a term above both, or nobody who followed it would
-	// follow this node.
+	// not terms. Or it was this node, which has lost its memory since. Go on under a term above
+	// both, or nobody who followed it would follow this node.
 	e.stats.SplitsSeen++ // over before the two could speak, but there was one
 	g.term = max(gs.Term, gs.Have.Term) + 1
 	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
@@ -173,7 +174,8 @@ func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	if yield && now.Sub(g.leaving.handedAt) < yieldPause {
 		return // the successor that this node has made
 	}
-	if g.split.preferTraffic && e.compares(m, g, gs, yield, now) || gs.Term == g.split.term && now.Sub(g.split.at) < yieldPause {
+	if g.split.preferTraffic && e.compares(m, g, gs, yield, now) || gs.Term == g.split.term &&
+		now.Sub(g.split.at) < yieldPause {
 		return
 	}
 	if yield {
@@ -182,13 +184,15 @@ func (e *Engine) twoMasters(m *member, g *group, gs wire.GroupState) {
 	}
 	g.split.at, g.split.term = now, gs.Term
 	e.stats.SplitsSeen++
-	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", false)
+	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term,
+		"yields", false)
 }
 
 // giveWay yields to another master.
 func (e *Engine) giveWay(m *member, g *group, gs wire.GroupState, now time.Time) {
 	g.split.at, g.split.term, g.split.to = now, gs.Term, m.hello.Node
 	e.stats.SplitsSeen++
-	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term, "yields", true)
+	e.log.Error("two masters", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term,
+		"yields", true)
 	e.elector.Resign(g.name, "another master with a higher term")
 }

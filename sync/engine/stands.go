@@ -26,7 +26,8 @@ func (e *Engine) standbyBeyond(ctx context.Context, m *member, g *group, entries
 	jumps := 0
 	for _, x := range entries {
 		sa := g.pub.SA(x.Key)
-		if sa == nil || sa.Dir == sadb.DirIn || !e.cfg.Margin.Exceeds(sa.ESN(), x.OSeq, g.used.jumps.Position(sa), g.pub.Peak(x.Key)) {
+		if sa == nil || sa.Dir == sadb.DirIn || !e.cfg.Margin.Exceeds(sa.ESN(), x.OSeq, g.used.jumps.Position(sa),
+			g.pub.Peak(x.Key)) {
 			continue
 		}
 		if g.used.jumps.Owe(x.Key, x.OSeq) {

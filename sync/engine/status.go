@@ -205,7 +205,8 @@ func sameState(a, b wire.GroupState) bool {
 }
 
 func (e *Engine) status(now time.Time, whole bool) Status {
-	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Local: e.local, Groups: []GroupStatus{}, Members: []MemberStatus{}}
+	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Local: e.local, Groups: []GroupStatus{},
+		Members: []MemberStatus{}}
 	e.seen.copyTo(&s)
 	for _, m := range e.sorted() {
 		s.Members = append(s.Members, MemberStatus{Node: m.hello.Node.String(), Peer: m.session.Peer(),
@@ -214,7 +215,8 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 	}
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
-			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{}, InSync: g.ready.told.InSync, Why: g.ready.told.Reason, Held: g.holds.Len(), Offloaded: g.reading.offloaded,
+			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{},
+			InSync: g.ready.told.InSync, Why: g.ready.told.Reason, Held: g.holds.Len(), Offloaded: g.reading.offloaded,
 			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.gap.last}
 		if g.pub != nil {
 			gs.SAs, gs.Policies = g.pub.Size()
@@ -271,7 +273,8 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 
 // standby tells how far behind a standby is.
 func (g *group) standby(m *member, out *replica.Follower, now time.Time) StandbyStatus {
-	st := StandbyStatus{Peer: m.Peer(), Complete: out.Complete(), Lag: out.Lag(now, g.pub).Seconds(), AckedAt: out.HeardAt(), Queued: m.session.Queued()}
+	st := StandbyStatus{Peer: m.Peer(), Complete: out.Complete(), Lag: out.Lag(now, g.pub).Seconds(),
+		AckedAt: out.HeardAt(), Queued: m.session.Queued()}
 	st.Records, st.Counters = out.Sent()
 	st.Unacked, st.Epochs, st.LagPackets = out.Behind(g.pub)
 	if !st.Complete {

@@ -54,7 +54,8 @@ func (e *Engine) sendSnapshot(g *group, m *member, out *replica.Follower, why st
 	begin := out.Snapshot(g.pub)
 	// Before the standby says so, and before this node may die.
 	e.tellReadiness(g, time.Now())
-	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", begin.SAs, "policies", begin.Policies)
+	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", begin.SAs,
+		"policies", begin.Policies)
 	e.send(m, begin)
 	e.pump(g, m, out, time.Now())
 }

@@ -70,7 +70,8 @@ func (e *Engine) successor(group, peer string) (*member, error) {
 	if peer != "" {
 		m := e.find(peer)
 		if m == nil {
-			return nil, &Refusal{peer, "is not connected", "see `sasyncctl peers`, the log of both nodes, and the link between them"}
+			return nil, &Refusal{peer, "is not connected",
+				"see `sasyncctl peers`, the log of both nodes, and the link between them"}
 		}
 		return m, e.fit(g, m)
 	}
@@ -105,7 +106,8 @@ func (e *Engine) fit(g *group, m *member) error {
 	case ms == nil:
 		return no("does not have group "+g.name, "give it an `interface` of the same name, or choose another node")
 	case ms.state.Role != wire.RoleBackup:
-		return no("is "+ms.state.Role.String()+", not BACKUP", "does carpd run there, and is its interface up? See `carpctl show` there")
+		return no("is "+ms.state.Role.String()+", not BACKUP",
+			"does carpd run there, and is its interface up? See `carpctl show` there")
 	case ms.out == nil:
 		return no("does not follow this master", "see `sasyncctl check` there")
 	case !ms.out.Complete():
@@ -148,11 +150,13 @@ func (e *Engine) Direct(ctx context.Context, group, peer string) (Directed, erro
 				if o == m {
 					continue // its state says that it is ready
 				}
-				bad = &Refusal{name, "runs a version that cannot hold back", "upgrade it, or leave the choice to the election: `sasyncctl failover " + group + "`"}
+				bad = &Refusal{name, "runs a version that cannot hold back",
+					"upgrade it, or leave the choice to the election: `sasyncctl failover " + group + "`"}
 				return
 			}
 			q, err := e.ask(o, func(token uint32) wire.Message {
-				return &wire.Succession{Token: token, Group: group, Term: e.groups[group].term, Node: to, Hold: holdBackFor}
+				return &wire.Succession{Token: token, Group: group, Term: e.groups[group].term, Node: to,
+					Hold: holdBackFor}
 			})
 			if err != nil {
 				bad = fmt.Errorf("ask %s: %w", name, err)
@@ -268,12 +272,14 @@ func (e *Engine) succeed(ctx context.Context, m *member, msg *wire.Succession) {
 			return
 		}
 		g.leaving.holdsFor = m.hello.Node
-		e.log.Info("holding back for another standby", "group", g.name, "for", msg.Hold, "master", m.session.Peer(), "successor", msg.Node.String())
+		e.log.Info("holding back for another standby", "group", g.name, "for", msg.Hold, "master", m.session.Peer(),
+			"successor", msg.Node.String())
 		director.HoldBack(g.name, msg.Hold, "hand-over to another standby", later("see `carpctl show` there"))
 	case g.role != wire.RoleBackup:
 		say("it is "+g.role.String(), "does carpd run there, and is its interface up?")
 	case g.source() != m || !g.rcv.Pos().Complete:
-		say("it is not complete: "+e.readiness(g, time.Now()).Reason, "wait until `sasyncctl status` there shows it in sync")
+		say("it is not complete: "+e.readiness(g, time.Now()).Reason,
+			"wait until `sasyncctl status` there shows it in sync")
 	default:
 		director.Able(g.name, later("see `carpctl show` there, and try again"))
 	}
@@ -310,7 +316,8 @@ func (e *Engine) succeeded(m *member, g *group, gs wire.GroupState, now time.Tim
 	if o := m.groups[g.name].outage; o.Over && o.Term == gs.Term {
 		gap = o.Gap
 	}
-	e.failedOver(g, Failover{At: now, From: ThisNode, To: m.session.Peer(), Planned: true, Reason: gs.Reason, GapSeconds: gap.Seconds()})
+	e.failedOver(g, Failover{At: now, From: ThisNode, To: m.session.Peer(), Planned: true, Reason: gs.Reason,
+		GapSeconds: gap.Seconds()})
 	g.gap.fencedAt = time.Time{}
 }
 
@@ -337,11 +344,13 @@ func (e *Engine) tookOver(g *group, now time.Time, ev ElectorEvent) {
 	g.gap.fencedAt, g.gap.handoverAt = time.Time{}, time.Time{}
 	e.failedOver(g, f)
 	if f.From != "" && f.From != ThisNode {
-		e.broadcast(&wire.Outage{Group: g.name, Term: g.term, Gap: time.Duration(f.GapSeconds * float64(time.Second)), Over: true})
+		e.broadcast(&wire.Outage{Group: g.name, Term: g.term, Gap: time.Duration(f.GapSeconds * float64(time.Second)),
+			Over: true})
 	}
 }
 
 func (e *Engine) failedOver(g *group, f Failover) {
 	g.gap.last = &f
-	e.log.Info("failover", "group", g.name, "from", f.From, "to", f.To, "planned", f.Planned, "reason", f.Reason, "gap", time.Duration(f.GapSeconds*float64(time.Second)))
+	e.log.Info("failover", "group", g.name, "from", f.From, "to", f.To, "planned", f.Planned, "reason", f.Reason,
+		"gap", time.Duration(f.GapSeconds*float64(time.Second)))
 }

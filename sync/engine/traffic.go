@@ -53,7 +53,8 @@ func (e *Engine) compares(m *member, g *group, gs wire.GroupState, yield bool, n
 	d := &g.split.dual
 	if d.since.IsZero() || d.node != m.hello.Node {
 		*d = dual{node: m.hello.Node, term: gs.Term, since: now, own: g.split.received, other: gs.Received}
-		e.log.Error("two masters, comparing the traffic that they get", "group", g.name, "term", g.term, "peer", m.session.Peer(), "peer_term", gs.Term)
+		e.log.Error("two masters, comparing the traffic that they get", "group", g.name, "term", g.term,
+			"peer", m.session.Peer(), "peer_term", gs.Term)
 		e.broadcast(&wire.State{GroupState: g.state()})
 		return yield
 	}
@@ -88,7 +89,8 @@ func (e *Engine) decideDual(ctx context.Context, g *group, now time.Time) {
 	}
 	g.term = max(g.term, gs.Term) + 1
 	e.stats.SplitsSeen++
-	e.log.Error("two masters, staying as this one gets the traffic", "group", g.name, "term", g.term, "peer", m.session.Peer(), "packets", own, "peer_packets", other)
+	e.log.Error("two masters, staying as this one gets the traffic", "group", g.name, "term", g.term,
+		"peer", m.session.Peer(), "packets", own, "peer_packets", other)
 	g.ready.once = false
 	e.becomeMaster(ctx, g)
 	e.broadcast(&wire.State{GroupState: g.state()})

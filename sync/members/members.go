@@ -94,7 +94,8 @@ type Members struct {
 
 // idle returns a Members that knows nobody and does nothing.
 func idle(cfg Config) *Members {
-	m := &Members{cfg: cfg, tr: newTransport(cfg.Node, cfg.Send), join: make(chan wire.NodeID, 64), stop: make(chan struct{}),
+	m := &Members{cfg: cfg, tr: newTransport(cfg.Node, cfg.Send), join: make(chan wire.NodeID, 64),
+		stop:  make(chan struct{}),
 		known: make(map[wire.NodeID]Member), seen: make(map[wire.NodeID]Sighting), now: time.Now}
 	m.tr.heard = m.heard
 	return m

@@ -71,7 +71,8 @@ type stream struct {
 }
 
 func newTransport(self wire.NodeID, send func(wire.NodeID, []byte) bool) *transport {
-	return &transport{self: self, send: send, packets: make(chan *memberlist.Packet, 256), streams: make(chan net.Conn, 16),
+	return &transport{self: self, send: send, packets: make(chan *memberlist.Packet, 256),
+		streams:    make(chan net.Conn, 16),
 		neighbours: make(map[wire.NodeID]bool), open: make(map[streamKey]*stream)}
 }
 
@@ -178,7 +179,8 @@ func (t *transport) receive(via wire.NodeID, b []byte) {
 	}
 	switch kind {
 	case framePacket:
-		p := &memberlist.Packet{Buf: append([]byte(nil), data...), From: net.TCPAddrFromAddrPort(addrOf(from)), Timestamp: time.Now()}
+		p := &memberlist.Packet{Buf: append([]byte(nil), data...), From: net.TCPAddrFromAddrPort(addrOf(from)),
+			Timestamp: time.Now()}
 		select {
 		case t.packets <- p:
 		default: // as a full socket buffer would

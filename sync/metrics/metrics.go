@@ -42,17 +42,28 @@ func groupGauges() []groupGauge {
 	}
 	return []groupGauge{
 		g("term", "Term of mastership of the group.", func(g *engine.GroupStatus) float64 { return float64(g.Term) }),
-		g("role_start_timestamp_seconds", "When the role was taken, in Unix time.", func(g *engine.GroupStatus) float64 { return unix(g.Since) }),
-		g("in_sync", "1 if a takeover by this node would lose nothing.", func(g *engine.GroupStatus) float64 { return bit(g.InSync) }),
-		g("offloaded_sas", "SAs left out because a device does their cryptography.", func(g *engine.GroupStatus) float64 { return float64(g.Offloaded) }),
-		g("refused_entries", "Items that this kernel refuses.", func(g *engine.GroupStatus) float64 { return float64(g.Refused) }),
-		g("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.", func(g *engine.GroupStatus) float64 { return float64(g.Uncovered) }),
-		g("held_deletes", "Deletions held back because they would leave traffic uncovered.", func(g *engine.GroupStatus) float64 { return float64(g.Held) }),
-		g("counter_age_seconds", "Age of the master's counters on a standby, 0 on a master.", func(g *engine.GroupStatus) float64 { return g.CounterAge }),
-		g("oseq_headroom_seconds", "How long the outbound counter that would run out first lasts at its present rate.", func(g *engine.GroupStatus) float64 { return g.Headroom }),
-		g("ike_tunnels_wanted", "Tunnels that the IKE daemon should have as MASTER.", func(g *engine.GroupStatus) float64 { return float64(g.Keying.Wanted) }),
-		g("ike_tunnels_up", "Those of them that are up.", func(g *engine.GroupStatus) float64 { return float64(g.Keying.Up) }),
-		g("ike_promotion_duration_seconds", "How long the IKE daemon's last promotion took.", func(g *engine.GroupStatus) float64 { return g.Keying.PromoteSeconds }),
+		g("role_start_timestamp_seconds", "When the role was taken, in Unix time.",
+			func(g *engine.GroupStatus) float64 { return unix(g.Since) }),
+		g("in_sync", "1 if a takeover by this node would lose nothing.",
+			func(g *engine.GroupStatus) float64 { return bit(g.InSync) }),
+		g("offloaded_sas", "SAs left out because a device does their cryptography.",
+			func(g *engine.GroupStatus) float64 { return float64(g.Offloaded) }),
+		g("refused_entries", "Items that this kernel refuses.",
+			func(g *engine.GroupStatus) float64 { return float64(g.Refused) }),
+		g("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.",
+			func(g *engine.GroupStatus) float64 { return float64(g.Uncovered) }),
+		g("held_deletes", "Deletions held back because they would leave traffic uncovered.",
+			func(g *engine.GroupStatus) float64 { return float64(g.Held) }),
+		g("counter_age_seconds", "Age of the master's counters on a standby, 0 on a master.",
+			func(g *engine.GroupStatus) float64 { return g.CounterAge }),
+		g("oseq_headroom_seconds", "How long the outbound counter that would run out first lasts at its present rate.",
+			func(g *engine.GroupStatus) float64 { return g.Headroom }),
+		g("ike_tunnels_wanted", "Tunnels that the IKE daemon should have as MASTER.",
+			func(g *engine.GroupStatus) float64 { return float64(g.Keying.Wanted) }),
+		g("ike_tunnels_up", "Those of them that are up.",
+			func(g *engine.GroupStatus) float64 { return float64(g.Keying.Up) }),
+		g("ike_promotion_duration_seconds", "How long the IKE daemon's last promotion took.",
+			func(g *engine.GroupStatus) float64 { return g.Keying.PromoteSeconds }),
 	}
 }
 
@@ -68,24 +79,42 @@ func totals() []total {
 	}
 	return []total{
 		t("kernel_dumps_total", "Readings of the kernel's tables.", func(c *engine.Counts) uint64 { return c.Dumps }),
-		t("kernel_dump_errors_total", "Readings of the kernel's tables that failed.", func(c *engine.Counts) uint64 { return c.DumpErrors }),
-		t("netlink_overruns_total", "Times at which events of the kernel were lost.", func(c *engine.Counts) uint64 { return c.Resyncs }),
-		t("repairs_total", "Operations that corrected this standby's kernel.", func(c *engine.Counts) uint64 { return c.Repairs }),
-		t("snapshots_received_total", "Snapshots received from a master.", func(c *engine.Counts) uint64 { return c.SnapshotsReceived }),
-		t("resumes_total", "Reconnections that the journal served without a snapshot.", func(c *engine.Counts) uint64 { return c.Resumes }),
-		t("peer_cutoffs_total", "Peers cut off because they did not keep up.", func(c *engine.Counts) uint64 { return c.CutOffs }),
-		t("changes_published_total", "Changes that this node published as MASTER, however many standbys there are.", func(c *engine.Counts) uint64 { return c.RecordsSent }),
-		t("takeovers_total", "Times at which this node became MASTER.", func(c *engine.Counts) uint64 { return c.Takeovers }),
-		t("two_masters_total", "Times at which another master was met.", func(c *engine.Counts) uint64 { return c.SplitsSeen }),
-		t("split_jumps_total", "Outbound counters raised above those of another master after a split.", func(c *engine.Counts) uint64 { return c.SplitJumps }),
-		t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address.", func(c *engine.Counts) uint64 { return c.Mappings }),
-		t("collected_sas_total", "Replicated SAs deleted because fresh ones carry their traffic.", func(c *engine.Counts) uint64 { return c.Collected }),
-		t("reinserted_sas_total", "SAs put back after the start of an IKE daemon had flushed them.", func(c *engine.Counts) uint64 { return c.Reinserted }),
-		t("reinserted_policies_total", "Policies put back after somebody had flushed those of a MASTER.", func(c *engine.Counts) uint64 { return c.PoliciesBack }),
-		t("tail_records_total", "Changes that a new master took from another standby.", func(c *engine.Counts) uint64 { return c.TailRecords }),
-		t("digest_mismatches_total", "Times at which this standby did not know what its master had published.", func(c *engine.Counts) uint64 { return c.DigestMismatches }),
-		t("held_deletes_total", "Deletions that were held back.", func(c *engine.Counts) uint64 { return c.HeldDeletes }),
-		t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER.", func(c *engine.Counts) uint64 { return c.DroppedDeletes }),
+		t("kernel_dump_errors_total", "Readings of the kernel's tables that failed.",
+			func(c *engine.Counts) uint64 { return c.DumpErrors }),
+		t("netlink_overruns_total", "Times at which events of the kernel were lost.",
+			func(c *engine.Counts) uint64 { return c.Resyncs }),
+		t("repairs_total", "Operations that corrected this standby's kernel.",
+			func(c *engine.Counts) uint64 { return c.Repairs }),
+		t("snapshots_received_total", "Snapshots received from a master.",
+			func(c *engine.Counts) uint64 { return c.SnapshotsReceived }),
+		t("resumes_total", "Reconnections that the journal served without a snapshot.",
+			func(c *engine.Counts) uint64 { return c.Resumes }),
+		t("peer_cutoffs_total", "Peers cut off because they did not keep up.",
+			func(c *engine.Counts) uint64 { return c.CutOffs }),
+		t("changes_published_total", "Changes that this node published as MASTER, however many standbys there are.",
+			func(c *engine.Counts) uint64 { return c.RecordsSent }),
+		t("takeovers_total", "Times at which this node became MASTER.",
+			func(c *engine.Counts) uint64 { return c.Takeovers }),
+		t("two_masters_total", "Times at which another master was met.",
+			func(c *engine.Counts) uint64 { return c.SplitsSeen }),
+		t("split_jumps_total", "Outbound counters raised above those of another master after a split.",
+			func(c *engine.Counts) uint64 { return c.SplitJumps }),
+		t("nat_mappings_total", "Remote ends behind a NAT whose imported SAs followed them to another port or address.",
+			func(c *engine.Counts) uint64 { return c.Mappings }),
+		t("collected_sas_total", "Replicated SAs deleted because fresh ones carry their traffic.",
+			func(c *engine.Counts) uint64 { return c.Collected }),
+		t("reinserted_sas_total", "SAs put back after the start of an IKE daemon had flushed them.",
+			func(c *engine.Counts) uint64 { return c.Reinserted }),
+		t("reinserted_policies_total", "Policies put back after somebody had flushed those of a MASTER.",
+			func(c *engine.Counts) uint64 { return c.PoliciesBack }),
+		t("tail_records_total", "Changes that a new master took from another standby.",
+			func(c *engine.Counts) uint64 { return c.TailRecords }),
+		t("digest_mismatches_total", "Times at which this standby did not know what its master had published.",
+			func(c *engine.Counts) uint64 { return c.DigestMismatches }),
+		t("held_deletes_total", "Deletions that were held back.",
+			func(c *engine.Counts) uint64 { return c.HeldDeletes }),
+		t("dropped_deletes_total", "Held deletions that were dropped because the node left MASTER.",
+			func(c *engine.Counts) uint64 { return c.DroppedDeletes }),
 	}
 }
 
@@ -97,28 +126,36 @@ type metricDescs struct {
 
 func descs() metricDescs {
 	return metricDescs{
-		role:        desc("role", "1 for the role that this node has in the group.", "group", "role"),
-		entries:     desc("sadb_entries", "Replicated items of the group, own ones of a master or copies of a standby.", "group", "kind", "origin"),
-		lead:        desc("replay_lead_packets", "By how much the outbound counters of this standby lead the master's, at least.", "group", "peer"),
-		digest:      desc("sadb_digest_match", "1 if this standby's last audit found what the master has published.", "group", "peer"),
-		lastSync:    desc("last_sync_timestamp_seconds", "When counters were last confirmed by a standby, or heard from the master, in Unix time.", "group", "peer"),
-		lag:         desc("sync_lag_seconds", "Age of the oldest change that a standby has not confirmed.", "group", "peer"),
-		unacked:     desc("sync_unacked_records", "Changes that a standby has not confirmed.", "group", "peer"),
-		complete:    desc("standby_complete", "1 if the standby holds a whole snapshot of this master.", "group", "peer"),
+		role: desc("role", "1 for the role that this node has in the group.", "group", "role"),
+		entries: desc("sadb_entries", "Replicated items of the group, own ones of a master or copies of a standby.",
+			"group", "kind", "origin"),
+		lead: desc("replay_lead_packets", "By how much the outbound counters of this standby lead the "+
+			"master's, at least.", "group", "peer"),
+		digest: desc("sadb_digest_match", "1 if this standby's last audit found what the master has published.",
+			"group", "peer"),
+		lastSync: desc("last_sync_timestamp_seconds",
+			"When counters were last confirmed by a standby, or heard from the master, in Unix time.", "group", "peer"),
+		lag: desc("sync_lag_seconds", "Age of the oldest change that a standby has not confirmed.",
+			"group", "peer"),
+		unacked: desc("sync_unacked_records", "Changes that a standby has not confirmed.", "group", "peer"),
+		complete: desc("standby_complete", "1 if the standby holds a whole snapshot of this master.",
+			"group", "peer"),
 		ikeRestarts: desc("ike_restarts_total", "Times at which the IKE daemon went and came back.", "group", "driver"),
 		records:     desc("sync_records_total", "Changes and counter updates exchanged.", "peer", "direction", "type"),
 		refused:     desc("kernel_errors_total", "Operations that the kernel refused.", "op", "errno"),
 		snapshots:   desc("snapshots_total", "Snapshots sent to standbys.", "reason"),
 		phase:       desc("takeover_duration_seconds", "Duration of the phases of a change of role.", "phase"),
-		apply:       desc("kernel_apply_duration_seconds", "Duration of a batch of at most 100 operations of the kernel."),
-		dump:        desc("kernel_dump_duration_seconds", "How long the last reading of the kernel's tables took."),
+		apply: desc("kernel_apply_duration_seconds",
+			"Duration of a batch of at most 100 operations of the kernel."),
+		dump: desc("kernel_dump_duration_seconds", "How long the last reading of the kernel's tables took."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	d := descs()
-	for _, x := range []*prometheus.Desc{d.role, d.entries, d.lead, d.digest, d.lastSync, d.lag, d.unacked, d.complete, d.ikeRestarts,
+	for _, x := range []*prometheus.Desc{d.role, d.entries, d.lead, d.digest, d.lastSync, d.lag, d.unacked, d.complete,
+		d.ikeRestarts,
 		d.records, d.refused, d.snapshots, d.phase, d.apply, d.dump} {
 		ch <- x
 	}
@@ -200,7 +237,8 @@ func collectGroup(ch chan<- prometheus.Metric, d *metricDescs, g *engine.GroupSt
 		gauge(d.lastSync, unix(st.AckedAt), st.Peer)
 	}
 	if g.Keying.Driver != "" {
-		ch <- prometheus.MustNewConstMetric(d.ikeRestarts, prometheus.CounterValue, float64(g.Keying.Restarts), g.Name, g.Keying.Driver)
+		ch <- prometheus.MustNewConstMetric(d.ikeRestarts, prometheus.CounterValue, float64(g.Keying.Restarts), g.Name,
+			g.Keying.Driver)
 	}
 }
 

@@ -129,7 +129,8 @@ func (o *owner) down(why Reason) {
 	if why.Code == wire.ByeShutdown || why.Code == wire.ByeRedundant {
 		level = slog.LevelInfo
 	}
-	o.log.Log(context.Background(), level, "disconnected", "reason", why.String(), "after", time.Since(s.since).Round(time.Millisecond))
+	o.log.Log(context.Background(), level, "disconnected", "reason", why.String(),
+		"after", time.Since(s.since).Round(time.Millisecond))
 }
 
 func (o *owner) move(a actMove) {

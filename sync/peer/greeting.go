@@ -35,7 +35,8 @@ func (m *machine) judge(l *link, h *wire.Hello, taken string) (wire.ByeCode, str
 	case h.Node == m.self.node && h.Nonce == m.self.nonce:
 		return wire.ByeSelf, "this is the same node"
 	case h.Node == m.self.node:
-		return wire.ByeDuplicate, "both nodes have the id " + h.Node.String() + ": remove the state directory of a cloned one"
+		return wire.ByeDuplicate, "both nodes have the id " + h.Node.String() +
+			": remove the state directory of a cloned one"
 	case h.Node.IsZero():
 		return wire.ByeProtocol, "the node id is empty"
 	case taken != "":

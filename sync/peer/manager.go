@@ -84,7 +84,10 @@ type Manager struct {
 func New(cfg Config) (*Manager, error) {
 	if cfg.Dial == nil {
 		var d net.Dialer
-		cfg.Dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+		cfg.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return d.DialContext(ctx,
+				"tcp", address)
+		}
 	}
 	if cfg.Resolve == nil {
 		cfg.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {

@@ -93,7 +93,8 @@ func (t *targets) due(now time.Time) bool {
 
 // resolve looks the names up and returns what is new, nil when nothing is. A
 // name that cannot be resolved keeps what it had.
-func (t *targets) resolve(ctx context.Context, lookup func(context.Context, string) ([]netip.Addr, error)) (*targets, error) {
+func (t *targets) resolve(ctx context.Context, lookup func(context.Context, string) ([]netip.Addr, error)) (*targets,
+	error) {
 	n := &targets{hosts: slices.Clone(t.hosts)}
 	var failed error
 	for i := range n.hosts {

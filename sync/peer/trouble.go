@@ -44,7 +44,8 @@ func troubleOf(err error) Trouble {
 		return TroubleKey
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return TroubleRefused
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.As(err, &timeout) &&
+		timeout.Timeout():
 		return TroubleUnreachable
 	}
 	return TroubleOther

@@ -38,7 +38,8 @@ func PolicyDigest(p *sadb.Policy) wire.Sum {
 }
 
 func asHave(sa *sadb.SA) haveSA {
-	return haveSA{core: coreOf(sa), limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq, inbound: sa.Dir == sadb.DirIn}
+	return haveSA{core: coreOf(sa), limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq,
+		inbound: sa.Dir == sadb.DirIn}
 }
 
 // keySeed makes keysOf, coreOf and limitsOf worthless outside this process.

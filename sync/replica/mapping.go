@@ -40,7 +40,8 @@ type Stuck struct {
 // above them, the identities of which nothing stays, and the SAs that cannot follow. Policies with
 // an SA of the IKE daemon's own below are its business. The order is such that
 // there is always an SA to send on.
-func MoveOps(snap *sadb.Snapshot, moves map[Flow]netip.AddrPort, m sadb.Margin, imported func(*sadb.SA) bool) (ops []sadb.Op, gone []sadb.SAKey, stuck []Stuck) {
+func MoveOps(snap *sadb.Snapshot, moves map[Flow]netip.AddrPort, m sadb.Margin,
+	imported func(*sadb.SA) bool) (ops []sadb.Op, gone []sadb.SAKey, stuck []Stuck) {
 	var last []sadb.Op
 	tunnels := make(map[tunnelEnds]netip.Addr) // their new remote ends
 	theirs := make(map[tunnelEnds]bool)        // what the IKE daemon has SAs for

@@ -172,7 +172,8 @@ func (p *Publisher) end(now time.Time, policies []*sadb.Policy, t *Touched) (rec
 // EndScan ends a reading. It hands the deltas for what is new or changed to send, some
 // at a time, and returns the names of what is gone, whose deletion is the engine's
 // decision. Nothing is left to be sent when it pauses.
-func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched, send func([]wire.Record)) (gone Missing) {
+func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
+	send func([]wire.Record)) (gone Missing) {
 	p.epoch, p.headroom = p.mark, p.room
 	var recs []wire.Record
 	flush := func() {
@@ -183,7 +184,8 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched, 
 	}
 	item := func() { p.ItemAfter(flush) }
 	// What is known needs no order; what is new is published oldest first.
-	for _, f := range append(p.changed, OldestFirst(p.fresh, func(f foundSA) uint64 { p.compared(); return f.sa.Age })...) {
+	for _, f := range append(p.changed, OldestFirst(p.fresh,
+		func(f foundSA) uint64 { p.compared(); return f.sa.Age })...) {
 		if item(); t.sas[f.sa.Key] {
 			continue
 		}

@@ -84,7 +84,8 @@ func (p *Publisher) Superseded(now time.Time) []sadb.SAKey {
 			t := use(tunnelOf(tmpl.Src, tmpl.Dst, tmpl.Proto, tmpl.Mode, tmpl.Reqid, e.policy.Key.IfID))
 			if tmpl.SPI == 0 {
 				t.policies++
-			} else if old := p.sas[sadb.SAKey{Dst: tmpl.Dst, SPI: tmpl.SPI, Proto: tmpl.Proto, Mark: e.policy.Key.Mark}]; old != nil && old.imported {
+			} else if old := p.sas[sadb.SAKey{Dst: tmpl.Dst, SPI: tmpl.SPI, Proto: tmpl.Proto,
+				Mark: e.policy.Key.Mark}]; old != nil && old.imported {
 				t.named = true
 			}
 		}

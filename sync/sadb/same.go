@@ -16,11 +16,15 @@ func SameConfig(a, b *SA) bool { return a.Limits == b.Limits && SameButLimits(a,
 func SameButLimits(a, b *SA) bool {
 	return a.Key == b.Key && a.Src == b.Src && a.Selector == b.Selector && a.Mode == b.Mode &&
 		a.Reqid == b.Reqid && a.Flags == b.Flags && a.Extra == b.Extra &&
-		sameAlgorithm(a.AEAD, b.AEAD) && sameAlgorithm(a.Auth, b.Auth) && sameAlgorithm(a.Crypt, b.Crypt) && sameAlgorithm(a.Comp, b.Comp) &&
+		sameAlgorithm(a.AEAD, b.AEAD) && sameAlgorithm(a.Auth, b.Auth) && sameAlgorithm(a.Crypt, b.Crypt) &&
+		sameAlgorithm(a.Comp, b.Comp) &&
 		samePointee(a.Encap, b.Encap) && samePointee(a.OutputMark, b.OutputMark) && samePointee(a.PCPU, b.PCPU) &&
 		a.IfID == b.IfID && a.TFCPad == b.TFCPad && a.KernelDir == b.KernelDir && a.MappingTimer == b.MappingTimer &&
 		a.Keepalive == b.Keepalive && a.Window == b.Window && a.BitmapLen == b.BitmapLen &&
-		slices.EqualFunc(a.Unknown, b.Unknown, func(x, y Attr) bool { return x.Type == y.Type && bytes.Equal(x.Data, y.Data) })
+		slices.EqualFunc(a.Unknown, b.Unknown, func(x, y Attr) bool {
+			return x.Type == y.Type &&
+				bytes.Equal(x.Data, y.Data)
+		})
 }
 
 func sameAlgorithm(a, b *Algorithm) bool {

@@ -40,7 +40,10 @@ func (l *LocalScan) SA(sa *sadb.SA) {
 func LocalPolicies(scopes []Scope, list []*sadb.Policy) (found Local) {
 	for _, p := range list {
 		if p.Socket || len(p.Templates) == 0 || slices.ContainsFunc(scopes, func(s Scope) bool {
-			return s.Policy(p) || slices.ContainsFunc(p.Templates, func(t sadb.Template) bool { return s.skip[t.Src] || s.skip[t.Dst] })
+			return s.Policy(p) || slices.ContainsFunc(p.Templates, func(t sadb.Template) bool {
+				return s.skip[t.Src] ||
+					s.skip[t.Dst]
+			})
 		}) {
 			continue
 		}

@@ -123,7 +123,8 @@ func MaxBody(t Type) int {
 		return 256 << 10
 	case TypeBye, TypeConsent:
 		return 4 << 10
-	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover, TypeSuccession, TypeFitness, TypeOutage:
+	case TypeRequest, TypeResume, TypeSnapBegin, TypeSnapEnd, TypeAck, TypePing, TypePong, TypeHandover, TypeSuccession,
+		TypeFitness, TypeOutage:
 		return 1 << 10
 	}
 	if t >= skippableTypes {

@@ -24,7 +24,8 @@ func (c *carpdParser) finish(in *Instance, given map[string]Pos, complete bool) 
 		}
 	}
 	if len(in.Addresses) > maxAddresses {
-		c.errorf(in.Pos, "split it into several instances", "instance %s has more than %d addresses", in.Name, maxAddresses)
+		c.errorf(in.Pos, "split it into several instances", "instance %s has more than %d addresses", in.Name,
+			maxAddresses)
 	}
 	c.finishAuth(in, at)
 	if !complete {
@@ -55,7 +56,8 @@ func (c *carpdParser) finishCARP(in *Instance, at func(string) Pos) {
 	if cp.Dialect == DialectFreeBSD {
 		limit = maxPassCARPBSD
 		if cp.AdvBase == 0 {
-			c.errorf(at("advbase"), "write advbase 1 or more, or carp-dialect openbsd", "advbase 0 is unknown to carp-dialect freebsd")
+			c.errorf(at("advbase"), "write advbase 1 or more, or carp-dialect openbsd",
+				"advbase 0 is unknown to carp-dialect freebsd")
 		}
 	}
 	switch n := cp.Pass.Len(); {
@@ -77,14 +79,16 @@ func (c *carpdParser) finishVRRP(in *Instance, at func(string) Pos) {
 	}
 	if v.Version == 3 {
 		if v.Interval > 40950*time.Millisecond {
-			c.errorf(at("interval"), "write a time from 10ms to 40.95s", "interval %s is out of range for version 3", durationText(v.Interval))
+			c.errorf(at("interval"), "write a time from 10ms to 40.95s", "interval %s is out of range for version 3",
+				durationText(v.Interval))
 		}
 		if v.Pass.Len() > 0 {
 			c.errorf(at("pass"), `write key 1 file "/etc/carpd.key"`, "version 3 has no pass")
 		}
 	} else {
 		if v.Interval%time.Second != 0 {
-			c.errorf(at("interval"), "write whole seconds, 1s to 255s", "interval %s is too fine for version 2", durationText(v.Interval))
+			c.errorf(at("interval"), "write whole seconds, 1s to 255s", "interval %s is too fine for version 2",
+				durationText(v.Interval))
 		}
 		if v.Pass.Len() > 8 {
 			c.errorf(at("pass"), "write at most 8", "a pass of %d bytes is too long for version 2", v.Pass.Len())
@@ -118,7 +122,8 @@ func (c *carpdParser) checkPeersOf(in *Instance, keyword string, peers []netip.A
 		if in.VRRP != nil && in.VRRP.Version == 2 {
 			remedy = "write version 3 and a key"
 		}
-		c.warnf(pos, remedy, "%s of instance %s has no key: whoever can send in the name of a member decides who is MASTER", keyword, in.Name)
+		c.warnf(pos, remedy, "%s of instance %s has no key: whoever can send in the name of a member decides who "+
+			"is MASTER", keyword, in.Name)
 	}
 	var vips, members [2]bool
 	for _, a := range in.Addresses {
@@ -133,7 +138,8 @@ func (c *carpdParser) checkPeersOf(in *Instance, keyword string, peers []netip.A
 	for i, name := range [2]string{"IPv4", "IPv6"} {
 		switch {
 		case vips[i] && !members[i]:
-			c.warnf(pos, "add one if that network has no multicast", "%s has no %s address, so %s is multicast", keyword, name, name)
+			c.warnf(pos, "add one if that network has no multicast", "%s has no %s address, so %s is multicast",
+				keyword, name, name)
 		case members[i] && !vips[i]:
 			c.errorf(pos, "remove it", "%s has an %s address and the instance has no %s addresses", keyword, name, name)
 		}
@@ -191,11 +197,13 @@ func (c *carpdParser) checkGroups() {
 				first = in
 			} else if a, b := first.Detection(), in.Detection(); 4*max(a, b) > 5*min(a, b) {
 				c.warnf(in.Pos, "give all instances of a group the same interval",
-					"instances %s and %s of group %s notice a dead master after different times", first.Name, in.Name, g.Name)
+					"instances %s and %s of group %s notice a dead master after different times", first.Name, in.Name,
+					g.Name)
 			}
 		}
 		if g.WhenSplit == SplitPreferTraffic && !g.RequireSasyncd {
-			c.errorf(g.Pos, "add require sasyncd", "when-split prefer-traffic of group %s needs sasyncd, which sees the traffic", g.Name)
+			c.errorf(g.Pos, "add require sasyncd",
+				"when-split prefer-traffic of group %s needs sasyncd, which sees the traffic", g.Name)
 		}
 		if first == nil && !g.Pos.IsZero() {
 			c.warnf(g.Pos, "put an instance into it or remove it", "group %s has no instance", g.Name)
@@ -208,11 +216,13 @@ func (c *carpdParser) checkWitnesses() {
 	for _, g := range c.c.Groups {
 		for _, w := range g.Witness {
 			if w.IsLinkLocalUnicast() || w.IsLoopback() {
-				c.errorf(g.Pos, "name a machine by an address that is routed", "witness %s of group %s is not reachable from more than one link", w, g.Name)
+				c.errorf(g.Pos, "name a machine by an address that is routed",
+					"witness %s of group %s is not reachable from more than one link", w, g.Name)
 			}
 			for i := range c.c.Instances {
 				if in := &c.c.Instances[i]; containsAddr(in.Addresses, w) {
-					c.errorf(g.Pos, "name another machine", "witness %s of group %s is a virtual address, of instance %s", w, g.Name, in.Name)
+					c.errorf(g.Pos, "name another machine",
+						"witness %s of group %s is a virtual address, of instance %s", w, g.Name, in.Name)
 				}
 			}
 		}
@@ -226,12 +236,14 @@ func (c *carpdParser) checkAccept(in *Instance) {
 		return
 	}
 	if in.VRRP.Priority == 255 {
-		c.warnf(in.Pos, "remove accept no, or lower the priority", "instance %s has priority 255: the owner of addresses accepts packets to them", in.Name)
+		c.warnf(in.Pos, "remove accept no, or lower the priority",
+			"instance %s has priority 255: the owner of addresses accepts packets to them", in.Name)
 		return
 	}
 	for _, g := range c.c.Groups {
 		if g.Name == in.Group && g.RequireSasyncd {
-			c.warnf(in.Pos, "remove it where tunnels end on the addresses", "accept no of instance %s also keeps out IKE and ESP", in.Name)
+			c.warnf(in.Pos, "remove it where tunnels end on the addresses",
+				"accept no of instance %s also keeps out IKE and ESP", in.Name)
 		}
 	}
 }
@@ -247,7 +259,8 @@ func (c *carpdParser) checkInstances() {
 			}
 			for _, a := range in.Addresses {
 				if containsAddr(o.Addresses, a.Addr()) && !(a.Addr().IsLinkLocalUnicast() && in.Device != o.Device) {
-					c.errorf(in.Pos, "give it to one of them", "address %s of instance %s already belongs to instance %s", a.Addr(), in.Name, o.Name)
+					c.errorf(in.Pos, "give it to one of them",
+						"address %s of instance %s already belongs to instance %s", a.Addr(), in.Name, o.Name)
 				}
 			}
 		}

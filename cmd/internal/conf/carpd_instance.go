@@ -158,7 +158,8 @@ func (c *carpdParser) address(in *Instance) bool {
 	if strings.Contains(t.text, "/") {
 		p, err := netip.ParsePrefix(t.text)
 		if err != nil || p.Addr().Is4In6() {
-			c.errorf(t.pos, "write for example 192.0.2.1/32 or 2001:db8::1/128", "%s is not an address with a prefix length", t)
+			c.errorf(t.pos, "write for example 192.0.2.1/32 or 2001:db8::1/128",
+				"%s is not an address with a prefix length", t)
 			return false
 		}
 		if !c.hostAddress(t, p) {
@@ -282,11 +283,13 @@ func authSecret(s string) (k sadb.Secret, problem, remedy string) {
 	if h, ok := strings.CutPrefix(s, "0x"); ok && hexDigits(h) {
 		var err error
 		if b, err = hex.DecodeString(h); err != nil {
-			return k, fmt.Sprintf("a key of %d hexadecimal digits ends in half a byte", len(h)), "write an even number of digits, 64 to 128"
+			return k, fmt.Sprintf("a key of %d hexadecimal digits ends in half a byte", len(h)),
+				"write an even number of digits, 64 to 128"
 		}
 	}
 	if len(b) < 32 || len(b) > 64 {
-		return k, fmt.Sprintf("a key of %d bytes is too short or too long", len(b)), "write 0x and 64 to 128 hexadecimal digits (32 to 64 bytes)"
+		return k, fmt.Sprintf("a key of %d bytes is too short or too long", len(b)),
+			"write 0x and 64 to 128 hexadecimal digits (32 to 64 bytes)"
 	}
 	return sadb.NewSecret(b), "", ""
 }

@@ -104,7 +104,8 @@ func (c *carpdParser) checkTracks() {
 	for _, tr := range c.c.Tracks {
 		for _, in := range c.c.Instances {
 			if tr.Kind == TrackAddr && containsAddr(in.Addresses, tr.Addr) {
-				c.errorf(tr.Pos, "write the address of another machine", "track address %s is a virtual address of instance %s", tr.Addr, in.Name)
+				c.errorf(tr.Pos, "write the address of another machine",
+					"track address %s is a virtual address of instance %s", tr.Addr, in.Name)
 			}
 		}
 	}

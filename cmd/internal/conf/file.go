@@ -165,7 +165,8 @@ func (d *diagnostics) readKey(r Reader, path string) (string, bool) {
 	d.checkSecretMode(path, mode, Pos{File: path})
 	src = bytes.TrimSuffix(bytes.TrimSuffix(src, []byte("\n")), []byte("\r"))
 	if bytes.ContainsAny(src, "\r\n\x00") {
-		d.errorf(Pos{File: path}, "write one key in characters on one line, for example 0x and 64 hexadecimal digits", "the key file is not a line of text")
+		d.errorf(Pos{File: path}, "write one key in characters on one line, for example 0x and 64 hexadecimal digits",
+			"the key file is not a line of text")
 		return "", false
 	}
 	return string(src), true
@@ -197,7 +198,8 @@ func (r Reader) read(path string, rule trusted.Rule, denied func(path string) st
 	case errors.Is(err, fs.ErrPermission) && r.Open == nil:
 		return nil, 0, Errors{{Pos{File: path}, "it may not be read", denied(path)}}
 	case errors.Is(err, fs.ErrPermission): // nor by who opens root's
-		return nil, 0, Errors{{Pos{File: path}, fmt.Sprintf("it may not be read: %v", err), "chown root " + path + ", or mend what is said here"}}
+		return nil, 0, Errors{{Pos{File: path}, fmt.Sprintf("it may not be read: %v", err), "chown root " + path +
+			", or mend what is said here"}}
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
 		return nil, 0, Errors{{Pos{File: path}, fmt.Sprintf("the name leads to no file: %v", err), "name another file"}}
 	case err != nil: // it may pass
@@ -247,7 +249,8 @@ func untrusted(e *trusted.Error, rule trusted.Rule) Error {
 // remedyMain is for a configuration that the running user may not read. It stays
 // root's: root follows no other.
 func remedyMain(path string) string {
-	return fmt.Sprintf("let the group of the user that runs the daemon read it: chgrp %d %s; chmod 640 %s", os.Getegid(), path, path)
+	return fmt.Sprintf("let the group of the user that runs the daemon read it: chgrp %d %s; chmod 640 %s",
+		os.Getegid(), path, path)
 }
 
 // remedyNamed is for a file with a key that the running user may not read.

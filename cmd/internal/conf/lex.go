@@ -115,7 +115,8 @@ func (l *lexer) next() token {
 		case c == '\\' && l.lineEnd(1) > 0: // continuation, as OpenBSD's manual promises
 			l.advance(1 + l.lineEnd(1))
 		case l.braces && strings.IndexByte("{};", c) >= 0:
-			t := token{kind: map[byte]tokenKind{'{': tokOpen, '}': tokClose, ';': tokSemi}[c], text: string(c), pos: l.pos, first: l.lineStart}
+			t := token{kind: map[byte]tokenKind{'{': tokOpen, '}': tokClose, ';': tokSemi}[c], text: string(c),
+				pos: l.pos, first: l.lineStart}
 			l.lineStart = false
 			l.advance(1)
 			return t

@@ -30,7 +30,8 @@ func (p *printer) line(words ...any) {
 // characters or where it is one of keywords.
 func bare(s string, keywords ...string) string {
 	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-:%@", c) >= 0) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-:%@",
+			c) >= 0) {
 			return quote(s)
 		}
 	}

@@ -84,7 +84,8 @@ func (s *sasyncdParser) check() {
 	s.checkPeers()
 	for _, p := range s.c.Peers {
 		if p.Discover && s.c.SkipSlave {
-			s.errorf(p.Pos, "name all gateways by peer", "peer discover does not go with mode skipslave, which has to know their addresses")
+			s.errorf(p.Pos, "name all gateways by peer",
+				"peer discover does not go with mode skipslave, which has to know their addresses")
 		}
 	}
 	s.checkListen()
@@ -171,7 +172,8 @@ func (s *sasyncdParser) checkPeers() {
 			}
 			own[name] = true
 			for _, l := range s.c.Listen {
-				if h.Addr.IsValid() && h.Addr == l.Addr && p.Port == l.Port && !p.Discover { // one file may serve all that discover
+				// one file may serve all that discover
+				if h.Addr.IsValid() && h.Addr == l.Addr && p.Port == l.Port && !p.Discover {
 					s.errorf(p.Pos, "write the address of the other gateway",
 						"peer %s is this gateway itself (listen on, line %d)", name, l.Pos.Line)
 				}
@@ -185,7 +187,8 @@ func (s *sasyncdParser) checkListen() {
 		for _, o := range s.c.Listen[:i] {
 			if l.Addr == o.Addr && l.Interface == o.Interface && l.Port == o.Port &&
 				(l.Family == o.Family || l.Family == FamilyAny || o.Family == FamilyAny) {
-				s.errorf(l.Pos, "name each once", "listen on the same address and port is already at line %d", o.Pos.Line)
+				s.errorf(l.Pos, "name each once", "listen on the same address and port is already at line %d",
+					o.Pos.Line)
 			}
 		}
 	}

@@ -157,7 +157,8 @@ func (s *sasyncdParser) demoteGroup() bool {
 }
 
 func (s *sasyncdParser) controlKind(t token) bool {
-	v, ok := s.oneOf("control", "auto", "none", "isakmpd", "iked", "all", "strongswan", "strongswan-ha", "libreswan", "exec", "static")
+	v, ok := s.oneOf("control", "auto", "none", "isakmpd", "iked", "all", "strongswan", "strongswan-ha",
+		"libreswan", "exec", "static")
 	c := Control{Pos: t.pos, Kind: ControlKind(v)}
 	if ok && (c.Kind == ControlExec || c.Kind == ControlStatic) {
 		c.Path, ok = s.path("control " + v)

@@ -173,13 +173,15 @@ func (p *parser) host(t token) (Host, bool) {
 	case err == nil && (a.IsUnspecified() || a.IsMulticast()):
 		p.errorf(t.pos, "write the address of one gateway", "%s cannot be a peer", t)
 	case err == nil && a.IsLinkLocalUnicast() && a.Is6() && a.Zone() == "":
-		p.errorf(t.pos, fmt.Sprintf("write %s%%eth0 with the interface it is on", a), "%s is link-local and lacks its interface", t)
+		p.errorf(t.pos, fmt.Sprintf("write %s%%eth0 with the interface it is on", a),
+			"%s is link-local and lacks its interface", t)
 	case err == nil && (a.Zone() == "" || deviceName(a.Zone())):
 		return Host{Addr: a}, true
 	case err != nil && hostName(t.text):
 		return Host{Name: strings.ToLower(t.text)}, true
 	default:
-		p.errorf(t.pos, "write one, for example 192.0.2.1, 2001:db8::1 or gw2.example.org", "%s is neither an address nor a host name", t)
+		p.errorf(t.pos, "write one, for example 192.0.2.1, 2001:db8::1 or gw2.example.org",
+			"%s is neither an address nor a host name", t)
 	}
 	return Host{}, false
 }
@@ -227,7 +229,8 @@ func (p *parser) phrase(keyword string, words ...string) bool {
 	for i, w := range words {
 		if !p.accept(w) {
 			p.errorf(p.cur().pos, fmt.Sprintf("write %s %s", keyword, strings.Join(words, " ")),
-				"%s needs %q here but %s follows", strings.Join(append([]string{keyword}, words[:i]...), " "), w, p.cur())
+				"%s needs %q here but %s follows", strings.Join(append([]string{keyword}, words[:i]...), " "), w,
+				p.cur())
 			return false
 		}
 	}

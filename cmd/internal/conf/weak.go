@@ -9,8 +9,10 @@ import (
 
 // weakWords are what people write when they are asked for a key. The examples of
 // manuals are among them.
-var weakWords = []string{"password", "passwort", "passw0rd", "p@ssw0rd", "secret", "geheim", "letmein", "changeme", "change-me", "welcome", "qwerty",
-	"qwertz", "asdfgh", "iloveyou", "admin", "master", "sasyncd", "openbsd", "strongswan", "libreswan", "sharedkey", "presharedkey", "mekmitasdigoat",
+var weakWords = []string{"password", "passwort", "passw0rd", "p@ssw0rd",
+	"secret", "geheim", "letmein", "changeme", "change-me", "welcome", "qwerty",
+	"qwertz", "asdfgh", "iloveyou", "admin", "master", "sasyncd", "openbsd", "strongswan", "libreswan", "sharedkey",
+	"presharedkey", "mekmitasdigoat",
 	"0123456789", "123456", "987654321", "abcdefgh", "deadbeef"}
 
 // guessable reports whether a key is one that an attacker tries first: a pattern, a

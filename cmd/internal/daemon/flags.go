@@ -85,7 +85,8 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 	if err == nil && len(f.Args) == 0 && !f.Version {
 		err = fmt.Errorf("a command is missing")
 	}
-	return f, complain(program, fmt.Sprintf("usage: %s [-%s] [-s socket]%s command ...\n%s", program, letters, more, usage), err, stderr)
+	return f, complain(program, fmt.Sprintf("usage: %s [-%s] [-s socket]%s command ...\n%s", program, letters, more,
+		usage), err, stderr)
 }
 
 func newFlagSet(program string) *pflag.FlagSet {

@@ -51,7 +51,8 @@ func NewWeb(addr netip.AddrPort, log *slog.Logger, metrics prometheus.Gatherer, 
 	if name, err := os.Hostname(); err == nil {
 		w.names = append(w.names, strings.ToLower(name))
 	}
-	w.mux.Handle("/metrics", promhttp.HandlerFor(prometheus.GathererFunc(recently(metrics.Gather)), promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: webErrors{log}}))
+	w.mux.Handle("/metrics", promhttp.HandlerFor(prometheus.GathererFunc(recently(metrics.Gather)),
+		promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: webErrors{log}}))
 	w.mux.Handle("/healthz", answer(healthy))
 	w.mux.Handle("/readyz", answer(ready))
 	w.handler = w.guard(w.mux)

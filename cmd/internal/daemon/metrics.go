@@ -18,7 +18,8 @@ func RegisterSelf(reg prometheus.Registerer, program string, starts uint64) {
 }
 
 func registerSelf(reg prometheus.Registerer, program string, starts uint64, version, revision, goVersion string) {
-	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: program + "_build_info", Help: "Always 1; the labels say what runs.",
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: program +
+		"_build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
 	info.Set(1)
 	// A counter: each process exports the number that it began with.

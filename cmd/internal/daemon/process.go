@@ -56,7 +56,8 @@ func (p *Process) Run(ctx context.Context) error {
 	taskCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	group, taskCtx := start(taskCtx, p.Tasks)
-	r := &running{Process: p, cancel: cancel, ended: wait(group), ready: allReady(taskCtx, p.Tasks), reloaded: make(chan error, 1)}
+	r := &running{Process: p, cancel: cancel, ended: wait(group), ready: allReady(taskCtx, p.Tasks),
+		reloaded: make(chan error, 1)}
 	r.watchdog()
 	defer r.tick.Stop()
 	for {

@@ -46,7 +46,8 @@ type RefusalCounts struct {
 // NewRefusalCounts returns the collector for a daemon.
 func NewRefusalCounts(program string, listeners map[string]func(func(reason string, n uint64))) *RefusalCounts {
 	return &RefusalCounts{listeners: listeners, desc: prometheus.NewDesc(program+"_clients_refused_total",
-		"Clients of the control socket and of the metrics listener that were turned away or cut off.", []string{"listener", "reason"}, nil)}
+		"Clients of the control socket and of the metrics listener that were turned away or cut off.",
+		[]string{"listener", "reason"}, nil)}
 }
 
 // Describe implements prometheus.Collector.

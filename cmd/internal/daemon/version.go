@@ -27,7 +27,8 @@ func describe(program string, info *debug.BuildInfo) string {
 			*s = " " + *s
 		}
 	}
-	return fmt.Sprintf("%s %s%s%s%s (%s %s/%s)", program, version, revision, dirty, when, info.GoVersion, runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s %s%s%s%s (%s %s/%s)", program, version, revision, dirty, when, info.GoVersion, runtime.GOOS,
+		runtime.GOARCH)
 }
 
 // build returns what the build recorded; "" where it did not.

@@ -116,7 +116,8 @@ func (x *examination) diagnose() []Finding {
 		for j := range g.Instances {
 			in := &g.Instances[j]
 			if in.State == api.StateInit {
-				add(judge.NotBackup, true, in.Name, "interface "+in.Interface+" is down, missing, or has no address of its own", "ip addr show dev "+in.Interface)
+				add(judge.NotBackup, true, in.Name, "interface "+in.Interface+
+					" is down, missing, or has no address of its own", "ip addr show dev "+in.Interface)
 			}
 			for k := range in.Routers {
 				masters += x.router(g, in, &in.Routers[k], add)
@@ -127,27 +128,38 @@ func (x *examination) diagnose() []Finding {
 			devices[in.Interface] = true
 		}
 		if g.State == api.StateMaster && masters == 0 {
-			add(Unheard, false, "group "+g.Group, "this node is master and has heard no other one, which is how it should be; whether the backups hear it, only they can tell", "run carpctl doctor there")
+			add(Unheard, false, "group "+g.Group, "this node is master and has heard no other one, which is how it "+
+				"should be; whether the backups hear it, only they can tell", "run carpctl doctor there")
 		}
 		if g.Blocked != "" && g.State != api.StateMaster {
-			add(judge.Blocked, false, "group "+g.Group, "would not take over now: "+g.Blocked, "sasyncctl check tells more where sasyncd is the reason")
+			add(judge.Blocked, false, "group "+g.Group, "would not take over now: "+g.Blocked,
+				"sasyncctl check tells more where sasyncd is the reason")
 		}
 		x.kernel(g, add)
 		if g.Held != "" {
-			add(judge.Held, false, "group "+g.Group, "nothing that comes in by "+strings.Join(interfaces(g), " or ")+" is forwarded: "+g.Held, held(g))
+			add(judge.Held, false, "group "+g.Group, "nothing that comes in by "+strings.Join(interfaces(g), " or ")+
+				" is forwarded: "+g.Held, held(g))
 		}
 	}
 	if x.sysctl("all/forwarding") == "0" {
-		add(judge.ForwardingOff, false, "net.ipv4.ip_forward", "this machine forwards nothing: right for a server, wrong for a gateway", "sysctl --system, where sysctl.d/60-sasyncd.conf is installed; or sysctl net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+		add(judge.ForwardingOff, false, "net.ipv4.ip_forward",
+			"this machine forwards nothing: right for a server, wrong for a gateway",
+			"sysctl --system, where sysctl.d/60-sasyncd.conf is installed; or sysctl net.ipv4.ip_forward=1 "+
+				"net.ipv6.conf.all.forwarding=1")
 	}
 	for device, heard := range x.raw {
 		if !heard {
-			add(Filtered, false, device, "carpd hears advertisements that an ordinary raw socket does not: a packet filter or rp_filter drops IP protocol 112", "carpd is not affected; other daemons (keepalived, FRR, ucarp) on this machine would be: let protocol 112 to 224.0.0.18 and ff02::12 pass")
+			add(Filtered, false, device, "carpd hears advertisements that an ordinary raw socket does not: a packet "+
+				"filter or rp_filter drops IP protocol 112",
+				"carpd is not affected; other daemons (keepalived, FRR, ucarp) on this machine would be: let "+
+					"protocol 112 to 224.0.0.18 and ff02::12 pass")
 		}
 	}
 	if c := x.clock; c != nil && c.Jumps > 0 {
-		add(ClockJumped, true, "clock", fmt.Sprintf("the time of day has jumped %d times since carpd started, last by %v, %v ago", c.Jumps, time.Duration(c.LastMS)*time.Millisecond, term.Age(c.AgeMS)),
-			"carpd does not depend on it, IKE and certificates do: let chrony or systemd-timesyncd slew the clock, and look at the hypervisor's")
+		add(ClockJumped, true, "clock", fmt.Sprintf("the time of day has jumped %d times since carpd started, last "+
+			"by %v, %v ago", c.Jumps, time.Duration(c.LastMS)*time.Millisecond, term.Age(c.AgeMS)),
+			"carpd does not depend on it, IKE and certificates do: let chrony or systemd-timesyncd slew the clock, "+
+				"and look at the hypervisor's")
 	}
 	return list
 }
@@ -167,9 +179,11 @@ func interfaces(g *api.GroupState) (names []string) {
 func (x *examination) kernel(g *api.GroupState, add adder) {
 	where := "group " + g.Group
 	for _, c := range g.Configured {
-		add(judge.VIPConfigured, true, where, fmt.Sprintf("the virtual address %v is also configured by the system on %s: two nodes answer for it while another one is MASTER",
+		add(judge.VIPConfigured, true, where, fmt.Sprintf("the virtual address %v is also configured by the system "+
+			"on %s: two nodes answer for it while another one is MASTER",
 			c.Address, c.Interface),
-			fmt.Sprintf("remove it from the network configuration (interfaces, netplan, networkd, NetworkManager, cloud-init); ip addr del %v dev %s",
+			fmt.Sprintf("remove it from the network configuration (interfaces, netplan, networkd, NetworkManager, "+
+				"cloud-init); ip addr del %v dev %s",
 				c.Address, c.Interface))
 	}
 	for _, r := range g.Repairs {
@@ -179,14 +193,16 @@ func (x *examination) kernel(g *api.GroupState, add adder) {
 		}
 		if r.Count > 0 {
 			ago := time.Duration(r.AgeMS) * time.Millisecond
-			add(judge.Repaired, ago <= recent, where, fmt.Sprintf("%s; repaired %d times, last %v ago", what, r.Count, term.Age(r.AgeMS)), remedy)
+			add(judge.Repaired, ago <= recent, where, fmt.Sprintf("%s; repaired %d times, last %v ago", what, r.Count,
+				term.Age(r.AgeMS)), remedy)
 		}
 	}
 }
 
 // repaired describes a kind of repair and the remedy.
 func repaired(g *api.GroupState, kind string) (what, remedy string) {
-	rules := "find the program that changes routing rules (ip monitor rule); systemd-networkd needs ManageForeignRoutingPolicyRules=no"
+	rules := "find the program that changes routing rules (ip monitor rule); systemd-networkd needs " +
+		"ManageForeignRoutingPolicyRules=no"
 	switch kind {
 	case api.RepairedFence:
 		return "the fence was removed from a BACKUP or set on a MASTER", rules
@@ -195,7 +211,8 @@ func repaired(g *api.GroupState, kind string) (what, remedy string) {
 	case api.RepairedHold:
 		return "the rules that hold forwarding were changed", rules
 	case api.RepairedAddress:
-		return "virtual addresses were removed", "find the network manager of " + strings.Join(interfaces(g), " or ") + "; systemd-networkd needs KeepConfiguration="
+		return "virtual addresses were removed", "find the network manager of " + strings.Join(interfaces(g), " or ") +
+			"; systemd-networkd needs KeepConfiguration="
 	case api.RepairedRoute:
 		return "local routes of virtual addresses were removed",
 			"only the kernel may change the routing table local: find the program that does (ip monitor route)"
@@ -211,8 +228,10 @@ func held(g *api.GroupState) string {
 	if g.State == api.StateMaster {
 		return "it ends by itself; sasyncctl check says what is negotiated"
 	}
-	return "right for a node that has just booted, since it would send in plaintext; sasyncctl check says what it waits for. " +
-		"A backup whose master has no tunnels either stays so until it is master. To forward all the same: take `require sasyncd` " +
+	return "right for a node that has just booted, since it would send in plaintext; sasyncctl check says what it " +
+		"waits for. " +
+		"A backup whose master has no tunnels either stays so until it is master. To forward all the same: take " +
+		"`require sasyncd` " +
 		"out of group " + g.Group + " in carpd.conf, carpctl reload, and put it back for the next start"
 }
 
@@ -220,14 +239,18 @@ func held(g *api.GroupState) string {
 func (x *examination) router(g *api.GroupState, in *api.InstanceState, r *api.RouterState, add adder) int {
 	where := in.Name + " " + r.Family
 	if r.Expired && g.State != api.StateMaster {
-		remedy := "look whether the master's advertisements arrive: tcpdump -ni " + in.Interface + " proto 112; a switch with IGMP snooping and no querier drops them: write unicast"
+		remedy := "look whether the master's advertisements arrive: tcpdump -ni " + in.Interface +
+			" proto 112; a switch with IGMP snooping and no querier drops them: write unicast"
 		if hearsMaster(g) {
-			remedy += "; others of the group hear it, so it may be that its cable sends nothing here: track ping has it give way"
+			remedy += "; others of the group hear it, so it may be that its cable sends nothing here: track ping has " +
+				"it give way"
 		}
 		add(judge.HearsNoMaster, true, where, "hears no master, and the group does not take over", remedy)
 	}
 	if g.State == api.StateMaster && r.Peer.IsValid() && r.HeardMS < r.DownMS && g.AgeMS > r.DownMS {
-		add(judge.TwoMasters, true, where, fmt.Sprintf("%v is master too", r.Peer), "the nodes hear each other in one direction only, or the other one refuses our advertisements: run carpctl doctor there")
+		add(judge.TwoMasters, true, where, fmt.Sprintf("%v is master too", r.Peer),
+			"the nodes hear each other in one direction only, or the other one refuses our advertisements: run "+
+				"carpctl doctor there")
 	}
 	for _, f := range r.Refusals {
 		if time.Duration(f.AgeMS)*time.Millisecond > recent {
@@ -278,17 +301,22 @@ func remedyOf(kind string) string {
 	case api.RefusedInterval:
 		return "VRRPv2 needs the same interval on all members"
 	case api.RefusedAddresses:
-		return "either the addresses differ between members: make them equal; or another group of routers uses the same number: change it"
+		return "either the addresses differ between members: make them equal; or another group of routers uses the " +
+			"same number: change it"
 	case api.RefusedAuth:
 		return "write the same pass, or keys, on all members"
 	case api.RefusedTTL:
-		return "somebody forges advertisements, or a router is between the members: write hops where unicast is meant to pass it"
+		return "somebody forges advertisements, or a router is between the members: write hops where unicast is " +
+			"meant to pass it"
 	case api.RefusedOwn:
-		return "give one of the machines another address, and a clone another MAC address; or find the loop in the network"
+		return "give one of the machines another address, and a clone another MAC address; or find the loop in the " +
+			"network"
 	case api.RefusedCast:
-		return "write unicast (carppeer) on all members or on none; if it is another group of routers, give one of them another number"
+		return "write unicast (carppeer) on all members or on none; if it is another group of routers, give one of " +
+			"them another number"
 	case api.RefusedPeer:
-		return "name that address in unicast (carppeer) if it is a member's; carpctl doctor there shows whether it speaks from another one than it should"
+		return "name that address in unicast (carppeer) if it is a member's; carpctl doctor there shows whether it " +
+			"speaks from another one than it should"
 	case api.RefusedMAC:
 		return "give one of the machines another MAC address: they are clones, and the network cannot deliver to both"
 	}
@@ -299,13 +327,19 @@ func remedyOf(kind string) string {
 func (x *examination) virtual(in *api.InstanceState, add adder) {
 	where := in.Name + " mac virtual"
 	if v := x.sysctl("all/arp_ignore"); v != "" && v > "1" {
-		add(judge.ARPHidden, true, where, "net.ipv4.conf.all.arp_ignore is "+v+", so that ARP for the virtual address may stay unanswered", "sysctl net.ipv4.conf.all.arp_ignore=0; carpd sets what it needs per interface")
+		add(judge.ARPHidden, true, where, "net.ipv4.conf.all.arp_ignore is "+v+
+			", so that ARP for the virtual address may stay unanswered",
+			"sysctl net.ipv4.conf.all.arp_ignore=0; carpd sets what it needs per interface")
 	}
 	if v := x.sysctl("all/rp_filter"); v == "1" {
-		add(judge.StrictFilter, false, where, "net.ipv4.conf.all.rp_filter is 1, carpd loosens it on the virtual interface only", "nothing, unless something sets it back: sysctl net.ipv4.conf.all.rp_filter=0")
+		add(judge.StrictFilter, false, where, "net.ipv4.conf.all.rp_filter is 1, carpd loosens it on the virtual "+
+			"interface only", "nothing, unless something sets it back: sysctl net.ipv4.conf.all.rp_filter=0")
 	}
 	dev := in.Interface
-	if v := x.sysctl(dev + "/arp_ignore"); v == "0" && x.sysctl("all/arp_ignore") == "0" && in.State == api.StateMaster {
-		add(ARPAnswers, true, where, "net.ipv4.conf."+dev+".arp_ignore is 0: "+dev+" answers for the virtual address with its own MAC", "something has set it back: sysctl net.ipv4.conf."+dev+".arp_ignore=1")
+	if v := x.sysctl(dev + "/arp_ignore"); v == "0" && x.sysctl("all/arp_ignore") == "0" &&
+		in.State == api.StateMaster {
+		add(ARPAnswers, true, where, "net.ipv4.conf."+dev+".arp_ignore is 0: "+dev+
+			" answers for the virtual address with its own MAC", "something has set it back: sysctl net.ipv4.conf."+dev+
+			".arp_ignore=1")
 	}
 }

@@ -31,7 +31,8 @@ func claims(master *member, members []member, group string) (list []Finding) {
 				}
 				if len(r.Silent) > 0 {
 					f := finding(VIPSilent, master.name, group, fmt.Sprintf(
-						"nobody answers for %s on %s, as %s finds out", some(len(r.Silent), r.Silent[0].String()), in.Interface, m.name))
+						"nobody answers for %s on %s, as %s finds out", some(len(r.Silent), r.Silent[0].String()),
+						in.Interface, m.name))
 					list = append(list, f)
 				}
 			}

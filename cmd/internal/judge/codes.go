@@ -78,7 +78,8 @@ const (
 
 // unconnected are the codes for why there is no session.
 var unconnected = map[peer.Trouble]Code{
-	peer.TroubleOther: PeerAway, peer.TroubleKey: PeerKey, peer.TroubleVersion: PeerVersion, peer.TroubleSame: PeerSameNode,
+	peer.TroubleOther: PeerAway, peer.TroubleKey: PeerKey, peer.TroubleVersion: PeerVersion,
+	peer.TroubleSame:    PeerSameNode,
 	peer.TroubleRefused: PeerRefused, peer.TroubleUnreachable: PeerUnreachable,
 }
 
@@ -100,9 +101,11 @@ var kinds = map[Code]struct {
 	NoGroup:         {Fails, "write `interface` with an instance of carpd.conf into sasyncd.conf"},
 	NotInGroup:      {Costs, "if it should, write the same `interface` into its sasyncd.conf"},
 	NoMaster:        {Fails, "carpctl show, and carpctl doctor, on each gateway"},
-	TwoMasters:      {Fails, "the election is split: check the links that carry the advertisements; carpctl doctor on each"},
-	NoStandby:       {Fails, "start carpd and sasyncd on the other gateway"},
-	ElectorLost:     {Fails, "systemctl restart carpd there (with another tracker: what it follows); journalctl -u carpd"},
+	TwoMasters: {Fails, "the election is split: check the links that carry the advertisements; carpctl doctor " +
+		"on each"},
+	NoStandby: {Fails, "start carpd and sasyncd on the other gateway"},
+	ElectorLost: {Fails, "systemctl restart carpd there (with another tracker: what it follows); journalctl " +
+		"-u carpd"},
 	NotBackup:       {Fails, "carpctl show there; ip link, ip address of the instance's interface"},
 	Blocked:         {Fails, "carpctl doctor there"},
 	HearsNoMaster:   {Fails, "compare the blocks of both carpd.conf; tcpdump -ni INTERFACE proto 112 there"},
@@ -124,25 +127,36 @@ var kinds = map[Code]struct {
 	Unlike:          {Fails, "run the same kernel release on all gateways, or do without what these items use"},
 	Uncovered:       {Fails, "rekey them"},
 	Offloaded:       {Fails, "have the IKE daemon not offload them: hardware uses the bare sequence number as IV"},
-	NoTunnel:        {Odd, "if there should be one: let it end on the VIP (local_addrs in swanctl.conf); ip xfrm state"},
-	Emptied:         {Costs, "ip xfrm state; the log of the IKE daemon; journalctl -u sasyncd says when the tables were flushed"},
-	StaticKeys:      {Fails, "see its log; sasyncd -n checks the file"},
-	IKEError:        {Fails, "see the log of the IKE daemon there"},
-	IKESetting:      {Fails, ""}, // the finding brings its own
-	IKEUnknown:      {Unknown, "see its log; sasyncctl status there"},
-	IKEAbsent:       {Costs, "start it there, and have it start at boot: systemctl enable --now"},
-	Locked:          {Fails, "an operator must change `mode` on both gateways; take it out of sasyncd.conf to have carpd elect"},
-	ElectionUnknown: {Unknown, "see there whether what elects runs and is ready (keepalived: restart it and it tells); with carpd it is known"},
-	NotReplicated:   {Costs, "let tunnels that are to survive end on a VIP (local_addrs in swanctl.conf, left in ipsec.conf); ip xfrm state there"},
-	VIPClaimed:      {Fails, "find the machine with this MAC address (the switch knows its port) and take the address away from it"},
-	VIPSilent:       {Fails, "ip address, nft list ruleset, sysctl net.ipv4.conf.all.arp_ignore on the MASTER; arping -I INTERFACE ADDRESS elsewhere"},
-	VIPConfigured:   {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, NetworkManager); ip address del"},
-	SameMAC:         {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
-	SameAddress:     {Costs, "give one of the machines another address; or find the loop in the network: tcpdump -eni INTERFACE proto 112"},
-	ForeignRouter:   {Fails, "give one of the two another id (vrid, vhid): tcpdump -eni INTERFACE proto 112 shows whose it is"},
-	Demoted:         {Costs, "carpctl show there says what demotes it; carpctl undemote for what was demoted by hand"},
-	MasterDemoted:   {Costs, "carpctl show there says what demotes it; sasyncctl failover hands over"},
-	Repaired:        {Costs, "find the program that does: ip monitor rule route address, nft monitor; carpctl doctor there names the usual ones"},
+	NoTunnel: {Odd,
+		"if there should be one: let it end on the VIP (local_addrs in swanctl.conf); ip xfrm state"},
+	Emptied: {Costs, "ip xfrm state; the log of the IKE daemon; journalctl -u sasyncd says when the tables " +
+		"were flushed"},
+	StaticKeys: {Fails, "see its log; sasyncd -n checks the file"},
+	IKEError:   {Fails, "see the log of the IKE daemon there"},
+	IKESetting: {Fails, ""}, // the finding brings its own
+	IKEUnknown: {Unknown, "see its log; sasyncctl status there"},
+	IKEAbsent:  {Costs, "start it there, and have it start at boot: systemctl enable --now"},
+	Locked: {Fails, "an operator must change `mode` on both gateways; take it out of sasyncd.conf to have " +
+		"carpd elect"},
+	ElectionUnknown: {Unknown, "see there whether what elects runs and is ready (keepalived: restart it and it " +
+		"tells); with carpd it is known"},
+	NotReplicated: {Costs, "let tunnels that are to survive end on a VIP (local_addrs in swanctl.conf, left in " +
+		"ipsec.conf); ip xfrm state there"},
+	VIPClaimed: {Fails, "find the machine with this MAC address (the switch knows its port) and take the " +
+		"address away from it"},
+	VIPSilent: {Fails, "ip address, nft list ruleset, sysctl net.ipv4.conf.all.arp_ignore on the MASTER; " +
+		"arping -I INTERFACE ADDRESS elsewhere"},
+	VIPConfigured: {Fails, "remove it there from the network configuration (interfaces, netplan, networkd, " +
+		"NetworkManager); ip address del"},
+	SameMAC: {Fails, "ip link set dev INTERFACE address MAC on one of them: it is a clone"},
+	SameAddress: {Costs, "give one of the machines another address; or find the loop in the network: tcpdump " +
+		"-eni INTERFACE proto 112"},
+	ForeignRouter: {Fails, "give one of the two another id (vrid, vhid): tcpdump -eni INTERFACE proto 112 shows " +
+		"whose it is"},
+	Demoted:       {Costs, "carpctl show there says what demotes it; carpctl undemote for what was demoted by hand"},
+	MasterDemoted: {Costs, "carpctl show there says what demotes it; sasyncctl failover hands over"},
+	Repaired: {Costs, "find the program that does: ip monitor rule route address, nft monitor; carpctl doctor " +
+		"there names the usual ones"},
 	RuleDenies:      {Fails, "ip rule, and ip -6 rule, there; see which program adds it"},
 	NoRules:         {Fails, "ip rule add pref 32766 lookup main there, and the same of ip -6"},
 	ARPHidden:       {Fails, "sysctl -w NAME=0 there, and in /etc/sysctl.d"},
@@ -152,8 +166,9 @@ var kinds = map[Code]struct {
 	ClockDiffers:    {Odd, "timedatectl, chronyc tracking on both gateways"},
 	PeersDiffer:     {Costs, "write the same gateways as `peer` into every sasyncd.conf; sasyncctl reload"},
 	PeersApart:      {Costs, "see cable, addresses and firewall between those two; sasyncctl peers on both"},
-	MasterUnheard:   {Fails, "tcpdump -ni INTERFACE proto 112 on both: its cable, its switch port, IGMP snooping (or write unicast)"},
-	CannotRepair:    {Fails, "carpctl doctor there; journalctl -u carpd"},
+	MasterUnheard: {Fails, "tcpdump -ni INTERFACE proto 112 on both: its cable, its switch port, IGMP snooping (or " +
+		"write unicast)"},
+	CannotRepair: {Fails, "carpctl doctor there; journalctl -u carpd"},
 }
 
 func finding(c Code, member, group, cause string) Finding {

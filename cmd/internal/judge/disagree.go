@@ -32,7 +32,8 @@ func acquainted(node string, peers []Peer) (list []Finding) {
 				lacks(q.Name)
 			case k != nil && !k.Connected && q.Connected && !apart[[2]string{q.Name, p.Name}]:
 				apart[[2]string{p.Name, q.Name}] = true
-				list = append(list, finding(PeersApart, p.Name, "", "it has no session with "+q.Name+", and this gateway has one with both"))
+				list = append(list, finding(PeersApart, p.Name, "", "it has no session with "+q.Name+
+					", and this gateway has one with both"))
 			}
 		}
 	}
@@ -106,8 +107,10 @@ func unheard(master *member, standbys []*member, group string) (list []Finding) 
 				}
 			}
 			if len(deaf) > 0 && len(deaf) == len(standbys) {
-				f := finding(MasterUnheard, master.name, group, fmt.Sprintf("nobody hears its advertisements of %s %s on %s (not %s): the others take over as soon as they may",
-					in.Name, r.Family, in.Interface, strings.Join(deaf, ", not ")))
+				f := finding(MasterUnheard, master.name, group,
+					fmt.Sprintf("nobody hears its advertisements of %s %s on %s (not %s): the others take over as "+
+						"soon as they may",
+						in.Name, r.Family, in.Interface, strings.Join(deaf, ", not ")))
 				f.Remedy = strings.Replace(f.Remedy, "INTERFACE", in.Interface, 1)
 				list = append(list, f)
 			}

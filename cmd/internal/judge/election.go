@@ -29,9 +29,11 @@ func (m *member) election(group string) (list []Finding) {
 			for _, x := range r.Refusals {
 				switch x.Kind {
 				case refusedMAC:
-					add(SameMAC, fmt.Sprintf("%v has its MAC address on %s: frames for one reach the other", x.Peer, in.Interface))
+					add(SameMAC, fmt.Sprintf("%v has its MAC address on %s: frames for one reach the other", x.Peer,
+						in.Interface))
 				case refusedOwn:
-					add(SameAddress, fmt.Sprintf("%v, its own address on %s, is used by another machine: %s", x.Peer, in.Interface, x.Text))
+					add(SameAddress, fmt.Sprintf("%v, its own address on %s, is used by another machine: %s", x.Peer,
+						in.Interface, x.Text))
 				default:
 					add(AdvertRefused, fmt.Sprintf("%s refuses advertisements of %v: %s", where, x.Peer, x.Text))
 				}
@@ -39,7 +41,8 @@ func (m *member) election(group string) (list []Finding) {
 		}
 	}
 	for _, c := range g.Carp.Configured {
-		add(VIPConfigured, fmt.Sprintf("its system has %v configured on %s: it answers for it as a BACKUP, too", c.Address, c.Interface))
+		add(VIPConfigured, fmt.Sprintf("its system has %v configured on %s: it answers for it as a BACKUP, too",
+			c.Address, c.Interface))
 	}
 	for _, r := range g.Carp.Repairs {
 		what := changed[r.Kind]
@@ -50,7 +53,8 @@ func (m *member) election(group string) (list []Finding) {
 		case r.Error != "":
 			add(CannotRepair, what+" cannot be repaired: "+r.Error)
 		case r.Count > 0:
-			add(Repaired, fmt.Sprintf("another program changes %s: repaired %s in the last 5 minutes", what, count(int(r.Count), "time")))
+			add(Repaired, fmt.Sprintf("another program changes %s: repaired %s in the last 5 minutes", what,
+				count(int(r.Count), "time")))
 		}
 	}
 	return list
@@ -59,7 +63,8 @@ func (m *member) election(group string) (list []Finding) {
 // changed says what a kind of repair is about.
 var changed = map[string]string{
 	"fence": "the fence", "gate": "the IPv6 gate, which closes if carpd dies", "hold": "the rules that hold forwarding",
-	"address": "the VIPs of the MASTER", "route": "the local routes of the VIPs", "filter": "the nftables tables of carpd",
+	"address": "the VIPs of the MASTER", "route": "the local routes of the VIPs",
+	"filter": "the nftables tables of carpd",
 }
 
 // demoted compares the demotions of a standby and its MASTER.
@@ -76,7 +81,8 @@ func demoted(m, master *member, group string) []Finding {
 	}
 	if a.Demotion > b.Demotion {
 		return []Finding{finding(Demoted, m.name, group, fmt.Sprintf(
-			"it is demoted by %d%s, the MASTER by %d: it would take over after a failure only, and a hand-over that names it is refused", a.Demotion, why(a), b.Demotion))}
+			"it is demoted by %d%s, the MASTER by %d: it would take over after a failure only, and a hand-over that "+
+				"names it is refused", a.Demotion, why(a), b.Demotion))}
 	}
 	if !m.group.InSync || a.Blocked != "" {
 		return nil // it could not take over anyway
@@ -110,9 +116,11 @@ func strangers(members []member, group string, peers int) (list []Finding) {
 	for _, m := range members {
 		for _, in := range m.group.Carp.Instances {
 			for _, r := range in.Routers {
-				if r.Master.IsValid() && !known[place{in.Name, r.Family, r.Master}] && !slices.Contains(m.group.VIPs, r.Master) {
+				if r.Master.IsValid() && !known[place{in.Name, r.Family, r.Master}] && !slices.Contains(m.group.VIPs,
+					r.Master) {
 					list = append(list, finding(ForeignRouter, m.name, group, fmt.Sprintf(
-						"%v, which is none of the gateways, advertises as MASTER with the id of %s (%d) on %s", r.Master, in.Name, in.ID, in.Interface)))
+						"%v, which is none of the gateways, advertises as MASTER with the id of %s (%d) on %s",
+						r.Master, in.Name, in.ID, in.Interface)))
 				}
 			}
 		}

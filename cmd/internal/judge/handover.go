@@ -33,7 +33,10 @@ func Successors(node string, own *Facts, peers []Peer, group, to string) []strin
 			able = append(able, p)
 		}
 	}
-	slices.SortStableFunc(able, func(a, b *Peer) int { return cmp.Compare(a.Facts.group(group).rank(), b.Facts.group(group).rank()) })
+	slices.SortStableFunc(able, func(a, b *Peer) int {
+		return cmp.Compare(a.Facts.group(group).rank(),
+			b.Facts.group(group).rank())
+	})
 	names := []string{}
 	for _, p := range able {
 		names = append(names, p.Name)

@@ -42,7 +42,8 @@ func Harmful(d Device, read func(name string) string) (out []Setting) {
 				of = here(name)
 			}
 			switch v := number(read(of)); {
-			case name == "arp_ignore" && (v == arpSameNet || v == arpNever), name == "rp_filter" && v == rpStrict && !d.Virtual:
+			case name == "arp_ignore" && (v == arpSameNet || v == arpNever), name == "rp_filter" && v == rpStrict &&
+				!d.Virtual:
 				add(of)
 			}
 		}
@@ -107,7 +108,8 @@ func (m *member) settings(group string) (list []Finding) {
 		case "arp_filter":
 			c, want, why = ARPHidden, "0", "the virtual MAC of "+s.Interface+" does not answer for its VIPs"
 		case "rp_filter":
-			c, want, why = StrictFilter, "2", "packets on "+s.Interface+" whose way back is another interface are dropped"
+			c, want, why = StrictFilter, "2", "packets on "+s.Interface+
+				" whose way back is another interface are dropped"
 		case "accept_ra":
 			want, why = "0", "any router on "+s.Interface+" can change this gateway's routes"
 		default:
@@ -125,7 +127,8 @@ func hosts(own *Facts, peers []Peer) (list []Finding) {
 	unwritable := func(name string, f *Facts) {
 		if f.StateError != "" {
 			list = append(list, finding(StateUnwritable, name, "",
-				"sasyncd cannot write its state directory, and forgets terms and the numbers of static keys at its next start: "+f.StateError))
+				"sasyncd cannot write its state directory, and forgets terms and the numbers of static keys at its "+
+					"next start: "+f.StateError))
 		}
 	}
 	unwritable(ThisGateway, own)
@@ -147,7 +150,8 @@ func hosts(own *Facts, peers []Peer) (list []Finding) {
 			words = "behind"
 		}
 		list = append(list, finding(ClockDiffers, p.Name, "", fmt.Sprintf(
-			"its clock is %.0f s %s this gateway's: certificates may be refused, and logs do not fit together", max(ahead, -ahead), words)))
+			"its clock is %.0f s %s this gateway's: certificates may be refused, and logs do not fit together",
+			max(ahead, -ahead), words)))
 	}
 	return list
 }

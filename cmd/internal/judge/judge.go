@@ -147,7 +147,8 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 	var masters, standbys []*member
 	for i := range members {
 		// One whose election cannot be reached says what it was last.
-		if members[i].role == "MASTER" && (members[i].elects() || !slices.ContainsFunc(members, func(m member) bool { return m.role == "MASTER" && m.elects() })) {
+		if members[i].role == "MASTER" && (members[i].elects() || !slices.ContainsFunc(members,
+			func(m member) bool { return m.role == "MASTER" && m.elects() })) {
 			masters = append(masters, &members[i])
 		} else {
 			standbys = append(standbys, &members[i])
@@ -168,7 +169,8 @@ func judgeGroup(node string, own *Facts, g *Group, peers []Peer) (list []Finding
 		for _, m := range masters {
 			names = append(names, m.name)
 		}
-		list = append(list, finding(TwoMasters, "", g.Name, "more than one gateway is MASTER: "+strings.Join(names, ", ")))
+		list = append(list, finding(TwoMasters, "", g.Name, "more than one gateway is MASTER: "+
+			strings.Join(names, ", ")))
 	}
 	list = append(list, strangers(members, g.Name, len(peers))...)
 	list = append(list, hearsay(node, members, masters, g.Name, peers)...)
@@ -221,7 +223,10 @@ var outside = []Code{ElectorLost, NotBackup, Blocked, NotInSync, NotFollowing, R
 
 // contends reports whether a standby with such findings would be elected all the same.
 func contends(found []Finding) bool {
-	return !slices.ContainsFunc(found, func(f Finding) bool { return f.Severity == Fails && slices.Contains(outside, f.Code) })
+	return !slices.ContainsFunc(found, func(f Finding) bool {
+		return f.Severity == Fails && slices.Contains(outside,
+			f.Code)
+	})
 }
 
 func addresses(list []netip.Addr) string {

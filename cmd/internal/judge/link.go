@@ -57,7 +57,8 @@ func apart(peers []Peer) (list []Finding) {
 		for j := range i {
 			a, b := &peers[j], &peers[i]
 			if a.Connected && b.Connected && (sees(a, b) || sees(b, a)) {
-				list = append(list, finding(LinkCut, a.Name, "", "the link between it and "+b.Name+" is cut: one sees the other by way of another gateway only"))
+				list = append(list, finding(LinkCut, a.Name, "", "the link between it and "+b.Name+
+					" is cut: one sees the other by way of another gateway only"))
 			}
 		}
 	}
@@ -66,5 +67,8 @@ func apart(peers []Peer) (list []Finding) {
 
 // elsewhere reports whether a member of which only others tell is MASTER of a group.
 func elsewhere(peers []Peer, group string) bool {
-	return slices.ContainsFunc(peers, func(p Peer) bool { return !p.Connected && slices.Contains(p.Sight.masterOf(), group) })
+	return slices.ContainsFunc(peers, func(p Peer) bool {
+		return !p.Connected && slices.Contains(p.Sight.masterOf(),
+			group)
+	})
 }

@@ -75,7 +75,10 @@ func stands(m, master *member, group string) (list []Finding) {
 	}
 	g := m.group
 	if g == nil {
-		if m.peer != nil && slices.ContainsFunc(m.peer.Seen, func(s Seen) bool { return s.Name == group && !s.InSync }) {
+		if m.peer != nil && slices.ContainsFunc(m.peer.Seen, func(s Seen) bool {
+			return s.Name == group &&
+				!s.InSync
+		}) {
 			add(NotInSync, "it is not in sync")
 		}
 		return list
@@ -133,7 +136,8 @@ func (m *member) common(group string) (list []Finding) {
 	list = append(list, m.settings(group)...)
 	list = append(list, m.routing(group)...)
 	if c := g.Carp; c != nil && c.StateError != "" {
-		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+c.StateError)
+		add(StateUnwritable, "carpd cannot write its state directory, and forgets terms at its next start: "+
+			c.StateError)
 	}
 	list = append(list, m.electedElsewhere(group)...)
 	list = append(list, m.keying(group)...)
@@ -181,14 +185,17 @@ func alike(m, master *member, group string) (list []Finding) {
 		}
 		x := a.Carp.Instances[i]
 		if x.Protocol != in.Protocol || x.ID != in.ID {
-			add(IDsDiffer, fmt.Sprintf("its %s is %s with id %d, the MASTER's %s with id %d", in.Name, x.Protocol, x.ID, in.Protocol, in.ID))
+			add(IDsDiffer, fmt.Sprintf("its %s is %s with id %d, the MASTER's %s with id %d", in.Name, x.Protocol, x.ID,
+				in.Protocol, in.ID))
 			continue
 		}
 		for _, r := range in.Routers {
 			if slices.ContainsFunc(x.Routers, func(o Router) bool {
-				return o.Family == r.Family && o.Priority == r.Priority && o.AdvBase == r.AdvBase && o.AdvSkew == r.AdvSkew
+				return o.Family == r.Family && o.Priority == r.Priority && o.AdvBase == r.AdvBase &&
+					o.AdvSkew == r.AdvSkew
 			}) && a.Carp.Demotion == b.Carp.Demotion {
-				add(SamePriority, in.Name+" "+r.Family+" has the priority of the MASTER's: addresses decide who is MASTER after both started")
+				add(SamePriority, in.Name+" "+r.Family+
+					" has the priority of the MASTER's: addresses decide who is MASTER after both started")
 				break
 			}
 		}

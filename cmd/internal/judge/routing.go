@@ -36,7 +36,10 @@ func (m *member) routing(group string) (list []Finding) {
 	}
 	for _, d := range m.facts.Denials {
 		vips := of(d.Family)
-		hit := slices.DeleteFunc(slices.Clone(vips), func(a netip.Addr) bool { return d.From.IsValid() && !d.From.Contains(a) })
+		hit := slices.DeleteFunc(slices.Clone(vips), func(a netip.Addr) bool {
+			return d.From.IsValid() &&
+				!d.From.Contains(a)
+		})
 		var what string
 		switch {
 		case (d.Incoming == "" || d.Incoming == "lo") && len(hit) > 0:
@@ -53,7 +56,8 @@ func (m *member) routing(group string) (list []Finding) {
 	}
 	for _, family := range m.facts.Unrouted {
 		if len(of(family)) > 0 {
-			add(NoRules, "no routing rule of "+names[family]+" leads to a table with routes", command(family)+" rule add pref 32766 lookup main there")
+			add(NoRules, "no routing rule of "+names[family]+" leads to a table with routes", command(family)+
+				" rule add pref 32766 lookup main there")
 		}
 	}
 	return list

@@ -17,11 +17,13 @@ func (m *member) tunnels(group string) (list []Finding) {
 		if g.Keying.Driver == "" && g.Policies > 0 {
 			// Nobody is there to negotiate what the policies ask for.
 			f.Severity = Fails
-			f.Remedy = "have the SAs installed again: ip xfrm state; journalctl -u sasyncd says when the tables were flushed"
+			f.Remedy = "have the SAs installed again: ip xfrm state; journalctl -u sasyncd says when the tables were " +
+				"flushed"
 		}
 		list = append(list, f)
 	case none:
-		list = append(list, finding(NoTunnel, m.name, group, "no SA and no policy involves its VIPs: there is no tunnel to take over"))
+		list = append(list, finding(NoTunnel, m.name, group,
+			"no SA and no policy involves its VIPs: there is no tunnel to take over"))
 	}
 	l := m.facts.Local
 	if l == nil || l.SAs+l.Policies == 0 || m.master() != group {

@@ -150,7 +150,8 @@ func list[T any](l *[]T) {
 
 // HTML serves the page.
 func HTML() http.Handler {
-	policy := "default-src 'none'; connect-src 'self'; script-src " + source("script") + "; style-src " + source("style") +
+	policy := "default-src 'none'; connect-src 'self'; script-src " + source("script") + "; style-src " +
+		source("style") +
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

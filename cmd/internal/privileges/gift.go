@@ -40,7 +40,8 @@ func GiveDir(path string, mode fs.FileMode, u *User, own ...string) error {
 	defer func() { at.Close() }()
 	missing = append(missing, filepath.Base(path))
 	if target := filepath.Join(append([]string{real}, missing...)...); !givable(target) {
-		return fmt.Errorf("give directory %s to %s: root gives away directories below %s only; make it yourself: install -d -o %s -m %04o %s",
+		return fmt.Errorf("give directory %s to %s: root gives away directories below %s only; make it yourself: "+
+			"install -d -o %s -m %04o %s",
 			target, u.Name, strings.Join(gifts, " and "), u.Name, mode, target)
 	}
 	for _, name := range missing[:len(missing)-1] {
@@ -58,7 +59,8 @@ func GiveDir(path string, mode fs.FileMode, u *User, own ...string) error {
 	defer dir.Close()
 	// As long as the directory is root's, nobody else can put a link there.
 	for _, name := range own {
-		if err := unix.Fchownat(int(dir.Fd()), name, u.UID, u.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := unix.Fchownat(int(dir.Fd()), name, u.UID, u.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil &&
+			!errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("give file to %s: %w", u.Name, err)
 		}
 	}
@@ -72,7 +74,10 @@ func GiveDir(path string, mode fs.FileMode, u *User, own ...string) error {
 // away.
 func givable(path string) bool {
 	below := func(dir string) bool { return strings.HasPrefix(path, dir+"/") }
-	return slices.ContainsFunc(gifts, below) && !slices.ContainsFunc(withheld, func(d string) bool { return path == d || below(d) })
+	return slices.ContainsFunc(gifts, below) && !slices.ContainsFunc(withheld, func(d string) bool {
+		return path == d ||
+			below(d)
+	})
 }
 
 // subdir opens a directory in another one, and makes it with this mode if it does
@@ -107,7 +112,8 @@ func left(path string, st fs.FileInfo, own []string) bool {
 		return false
 	}
 	entries, err := os.ReadDir(path)
-	return err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(own, e.Name()) })
+	return err == nil && !slices.ContainsFunc(entries,
+		func(e fs.DirEntry) bool { return !slices.Contains(own, e.Name()) })
 }
 
 func ofRoot(st fs.FileInfo) bool {

@@ -69,7 +69,8 @@ func handled(version int) uint64 {
 	for _, later := range []struct {
 		version int
 		right   uint64
-	}{{2, unix.LANDLOCK_ACCESS_FS_REFER}, {3, unix.LANDLOCK_ACCESS_FS_TRUNCATE}, {5, unix.LANDLOCK_ACCESS_FS_IOCTL_DEV}} {
+	}{{2, unix.LANDLOCK_ACCESS_FS_REFER}, {3, unix.LANDLOCK_ACCESS_FS_TRUNCATE},
+		{5, unix.LANDLOCK_ACCESS_FS_IOCTL_DEV}} {
 		if version >= later.version {
 			rights |= later.right
 		}
@@ -159,7 +160,9 @@ func Restrict(paths []Path) (version int, err error) {
 func ruleset(paths []Path, version int) (fd int, err error) {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled(version)}
 	// The size says that what follows the first field is not given.
-	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr.Handled_access_fs), 0) //nolint:gosec // so takes the kernel it
+	//nolint:gosec // so takes the kernel it
+	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)),
+		unsafe.Sizeof(attr.Handled_access_fs), 0)
 	if errno != 0 {
 		return -1, fmt.Errorf("make a set of rules for files: %w", errno)
 	}
@@ -189,8 +192,11 @@ func addRule(rules int, p Path, version int) error {
 	if err := unix.Fstat(at, &st); err != nil {
 		return err
 	}
-	attr := unix.LandlockPathBeneathAttr{Allowed_access: allowed(p.Access, st.Mode&unix.S_IFMT == unix.S_IFDIR, version), Parent_fd: int32(at)}
-	if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(rules), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0, 0, 0); errno != 0 { //nolint:gosec // so takes the kernel it
+	attr := unix.LandlockPathBeneathAttr{Allowed_access: allowed(p.Access, st.Mode&unix.S_IFMT == unix.S_IFDIR,
+		version), Parent_fd: int32(at)}
+	//nolint:gosec // so takes the kernel it
+	if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(rules), unix.LANDLOCK_RULE_PATH_BENEATH,
+		uintptr(unsafe.Pointer(&attr)), 0, 0, 0); errno != 0 {
 		return errno
 	}
 	return nil

@@ -49,7 +49,8 @@ func forwarded(policies []*sadb.Policy) (shown []*sadb.Policy, alone map[*sadb.P
 		}
 		switch p.Key.Dir {
 		case sadb.DirIn:
-			alone[p] = fwd[p.Key] == nil && slices.ContainsFunc(p.Templates, func(t sadb.Template) bool { return t.Mode == sadb.ModeTunnel })
+			alone[p] = fwd[p.Key] == nil && slices.ContainsFunc(p.Templates,
+				func(t sadb.Template) bool { return t.Mode == sadb.ModeTunnel })
 		case sadb.DirFwd:
 			if i := in[twin(p.Key)]; i != nil && sameDemand(i, p) {
 				continue
@@ -66,7 +67,8 @@ func sameDemand(a, b *sadb.Policy) bool {
 }
 
 func flowDetails(p *sadb.Policy) string {
-	return fmt.Sprintf("\n\tpriority %d use: bytes %d packets %d age %d", p.Priority, p.Use.Bytes, p.Use.Packets, p.Use.Age)
+	return fmt.Sprintf("\n\tpriority %d use: bytes %d packets %d age %d", p.Priority, p.Use.Bytes, p.Use.Packets,
+		p.Use.Age)
 }
 
 func flow(p *sadb.Policy) string {
@@ -82,7 +84,8 @@ func flow(p *sadb.Policy) string {
 	}
 	src, _ := sel.SrcPrefix()
 	dst, _ := sel.DstPrefix()
-	fmt.Fprintf(&b, " from %s%s to %s%s", network(src), port(sel.SrcPort, sel.SrcPortMask), network(dst), port(sel.DstPort, sel.DstPortMask))
+	fmt.Fprintf(&b, " from %s%s to %s%s", network(src), port(sel.SrcPort, sel.SrcPortMask), network(dst),
+		port(sel.DstPort, sel.DstPortMask))
 	if len(p.Templates) > 0 {
 		t := p.Templates[0]
 		peer := t.Src

@@ -22,14 +22,18 @@ func FlowObjects(policies []*sadb.Policy) []report.Flow {
 		sel := p.Key.Selector
 		src, _ := sel.SrcPrefix()
 		dst, _ := sel.DstPrefix()
-		f := report.Flow{Text: flow(p), Direction: p.Key.Dir.String(), Type: kind(p), From: src.String(), To: dst.String(),
-			FromPort: portObject(sel.SrcPort, sel.SrcPortMask), ToPort: portObject(sel.DstPort, sel.DstPortMask), Priority: p.Priority,
-			Mark: markObject(p.Key.Mark), IfID: p.Key.IfID, Templates: []report.Template{}, Bytes: p.Use.Bytes, Packets: p.Use.Packets, Age: float64(p.Use.Age)}
+		f := report.Flow{Text: flow(p), Direction: p.Key.Dir.String(), Type: kind(p), From: src.String(),
+			To:       dst.String(),
+			FromPort: portObject(sel.SrcPort, sel.SrcPortMask), ToPort: portObject(sel.DstPort, sel.DstPortMask),
+			Priority: p.Priority,
+			Mark:     markObject(p.Key.Mark), IfID: p.Key.IfID, Templates: []report.Template{}, Bytes: p.Use.Bytes,
+			Packets: p.Use.Packets, Age: float64(p.Use.Age)}
 		if sel.Proto != 0 {
 			f.Protocol = ipProto(sel.Proto)
 		}
 		for _, t := range p.Templates {
-			x := report.Template{Protocol: protocol(t.Proto), Mode: modeName(t.Mode), Src: addrObject(t.Src), Dst: addrObject(t.Dst), Reqid: t.Reqid, Level: level(t)}
+			x := report.Template{Protocol: protocol(t.Proto), Mode: modeName(t.Mode), Src: addrObject(t.Src),
+				Dst: addrObject(t.Dst), Reqid: t.Reqid, Level: level(t)}
 			if t.SPI != 0 {
 				x.SPI = fmt.Sprintf("0x%08x", t.SPI)
 			}
@@ -48,8 +52,10 @@ func SAObjects(sas []*sadb.SA, keys bool) []report.SA {
 		if a.Larval() {
 			continue
 		}
-		x := report.SA{Text: sa(a), Protocol: protocol(a.Key.Proto), Mode: modeName(a.Mode), Src: a.Src.String(), Dst: a.Key.Dst.String(),
-			SPI: fmt.Sprintf("0x%08x", a.Key.SPI), Reqid: a.Reqid, Window: a.Window, ESN: a.ESN(), Mark: markObject(a.Key.Mark), IfID: a.IfID,
+		x := report.SA{Text: sa(a), Protocol: protocol(a.Key.Proto), Mode: modeName(a.Mode), Src: a.Src.String(),
+			Dst: a.Key.Dst.String(),
+			SPI: fmt.Sprintf("0x%08x", a.Key.SPI), Reqid: a.Reqid, Window: a.Window, ESN: a.ESN(),
+			Mark: markObject(a.Key.Mark), IfID: a.IfID,
 			SeqIn: a.Seq, SeqOut: a.OSeq, Bytes: a.Bytes, Packets: a.Packets, Age: float64(a.Age),
 			Soft: lifetime(a.Limits.SoftBytes, a.Limits.SoftPackets, a.Limits.SoftAdd, a.Limits.SoftUse),
 			Hard: lifetime(a.Limits.HardBytes, a.Limits.HardPackets, a.Limits.HardAdd, a.Limits.HardUse)}
@@ -121,5 +127,6 @@ func addrObject(a netip.Addr) string {
 }
 
 func modeName(m sadb.Mode) string {
-	return map[sadb.Mode]string{sadb.ModeTransport: "transport", sadb.ModeTunnel: "tunnel", sadb.ModeBEET: "beet", sadb.ModeIPTFS: "iptfs"}[m]
+	return map[sadb.Mode]string{sadb.ModeTransport: "transport", sadb.ModeTunnel: "tunnel", sadb.ModeBEET: "beet",
+		sadb.ModeIPTFS: "iptfs"}[m]
 }

@@ -13,7 +13,8 @@ import (
 // AllRules writes all policies and SAs, keys included, as a file that
 // `control static` reads: what no rule makes, and everything else, is a comment.
 func AllRules(w io.Writer, snap *sadb.Snapshot, verbose bool) error {
-	_, err := fmt.Fprintf(w, "# FLOWS:\n%s\n# SAD:\n%s", section(FlowRules(snap.Policies, verbose), "# No flows"), section(SARules(snap.SAs, verbose), "# No entries"))
+	_, err := fmt.Fprintf(w, "# FLOWS:\n%s\n# SAD:\n%s", section(FlowRules(snap.Policies, verbose), "# No flows"),
+		section(SARules(snap.SAs, verbose), "# No entries"))
 	return err
 }
 

@@ -23,7 +23,8 @@ import (
 
 // All writes both sections, FLOWS and SAD, with details if verbose.
 func All(w io.Writer, snap *sadb.Snapshot, verbose bool) error {
-	_, err := fmt.Fprintf(w, "FLOWS:\n%s\nSAD:\n%s", section(Flows(snap.Policies, verbose), "No flows"), section(SAD(snap.SAs, verbose), "No entries"))
+	_, err := fmt.Fprintf(w, "FLOWS:\n%s\nSAD:\n%s", section(Flows(snap.Policies, verbose), "No flows"),
+		section(SAD(snap.SAs, verbose), "No entries"))
 	if err == nil && verbose {
 		_, err = fmt.Fprint(w, "\nKeys are left out: -k shows them, to root.\n")
 	}
@@ -66,7 +67,8 @@ func bySPI(sas []*sadb.SA) []*sadb.SA {
 
 func sa(s *sadb.SA) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s from %s to %s spi 0x%08x", protocol(s.Key.Proto), modeName(s.Mode), s.Src, s.Key.Dst, s.Key.SPI)
+	fmt.Fprintf(&b, "%s %s from %s to %s spi 0x%08x", protocol(s.Key.Proto), modeName(s.Mode), s.Src, s.Key.Dst,
+		s.Key.SPI)
 	if s.Auth != nil {
 		fmt.Fprintf(&b, " auth %s", auth(s.Auth))
 	}
@@ -101,7 +103,8 @@ func details(s *sadb.SA) string {
 		if l.add|l.use == 0 && l.bytes == sadb.NoLimit && l.pkts == sadb.NoLimit {
 			continue
 		}
-		fmt.Fprintf(&b, "\n\tlifetime_%s: bytes %s packets %s add %d first %d", l.name, limit(l.bytes), limit(l.pkts), l.add, l.use)
+		fmt.Fprintf(&b, "\n\tlifetime_%s: bytes %s packets %s add %d first %d", l.name, limit(l.bytes), limit(l.pkts),
+			l.add, l.use)
 	}
 	if s.Encap != nil {
 		fmt.Fprintf(&b, "\n\tudpencap: udpencap port %d", s.Encap.DstPort)

@@ -54,7 +54,8 @@ type Elector struct {
 
 // New returns an elector that does nothing until Run.
 func New(cfg Config) *Elector {
-	e := &Elector{cfg: cfg, events: make(chan engine.ElectorEvent, eventQueue), wake: make(chan struct{}, 1), sight: make(map[string]Sight),
+	e := &Elector{cfg: cfg, events: make(chan engine.ElectorEvent, eventQueue), wake: make(chan struct{}, 1),
+		sight:  make(map[string]Sight),
 		groups: make(map[string]*machine), wants: make(map[string]bool)}
 	for _, g := range cfg.Groups {
 		e.groups[g.Name] = &machine{name: g.Name, vips: g.VIPs, yields: cfg.Fence != nil, started: time.Now()}
@@ -228,7 +229,8 @@ func (e *Elector) Takeover(string, uint64, time.Duration) {}
 // Resign implements engine.Elector.
 func (e *Elector) Resign(group, reason string) {
 	if e.cfg.Fence == nil {
-		e.cfg.Log.Error("this node should give way to another master, and there is no fence with which it could", "group", group, "reason", reason)
+		e.cfg.Log.Error("this node should give way to another master, and there is no fence with which it could",
+			"group", group, "reason", reason)
 	}
 	e.call(group, func(m *machine) []action { return m.resign(reason) })
 }

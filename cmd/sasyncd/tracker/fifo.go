@@ -70,7 +70,8 @@ func checkFIFO(fd int) error {
 	case st.Mode&unix.S_IFMT != unix.S_IFIFO:
 		return errors.New("it is no fifo: remove it, sasyncd makes one")
 	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("it belongs to user %d, want root or the user of sasyncd: remove it, sasyncd makes one", st.Uid)
+		return fmt.Errorf("it belongs to user %d, want root or the user of sasyncd: remove it, sasyncd makes one",
+			st.Uid)
 	case st.Mode&0o022 != 0:
 		return fmt.Errorf("its mode is %04o, want no write access for group and others: chmod 600", st.Mode&0o7777)
 	}

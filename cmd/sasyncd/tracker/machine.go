@@ -111,7 +111,8 @@ func (m *machine) see(now time.Time, s Sight) []action {
 			return append([]action{{fence: true}}, m.stepDown()...)
 		}
 		m.phase, m.since = lingering, now
-		return []action{{fence: true}, m.event(engine.ElectorEvent{Kind: engine.ElectorPrepare, To: wire.RoleBackup, Term: handOver, Reason: s.Reason})}
+		return []action{{fence: true}, m.event(engine.ElectorEvent{Kind: engine.ElectorPrepare, To: wire.RoleBackup,
+			Term: handOver, Reason: s.Reason})}
 	}
 	return nil
 }
@@ -140,7 +141,8 @@ func (m *machine) fit(now time.Time) bool {
 func (m *machine) prepare() []action {
 	m.phase = preparing
 	m.asked++
-	return []action{m.event(engine.ElectorEvent{Kind: engine.ElectorPrepare, To: wire.RoleMaster, Reason: m.sight.Reason})}
+	return []action{m.event(engine.ElectorEvent{Kind: engine.ElectorPrepare, To: wire.RoleMaster,
+		Reason: m.sight.Reason})}
 }
 
 // prepared is the engine's answer. An answer to a preparation that was given

@@ -67,7 +67,8 @@ func AnyPolicy(r *rand.Rand) *sadb.Policy {
 	for range r.IntN(7) {
 		p.Templates = append(p.Templates, sadb.Template{
 			Dst: pick(r, netip.Addr{}, Addr4(r), Addr6(r)), Src: pick(r, netip.Addr{}, Addr4(r), Addr6(r)),
-			SPI: uint32(small(r)), Proto: uint8(r.Uint32()), Family: pick(r, sadb.FamilyAny, sadb.FamilyIPv4, sadb.FamilyIPv6),
+			SPI: uint32(small(r)), Proto: uint8(r.Uint32()), Family: pick(r, sadb.FamilyAny, sadb.FamilyIPv4,
+				sadb.FamilyIPv6),
 			Reqid: uint32(small(r)), Mode: sadb.Mode(r.Uint32N(7)), Share: uint8(r.Uint32()), Optional: coin(r),
 			AuthAlgs: r.Uint32(), EncAlgs: r.Uint32(), CompAl: r.Uint32(),
 		})

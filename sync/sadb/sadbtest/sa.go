@@ -48,7 +48,8 @@ func SA(r *rand.Rand) *sadb.SA {
 	case 4:
 		s.AEAD = &sadb.Algorithm{Name: "rfc7539esp(chacha20,poly1305)", Key: key(r, 36), TruncBits: 128}
 	default:
-		s.AEAD = &sadb.Algorithm{Name: "rfc4106(gcm(aes))", Key: key(r, pick(r, 20, 28, 36)), TruncBits: pick[uint32](r, 64, 96, 128)}
+		s.AEAD = &sadb.Algorithm{Name: "rfc4106(gcm(aes))", Key: key(r, pick(r, 20, 28, 36)),
+			TruncBits: pick[uint32](r, 64, 96, 128)}
 	}
 	s.Dir = pick(r, sadb.DirIn, sadb.DirOut)
 	replay(r, s)
@@ -139,7 +140,8 @@ func AnySA(r *rand.Rand) *sadb.SA {
 	}
 	for _, a := range []**sadb.Algorithm{&s.Auth, &s.Crypt, &s.AEAD, &s.Comp} {
 		if coin(r) {
-			*a = &sadb.Algorithm{Name: pick(r, "x", "authenc(hmac(sha512),cbc(aes))"), Key: key(r, r.IntN(80)), TruncBits: uint32(small(r))}
+			*a = &sadb.Algorithm{Name: pick(r, "x", "authenc(hmac(sha512),cbc(aes))"), Key: key(r, r.IntN(80)),
+				TruncBits: uint32(small(r))}
 		}
 	}
 	if coin(r) {

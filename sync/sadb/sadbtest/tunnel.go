@@ -20,7 +20,8 @@ func VIPs() []netip.Addr {
 func Tunnel(r *rand.Rand, n int, v6 bool) []sadb.Op {
 	vips := VIPs()
 	vip, remote := vips[0], netip.AddrFrom4([4]byte{198, 51, 100, byte(n)})
-	local, far := netip.MustParsePrefix("10.1.0.0/24"), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(n), 0}), 24)
+	local, far := netip.MustParsePrefix("10.1.0.0/24"), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(n), 0}),
+		24)
 	if v6 {
 		vip, remote = vips[1], netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff::%x", n+1))
 		local, far = netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix(fmt.Sprintf("fd00:2:%x::/64", n+1))
@@ -33,7 +34,8 @@ func Tunnel(r *rand.Rand, n int, v6 bool) []sadb.Op {
 		s := &sadb.SA{Key: sadb.SAKey{Dst: dst, SPI: r.Uint32() | 0x1000, Proto: sadb.ProtoESP}, Src: src,
 			Selector: sadb.Selector{Family: sadb.FamilyOf(dst)}, Mode: sadb.ModeTunnel, Reqid: uint32(n + 1),
 			AEAD: &sadb.Algorithm{Name: "rfc4106(gcm(aes))", Key: sadb.NewSecret(key), TruncBits: 128}, Window: 32,
-			Limits: sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit, HardPackets: sadb.NoLimit, HardAdd: 3600, SoftAdd: 3000}}
+			Limits: sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit,
+				HardPackets: sadb.NoLimit, HardAdd: 3600, SoftAdd: 3000}}
 		if n%2 == 0 {
 			s.Flags, s.BitmapLen, s.Window = sadb.FlagESN, 4, 128
 		}
@@ -41,7 +43,8 @@ func Tunnel(r *rand.Rand, n int, v6 bool) []sadb.Op {
 	}
 	pol := func(dir sadb.Direction, src, dst netip.Prefix, tsrc, tdst netip.Addr) *sadb.Policy {
 		return &sadb.Policy{Key: sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(src, dst)},
-			Templates: []sadb.Template{{Src: tsrc, Dst: tdst, Proto: sadb.ProtoESP, Family: sadb.FamilyOf(tdst), Reqid: uint32(n + 1), Mode: sadb.ModeTunnel}}}
+			Templates: []sadb.Template{{Src: tsrc, Dst: tdst, Proto: sadb.ProtoESP, Family: sadb.FamilyOf(tdst),
+				Reqid: uint32(n + 1), Mode: sadb.ModeTunnel}}}
 	}
 	return []sadb.Op{
 		{Kind: sadb.OpAddSA, SA: sa(vip, remote)},
