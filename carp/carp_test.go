@@ -62,7 +62,8 @@ func TestCARPTable(t *testing.T) {
 	}
 	const ownDemotion = 2
 	advert := func(name string, from netip.Addr, base, skew, demotion uint8, signed, preempt bool) event {
-		return event{name: name, preempt: preempt, ev: RouterEvent{Kind: RouterAdvert, Advert: CARPAdvert(from, base, skew, demotion, signed)}}
+		return event{name: name, preempt: preempt, ev: RouterEvent{Kind: RouterAdvert, Advert: CARPAdvert(from, base,
+			skew, demotion, signed)}}
 	}
 	for _, tc := range []struct {
 		file string

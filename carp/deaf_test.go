@@ -74,7 +74,8 @@ intervals:
 				n.cut = 4*down/n.every*n.every + 2*time.Second + phase
 				n.back = n.cut + cut
 				if at := n.run(n.back + 3*down); at != Never {
-					t.Errorf("interval %v: the wire was cut at %v for %v: took over from a live master %v after it was back",
+					t.Errorf("interval %v: the wire was cut at %v for %v: took over from a live master %v after it "+
+						"was back",
 						every, n.cut, cut, at-n.back)
 					continue intervals
 				}
@@ -95,7 +96,8 @@ func TestWitnessReturnToNobody(t *testing.T) {
 			down := n.g.down()
 			at := n.run(n.back + 5*down)
 			if at == Never || at < n.back+down || at > n.back+down+2*n.probe {
-				t.Errorf("interval %v, cut for %v: took over at %v after the wire was back, not at %v", every, cut*every, at-n.back, down)
+				t.Errorf("interval %v, cut for %v: took over at %v after the wire was back, not at %v", every,
+					cut*every, at-n.back, down)
 			}
 		}
 	}

@@ -200,7 +200,8 @@ func TestUndemoteLeavesAutomaticOnes(t *testing.T) {
 	cfg := twoRouters()
 	cfg.DemoteAtStart = 4
 	s := start(t, cfg)
-	for id, by := range map[string]int{"operator": 8, "track:file /x": 16, fault(linkDemotion, 0): 32, fault(sendDemotion, 1): 64} {
+	for id, by := range map[string]int{"operator": 8, "track:file /x": 16, fault(linkDemotion, 0): 32,
+		fault(sendDemotion, 1): 64} {
 		s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: id, By: by}})
 	}
 	s.do(Event{Kind: EvUndemote})
@@ -216,7 +217,8 @@ func TestSendErrorsDemote(t *testing.T) {
 	for i, step := range []struct {
 		err  error
 		want int
-	}{{bad, 0}, {bad, 0}, {nil, 0}, {bad, 0}, {bad, 0}, {bad, 1}, {bad, 1}, {nil, 1}, {nil, 1}, {bad, 1}, {nil, 1}, {nil, 1}, {nil, 0}, {nil, 0}} {
+	}{{bad, 0}, {bad, 0}, {nil, 0}, {bad, 0}, {bad, 0}, {bad, 1}, {bad, 1}, {nil, 1}, {nil, 1}, {bad, 1}, {nil, 1},
+		{nil, 1}, {nil, 0}, {nil, 0}} {
 		s.do(Event{Kind: EvSent, Router: 1, Err: step.err})
 		if got := s.g.Snapshot(s.now).Demotion; got != step.want {
 			t.Errorf("step %d: demotion %d, want %d", i, got, step.want)

@@ -23,7 +23,8 @@ type script struct {
 
 func twoRouters() GroupConfig {
 	rc := RouterConfig{Proto: VRRP3, ID: 1, Priority: 100, Interval: 250 * ms}
-	return GroupConfig{Name: "ipsec", Routers: []RouterConfig{rc, rc}, PrepareTimeout: 2 * time.Second, AloneAfter: 10 * time.Second}
+	return GroupConfig{Name: "ipsec", Routers: []RouterConfig{rc, rc}, PrepareTimeout: 2 * time.Second,
+		AloneAfter: 10 * time.Second}
 }
 
 // start brings a group to Backup with both interfaces up.
@@ -121,7 +122,10 @@ func (s *script) heard(router int, prio uint8) {
 // their rhythm left out.
 func (s *script) expect(want ...string) {
 	s.t.Helper()
-	got := slices.DeleteFunc(s.log, func(l string) bool { return l == "renew" || l == "advert 0 prio 100" || l == "advert 1 prio 100" })
+	got := slices.DeleteFunc(s.log, func(l string) bool {
+		return l == "renew" || l == "advert 0 prio 100" ||
+			l == "advert 1 prio 100"
+	})
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		s.t.Fatalf("at %v\n got %q\nwant %q", s.now, got, want)
 	}

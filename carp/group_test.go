@@ -211,7 +211,8 @@ func TestGroupPreempt(t *testing.T) {
 // The owner of the addresses preempts whatever is configured (RFC 9568 section 6.1), but
 // not before it is in sync where that is what is wanted.
 func TestOwnerPreempts(t *testing.T) {
-	for mode, want := range map[Preempt]bool{PreemptGroup: true, PreemptNo: true, PreemptYes: true, PreemptInSync: true} {
+	for mode, want := range map[Preempt]bool{PreemptGroup: true, PreemptNo: true, PreemptYes: true,
+		PreemptInSync: true} {
 		cfg := twoRouters()
 		for i := range cfg.Routers {
 			cfg.Routers[i].Priority, cfg.Routers[i].Preempt = 255, mode

@@ -10,7 +10,8 @@ import (
 // and the least of those to whom it may hand over merely because of that.
 func (s *script) knows(least, willing int) {
 	s.t.Helper()
-	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true, PeerReady: true, PeerTold: true, PeerDemotion: least, WillingDemotion: willing}})
+	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true, PeerReady: true, PeerTold: true,
+		PeerDemotion: least, WillingDemotion: willing}})
 }
 
 func (s *script) demote(by int) {
@@ -99,7 +100,8 @@ func TestDemotedSuccessorGivesWay(t *testing.T) {
 		cfg.DemoteAtStart = 1
 		s := start(t, cfg)
 		s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
-		s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{PeerReady: true, PeerTold: true, WillingDemotion: maxDemotion}})
+		s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{PeerReady: true, PeerTold: true,
+			WillingDemotion: maxDemotion}})
 		s.to(2 * time.Second)
 		s.log = nil
 		s.done()

@@ -51,13 +51,22 @@ func TestPreemptModes(t *testing.T) {
 	}{
 		{"no", nil, nil, Never},
 		{"yes", func(c *GroupConfig) { c.Preempt = PreemptYes }, nil, 0},
-		{"yes after 3 s", func(c *GroupConfig) { c.Preempt, c.PreemptDelay = PreemptYes, 3*time.Second }, nil, 3 * time.Second},
-		{"one instance no", func(c *GroupConfig) { c.Preempt, c.Routers[1].Preempt = PreemptYes, PreemptNo }, nil, Never},
-		{"all instances yes", func(c *GroupConfig) { c.Routers[0].Preempt, c.Routers[1].Preempt = PreemptYes, PreemptYes }, nil, 0},
-		{"in sync, is not", func(c *GroupConfig) { c.Preempt, c.Require, c.AloneAfter = PreemptInSync, []string{"sasyncd"}, 0 },
+		{"yes after 3 s", func(c *GroupConfig) { c.Preempt, c.PreemptDelay = PreemptYes, 3*time.Second }, nil,
+			3 * time.Second},
+		{"one instance no", func(c *GroupConfig) { c.Preempt, c.Routers[1].Preempt = PreemptYes, PreemptNo }, nil,
+			Never},
+		{"all instances yes", func(c *GroupConfig) {
+			c.Routers[0].Preempt, c.Routers[1].Preempt = PreemptYes,
+				PreemptYes
+		}, nil, 0},
+		{"in sync, is not", func(c *GroupConfig) {
+			c.Preempt, c.Require, c.AloneAfter = PreemptInSync,
+				[]string{"sasyncd"}, 0
+		},
 			[]Event{{Kind: EvClient, Client: 7, Name: "sasyncd"}, {Kind: EvReady, Client: 7}}, Never},
 		{"in sync, is", func(c *GroupConfig) { c.Preempt, c.Require = PreemptInSync, []string{"sasyncd"} },
-			[]Event{{Kind: EvClient, Client: 7, Name: "sasyncd"}, {Kind: EvReady, Client: 7, Ready: Ready{InSync: true}}}, 0},
+			[]Event{{Kind: EvClient, Client: 7, Name: "sasyncd"},
+				{Kind: EvReady, Client: 7, Ready: Ready{InSync: true}}}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := carpScript(t, tc.edit)

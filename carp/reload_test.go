@@ -32,7 +32,8 @@ func lone(t *testing.T, cfg RouterConfig) (*Group, time.Duration) {
 func TestReconfigureMaster(t *testing.T) {
 	g, now := lone(t, RouterConfig{ID: 1, Priority: 100, Interval: time.Second})
 	now += 900 * time.Millisecond
-	acts := g.Reconfigure(now, GroupConfig{Name: "g", Routers: []RouterConfig{{ID: 1, Priority: 120, Interval: 50 * time.Millisecond}}})
+	acts := g.Reconfigure(now, GroupConfig{Name: "g", Routers: []RouterConfig{{ID: 1, Priority: 120,
+		Interval: 50 * time.Millisecond}}})
 	if len(acts) != 1 || acts[0].Kind != ActAdvert || acts[0].Priority != 120 {
 		t.Fatalf("actions %+v", acts)
 	}
@@ -51,18 +52,22 @@ func TestReconfigureMaster(t *testing.T) {
 func TestReconfigureBackup(t *testing.T) {
 	g := NewGroup(GroupConfig{Name: "g", Routers: []RouterConfig{{ID: 1, Priority: 100, Interval: time.Second}}}, 0, 3)
 	g.Step(0, Event{Kind: EvUp, Src: netip.MustParseAddr("192.0.2.2")})
-	g.Step(0, Event{Kind: EvAdvert, Advert: Advert{From: netip.MustParseAddr("192.0.2.1"), Priority: 200, Interval: time.Second}})
+	g.Step(0, Event{Kind: EvAdvert, Advert: Advert{From: netip.MustParseAddr("192.0.2.1"), Priority: 200,
+		Interval: time.Second}})
 	before := g.Deadline()
-	acts := g.Reconfigure(time.Millisecond, GroupConfig{Name: "g", Routers: []RouterConfig{{ID: 1, Priority: 100, Interval: 50 * time.Millisecond}}})
+	acts := g.Reconfigure(time.Millisecond, GroupConfig{Name: "g", Routers: []RouterConfig{{ID: 1, Priority: 100,
+		Interval: 50 * time.Millisecond}}})
 	if len(acts) != 0 || g.Deadline() != before {
 		t.Errorf("actions %v, deadline moved by %v", acts, g.Deadline()-before)
 	}
 }
 
 func TestAdopt(t *testing.T) {
-	cfg := GroupConfig{Name: "g", StartHold: time.Second, Routers: []RouterConfig{{ID: 1, Priority: 100, Interval: time.Second}}}
+	cfg := GroupConfig{Name: "g", StartHold: time.Second,
+		Routers: []RouterConfig{{ID: 1, Priority: 100, Interval: time.Second}}}
 	up := Event{Kind: EvUp, Src: netip.MustParseAddr("192.0.2.2")}
-	heard := Event{Kind: EvAdvert, Advert: Advert{From: netip.MustParseAddr("192.0.2.1"), Priority: 1, Interval: time.Second}}
+	heard := Event{Kind: EvAdvert, Advert: Advert{From: netip.MustParseAddr("192.0.2.1"), Priority: 1,
+		Interval: time.Second}}
 
 	g := NewGroup(cfg, 0, 5)
 	g.Step(0, up)

@@ -79,15 +79,24 @@ func TestRouterTable(t *testing.T) {
 	}{
 		{name: "up", ev: RouterEvent{Kind: RouterUp, Src: ownAddr}},
 		{name: "down", ev: RouterEvent{Kind: RouterDown}},
-		{name: "advert higher", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: lowAddr, Priority: 150, Interval: time.Second}}},
-		{name: "advert equal, lower address", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: lowAddr, Priority: 100, Interval: time.Second}}},
-		{name: "advert equal, higher address", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: highAddr, Priority: 100, Interval: time.Second}}},
-		{name: "advert lower", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: highAddr, Priority: 50, Interval: time.Second}}},
-		{name: "advert lower, preempt", preempt: true, ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: highAddr, Priority: 50, Interval: time.Second}}},
-		{name: "advert owner", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: lowAddr, Priority: 255, Interval: time.Second}}},
-		{name: "advert 0 of the master", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: lowAddr, Interval: time.Second}}},
-		{name: "advert 0 of another", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: highAddr, Interval: time.Second}}},
-		{name: "advert of our own", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: ownAddr, Priority: 255, Interval: time.Second}}},
+		{name: "advert higher", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: lowAddr, Priority: 150,
+			Interval: time.Second}}},
+		{name: "advert equal, lower address", ev: RouterEvent{Kind: RouterAdvert,
+			Advert: Advert{From: lowAddr, Priority: 100, Interval: time.Second}}},
+		{name: "advert equal, higher address", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: highAddr,
+			Priority: 100, Interval: time.Second}}},
+		{name: "advert lower", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: highAddr, Priority: 50,
+			Interval: time.Second}}},
+		{name: "advert lower, preempt", preempt: true, ev: RouterEvent{Kind: RouterAdvert,
+			Advert: Advert{From: highAddr, Priority: 50, Interval: time.Second}}},
+		{name: "advert owner", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: lowAddr, Priority: 255,
+			Interval: time.Second}}},
+		{name: "advert 0 of the master", ev: RouterEvent{Kind: RouterAdvert,
+			Advert: Advert{From: lowAddr, Interval: time.Second}}},
+		{name: "advert 0 of another", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: highAddr,
+			Interval: time.Second}}},
+		{name: "advert of our own", ev: RouterEvent{Kind: RouterAdvert, Advert: Advert{From: ownAddr, Priority: 255,
+			Interval: time.Second}}},
 		{name: "tick early", ev: RouterEvent{Kind: RouterTick}},
 		{name: "tick late", ev: RouterEvent{Kind: RouterTick}, at: 10 * time.Second},
 		{name: "win", ev: RouterEvent{Kind: RouterWin}},
@@ -137,10 +146,12 @@ func TestRouterTimers(t *testing.T) {
 		cfg        RouterConfig
 		skew, down time.Duration
 	}{
-		{RouterConfig{Proto: VRRP3, Priority: 200, Interval: time.Second}, 218750 * time.Microsecond, 3218750 * time.Microsecond},
+		{RouterConfig{Proto: VRRP3, Priority: 200, Interval: time.Second}, 218750 * time.Microsecond,
+			3218750 * time.Microsecond},
 		{RouterConfig{Proto: VRRP3, Priority: 200, Interval: 10 * ms}, 2187500, 32187500},
 		{RouterConfig{Proto: VRRP3, Priority: 255, Interval: time.Second}, 3906250, 3003906250},
-		{RouterConfig{Proto: VRRP2, Priority: 200, Interval: 2 * time.Second}, 218750 * time.Microsecond, 6218750 * time.Microsecond},
+		{RouterConfig{Proto: VRRP2, Priority: 200, Interval: 2 * time.Second}, 218750 * time.Microsecond,
+			6218750 * time.Microsecond},
 	} {
 		r := NewRouter(tc.cfg)
 		if r.Skew() != tc.skew || r.Down() != tc.down {

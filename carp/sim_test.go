@@ -91,7 +91,8 @@ func newSim(t *testing.T, seed int64, nodes int, edit func(i int, c *GroupConfig
 	s := &sim{t: t, rnd: rand.New(rand.NewSource(seed)), cut: map[[2]int]bool{}}
 	for i := range nodes {
 		rc := RouterConfig{Proto: VRRP3, ID: 1, Priority: uint8(200 - 50*i), Interval: 250 * ms}
-		cfg := GroupConfig{Name: "g", Routers: []RouterConfig{rc, rc}, PrepareTimeout: 2 * time.Second, StartHold: time.Second}
+		cfg := GroupConfig{Name: "g", Routers: []RouterConfig{rc, rc}, PrepareTimeout: 2 * time.Second,
+			StartHold: time.Second}
 		if edit != nil {
 			edit(i, &cfg)
 		}
@@ -195,7 +196,8 @@ func (n *simNode) freeze(d time.Duration) {
 			do()
 		}
 		n.wake()
-		if r := n.g.routers[0]; d > max(time.Second, r.stale()+r.every()) && (n.g.phase == phaseMaster || n.g.phase == phaseAcquiring) {
+		if r := n.g.routers[0]; d > max(time.Second, r.stale()+r.every()) &&
+			(n.g.phase == phaseMaster || n.g.phase == phaseAcquiring) {
 			n.s.fail("node %d serves on after a stall of %v", n.id, d)
 		}
 	})
@@ -247,10 +249,12 @@ func (n *simNode) do(a Action) {
 		n.term = a.Term
 	case ActPrepare:
 		term := a.Term
-		n.later(s.now+time.Duration(s.rnd.Intn(4))*ms, func() { n.step(Event{Kind: EvPrepared, Client: 1, Term: term}) })
+		n.later(s.now+time.Duration(s.rnd.Intn(4))*ms,
+			func() { n.step(Event{Kind: EvPrepared, Client: 1, Term: term}) })
 		if a.To == Backup && s.orders {
 			to := n.successor()
-			to.later(s.now+time.Duration(s.rnd.Intn(5))*ms, func() { to.step(Event{Kind: EvTakeover, Term: max(term, to.g.seen)}) })
+			to.later(s.now+time.Duration(s.rnd.Intn(5))*ms,
+				func() { to.step(Event{Kind: EvTakeover, Term: max(term, to.g.seen)}) })
 		}
 	case ActFence:
 		if s.told && n.g.why == whyDemoted && n.words[n.successor().id].demotion >= n.g.demotion {
@@ -311,7 +315,8 @@ func (n *simNode) multicast(a Action) {
 			continue
 		}
 		to.later(s.now+time.Duration(s.rnd.Int63n(int64(simDelay))), func() {
-			worse := !to.cfg.PreferTraffic && to.g.public == Master && adv.Priority > 0 && to.g.routers[a.Router].compare(adv) > 0
+			worse := !to.cfg.PreferTraffic && to.g.public == Master && adv.Priority > 0 &&
+				to.g.routers[a.Router].compare(adv) > 0
 			to.step(Event{Kind: EvAdvert, Router: a.Router, Advert: adv})
 			if worse {
 				// Whoever hears a better master must be silent as soon as its

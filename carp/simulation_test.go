@@ -146,7 +146,8 @@ func TestSimulationHandOver(t *testing.T) {
 			}
 			from.step(Event{Kind: EvResign})
 			fenced := from.busy
-			s.at(fenced+time.Duration(s.rnd.Intn(5))*ms, func() { to.step(Event{Kind: EvTakeover, Term: from.term + to.term}) })
+			s.at(fenced+time.Duration(s.rnd.Intn(5))*ms,
+				func() { to.step(Event{Kind: EvTakeover, Term: from.term + to.term}) })
 			began := s.now
 			for !to.serves {
 				if s.now-began > time.Second {

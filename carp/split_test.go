@@ -22,7 +22,8 @@ func (n *simNode) watch(p profile, alone func() bool, answered *time.Duration) {
 	switch {
 	case !alone():
 		*answered = sent
-		n.later(s.now+time.Duration(s.rnd.Int63n(int64(2*simDelay))), func() { n.step(Event{Kind: EvWitness, Witness: true, Proof: sent}) })
+		n.later(s.now+time.Duration(s.rnd.Int63n(int64(2*simDelay))),
+			func() { n.step(Event{Kind: EvWitness, Witness: true, Proof: sent}) })
 	case s.now-*answered >= p.probeLost():
 		n.step(Event{Kind: EvWitness})
 	}

@@ -5,7 +5,8 @@ import "testing"
 // TestHighTermsAreNotBelieved: what a client tells does not carry the term out of
 // what counting reaches.
 func TestHighTermsAreNotBelieved(t *testing.T) {
-	for _, ev := range []Event{{Kind: EvTerm}, {Kind: EvClient, Client: 7, Name: "sasyncd"}, {Kind: EvReady, Client: 7}, {Kind: EvTakeover, Client: 7}} {
+	for _, ev := range []Event{{Kind: EvTerm}, {Kind: EvClient, Client: 7, Name: "sasyncd"}, {Kind: EvReady, Client: 7},
+		{Kind: EvTakeover, Client: 7}} {
 		g := NewGroup(GroupConfig{Name: "g"}, 0, 5)
 		g.Step(0, Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
 		for _, term := range []uint64{1 << 62, 5 + 1<<32 + 1, 1<<64 - 1} {

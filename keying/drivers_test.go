@@ -102,11 +102,13 @@ func TestOpenIKED(t *testing.T) {
 	}
 	src := &fakeSources{}
 	d := NewOpenIKED(f, src)
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"show sa", "passive"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+		[]string{"show sa", "passive"}) {
 		t.Errorf("an iked without SAs was disturbed, or: %v", err)
 	}
 	var last Outcome
-	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || !slices.Contains(f.deeds(), "active") {
+	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil ||
+		!slices.Contains(f.deeds(), "active") {
 		t.Errorf("active: %v", err)
 	}
 	if last != (Outcome{Wanted: 1, Up: 1}) {
@@ -177,21 +179,25 @@ func TestStrongSwanHA(t *testing.T) {
 	d := NewStrongSwanHA(p)
 	state := "PASSIVE"
 	c.Handle("list-sas", func(vici.Message) (vici.Message, []vici.Packet) {
-		return nil, []vici.Packet{{Type: vici.Event, Name: "list-sa", Message: vici.Message{vici.Section("one", vici.Value("state", state),
-			vici.Section("child-sas", vici.Section("net-1", vici.Value("name", "net"), vici.Value("state", "INSTALLED"))))}}}
+		return nil, []vici.Packet{{Type: vici.Event, Name: "list-sa",
+			Message: vici.Message{vici.Section("one", vici.Value("state", state),
+				vici.Section("child-sas", vici.Section("net-1", vici.Value("name", "net"),
+					vici.Value("state", "INSTALLED"))))}}}
 	})
 	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1"}) {
 		t.Errorf("passive: %v", err)
 	}
 	state = "ESTABLISHED"
-	if err := d.Active(t.Context(), Plan{VIPs: vips}, nil); err != nil || !slices.Equal(p.deeds(), []string{"tell +1"}) {
+	if err := d.Active(t.Context(), Plan{VIPs: vips}, nil); err != nil || !slices.Equal(p.deeds(),
+		[]string{"tell +1"}) {
 		t.Errorf("active: %v", err)
 	}
 	if slices.ContainsFunc(c.Calls(), func(s string) bool { return strings.HasPrefix(s, "initiate") }) {
 		t.Error("initiated what was replicated")
 	}
 	// It does not turn.
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1", "kill", "start"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(),
+		[]string{"tell -1", "kill", "start"}) {
 		t.Errorf("a charon that does not turn was not killed, or: %v", err)
 	}
 	if !d.Caps().CountersOnly {
@@ -201,7 +207,8 @@ func TestStrongSwanHA(t *testing.T) {
 
 func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	c := startCharon(t, conn("one", "192.0.2.1", "198.51.100.1", "UNIQUE_NEVER", "net"))
-	f := &fakePrivileged{socket: c.Socket, absent: map[Daemon]error{Libreswan: ErrNotRunning, OpenIKED: ErrNotRunning, ISAKMPD: ErrNotRunning}}
+	f := &fakePrivileged{socket: c.Socket, absent: map[Daemon]error{Libreswan: ErrNotRunning, OpenIKED: ErrNotRunning,
+		ISAKMPD: ErrNotRunning}}
 	d := NewAuto(NewStrongSwan(f), NewLibreswan(f), NewOpenIKED(f, &fakeSources{}), NewISAKMPD(f))
 	var last Outcome
 	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last.Up != 1 {
@@ -228,7 +235,8 @@ func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
 		t.Errorf("two daemons run: %v", err)
 	}
-	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f, &fakeSources{}), NewISAKMPD(f)).Passive(t.Context(), Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
+	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f, &fakeSources{}), NewISAKMPD(f)).Passive(t.Context(),
+		Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
 		t.Errorf("all: %v", err)
 	}
 	c.Stop()

@@ -29,7 +29,8 @@ func script(t *testing.T, body string) string {
 
 func TestExec(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	p := &Local{Hooks: map[string]string{"carp1": script(t, `{ echo "$SASYNCD_STATE $SASYNCD_GROUP $SASYNCD_TERM $SASYNCD_VIPS"; cat; } > `+out)}}
+	p := &Local{Hooks: map[string]string{"carp1": script(t,
+		`{ echo "$SASYNCD_STATE $SASYNCD_GROUP $SASYNCD_TERM $SASYNCD_VIPS"; cat; } > `+out)}}
 	d := NewExec(p, "carp1")
 	if err := d.Active(t.Context(), Plan{Term: 7, VIPs: vips, Reason: "no master heard"}, nil); err != nil {
 		t.Fatal(err)
@@ -46,11 +47,13 @@ func TestExec(t *testing.T) {
 	if err := json.Unmarshal([]byte(in), &o); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(Order{State: "active", Group: "carp1", Term: 7, VIPs: vips, Reason: "no master heard"}, o, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+	if d := cmp.Diff(Order{State: "active", Group: "carp1", Term: 7, VIPs: vips, Reason: "no master heard"}, o,
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Errorf("standard input (-want +got)\n%s", d)
 	}
 	p.Hooks["carp1"] = script(t, "echo cannot do that >&2; exit 3")
-	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "cannot do that") {
+	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "exit status 3") ||
+		!strings.Contains(err.Error(), "cannot do that") {
 		t.Errorf("a hook that failed: %v", err)
 	}
 	p.Hooks["carp1"] = script(t, "sleep 1000 & sleep 1000")
@@ -68,14 +71,16 @@ func TestExec(t *testing.T) {
 // into a line of a shell.
 func TestHookIsToldPlainText(t *testing.T) {
 	f := &fakePrivileged{}
-	if err := NewExec(f, "g").Passive(t.Context(), Hush{Reason: "`reboot`\n$(x) " + strings.Repeat("a", 300)}); err != nil {
+	if err := NewExec(f, "g").Passive(t.Context(),
+		Hush{Reason: "`reboot`\n$(x) " + strings.Repeat("a", 300)}); err != nil {
 		t.Fatal(err)
 	}
 	if did := f.deeds(); strings.ContainsAny(did[0], "`$\n") || len(did[0]) > 400 {
 		t.Errorf("told %q", did)
 	}
 	p := &Local{Hooks: map[string]string{"g": "/bin/true"}}
-	for _, o := range []Order{{State: "other", Group: "g"}, {State: "active", Group: "g", Reason: "$(x)"}, {State: "active", Group: "g", Reason: "a\nb"}} {
+	for _, o := range []Order{{State: "other", Group: "g"}, {State: "active", Group: "g", Reason: "$(x)"},
+		{State: "active", Group: "g", Reason: "a\nb"}} {
 		if err := p.Hook(t.Context(), o); err == nil {
 			t.Errorf("%+v is carried out", o)
 		}
@@ -119,7 +124,8 @@ func TestLinesAreFixed(t *testing.T) {
 
 // TestVerbsAreFixed: nothing but the listed command lines can be asked for.
 func TestVerbsAreFixed(t *testing.T) {
-	for _, v := range []Verb{{"shutdown; reboot", ""}, {"", ""}, {"initiate", "--shutdown"}, {"initiate", ""}, {"initiate", "a b"}, {"initiate", "$(x)"}} {
+	for _, v := range []Verb{{"shutdown; reboot", ""}, {"", ""}, {"initiate", "--shutdown"}, {"initiate", ""},
+		{"initiate", "a b"}, {"initiate", "$(x)"}} {
 		if args, err := v.args(Libreswan); err == nil {
 			t.Errorf("%+v became %q", v, args)
 		}
@@ -133,7 +139,8 @@ func TestVerbsAreFixed(t *testing.T) {
 }
 
 func TestKillFindsTheSocketsOwner(t *testing.T) {
-	p := &Local{Places: map[Daemon]Place{StrongSwan: {Socket: filepath.Join(t.TempDir(), "none"), Comms: []string{"charon"}}}}
+	p := &Local{Places: map[Daemon]Place{StrongSwan: {Socket: filepath.Join(t.TempDir(), "none"),
+		Comms: []string{"charon"}}}}
 	if err := p.Kill(t.Context(), StrongSwan); err != nil {
 		t.Errorf("nothing to kill: %v", err)
 	}
@@ -150,7 +157,9 @@ func TestKillFindsTheSocketsOwner(t *testing.T) {
 func TestKillTakesAllOfADaemon(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "manyd")
-	script := "#!/bin/sh\nset -m\n(while :; do sleep 0.1; done) & echo $! > " + dir + "/pid.new\n(while :; do sleep 0.1; done) & (while :; do sleep 0.1; done) &\nmv " + dir + "/pid.new " + dir + "/pid\nwait\n"
+	script := "#!/bin/sh\nset -m\n(while :; do sleep 0.1; done) & echo $! > " + dir +
+		"/pid.new\n(while :; do sleep 0.1; done) & (while :; do sleep 0.1; done) &\nmv " + dir + "/pid.new " + dir +
+		"/pid\nwait\n"
 	if err := os.WriteFile(file, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +189,8 @@ func TestKillTakesAllOfADaemon(t *testing.T) {
 	_ = cmd.Wait() // it was killed
 	for _, pid := range pids {
 		if comm, _, err := identify(pid); err == nil && comm == "manyd" {
-			if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(b), ") Z ") {
+			if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(b),
+				") Z ") {
 				t.Errorf("process %d is still there: %s", pid, b)
 			}
 		}

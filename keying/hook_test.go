@@ -59,7 +59,8 @@ func TestHookInDirectoryOfOthers(t *testing.T) {
 			t.Fatalf("the program of user %d ran as user %s at order %d", other, strings.TrimSpace(string(b)), n+1)
 		}
 	}
-	if want := fmt.Sprintf("%s: the directory belongs to user %d and has mode 0755", dir, other); last == nil || !strings.Contains(last.Error(), want) ||
+	if want := fmt.Sprintf("%s: the directory belongs to user %d and has mode 0755", dir, other); last == nil ||
+		!strings.Contains(last.Error(), want) ||
 		!strings.Contains(last.Error(), "chown root") {
 		t.Errorf("the refusal is %v, want %q and how to mend it", last, want)
 	}

@@ -76,7 +76,8 @@ func TestLibreswan5NegotiatesAndIsSilenced(t *testing.T) {
 		t.Errorf("%+v, %v", info, err)
 	}
 	f.deeds()
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"--status", "--shutdown --leave-state", "start"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+		[]string{"--status", "--shutdown --leave-state", "start"}) {
 		t.Errorf("a pluto with states was not shut down with its state left, or: %v", err)
 	}
 }
@@ -104,7 +105,8 @@ func TestLibreswanKeepsTheTablesUnderTraffic(t *testing.T) {
 // TestLibreswan5Lint: whose start empties the kernel's tables needs the guard before it.
 func TestLibreswan5Lint(t *testing.T) {
 	keeps := map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown --leave-state"}
-	guarded := map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown --leave-state", "ExecStartPre": "exec /usr/sbin/sasyncd guard"}
+	guarded := map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown --leave-state",
+		"ExecStartPre": "exec /usr/sbin/sasyncd guard"}
 	for _, tc := range []struct {
 		name, status string
 		unit         map[string]string
@@ -133,7 +135,8 @@ func TestLibreswan5Lint(t *testing.T) {
 // not libreswan.
 func TestUnitOfAnother(t *testing.T) {
 	l := &Local{Places: Places()}
-	for id, want := range map[string]bool{"strongswan-starter.service": true, "ipsec.service": false, "pluto.service": false} {
+	for id, want := range map[string]bool{"strongswan-starter.service": true, "ipsec.service": false,
+		"pluto.service": false} {
 		if got := l.others(Libreswan, id); got != want {
 			t.Errorf("%s is another's: %v", id, got)
 		}

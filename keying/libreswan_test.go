@@ -31,7 +31,8 @@ const plutoText = `000 using kernel interface: xfrm
 func TestParsePluto(t *testing.T) {
 	s := parsePluto(plutoText)
 	want := []plutoConn{
-		{"net", "192.0.2.1", "192.0.2.100"}, {"plain", "192.0.2.1", "198.51.100.7"}, {"six", "2001:db8::1", "2001:db8::100"},
+		{"net", "192.0.2.1", "192.0.2.100"}, {"plain", "192.0.2.1", "198.51.100.7"},
+		{"six", "2001:db8::1", "2001:db8::100"},
 		{"rw", "192.0.2.1", "%any"}, {"node", "192.0.2.11", "198.51.100.8"},
 	}
 	if d := cmp.Diff(want, s.conns, cmp.AllowUnexported(plutoConn{})); d != "" {
@@ -62,7 +63,8 @@ type fakePluto struct {
 }
 
 func startPluto(conns ...string) *fakePluto {
-	f := &fakePluto{fakePrivileged: &fakePrivileged{absent: map[Daemon]error{}}, runs: true, conns: conns, up: make(map[string]bool)}
+	f := &fakePluto{fakePrivileged: &fakePrivileged{absent: map[Daemon]error{}}, runs: true, conns: conns,
+		up: make(map[string]bool)}
 	f.said = func(_ Daemon, v Verb) (string, error) {
 		var b strings.Builder
 		switch v.Do {
@@ -91,19 +93,23 @@ func startPluto(conns ...string) *fakePluto {
 func TestLibreswan(t *testing.T) {
 	f := startPluto("a", "b")
 	d := NewLibreswan(f)
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"--status"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+		[]string{"--status"}) {
 		t.Errorf("a pluto without states was disturbed, or: %v", err)
 	}
 	f.up["a"] = true
 	var last Outcome
-	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last != (Outcome{Wanted: 2, Up: 2}) {
+	if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil ||
+		last != (Outcome{Wanted: 2, Up: 2}) {
 		t.Errorf("active: %+v, %v", last, err)
 	}
 	deeds := f.deeds()
-	if deeds[0] != "--listen" || !slices.Contains(deeds, "--initiate --asynchronous --name b") || slices.Contains(deeds, "--initiate --asynchronous --name a") {
+	if deeds[0] != "--listen" || !slices.Contains(deeds, "--initiate --asynchronous --name b") || slices.Contains(deeds,
+		"--initiate --asynchronous --name a") {
 		t.Errorf("did %q", deeds)
 	}
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"--status", "--shutdown --leave-state", "start"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+		[]string{"--status", "--shutdown --leave-state", "start"}) {
 		t.Errorf("passive did not shut down with its state left, or: %v", err)
 	}
 	f.absent[Libreswan] = nil
@@ -146,7 +152,8 @@ func TestLibreswanStarts(t *testing.T) {
 		}
 		began = time.Now()
 		var last Outcome
-		if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil || last != (Outcome{Wanted: 2, Up: 2}) {
+		if err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o }); err != nil ||
+			last != (Outcome{Wanted: 2, Up: 2}) {
 			t.Errorf("active: %+v, %v", last, err)
 		}
 		if n := len(f.deeds()); n == 0 {
@@ -164,7 +171,8 @@ func TestLibreswanHangs(t *testing.T) {
 		if err := NewLibreswan(f).Passive(ctx, Hush{Settled: true}); err != nil {
 			t.Error(err)
 		}
-		if deeds := f.deeds(); len(deeds) < 3 || !slices.Equal(deeds[len(deeds)-2:], []string{"kill", "start"}) || slices.Contains(deeds, "--shutdown --leave-state") {
+		if deeds := f.deeds(); len(deeds) < 3 || !slices.Equal(deeds[len(deeds)-2:], []string{"kill", "start"}) ||
+			slices.Contains(deeds, "--shutdown --leave-state") {
 			t.Errorf("did %q", deeds)
 		}
 	})
@@ -180,7 +188,8 @@ func TestLibreswanEmpty(t *testing.T) {
 
 func TestLibreswanLint(t *testing.T) {
 	f := startPluto()
-	f.unit = map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown", "ExecStartPre": "_stackmanager start"}
+	f.unit = map[string]string{"Id": "ipsec.service", "ExecStop": "whack --shutdown",
+		"ExecStartPre": "_stackmanager start"}
 	if info, err := NewLibreswan(f).Probe(t.Context(), nil); err != nil || len(info.Lint) != 2 {
 		t.Errorf("%+v, %v", info, err)
 	}

@@ -21,8 +21,9 @@ const (
 	staticPeer = "203.0.113.7"
 	key32      = "0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 	key32b     = "0xffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100"
-	tunnelText = "esp from " + staticVIP + " to " + staticPeer + " spi 0x1000:0x1001 authkey " + key32 + ":" + key32b + " enckey " + key32 + ":" + key32b + "\n"
-	flowText   = "flow from 10.1.0.0/16 to 10.9.0.0/16 peer " + staticPeer + "\n"
+	tunnelText = "esp from " + staticVIP + " to " + staticPeer + " spi 0x1000:0x1001 authkey " + key32 + ":" + key32b +
+		" enckey " + key32 + ":" + key32b + "\n"
+	flowText = "flow from 10.1.0.0/16 to 10.9.0.0/16 peer " + staticPeer + "\n"
 )
 
 // memory is a disk that survives a restart.
@@ -76,7 +77,8 @@ func (g *gateway) boot(start uint64) {
 
 // restart starts the program anew, and nothing else.
 func (g *gateway) restart(start uint64) {
-	g.driver = NewStatic(StaticConfig{File: "/etc/ipsec.conf", Tables: g.kernel, Numbers: g.disk, Start: start, Log: slog.New(slog.DiscardHandler),
+	g.driver = NewStatic(StaticConfig{File: "/etc/ipsec.conf", Tables: g.kernel, Numbers: g.disk, Start: start,
+		Log: slog.New(slog.DiscardHandler),
 		Load: func() (ipsecconf.Set, error) {
 			r, err := ipsecconf.Load("/etc/ipsec.conf", func(string) ([]byte, error) { return []byte(g.text), nil })
 			return r.Set, err
@@ -119,7 +121,8 @@ func (g *gateway) send(spi uint32, n int) (first, last uint64) {
 }
 
 func (g *gateway) changes() (n int) {
-	for _, k := range []sadb.OpKind{sadb.OpAddSA, sadb.OpUpdateSA, sadb.OpDeleteSA, sadb.OpSetCounters, sadb.OpAddPolicy, sadb.OpUpdatePolicy, sadb.OpDeletePolicy} {
+	for _, k := range []sadb.OpKind{sadb.OpAddSA, sadb.OpUpdateSA, sadb.OpDeleteSA, sadb.OpSetCounters,
+		sadb.OpAddPolicy, sadb.OpUpdatePolicy, sadb.OpDeletePolicy} {
 		n += g.kernel.Applied(k)
 	}
 	return n
@@ -160,14 +163,17 @@ func TestStaticLoadsOnce(t *testing.T) {
 func TestStaticByDifference(t *testing.T) {
 	g := newGateway(t, tunnelText+flowText, 1<<20)
 	other := g.kernel.Other()
-	foreign := &sadb.SA{Key: sadb.SAKey{Dst: netip.MustParseAddr("198.51.100.1"), SPI: 0x9000, Proto: sadb.ProtoESP}, Src: netip.MustParseAddr(staticVIP),
-		Mode: sadb.ModeTunnel, Reqid: 1, Auth: &sadb.Algorithm{Name: "hmac(sha1)", Key: sadb.NewSecret(make([]byte, 20)), TruncBits: 96}}
+	foreign := &sadb.SA{Key: sadb.SAKey{Dst: netip.MustParseAddr("198.51.100.1"), SPI: 0x9000, Proto: sadb.ProtoESP},
+		Src:  netip.MustParseAddr(staticVIP),
+		Mode: sadb.ModeTunnel, Reqid: 1, Auth: &sadb.Algorithm{Name: "hmac(sha1)",
+			Key: sadb.NewSecret(make([]byte, 20)), TruncBits: 96}}
 	if err := errors.Join(other.Apply(t.Context(), []sadb.Op{{Kind: sadb.OpAddSA, SA: foreign}})...); err != nil {
 		t.Fatal(err)
 	}
 	g.mustPromote()
 	_, last := g.send(0x1000, 5)
-	g.text += "esp from " + staticVIP + " to 203.0.113.8 spi 0x2000:0x2001 authkey " + key32b + ":" + key32 + " enckey " + key32b + ":" + key32 + "\n" +
+	g.text += "esp from " + staticVIP + " to 203.0.113.8 spi 0x2000:0x2001 authkey " + key32b + ":" + key32 +
+		" enckey " + key32b + ":" + key32 + "\n" +
 		"flow from 10.1.0.0/16 to 10.8.0.0/16 peer 203.0.113.8\n"
 	before := g.kernel.Applied(sadb.OpAddSA)
 	g.mustPromote()
@@ -287,7 +293,8 @@ func TestStaticTriesAgainForFree(t *testing.T) {
 	})
 	var out Outcome
 	for range 50 {
-		err := g.driver.Active(t.Context(), Plan{VIPs: []netip.Addr{netip.MustParseAddr(staticVIP)}}, func(o Outcome) { out = o })
+		err := g.driver.Active(t.Context(), Plan{VIPs: []netip.Addr{netip.MustParseAddr(staticVIP)}},
+			func(o Outcome) { out = o })
 		if err == nil || !strings.Contains(err.Error(), "no such algorithm") {
 			t.Fatalf("got %v", err)
 		}
@@ -305,7 +312,8 @@ func TestStaticTriesAgainForFree(t *testing.T) {
 // TestStaticOnAStandby: a standby loads no SAs, keeps what was replicated, and has
 // policies from the start.
 func TestStaticOnAStandby(t *testing.T) {
-	g := newGateway(t, tunnelText+flowText+"flow from 10.1.0.53 to any type bypass\nflow out from 10.1.0.54 to any type deny\n", 1<<20)
+	g := newGateway(t, tunnelText+flowText+"flow from 10.1.0.53 to any type bypass\nflow out from 10.1.0.54 to any "+
+		"type deny\n", 1<<20)
 	vips := []netip.Addr{} // not told yet
 	hush := func(settled bool) {
 		t.Helper()
@@ -353,7 +361,8 @@ func TestStaticLeavesOutWhatIsNotTheGroups(t *testing.T) {
 		t.Errorf("probe says %+v, %v", info, err)
 	}
 	g.text = "nonsense\n"
-	if info, _ := g.driver.Probe(context.Background(), nil); len(info.Lint) != 2 || !strings.Contains(info.Lint[1].What, "nonsense") {
+	if info, _ := g.driver.Probe(context.Background(), nil); len(info.Lint) != 2 || !strings.Contains(info.Lint[1].What,
+		"nonsense") {
 		t.Errorf("probe of a wrong file says %+v", info)
 	}
 	if err := g.promote(); err == nil || !strings.Contains(err.Error(), "/etc/ipsec.conf:1:1") {

@@ -157,7 +157,8 @@ func (c *fakeCharon) sas() []vici.Packet {
 			sa = append(sa, vici.Section("child-sas", vici.Section(id.child+"-1",
 				vici.Value("name", id.child), vici.Value("state", "INSTALLED"))))
 		}
-		evs = append(evs, vici.Packet{Type: vici.Event, Name: "list-sa", Message: vici.Message{vici.Section(id.conn, sa...)}})
+		evs = append(evs, vici.Packet{Type: vici.Event, Name: "list-sa",
+			Message: vici.Message{vici.Section(id.conn, sa...)}})
 	}
 	return evs
 }
@@ -167,7 +168,8 @@ func (c *fakeCharon) initiate(args vici.Message) (vici.Message, []vici.Packet) {
 	defer c.mu.Unlock()
 	id := tunnelID{args.Get("ike"), args.Get("child")}
 	if id.child == "bad-name" {
-		return vici.Message{vici.Value("success", "no"), vici.Value("errmsg", "CHILD_SA config 'bad-name' not found")}, nil
+		return vici.Message{vici.Value("success", "no"), vici.Value("errmsg", "CHILD_SA config 'bad-name' not found")},
+			nil
 	}
 	if args.Get("timeout") != "-1" {
 		return vici.Message{vici.Value("success", "no"), vici.Value("errmsg", "would block")}, nil
@@ -223,7 +225,8 @@ func TestStrongSwanInitiatesWhatIsConfigured(t *testing.T) {
 		}
 	}
 	if len(c.begun) != 10 || c.early != 0 || c.most != 2 {
-		t.Errorf("%d tunnels, %d of them twice, at most %d at once with one remote; want 10, 0, 2", len(c.begun), c.early, c.most)
+		t.Errorf("%d tunnels, %d of them twice, at most %d at once with one remote; want 10, 0, 2", len(c.begun),
+			c.early, c.most)
 	}
 }
 
@@ -232,7 +235,8 @@ func TestStrongSwanReportsWhatFails(t *testing.T) {
 	d := NewStrongSwan(&fakePrivileged{socket: c.Socket})
 	var last Outcome
 	err := d.Active(t.Context(), Plan{VIPs: vips}, func(o Outcome) { last = o })
-	if err == nil || !strings.Contains(err.Error(), "2 of 3") || !strings.Contains(err.Error(), "one/bad-name: CHILD_SA config") {
+	if err == nil || !strings.Contains(err.Error(), "2 of 3") || !strings.Contains(err.Error(),
+		"one/bad-name: CHILD_SA config") {
 		t.Errorf("error: %v", err)
 	}
 	if last != (Outcome{Wanted: 3, Up: 1, Failed: 2}) {
@@ -281,7 +285,8 @@ func TestStrongSwanPassive(t *testing.T) {
 	c.mu.Lock()
 	c.begun[tunnelID{"one", "net"}] = time.Unix(0, 0)
 	c.mu.Unlock()
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(), []string{"kill", "start"}) {
+	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(),
+		[]string{"kill", "start"}) {
 		t.Errorf("a charon with SAs was not killed and started, or: %v", err)
 	}
 	// While traffic waits for the hand-over, nothing but what it needs is done.
@@ -328,7 +333,8 @@ func TestStrongSwanLint(t *testing.T) {
 		conn("anywhere", "%any", "198.51.100.3", "UNIQUE_NEVER", "a"),
 		conn("node", "192.0.2.11", "198.51.100.3", "UNIQUE_NO", "a"))
 	c.Handle("list-policies", func(vici.Message) (vici.Message, []vici.Packet) {
-		return nil, []vici.Packet{{Type: vici.Event, Name: "list-policy", Message: vici.Message{vici.Section("good/a")}}}
+		return nil, []vici.Packet{{Type: vici.Event, Name: "list-policy",
+			Message: vici.Message{vici.Section("good/a")}}}
 	})
 	p := &fakePrivileged{socket: c.Socket, unit: map[string]string{"Id": "strongswan.service", "KillSignal": "15"}}
 	info, err := NewStrongSwan(p).Probe(t.Context(), vips)
@@ -339,7 +345,8 @@ func TestStrongSwanLint(t *testing.T) {
 	for _, l := range info.Lint {
 		got = append(got, l.What)
 	}
-	for i, want := range []string{"strongswan.service: a stop", "contact sends INITIAL_CONTACT", "anywhere may leave", "good/a has a trap"} {
+	for i, want := range []string{"strongswan.service: a stop", "contact sends INITIAL_CONTACT", "anywhere may leave",
+		"good/a has a trap"} {
 		if len(got) != 4 || !strings.Contains(got[i], want) {
 			t.Fatalf("lint %q, want %q at %d of 4", got, want, i)
 		}

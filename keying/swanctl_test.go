@@ -33,7 +33,8 @@ func lintFile(t *testing.T, name string) []string {
 	}
 	var out []string
 	for _, l := range lintSwanctl(file, loaded, func(c connection) bool { return c.name != "node" }) {
-		if !strings.HasSuffix(l.Remedy, "in swanctl.conf") && !strings.Contains(l.Remedy, "reqid = NUMBER in swanctl.conf") {
+		if !strings.HasSuffix(l.Remedy, "in swanctl.conf") && !strings.Contains(l.Remedy,
+			"reqid = NUMBER in swanctl.conf") {
 			t.Errorf("remedy %q", l.Remedy)
 		}
 		out = append(out, l.What)
@@ -46,7 +47,8 @@ func TestSwanctlSamples(t *testing.T) {
 		t.Errorf("good.conf: %q", got)
 	}
 	got := lintFile(t, "bad.conf")
-	want := []string{"started/a is initiated when it is loaded", "started/b has no reqid", "connection mobike has MOBIKE"}
+	want := []string{"started/a is initiated when it is loaded", "started/b has no reqid",
+		"connection mobike has MOBIKE"}
 	if len(got) != len(want) {
 		t.Fatalf("bad.conf: %q", got)
 	}
@@ -100,17 +102,25 @@ func TestUnits(t *testing.T) {
 		lint  []string
 	}{
 		{"no systemd", StrongSwan, nil, StopAsIs, nil},
-		{"strongswan, stock", StrongSwan, map[string]string{"KillSignal": "15", "Restart": "on-abnormal"}, StopTears, []string{"a stop tells", "stays away"}},
+		{"strongswan, stock", StrongSwan, map[string]string{"KillSignal": "15", "Restart": "on-abnormal"}, StopTears,
+			[]string{"a stop tells", "stays away"}},
 		{"strongswan", StrongSwan, map[string]string{"KillSignal": "9", "Restart": "always"}, StopKeeps, nil},
-		{"strongswan, half", StrongSwan, map[string]string{"KillSignal": "9", "Restart": "on-abnormal"}, StopKeeps, []string{"stays away"}},
-		{"openiked, stock", OpenIKED, map[string]string{"KillSignal": "15", "Restart": "no", "ExecStart": "{ path=/usr/sbin/iked ; argv[]=/usr/sbin/iked -d ; }"},
+		{"strongswan, half", StrongSwan, map[string]string{"KillSignal": "9", "Restart": "on-abnormal"}, StopKeeps,
+			[]string{"stays away"}},
+		{"openiked, stock", OpenIKED, map[string]string{"KillSignal": "15",
+			"Restart": "no", "ExecStart": "{ path=/usr/sbin/iked ; argv[]=/usr/sbin/iked -d ; }"},
 			StopTears, []string{"a stop removes", "starts active"}},
-		{"openiked", OpenIKED, map[string]string{"KillSignal": "9", "Restart": "no", "ExecStart": "{ path=/usr/sbin/iked ; argv[]=/usr/sbin/iked -S ; }"}, StopKeeps, nil},
-		{"openiked, restarted", OpenIKED, map[string]string{"KillSignal": "9", "Restart": "always", "ExecStart": "iked -S"}, StopKeeps, []string{"empties"}},
-		{"libreswan, stock", Libreswan, map[string]string{"ExecStop": "{ argv[]=/usr/libexec/ipsec/whack --shutdown ; }", "Restart": "on-failure",
-			"ExecStopPost": "{ argv[]=/sbin/ip xfrm policy flush ; }", "ExecStartPre": "{ argv[]=/usr/libexec/ipsec/_stackmanager start ; }"},
+		{"openiked", OpenIKED, map[string]string{"KillSignal": "9",
+			"Restart": "no", "ExecStart": "{ path=/usr/sbin/iked ; argv[]=/usr/sbin/iked -S ; }"}, StopKeeps, nil},
+		{"openiked, restarted", OpenIKED, map[string]string{"KillSignal": "9",
+			"Restart": "always", "ExecStart": "iked -S"}, StopKeeps, []string{"empties"}},
+		{"libreswan, stock", Libreswan,
+			map[string]string{"ExecStop": "{ argv[]=/usr/libexec/ipsec/whack --shutdown ; }", "Restart": "on-failure",
+				"ExecStopPost": "{ argv[]=/sbin/ip xfrm policy flush ; }",
+				"ExecStartPre": "{ argv[]=/usr/libexec/ipsec/_stackmanager start ; }"},
 			StopTears, []string{"a stop tells", "flushes", "stays away"}},
-		{"libreswan", Libreswan, map[string]string{"ExecStop": "{ argv[]=/usr/libexec/ipsec/whack --shutdown --leave-state ; }", "Restart": "always"}, StopKeeps, nil},
+		{"libreswan", Libreswan, map[string]string{"ExecStop": "{ argv[]=/usr/libexec/ipsec/whack --shutdown " +
+			"--leave-state ; }", "Restart": "always"}, StopKeeps, nil},
 	} {
 		if tt.props != nil {
 			tt.props["Id"] = "x.service"

@@ -29,31 +29,43 @@ var layers = []struct {
 }{
 	{"sync/sadb/...", nil, "the vocabulary knows nothing of those who use it", true},
 	{"sync/wire/...", []string{"sync/sadb"}, "the codec turns the vocabulary into bytes and back", true},
-	{"sync/channel/...", []string{"sync/wire", "sync/sadb"}, "the channel carries frames and does not know who speaks, or about what", false},
-	{"sync/members/...", []string{"sync/channel", "sync/wire", "sync/sadb"}, "membership runs over channels and never carries payload", false},
-	{"sync/peer/...", []string{"sync/channel", "sync/wire", "sync/sadb"}, "a session sees neither the kernel nor the election", false},
-	{"sync/replica/...", []string{"sync/wire", "sync/sadb"}, "the state of a group's replication is told what happens, and when", true},
+	{"sync/channel/...", []string{"sync/wire", "sync/sadb"},
+		"the channel carries frames and does not know who speaks, or about what", false},
+	{"sync/members/...", []string{"sync/channel", "sync/wire", "sync/sadb"},
+		"membership runs over channels and never carries payload", false},
+	{"sync/peer/...", []string{"sync/channel", "sync/wire", "sync/sadb"},
+		"a session sees neither the kernel nor the election", false},
+	{"sync/replica/...", []string{"sync/wire", "sync/sadb"},
+		"the state of a group's replication is told what happens, and when", true},
 	{"sync/coroutine/...", nil, "turns know nothing of what is done in them", true},
 	{"sync/scope/...", []string{"sync/sadb"}, "what belongs to a group follows from its addresses alone", true},
-	{"sync/compare/...", []string{"sync/replica", "sync/wire", "sync/sadb"}, "pictures are compared, not gateways", true},
+	{"sync/compare/...", []string{"sync/replica", "sync/wire", "sync/sadb"}, "pictures are compared, not gateways",
+		true},
 	{"sync/metrics/...", []string{"sync/engine"}, "metrics are made of what the engine tells everybody", false},
-	{"sync/engine/...", []string{"sync/coroutine", "sync/scope", "sync/compare", "sync/replica", "sync/members", "sync/peer", "sync/channel", "sync/wire", "sync/sadb"},
+	{"sync/engine/...", []string{"sync/coroutine", "sync/scope", "sync/compare", "sync/replica", "sync/members",
+		"sync/peer", "sync/channel", "sync/wire", "sync/sadb"},
 		"the engine declares the interfaces it needs, kernel, election and keying implement them", false},
 	{"carp/packet/...", nil, "codecs know bytes only", true},
-	{"carp/link/...", []string{"carp", "carp/packet", "carp/vip", "kernel/dump"}, "an interface knows no instance and no group", false},
-	{"carp/...", []string{"carp", "kernel/dump", "kernel/process", "kernel/trusted"}, "the election works alone, without sasyncd", false},
+	{"carp/link/...", []string{"carp", "carp/packet", "carp/vip", "kernel/dump"},
+		"an interface knows no instance and no group", false},
+	{"carp/...", []string{"carp", "kernel/dump", "kernel/process", "kernel/trusted"},
+		"the election works alone, without sasyncd", false},
 	{"keying/ipsecconf/...", []string{"sync/sadb"}, "a language turns text into SAs and policies, and back", true},
-	{"keying/...", []string{"sync/sadb", "kernel/process", "kernel/trusted"}, "a driver of an IKE daemon knows SAs and nothing above", false},
+	{"keying/...", []string{"sync/sadb", "kernel/process", "kernel/trusted"},
+		"a driver of an IKE daemon knows SAs and nothing above", false},
 	{"kernel/dump/...", nil, "both daemons use it, so it knows neither", false},
 	{"kernel/process/...", nil, "both daemons use it, so it knows neither", false},
 	{"kernel/trusted/...", nil, "whom to obey is decided below everything that obeys", false},
 	{"kernel/netlink/...", []string{"kernel/dump"}, "messages know no subsystem", false},
 	{"kernel/link/...", []string{"kernel/netlink", "sync/sadb"}, "interfaces are read below what uses them", false},
-	{"kernel/xfrm/...", []string{"kernel/netlink", "kernel/link", "kernel/dump", "sync/sadb"}, "the kernel's edge converts to the vocabulary and decides nothing", false},
+	{"kernel/xfrm/...", []string{"kernel/netlink", "kernel/link", "kernel/dump", "sync/sadb"},
+		"the kernel's edge converts to the vocabulary and decides nothing", false},
 	{"kernel/...", []string{"kernel", "sync/sadb"}, "rules may ask XFRM; the fake has XFRM's types", false},
-	{"cmd/...", []string{"cmd/internal", "sync", "carp", "keying", "kernel", "deploy"}, "programs wire parts together", false},
+	{"cmd/...", []string{"cmd/internal", "sync", "carp", "keying", "kernel", "deploy"}, "programs wire parts together",
+		false},
 	{"deploy/...", nil, "files for packagers", false},
-	{"tests/...", []string{"tests", "cmd/internal", "sync", "carp", "keying", "kernel", "deploy"}, "tests may use everything", false},
+	{"tests/...", []string{"tests", "cmd/internal", "sync", "carp", "keying", "kernel", "deploy"},
+		"tests may use everything", false},
 }
 
 // bans says which imports stay inside which files. A place is a package path, a
@@ -63,12 +75,20 @@ var bans = []struct {
 	only    []string
 	why     string
 }{
-	{"github.com/vishvananda/netlink", []string{"kernel/rules/...", "kernel/dump/...", "carp/...", "tests/..."}, "the library loses parts of SAs and prints keys, so it stays at the edge"},
-	{"github.com/hashicorp/memberlist", []string{"sync/members/..."}, "membership gives hints only, so one package sees it"},
-	{"github.com/prometheus/client_golang", []string{"metrics.go", "metrics_test.go", "cmd/internal/daemon/...", "tests/..."}, "metrics are described in one file of a package"},
-	{"os/exec", []string{"keying/...", "carp/track/...", "kernel/process/...", "kernel/trusted/...", "cmd/internal/...", "tests/...", "arch_test.go", "deploy/...", "lock_test.go", "claim_test.go", "top_test.go", "notify.go"}, "daemons start no processes but the IKE daemon's, through their privileged half, and what `track exec` names; `carpctl notify` is a process of its own"},
-	{"testing", []string{"tests/...", "cmd/internal/daemon/daemontest/...", "kernel/kerneltest/...", "sync/sadb/sadbtest/...", "keying/vici/vicitest/...", "_test.go"}, "test code does not go into daemons"},
-	{"unsafe", []string{"kernel/...", "carp/...", "cmd/internal/privileges/...", "erase_test.go", "tests/..."}, "memory tricks stay where the kernel's interface needs them"},
+	{"github.com/vishvananda/netlink", []string{"kernel/rules/...", "kernel/dump/...", "carp/...", "tests/..."},
+		"the library loses parts of SAs and prints keys, so it stays at the edge"},
+	{"github.com/hashicorp/memberlist", []string{"sync/members/..."},
+		"membership gives hints only, so one package sees it"},
+	{"github.com/prometheus/client_golang", []string{"metrics.go", "metrics_test.go", "cmd/internal/daemon/...",
+		"tests/..."}, "metrics are described in one file of a package"},
+	{"os/exec", []string{"keying/...", "carp/track/...", "kernel/process/...", "kernel/trusted/...", "cmd/internal/...",
+		"tests/...", "arch_test.go", "deploy/...", "lock_test.go", "claim_test.go", "top_test.go", "notify.go"},
+		"daemons start no processes but the IKE daemon's, through their privileged half, and what `track exec` " +
+			"names; `carpctl notify` is a process of its own"},
+	{"testing", []string{"tests/...", "cmd/internal/daemon/daemontest/...", "kernel/kerneltest/...",
+		"sync/sadb/sadbtest/...", "keying/vici/vicitest/...", "_test.go"}, "test code does not go into daemons"},
+	{"unsafe", []string{"kernel/...", "carp/...", "cmd/internal/privileges/...", "erase_test.go", "tests/..."},
+		"memory tricks stay where the kernel's interface needs them"},
 }
 
 // pureBans are what pure code must not import. net and log/slog are in the
@@ -79,7 +99,8 @@ var pureBans = []string{"os", "os/exec", "os/signal", "syscall", "context", "mat
 // happens is returned.
 var pureCalls = map[string][]string{
 	"time": {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"},
-	"net":  {"Dial", "DialTimeout", "Listen", "ListenPacket", "ListenUDP", "ListenTCP", "Interfaces", "InterfaceByName", "LookupHost"},
+	"net": {"Dial", "DialTimeout", "Listen", "ListenPacket", "ListenUDP", "ListenTCP", "Interfaces", "InterfaceByName",
+		"LookupHost"},
 	"slog": {"Info", "Warn", "Error", "Debug", "Default", "New"},
 }
 
@@ -97,7 +118,8 @@ func (p *pkg) rel() string { return strings.TrimPrefix(p.ImportPath, module) }
 func listPackages(t *testing.T) []*pkg {
 	t.Helper()
 	// -e: a package that does not compile still has imports to judge.
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles", module+"...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-e",
+		"-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles", module+"...").Output()
 	if err != nil {
 		t.Fatalf("list packages: %v", err)
 	}
@@ -226,7 +248,8 @@ func TestPureCodeIsPure(t *testing.T) {
 			ast.Inspect(f, func(n ast.Node) bool {
 				if sel, ok := n.(*ast.SelectorExpr); ok {
 					if x, ok := sel.X.(*ast.Ident); ok && slices.Contains(pureCalls[x.Name], sel.Sel.Name) {
-						t.Errorf("%s/%s uses %s.%s: pure code takes the time as an argument and returns what to do", p.rel(), file, x.Name, sel.Sel.Name)
+						t.Errorf("%s/%s uses %s.%s: pure code takes the time as an argument and returns what to do",
+							p.rel(), file, x.Name, sel.Sel.Name)
 					}
 				}
 				if _, ok := n.(*ast.GoStmt); ok {

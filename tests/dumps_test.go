@@ -42,8 +42,12 @@ func TestReadingsAreRepeated(t *testing.T) {
 					repeated = append(repeated, call)
 				case readings.MatchString(sel.Sel.Name):
 					found++
-					if !slices.ContainsFunc(repeated, func(r *ast.CallExpr) bool { return r.Pos() <= call.Pos() && call.End() <= r.End() }) {
-						t.Errorf("%s/%s calls %s without dump.List or dump.Retry: entries may be missing", p.rel(), file, sel.Sel.Name)
+					if !slices.ContainsFunc(repeated, func(r *ast.CallExpr) bool {
+						return r.Pos() <= call.Pos() &&
+							call.End() <= r.End()
+					}) {
+						t.Errorf("%s/%s calls %s without dump.List or dump.Retry: entries may be missing", p.rel(),
+							file, sel.Sel.Name)
 					}
 				}
 				return true

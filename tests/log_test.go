@@ -65,7 +65,8 @@ func TestLogFieldsHaveOneName(t *testing.T) {
 	}
 	for name, where := range places {
 		if slices.Sort(where); len(slices.Compact(where)) > 1 && !documented[name] {
-			t.Errorf("field %q is logged in %v and is not in the table of docs/operations.md", name, slices.Compact(where))
+			t.Errorf("field %q is logged in %v and is not in the table of docs/operations.md", name,
+				slices.Compact(where))
 		}
 		if slices.Contains([]string{"error", "spi_hex", "grp", "iface", "duration"}, name) {
 			t.Errorf("field %q in %v has another name elsewhere", name, where)

@@ -98,7 +98,8 @@ func next(t *testing.T, ch <-chan Message) Message {
 
 func client(t *testing.T, socket string) *Client {
 	t.Helper()
-	c := NewClient(ClientConfig{Socket: socket, Name: "sasyncd", Prepare: true, Instances: []string{"in-ipsec"}, Log: slog.New(slog.DiscardHandler)})
+	c := NewClient(ClientConfig{Socket: socket, Name: "sasyncd", Prepare: true, Instances: []string{"in-ipsec"},
+		Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { _ = c.Run(ctx); close(done) }()
@@ -136,7 +137,8 @@ func TestClientFollowsOverRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := h.requests()
-		if got[0].Verb != VerbHello || got[0].Name != "sasyncd" || !got[0].Prepare || got[1].Instances[0] != "in-ipsec" {
+		if got[0].Verb != VerbHello || got[0].Name != "sasyncd" || !got[0].Prepare ||
+			got[1].Instances[0] != "in-ipsec" {
 			t.Errorf("introduction %+v", got[:2])
 		}
 		if last := got[len(got)-1]; last.Verb != VerbPrepared || last.Term != 7 || last.Group != "ipsec" {
@@ -315,9 +317,10 @@ func FuzzMessage(f *testing.F) {
 // and who does not know a field, or an event, is not troubled by it.
 func TestOldAndNewUnderstandEachOther(t *testing.T) {
 	for text, want := range map[string]Ready{
-		`{"in_sync":true,"peer_ready":true}`:                                         {InSync: true, PeerReady: true},
-		`{"in_sync":true,"peer_ready":true,"peer_told":true,"willing_demotion":255}`: {InSync: true, PeerReady: true, PeerTold: true, WillingDemotion: 255},
-		`{"in_sync":true,"of_the_future":[1]}`:                                       {InSync: true},
+		`{"in_sync":true,"peer_ready":true}`: {InSync: true, PeerReady: true},
+		`{"in_sync":true,"peer_ready":true,"peer_told":true,"willing_demotion":255}`: {InSync: true, PeerReady: true,
+			PeerTold: true, WillingDemotion: 255},
+		`{"in_sync":true,"of_the_future":[1]}`: {InSync: true},
 	} {
 		var got Ready
 		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
@@ -340,7 +343,8 @@ func TestOldAndNewUnderstandEachOther(t *testing.T) {
 	if m := next(t, c.Events()); m.Event != "of the future" {
 		t.Errorf("%+v", m)
 	}
-	if m := next(t, c.Events()); m.Event != EventFitness || m.Fitness == nil || *m.Fitness != (Fitness{3, true}) || m.State != nil {
+	if m := next(t, c.Events()); m.Event != EventFitness || m.Fitness == nil || *m.Fitness != (Fitness{3, true}) ||
+		m.State != nil {
 		t.Errorf("%+v", m)
 	}
 }

@@ -66,7 +66,8 @@ func TestRotation(t *testing.T) {
 // A clock that steps, in either direction, by whatever, silences nobody.
 func TestClockSteps(t *testing.T) {
 	a, b := New(Policy{Mode: Enforce, Keys: []Key{one}}), New(Policy{Mode: Enforce, Keys: []Key{one}})
-	for i, now := range []time.Time{noon, noon.Add(time.Hour), noon.Add(-24 * time.Hour), noon.AddDate(20, 0, 0), noon} {
+	for i, now := range []time.Time{noon, noon.Add(time.Hour), noon.Add(-24 * time.Hour), noon.AddDate(20, 0, 0),
+		noon} {
 		if v := b.Check(message(1), a.Sign(nil, message(1), src, now), src, noon); v != Genuine {
 			t.Errorf("step %d: %v", i, v)
 		}
@@ -81,7 +82,8 @@ func TestClockSteps(t *testing.T) {
 }
 
 func TestWindow(t *testing.T) {
-	a, b := New(Policy{Mode: Enforce, Keys: []Key{one}}), New(Policy{Mode: Enforce, Keys: []Key{one}, Window: 5 * time.Second})
+	a, b := New(Policy{Mode: Enforce, Keys: []Key{one}}),
+		New(Policy{Mode: Enforce, Keys: []Key{one}, Window: 5 * time.Second})
 	for _, tc := range []struct {
 		off  time.Duration
 		want Verdict
@@ -145,7 +147,8 @@ func TestNothingAllocated(t *testing.T) {
 func TestKeyDoesNotPrint(t *testing.T) {
 	k := Key{1, []byte("sehr geheim")}
 	for _, f := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
-		if s := fmt.Sprintf(f, []Key{k}); strings.Contains(s, "geheim") || strings.Contains(s, "7365") || strings.Contains(s, "115") {
+		if s := fmt.Sprintf(f, []Key{k}); strings.Contains(s, "geheim") || strings.Contains(s, "7365") ||
+			strings.Contains(s, "115") {
 			t.Errorf("%s: %s", f, s)
 		}
 	}
@@ -167,7 +170,8 @@ func TestResumeFollowsClock(t *testing.T) {
 func TestRemember(t *testing.T) {
 	p := Policy{Mode: Enforce, Keys: []Key{one}}
 	a, b := New(p), New(p)
-	recorded := [][]byte{a.Sign(nil, message(1), src, noon), a.Sign(nil, message(1), src, noon), a.Sign(nil, message(1), src, noon.Add(time.Second))}
+	recorded := [][]byte{a.Sign(nil, message(1), src, noon), a.Sign(nil, message(1), src, noon),
+		a.Sign(nil, message(1), src, noon.Add(time.Second))}
 	for _, r := range recorded {
 		if v := b.Check(message(1), r, src, noon); v != Genuine {
 			t.Fatal(v)
@@ -182,7 +186,8 @@ func TestRemember(t *testing.T) {
 			t.Errorf("recorded message: %v", v)
 		}
 	}
-	if v := b.Check(message(1), a.Sign(nil, message(1), src, noon.Add(time.Minute)), src, noon.Add(time.Minute)); v != Genuine {
+	if v := b.Check(message(1), a.Sign(nil, message(1), src, noon.Add(time.Minute)), src,
+		noon.Add(time.Minute)); v != Genuine {
 		t.Errorf("the sender goes on: %v", v)
 	}
 	for i := range 2 * maxSenders {

@@ -56,8 +56,9 @@ func (n *carpNode) message(edit func(*packet.CARP)) []byte {
 func frameOf(t testing.TB, body []byte) []byte {
 	t.Helper()
 	f := packet.Frame{
-		Dst: packet.GroupMAC(packet.Group4()), Src: packet.VirtualMAC(5, false), SrcIP: peerAddr, DstIP: packet.Group4(),
-		TTL: 255, Proto: packet.Protocol, Payload: body,
+		Dst: packet.GroupMAC(packet.Group4()), Src: packet.VirtualMAC(5, false), SrcIP: peerAddr,
+		DstIP: packet.Group4(),
+		TTL:   255, Proto: packet.Protocol, Payload: body,
 	}
 	b, err := f.Append(nil)
 	if err != nil {
@@ -73,8 +74,9 @@ func TestReceiveCARP(t *testing.T) {
 		own  bool // with our own cookie
 		want bool
 	}{
-		"as OpenBSD":    {from: peerNode(), want: true},
-		"as FreeBSD":    {from: &carpNode{pass: "love", local: true, vips: []netip.Addr{localVIP, carpVIP}}, want: true},
+		"as OpenBSD": {from: peerNode(), want: true},
+		"as FreeBSD": {from: &carpNode{pass: "love", local: true, vips: []netip.Addr{localVIP, carpVIP}},
+			want: true},
 		"other pass":    {from: &carpNode{pass: "hate", vips: []netip.Addr{carpVIP}}},
 		"other address": {from: &carpNode{pass: "love", vips: []netip.Addr{carpVIP, netip.MustParseAddr("10.0.0.10")}}},
 		"own cookie":    {from: peerNode(), own: true},
@@ -126,7 +128,8 @@ func TestSendCARP(t *testing.T) {
 			t.Fatal(err)
 		}
 		var m packet.CARP
-		if err := m.Parse(b); err != nil || m.ID != 5 || m.AdvBase != 1 || m.AdvSkew != 100 || m.Demotion != 3 || len(b) != 36 {
+		if err := m.Parse(b); err != nil || m.ID != 5 || m.AdvBase != 1 || m.AdvSkew != 100 || m.Demotion != 3 ||
+			len(b) != 36 {
 			t.Errorf("%+v, %v", m, err)
 		}
 		if !packet.NewCARPKey([]byte("love"), 5, []netip.Addr{carpVIP, localVIP}, d == carp.FreeBSD).Verify(&m) {
@@ -187,7 +190,8 @@ func TestEnforceCARP(t *testing.T) {
 		{"bow-out under a stolen trailer", stolen, auth.Forged},
 		{"bow-out without a trailer", plain.message(bow), auth.Unsigned},
 		{"bow-out of a wrong key", wrong.message(bow), auth.Forged},
-		{"better one of an unknown key", stranger.message(func(m *packet.CARP) { m.AdvBase, m.AdvSkew = 0, 0 }), auth.UnknownKey},
+		{"better one of an unknown key", stranger.message(func(m *packet.CARP) { m.AdvBase, m.AdvSkew = 0, 0 }),
+			auth.UnknownKey},
 	} {
 		count := r.verdicts[tc.verdict].Load()
 		e.packet(r.port, 2*time.Second, frameOf(t, tc.body))
@@ -232,12 +236,14 @@ func TestEnforceVRRP(t *testing.T) {
 		"resignation, no tag":     zero[:len(zero)-packet.TrailerLen],
 	} {
 		e.packet(r.port, 2*time.Second, frameOf(t, b))
-		if after := r.group.machine.Snapshot(2 * time.Second); after.Routers[0] != before.Routers[0] || r.rx.Load() != 1 {
+		if after := r.group.machine.Snapshot(2 * time.Second); after.Routers[0] != before.Routers[0] ||
+			r.rx.Load() != 1 {
 			t.Errorf("%s moved the machine", name)
 		}
 	}
 	if v := &r.verdicts; v[auth.Replayed].Load() != 1 || v[auth.Forged].Load() != 1 || v[auth.Unsigned].Load() != 1 {
-		t.Errorf("replayed %d forged %d unsigned %d, want 1 each", v[auth.Replayed].Load(), v[auth.Forged].Load(), v[auth.Unsigned].Load())
+		t.Errorf("replayed %d forged %d unsigned %d, want 1 each", v[auth.Replayed].Load(), v[auth.Forged].Load(),
+			v[auth.Unsigned].Load())
 	}
 	e.packet(r.port, 3*time.Second, frameOf(t, signed(0)))
 	if r.rx.Load() != 2 {
@@ -306,7 +312,8 @@ func TestCARPFrame(t *testing.T) {
 	if err := f.Parse(b[:n]); err != nil {
 		t.Fatal(err)
 	}
-	if f.Src != packet.VirtualMAC(5, false) || f.Dst != packet.GroupMAC(packet.Group4()) || f.TOS != 0x10 || !f.DontFragment || f.TTL != 255 || len(f.Payload) != 36 {
+	if f.Src != packet.VirtualMAC(5, false) || f.Dst != packet.GroupMAC(packet.Group4()) || f.TOS != 0x10 ||
+		!f.DontFragment || f.TTL != 255 || len(f.Payload) != 36 {
 		t.Errorf("%+v", f)
 	}
 }

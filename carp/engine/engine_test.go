@@ -39,7 +39,8 @@ func testEngine(t testing.TB, edit func(*Config)) (*Engine, *fakes) {
 		edit(&cfg)
 	}
 	f := &fakes{}
-	e, err := New(cfg, Deps{Fence: fakeFence{f}, Addresses: fakeAddresses{f}, Announcer: f, NextHops: f, Terms: f, Log: slog.New(slog.DiscardHandler)})
+	e, err := New(cfg, Deps{Fence: fakeFence{f}, Addresses: fakeAddresses{f}, Announcer: f, NextHops: f, Terms: f,
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,8 +59,10 @@ func testEngine(t testing.TB, edit func(*Config)) (*Engine, *fakes) {
 // advert builds a frame of the peer.
 func advert(t testing.TB, edit func(*packet.Frame, *packet.VRRP)) []byte {
 	t.Helper()
-	f := packet.Frame{Dst: packet.GroupMAC(packet.Group4()), Src: peerMAC, SrcIP: peerAddr, DstIP: packet.Group4(), TTL: 255, Proto: packet.Protocol}
-	v := packet.VRRP{Version: 3, ID: 5, Priority: 200, Interval: 250 * time.Millisecond, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}
+	f := packet.Frame{Dst: packet.GroupMAC(packet.Group4()), Src: peerMAC, SrcIP: peerAddr, DstIP: packet.Group4(),
+		TTL: 255, Proto: packet.Protocol}
+	v := packet.VRRP{Version: 3, ID: 5, Priority: 200, Interval: 250 * time.Millisecond,
+		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}
 	if edit != nil {
 		edit(&f, &v)
 	}
@@ -106,29 +109,50 @@ func TestReceive(t *testing.T) {
 		taken bool
 	}{
 		{"good", nil, nil, true},
-		{"checksum of the message alone", nil, func(_ *packet.Frame, v *packet.VRRP) { v.Checksum = packet.ChecksumMessage }, true},
-		{"other addresses are no reason to refuse", nil, func(_ *packet.Frame, v *packet.VRRP) { v.Addrs = []netip.Addr{netip.MustParseAddr("10.0.0.8")} }, true},
+		{"checksum of the message alone", nil, func(_ *packet.Frame,
+			v *packet.VRRP) {
+			v.Checksum = packet.ChecksumMessage
+		}, true},
+		{"other addresses are no reason to refuse", nil,
+			func(_ *packet.Frame, v *packet.VRRP) { v.Addrs = []netip.Addr{netip.MustParseAddr("10.0.0.8")} }, true},
 		{"other id", nil, func(_ *packet.Frame, v *packet.VRRP) { v.ID = 6 }, false},
 		{"from beyond a router", nil, func(f *packet.Frame, _ *packet.VRRP) { f.TTL = 254 }, false},
 		{"our own address", nil, func(f *packet.Frame, _ *packet.VRRP) { f.SrcIP = ownAddr }, false},
-		{"our own frame", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Src, f.SrcIP = packet.MAC{2, 0, 0, 0, 0, 2}, ownAddr }, false},
-		{"our MAC on another machine", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Src = packet.MAC{2, 0, 0, 0, 0, 2} }, true},
-		{"other group", nil, func(f *packet.Frame, _ *packet.VRRP) { f.DstIP = netip.MustParseAddr("224.0.0.5") }, false},
+		{"our own frame", nil, func(f *packet.Frame, _ *packet.VRRP) {
+			f.Src, f.SrcIP = packet.MAC{2, 0, 0, 0, 0, 2},
+				ownAddr
+		}, false},
+		{"our MAC on another machine", nil, func(f *packet.Frame, _ *packet.VRRP) {
+			f.Src = packet.MAC{2, 0, 0, 0, 0,
+				2}
+		}, true},
+		{"other group", nil, func(f *packet.Frame, _ *packet.VRRP) { f.DstIP = netip.MustParseAddr("224.0.0.5") },
+			false},
 		{"unicast to a multicast instance", nil, toUs(nil), false},
 		{"version 2", nil, password(""), false},
-		{"CARP", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Payload = (&packet.CARP{ID: 5, AdvBase: 1}).Append(nil) }, false},
-		{"garbage", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Payload = []byte{0x31, 5, 1, 1, 0, 1, 0, 0, 1, 2, 3, 4} }, false},
+		{"CARP", nil, func(f *packet.Frame, _ *packet.VRRP) {
+			f.Payload = (&packet.CARP{ID: 5,
+				AdvBase: 1}).Append(nil)
+		}, false},
+		{"garbage", nil, func(f *packet.Frame, _ *packet.VRRP) {
+			f.Payload = []byte{0x31, 5, 1, 1, 0, 1, 0, 0, 1, 2, 3,
+				4}
+		}, false},
 		{"unicast", unicast, toUs(nil), true},
 		{"unicast from beyond a router", unicast, toUs(func(f *packet.Frame) { f.TTL = 254 }), false},
 		{"unicast from beyond routers that are allowed", routed, toUs(func(f *packet.Frame) { f.TTL = 253 }), true},
-		{"unicast from beyond more routers than are allowed", routed, toUs(func(f *packet.Frame) { f.TTL = 252 }), false},
-		{"unicast of a stranger", unicast, toUs(func(f *packet.Frame) { f.SrcIP = netip.MustParseAddr("10.0.0.7") }), false},
+		{"unicast from beyond more routers than are allowed", routed, toUs(func(f *packet.Frame) { f.TTL = 252 }),
+			false},
+		{"unicast of a stranger", unicast, toUs(func(f *packet.Frame) { f.SrcIP = netip.MustParseAddr("10.0.0.7") }),
+			false},
 		{"unicast under the MAC of another machine", unicast, toUs(func(f *packet.Frame) { f.Dst = peerMAC }), false},
 		{"unicast under the broadcast MAC", unicast, toUs(func(f *packet.Frame) { f.Dst = packet.Broadcast() }), false},
-		{"unicast that is routed through us", unicast, toUs(func(f *packet.Frame) { f.DstIP = netip.MustParseAddr("10.0.1.2") }), false},
+		{"unicast that is routed through us", unicast,
+			toUs(func(f *packet.Frame) { f.DstIP = netip.MustParseAddr("10.0.1.2") }), false},
 		{"multicast to a unicast instance", unicast, nil, false},
 		{"multicast under the MAC of another group", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Dst[5]++ }, false},
-		{"multicast under our MAC", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Dst = packet.MAC{2, 0, 0, 0, 0, 2} }, false},
+		{"multicast under our MAC", nil, func(f *packet.Frame, _ *packet.VRRP) { f.Dst = packet.MAC{2, 0, 0, 0, 0, 2} },
+			false},
 		{"password", v2, password("secret"), true},
 		{"wrong password", v2, password("secreT"), false},
 		{"no password", v2, func(_ *packet.Frame, v *packet.VRRP) { v.Version, v.Interval = 2, time.Second }, false},
@@ -248,11 +272,13 @@ func TestConfigCheck(t *testing.T) {
 func TestSilenceComesFirst(t *testing.T) {
 	cfg := config()
 	f := &fakes{fail: errors.New("no netlink")}
-	e, err := New(cfg, Deps{Fence: fakeFence{f}, Addresses: fakeAddresses{f}, Announcer: f, NextHops: f, Terms: f, Log: slog.New(slog.DiscardHandler)})
+	e, err := New(cfg, Deps{Fence: fakeFence{f}, Addresses: fakeAddresses{f}, Announcer: f, NextHops: f, Terms: f,
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "fence addresses before start") {
+	if err := e.Run(context.Background()); err == nil || !strings.Contains(err.Error(),
+		"fence addresses before start") {
 		t.Errorf("ran without a fence: %v", err)
 	}
 	if len(f.log) != 1 {

@@ -30,7 +30,8 @@ func many(count int, six, signed bool, proto carp.Proto) func(*Config) {
 			r.VIPs = append(r.VIPs, a)
 		}
 		if signed {
-			r.Trailer = auth.Policy{Mode: auth.Enforce, Keys: []auth.Key{{ID: 1, Secret: []byte(strings.Repeat("k", 32))}}}
+			r.Trailer = auth.Policy{Mode: auth.Enforce,
+				Keys: []auth.Key{{ID: 1, Secret: []byte(strings.Repeat("k", 32))}}}
 		}
 	}
 }
@@ -62,7 +63,8 @@ func TestAdvertisementFits(t *testing.T) {
 						mtu = 1500
 					}
 					n := int(b[3])
-					what := fmt.Sprintf("IPv6 %v, %v, signed %v, MTU %d: %d addresses in %d bytes", six, proto, signed, mtu, n, ip+len(b))
+					what := fmt.Sprintf("IPv6 %v, %v, signed %v, MTU %d: %d addresses in %d bytes", six, proto, signed,
+						mtu, n, ip+len(b))
 					if ip+len(b) > mtu {
 						t.Errorf("%s: too long", what)
 					}
@@ -70,7 +72,8 @@ func TestAdvertisementFits(t *testing.T) {
 						t.Errorf("%s: room for more", what)
 					}
 					list := e.cfg.Misfits(func(string) int { return links.state.MTU })
-					if told := len(list) == 1 && list[0].Fit == n && strings.Contains(list[0].String(), fmt.Sprint(n)); told != (n < 255) {
+					if told := len(list) == 1 && list[0].Fit == n && strings.Contains(list[0].String(),
+						fmt.Sprint(n)); told != (n < 255) {
 						t.Errorf("%s: said %v", what, list)
 					}
 				}
@@ -119,11 +122,13 @@ func TestMTUChange(t *testing.T) {
 	}
 	_ = said()
 	e.log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	for _, step := range []struct{ mtu, fit, said int }{{1500, 100, 0}, {400, 93, 1}, {400, 93, 0}, {300, 68, 1}, {1500, 100, 0}} {
+	for _, step := range []struct{ mtu, fit, said int }{{1500, 100, 0}, {400, 93, 1}, {400, 93, 0}, {300, 68, 1},
+		{1500, 100, 0}} {
 		links.state.MTU = step.mtu
 		w.lookNow()
 		if n := said(); r.advertised != step.fit || n != step.said {
-			t.Errorf("MTU %d: %d advertised, said %d times; want %d, %d", step.mtu, r.advertised, n, step.fit, step.said)
+			t.Errorf("MTU %d: %d advertised, said %d times; want %d, %d", step.mtu, r.advertised, n, step.fit,
+				step.said)
 		}
 	}
 	cfg := e.cfg

@@ -94,7 +94,8 @@ func TestFreezeRefused(t *testing.T) {
 func TestClock(t *testing.T) {
 	var c clock
 	const now = time.Second
-	for _, offset := range []time.Duration{100 * time.Hour, 100*time.Hour + time.Millisecond, 100*time.Hour - time.Millisecond} {
+	for _, offset := range []time.Duration{100 * time.Hour, 100*time.Hour + time.Millisecond,
+		100*time.Hour - time.Millisecond} {
 		c.compare(now, offset)
 	}
 	if r := c.report(now); r.Jumps != 0 {

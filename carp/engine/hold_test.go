@@ -76,9 +76,10 @@ func TestHoldAtStart(t *testing.T) {
 		rest bool // the group is not frozen
 		want string
 	}{
-		"boot":                         {guarded, fakeHold{}, true, "test0 test1"},
-		"intact tables":                {guarded, fakeHold{protected: true}, true, ""},
-		"killed before it was lifted":  {guarded, fakeHold{protected: true, devices: []string{"test1"}}, true, "test0 test1"},
+		"boot":          {guarded, fakeHold{}, true, "test0 test1"},
+		"intact tables": {guarded, fakeHold{protected: true}, true, ""},
+		"killed before it was lifted": {guarded, fakeHold{protected: true, devices: []string{"test1"}}, true,
+			"test0 test1"},
 		"left for another interface":   {guarded, fakeHold{protected: true, devices: []string{"test9"}}, true, ""},
 		"boot, and another interface":  {guarded, fakeHold{devices: []string{"test9"}}, true, "test0 test1"},
 		"no client brings policies":    {nil, fakeHold{devices: []string{"test0"}}, true, ""},
@@ -166,9 +167,11 @@ func TestHoldOfAMaster(t *testing.T) {
 		{name: "without", order: "acquire, unfence, announce, own", later: holdLimit},
 		{name: "without, they come", order: "acquire, unfence, announce, own", later: time.Second,
 			then: func(h *fakeHold, _ *carp.Ready) { h.protected = true }},
-		{name: "the first of many", protected: true, loading: true, order: "acquire, unfence, announce, own", later: holdLimit},
-		{name: "the last of many", protected: true, loading: true, order: "acquire, unfence, announce, own", later: time.Second,
-			then: func(_ *fakeHold, r *carp.Ready) { r.Loading = false }},
+		{name: "the first of many", protected: true, loading: true, order: "acquire, unfence, announce, own",
+			later: holdLimit},
+		{name: "the last of many", protected: true, loading: true, order: "acquire, unfence, announce, own",
+			later: time.Second,
+			then:  func(_ *fakeHold, r *carp.Ready) { r.Loading = false }},
 	} {
 		e, h := heldEngine(t, guarded)
 		g := e.groups[0]
@@ -277,7 +280,8 @@ func TestCleanupHolds(t *testing.T) {
 		t.Errorf("did %s", got)
 	}
 	h.devices, h.protected, f.log = nil, true, nil
-	if err := Cleanup(cfg, Deps{Fence: fakeFence{f}, Addresses: fakeAddresses{f}, Hold: h}); err != nil || len(h.devices) > 0 {
+	if err := Cleanup(cfg, Deps{Fence: fakeFence{f}, Addresses: fakeAddresses{f}, Hold: h}); err != nil ||
+		len(h.devices) > 0 {
 		t.Errorf("after a kill: held are %q, %v", h.devices, err)
 	}
 }

@@ -85,9 +85,12 @@ func TestFenceIsMended(t *testing.T) {
 		kind   string
 		says   string
 	}{
-		"removed from a backup":  {false, FenceMended{Closed: []netip.Addr{vip}}, api.RepairedFence, "fence rules removed externally"},
-		"set on a master":        {true, FenceMended{Opened: []netip.Addr{vip}}, api.RepairedFence, "fence rules of a MASTER added externally"},
-		"gate of a master":       {true, FenceMended{Gated: []netip.Addr{vip}}, api.RepairedGate, "IPv6 gate removed externally"},
+		"removed from a backup": {false, FenceMended{Closed: []netip.Addr{vip}}, api.RepairedFence,
+			"fence rules removed externally"},
+		"set on a master": {true, FenceMended{Opened: []netip.Addr{vip}}, api.RepairedFence,
+			"fence rules of a MASTER added externally"},
+		"gate of a master": {true, FenceMended{Gated: []netip.Addr{vip}}, api.RepairedGate,
+			"IPv6 gate removed externally"},
 		"of another group":       {true, FenceMended{Opened: []netip.Addr{ownAddr}}, "", ""},
 		"nothing":                {true, FenceMended{}, "", ""},
 		"gate's routes, no IPv6": {true, FenceMended{Routes: 1}, "", ""},
@@ -156,7 +159,8 @@ func TestMendingThatFails(t *testing.T) {
 		mendNow(e, f, 100*time.Millisecond)
 	}
 	list := e.state(e.groups[0], link.BootTime()).Repairs
-	if len(list) != 1 || list[0].Kind != api.RepairedFence || list[0].Error != "no netlink" || list[0].Count != 0 || said("kernel state cannot be repaired") != 1 {
+	if len(list) != 1 || list[0].Kind != api.RepairedFence || list[0].Error != "no netlink" || list[0].Count != 0 ||
+		said("kernel state cannot be repaired") != 1 {
 		t.Errorf("%+v, said %d times", list, said("kernel state cannot be repaired"))
 	}
 	f.fail = nil
@@ -171,7 +175,8 @@ func TestRoutesAreMended(t *testing.T) {
 	said := logged(e)
 	f.routes = e.groups[0].vips()
 	mendNow(e, f, 100*time.Millisecond)
-	if got := repairsOf(e); got[api.RepairedRoute] != 1 || said("local routes of virtual addresses removed externally") != 1 {
+	if got := repairsOf(e); got[api.RepairedRoute] != 1 ||
+		said("local routes of virtual addresses removed externally") != 1 {
 		t.Errorf("counted %v", got)
 	}
 	// Not of what the worker has released meanwhile.
@@ -187,7 +192,8 @@ func TestHoldIsMended(t *testing.T) {
 	said := logged(e)
 	h.devices = []string{"test1"}
 	mendNow(e, h.fakes, 0)
-	if got := strings.Join(h.devices, " "); got != "test0 test1" || repairsOf(e)[api.RepairedHold] != 1 || said("hold rules removed externally") != 1 {
+	if got := strings.Join(h.devices, " "); got != "test0 test1" || repairsOf(e)[api.RepairedHold] != 1 ||
+		said("hold rules removed externally") != 1 {
 		t.Errorf("held are %q, counted %v", got, repairsOf(e))
 	}
 	if err := e.lift(e.groups[0], true, "test"); err != nil {
@@ -207,10 +213,16 @@ func TestFilterIsMended(t *testing.T) {
 		gone fakeFilter
 		want string
 	}{
-		"accept no":         {func(c *Config) { real(c); c.Routers[0].Refuse = true }, fakeFilter{refuse: true}, "refuse"},
-		"lease":             {func(c *Config) { real(c); c.Routers[0].Lease = true }, fakeFilter{lease: true}, "lease"},
-		"both":              {func(c *Config) { real(c); c.Routers[0].Lease, c.Routers[0].Refuse = true, true }, fakeFilter{refuse: true, lease: true}, "refuse, lease"},
-		"owner":             {func(c *Config) { real(c); c.Routers[0].Refuse, c.Routers[0].Machine.Priority = true, 255 }, fakeFilter{refuse: true}, ""},
+		"accept no": {func(c *Config) { real(c); c.Routers[0].Refuse = true }, fakeFilter{refuse: true},
+			"refuse"},
+		"lease": {func(c *Config) { real(c); c.Routers[0].Lease = true }, fakeFilter{lease: true}, "lease"},
+		"both": {func(c *Config) { real(c); c.Routers[0].Lease, c.Routers[0].Refuse = true, true },
+			fakeFilter{refuse: true, lease: true}, "refuse, lease"},
+		"owner": {func(c *Config) {
+			real(c)
+			c.Routers[0].Refuse, c.Routers[0].Machine.Priority = true,
+				255
+		}, fakeFilter{refuse: true}, ""},
 		"intact":            {func(c *Config) { real(c); c.Routers[0].Refuse = true }, fakeFilter{}, ""},
 		"with an interface": {func(c *Config) { c.Routers[0].Lease = true }, fakeFilter{lease: true}, ""},
 	} {
@@ -250,7 +262,8 @@ func TestConfiguredAddresses(t *testing.T) {
 	}
 	f.configured = nil
 	if got := look(); len(got) != 0 || said("also configured by the system") != 1 || said("no longer configured") != 1 {
-		t.Errorf("configured are %v, said %d times, %d times that it is over", got, said("also configured by the system"), said("no longer configured"))
+		t.Errorf("configured are %v, said %d times, %d times that it is over", got,
+			said("also configured by the system"), said("no longer configured"))
 	}
 }
 
@@ -270,14 +283,23 @@ func TestSourceOfTheOwner(t *testing.T) {
 		st       link.State
 		want     netip.Addr
 	}{
-		"only the address itself": {255, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.9"))}, ip("10.0.0.9")},
-		"another one":             {255, []netip.Addr{ip("10.0.0.9")}, link.State{Addrs: own(ownAddr), Own: own(ip("10.0.0.9"))}, ownAddr},
-		"no owner":                {254, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.9"))}, netip.Addr{}},
-		"of another router":       {255, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.8"))}, netip.Addr{}},
-		"IPv6 sends link-local":   {255, []netip.Addr{local, ip("2001:db8::9")}, link.State{Own: own(ip("2001:db8::9"), local)}, local},
-		"IPv6 without link-local": {255, []netip.Addr{local, ip("2001:db8::9")}, link.State{Own: own(ip("2001:db8::9"))}, netip.Addr{}},
+		"only the address itself": {255, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.9"))},
+			ip("10.0.0.9")},
+		"another one": {255, []netip.Addr{ip("10.0.0.9")}, link.State{Addrs: own(ownAddr),
+			Own: own(ip("10.0.0.9"))}, ownAddr},
+		"no owner": {254, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.9"))},
+			netip.Addr{}},
+		"of another router": {255, []netip.Addr{ip("10.0.0.9")}, link.State{Own: own(ip("10.0.0.8"))},
+			netip.Addr{}},
+		"IPv6 sends link-local": {255, []netip.Addr{local, ip("2001:db8::9")},
+			link.State{Own: own(ip("2001:db8::9"), local)}, local},
+		"IPv6 without link-local": {255, []netip.Addr{local, ip("2001:db8::9")},
+			link.State{Own: own(ip("2001:db8::9"))}, netip.Addr{}},
 	} {
-		e, _ := testEngine(t, func(c *Config) { c.Routers[0].VIPs, c.Routers[0].Machine.Priority = tc.vips, tc.priority })
+		e, _ := testEngine(t, func(c *Config) {
+			c.Routers[0].VIPs, c.Routers[0].Machine.Priority = tc.vips,
+				tc.priority
+		})
 		r := e.routers[0]
 		if got := r.route(&tc.st); got != tc.want {
 			t.Errorf("%s: sends from %v, want %v", name, got, tc.want)

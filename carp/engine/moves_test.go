@@ -15,11 +15,14 @@ func TestTakeoverIsMeasured(t *testing.T) {
 	g := e.groups[0]
 	e.packet(e.routers[0].port, time.Second, advert(t, nil))
 	if s := e.state(g, time.Second); s.Takeover != nil || s.OutageMS <= 500 || s.OutageMS > 1000 {
-		t.Fatalf("before: takeover %+v, predicted outage %d ms, want three intervals of 250 ms and a skew", s.Takeover, s.OutageMS)
+		t.Fatalf("before: takeover %+v, predicted outage %d ms, want three intervals of 250 ms and a skew", s.Takeover,
+			s.OutageMS)
 	}
-	g.moved(1800*time.Millisecond, carp.Action{Kind: carp.ActState, Old: carp.Backup, To: carp.Master, Reason: "silence"})
+	g.moved(1800*time.Millisecond, carp.Action{Kind: carp.ActState, Old: carp.Backup, To: carp.Master,
+		Reason: "silence"})
 	s := e.state(g, 2*time.Second)
-	if s.Takeover == nil || s.Takeover.GapMS != 800 || s.Takeover.AgeMS != 200 || s.Takeover.From != peerAddr || s.Takeover.Reason != "silence" {
+	if s.Takeover == nil || s.Takeover.GapMS != 800 || s.Takeover.AgeMS != 200 || s.Takeover.From != peerAddr ||
+		s.Takeover.Reason != "silence" {
 		t.Errorf("takeover %+v", s.Takeover)
 	}
 	for _, m := range s.Transitions {
@@ -51,7 +54,8 @@ func TestGapBeginsWithTheLastSign(t *testing.T) {
 	}
 	to(6000*ms, carp.Master, carp.Backup)
 	e.packet(e.routers[0].port, 9000*ms, advert(t, nil))
-	_ = e.serveGroup(9210*ms, api.Peer{Trusted: true}, new(session), api.Request{Verb: api.VerbTakeover, Group: "g", SilentMS: 30}, func() error { return nil })
+	_ = e.serveGroup(9210*ms, api.Peer{Trusted: true}, new(session), api.Request{Verb: api.VerbTakeover,
+		Group: "g", SilentMS: 30}, func() error { return nil })
 	if s := to(9215*ms, carp.Backup, carp.Master); s.GapMS != 35 {
 		t.Errorf("after the word that it was fenced for 30 ms: %+v, want 35 ms", s)
 	}

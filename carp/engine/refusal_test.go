@@ -67,7 +67,8 @@ func TestLinesAreBounded(t *testing.T) {
 func TestFloodOfMasters(t *testing.T) {
 	e, _ := testEngine(t, nil)
 	r := e.routers[0]
-	replies(e, api.Peer{ID: 7, Trusted: true}, api.Request{Verb: api.VerbHello, Name: "sasyncd"}, api.Request{Verb: api.VerbSubscribe})
+	replies(e, api.Peer{ID: 7, Trusted: true}, api.Request{Verb: api.VerbHello, Name: "sasyncd"},
+		api.Request{Verb: api.VerbSubscribe})
 	frames := [2][]byte{}
 	for n := range frames {
 		frames[n] = advert(t, func(f *packet.Frame, v *packet.VRRP) { f.SrcIP = sender(n) })
@@ -115,7 +116,8 @@ func TestRefusalDoesNotAllocate(t *testing.T) {
 func TestContestsAreBounded(t *testing.T) {
 	e, _ := testEngine(t, nil)
 	g := e.groups[0]
-	replies(e, api.Peer{ID: 7, Trusted: true}, api.Request{Verb: api.VerbHello, Name: "sasyncd"}, api.Request{Verb: api.VerbSubscribe})
+	replies(e, api.Peer{ID: 7, Trusted: true}, api.Request{Verb: api.VerbHello, Name: "sasyncd"},
+		api.Request{Verb: api.VerbSubscribe})
 	told := map[bool]int{}
 	for i := range 600 { // a minute of ten a second
 		now := time.Minute + time.Duration(i)*time.Second/10

@@ -54,7 +54,8 @@ func TestRequests(t *testing.T) {
 	// Hello, subscribe by instance: snapshot first, then the reply.
 	got := replies(e, root, api.Request{ID: 1, Verb: api.VerbHello, Name: "sasyncd", Prepare: true},
 		api.Request{ID: 2, Verb: api.VerbSubscribe, Instances: []string{"one"}})
-	if len(got) != 3 || got[1].Event != api.EventState || !got[1].Snapshot || got[1].State.Seen != 20 || got[2].ID != 2 {
+	if len(got) != 3 || got[1].Event != api.EventState || !got[1].Snapshot || got[1].State.Seen != 20 ||
+		got[2].ID != 2 {
 		t.Errorf("subscribe: %+v", got)
 	}
 	// An operator names a group by one of its instances as well.
@@ -73,14 +74,16 @@ func TestClientsLearnFitness(t *testing.T) {
 	e, _ := testEngine(t, nil)
 	root := api.Peer{ID: 1, Trusted: true}
 	demote := func(by int) api.Request {
-		return api.Request{ID: 9, Verb: api.VerbDemote, Group: "g", Demotion: &api.Demotion{ID: "x", By: by, Hold: api.HoldPersistent}}
+		return api.Request{ID: 9, Verb: api.VerbDemote, Group: "g", Demotion: &api.Demotion{ID: "x", By: by,
+			Hold: api.HoldPersistent}}
 	}
 	replies(e, api.Peer{ID: 2, Trusted: true}, demote(4))
 	got := replies(e, root, api.Request{Verb: api.VerbHello, Name: "sasyncd"}, api.Request{Verb: api.VerbSubscribe})
 	if len(got) != 3 || got[1].Fitness == nil || *got[1].Fitness != (api.Fitness{Demotion: 4, Willing: true}) {
 		t.Fatalf("snapshot: %+v", got)
 	}
-	got = replies(e, root, demote(7), demote(7), api.Request{Verb: api.VerbUndemote, Group: "g", Demotion: &api.Demotion{ID: "x"}})
+	got = replies(e, root, demote(7), demote(7), api.Request{Verb: api.VerbUndemote,
+		Group: "g", Demotion: &api.Demotion{ID: "x"}})
 	var told []int
 	for _, m := range got {
 		switch m.Event {
@@ -100,7 +103,8 @@ func TestClientsLearnFitness(t *testing.T) {
 // play the required client.
 func TestNameOfAStrangerDoesNotCount(t *testing.T) {
 	e, _ := testEngine(t, func(c *Config) { c.Groups[0].Require = []string{"sasyncd"} })
-	replies(e, api.Peer{ID: 1}, api.Request{Verb: api.VerbHello, Name: "sasyncd", Prepare: true}, api.Request{Verb: api.VerbSubscribe})
+	replies(e, api.Peer{ID: 1}, api.Request{Verb: api.VerbHello, Name: "sasyncd", Prepare: true},
+		api.Request{Verb: api.VerbSubscribe})
 	if why := e.groups[0].machine.Snapshot(time.Second).Blocked; why != "waiting for sasyncd" {
 		t.Errorf("blocked by %q", why)
 	}

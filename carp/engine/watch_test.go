@@ -80,7 +80,10 @@ func TestTornReading(t *testing.T) {
 			f.addrs, f.addrsErr = nil, fmt.Errorf("read addresses: %w", netlink.ErrDumpInterrupted)
 		},
 		"addresses cannot be read": func(f *fakeLinks) { f.addrs, f.addrsErr = nil, unix.ENOBUFS },
-		"interface torn":           func(f *fakeLinks) { f.state, f.linkErr = link.State{}, netlink.ErrDumpInterrupted },
+		"interface torn": func(f *fakeLinks) {
+			f.state, f.linkErr = link.State{},
+				netlink.ErrDumpInterrupted
+		},
 		"interface cannot be read": func(f *fakeLinks) { f.state, f.linkErr = link.State{}, unix.EMFILE },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +92,8 @@ func TestTornReading(t *testing.T) {
 			good := *links
 			tear(links)
 			w.lookNow()
-			if s := r.group.machine.Snapshot(link.BootTime()); s.State != carp.Backup || !r.up || r.src != ownAddr || r.port.mac == (packet.MAC{}) {
+			if s := r.group.machine.Snapshot(link.BootTime()); s.State != carp.Backup || !r.up || r.src != ownAddr ||
+				r.port.mac == (packet.MAC{}) {
 				t.Errorf("state %v, up %v, source %v", s.State, r.up, r.src)
 			}
 			if wait := w.look(time.Now()); wait > lookAgain {
@@ -224,7 +228,8 @@ func TestMACChange(t *testing.T) {
 	tasks := e.work.take()
 	f.log = nil
 	for _, x := range tasks {
-		if x.kind == carp.ActAnnounce && len(x.vips) == 3 && x.vips[0].MAC == links.state.MAC && x.vips[2].MAC == links.state.MAC {
+		if x.kind == carp.ActAnnounce && len(x.vips) == 3 && x.vips[0].MAC == links.state.MAC &&
+			x.vips[2].MAC == links.state.MAC {
 			e.work1(x)
 		}
 	}

@@ -16,7 +16,8 @@ func TestAttributes(t *testing.T) {
 	head := func(length, kind uint16) []byte {
 		return binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, length), kind)
 	}
-	want := bytes.Join([][]byte{head(28, 5|0x8000), head(8, 1), []byte("abc\x00"), head(8, 2), {1, 2, 3, 4}, head(5, 3), {9, 0, 0, 0}}, nil)
+	want := bytes.Join([][]byte{head(28, 5|0x8000), head(8, 1), []byte("abc\x00"), head(8, 2), {1, 2, 3, 4}, head(5, 3),
+		{9, 0, 0, 0}}, nil)
 	if !bytes.Equal(got, want) {
 		t.Errorf("%x, want %x", got, want)
 	}
@@ -63,7 +64,8 @@ func TestBatch(t *testing.T) {
 			t.Fatalf("message of %d bytes, %d are left", size, len(rest))
 		}
 		kind, flags := binary.NativeEndian.Uint16(rest[4:]), binary.NativeEndian.Uint16(rest[6:])
-		if seq := binary.NativeEndian.Uint32(rest[8:]); kind != batchBegin && (flags&unix.NLM_F_ACK == 0 || int(seq) != len(kinds)) {
+		if seq := binary.NativeEndian.Uint32(rest[8:]); kind != batchBegin &&
+			(flags&unix.NLM_F_ACK == 0 || int(seq) != len(kinds)) {
 			t.Errorf("message %#x: flags %#x, number %d", kind, flags, seq)
 		}
 		kinds = append(kinds, kind)

@@ -9,7 +9,8 @@ import (
 // asker's own, and a packet from beyond a router claims nothing.
 func TestParseClaim(t *testing.T) {
 	mac := MAC{2, 0, 0, 0, 0, 1}
-	v4, v6, own4, own6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("fe80::9")
+	v4, v6, own4, own6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"),
+		netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("fe80::9")
 	far := AppendUnsolicitedNA(nil, mac, v6, true)
 	far[14+7] = 64
 	short := AppendGratuitousARP(nil, mac, v4)

@@ -159,7 +159,8 @@ func TestCapturedFields(t *testing.T) {
 		if v.Version != 3 || v.ID != 51 || v.Priority != 200 || v.Interval != 500*time.Millisecond {
 			t.Errorf("message %+v", v)
 		}
-		if len(v.Addrs) != 2 || v.Addrs[0] != netip.MustParseAddr("fe80::100") || v.Addrs[1] != netip.MustParseAddr("fd66::100") {
+		if len(v.Addrs) != 2 || v.Addrs[0] != netip.MustParseAddr("fe80::100") ||
+			v.Addrs[1] != netip.MustParseAddr("fd66::100") {
 			t.Errorf("addresses %v", v.Addrs)
 		}
 		return

@@ -41,7 +41,8 @@ func TestCARPVectors(t *testing.T) {
 		linkLocal  bool
 	}{
 		{"carp-ucarp", "love", CARP{ID: 42, AdvBase: 1}, addrs("10.66.0.100"), false},
-		{"carp-openbsd", "mekmitasdigoat", CARP{ID: 7, AdvBase: 1, AdvSkew: 100, Demotion: 1}, addrs("192.0.2.10", "192.0.2.9"), false},
+		{"carp-openbsd", "mekmitasdigoat", CARP{ID: 7, AdvBase: 1, AdvSkew: 100, Demotion: 1},
+			addrs("192.0.2.10", "192.0.2.9"), false},
 		{"carp-openbsd-dual", "mekmitasdigoat", CARP{ID: 7, AdvBase: 1, AdvSkew: 100, Demotion: 1}, dual, false},
 		{"carp-freebsd-dual", "mekmitasdigoat", CARP{ID: 7, AdvBase: 1, AdvSkew: 100}, dual, true},
 		{"carp-bowout", "love", CARP{ID: 42, AdvBase: 255, AdvSkew: 255}, addrs("10.66.0.100"), false},
@@ -65,7 +66,8 @@ func TestCARPVectors(t *testing.T) {
 // were configured. The addresses here come in another order in every other way to
 // sort them: as little-endian or signed numbers, as text, families mixed.
 func TestCARPOrder(t *testing.T) {
-	vips := addrs("fd00::1", "200.0.0.1", "2001:db8:0:1::1", "10.0.0.2", "fe80::1:2", "9.0.0.10", "2001:db8::ff", "10.0.0.2", "::ffff:9.0.0.10")
+	vips := addrs("fd00::1", "200.0.0.1", "2001:db8:0:1::1", "10.0.0.2", "fe80::1:2", "9.0.0.10", "2001:db8::ff",
+		"10.0.0.2", "::ffff:9.0.0.10")
 	var only6 []netip.Addr
 	for _, a := range vips {
 		if !a.Unmap().Is4() {
@@ -78,9 +80,12 @@ func TestCARPOrder(t *testing.T) {
 		vips       []netip.Addr
 		linkLocal  bool
 	}{
-		{"carp-order-openbsd", "mekmitasdigoat", CARP{ID: 255, AdvBase: 1, AdvSkew: 254, Demotion: 255, Counter: 0xfedcba9876543210}, vips, false},
-		{"carp-order-freebsd", "mekmitasdigoat", CARP{ID: 255, AdvBase: 1, AdvSkew: 254, Counter: 0xfedcba9876543210}, vips, true},
-		{"carp-order-ipv6", "twentycharacterslong and what does not count", CARP{ID: 1, AdvBase: 254, AdvSkew: 1}, only6, false},
+		{"carp-order-openbsd", "mekmitasdigoat", CARP{ID: 255, AdvBase: 1, AdvSkew: 254, Demotion: 255,
+			Counter: 0xfedcba9876543210}, vips, false},
+		{"carp-order-freebsd", "mekmitasdigoat", CARP{ID: 255, AdvBase: 1, AdvSkew: 254, Counter: 0xfedcba9876543210},
+			vips, true},
+		{"carp-order-ipv6", "twentycharacterslong and what does not count", CARP{ID: 1, AdvBase: 254, AdvSkew: 1},
+			only6, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			want := vector(t, tc.name)
@@ -94,7 +99,8 @@ func TestCARPOrder(t *testing.T) {
 			if err := heard.Parse(want); err != nil || !key.Verify(&heard) {
 				t.Fatalf("does not verify, error %v", err)
 			}
-			if heard.ID != tc.msg.ID || heard.AdvBase != tc.msg.AdvBase || heard.AdvSkew != tc.msg.AdvSkew || heard.Demotion != tc.msg.Demotion {
+			if heard.ID != tc.msg.ID || heard.AdvBase != tc.msg.AdvBase || heard.AdvSkew != tc.msg.AdvSkew ||
+				heard.Demotion != tc.msg.Demotion {
 				t.Errorf("parsed as %+v", heard)
 			}
 			for what, other := range map[string]*CARPKey{
@@ -121,7 +127,8 @@ func TestCARPVectorsOfOpenBSD(t *testing.T) {
 		want string
 	}{
 		{addrs("10.99.1.254"), "210703070001aad9f234de0aab95ab169855993e8bd3e00f1815e1168ed15ec38d47f8aa"},
-		{addrs("10.99.1.254", "10.0.0.1", "2001:db8::1"), "2107030700015213f234de0aab95ab16d26baf4094a92575a18632bdaf17a34794486c3a"},
+		{addrs("10.99.1.254", "10.0.0.1", "2001:db8::1"),
+			"2107030700015213f234de0aab95ab16d26baf4094a92575a18632bdaf17a34794486c3a"},
 	} {
 		key := NewCARPKey([]byte("mekmitasdigoat"), 7, tc.vips, false)
 		m := CARP{ID: 7, AdvSkew: 3, AdvBase: 1, Counter: 0xf234de0aab95ab16}
@@ -138,7 +145,8 @@ func TestVRRPVectors(t *testing.T) {
 		key[i] = 0x40 + byte(i)
 	}
 	v4 := VRRP{Version: 3, ID: 51, Priority: 200, Interval: time.Second, Addrs: addrs("10.66.0.100")}
-	v6 := VRRP{Version: 3, ID: 51, Priority: 200, Interval: 500 * time.Millisecond, Addrs: addrs("fe80::100", "fd66::100")}
+	v6 := VRRP{Version: 3, ID: 51, Priority: 200, Interval: 500 * time.Millisecond,
+		Addrs: addrs("fe80::100", "fd66::100")}
 	ll, src4 := netip.MustParseAddr("fe80::ff:fe00:1"), netip.MustParseAddr("10.66.0.1")
 	tests := []struct {
 		name     string
@@ -225,7 +233,8 @@ func TestVRRPRefusals(t *testing.T) {
 		{"no addresses", with(3, 0), ErrVRRPCount},
 		{"two addresses announced, one there", with(3, 2), ErrVRRPShort},
 		{"interval 0", with(5, 0), ErrVRRPInterval},
-		{"bad checksum", append(append([]byte(nil), good[:6]...), append([]byte{1, 2}, good[8:]...)...), ErrVRRPChecksum},
+		{"bad checksum", append(append([]byte(nil), good[:6]...), append([]byte{1, 2}, good[8:]...)...),
+			ErrVRRPChecksum},
 	} {
 		var v VRRP
 		if err := v.Parse(tc.b, src, dst); err != tc.want {
@@ -245,7 +254,8 @@ func TestVRRPRefusals(t *testing.T) {
 
 func TestKindOf(t *testing.T) {
 	// VRRPv2 with seven addresses has CARP's authentication length in byte 3.
-	v := VRRP{Version: 2, ID: 9, Priority: 100, Interval: time.Second, Addrs: addrs("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7")}
+	v := VRRP{Version: 2, ID: 9, Priority: 100, Interval: time.Second, Addrs: addrs("10.0.0.1", "10.0.0.2", "10.0.0.3",
+		"10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7")}
 	b, err := v.Append(nil, netip.MustParseAddr("10.0.0.9"), Group4())
 	if err != nil {
 		t.Fatal(err)

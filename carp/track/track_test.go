@@ -74,10 +74,12 @@ func TestExec(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "probe")
 	flag := filepath.Join(dir, "good")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ -e "+filepath.Join(dir, "hang")+" ] && { sleep 60; exit; }\n[ -e "+flag+" ]\n"), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ -e "+filepath.Join(dir, "hang")+
+		" ] && { sleep 60; exit; }\n[ -e "+flag+" ]\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c := follow(t, Config{Kind: Exec, Target: script, Demote: 9, Interval: 20 * time.Millisecond, Timeout: 2 * time.Second})
+	c := follow(t, Config{Kind: Exec, Target: script, Demote: 9, Interval: 20 * time.Millisecond,
+		Timeout: 2 * time.Second})
 	c.want(t, 9)
 	if err := os.WriteFile(flag, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -95,7 +97,8 @@ func TestAnswers(t *testing.T) {
 	if got := checksum([]byte{8, 0, 0, 0, 0x12, 0x34, 0, 1}); got != 0xe5ca {
 		t.Errorf("checksum %#x", got)
 	}
-	v4, v6, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.2")
+	v4, v6, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"),
+		netip.MustParseAddr("192.0.2.2")
 	from := func(a netip.Addr) unix.Sockaddr {
 		if a.Is6() {
 			return &unix.SockaddrInet6{Addr: a.As16()}
@@ -147,7 +150,8 @@ func TestLinkWithoutInterface(t *testing.T) {
 func TestUnreadable(t *testing.T) {
 	for _, c := range []Config{
 		{Kind: File, Target: t.TempDir(), Demote: 6},
-		{Kind: Exec, Target: filepath.Join(t.TempDir(), "nosuch"), Demote: 6, Interval: time.Hour, Timeout: time.Second},
+		{Kind: Exec, Target: filepath.Join(t.TempDir(), "nosuch"), Demote: 6, Interval: time.Hour,
+			Timeout: time.Second},
 	} {
 		follow(t, c).want(t, 6)
 	}
@@ -161,7 +165,8 @@ func TestEndOfTracks(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	tracks := []Config{{Kind: Exec, Target: script, Demote: 1, Interval: time.Hour, Timeout: time.Hour}, {Kind: Link, Target: "lo", Demote: 1}}
+	tracks := []Config{{Kind: Exec, Target: script, Demote: 1, Interval: time.Hour, Timeout: time.Hour},
+		{Kind: Link, Target: "lo", Demote: 1}}
 	go func() { done <- New(tracks, make(told, 16), slog.New(slog.DiscardHandler)).Run(ctx) }()
 	cancel()
 	select {

@@ -17,7 +17,8 @@ func TestExecTrustsItsCommand(t *testing.T) {
 	}
 	dir, ran := filepath.Join(t.TempDir(), "bin"), filepath.Join(t.TempDir(), "ran")
 	command := filepath.Join(dir, "command")
-	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(command, []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o755)); err != nil {
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(command, []byte("#!/bin/sh\ntouch "+ran+"\n"),
+		0o755)); err != nil {
 		t.Fatal(err)
 	}
 	c := &Config{Kind: Exec, Target: command, Timeout: 10 * time.Second}
@@ -30,7 +31,8 @@ func TestExecTrustsItsCommand(t *testing.T) {
 		"command of another user":        func() error { return os.Chown(command, 990, 0) },
 		"command that its group changes": func() error { return os.Chmod(command, 0o775) },
 	} {
-		if err := errors.Join(os.RemoveAll(ran), os.Chown(dir, 0, 0), os.Chmod(dir, 0o755), os.Chown(command, 0, 0), os.Chmod(command, 0o755), spoil()); err != nil {
+		if err := errors.Join(os.RemoveAll(ran), os.Chown(dir, 0, 0), os.Chmod(dir, 0o755), os.Chown(command, 0, 0),
+			os.Chmod(command, 0o755), spoil()); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.run(t.Context()); err == nil || !strings.Contains(err.Error(), "belongs to") {

@@ -101,7 +101,8 @@ func TestWitness(t *testing.T) {
 		near, far := &farEnd{way: time.Millisecond}, &farEnd{way: 250 * time.Millisecond}
 		v := &verdicts{now: now}
 		one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-		w := NewWitness(WitnessConfig{Group: "g", Addrs: []netip.Addr{one, two}, Each: 100 * time.Millisecond, Lost: time.Second}, v, slog.New(slog.DiscardHandler))
+		w := NewWitness(WitnessConfig{Group: "g", Addrs: []netip.Addr{one, two}, Each: 100 * time.Millisecond,
+			Lost: time.Second}, v, slog.New(slog.DiscardHandler))
 		w.now = now
 		w.open = func(a netip.Addr) (echoer, error) {
 			if a == one {

@@ -27,8 +27,10 @@ func TestAddress(t *testing.T) {
 	} {
 		a := address(netip.MustParseAddr(tc.ip), tc.lease)
 		ones, _ := a.Mask.Size()
-		if a.IP.String() != tc.ip || ones != tc.ones || a.Flags != tc.flags || a.ValidLft != tc.valid || a.PreferedLft != tc.preferred {
-			t.Errorf("%s for %v: %v flags %#x, valid %d, preferred %d", tc.ip, tc.lease, a.IPNet, a.Flags, a.ValidLft, a.PreferedLft)
+		if a.IP.String() != tc.ip || ones != tc.ones || a.Flags != tc.flags || a.ValidLft != tc.valid ||
+			a.PreferedLft != tc.preferred {
+			t.Errorf("%s for %v: %v flags %#x, valid %d, preferred %d", tc.ip, tc.lease, a.IPNet, a.Flags, a.ValidLft,
+				a.PreferedLft)
 		}
 	}
 }

@@ -35,8 +35,9 @@ func TestFence(t *testing.T) {
 			want:   []string{"0s run no master heard", "0s prepared 1"},
 		},
 		"what the master agreed to": {
-			events: []api.Message{prepare(api.StateMaster, "master resigned", 3), prepare(api.StateMaster, "takeover", 4), prepare(api.StateBackup, "resign", 4)},
-			want:   []string{"0s prepared 3", "1s prepared 4", "2s prepared 4"},
+			events: []api.Message{prepare(api.StateMaster, "master resigned", 3),
+				prepare(api.StateMaster, "takeover", 4), prepare(api.StateBackup, "resign", 4)},
+			want: []string{"0s prepared 3", "1s prepared 4", "2s prepared 4"},
 		},
 		"the program fails": {
 			err:    errors.New("exit status 1"),

@@ -50,7 +50,8 @@ func TestSecondsAndStates(t *testing.T) {
 	if g.State != "MASTER" || g.Instances[0].State != "MASTER" || r.State != "BACKUP" {
 		t.Errorf("states %s, %s, %s", g.State, g.Instances[0].State, r.State)
 	}
-	if g.Age != 61 || g.AgeOld != 61000 || g.Outage != -1 || r.Down != 0.9 || r.Heard != 0.1 || g.Takeover.Gap != 0.812 || g.Takeover.Age != 61.5 || got.Clock.Last != -5 {
+	if g.Age != 61 || g.AgeOld != 61000 || g.Outage != -1 || r.Down != 0.9 || r.Heard != 0.1 ||
+		g.Takeover.Gap != 0.812 || g.Takeover.Age != 61.5 || got.Clock.Last != -5 {
 		t.Errorf("durations: %s", out)
 	}
 	if g.Term != 1<<62-1 {

@@ -84,16 +84,24 @@ func ctl(socket string, args ...string) (code int, stdout, stderr string) {
 func full() []api.GroupState {
 	a := netip.MustParseAddr
 	return []api.GroupState{{
-		Group: "ipsec", State: api.StateMaster, Reason: "master timed out", AgeMS: 61000, Term: 7, Seen: 8, Fenced: true, Blocked: "waiting for sasyncd",
-		Demotion: 11, Demotions: []api.Demotion{{ID: "operator", By: 11, Reason: "maintenance of the line card in slot three, see ticket 4711", Hold: api.HoldPersistent, TTLMS: 5000}},
+		Group: "ipsec", State: api.StateMaster, Reason: "master timed out", AgeMS: 61000, Term: 7, Seen: 8,
+		Fenced: true, Blocked: "waiting for sasyncd",
+		Demotion: 11, Demotions: []api.Demotion{{ID: "operator", By: 11,
+			Reason: "maintenance of the line card in slot three, see ticket 4711", Hold: api.HoldPersistent,
+			TTLMS: 5000}},
 		Clients: []string{"sasyncd"},
-		Instances: []api.InstanceState{{Name: "outside", Interface: "eth0", Virtual: true, Protocol: "vrrp3", ID: 10, State: api.StateMaster,
-			Routers: []api.RouterState{{Family: "ipv6", State: api.StateBackup, Expired: true, Priority: 200, AdvBase: 1, AdvSkew: 100, DownMS: 900, Source: a("fe80::1"),
-				Peer: a("fe80::2"), HeardMS: 100, Sent: 1, Received: 2, Dropped: 3, Trailers: map[string]uint64{"good": 4}, BadDigests: 5, Repaired: 6,
-				Refusals: []api.Refusal{{Kind: api.RefusedAuth, Peer: a("fe80::3"), Count: 7, AgeMS: 8, Text: "wrong password"}}}}}},
+		Instances: []api.InstanceState{{Name: "outside", Interface: "eth0", Virtual: true, Protocol: "vrrp3", ID: 10,
+			State: api.StateMaster,
+			Routers: []api.RouterState{{Family: "ipv6", State: api.StateBackup, Expired: true, Priority: 200,
+				AdvBase: 1, AdvSkew: 100, DownMS: 900, Source: a("fe80::1"),
+				Peer: a("fe80::2"), HeardMS: 100, Sent: 1, Received: 2, Dropped: 3,
+				Trailers: map[string]uint64{"good": 4}, BadDigests: 5, Repaired: 6,
+				Refusals: []api.Refusal{{Kind: api.RefusedAuth, Peer: a("fe80::3"), Count: 7, AgeMS: 8,
+					Text: "wrong password"}}}}}},
 		Repairs:    []api.Repair{{Kind: api.RepairedGate, Count: 9, AgeMS: 10, Error: "no netlink"}},
 		Configured: []api.Configured{{Address: netip.MustParsePrefix("192.0.2.1/24"), Interface: "eth0"}},
-		VIPs:       []api.VIP{{Address: a("192.0.2.1"), Interface: "eth0", Instance: "outside"}, {Address: a("2001:db8:1234:5678:9abc:def0:1234:5678"), Interface: "eth0", Instance: "outside"}},
+		VIPs: []api.VIP{{Address: a("192.0.2.1"), Interface: "eth0", Instance: "outside"},
+			{Address: a("2001:db8:1234:5678:9abc:def0:1234:5678"), Interface: "eth0", Instance: "outside"}},
 	}}
 }
 
@@ -102,16 +110,18 @@ func TestCommands(t *testing.T) {
 	f := &fake{groups: full()}
 	socket := f.start(t)
 	for line, want := range map[string]api.Request{
-		"show":                         {Verb: api.VerbStatus},
-		"resign ipsec":                 {Verb: api.VerbResign, Group: "ipsec", Reason: "operator"},
-		"announce":                     {Verb: api.VerbAnnounce},
-		"reload":                       {Verb: api.VerbReload},
-		"freeze":                       {Verb: api.VerbFreeze, HoldMS: 10000},
-		"freeze 120":                   {Verb: api.VerbFreeze, HoldMS: 120000},
-		"undemote ipsec":               {Verb: api.VerbUndemote, Group: "ipsec"},
-		"resign outside":               {Verb: api.VerbResign, Group: "ipsec", Reason: "operator"},
-		"undemote outside":             {Verb: api.VerbUndemote, Group: "ipsec"},
-		"demote ipsec 30 for a reason": {Verb: api.VerbDemote, Group: "ipsec", Demotion: &api.Demotion{ID: "operator", By: 30, Reason: "for a reason", Hold: api.HoldPersistent}},
+		"show":             {Verb: api.VerbStatus},
+		"resign ipsec":     {Verb: api.VerbResign, Group: "ipsec", Reason: "operator"},
+		"announce":         {Verb: api.VerbAnnounce},
+		"reload":           {Verb: api.VerbReload},
+		"freeze":           {Verb: api.VerbFreeze, HoldMS: 10000},
+		"freeze 120":       {Verb: api.VerbFreeze, HoldMS: 120000},
+		"undemote ipsec":   {Verb: api.VerbUndemote, Group: "ipsec"},
+		"resign outside":   {Verb: api.VerbResign, Group: "ipsec", Reason: "operator"},
+		"undemote outside": {Verb: api.VerbUndemote, Group: "ipsec"},
+		"demote ipsec 30 for a reason": {Verb: api.VerbDemote,
+			Group: "ipsec", Demotion: &api.Demotion{ID: "operator", By: 30, Reason: "for a reason",
+				Hold: api.HoldPersistent}},
 	} {
 		code, out, errs := ctl(socket, strings.Fields(line)...)
 		if got := f.last(); code != 0 || errs != "" || !reflect.DeepEqual(got, want) {
@@ -119,8 +129,11 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	asked := len(f.asked)
-	for _, line := range []string{"show all", "resign", "resign a b", "undemote", "demote ipsec", "demote ipsec 0", "demote ipsec 256", "demote ipsec x", "freeze 0", "freeze 121", "freeze 1 2", "announce x", "reload x", "doctor x", "explode", "-x"} {
-		if code, out, errs := ctl(socket, strings.Fields(line)...); code != daemon.ExitUsage || out != "" || !strings.HasPrefix(errs, "carpctl: ") {
+	for _, line := range []string{"show all", "resign", "resign a b", "undemote", "demote ipsec", "demote ipsec 0",
+		"demote ipsec 256", "demote ipsec x", "freeze 0", "freeze 121", "freeze 1 2", "announce x", "reload x",
+		"doctor x", "explode", "-x"} {
+		if code, out, errs := ctl(socket, strings.Fields(line)...); code != daemon.ExitUsage || out != "" ||
+			!strings.HasPrefix(errs, "carpctl: ") {
 			t.Errorf("%s: code %d: %s%s", line, code, out, errs)
 		}
 	}
@@ -132,7 +145,8 @@ func TestCommands(t *testing.T) {
 func TestExitCodes(t *testing.T) {
 	f := &fake{refuse: "group is not master"}
 	socket := f.start(t)
-	if code, _, errs := ctl(socket, "resign", "ipsec"); code != daemon.ExitFailure || !strings.Contains(errs, "not master") {
+	if code, _, errs := ctl(socket, "resign", "ipsec"); code != daemon.ExitFailure || !strings.Contains(errs,
+		"not master") {
 		t.Errorf("refused: %d %s", code, errs)
 	}
 	f.refuse = "permission denied: resign is for root"
@@ -160,8 +174,10 @@ func TestShow(t *testing.T) {
 	}
 	flat := strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{
-		"group ipsec (outside): MASTER for 1m1s (master timed out), term 7, highest 8", "would not take over: waiting for sasyncd",
-		"demoted by 11: operator (maintenance of", "clients: sasyncd", "outside on eth0: MASTER, vrrp3 id 10, 192.0.2.1 2001:db8:", "ipv6 priority 200",
+		"group ipsec (outside): MASTER for 1m1s (master timed out), term 7, highest 8",
+		"would not take over: waiting for sasyncd",
+		"demoted by 11: operator (maintenance of", "clients: sasyncd",
+		"outside on eth0: MASTER, vrrp3 id 10, 192.0.2.1 2001:db8:", "ipv6 priority 200",
 		"hears no master", "sent 1, received 2, dropped 3",
 	} {
 		if !strings.Contains(flat, want) {
@@ -207,11 +223,13 @@ func TestJSONIsDocumented(t *testing.T) {
 
 func TestDoctorTellsProblemsFromNotes(t *testing.T) {
 	var out bytes.Buffer
-	if err := tell(&out, []doctor.Finding{{Where: "eth0", What: "a note", Remedy: "nothing"}}, false); err != nil || out.String() != "note: eth0: a note\n    nothing\nno problem found\n" {
+	if err := tell(&out, []doctor.Finding{{Where: "eth0", What: "a note", Remedy: "nothing"}}, false); err != nil ||
+		out.String() != "note: eth0: a note\n    nothing\nno problem found\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	out.Reset()
-	if err := tell(&out, []doctor.Finding{{Problem: true, Where: "eth0", What: "is down", Remedy: "plug it in"}}, false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
+	if err := tell(&out, []doctor.Finding{{Problem: true, Where: "eth0", What: "is down", Remedy: "plug it in"}},
+		false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }

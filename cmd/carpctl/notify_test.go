@@ -19,7 +19,8 @@ import (
 )
 
 func state(s string, term uint64) api.Message {
-	return api.Message{Event: api.EventState, Group: "ipsec", State: &api.GroupState{Group: "ipsec", State: s, Term: term, Reason: "why"}}
+	return api.Message{Event: api.EventState, Group: "ipsec", State: &api.GroupState{Group: "ipsec", State: s,
+		Term: term, Reason: "why"}}
 }
 
 // played runs a notifier on events in virtual time and returns what the program
@@ -57,7 +58,8 @@ func TestNotify(t *testing.T) {
 	}{
 		"changes, each once": {
 			play: func(events chan<- api.Message) {
-				for _, m := range []api.Message{state(api.StateBackup, 0), state(api.StateBackup, 4), state(api.StateMaster, 5), state(api.StateMaster, 5),
+				for _, m := range []api.Message{state(api.StateBackup, 0), state(api.StateBackup, 4),
+					state(api.StateMaster, 5), state(api.StateMaster, 5),
 					state(api.StateBackup, 5), state(api.StateInit, 5)} {
 					events <- m
 					time.Sleep(time.Second)
@@ -156,7 +158,9 @@ func TestNotify(t *testing.T) {
 // The program gets its own arguments, keepalived's, and an environment.
 func TestNotifyExecutes(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	n, err := newNotifier("", []string{"ipsec", "sh", "-c", `echo "$@" "$CARP_GROUP $CARP_STATE $CARP_TERM $CARP_REASON $CARP_VIPS" > ` + out, "sh", "mine"}, slog.New(slog.DiscardHandler))
+	n, err := newNotifier("", []string{"ipsec", "sh", "-c",
+		`echo "$@" "$CARP_GROUP $CARP_STATE $CARP_TERM $CARP_REASON $CARP_VIPS" > ` + out, "sh", "mine"},
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +170,8 @@ func TestNotifyExecutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(out)
-	if want := "mine GROUP ipsec MASTER ipsec MASTER 7 takeover 192.0.2.1 2001:db8::1\n"; err != nil || string(b) != want {
+	if want := "mine GROUP ipsec MASTER ipsec MASTER 7 takeover 192.0.2.1 2001:db8::1\n"; err != nil ||
+		string(b) != want {
 		t.Errorf("the program was given %q, want %q: %v", b, want, err)
 	}
 	// One that hangs is ended, with what it started.

@@ -22,7 +22,8 @@ func TestNotifyTrustsItsProgram(t *testing.T) {
 	}
 	dir, ran := filepath.Join(t.TempDir(), "bin"), filepath.Join(t.TempDir(), "ran")
 	prog := filepath.Join(dir, "prog")
-	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(prog, []byte("#!/bin/sh\necho \"$3\" >>"+ran+"\n"), 0o755)); err != nil {
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(prog, []byte("#!/bin/sh\necho \"$3\" >>"+ran+"\n"),
+		0o755)); err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -36,10 +37,12 @@ func TestNotifyTrustsItsProgram(t *testing.T) {
 	if err := os.Chown(dir, 990, 990); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.run(t.Context(), notice{state: notifyBackup}); err == nil || !strings.Contains(err.Error(), dir+": the directory belongs to") {
+	if err := n.run(t.Context(), notice{state: notifyBackup}); err == nil || !strings.Contains(err.Error(),
+		dir+": the directory belongs to") {
 		t.Errorf("it runs a program in a directory of another user: %v", err)
 	}
-	if _, err := newNotifier("", []string{"ipsec", prog}, log); !errors.Is(err, errUsage) || !strings.Contains(err.Error(), "chown root "+dir) {
+	if _, err := newNotifier("", []string{"ipsec", prog}, log); !errors.Is(err, errUsage) ||
+		!strings.Contains(err.Error(), "chown root "+dir) {
 		t.Errorf("it starts with a program in a directory of another user: %v", err)
 	}
 	if b, err := os.ReadFile(ran); err != nil || string(b) != "MASTER\n" {

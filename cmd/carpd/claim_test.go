@@ -46,7 +46,8 @@ func TestClaim(t *testing.T) {
 	}
 	for _, dir := range []string{state, other} {
 		for _, daemon := range []bool{true, false} {
-			if _, err := claimOf(t, dir, daemon); !errors.Is(err, errClaimed) || !strings.Contains(err.Error(), "another carpd is running with") &&
+			if _, err := claimOf(t, dir, daemon); !errors.Is(err, errClaimed) || !strings.Contains(err.Error(),
+				"another carpd is running with") &&
 				!strings.Contains(err.Error(), "another carpd is running in") {
 				t.Errorf("state directory %s, daemon %v, beside a live one: %v", dir, daemon, err)
 			}
@@ -54,7 +55,8 @@ func TestClaim(t *testing.T) {
 	}
 	// In another network namespace the state directory is what two have in common.
 	runtimeDir = filepath.Join(t.TempDir(), "run")
-	if _, err := claimOf(t, state, true); !errors.Is(err, errClaimed) || !strings.Contains(err.Error(), "with this state directory") {
+	if _, err := claimOf(t, state, true); !errors.Is(err, errClaimed) || !strings.Contains(err.Error(),
+		"with this state directory") {
 		t.Errorf("the same state directory elsewhere: %v", err)
 	}
 	if c, err := claimOf(t, other, true); err != nil {
@@ -146,7 +148,8 @@ func claimant(t *testing.T, state string) {
 		}
 		t.Fatal(err)
 	}
-	if slices.ContainsFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, claimVariable) }) || len(c.files) != 2 {
+	if slices.ContainsFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, claimVariable) }) ||
+		len(c.files) != 2 {
 		t.Fatalf("%d locks", len(c.files))
 	}
 	if err := exec.Command("sleep", "5").Start(); err != nil {

@@ -39,27 +39,34 @@ carp carp4 { carpdev eth2  vhid 9  pass "love"  advbase 0  advskew 64  address 2
 	}}
 	want := engine.Config{
 		Groups: []carp.GroupConfig{
-			{Name: "ipsec", Preempt: carp.PreemptNo, PreferTraffic: true, DemoteAtStart: 2, StartHold: 5 * time.Second, Require: []string{"sasyncd"}, AloneAfter: 10 * time.Second, PrepareTimeout: 3 * time.Second},
+			{Name: "ipsec", Preempt: carp.PreemptNo, PreferTraffic: true, DemoteAtStart: 2, StartHold: 5 * time.Second,
+				Require: []string{"sasyncd"}, AloneAfter: 10 * time.Second, PrepareTimeout: 3 * time.Second},
 			{Name: "free", Preempt: carp.PreemptYes, AloneAfter: -1, Witness: true, PrepareTimeout: 2 * time.Second},
-			{Name: "wary", Preempt: carp.PreemptInSync, PreemptDelay: 3 * time.Second, AloneAfter: 10 * time.Second, PrepareTimeout: 2 * time.Second},
+			{Name: "wary", Preempt: carp.PreemptInSync, PreemptDelay: 3 * time.Second, AloneAfter: 10 * time.Second,
+				PrepareTimeout: 2 * time.Second},
 		},
 		Routers: []engine.Router{
 			{
-				Instance: "in", Group: "ipsec", Device: "eth1", Machine: carp.RouterConfig{Proto: carp.VRRP3, ID: 10, Priority: 200, Interval: 100 * time.Millisecond},
+				Instance: "in", Group: "ipsec", Device: "eth1", Machine: carp.RouterConfig{Proto: carp.VRRP3, ID: 10,
+					Priority: 200, Interval: 100 * time.Millisecond},
 				VIPs: []netip.Addr{netip.MustParseAddr("10.1.0.1")},
 			},
 			{
-				Instance: "in", Group: "ipsec", Device: "eth1", Machine: carp.RouterConfig{Proto: carp.VRRP3, ID: 10, Priority: 200, Interval: 100 * time.Millisecond},
+				Instance: "in", Group: "ipsec", Device: "eth1", Machine: carp.RouterConfig{Proto: carp.VRRP3, ID: 10,
+					Priority: 200, Interval: 100 * time.Millisecond},
 				VIPs: []netip.Addr{netip.MustParseAddr("fe80::200:5eff:fe00:20a"), netip.MustParseAddr("fd00::1")},
 			},
 			{
-				Instance: "old", Group: "free", Device: "eth0", Machine: carp.RouterConfig{Proto: carp.VRRP2, ID: 7, Priority: 100, Interval: time.Second},
-				VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Peers: []netip.Addr{netip.MustParseAddr("192.0.2.3")}, Auth: "geheim",
+				Instance: "old", Group: "free", Device: "eth0", Machine: carp.RouterConfig{Proto: carp.VRRP2, ID: 7,
+					Priority: 100, Interval: time.Second},
+				VIPs:  []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+				Peers: []netip.Addr{netip.MustParseAddr("192.0.2.3")}, Auth: "geheim",
 			},
 			{
 				Instance: "carp4", Group: "wary", Device: "eth2", Machine: carpMachine,
-				VIPs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}, Peers: []netip.Addr{netip.MustParseAddr("198.51.100.3")},
-				Auth: "love", Hashed: both, Trailer: policy,
+				VIPs:  []netip.Addr{netip.MustParseAddr("198.51.100.1")},
+				Peers: []netip.Addr{netip.MustParseAddr("198.51.100.3")},
+				Auth:  "love", Hashed: both, Trailer: policy,
 			},
 			{
 				Instance: "carp4", Group: "wary", Device: "eth2", Machine: carpMachine,
@@ -72,7 +79,8 @@ carp carp4 { carpdev eth2  vhid 9  pass "love"  advbase 0  advskew 64  address 2
 	}
 	witnesses := []track.WitnessConfig{{Group: "free", Each: 500 * time.Millisecond, Lost: 4 * time.Second,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::fe")}}}
-	if diff := cmp.Diff(witnesses, witnessConfig(c, got), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(witnesses, witnessConfig(c, got),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

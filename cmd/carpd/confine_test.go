@@ -33,7 +33,8 @@ statedir "`+dir+`/state"
 		}
 	}
 	for _, p := range got {
-		if p.Access == privileges.Change && p.Path != "/dev/null" && !slices.Contains([]string{dir + "/run", dir + "/state"}, p.Path) {
+		if p.Access == privileges.Change && p.Path != "/dev/null" &&
+			!slices.Contains([]string{dir + "/run", dir + "/state"}, p.Path) {
 			t.Errorf("it may change %s", p.Path)
 		}
 	}

@@ -70,7 +70,8 @@ func TestMarks(t *testing.T) {
 	}
 	m = openMarks(dir, log)
 	got := m.Senders("x ipv4")
-	if len(got) != keptSenders+1 || got[netip.AddrFrom4([4]byte{10, 1, 0, 39})] != 1039 || got[netip.Addr{}] != 1<<63+99 {
+	if len(got) != keptSenders+1 || got[netip.AddrFrom4([4]byte{10, 1, 0, 39})] != 1039 || got[netip.Addr{}] != 1<<63+
+		99 {
 		t.Errorf("%v", got)
 	}
 }
@@ -103,7 +104,8 @@ func TestMarksWithoutDirectory(t *testing.T) {
 	m = openMarks(dir, log)
 	m.Set(strings.Repeat("x", markLine), netip.Addr{}, 1)
 	m.Set("x ipv4", netip.Addr{}, 5)
-	if got := openMarks(dir, log).Senders("x ipv4"); got[netip.Addr{}] != 5 || !strings.Contains(out.String(), "too long") {
+	if got := openMarks(dir, log).Senders("x ipv4"); got[netip.Addr{}] != 5 || !strings.Contains(out.String(),
+		"too long") {
 		t.Errorf("%v, says %q", got, out.String())
 	}
 }

@@ -18,7 +18,8 @@ func TestMisfits(t *testing.T) {
 	}{
 		{"nosuch0", "", 89, ""},
 		{"nosuch0", "", 90, "holds 90 of its 91 IPv6 addresses where the MTU is 1500"}, // with the link-local one
-		{"nosuch0", "key 1 0123456789abcdef0123456789abcdef", 90, "holds 89 of its 91 IPv6 addresses where the MTU is 1500"},
+		{"nosuch0", "key 1 0123456789abcdef0123456789abcdef", 90,
+			"holds 89 of its 91 IPv6 addresses where the MTU is 1500"},
 		{"lo", "", 200, ""}, // MTU 65536
 	} {
 		var b strings.Builder
@@ -36,7 +37,8 @@ func TestMisfits(t *testing.T) {
 			said = append(said, w.Error())
 		}
 		got := strings.Join(said, "\n")
-		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) || tc.want != "" && !strings.HasPrefix(got, "carpd.conf:1:1: ") {
+		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) || tc.want != "" && !strings.HasPrefix(got,
+			"carpd.conf:1:1: ") {
 			t.Errorf("%d addresses on %s: said %q, want %q", tc.count, tc.device, got, tc.want)
 		}
 	}

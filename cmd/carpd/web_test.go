@@ -14,7 +14,8 @@ func TestPage(t *testing.T) {
 	groups := pictured()
 	groups[0].Takeover.AgeMS = 0
 	b.status = func(context.Context) ([]api.GroupState, error) { return groups, nil }
-	slog.New(b.recorder.Tee(slog.DiscardHandler)).Info(stateMessage, "group", "ipsec", "from", "backup", "to", "master", "reason", "silence")
+	slog.New(b.recorder.Tee(slog.DiscardHandler)).Info(stateMessage,
+		"group", "ipsec", "from", "backup", "to", "master", "reason", "silence")
 	s, err := b.page(t.Context())
 	if err != nil {
 		t.Fatal(err)

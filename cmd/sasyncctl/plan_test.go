@@ -14,8 +14,10 @@ import (
 // planOf is a plan for one group; edit makes it another one.
 func planOf(edit func(*report.Planned)) report.Plan {
 	gap, when := 0.028, at
-	h := report.Planned{Group: "ipsec", To: []report.Successor{{Peer: "10.9.0.2", Host: "gw2"}}, Gap: &gap, GapAt: &when, HoldBack: []string{},
-		Check: report.Verdict{Fit: true, Answer: report.AnswerYes, Summary: "a failover would work", Reasons: []report.Problem{}, Warnings: []report.Problem{}}}
+	h := report.Planned{Group: "ipsec", To: []report.Successor{{Peer: "10.9.0.2", Host: "gw2"}}, Gap: &gap,
+		GapAt: &when, HoldBack: []string{},
+		Check: report.Verdict{Fit: true, Answer: report.AnswerYes, Summary: "a failover would work",
+			Reasons: []report.Problem{}, Warnings: []report.Problem{}}}
 	edit(&h)
 	return report.Plan{Answer: h.Check.Answer, Handovers: []report.Planned{h}}
 }
@@ -36,15 +38,20 @@ func TestDryRun(t *testing.T) {
 		wants []string
 	}{
 		"yes": {planOf(func(*report.Planned) {}), daemon.ExitOK,
-			[]string{"ipsec: would be handed over to gw2 (10.9.0.2)\n", "a gap of about 28 ms, as the last time, 1h0m ago"}},
+			[]string{"ipsec: would be handed over to gw2 (10.9.0.2)\n",
+				"a gap of about 28 ms, as the last time, 1h0m ago"}},
 		"two could, a tunnel": {planOf(func(h *report.Planned) {
 			h.To, h.Gap, h.Negotiates = append(h.To, report.Successor{Peer: "10.9.0.3"}), nil, 1
-		}), daemon.ExitOK, []string{"to gw2 (10.9.0.2), or to 10.9.0.3\n", "a gap that is not known", "negotiates 1 tunnel anew"}},
-		"to one of three": {planOf(func(h *report.Planned) { h.HoldBack, h.Unasked = []string{"10.9.0.3"}, 1 }), daemon.ExitOK,
+		}), daemon.ExitOK, []string{"to gw2 (10.9.0.2), or to 10.9.0.3\n", "a gap that is not known",
+			"negotiates 1 tunnel anew"}},
+		"to one of three": {planOf(func(h *report.Planned) { h.HoldBack, h.Unasked = []string{"10.9.0.3"}, 1 }),
+			daemon.ExitOK,
 			[]string{"10.9.0.3 would be asked to hold back", "1 peer is not connected and could not be asked"}},
 		"no": {planOf(sick(report.AnswerNo)), daemon.ExitFailure,
-			[]string{"ipsec: would be refused without -f: a failover would not work", "it is 7.0 s behind the MASTER\n    remedy: check the load", "not connected"}},
-		"cannot tell": {planOf(sick(report.AnswerUnknown)), daemon.ExitUnknown, []string{"would be refused without -f"}},
+			[]string{"ipsec: would be refused without -f: a failover would not work",
+				"it is 7.0 s behind the MASTER\n    remedy: check the load", "not connected"}},
+		"cannot tell": {planOf(sick(report.AnswerUnknown)), daemon.ExitUnknown,
+			[]string{"would be refused without -f"}},
 		"no, and -f would find one": {planOf(func(h *report.Planned) {
 			to := h.To
 			sick(report.AnswerNo)(h)
@@ -76,7 +83,8 @@ func TestForceIsAsked(t *testing.T) {
 		args = string(c.Args)
 		return c.Send(report.Line[report.Failover]{Result: &report.Failover{}})
 	}}})
-	for line, want := range map[string]string{"failover": `{"group":"","peer":""}`, "failover -f": `{"force":true,"group":"","peer":""}`} {
+	for line, want := range map[string]string{"failover": `{"group":"","peer":""}`,
+		"failover -f": `{"force":true,"group":"","peer":""}`} {
 		if code, _, errs := ctl(t, socket, strings.Fields(line)...); code != 0 || args != want {
 			t.Errorf("%s: code %d, %s%s", line, code, args, errs)
 		}
@@ -93,8 +101,10 @@ func TestForceIsAsked(t *testing.T) {
 func TestCheckWaits(t *testing.T) {
 	var asked atomic.Int32
 	no := full().Check
-	yes := report.Verdict{Fit: true, Answer: report.AnswerYes, Summary: "a failover would work", Reasons: []report.Problem{}, Warnings: []report.Problem{}}
-	answers := []report.Verdict{no, no, {Answer: report.AnswerUnknown, Summary: "cannot tell", Reasons: []report.Problem{{Member: "gw2", What: "it has not reported"}}}, yes}
+	yes := report.Verdict{Fit: true, Answer: report.AnswerYes, Summary: "a failover would work",
+		Reasons: []report.Problem{}, Warnings: []report.Problem{}}
+	answers := []report.Verdict{no, no, {Answer: report.AnswerUnknown, Summary: "cannot tell",
+		Reasons: []report.Problem{{Member: "gw2", What: "it has not reported"}}}, yes}
 	socket := serve(t, map[string]daemon.Verb{"check": {Handle: func(_ context.Context, c *daemon.Call) error {
 		return c.Send(answers[min(int(asked.Add(1)), len(answers))-1])
 	}}})
@@ -103,14 +113,17 @@ func TestCheckWaits(t *testing.T) {
 	if code != daemon.ExitOK || out != "a failover would work\n" || time.Since(began) > 30*time.Second {
 		t.Errorf("after %v: code %d: %s", time.Since(began), code, out)
 	}
-	if want := "waiting: group carp1: 10.0.0.2: it is 7.0 s behind the MASTER, and 1 more\nwaiting: gw2: it has not reported\n"; errs != want {
+	if want := "waiting: group carp1: 10.0.0.2: it is 7.0 s behind the MASTER, and 1 more\nwaiting: gw2: it has not " +
+		"reported\n"; errs != want {
 		t.Errorf("it waits for\n%swant\n%s", errs, want)
 	}
 	answers = []report.Verdict{no}
-	if code, out, _ := ctl(t, socket, "-j", "check", "-w", "1"); code != daemon.ExitFailure || strings.Count(out, "\n") != 1 {
+	if code, out, _ := ctl(t, socket, "-j", "check", "-w", "1"); code != daemon.ExitFailure ||
+		strings.Count(out, "\n") != 1 {
 		t.Errorf("code %d: %s", code, out)
 	}
-	if code, out, errs := ctl(t, socket+"-not", "check", "-w", "1"); code != daemon.ExitUnknown || out != "" || !strings.Contains(errs, "not reachable") {
+	if code, out, errs := ctl(t, socket+"-not", "check", "-w", "1"); code != daemon.ExitUnknown || out != "" ||
+		!strings.Contains(errs, "not reachable") {
 		t.Errorf("without a daemon: code %d: %s%s", code, out, errs)
 	}
 }

@@ -43,7 +43,8 @@ func TestFrameFitsATerminal(t *testing.T) {
 			t.Errorf("%d columns: %s", utf8.RuneCountInString(l), l)
 		}
 	}
-	for _, want := range []string{"10.0k", "changes/s 5 sent", "400", "in sync", "1200/5000", "0.03", "peer 10.0.0.3 is not connected", "last failover of carp1"} {
+	for _, want := range []string{"10.0k", "changes/s 5 sent", "400", "in sync", "1200/5000", "0.03",
+		"peer 10.0.0.3 is not connected", "last failover of carp1"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("lacks %q:\n%s", want, text)
 		}
@@ -77,7 +78,8 @@ func TestTopWithoutATerminal(t *testing.T) {
 	}}})
 	code, out, errs := ctl(t, socket, "top")
 	<-gone
-	if n := strings.Count(out, "node 3f2a91c0"); n != 2 || strings.Contains(out, "\x1b") || code != daemon.ExitFailure || !strings.Contains(errs, "the daemon ends") {
+	if n := strings.Count(out, "node 3f2a91c0"); n != 2 || strings.Contains(out, "\x1b") ||
+		code != daemon.ExitFailure || !strings.Contains(errs, "the daemon ends") {
 		t.Errorf("code %d, %d frames, %q, %q", code, n, errs, out)
 	}
 }
@@ -177,7 +179,8 @@ func TestTopOnATerminal(t *testing.T) {
 			asked := 0
 			var mu sync.Mutex
 			status := says(full())
-			socket := serve(t, map[string]daemon.Verb{"status": {Handle: func(ctx context.Context, c *daemon.Call) error {
+			socket := serve(t, map[string]daemon.Verb{"status": {Handle: func(ctx context.Context,
+				c *daemon.Call) error {
 				mu.Lock()
 				asked++
 				mu.Unlock()

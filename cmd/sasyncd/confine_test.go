@@ -40,7 +40,8 @@ control static "`+dir+`/static/ipsec.conf"
 		}
 	}
 	for _, p := range got {
-		if p.Access == privileges.Change && p.Path != "/dev/null" && !slices.Contains([]string{dir + "/run", dir + "/state", dir + "/fifos"}, p.Path) {
+		if p.Access == privileges.Change && p.Path != "/dev/null" &&
+			!slices.Contains([]string{dir + "/run", dir + "/state", dir + "/fifos"}, p.Path) {
 			t.Errorf("it may change %s", p.Path)
 		}
 	}

@@ -25,8 +25,10 @@ func twoPeers() *control {
 		own:     func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.9.0.1"): true} },
 		peers: fakePeers{
 			{Name: "10.9.0.1", Addrs: []netip.AddrPort{at("10.9.0.1:500")}}, // this node: one file for all
-			{Name: "10.9.0.2", Addrs: []netip.AddrPort{at("10.9.0.2:500"), at("[fe80::2%eth0]:500")}, Node: wire.NodeID{0xab, 0xcd, 0xef, 0x01}},
-			{Name: "fw3.example", Addrs: []netip.AddrPort{at("10.9.0.3:500")}, Node: wire.NodeID{0xab, 0xcd, 0xef, 0x02}},
+			{Name: "10.9.0.2", Addrs: []netip.AddrPort{at("10.9.0.2:500"), at("[fe80::2%eth0]:500")},
+				Node: wire.NodeID{0xab, 0xcd, 0xef, 0x01}},
+			{Name: "fw3.example", Addrs: []netip.AddrPort{at("10.9.0.3:500")}, Node: wire.NodeID{0xab, 0xcd, 0xef,
+				0x02}},
 			{Name: "fw4.example"}, // its name was never resolved
 		}}
 }
@@ -34,7 +36,8 @@ func twoPeers() *control {
 func TestPeerNamed(t *testing.T) {
 	k := twoPeers()
 	for operand, want := range map[string]string{
-		"": "", "10.9.0.2": "10.9.0.2", "fe80::2": "10.9.0.2", "::ffff:10.9.0.2": "10.9.0.2", "10.9.0.3": "fw3.example", "fw3.example": "fw3.example",
+		"": "", "10.9.0.2": "10.9.0.2", "fe80::2": "10.9.0.2", "::ffff:10.9.0.2": "10.9.0.2", "10.9.0.3": "fw3.example",
+		"fw3.example": "fw3.example",
 		"fw4.example": "fw4.example", "abcdef01": "10.9.0.2", "ABCDEF0200": "fw3.example",
 	} {
 		if got, err := k.peerNamed(operand); err != nil || got != want {
@@ -42,7 +45,8 @@ func TestPeerNamed(t *testing.T) {
 		}
 	}
 	for operand, want := range map[string]string{
-		"10.9.0.9": "want one of 10.9.0.1, 10.9.0.2, fw3.example", "abcdef": "no peer", "fw": "no peer", "00000000": "no peer",
+		"10.9.0.9": "want one of 10.9.0.1, 10.9.0.2, fw3.example", "abcdef": "no peer", "fw": "no peer",
+		"00000000": "no peer",
 	} {
 		got, err := k.peerNamed(operand)
 		var ce *daemon.CallError
@@ -54,7 +58,8 @@ func TestPeerNamed(t *testing.T) {
 
 func TestKnownLeavesThisNodeOut(t *testing.T) {
 	list := twoPeers().known()
-	if len(list) != 3 || list[0].Name != "10.9.0.2" || list[0].Connected || !strings.HasPrefix(list[0].Node, "abcdef01") || list[2].Node != "" {
+	if len(list) != 3 || list[0].Name != "10.9.0.2" || list[0].Connected || !strings.HasPrefix(list[0].Node,
+		"abcdef01") || list[2].Node != "" {
 		t.Errorf("%+v", list)
 	}
 }

@@ -26,7 +26,8 @@ type finder struct {
 
 func newFinder(t *testing.T) *finder {
 	t.Helper()
-	c, err := conf.ParseSasyncd("sasyncd.conf", []byte("interface carp1\npeer discover 10.9.0.1\nsharedkey 0x000102030405060708090a0b0c0d0e0f1011121314151617\n"))
+	c, err := conf.ParseSasyncd("sasyncd.conf", []byte("interface carp1\npeer discover 10.9.0.1\nsharedkey "+
+		"0x000102030405060708090a0b0c0d0e0f1011121314151617\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,8 +54,9 @@ func newFinder(t *testing.T) *finder {
 
 // sees adds a member that 10.9.0.1 tells of.
 func (f *finder) sees(n byte, addrs ...string) {
-	f.seen = append(f.seen, members.Member{Node: wire.NodeID{n}, Alive: true, Claim: members.Claim{Host: fmt.Sprint("gw", n), Addrs: addrs},
-		Seen: members.Sighting{Node: wire.NodeID{n}, Via: wire.NodeID{1}, At: time.Now()}})
+	f.seen = append(f.seen, members.Member{Node: wire.NodeID{n}, Alive: true,
+		Claim: members.Claim{Host: fmt.Sprint("gw", n), Addrs: addrs},
+		Seen:  members.Sighting{Node: wire.NodeID{n}, Via: wire.NodeID{1}, At: time.Now()}})
 }
 
 // names are those of the peers but the one that is named.
@@ -72,14 +74,15 @@ func TestDiscover(t *testing.T) {
 		addrs []string
 		want  []string
 	}{
-		"a member":                    {[]string{"10.9.0.3:500"}, []string{"10.9.0.3 by 10.9.0.1"}},
-		"two addresses":               {[]string{"10.9.0.3:500", "10.8.0.3:501"}, []string{"10.9.0.3 by 10.9.0.1"}},
-		"some that cannot be dialled": {[]string{"gw3:500", "127.0.0.1:500", "[::1]:500", "0.0.0.0:500", "224.0.0.18:500", "[fe80::1]:500", "10.9.0.3:0", "10.9.0.4:502"}, []string{"10.9.0.4 by 10.9.0.1"}},
-		"this gateway":                {[]string{"10.9.0.2:500"}, nil},
-		"the named peer":              {[]string{"10.9.0.1:501"}, nil},
-		"one address is a peer's":     {[]string{"10.9.0.3:500", "10.9.0.1:500"}, nil},
-		"broadcast":                   {[]string{"255.255.255.255:500"}, nil},
-		"no address":                  {nil, nil},
+		"a member":      {[]string{"10.9.0.3:500"}, []string{"10.9.0.3 by 10.9.0.1"}},
+		"two addresses": {[]string{"10.9.0.3:500", "10.8.0.3:501"}, []string{"10.9.0.3 by 10.9.0.1"}},
+		"some that cannot be dialled": {[]string{"gw3:500", "127.0.0.1:500", "[::1]:500", "0.0.0.0:500",
+			"224.0.0.18:500", "[fe80::1]:500", "10.9.0.3:0", "10.9.0.4:502"}, []string{"10.9.0.4 by 10.9.0.1"}},
+		"this gateway":            {[]string{"10.9.0.2:500"}, nil},
+		"the named peer":          {[]string{"10.9.0.1:501"}, nil},
+		"one address is a peer's": {[]string{"10.9.0.3:500", "10.9.0.1:500"}, nil},
+		"broadcast":               {[]string{"255.255.255.255:500"}, nil},
+		"no address":              {nil, nil},
 	} {
 		f := newFinder(t)
 		f.sees(3, tt.addrs...)

@@ -55,7 +55,8 @@ func TestPrivilegedProcessThatFailsIsNoConfigurationError(t *testing.T) {
 	path := filepath.Join(dir, "sasyncd.conf")
 	served := func(src privsep.Source) *privsep.Client {
 		c, theirs := ends(t)
-		srv := privsep.NewServer(src, func(privsep.Rules) keying.Privileged { return nil }, slog.New(slog.DiscardHandler))
+		srv := privsep.NewServer(src, func(privsep.Rules) keying.Privileged { return nil },
+			slog.New(slog.DiscardHandler))
 		go func() { _ = srv.Serve(context.Background(), theirs) }()
 		return c
 	}
@@ -74,22 +75,35 @@ func TestPrivilegedProcessThatFailsIsNoConfigurationError(t *testing.T) {
 	}{
 		"no answer": {silent, time.Millisecond, false, "within 1ms"},
 		"an end":    {dying, time.Minute, false, "privileged process"},
-		"a socket that nobody listens on": {privsep.NewLazyClient(func() (*net.UnixConn, error) { return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED} }),
+		"a socket that nobody listens on": {privsep.NewLazyClient(func() (*net.UnixConn, error) {
+			return nil,
+				&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		}),
 			time.Minute, false, "connection refused"},
-		"a socket that is not there yet": {privsep.NewLazyClient(func() (*net.UnixConn, error) { return nil, &net.OpError{Op: "dial", Err: syscall.ENOENT} }),
+		"a socket that is not there yet": {privsep.NewLazyClient(func() (*net.UnixConn, error) {
+			return nil,
+				&net.OpError{Op: "dial", Err: syscall.ENOENT}
+		}),
 			time.Minute, false, "no such file"},
-		"no descriptors left":     {served(rulesOf{names, nil, refused(syscall.ENFILE)}), time.Minute, false, "too many open files"},
-		"a file that is not read": {served(rulesOf{privsep.Rules{}, failure(syscall.EIO), nil}), time.Minute, false, "input/output error"},
-		"a refusal":               {served(rulesOf{privsep.Rules{}, nil, nil}), time.Minute, true, "does not name it"},
-		"a denial":                {served(rulesOf{names, nil, refused(fs.ErrPermission)}), time.Minute, true, "permission denied"},
-		"a directory of others":   {served(rulesOf{names, nil, refused(untrusted(t))}), time.Minute, true, "the directory belongs to user 990"},
-		"no file":                 {served(rulesOf{names, nil, refused(fs.ErrNotExist)}), time.Minute, true, "it does not exist"},
+		"no descriptors left": {served(rulesOf{names, nil, refused(syscall.ENFILE)}), time.Minute, false,
+			"too many open files"},
+		"a file that is not read": {served(rulesOf{privsep.Rules{}, failure(syscall.EIO), nil}), time.Minute, false,
+			"input/output error"},
+		"a refusal": {served(rulesOf{privsep.Rules{}, nil, nil}), time.Minute, true, "does not name it"},
+		"a denial": {served(rulesOf{names, nil, refused(fs.ErrPermission)}), time.Minute, true,
+			"permission denied"},
+		"a directory of others": {served(rulesOf{names, nil, refused(untrusted(t))}), time.Minute, true,
+			"the directory belongs to user 990"},
+		"no file": {served(rulesOf{names, nil, refused(fs.ErrNotExist)}), time.Minute, true,
+			"it does not exist"},
 	} {
 		h := &half{client: tt.client}
 		r := conf.Reader{Open: func(path string) (*os.File, error) { return h.ask(path, fs.ErrPermission, tt.limit) }}
 		_, err := r.LoadSasyncd(path)
-		if err == nil || conf.IsConfig(err) != tt.config || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: configuration error %v, want %v, with %q: %v", what, conf.IsConfig(err), tt.config, tt.says, err)
+		if err == nil || conf.IsConfig(err) != tt.config || !strings.Contains(err.Error(), tt.says) ||
+			!strings.Contains(err.Error(), path) {
+			t.Errorf("%s: configuration error %v, want %v, with %q: %v", what, conf.IsConfig(err), tt.config, tt.says,
+				err)
 		}
 		if !tt.config && err != nil && (errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "chown")) {
 			t.Errorf("%s: what may pass is about the rights of the file: %v", what, err)

@@ -76,7 +76,8 @@ func (c *stubCarpd) Request(p api.Peer, r api.Request) {
 	}
 	c.mu.Unlock()
 	if r.Verb == api.VerbSubscribe {
-		c.server.Send(p.ID, api.Message{Event: api.EventState, Group: "gate", Snapshot: true, State: &state, Fitness: fit, To: state.State, Term: state.Term})
+		c.server.Send(p.ID, api.Message{Event: api.EventState, Group: "gate", Snapshot: true, State: &state,
+			Fitness: fit, To: state.State, Term: state.Term})
 	}
 	reply := api.Message{ID: r.ID}
 	if r.Verb == api.VerbStatus {
@@ -131,7 +132,8 @@ func isFit(t *testing.T, e *carpdElector, demotion int, willing bool) {
 func isMaster(t *testing.T, e *carpdElector) {
 	t.Helper()
 	isFit(t, e, 0, true) // of a carpd that does not tell
-	if ev := next(t, e); ev.Kind != engine.ElectorState || ev.Role != wire.RoleMaster || ev.Term != 7 || ev.Group != "carp1" || !ev.PreferTraffic {
+	if ev := next(t, e); ev.Kind != engine.ElectorState || ev.Role != wire.RoleMaster || ev.Term != 7 ||
+		ev.Group != "carp1" || !ev.PreferTraffic {
 		t.Fatalf("event %+v, want master in term 7", ev)
 	}
 }

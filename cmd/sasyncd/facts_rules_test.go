@@ -19,13 +19,15 @@ func TestRulesAreJudged(t *testing.T) {
 	if v := x.verdict(t); v.Answer != report.AnswerYes {
 		t.Fatalf("with no such rule: %+v", v)
 	}
-	x.rules.Denials = []rules.Denial{{Family: sadb.FamilyIPv4, Pref: 100, From: netip.MustParsePrefix("192.0.2.1/32"), Action: "blackhole"}}
+	x.rules.Denials = []rules.Denial{{Family: sadb.FamilyIPv4, Pref: 100, From: netip.MustParsePrefix("192.0.2.1/32"),
+		Action: "blackhole"}}
 	v := x.verdict(t)
 	i := slices.IndexFunc(v.Reasons, func(p report.Problem) bool { return p.Code == string(judge.RuleDenies) })
 	if v.Answer != report.AnswerNo || i < 0 {
 		t.Fatalf("a rule denies: %+v", v)
 	}
-	if p := v.Reasons[i]; !strings.Contains(p.What, "100: from 192.0.2.1 blackhole") || !strings.Contains(p.Remedy, "ip rule del pref 100") {
+	if p := v.Reasons[i]; !strings.Contains(p.What, "100: from 192.0.2.1 blackhole") || !strings.Contains(p.Remedy,
+		"ip rule del pref 100") {
 		t.Errorf("%+v", p)
 	}
 }

@@ -59,8 +59,10 @@ func TestLongReportIsShortened(t *testing.T) {
 					}
 					continue
 				}
-				if len(got.LeftOut) == 0 || len(got.Groups) < tt.groups-tt.most || len(got.Groups) == tt.groups != (len(got.LeftOut) == 1) {
-					t.Errorf("%s: %d of %d groups are reported, it says of the others %q", name, len(got.Groups), tt.groups, got.LeftOut)
+				if len(got.LeftOut) == 0 || len(got.Groups) < tt.groups-tt.most ||
+					len(got.Groups) == tt.groups != (len(got.LeftOut) == 1) {
+					t.Errorf("%s: %d of %d groups are reported, it says of the others %q", name, len(got.Groups),
+						tt.groups, got.LeftOut)
 				}
 			}
 			if lines := strings.Count(said.String(), "\n"); lines != 2 {
@@ -76,11 +78,13 @@ func TestReportThatCannotBeSentIsToldOnce(t *testing.T) {
 		x := newPairOf()
 		var said bytes.Buffer
 		eng := &told{status: x.status, report: make(chan []byte, 100)}
-		x.facts.log, x.facts.eng = slog.New(slog.NewTextHandler(&said, nil)), &refusing{told: eng, until: time.Now().Add(10 * time.Second)}
+		x.facts.log, x.facts.eng = slog.New(slog.NewTextHandler(&said, nil)),
+			&refusing{told: eng, until: time.Now().Add(10 * time.Second)}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		_ = x.facts.Run(ctx)
-		if out := said.String(); strings.Count(out, "\n") != 2 || !strings.Contains(out, "cannot report") || !strings.Contains(out, "told again") {
+		if out := said.String(); strings.Count(out, "\n") != 2 || !strings.Contains(out, "cannot report") ||
+			!strings.Contains(out, "told again") {
 			t.Errorf("it says:\n%s", out)
 		}
 	})

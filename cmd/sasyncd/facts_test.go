@@ -55,17 +55,22 @@ type pairOf struct {
 func newPairOf() *pairOf {
 	vip := netip.MustParseAddr("192.0.2.1")
 	x := &pairOf{
-		carp: api.GroupState{Group: "ipsec", State: api.StateMaster, Instances: []api.InstanceState{{Name: "outside", Interface: "eth0",
-			Protocol: "vrrp3", ID: 10, Routers: []api.RouterState{{Family: "ipv4", Priority: 200}}}}},
+		carp: api.GroupState{Group: "ipsec", State: api.StateMaster,
+			Instances: []api.InstanceState{{Name: "outside", Interface: "eth0",
+				Protocol: "vrrp3", ID: 10, Routers: []api.RouterState{{Family: "ipv4", Priority: 200}}}}},
 		own:    map[netip.Addr]bool{vip: true},
 		sysctl: map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"},
 	}
 	x.status = engine.Status{Node: "one",
-		Groups: []engine.GroupStatus{{Name: "outside", Role: "MASTER", InSync: true, VIPs: []netip.Addr{vip}, SAs: 2, Policies: 2,
-			Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true}}, Peers: []engine.GroupPeerState{{Peer: "10.9.0.2", Role: "BACKUP", InSync: true}}}},
+		Groups: []engine.GroupStatus{{Name: "outside", Role: "MASTER", InSync: true, VIPs: []netip.Addr{vip}, SAs: 2,
+			Policies: 2,
+			Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true}},
+			Peers:    []engine.GroupPeerState{{Peer: "10.9.0.2", Role: "BACKUP", InSync: true}}}},
 		Members: []engine.MemberStatus{{Peer: "10.9.0.2", Node: "two", Tells: true, ReportAge: 1}}}
-	x.peer = judge.Facts{Host: "gw2", Groups: []judge.Group{{Name: "outside", Role: "BACKUP", InSync: true, VIPs: []netip.Addr{vip}, SAs: 2, Policies: 2,
-		Carp: &judge.Carp{Group: "ipsec", Instances: []judge.Instance{{Name: "outside", Interface: "eth0", Protocol: "vrrp3", ID: 10,
+	x.peer = judge.Facts{Host: "gw2", Groups: []judge.Group{{Name: "outside", Role: "BACKUP", InSync: true,
+		VIPs: []netip.Addr{vip}, SAs: 2, Policies: 2,
+		Carp: &judge.Carp{Group: "ipsec", Instances: []judge.Instance{{Name: "outside", Interface: "eth0",
+			Protocol: "vrrp3", ID: 10,
 			Routers: []judge.Router{{Family: "ipv4", Priority: 100}}}}}}}}
 	x.facts = &facts{node: "one", tracker: "carpd", log: slog.New(slog.DiscardHandler),
 		rules:   func(context.Context) (rules.Rules, error) { return x.rules, nil },
@@ -81,7 +86,10 @@ func newPairOf() *pairOf {
 // there, if that can be seen.
 func (x *pairOf) elected(by string, here tracker.Standing) {
 	x.facts.tracker, x.facts.carp = by, nil
-	x.facts.sight = func(string) (tracker.Sight, bool) { return tracker.Sight{Standing: here, Reason: "so it is"}, true }
+	x.facts.sight = func(string) (tracker.Sight, bool) {
+		return tracker.Sight{Standing: here, Reason: "so it is"},
+			true
+	}
 	g := &x.peer.Groups[0]
 	x.peer.Tracker, g.Carp, g.Election = by, nil, &judge.Election{Standing: tracker.StandingAble.String()}
 	if here == tracker.StandingHidden {
@@ -118,18 +126,25 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		answer string
 		code   judge.Code // of the first problem; "" for none at all
 	}{
-		"healthy":              {func(*pairOf) {}, report.AnswerYes, ""},
-		"own carpd dead":       {func(x *pairOf) { x.carpErr = errors.New("connection refused") }, report.AnswerNo, judge.ElectorLost},
-		"peer's carpd dead":    {func(x *pairOf) { x.peer.Groups[0].Elector = "connection refused" }, report.AnswerNo, judge.ElectorLost},
-		"own fence set":        {func(x *pairOf) { x.carp.Fenced = true }, report.AnswerNo, judge.MasterFenced},
-		"own VIP gone":         {func(x *pairOf) { x.own = map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true} }, report.AnswerNo, judge.VIPMissing},
+		"healthy": {func(*pairOf) {}, report.AnswerYes, ""},
+		"own carpd dead": {func(x *pairOf) { x.carpErr = errors.New("connection refused") }, report.AnswerNo,
+			judge.ElectorLost},
+		"peer's carpd dead": {func(x *pairOf) { x.peer.Groups[0].Elector = "connection refused" }, report.AnswerNo,
+			judge.ElectorLost},
+		"own fence set": {func(x *pairOf) { x.carp.Fenced = true }, report.AnswerNo, judge.MasterFenced},
+		"own VIP gone": {func(x *pairOf) { x.own = map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true} },
+			report.AnswerNo, judge.VIPMissing},
 		"addresses unreadable": {func(x *pairOf) { x.own = nil }, report.AnswerYes, ""},
-		"own tables emptied":   {func(x *pairOf) { g := &x.status.Groups[0]; g.SAs, g.PacketsIn = 0, 9 }, report.AnswerNo, judge.Emptied},
-		"own forwarding off":   {func(x *pairOf) { x.sysctl["net/ipv4/ip_forward"] = "0" }, report.AnswerNo, judge.ForwardingOff},
-		"settings unreadable":  {func(x *pairOf) { x.sysctl = nil }, report.AnswerYes, ""},
-		"VRIDs differ":         {func(x *pairOf) { x.carp.Instances[0].ID = 11 }, report.AnswerNo, judge.IDsDiffer},
-		"old peer":             {func(x *pairOf) { x.status.Members[0].Tells = false }, report.AnswerUnknown, judge.OldPeer},
-		"peer is silent":       {func(x *pairOf) { x.status.Members[0].ReportAge = 30 }, report.AnswerUnknown, judge.NoReport},
+		"own tables emptied": {func(x *pairOf) { g := &x.status.Groups[0]; g.SAs, g.PacketsIn = 0, 9 },
+			report.AnswerNo, judge.Emptied},
+		"own forwarding off": {func(x *pairOf) { x.sysctl["net/ipv4/ip_forward"] = "0" }, report.AnswerNo,
+			judge.ForwardingOff},
+		"settings unreadable": {func(x *pairOf) { x.sysctl = nil }, report.AnswerYes, ""},
+		"VRIDs differ":        {func(x *pairOf) { x.carp.Instances[0].ID = 11 }, report.AnswerNo, judge.IDsDiffer},
+		"old peer": {func(x *pairOf) { x.status.Members[0].Tells = false }, report.AnswerUnknown,
+			judge.OldPeer},
+		"peer is silent": {func(x *pairOf) { x.status.Members[0].ReportAge = 30 }, report.AnswerUnknown,
+			judge.NoReport},
 		"refused lately": {func(x *pairOf) {
 			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Kind: "ttl", Text: "bad TTL", AgeMS: 1000}}
 		}, report.AnswerYes, judge.AdvertRefused},
@@ -145,22 +160,34 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		"own address twice": {func(x *pairOf) {
 			x.carp.Instances[0].Routers[0].Refusals = []api.Refusal{{Kind: api.RefusedOwn, AgeMS: 1000}}
 		}, report.AnswerYes, judge.SameAddress},
-		"a stranger is MASTER":    {func(x *pairOf) { x.heard("192.0.2.77", 100) }, report.AnswerNo, judge.ForeignRouter},
+		"a stranger is MASTER": {func(x *pairOf) { x.heard("192.0.2.77", 100) }, report.AnswerNo,
+			judge.ForeignRouter},
 		"the peer is MASTER, too": {func(x *pairOf) { x.heard("192.0.2.12", 100) }, report.AnswerYes, ""},
 		"a stranger was MASTER":   {func(x *pairOf) { x.heard("192.0.2.77", 100_000) }, report.AnswerYes, ""},
 		"demoted": {func(x *pairOf) {
 			x.carp.Demotion, x.carp.Demotions = 40, []api.Demotion{{ID: "operator", By: 40}}
 		}, report.AnswerYes, judge.MasterDemoted},
-		"repaired lately":   {func(x *pairOf) { x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Count: 3, AgeMS: 1000}} }, report.AnswerYes, judge.Repaired},
-		"repaired long ago": {func(x *pairOf) { x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Count: 3, AgeMS: 1e6}} }, report.AnswerYes, ""},
+		"repaired lately": {func(x *pairOf) {
+			x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Count: 3,
+				AgeMS: 1000}}
+		}, report.AnswerYes, judge.Repaired},
+		"repaired long ago": {func(x *pairOf) {
+			x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Count: 3,
+				AgeMS: 1e6}}
+		}, report.AnswerYes, ""},
 		"cannot be repaired": {func(x *pairOf) {
 			x.carp.Repairs = []api.Repair{{Kind: api.RepairedFence, Error: "no netlink"}}
 		}, report.AnswerNo, judge.CannotRepair},
-		"rp_filter":                      {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/rp_filter"] = "1" }, report.AnswerYes, judge.StrictFilter},
-		"own interface does not forward": {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/forwarding"] = "0" }, report.AnswerNo, judge.ForwardingOff},
-		"own disk full":                  {func(x *pairOf) { x.state = "no space left on device" }, report.AnswerYes, judge.StateUnwritable},
-		"carpd's disk full":              {func(x *pairOf) { x.carp.StateError = "no space left on device" }, report.AnswerYes, judge.StateUnwritable},
-		"peer's clock is wrong":          {func(x *pairOf) { x.peer.Clock = time.Now().Unix() + 3600 }, report.AnswerYes, judge.ClockDiffers},
+		"rp_filter": {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/rp_filter"] = "1" },
+			report.AnswerYes, judge.StrictFilter},
+		"own interface does not forward": {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/forwarding"] = "0" },
+			report.AnswerNo, judge.ForwardingOff},
+		"own disk full": {func(x *pairOf) { x.state = "no space left on device" }, report.AnswerYes,
+			judge.StateUnwritable},
+		"carpd's disk full": {func(x *pairOf) { x.carp.StateError = "no space left on device" },
+			report.AnswerYes, judge.StateUnwritable},
+		"peer's clock is wrong": {func(x *pairOf) { x.peer.Clock = time.Now().Unix() + 3600 },
+			report.AnswerYes, judge.ClockDiffers},
 		"peer does not name this gateway": {func(x *pairOf) {
 			x.peer.Peers = []judge.Known{{Name: "10.9.0.3", Node: "three", Connected: true}}
 		}, report.AnswerYes, judge.PeersDiffer},
@@ -169,19 +196,24 @@ func TestCheckSeesBothGateways(t *testing.T) {
 			x.peer.Groups[0].Following = &three
 		}, report.AnswerNo, judge.NotFollowing},
 		"IKE settings unreadable": {func(x *pairOf) {
-			x.status.Groups[0].Keying = engine.KeyingStatus{Driver: "strongswan", State: "active", ProbeError: "too long"}
+			x.status.Groups[0].Keying = engine.KeyingStatus{Driver: "strongswan", State: "active",
+				ProbeError: "too long"}
 		}, report.AnswerUnknown, judge.IKEUnknown},
 		"link to the MASTER cut": {func(x *pairOf) {
 			g := &x.status.Groups[0]
-			g.Role, g.Standbys, g.Peers = "BACKUP", nil, []engine.GroupPeerState{{Peer: "10.9.0.3", Role: "BACKUP", InSync: true}}
+			g.Role, g.Standbys, g.Peers = "BACKUP", nil,
+				[]engine.GroupPeerState{{Peer: "10.9.0.3", Role: "BACKUP", InSync: true}}
 			x.status.Members = []engine.MemberStatus{{}}
 			x.facts.peers = func() []peer.Status {
 				return []peer.Status{{Name: "10.9.0.2"}, {Name: "10.9.0.3", Session: new(peer.Session)}}
 			}
-			x.seen = []report.Seen{{Peer: "10.9.0.2", Via: "10.9.0.3", Age: 0.4, Roles: []report.SeenRole{{Group: "outside", Role: "MASTER"}}}}
+			x.seen = []report.Seen{{Peer: "10.9.0.2", Via: "10.9.0.3", Age: 0.4,
+				Roles: []report.SeenRole{{Group: "outside", Role: "MASTER"}}}}
 		}, report.AnswerUnknown, judge.LinkCut},
-		"a tunnel of this gateway": {func(x *pairOf) { x.status.Local = scope.Local{SAs: 2, Policies: 3} }, report.AnswerYes, judge.NotReplicated},
-		"keepalived":               {func(x *pairOf) { x.elected(judge.TrackerKeepalived, tracker.StandingAble) }, report.AnswerYes, ""},
+		"a tunnel of this gateway": {func(x *pairOf) { x.status.Local = scope.Local{SAs: 2, Policies: 3} },
+			report.AnswerYes, judge.NotReplicated},
+		"keepalived": {func(x *pairOf) { x.elected(judge.TrackerKeepalived, tracker.StandingAble) },
+			report.AnswerYes, ""},
 		"keepalived is gone": {func(x *pairOf) {
 			x.elected(judge.TrackerKeepalived, tracker.StandingGone)
 		}, report.AnswerNo, judge.ElectorLost},
@@ -200,10 +232,12 @@ func TestCheckSeesBothGateways(t *testing.T) {
 			x.peer.Groups[0].Standbys = []judge.Standby{{Node: "one", Complete: true}}
 			x.status.Groups[0].Following = "10.9.0.2"
 		}, report.AnswerNo, judge.VIPConfigured},
-		"address": {func(x *pairOf) { x.elected("address", tracker.StandingHidden) }, report.AnswerUnknown, judge.ElectionUnknown},
-		"locked":  {func(x *pairOf) { x.elected(judge.TrackerLocked, 0) }, report.AnswerNo, judge.Locked},
+		"address": {func(x *pairOf) { x.elected("address", tracker.StandingHidden) }, report.AnswerUnknown,
+			judge.ElectionUnknown},
+		"locked": {func(x *pairOf) { x.elected(judge.TrackerLocked, 0) }, report.AnswerNo, judge.Locked},
 		"keys differ": {func(x *pairOf) {
-			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil, nil
+			x.status.Members, x.status.Groups[0].Standbys, x.status.Groups[0].Peers = []engine.MemberStatus{{}}, nil,
+				nil
 			x.facts.peers = func() []peer.Status {
 				return []peer.Status{{Name: "10.9.0.2", Trouble: peer.Reason{Code: wire.ByeVersion, Text: "versions"}}}
 			}
@@ -277,7 +311,10 @@ func TestReportIsTold(t *testing.T) {
 			}
 		}
 	}
-	await("carpd answers", func(g judge.Group) bool { return g.Elector == "" && g.Carp != nil && g.Carp.Group == "gate" })
+	await("carpd answers", func(g judge.Group) bool {
+		return g.Elector == "" && g.Carp != nil &&
+			g.Carp.Group == "gate"
+	})
 	carpd.end()
 	await("carpd is dead", func(g judge.Group) bool { return g.Elector != "" && g.Carp == nil })
 	cancel()
@@ -302,7 +339,8 @@ func TestRepairsOfTheLastMinutes(t *testing.T) {
 	} {
 		now = now.Add(tt.after)
 		got := uint64(0)
-		for _, x := range r.recent(&api.GroupState{Group: "g", Repairs: []api.Repair{{Kind: api.RepairedFence, Count: tt.count}}}, now) {
+		for _, x := range r.recent(&api.GroupState{Group: "g", Repairs: []api.Repair{{Kind: api.RepairedFence,
+			Count: tt.count}}}, now) {
 			got += x.Count
 		}
 		if got != tt.want {

@@ -29,16 +29,23 @@ func pictured() engine.Status {
 	return engine.Status{
 		Node: "00112233445566778899aabbccddeeff",
 		Groups: []engine.GroupStatus{
-			{Name: "outside", Followed: "outside", Role: "MASTER", Term: 8, Since: at, InSync: true, SAs: 20, Policies: 30, Held: 1, Seq: 100, Headroom: 3600,
-				Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true, Unacked: 3, Lag: 0.25, AckedAt: at}, {Peer: "10.9.0.3"}},
-				Keying:   engine.KeyingStatus{Driver: "strongswan", State: "active", Wanted: 4, Up: 3, PromoteSeconds: 1.5, Restarts: 2}},
-			{Name: "other", Followed: "wan", Role: "BACKUP", Term: 3, Since: at, InSync: true, SAs: 2, Policies: 3, Refused: 1, Uncovered: 1, Offloaded: 1,
+			{Name: "outside", Followed: "outside", Role: "MASTER", Term: 8, Since: at, InSync: true, SAs: 20,
+				Policies: 30, Held: 1, Seq: 100, Headroom: 3600,
+				Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true, Unacked: 3, Lag: 0.25, AckedAt: at},
+					{Peer: "10.9.0.3"}},
+				Keying: engine.KeyingStatus{Driver: "strongswan", State: "active", Wanted: 4, Up: 3,
+					PromoteSeconds: 1.5, Restarts: 2}},
+			{Name: "other", Followed: "wan", Role: "BACKUP", Term: 3, Since: at, InSync: true, SAs: 2, Policies: 3,
+				Refused: 1, Uncovered: 1, Offloaded: 1,
 				CounterAge: 0.5, CounterAt: at, From: "10.9.0.2", Lead: 67108864, HasLead: true, Headroom: math.Inf(1),
 				Audited: "10.9.0.2", Agreed: true},
 		},
-		Counts: engine.Counts{Dumps: 1, DumpErrors: 2, KernelErrors: 3, Resyncs: 4, Repairs: 5, SnapshotsSent: 6, SnapshotsReceived: 7,
-			Resumes: 8, CutOffs: 9, RecordsSent: 10, RecordsReceived: 11, CountersSent: 12, Takeovers: 13, SplitsSeen: 14, SplitJumps: 15,
-			HeldDeletes: 16, DroppedDeletes: 17, DigestMismatches: 18, TailRecords: 19, DumpTime: 20 * time.Millisecond},
+		Counts: engine.Counts{Dumps: 1, DumpErrors: 2, KernelErrors: 3, Resyncs: 4, Repairs: 5, SnapshotsSent: 6,
+			SnapshotsReceived: 7,
+			Resumes:           8, CutOffs: 9, RecordsSent: 10, RecordsReceived: 11, CountersSent: 12, Takeovers: 13,
+			SplitsSeen: 14, SplitJumps: 15,
+			HeldDeletes: 16, DroppedDeletes: 17, DigestMismatches: 18, TailRecords: 19,
+			DumpTime: 20 * time.Millisecond},
 		Traffic: []engine.TrafficCount{{Traffic: engine.Traffic{Peer: "10.9.0.2", Kind: "counter"}, Count: 12},
 			{Traffic: engine.Traffic{Peer: "10.9.0.2", In: true, Kind: "put-sa"}, Count: 11}},
 		Refused:   []engine.RefusedCount{{Refused: engine.Refused{Op: "add-sa", Errno: "ENOSYS"}, Count: 3}},
@@ -54,11 +61,13 @@ func picture() sources {
 		check: func(context.Context) (report.Verdict, error) {
 			return report.Verdict{Answer: report.AnswerNo, Reasons: []report.Problem{
 				{Code: "elector-lost", Severity: "fails", Group: "outside", Member: "10.9.0.2"},
-				{Code: "elector-lost", Severity: "fails", Group: "outside", Member: "10.9.0.3"}, {Code: "old-peer", Severity: "unknown", Group: "other"}},
+				{Code: "elector-lost", Severity: "fails", Group: "outside", Member: "10.9.0.3"},
+				{Code: "old-peer", Severity: "unknown", Group: "other"}},
 				Warnings: []report.Problem{{Code: "peer-away", Severity: "costs"}}}, nil
 		},
 		peers: func() []peer.Status {
-			return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session), In: 1000, Out: 2000}, {Name: "10.9.0.3"}}
+			return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session), In: 1000, Out: 2000},
+				{Name: "10.9.0.3"}}
 		},
 		refused: new(channel.Counters),
 		closed:  func(f func(string, uint64)) { f("malformed", 2); f("protocol", 3) },

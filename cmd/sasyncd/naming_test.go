@@ -33,17 +33,23 @@ func TestNamesOfGroups(t *testing.T) {
 		shown    []string
 		find     map[string]string // operand to followed instance, or to a part of the error
 	}{
-		{"a group of two instances", []string{"outside"}, map[string]*api.GroupState{"outside": ipsec}, []string{"ipsec"},
-			map[string]string{"ipsec": "outside", "outside": "outside", "inside": "outside", "wan": "want one of ipsec (outside, inside)"}},
+		{"a group of two instances", []string{"outside"}, map[string]*api.GroupState{"outside": ipsec},
+			[]string{"ipsec"},
+			map[string]string{"ipsec": "outside", "outside": "outside", "inside": "outside",
+				"wan": "want one of ipsec (outside, inside)"}},
 		{"carpd has not answered", []string{"outside"}, nil, []string{"outside"},
 			map[string]string{"outside": "outside", "ipsec": "no such group: ipsec: want one of outside"}},
-		{"an instance without a group", []string{"carp1"}, map[string]*api.GroupState{"carp1": carpdSays("carp1", "carp1")}, []string{"carp1"},
+		{"an instance without a group", []string{"carp1"},
+			map[string]*api.GroupState{"carp1": carpdSays("carp1", "carp1")}, []string{"carp1"},
 			map[string]string{"carp1": "carp1"}},
-		{"two groups", []string{"outside", "wan"}, map[string]*api.GroupState{"outside": ipsec, "wan": carpdSays("dsl", "wan", "lan")}, []string{"ipsec", "dsl"},
+		{"two groups", []string{"outside", "wan"}, map[string]*api.GroupState{"outside": ipsec,
+			"wan": carpdSays("dsl", "wan", "lan")}, []string{"ipsec", "dsl"},
 			map[string]string{"ipsec": "outside", "lan": "wan"}},
-		{"two followed instances of one group", []string{"outside", "inside"}, map[string]*api.GroupState{"outside": ipsec, "inside": ipsec}, []string{"outside", "inside"},
+		{"two followed instances of one group", []string{"outside", "inside"},
+			map[string]*api.GroupState{"outside": ipsec, "inside": ipsec}, []string{"outside", "inside"},
 			map[string]string{"inside": "inside", "ipsec": "ipsec is ambiguous: it could be outside or inside"}},
-		{"a group with the name of another instance", []string{"a", "b"}, map[string]*api.GroupState{"a": carpdSays("b", "a"), "b": carpdSays("c", "b")}, []string{"a", "c"},
+		{"a group with the name of another instance", []string{"a", "b"},
+			map[string]*api.GroupState{"a": carpdSays("b", "a"), "b": carpdSays("c", "b")}, []string{"a", "c"},
 			map[string]string{"b": "b", "a": "a", "c": "b"}},
 	} {
 		n := newNaming(tt.followed)
@@ -76,10 +82,12 @@ func TestEverythingSpeaksOfTheSameGroup(t *testing.T) {
 	n.learn("outside", carpdSays("ipsec", "outside", "inside"))
 	raw := engine.Status{Groups: []engine.GroupStatus{{Name: "outside"}}}
 	g := n.status(raw).Groups[0]
-	if g.Name != "ipsec" || g.Followed != "outside" || !slices.Equal(g.Instances, []string{"outside", "inside"}) || raw.Groups[0].Name != "outside" {
+	if g.Name != "ipsec" || g.Followed != "outside" || !slices.Equal(g.Instances, []string{"outside", "inside"}) ||
+		raw.Groups[0].Name != "outside" {
 		t.Errorf("status %q, %q, %v; the engine's %q", g.Name, g.Followed, g.Instances, raw.Groups[0].Name)
 	}
-	v := n.verdict(report.Verdict{Reasons: []report.Problem{{Group: "outside"}}, Warnings: []report.Problem{{Group: "outside"}, {}}})
+	v := n.verdict(report.Verdict{Reasons: []report.Problem{{Group: "outside"}},
+		Warnings: []report.Problem{{Group: "outside"}, {}}})
 	if v.Reasons[0].Group != "ipsec" || v.Warnings[0].Group != "ipsec" || v.Warnings[1].Group != "" {
 		t.Errorf("verdict %+v", v)
 	}
@@ -90,8 +98,10 @@ func TestEverythingSpeaksOfTheSameGroup(t *testing.T) {
 	if r := n.roles(map[string]string{"outside": "MASTER"}); len(r) != 1 || r["ipsec"] != "MASTER" {
 		t.Errorf("roles %v", r)
 	}
-	order := report.Plan{Handovers: []report.Planned{{Group: "outside", Check: report.Verdict{Reasons: []report.Problem{{Group: "outside"}}}}}}
-	if p := n.plan(order); p.Handovers[0].Group != "ipsec" || p.Handovers[0].Check.Reasons[0].Group != "ipsec" || order.Handovers[0].Group != "outside" {
+	order := report.Plan{Handovers: []report.Planned{{Group: "outside",
+		Check: report.Verdict{Reasons: []report.Problem{{Group: "outside"}}}}}}
+	if p := n.plan(order); p.Handovers[0].Group != "ipsec" || p.Handovers[0].Check.Reasons[0].Group != "ipsec" ||
+		order.Handovers[0].Group != "outside" {
 		t.Errorf("plan %+v, of %+v", p, order)
 	}
 	if d := n.differences([]compare.Difference{{Group: "outside"}}); d[0].Group != "ipsec" {

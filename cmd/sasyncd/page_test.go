@@ -22,7 +22,8 @@ func TestPage(t *testing.T) {
 	b.status = func(context.Context) (engine.Status, error) {
 		s := pictured()
 		s.Groups[0].Peers = []engine.GroupPeerState{{Peer: "10.9.0.2", Role: "BACKUP"}}
-		s.Groups[0].LastFailover = &engine.Failover{At: time.Now(), From: "10.9.0.2", To: engine.ThisNode, GapSeconds: 0.812}
+		s.Groups[0].LastFailover = &engine.Failover{At: time.Now(), From: "10.9.0.2", To: engine.ThisNode,
+			GapSeconds: 0.812}
 		s.Members = []engine.MemberStatus{{Peer: "10.9.0.2", Kernel: "6.1"}}
 		return s, nil
 	}
@@ -33,15 +34,18 @@ func TestPage(t *testing.T) {
 		return []members.Member{{Node: node, Claim: members.Claim{Host: "gw2"}}}
 	}
 	b.check = func(context.Context, engine.Status) report.Verdict {
-		return report.Verdict{Reasons: []report.Problem{{Group: "outside", Member: "10.9.0.2", What: "it is INIT", Remedy: "x"}}}
+		return report.Verdict{Reasons: []report.Problem{{Group: "outside", Member: "10.9.0.2", What: "it is INIT",
+			Remedy: "x"}}}
 	}
 	log := slog.New(b.recorder.Tee(slog.DiscardHandler))
-	log.Info(roleMessage, "group", "outside", "from", "BACKUP", "to", "MASTER", "term", 8, "reason", "no advertisements")
+	log.Info(roleMessage, "group", "outside", "from", "BACKUP", "to", "MASTER", "term", 8,
+		"reason", "no advertisements")
 	s, err := b.page(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Gateways) != 3 || !s.Gateways[0].Self || s.Gateways[0].Roles["outside"] != "MASTER" || s.Gateways[1].Name != "gw2" ||
+	if len(s.Gateways) != 3 || !s.Gateways[0].Self || s.Gateways[0].Roles["outside"] != "MASTER" ||
+		s.Gateways[1].Name != "gw2" ||
 		s.Gateways[1].Roles["outside"] != "BACKUP" || s.Gateways[2].Up {
 		t.Errorf("gateways %+v", s.Gateways)
 	}

@@ -43,7 +43,8 @@ func TestRulesAreRootsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(r.Daemons, []keying.Daemon{keying.StrongSwan}) || len(r.Hooks) != 1 || r.Hooks["inside"] != "/usr/local/sbin/hook" ||
+	if !slices.Equal(r.Daemons, []keying.Daemon{keying.StrongSwan}) || len(r.Hooks) != 1 ||
+		r.Hooks["inside"] != "/usr/local/sbin/hook" ||
 		!slices.Equal(r.Files, []string{path, "/etc/sasyncd.key", "/etc/old.key"}) {
 		t.Errorf("rules are %+v", r)
 	}
@@ -51,13 +52,16 @@ func TestRulesAreRootsOwn(t *testing.T) {
 		text string
 		uid  int
 		mode os.FileMode
-	}{"of another user": {text, 990, 0o600}, "writable by its group": {text, 0, 0o660}, "open to all": {text, 0, 0o644}} {
-		if r, err := write(tt.text, tt.uid, tt.mode).Rules(); err == nil || len(r.Daemons)+len(r.Hooks)+len(r.Files) != 0 {
+	}{"of another user": {text, 990, 0o600}, "writable by its group": {text, 0, 0o660},
+		"open to all": {text, 0, 0o644}} {
+		if r, err := write(tt.text, tt.uid, tt.mode).Rules(); err == nil || len(r.Daemons)+len(r.Hooks)+
+			len(r.Files) != 0 {
 			t.Errorf("%s: rules are %+v, %v", name, r, err)
 		}
 	}
 	// One that is wrong may be read, so that the reader can say what is wrong.
-	if r, err := write("intreface x\n"+text, 0, 0o600).Rules(); err == nil || len(r.Daemons)+len(r.Hooks) != 0 || !slices.Equal(r.Files, []string{path}) {
+	if r, err := write("intreface x\n"+text, 0, 0o600).Rules(); err == nil || len(r.Daemons)+len(r.Hooks) != 0 ||
+		!slices.Equal(r.Files, []string{path}) {
 		t.Errorf("wrong: rules are %+v, %v", r, err)
 	}
 }
@@ -90,7 +94,8 @@ func (a *asked) Hook(context.Context, keying.Order) error { return nil }
 // TestRulesCoverDrivers: whatever a driver asks for is allowed by the keyword
 // that selects it, and nothing else is.
 func TestRulesCoverDrivers(t *testing.T) {
-	for _, k := range []conf.ControlKind{conf.ControlAuto, conf.ControlNone, conf.ControlIsakmpd, conf.ControlIked, conf.ControlAll,
+	for _, k := range []conf.ControlKind{conf.ControlAuto, conf.ControlNone, conf.ControlIsakmpd, conf.ControlIked,
+		conf.ControlAll,
 		conf.ControlStrongswan, conf.ControlStrongswanHA, conf.ControlLibreswan, conf.ControlExec} {
 		a := &asked{all: make(map[keying.Daemon]bool)}
 		d, err := driverOf(k, "outside", a, noSources{})

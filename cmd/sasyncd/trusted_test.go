@@ -20,7 +20,8 @@ const other = 990
 
 func put(t *testing.T, path, text string, uid int, mode os.FileMode) string {
 	t.Helper()
-	if err := errors.Join(os.WriteFile(path, []byte(text), mode), os.Chown(path, uid, 0), os.Chmod(path, mode)); err != nil {
+	if err := errors.Join(os.WriteFile(path, []byte(text), mode), os.Chown(path, uid, 0),
+		os.Chmod(path, mode)); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -70,7 +71,8 @@ func TestPrivilegedProcessOpensRootsFilesOnly(t *testing.T) {
 			f.Close()
 			t.Fatalf("a descriptor of %q is given away", b)
 		}
-		if e, ok := errors.AsType[*trusted.Error](err); !ok || e.At != dir || !strings.Contains(e.Remedy, "chown root") {
+		if e, ok := errors.AsType[*trusted.Error](err); !ok || e.At != dir || !strings.Contains(e.Remedy,
+			"chown root") {
 			t.Fatalf("the refusal is %v", err)
 		}
 	}
@@ -91,7 +93,8 @@ func TestRootFollowsRootsConfigurationOnly(t *testing.T) {
 	_, err := r.LoadSasyncd(path)
 	_, rerr := source{path}.Rules()
 	for who, err := range map[string]error{"sasyncd of root's": err, "the privileged process": rerr} {
-		if err == nil || !strings.Contains(err.Error(), "chown root "+path) || strings.Contains(err.Error(), "the user that runs the daemon") {
+		if err == nil || !strings.Contains(err.Error(), "chown root "+path) || strings.Contains(err.Error(),
+			"the user that runs the daemon") {
 			t.Errorf("%s says %v", who, err)
 		}
 	}
@@ -103,9 +106,11 @@ func TestCheckTellsOfUntrustedPrograms(t *testing.T) {
 	dir := theirs(t)
 	hook := put(t, filepath.Join(dir, "hook"), "#!/bin/sh\n", 0, 0o755)
 	path := put(t, filepath.Join(filepath.Dir(dir), "sasyncd.conf"),
-		"interface carp1\npeer 10.0.0.2\nsharedkey 0x"+strings.Repeat("4c1f", 16)+"\ncontrol exec \""+hook+"\"\n", 0, 0o600)
+		"interface carp1\npeer 10.0.0.2\nsharedkey 0x"+strings.Repeat("4c1f", 16)+"\ncontrol exec \""+hook+"\"\n", 0,
+		0o600)
 	var out bytes.Buffer
-	if code := run([]string{"-nc", path}, io.Discard, &out); code != daemon.ExitConfig || !strings.Contains(out.String(), dir+": the directory belongs to") ||
+	if code := run([]string{"-nc", path}, io.Discard, &out); code != daemon.ExitConfig ||
+		!strings.Contains(out.String(), dir+": the directory belongs to") ||
 		!strings.Contains(out.String(), path+":4:") {
 		t.Errorf("exit code %d, it says %s", code, &out)
 	}

@@ -28,7 +28,8 @@ func TestRetry(t *testing.T) {
 		{name: "another error is not repeated", errs: []error{other}, tries: 1, err: other},
 		{name: "another error ends the tries", errs: []error{torn, other}, tries: 2, err: other},
 		{name: "always torn", errs: []error{torn}, tries: 8, err: ErrInterrupted},
-		{name: "always torn and long", errs: []error{torn}, each: 400 * time.Millisecond, tries: 3, err: ErrInterrupted},
+		{name: "always torn and long", errs: []error{torn}, each: 400 * time.Millisecond, tries: 3,
+			err: ErrInterrupted},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -112,7 +112,8 @@ func TestFaults(t *testing.T) {
 		}
 		return nil
 	})
-	errs := k.Apply(t.Context(), []sadb.Op{addSA(SampleSA(addrA, addrB, 1)), addSA(SampleSA(addrA, addrB, 2)), addSA(SampleSA(addrA, addrB, 3))})
+	errs := k.Apply(t.Context(), []sadb.Op{addSA(SampleSA(addrA, addrB, 1)), addSA(SampleSA(addrA, addrB, 2)),
+		addSA(SampleSA(addrA, addrB, 3))})
 	if errs[0] != nil || !errors.Is(errs[1], sick) || errs[2] != nil {
 		t.Errorf("errors %v", errs)
 	}

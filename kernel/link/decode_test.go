@@ -18,7 +18,8 @@ func TestAddresses(t *testing.T) {
 	v4 = netlink.AppendAttr(v4, unix.IFA_LOCAL, []byte{10, 1, 0, 2})
 	v4 = netlink.AppendAttr32(v4, unix.IFA_FLAGS, 0x280)
 	a, ok := decodeAddress(v4)
-	if want := (Address{Prefix: netip.MustParsePrefix("10.1.0.2/24"), Link: 3, Flags: 0x280, Valid: NoLease}); !ok || a != want {
+	if want := (Address{Prefix: netip.MustParsePrefix("10.1.0.2/24"), Link: 3, Flags: 0x280, Valid: NoLease}); !ok ||
+		a != want {
 		t.Errorf("%+v, want %+v", a, want)
 	}
 	v6 := head(unix.AF_INET6, 128, 0, unix.RT_SCOPE_HOST, 1)

@@ -18,12 +18,15 @@ func TestAcknowledgements(t *testing.T) {
 		text  string
 	}{
 		{"success", Message{Type: unix.NLMSG_ERROR, Payload: append(errno(0), request...)}, 0, ""},
-		{"bare", Message{Type: unix.NLMSG_ERROR, Payload: append(errno(unix.EEXIST), request[:headerSize]...)}, unix.EEXIST, ""},
+		{"bare", Message{Type: unix.NLMSG_ERROR, Payload: append(errno(unix.EEXIST), request[:headerSize]...)},
+			unix.EEXIST, ""},
 		{"capped, with words", Message{Type: unix.NLMSG_ERROR, Flags: unix.NLM_F_CAPPED | unix.NLM_F_ACK_TLVS,
-			Payload: append(append(errno(unix.ENOSYS), request[:headerSize]...), text...)}, unix.ENOSYS, "Requested type not found"},
+			Payload: append(append(errno(unix.ENOSYS), request[:headerSize]...), text...)}, unix.ENOSYS,
+			"Requested type not found"},
 		{"whole, with words", Message{Type: unix.NLMSG_ERROR, Flags: unix.NLM_F_ACK_TLVS,
 			Payload: append(append(errno(unix.ENOSYS), request...), text...)}, unix.ENOSYS, "Requested type not found"},
-		{"end of a dump, with words", Message{Type: unix.NLMSG_DONE, Flags: unix.NLM_F_ACK_TLVS, Payload: append(errno(unix.EINVAL), text...)}, unix.EINVAL, "Requested type not found"},
+		{"end of a dump, with words", Message{Type: unix.NLMSG_DONE, Flags: unix.NLM_F_ACK_TLVS,
+			Payload: append(errno(unix.EINVAL), text...)}, unix.EINVAL, "Requested type not found"},
 		{"end of a dump", Message{Type: unix.NLMSG_DONE, Payload: errno(0)}, 0, ""},
 		{"nothing", Message{Type: unix.NLMSG_ERROR}, unix.EBADMSG, ""},
 	} {

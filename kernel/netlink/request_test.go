@@ -25,7 +25,8 @@ func TestTornDump(t *testing.T) {
 		err   error
 	}{
 		{"whole", unix.NLM_F_DUMP, []Message{entry(0), entry(0), done}, nil},
-		{"torn in the middle", unix.NLM_F_DUMP, []Message{entry(0), entry(unix.NLM_F_DUMP_INTR), entry(0), done}, dump.ErrInterrupted},
+		{"torn in the middle", unix.NLM_F_DUMP, []Message{entry(0), entry(unix.NLM_F_DUMP_INTR), entry(0), done},
+			dump.ErrInterrupted},
 		{"torn at the end", unix.NLM_F_DUMP, []Message{entry(0), tornDone}, dump.ErrInterrupted},
 		{"refused", unix.NLM_F_DUMP, []Message{refused}, unix.EPERM},
 		{"no dump", unix.NLM_F_ACK, []Message{entry(unix.NLM_F_DUMP_INTR), done}, nil},

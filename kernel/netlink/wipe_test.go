@@ -30,12 +30,14 @@ func TestNetlinkBuffersAreOverwritten(t *testing.T) {
 		}
 		read = 0
 	}
-	if err := req.Request(t.Context(), unix.RTM_GETLINK, unix.NLM_F_DUMP, make([]byte, unix.SizeofIfInfomsg), see); err != nil {
+	if err := req.Request(t.Context(), unix.RTM_GETLINK, unix.NLM_F_DUMP, make([]byte, unix.SizeofIfInfomsg),
+		see); err != nil {
 		t.Fatal(err)
 	}
 	check("request")
 	req.sock.Buffer(256 << 10)
-	if err := req.ask(t.Context(), unix.RTM_GETLINK, unix.NLM_F_DUMP, make([]byte, unix.SizeofIfInfomsg), see, func() error { return nil }); err != nil {
+	if err := req.ask(t.Context(), unix.RTM_GETLINK, unix.NLM_F_DUMP, make([]byte, unix.SizeofIfInfomsg), see,
+		func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	check("datagrams")

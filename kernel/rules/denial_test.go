@@ -36,18 +36,30 @@ func TestOtherRules(t *testing.T) {
 		denials []string
 		lost    bool
 	}{
-		"as a kernel begins":       {[][]byte{local, main}, nil, false},
-		"ours":                     {[][]byte{local, ours, main}, nil, false},
-		"a blackhole":              {[][]byte{local, foreign(fraBlackhole, 0, from), main}, []string{"100: from 192.0.2.1 blackhole"}, false},
-		"behind main":              {[][]byte{local, main, foreign(fraProhibit, 0, from)}, nil, false},
-		"unreachable, no main":     {[][]byte{local, foreign(fraUnreachable, 0, nil)}, []string{"100: from all unreachable"}, true},
-		"by an interface":          {[][]byte{local, foreign(fraBlackhole, 0, func(b []byte) []byte { return netlink.AppendAttr(b, fraIncoming, []byte("eth0\x00")) }), main}, []string{"100: from all iif eth0 blackhole"}, false},
-		"for a mark":               {[][]byte{local, foreign(fraBlackhole, 0, func(b []byte) []byte { return netlink.AppendAttr32(b, 10, 1) }), main}, nil, false},
-		"not from":                 {[][]byte{local, foreign(fraBlackhole, 0, func(b []byte) []byte { native.PutUint32(b[8:], ruleInvert); return from(b) }), main}, nil, false},
-		"main without its default": {[][]byte{foreign(fraToTable, tableMain, func(b []byte) []byte { return netlink.AppendAttr32(b, fraSuppress, 0) }), foreign(fraBlackhole, 0, nil), main}, []string{"100: from all blackhole"}, false},
-		"flushed":                  {[][]byte{local, ours}, nil, true},
-		"another table":            {[][]byte{local, foreign(fraToTable, 10, nil)}, nil, false},
-		"short":                    {[][]byte{{1, 2}, main}, nil, false},
+		"as a kernel begins": {[][]byte{local, main}, nil, false},
+		"ours":               {[][]byte{local, ours, main}, nil, false},
+		"a blackhole": {[][]byte{local, foreign(fraBlackhole, 0, from), main},
+			[]string{"100: from 192.0.2.1 blackhole"}, false},
+		"behind main": {[][]byte{local, main, foreign(fraProhibit, 0, from)}, nil, false},
+		"unreachable, no main": {[][]byte{local, foreign(fraUnreachable, 0, nil)},
+			[]string{"100: from all unreachable"}, true},
+		"by an interface": {[][]byte{local,
+			foreign(fraBlackhole, 0, func(b []byte) []byte {
+				return netlink.AppendAttr(b, fraIncoming,
+					[]byte("eth0\x00"))
+			}), main}, []string{"100: from all iif eth0 blackhole"}, false},
+		"for a mark": {[][]byte{local,
+			foreign(fraBlackhole, 0, func(b []byte) []byte { return netlink.AppendAttr32(b, 10, 1) }), main}, nil,
+			false},
+		"not from": {[][]byte{local,
+			foreign(fraBlackhole, 0, func(b []byte) []byte { native.PutUint32(b[8:], ruleInvert); return from(b) }),
+			main}, nil, false},
+		"main without its default": {[][]byte{foreign(fraToTable, tableMain,
+			func(b []byte) []byte { return netlink.AppendAttr32(b, fraSuppress, 0) }), foreign(fraBlackhole, 0, nil),
+			main}, []string{"100: from all blackhole"}, false},
+		"flushed":       {[][]byte{local, ours}, nil, true},
+		"another table": {[][]byte{local, foreign(fraToTable, 10, nil)}, nil, false},
+		"short":         {[][]byte{{1, 2}, main}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var list []anyRule

@@ -94,15 +94,20 @@ func TestOpen(t *testing.T) {
 		{"a link of root's", p.link("root/link", "good"), "", ""},
 		{"a link of root's to a path", p.link("root/abs", good), "", ""},
 		{"by way of ..", p.path("root/../root/./good"), "", ""},
-		{"directory of another user", p.path("theirs/f"), p.path("theirs") + ": the directory belongs to user 990 and has mode 0755", "chown root " + p.path("theirs")},
+		{"directory of another user", p.path("theirs/f"), p.path("theirs") +
+			": the directory belongs to user 990 and has mode 0755", "chown root " + p.path("theirs")},
 		{"root's directory in that", p.path("theirs/below/f"), p.path("theirs") + ": the directory", "chown root"},
-		{"directory of a group", p.path("group/f"), p.path("group") + ": the directory belongs to root and has mode 0775", "chmod go-w " + p.path("group")},
-		{"sticky directory", p.path("sticky/f"), p.path("sticky") + ": the directory belongs to root and has mode 1777", "move the file"},
+		{"directory of a group", p.path("group/f"), p.path("group") +
+			": the directory belongs to root and has mode 0775", "chmod go-w " + p.path("group")},
+		{"sticky directory", p.path("sticky/f"), p.path("sticky") + ": the directory belongs to root and has mode 1777",
+			"move the file"},
 		{"a link out of that", p.link("sticky/out", good), p.path("sticky"), "move the file"},
 		{"a link into that", p.link("root/in", "../sticky/f"), p.path("sticky"), "move the file"},
 		{"there and back", p.path("sticky/../root/good"), p.path("sticky"), "move the file"},
-		{"file of another user", p.file("root/foreign", "x", other, 0o600), "it belongs to user 990 and has mode 0600", "chown root"},
-		{"file that a group writes", p.file("root/shared", "x", 0, 0o660), "it belongs to root and has mode 0660", "chmod go-w"},
+		{"file of another user", p.file("root/foreign", "x", other, 0o600), "it belongs to user 990 and has mode 0600",
+			"chown root"},
+		{"file that a group writes", p.file("root/shared", "x", 0, 0o660), "it belongs to root and has mode 0660",
+			"chmod go-w"},
 		{"fifo", fifo, "it is not a regular file", "name a regular file"},
 		{"device", p.link("root/null", "/dev/null"), "it is not a regular file", "name a regular file"},
 		{"directory", p.path("root"), "it is not a regular file", "name a regular file"},
@@ -170,7 +175,8 @@ const say = "#!/bin/sh\necho \"$0 $1\"\n"
 // their arguments, and a script finds the files beside it.
 func TestProgramRuns(t *testing.T) {
 	p := newPlace(t)
-	script := p.file("say.sh", "#!/bin/sh\n. \"$(dirname \"$0\")/beside\"\necho \"$(basename \"$0\") $beside $1\"\n", 0, 0o755)
+	script := p.file("say.sh", "#!/bin/sh\n. \"$(dirname \"$0\")/beside\"\necho \"$(basename \"$0\") $beside $1\"\n", 0,
+		0o755)
 	p.file("beside", "beside=found\n", 0, 0o644)
 	for _, tt := range []struct{ path, arg, want string }{
 		{script, "it", "say.sh found it\n"},
@@ -186,7 +192,8 @@ func TestProgramRuns(t *testing.T) {
 		}
 		prog.Close()
 	}
-	if _, err := (trusted.Rule{}).Program(p.file("plain", "x", 0, 0o644)); err == nil || !strings.Contains(err.Error(), "chmod 755") {
+	if _, err := (trusted.Rule{}).Program(p.file("plain", "x", 0, 0o644)); err == nil || !strings.Contains(err.Error(),
+		"chmod 755") {
 		t.Errorf("a file that is no program: %v", err)
 	}
 }

@@ -11,7 +11,8 @@ import (
 
 func tunnelPolicy(dir sadb.Direction, src, dst, outer string, priority uint32) *sadb.Policy {
 	return &sadb.Policy{
-		Key:      sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(netip.MustParsePrefix(src), netip.MustParsePrefix(dst))},
+		Key: sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(netip.MustParsePrefix(src),
+			netip.MustParsePrefix(dst))},
 		Priority: priority,
 		Templates: []sadb.Template{{
 			Src: netip.MustParseAddr(outer), Dst: netip.MustParseAddr("198.51.100.1"), Mode: sadb.ModeTunnel,
@@ -67,7 +68,8 @@ func TestBypassOps(t *testing.T) {
 	other := tunnelPolicy(sadb.DirOut, "10.9.0.0/16", "10.2.0.0/16", "192.0.2.1", 0)
 	in := tunnelPolicy(sadb.DirIn, "10.2.0.0/16", "10.1.0.0/16", "198.51.100.1", 0)
 	fwd := tunnelPolicy(sadb.DirFwd, "10.2.0.0/16", "10.1.0.0/16", "198.51.100.1", 0)
-	block := &sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: young.Key.Selector, IfID: 1}, Action: sadb.ActionBlock}
+	block := &sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: young.Key.Selector, IfID: 1},
+		Action: sadb.ActionBlock}
 	tables := []*sadb.Policy{young, in, weak, fwd, other, block, old} // newest first
 
 	ops := BypassOps(own, tables)

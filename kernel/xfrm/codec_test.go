@@ -192,7 +192,8 @@ func describe(v reflect.Value, indent string) string {
 		if value.Kind() == reflect.Pointer {
 			value = value.Elem()
 		}
-		if field.Anonymous || field.Type == reflect.TypeFor[sadb.Selector]() || field.Type == reflect.TypeFor[sadb.PolicyKey]() {
+		if field.Anonymous || field.Type == reflect.TypeFor[sadb.Selector]() ||
+			field.Type == reflect.TypeFor[sadb.PolicyKey]() {
 			fmt.Fprintf(&out, "%s%s:\n%s", indent, field.Name, describe(value, indent+"  "))
 			continue
 		}

@@ -38,10 +38,12 @@ func TestNewerAttributes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sa.MappingTimer != 30 || sa.PCPU == nil || *sa.PCPU != 0 || sa.KernelDir != sadb.DirOut || sa.Keepalive != 20 || sa.IfID != 0 {
+	if sa.MappingTimer != 30 || sa.PCPU == nil || *sa.PCPU != 0 || sa.KernelDir != sadb.DirOut || sa.Keepalive != 20 ||
+		sa.IfID != 0 {
 		t.Errorf("decoded %+v", sa)
 	}
-	want := []sadb.Attr{{Type: attrSecCtx, Data: []byte("context!")}, {Type: attrIfID, Data: []byte{1, 2}}, {Type: 40, Data: []byte("forty")}}
+	want := []sadb.Attr{{Type: attrSecCtx, Data: []byte("context!")}, {Type: attrIfID, Data: []byte{1, 2}},
+		{Type: 40, Data: []byte("forty")}}
 	if !reflect.DeepEqual(sa.Unknown, want) {
 		t.Errorf("unknown attributes %v, want %v", sa.Unknown, want)
 	}
@@ -84,7 +86,8 @@ func TestReadOnlyAttributesAreLeftOut(t *testing.T) {
 
 func TestAuthWithoutTruncation(t *testing.T) {
 	raw := oneFixture(t, "sas.hex", "gcm-32bit-tunnel4")[:sizeSA]
-	raw = appendAlgorithm(raw, attrAuth, &sadb.Algorithm{Name: "hmac(sha1)", Key: sadb.NewSecret([]byte("12345678901234567890"))}, false)
+	raw = appendAlgorithm(raw, attrAuth, &sadb.Algorithm{Name: "hmac(sha1)",
+		Key: sadb.NewSecret([]byte("12345678901234567890"))}, false)
 	sa, err := newDecoder(testName).sa(raw, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +133,8 @@ func TestInterfacesThatAreGone(t *testing.T) {
 // TestMasksOfPFKEY: a policy of a daemon that speaks PF_KEY reads as its copy on
 // a standby does, which netlink made.
 func TestMasksOfPFKEY(t *testing.T) {
-	full := sadb.Template{Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("192.0.2.2"), Proto: sadb.ProtoESP,
+	full := sadb.Template{Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("192.0.2.2"),
+		Proto:  sadb.ProtoESP,
 		Family: sadb.FamilyIPv4, Mode: sadb.ModeTunnel, AuthAlgs: ^uint32(0), EncAlgs: ^uint32(0), CompAl: ^uint32(0)}
 	b := appendTemplate(nil, &full)
 	clear(b[52:64])
@@ -189,7 +193,8 @@ func TestEvents(t *testing.T) {
 	pol := oneFixture(t, "policies.hex", "sub")
 	pad := func(b []byte, n int) []byte { return append(bytes.Clone(b), make([]byte, n)...) }
 
-	key := sadb.SAKey{Dst: netip.MustParseAddr("198.51.100.1"), SPI: 0xc100001a, Proto: sadb.ProtoESP, Mark: sadb.Mark{Value: 0x2a, Mask: 0xff}}
+	key := sadb.SAKey{Dst: netip.MustParseAddr("198.51.100.1"), SPI: 0xc100001a, Proto: sadb.ProtoESP,
+		Mark: sadb.Mark{Value: 0x2a, Mask: 0xff}}
 	delSA := netlink.AppendAttr(appendKey(nil, key), attrSA, sa[:sizeSA])
 	delSA = append(delSA, sa[sizeSA:]...)
 	bareDelSA := appendMark(appendKey(nil, key), key.Mark)
@@ -212,7 +217,8 @@ func TestEvents(t *testing.T) {
 	isPolicy := func(full bool) func(sadb.Event) bool {
 		return func(ev sadb.Event) bool {
 			return ev.Policy != nil && ev.Policy.Key.Sub && ev.Policy.Key.Dir == sadb.DirOut &&
-				ev.Policy.Key.Selector.SrcLen == 16 && (ev.Policy.Limits.HardBytes == sadb.NoLimit) == full && len(ev.Policy.Templates) == 1
+				ev.Policy.Key.Selector.SrcLen == 16 && (ev.Policy.Limits.HardBytes == sadb.NoLimit) == full &&
+				len(ev.Policy.Templates) == 1
 		}
 	}
 	for _, c := range []struct {
@@ -227,24 +233,38 @@ func TestEvents(t *testing.T) {
 		{"sa updated", msgUpdSA, other, sa, sadb.EventPutSA, isSA(true)},
 		{"sa deleted", msgDelSA, own, delSA, sadb.EventDeleteSA, isSA(true)},
 		{"sa deleted, identity only", msgDelSA, other, bareDelSA, sadb.EventDeleteSA, isSA(false)},
-		{"sa soft", msgExpire, 0, expire, sadb.EventExpireSA, func(ev sadb.Event) bool { return isSA(true)(ev) && !ev.Hard }},
-		{"sa hard", msgExpire, 0, hardExpire, sadb.EventExpireSA, func(ev sadb.Event) bool { return isSA(true)(ev) && ev.Hard }},
-		{"sas flushed", msgFlushSA, 0, []byte{255}, sadb.EventFlushSA, func(ev sadb.Event) bool { return ev.Proto == 0 }},
-		{"ah flushed", msgFlushSA, 0, []byte{51}, sadb.EventFlushSA, func(ev sadb.Event) bool { return ev.Proto == 51 }},
+		{"sa soft", msgExpire, 0, expire, sadb.EventExpireSA, func(ev sadb.Event) bool {
+			return isSA(true)(ev) &&
+				!ev.Hard
+		}},
+		{"sa hard", msgExpire, 0, hardExpire, sadb.EventExpireSA, func(ev sadb.Event) bool {
+			return isSA(true)(ev) &&
+				ev.Hard
+		}},
+		{"sas flushed", msgFlushSA, 0, []byte{255}, sadb.EventFlushSA,
+			func(ev sadb.Event) bool { return ev.Proto == 0 }},
+		{"ah flushed", msgFlushSA, 0, []byte{51}, sadb.EventFlushSA,
+			func(ev sadb.Event) bool { return ev.Proto == 51 }},
 		{"policy added", msgNewPolicy, own, pol, sadb.EventPutPolicy, isPolicy(true)},
 		{"policy updated", msgUpdPolicy, own, pol, sadb.EventPutPolicy, isPolicy(true)},
 		{"policy deleted", msgDelPolicy, own, delPol, sadb.EventDeletePolicy, isPolicy(true)},
 		{"policy deleted, identity only", msgDelPolicy, own, bareDelPol, sadb.EventDeletePolicy, isPolicy(false)},
-		{"policy hard", msgPolExpire, 0, polExpire, sadb.EventExpirePolicy, func(ev sadb.Event) bool { return isPolicy(true)(ev) && ev.Hard }},
-		{"policies flushed", msgFlushPolicy, 0, nil, sadb.EventFlushPolicy, func(ev sadb.Event) bool { return !ev.Sub }},
-		{"sub policies flushed", msgFlushPolicy, 0, netlink.AppendAttr(nil, attrPolicyType, []byte{1, 0, 0, 0, 0, 0}), sadb.EventFlushPolicy, func(ev sadb.Event) bool { return ev.Sub }},
+		{"policy hard", msgPolExpire, 0, polExpire, sadb.EventExpirePolicy,
+			func(ev sadb.Event) bool { return isPolicy(true)(ev) && ev.Hard }},
+		{"policies flushed", msgFlushPolicy, 0, nil, sadb.EventFlushPolicy,
+			func(ev sadb.Event) bool { return !ev.Sub }},
+		{"sub policies flushed", msgFlushPolicy, 0, netlink.AppendAttr(nil, attrPolicyType, []byte{1, 0, 0, 0, 0, 0}),
+			sadb.EventFlushPolicy, func(ev sadb.Event) bool { return ev.Sub }},
 		{"mapping", msgMapping, 0, mapping, sadb.EventMapping, func(ev sadb.Event) bool {
-			return ev.SA.Key.SPI == key.SPI && ev.SA.Src == netip.MustParseAddr("203.0.113.9") && ev.Encap.SrcPort == 61234
+			return ev.SA.Key.SPI == key.SPI && ev.SA.Src == netip.MustParseAddr("203.0.113.9") &&
+				ev.Encap.SrcPort == 61234
 		}},
-		{"migrate", msgMigrate, other, nil, sadb.EventResync, func(ev sadb.Event) bool { return ev.Reason == "migrate" }},
+		{"migrate", msgMigrate, other, nil, sadb.EventResync,
+			func(ev sadb.Event) bool { return ev.Reason == "migrate" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ev, ok, err := newDecoder(testName).event(netlink.Message{Type: c.typ, PID: c.pid, Payload: c.payload}, own, recordedAt(sa, saCurrent+16))
+			ev, ok, err := newDecoder(testName).event(netlink.Message{Type: c.typ, PID: c.pid, Payload: c.payload}, own,
+				recordedAt(sa, saCurrent+16))
 			if err != nil || !ok {
 				t.Fatalf("ok %v, error %v", ok, err)
 			}
@@ -257,7 +277,8 @@ func TestEvents(t *testing.T) {
 			}
 		})
 	}
-	if _, ok, err := newDecoder(testName).event(netlink.Message{Type: msgGetDefault, Payload: make([]byte, 3)}, own, 0); ok || err != nil {
+	if _, ok, err := newDecoder(testName).event(netlink.Message{Type: msgGetDefault, Payload: make([]byte, 3)}, own,
+		0); ok || err != nil {
 		t.Errorf("a change of the default policy: ok %v, error %v", ok, err)
 	}
 }

@@ -66,7 +66,8 @@ func TestUnknownBitmap(t *testing.T) {
 	} {
 		for i, want := range c.want {
 			if got := word(c.window, c.length, c.seq, uint32(i)); got != want {
-				t.Errorf("window %d of %d words, seq %d: word %d is %#x, want %#x", c.window, c.length, c.seq, i, got, want)
+				t.Errorf("window %d of %d words, seq %d: word %d is %#x, want %#x", c.window, c.length, c.seq, i, got,
+					want)
 			}
 		}
 	}
@@ -76,11 +77,13 @@ func TestOpErrors(t *testing.T) {
 	for errno, target := range map[unix.Errno]error{
 		unix.EEXIST: fs.ErrExist, unix.ENOENT: fs.ErrNotExist, unix.ESRCH: fs.ErrNotExist, unix.EPERM: fs.ErrPermission,
 	} {
-		err := fmt.Errorf("wrapped: %w", &OpError{Kind: sadb.OpAddSA, Item: "esp dst 192.0.2.1 spi 0x00000001", Errno: errno, Text: "words"})
+		err := fmt.Errorf("wrapped: %w", &OpError{Kind: sadb.OpAddSA, Item: "esp dst 192.0.2.1 spi 0x00000001",
+			Errno: errno, Text: "words"})
 		if !errors.Is(err, target) || !errors.Is(err, errno) {
 			t.Errorf("%v is not %v", err, target)
 		}
-		if want := "add-sa esp dst 192.0.2.1 spi 0x00000001: " + errno.Error() + " (words)"; !strings.Contains(err.Error(), want) {
+		if want := "add-sa esp dst 192.0.2.1 spi 0x00000001: " + errno.Error() +
+			" (words)"; !strings.Contains(err.Error(), want) {
 			t.Errorf("%q, want %q", err, want)
 		}
 	}

@@ -24,8 +24,10 @@ func FuzzReading(f *testing.F) {
 			return
 		}
 		r := &s.chunk.Readings[0]
-		if r.Key != sa.Key || r.OSeq != sa.OSeq || r.Seq != sa.Seq || !slices.Equal(r.Bitmap, sa.Bitmap) || r.Bytes != sa.Bytes ||
-			r.Packets != sa.Packets || r.Age != sa.Age || r.Used != sa.Used || r.UseAge != sa.UseAge || r.Tag != sa.Tag || r.Encap != (sa.Encap != nil) {
+		if r.Key != sa.Key || r.OSeq != sa.OSeq || r.Seq != sa.Seq || !slices.Equal(r.Bitmap, sa.Bitmap) ||
+			r.Bytes != sa.Bytes ||
+			r.Packets != sa.Packets || r.Age != sa.Age || r.Used != sa.Used || r.UseAge != sa.UseAge ||
+			r.Tag != sa.Tag || r.Encap != (sa.Encap != nil) {
 			t.Errorf("read %+v of %+v", r, sa)
 		}
 	})

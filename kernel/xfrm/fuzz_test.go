@@ -28,7 +28,8 @@ func FuzzDecodeSA(f *testing.F) {
 		if err != nil {
 			t.Fatalf("decode what was encoded: %v", err)
 		}
-		again.Bytes, again.Packets, again.Age, again.Used, again.UseAge = sa.Bytes, sa.Packets, sa.Age, sa.Used, sa.UseAge
+		again.Bytes, again.Packets, again.Age, again.Used, again.UseAge = sa.Bytes, sa.Packets, sa.Age, sa.Used,
+			sa.UseAge
 		twice, err := e.appendSA(nil, again, 1, now)
 		if err != nil {
 			t.Fatalf("encode what was decoded: %v", err)

@@ -41,8 +41,10 @@ func TestReadingsTellWhatDecodingTells(t *testing.T) {
 				continue // an address family that is none
 			}
 			r, changed := readOne(t, s, raw)
-			if r.Key != changed.Key || r.OSeq != changed.OSeq || r.Seq != changed.Seq || !slices.Equal(r.Bitmap, changed.Bitmap) ||
-				r.Bytes != changed.Bytes || r.Packets != changed.Packets || r.Age != changed.Age || r.Used != changed.Used ||
+			if r.Key != changed.Key || r.OSeq != changed.OSeq || r.Seq != changed.Seq || !slices.Equal(r.Bitmap,
+				changed.Bitmap) ||
+				r.Bytes != changed.Bytes || r.Packets != changed.Packets || r.Age != changed.Age ||
+				r.Used != changed.Used ||
 				r.UseAge != changed.UseAge || r.Tag != changed.Tag || r.Encap != (changed.Encap != nil) {
 				t.Fatalf("%s, byte %d: read %+v of %+v", f.name, at, r, changed)
 			}

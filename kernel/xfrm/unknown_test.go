@@ -11,7 +11,8 @@ import (
 // offload, or any other attribute of this package's, past what checks it.
 func TestKnownAttributesDoNotComeAsUnknown(t *testing.T) {
 	e := &encoder{}
-	sa := &sadb.SA{Key: sadb.SAKey{SPI: 0x1000, Proto: 50, Dst: netip.MustParseAddr("192.0.2.1")}, Src: netip.MustParseAddr("192.0.2.2"), Window: 32}
+	sa := &sadb.SA{Key: sadb.SAKey{SPI: 0x1000, Proto: 50, Dst: netip.MustParseAddr("192.0.2.1")},
+		Src: netip.MustParseAddr("192.0.2.2"), Window: 32}
 	p := &sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut}}
 	encode := func(typ uint16) (saErr, policyErr error) {
 		sa.Unknown = []sadb.Attr{{Type: typ, Data: make([]byte, 8)}}
@@ -24,14 +25,17 @@ func TestKnownAttributesDoNotComeAsUnknown(t *testing.T) {
 		return saErr, policyErr
 	}
 	const nested, byteOrder = 0x8000, 0x4000 // NLA_F_NESTED, NLA_F_NET_BYTEORDER
-	for _, typ := range []uint16{attrOffload, attrOffload | nested, attrOffload | byteOrder, attrAuth, attrCrypt, attrAEAD, attrAuthTrunc, attrComp,
-		attrEncap, attrLifetime, attrReplay, attrReplayESN, attrLastUsed, attrMark, attrTFCPad, attrExtraFlags, attrPad, attrSetMark,
+	for _, typ := range []uint16{attrOffload, attrOffload | nested, attrOffload | byteOrder, attrAuth, attrCrypt,
+		attrAEAD, attrAuthTrunc, attrComp,
+		attrEncap, attrLifetime, attrReplay, attrReplayESN, attrLastUsed, attrMark, attrTFCPad, attrExtraFlags, attrPad,
+		attrSetMark,
 		attrSetMarkMask, attrIfID, attrMappingTimer, attrDirection, attrKeepalive, attrPCPU} {
 		if err, _ := encode(typ); err == nil {
 			t.Errorf("attribute %#x of an SA is written", typ)
 		}
 	}
-	for _, typ := range []uint16{attrOffload, attrOffload | nested, attrTemplates, attrTemplates | byteOrder, attrPolicy, attrSecCtx, attrMark, attrIfID,
+	for _, typ := range []uint16{attrOffload, attrOffload | nested, attrTemplates, attrTemplates | byteOrder,
+		attrPolicy, attrSecCtx, attrMark, attrIfID,
 		attrPolicyType, attrPad} {
 		if _, err := encode(typ); err == nil {
 			t.Errorf("attribute %#x of a policy is written", typ)

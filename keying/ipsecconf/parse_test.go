@@ -54,7 +54,8 @@ func describe(s Set) string {
 	var b strings.Builder
 	for _, e := range s.SAs {
 		a := e.SA
-		fmt.Fprintf(&b, "%d:%d %s src %s mode %d reqid 0x%x flags %d family %d", e.Pos.Line, e.Pos.Col, a.Key, a.Src, a.Mode, a.Reqid, a.Flags, a.Selector.Family)
+		fmt.Fprintf(&b, "%d:%d %s src %s mode %d reqid 0x%x flags %d family %d", e.Pos.Line, e.Pos.Col, a.Key, a.Src,
+			a.Mode, a.Reqid, a.Flags, a.Selector.Family)
 		for _, alg := range []*sadb.Algorithm{a.Auth, a.Crypt, a.Comp} {
 			if alg != nil {
 				fmt.Fprintf(&b, "\n\t%s %d 0x%x", alg.Name, alg.TruncBits, alg.Key.Bytes())
@@ -65,10 +66,12 @@ func describe(s Set) string {
 	for _, f := range s.Flows {
 		for _, p := range f.Policies {
 			sel := p.Key.Selector
-			fmt.Fprintf(&b, "%d:%d %s proto %d ports %d/%x %d/%x action %d priority %d", f.Pos.Line, f.Pos.Col, p.Key, sel.Proto,
+			fmt.Fprintf(&b, "%d:%d %s proto %d ports %d/%x %d/%x action %d priority %d", f.Pos.Line, f.Pos.Col, p.Key,
+				sel.Proto,
 				sel.SrcPort, sel.SrcPortMask, sel.DstPort, sel.DstPortMask, p.Action, p.Priority)
 			for _, m := range p.Templates {
-				fmt.Fprintf(&b, "\n\t%d %s -> %s mode %d reqid 0x%x optional %v", m.Proto, m.Src, m.Dst, m.Mode, m.Reqid, m.Optional)
+				fmt.Fprintf(&b, "\n\t%d %s -> %s mode %d reqid 0x%x optional %v", m.Proto, m.Src, m.Dst, m.Mode,
+					m.Reqid, m.Optional)
 			}
 			b.WriteByte('\n')
 		}

@@ -29,7 +29,8 @@ type fakeSource struct {
 }
 
 func (s fakeSource) Rules() (Rules, error) {
-	return Rules{Daemons: []keying.Daemon{keying.StrongSwan, keying.Libreswan}, Hooks: map[string]string{"outside": "/bin/true"},
+	return Rules{Daemons: []keying.Daemon{keying.StrongSwan, keying.Libreswan},
+		Hooks: map[string]string{"outside": "/bin/true"},
 		Files: []string{s.file, s.file + ".absent"}}, s.err
 }
 
@@ -145,7 +146,8 @@ func TestClientIsPrivileged(t *testing.T) {
 	r := &recorder{output: strings.Repeat("0123456789", 20000)} // several packets
 	c := newClient(t, fakeSource{}, r)
 	ctx := within(t)
-	if err := c.Running(ctx, keying.StrongSwan); !errors.Is(err, keying.ErrNotRunning) || !strings.Contains(err.Error(), "find strongswan") {
+	if err := c.Running(ctx, keying.StrongSwan); !errors.Is(err, keying.ErrNotRunning) || !strings.Contains(err.Error(),
+		"find strongswan") {
 		t.Errorf("running: %v", err)
 	}
 	if err := c.Kill(ctx, keying.StrongSwan); err != nil {
@@ -157,16 +159,19 @@ func TestClientIsPrivileged(t *testing.T) {
 	if err := c.Tell(ctx, keying.StrongSwan, "-1"); err != nil {
 		t.Error(err)
 	}
-	if out, err := c.Control(ctx, keying.Libreswan, keying.Verb{Do: "initiate", Conn: "a"}); err != nil || out != r.output {
+	if out, err := c.Control(ctx, keying.Libreswan, keying.Verb{Do: "initiate", Conn: "a"}); err != nil ||
+		out != r.output {
 		t.Errorf("control: %d bytes, %v, want %d", len(out), err, len(r.output))
 	}
 	if u, err := c.Unit(ctx, keying.Libreswan); err != nil || u["KillSignal"] != "9" {
 		t.Errorf("unit: %v, %v", u, err)
 	}
-	if err := c.Hook(ctx, keying.Order{State: "active", Group: "outside", VIPs: []netip.Addr{netip.MustParseAddr("::1")}}); err != nil {
+	if err := c.Hook(ctx, keying.Order{State: "active", Group: "outside",
+		VIPs: []netip.Addr{netip.MustParseAddr("::1")}}); err != nil {
 		t.Error(err)
 	}
-	want := []string{"kill strongswan", "start libreswan", "tell strongswan -1", "control libreswan initiate a", "hook outside active"}
+	want := []string{"kill strongswan", "start libreswan", "tell strongswan -1", "control libreswan initiate a",
+		"hook outside active"}
 	if got := r.deeds(); !slices.Equal(got, want) {
 		t.Errorf("did %q, want %q", got, want)
 	}
@@ -264,7 +269,8 @@ func TestDialledConnectionIsFiltered(t *testing.T) {
 	if _, err := good.Call(within(t), "load-conn", vici.Section("x", vici.Value("updown", "/tmp/evil"))); err == nil {
 		t.Error("load-conn is answered")
 	}
-	if calls := charon.Calls(); slices.ContainsFunc(calls, func(s string) bool { return strings.HasPrefix(s, "load-conn") }) {
+	if calls := charon.Calls(); slices.ContainsFunc(calls,
+		func(s string) bool { return strings.HasPrefix(s, "load-conn") }) {
 		t.Errorf("charon was asked %q", calls)
 	}
 	// Connections that are open are counted, those that have ended are not.
@@ -306,7 +312,8 @@ func TestStrongSwanThroughIt(t *testing.T) {
 	})
 	charon.Handle("list-conns", func(vici.Message) (vici.Message, []vici.Packet) {
 		return nil, []vici.Packet{{Type: vici.Event, Name: "list-conn", Message: vici.Message{vici.Section("site",
-			vici.List("local_addrs", "192.0.2.1"), vici.List("remote_addrs", "198.51.100.7"), vici.Value("unique", "UNIQUE_NEVER"),
+			vici.List("local_addrs", "192.0.2.1"), vici.List("remote_addrs", "198.51.100.7"),
+			vici.Value("unique", "UNIQUE_NEVER"),
 			vici.Section("children", vici.Section("net")))}}}
 	})
 	charon.Handle("list-sas", func(vici.Message) (vici.Message, []vici.Packet) {
@@ -315,8 +322,10 @@ func TestStrongSwanThroughIt(t *testing.T) {
 		if !up {
 			return nil, nil
 		}
-		return nil, []vici.Packet{{Type: vici.Event, Name: "list-sa", Message: vici.Message{vici.Section("site", vici.Value("state", "ESTABLISHED"),
-			vici.Section("child-sas", vici.Section("net-1", vici.Value("name", "net"), vici.Value("state", "INSTALLED"))))}}}
+		return nil, []vici.Packet{{Type: vici.Event, Name: "list-sa",
+			Message: vici.Message{vici.Section("site", vici.Value("state", "ESTABLISHED"),
+				vici.Section("child-sas", vici.Section("net-1", vici.Value("name", "net"),
+					vici.Value("state", "INSTALLED"))))}}}
 	})
 	charon.Handle("list-policies", func(vici.Message) (vici.Message, []vici.Packet) { return nil, nil })
 	charon.Handle("initiate", func(vici.Message) (vici.Message, []vici.Packet) {
@@ -329,17 +338,21 @@ func TestStrongSwanThroughIt(t *testing.T) {
 	d := keying.NewStrongSwan(newClient(t, fakeSource{}, r))
 	vips := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	info, err := d.Probe(within(t), vips)
-	if err != nil || info.Version != "charon 5.9.8" || len(info.Lint) != 1 || !strings.Contains(info.Lint[0].What, "MOBIKE") {
+	if err != nil || info.Version != "charon 5.9.8" || len(info.Lint) != 1 || !strings.Contains(info.Lint[0].What,
+		"MOBIKE") {
 		t.Errorf("probe: %+v, %v", info, err)
 	}
 	var last keying.Outcome
-	if err := d.Active(within(t), keying.Plan{VIPs: vips}, func(o keying.Outcome) { last = o }); err != nil || last.Up != 1 {
+	if err := d.Active(within(t), keying.Plan{VIPs: vips}, func(o keying.Outcome) { last = o }); err != nil ||
+		last.Up != 1 {
 		t.Errorf("active: %+v, %v", last, err)
 	}
-	if err := d.Passive(within(t), keying.Hush{Settled: true}); err == nil || !strings.Contains(err.Error(), "something went wrong") {
+	if err := d.Passive(within(t), keying.Hush{Settled: true}); err == nil || !strings.Contains(err.Error(),
+		"something went wrong") {
 		t.Errorf("passive: %v", err)
 	}
-	if got, want := r.deeds(), []string{"control strongswan settings ", "kill strongswan", "start strongswan"}; !slices.Equal(got, want) {
+	if got, want := r.deeds(), []string{"control strongswan settings ", "kill strongswan",
+		"start strongswan"}; !slices.Equal(got, want) {
 		t.Errorf("did %q, want %q", got, want)
 	}
 }

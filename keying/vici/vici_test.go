@@ -23,7 +23,8 @@ var vectors = []struct {
 	hex  string
 	p    vici.Packet
 }{
-	{"list-conns request", "0000000c 00 0a 6c6973742d636f6e6e73", vici.Packet{Type: vici.CmdRequest, Name: "list-conns"}},
+	{"list-conns request", "0000000c 00 0a 6c6973742d636f6e6e73", vici.Packet{Type: vici.CmdRequest,
+		Name: "list-conns"}},
 	{"message", "0000004e 01" +
 		"03 04 6b657931 0006 76616c756531" +
 		"01 08 73656374696f6e31" +
@@ -115,7 +116,8 @@ func FuzzPacket(f *testing.F) {
 }
 
 func TestHugePacketIsRefusedUnread(t *testing.T) {
-	if _, err := vici.ReadPacket(io.MultiReader(bytes.NewReader([]byte{0xff, 0xff, 0xff, 0xff}), neverRead{t})); err == nil {
+	if _, err := vici.ReadPacket(io.MultiReader(bytes.NewReader([]byte{0xff, 0xff, 0xff, 0xff}),
+		neverRead{t})); err == nil {
 		t.Error("a packet of 4 GiB was read")
 	}
 }
@@ -160,18 +162,21 @@ func TestCommands(t *testing.T) {
 			t.Errorf("version: %v, %v", m, err)
 		}
 		var refused *vici.CommandError
-		if _, err := c.Call(ctx, "initiate", vici.Value("child", "x")); !errors.As(err, &refused) || refused.Message != "no such child" {
+		if _, err := c.Call(ctx, "initiate", vici.Value("child", "x")); !errors.As(err, &refused) ||
+			refused.Message != "no such child" {
 			t.Errorf("initiate: %v", err)
 		}
 		if _, err := c.Call(ctx, "conquer"); !errors.Is(err, vici.ErrUnknown) {
 			t.Errorf("an unknown command: %v", err)
 		}
 		var names []string
-		err := c.Stream(ctx, "list-conns", "list-conn", func(m vici.Message) { names = append(names, m.Sections()[0].Name) })
+		err := c.Stream(ctx, "list-conns", "list-conn",
+			func(m vici.Message) { names = append(names, m.Sections()[0].Name) })
 		if err != nil || strings.Join(names, " ") != "a b" {
 			t.Errorf("list-conns: %q, %v", names, err)
 		}
-		if err := c.Stream(ctx, "list-conns", "no-such-event", func(vici.Message) {}); !errors.Is(err, vici.ErrUnknown) {
+		if err := c.Stream(ctx, "list-conns", "no-such-event", func(vici.Message) {}); !errors.Is(err,
+			vici.ErrUnknown) {
 			t.Errorf("an unknown event: %v", err)
 		}
 	}
@@ -200,7 +205,8 @@ func TestListenEndsWithTheDaemon(t *testing.T) {
 	done := make(chan error, 1)
 	c := dial(t, s)
 	go func() {
-		done <- c.Listen(t.Context(), func(e string, m vici.Message) { got <- e + " " + m.String() }, "no-such-event", "child-updown")
+		done <- c.Listen(t.Context(), func(e string, m vici.Message) { got <- e + " " + m.String() }, "no-such-event",
+			"child-updown")
 	}()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -59,7 +59,10 @@ func TestStrangerSeesTheChallengeAndTheEnd(t *testing.T) {
 		"wrong answer":         func(c net.Conn, _ []byte) { c.Write(make([]byte, answerLen)) },
 		"4 KiB of noise":       func(c net.Conn, _ []byte) { c.Write(sadbtest.Bytes(sadbtest.NewRand(1), 4096)) },
 		"the challenge itself": func(c net.Conn, challenge []byte) { c.Write(challenge) },
-		"a ClientHello":        func(c net.Conn, _ []byte) { tls.Client(c, &tls.Config{InsecureSkipVerify: true}).Handshake() },
+		"a ClientHello": func(c net.Conn, _ []byte) {
+			tls.Client(c,
+				&tls.Config{InsecureSkipVerify: true}).Handshake()
+		},
 		"nothing, then closes": func(c net.Conn, _ []byte) { c.(*net.TCPConn).CloseWrite() },
 	} {
 		got := stranger(t, s.addr, send)
@@ -296,7 +299,8 @@ func TestNothingIsReadableOnTheWire(t *testing.T) {
 	defer near.Close()
 	far := s.accept(t)
 	sa := sadbtest.SA(sadbtest.NewRand(1))
-	sa.AEAD = &sadb.Algorithm{Name: "rfc4106(gcm(aes))", Key: sadb.NewSecret([]byte("a key that must not show")), TruncBits: 128}
+	sa.AEAD = &sadb.Algorithm{Name: "rfc4106(gcm(aes))", Key: sadb.NewSecret([]byte("a key that must not show")),
+		TruncBits: 128}
 	batch := &wire.Batch{Stream: 1, First: 1, Records: []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: sa}}}
 	hello := &wire.Hello{Min: 1, Max: 1, Kernel: "6.1.0-a-very-special-kernel", Arch: "amd64",
 		Groups: []wire.GroupState{{Name: "a-group-of-nodes", Reason: "secret reason"}}}
@@ -315,9 +319,11 @@ func TestNothingIsReadableOnTheWire(t *testing.T) {
 	k := keys.list[0]
 	shared, _ := hex.DecodeString(hexA[2:])
 	for name, secret := range map[string][]byte{
-		"SA key": sa.AEAD.Key.Bytes(), "algorithm": []byte("rfc4106"), "group": []byte("a-group-of"), "kernel": []byte("special-kernel"),
-		"reason": []byte("secret reason"), "record": frame[wire.HeaderLen : wire.HeaderLen+40], "shared key": shared, "half of it": shared[:16],
-		"MAC key": k.mac[:], "dialler's public key": k.dialler.public, "listener's public key": k.listener.public,
+		"SA key": sa.AEAD.Key.Bytes(), "algorithm": []byte("rfc4106"), "group": []byte("a-group-of"),
+		"kernel": []byte("special-kernel"),
+		"reason": []byte("secret reason"), "record": frame[wire.HeaderLen : wire.HeaderLen+40], "shared key": shared,
+		"half of it": shared[:16],
+		"MAC key":    k.mac[:], "dialler's public key": k.dialler.public, "listener's public key": k.listener.public,
 		"certificate": k.listener.cert.Certificate[0][:40], "key id": k.id[:],
 	} {
 		if bytes.Contains(in, secret) || bytes.Contains(out, secret) {
@@ -343,7 +349,8 @@ func TestKeysDoNotPrint(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		for _, v := range []any{s, &s, h, ks, &ks, []Spec{s, h}, struct{ K Keys }{ks}} {
 			text := strings.ToLower(fmt.Sprintf(verb, v))
-			if strings.Contains(text, ascii) || strings.Contains(text, hex.EncodeToString([]byte(ascii))) || strings.Contains(text, "0001020304") ||
+			if strings.Contains(text, ascii) || strings.Contains(text, hex.EncodeToString([]byte(ascii))) ||
+				strings.Contains(text, "0001020304") ||
 				strings.Contains(text, "0 1 2 3 4") || strings.Contains(text, hex.EncodeToString(ks.list[0].mac[:4])) {
 				t.Errorf("%s of %T prints the key: %s", verb, v, text)
 			}

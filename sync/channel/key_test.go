@@ -85,12 +85,16 @@ func TestDerivationVectors(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		"answer over IPv4":      {answerOf(k, challenge, dialler, listener), "43bc997ef4d7f990d06d917fa3edecc50efda2574073181889e27d4af66401e7"},
-		"answer over IPv6":      {answerOf(k, challenge, six, listener), "666141185f9215569d22d555723ac29d643e924c6e50ad6062f5575f70ded5eb"},
-		"dialler's public key":  {k.dialler.public, "9df0f799edb64d7e1ec566a0139928d42cc3e568a1d9e772482555425bf56ccf"},
-		"listener's public key": {k.listener.public, "543f5ca287f7a5a69c0bb8c934dfd78a157f2dd222bbd036aea0525003a24aa7"},
+		"answer over IPv4": {answerOf(k, challenge, dialler, listener),
+			"43bc997ef4d7f990d06d917fa3edecc50efda2574073181889e27d4af66401e7"},
+		"answer over IPv6": {answerOf(k, challenge, six, listener),
+			"666141185f9215569d22d555723ac29d643e924c6e50ad6062f5575f70ded5eb"},
+		"dialler's public key": {k.dialler.public, "9df0f799edb64d7e1ec566a0139928d42cc3e568a1d9e772482555425bf56ccf"},
+		"listener's public key": {k.listener.public,
+			"543f5ca287f7a5a69c0bb8c934dfd78a157f2dd222bbd036aea0525003a24aa7"},
 		// Computed by this code once; argon2id is the part that matters.
-		"dialler's public key of characters": {derive(t, "ascii-shared-key").list[0].dialler.public, "384a3f535701f7e77e664397cd20827e7b1bcedfef54913ab67d8dd71611adc9"},
+		"dialler's public key of characters": {derive(t, "ascii-shared-key").list[0].dialler.public,
+			"384a3f535701f7e77e664397cd20827e7b1bcedfef54913ab67d8dd71611adc9"},
 	} {
 		if got := hex.EncodeToString(c.got); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)

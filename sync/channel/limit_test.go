@@ -274,7 +274,8 @@ func TestSlowReaderEndsTheWriter(t *testing.T) {
 		for err == nil {
 			err = near.WriteFrames(frame)
 		}
-		if d := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || d < WriteTimeout || d > WriteTimeout+time.Second {
+		if d := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || d < WriteTimeout || d > WriteTimeout+
+			time.Second {
 			t.Errorf("%v after %v", err, d)
 		}
 		if near.WriteFrames(frame) == nil {

@@ -19,7 +19,8 @@ func TestProtocolPageHasLabelsAndTimes(t *testing.T) {
 		fmt.Sprintf("**challenge**: %d random bytes", challengeLen),
 		fmt.Sprintf("**answer**: %d bytes of HMAC-SHA256", answerLen),
 		"| root, hexadecimal | the bytes | HKDF-Extract, salt `" + saltRandom + "` |",
-		fmt.Sprintf("argon2id, salt `%s`, %d passes, %d KiB, %d lanes, 32 bytes |", saltArgon2, argonTime, argonMemory, argonLanes),
+		fmt.Sprintf("argon2id, salt `%s`, %d passes, %d KiB, %d lanes, 32 bytes |", saltArgon2, argonTime, argonMemory,
+			argonLanes),
 		"HKDF-Extract, salt `" + saltASCII + "` |",
 		"| *mac* | the root | HKDF-Expand to 32 bytes, info `" + infoMAC + "` |",
 		"| dialler's Ed25519 seed | the root | HKDF-Expand to 32 bytes, info `" + infoDial + "` |",
@@ -29,7 +30,8 @@ func TestProtocolPageHasLabelsAndTimes(t *testing.T) {
 		"| TLS handshake | " + tlsTimeout.String() + " |",
 		"| first frame | " + helloTimeout.String() + " |",
 		fmt.Sprintf("| a piece of %d KiB to be accepted by the other side | %s |", writeChunk>>10, WriteTimeout),
-		fmt.Sprintf("lets %d connections wait for their first frame at a time, %d of them from one address", g.max, g.perAddr),
+		fmt.Sprintf("lets %d connections wait for their first frame at a time, %d of them from one address", g.max,
+			g.perAddr),
 		fmt.Sprintf("and takes %g a\nsecond", g.rate),
 	} {
 		if !strings.Contains(string(b), want) {

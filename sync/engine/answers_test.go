@@ -54,7 +54,8 @@ func TestSnapshotAnswers(t *testing.T) {
 		}
 		// One for each quarter of the window, and what the first ticks may add.
 		if n := answers.Load(); n < records/replica.AnswerEvery || n > records/replica.AnswerEvery+2 {
-			t.Errorf("%d answers before the end of a snapshot of %d records, want %d, or 2 more", n, records, records/replica.AnswerEvery)
+			t.Errorf("%d answers before the end of a snapshot of %d records, want %d, or 2 more", n, records,
+				records/replica.AnswerEvery)
 		}
 	})
 }

@@ -30,7 +30,8 @@ func TestCompareSeesLevelsAndForwarding(t *testing.T) {
 		lax.Templates = slices.Clone(in.Templates)
 		lax.Templates[0].Optional = true
 		w.silently(b, func() {
-			b.kernel.foreign(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: in}, sadb.Op{Kind: sadb.OpAddPolicy, Policy: &lax},
+			b.kernel.foreign(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: in}, sadb.Op{Kind: sadb.OpAddPolicy,
+				Policy: &lax},
 				sadb.Op{Kind: sadb.OpDeletePolicy, Policy: fwd})
 		})
 		published, err := b.engine.Diff(t.Context())
@@ -52,7 +53,8 @@ func TestCompareSeesLevelsAndForwarding(t *testing.T) {
 		}
 		for _, d := range peers {
 			if d.How == "differs" && (len(d.Fields) != 1 || d.Fields[0].Field != "templates" ||
-				!strings.Contains(d.Fields[0].Here, "level use") || !strings.Contains(d.Fields[0].There, "level require")) {
+				!strings.Contains(d.Fields[0].Here, "level use") || !strings.Contains(d.Fields[0].There,
+				"level require")) {
 				t.Errorf("fields: %+v", d.Fields)
 			}
 		}

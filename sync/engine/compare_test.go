@@ -38,11 +38,13 @@ func TestCompareWithAPeer(t *testing.T) {
 		a.kernel.foreign(ops[0])
 		time.Sleep(time.Second)
 		changed := *ops[0].SA
-		changed.AEAD = &sadb.Algorithm{Name: ops[0].SA.AEAD.Name, TruncBits: 128, Key: sadb.NewSecret([]byte("SECRETSECRETSECRETSE"))}
+		changed.AEAD = &sadb.Algorithm{Name: ops[0].SA.AEAD.Name, TruncBits: 128,
+			Key: sadb.NewSecret([]byte("SECRETSECRETSECRETSE"))}
 		changed.Reqid++
 		extra := tunnel(r, 201, false)[0].SA
 		w.silently(b, func() {
-			b.kernel.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: ops[0].SA}, sadb.Op{Kind: sadb.OpAddSA, SA: &changed}, sadb.Op{Kind: sadb.OpAddSA, SA: extra})
+			b.kernel.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: ops[0].SA}, sadb.Op{Kind: sadb.OpAddSA, SA: &changed},
+				sadb.Op{Kind: sadb.OpAddSA, SA: extra})
 		})
 		d, err := a.engine.Compare(t.Context(), b.id.String())
 		if err != nil || len(d) != 2 {
@@ -60,7 +62,8 @@ func TestCompareWithAPeer(t *testing.T) {
 				for _, f := range x.Fields {
 					fields[f.Field] = f
 				}
-				if x.How != "differs" || len(fields) != 2 || fields["reqid"].There != fmt.Sprint(changed.Reqid) || !strings.HasPrefix(fields["aead-key"].Here, "digest ") ||
+				if x.How != "differs" || len(fields) != 2 || fields["reqid"].There != fmt.Sprint(changed.Reqid) ||
+					!strings.HasPrefix(fields["aead-key"].Here, "digest ") ||
 					fields["aead-key"].Here == fields["aead-key"].There {
 					t.Errorf("%+v", x)
 				}

@@ -101,9 +101,11 @@ func (k *simKernel) beyondCounters() int {
 // follows a remote end that moves, and sasyncd leaves its SAs alone (I2).
 func TestMappingIsOfTheDaemonThatReplicates(t *testing.T) {
 	ev := sadb.Event{Kind: sadb.EventMapping, Encap: &sadb.Encap{SrcPort: 61234}, SA: &sadb.SA{
-		Key: sadb.SAKey{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x1000, Proto: sadb.ProtoESP}, Src: netip.MustParseAddr("203.0.113.9")}}
+		Key: sadb.SAKey{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x1000, Proto: sadb.ProtoESP},
+		Src: netip.MustParseAddr("203.0.113.9")}}
 	for countersOnly, want := range map[bool]int{false: 1, true: 0} {
-		g := newGroup(GroupConfig{Name: "g", Whole: true, CountersOnly: countersOnly}, Config{Margin: sadb.DefaultMargin()})
+		g := newGroup(GroupConfig{Name: "g", Whole: true, CountersOnly: countersOnly},
+			Config{Margin: sadb.DefaultMargin()})
 		if g.noteMapping(time.Now(), ev); len(g.mapped) != want {
 			t.Errorf("counters only %v: %d mappings to follow, want %d", countersOnly, len(g.mapped), want)
 		}

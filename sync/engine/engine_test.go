@@ -61,7 +61,8 @@ func TestSnapshotDeltasAndAudit(t *testing.T) {
 		// A rekey: the old SA's deletion passes at once, as the new one covers it.
 		next := *fresh[0].SA
 		next.Key.SPI++
-		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA, SA: fresh[0].SA})
+		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA,
+			SA: fresh[0].SA})
 		time.Sleep(20 * time.Millisecond)
 		w.equal("20 ms after a rekey")
 		// A manual deletion on the standby shows, heals and is counted.
@@ -69,7 +70,8 @@ func TestSnapshotDeltasAndAudit(t *testing.T) {
 			t.Errorf("differences of an equal standby: %v %v", d, err)
 		}
 		w.nodes[1].kernel.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: &next})
-		if d, err := w.nodes[1].engine.Diff(t.Context()); err != nil || len(d) != 1 || d[0].How != "missing" || d[0].Item != next.Key.String() {
+		if d, err := w.nodes[1].engine.Diff(t.Context()); err != nil || len(d) != 1 || d[0].How != "missing" ||
+			d[0].Item != next.Key.String() {
 			t.Errorf("differences after a manual deletion: %v %v", d, err)
 		}
 		time.Sleep(time.Second)
@@ -124,7 +126,8 @@ func TestShortCutResumes(t *testing.T) {
 		w.nodes[0].kernel.foreign(extra...)
 		next := *extra[0].SA
 		next.Key.SPI++
-		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA, SA: extra[0].SA})
+		w.nodes[0].kernel.foreign(sadb.Op{Kind: sadb.OpAddSA, SA: &next}, sadb.Op{Kind: sadb.OpDeleteSA,
+			SA: extra[0].SA})
 		time.Sleep(3 * time.Second)
 		ops := w.nodes[1].kernel.count()
 		w.connect(0, 1)
@@ -264,7 +267,8 @@ func TestDigestRepairs(t *testing.T) {
 			wrong := &wire.BucketItems{Seq: rcv.Pos().Seq, Of: replica.SumBuckets}
 			// The operations are not carried out, so the kernel is as it was.
 			for i, op := range stray[:2] {
-				wrong.Records = append(wrong.Records, wire.Record{Kind: wire.PutSA, Handle: uint32(1<<20 + i), SA: op.SA})
+				wrong.Records = append(wrong.Records, wire.Record{Kind: wire.PutSA, Handle: uint32(1<<20 + i),
+					SA: op.SA})
 			}
 			for b := range 5 { // what these hold is forgotten
 				wrong.Bucket, wrong.More = uint16(b*replica.SumBuckets/5), false

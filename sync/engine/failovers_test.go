@@ -89,7 +89,8 @@ func failovers(t *testing.T, seed uint64) {
 			old.role(wire.RoleBackup, term)
 			w.connect(0, 1)
 		} else {
-			old.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: term - 1}
+			old.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup,
+				Term: term - 1}
 			time.Sleep(100 * time.Millisecond)
 			if got := next.elector.takeovers(); len(got) != 1 || got[0] != term-1 {
 				t.Fatalf("term %d: successor was told %v, want one takeover of term %d", term, got, term-1)
@@ -146,7 +147,8 @@ func TestSuccessorThatIsNotHeard(t *testing.T) {
 				for range times {
 					for k, span := range n.kernel.traffic(rate) {
 						if span[0] <= used[k] {
-							t.Fatalf("seed %d: node %d sends %d on %s, %d was sent before", seed, n.i, span[0], k, used[k])
+							t.Fatalf("seed %d: node %d sends %d on %s, %d was sent before", seed, n.i, span[0], k,
+								used[k])
 						}
 						used[k] = span[1]
 					}

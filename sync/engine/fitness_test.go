@@ -18,7 +18,8 @@ func (n *simNode) fitness(demotion int, willing bool) {
 // demotions are what the election of node i knows of the others'.
 func (w *world) demotions(t *testing.T, i int, told bool, least, willing int) {
 	t.Helper()
-	if r := w.ready(i); !r.PeerReady || r.PeerTold != told || told && (r.PeerDemotion != least || r.WillingDemotion != willing) {
+	if r := w.ready(i); !r.PeerReady || r.PeerTold != told || told &&
+		(r.PeerDemotion != least || r.WillingDemotion != willing) {
 		t.Errorf("node %d: %+v, want told %v, %d and %d", i, r, told, least, willing)
 	}
 }
@@ -128,7 +129,8 @@ func TestHandOverGoesToTheLeastDemoted(t *testing.T) {
 					w.nodes[i+1].fitness(tc.demotion[i], tc.willing[i])
 				}
 				deaf.Store(int32(tc.slow))
-				w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1}
+				w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup,
+					Term: 1}
 				time.Sleep(200 * time.Millisecond)
 				one, two := len(w.nodes[1].elector.takeovers()), len(w.nodes[2].elector.takeovers())
 				if one+two != 1 || tc.want == 1 && one == 0 || tc.want == 2 && two == 0 {

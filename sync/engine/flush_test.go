@@ -54,7 +54,8 @@ func TestFlushIsHeldBackWhole(t *testing.T) {
 			want := func(when string) {
 				t.Helper()
 				if o, y := standby.present(old), standby.present(young); o != 2 || y != 2 {
-					t.Errorf("seed %d, %s: the standby has %d SAs of the old generation and %d of the young one, want 2 and 2", seed, when, o, y)
+					t.Errorf("seed %d, %s: the standby has %d SAs of the old generation and %d of the young one, "+
+						"want 2 and 2", seed, when, o, y)
 				}
 			}
 			want("before the flush")
@@ -97,7 +98,8 @@ func TestDeletesNewestFirstAreHeldBack(t *testing.T) {
 		w.nodes[0].kernel.deletes(old)
 		time.Sleep(500 * time.Millisecond)
 		if o, y := standby.present(old), standby.present(young); o != 2 || y != 2 {
-			t.Errorf("within the hold time the standby has %d SAs of the old generation and %d of the young one, want 2 and 2", o, y)
+			t.Errorf("within the hold time the standby has %d SAs of the old generation and %d of the young one, "+
+				"want 2 and 2", o, y)
 		}
 		time.Sleep(holdTime)
 		if o, y := standby.present(old), standby.present(young); o != 0 || y != 0 {
@@ -115,7 +117,8 @@ func TestDeletesOfARekeyPassAtOnce(t *testing.T) {
 		w.nodes[0].kernel.deletes(old)
 		time.Sleep(100 * time.Millisecond)
 		if o, y := standby.present(old), standby.present(young); o != 0 || y != 2 {
-			t.Errorf("right after the end of a rekey the standby has %d SAs of the old generation and %d of the young one, want 0 and 2", o, y)
+			t.Errorf("right after the end of a rekey the standby has %d SAs of the old generation and %d of the "+
+				"young one, want 0 and 2", o, y)
 		}
 		if n := w.counts(0).HeldDeletes; n != 0 {
 			t.Errorf("%d deletions of a rekey were held back", n)

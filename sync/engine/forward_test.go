@@ -65,11 +65,13 @@ func TestFlushIsForwardedWholeOrNot(t *testing.T) {
 		case sas == items && policies == items && leftSAs == 0 && leftPolicies == 0:
 			all++
 		default:
-			t.Errorf("lost after %d turns: %d of %d SAs and %d of %d policies are deleted at the standby, %d and %d are left here",
+			t.Errorf("lost after %d turns: %d of %d SAs and %d of %d policies are deleted at the standby, %d and %d "+
+				"are left here",
 				turns+1, sas, items, policies, items, leftSAs, leftPolicies)
 		}
 		if got := pub.Seq() - before; to.torn || got != uint64(len(to.records)) || rig.g.rcv.Pos().Seq != pub.Seq() {
-			t.Errorf("lost after %d turns: %d numbers are given, %d records sent, in order: %v", turns+1, got, len(to.records), !to.torn)
+			t.Errorf("lost after %d turns: %d numbers are given, %d records sent, in order: %v", turns+1, got,
+				len(to.records), !to.torn)
 		}
 		if ended {
 			break

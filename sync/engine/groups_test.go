@@ -72,7 +72,8 @@ func TestActiveActive(t *testing.T) {
 			n.boot(uint64(i))
 			roles := []wire.Role{wire.RoleMaster, wire.RoleBackup}
 			n.role(roles[i], 1)
-			n.elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: roles[1-i], Term: 1, VIPs: second}
+			n.elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: roles[1-i], Term: 1,
+				VIPs: second}
 		}
 		w.connect(0, 1)
 		time.Sleep(3 * time.Second)
@@ -80,7 +81,8 @@ func TestActiveActive(t *testing.T) {
 			name string
 			ops  []sadb.Op
 			on   [2]bool
-		}{{"first group", mine, [2]bool{true, true}}, {"second group", theirs, [2]bool{true, true}}, {"node-local", local, [2]bool{true, false}}} {
+		}{{"first group", mine, [2]bool{true, true}}, {"second group", theirs, [2]bool{true, true}},
+			{"node-local", local, [2]bool{true, false}}} {
 			for i, n := range w.nodes {
 				for _, op := range x.ops {
 					if op.SA != nil && n.kernel.has(op.SA.Key) != x.on[i] {
@@ -91,14 +93,17 @@ func TestActiveActive(t *testing.T) {
 		}
 		// The second group moves; the first stays where it is.
 		before := w.nodes[1].kernel.count()
-		w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: wire.RoleBackup, Term: 1, VIPs: second}
-		w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: wire.RoleMaster, Term: 2, VIPs: second}
+		w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: wire.RoleBackup, Term: 1,
+			VIPs: second}
+		w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorState, Group: "carp2", Role: wire.RoleMaster, Term: 2,
+			VIPs: second}
 		time.Sleep(3 * time.Second)
 		if n := w.nodes[1].kernel.count() - before; n > 8 {
 			t.Errorf("%d kernel operations on node 1 for a group of two SAs that moved away", n)
 		}
 		s, err := w.nodes[0].engine.Status(t.Context())
-		if err != nil || s.Groups[0].Role != "MASTER" || s.Groups[1].Role != "MASTER" || len(s.Groups[1].Standbys) != 1 || !s.Groups[1].Standbys[0].Complete {
+		if err != nil || s.Groups[0].Role != "MASTER" || s.Groups[1].Role != "MASTER" ||
+			len(s.Groups[1].Standbys) != 1 || !s.Groups[1].Standbys[0].Complete {
 			t.Errorf("node 0: %+v %v", s.Groups, err)
 		}
 	})

@@ -133,7 +133,8 @@ func TestRekeysWhileAStandbyIsAway(t *testing.T) {
 			rekey := func(n *simNode, i int) {
 				fresh := tunnel(r, i, false)[:2]
 				n.kernel.foreign(fresh...)
-				n.kernel.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: sas[i][0].SA}, sadb.Op{Kind: sadb.OpDeleteSA, SA: sas[i][1].SA})
+				n.kernel.foreign(sadb.Op{Kind: sadb.OpDeleteSA, SA: sas[i][0].SA}, sadb.Op{Kind: sadb.OpDeleteSA,
+					SA: sas[i][1].SA})
 				sas[i] = fresh
 				time.Sleep(1500 * time.Millisecond)
 			}

@@ -22,17 +22,18 @@ func TestHintsDelay(t *testing.T) {
 		first     time.Duration // before now, when the first hint came; 0: it comes now
 		want      bool
 	}{
-		"a MASTER is seen":           {list: master, want: true},
-		"nobody is seen":             {list: nil},
-		"in sync":                    {r: Readiness{InSync: true}, list: master},
-		"a better one is heard":      {r: Readiness{Behind: true}, list: master},
-		"a backup is seen":           {list: []Hint{{Node: far, Role: wire.RoleBackup}}},
-		"this node":                  {list: []Hint{{Node: own, Role: wire.RoleMaster}}},
-		"a member with a session":    {list: master, connected: true},
-		"as old as can be":           {list: []Hint{{Node: far, Role: wire.RoleMaster, Age: hintFresh}}, want: true},
-		"stale":                      {list: []Hint{{Node: far, Role: wire.RoleMaster, Age: hintFresh + 1}}},
-		"from the future":            {list: []Hint{{Node: far, Role: wire.RoleMaster, Age: -1}}},
-		"a backup, then a MASTER":    {list: []Hint{{Node: wire.NodeID{2}, Role: wire.RoleBackup}, master[0]}, want: true},
+		"a MASTER is seen":        {list: master, want: true},
+		"nobody is seen":          {list: nil},
+		"in sync":                 {r: Readiness{InSync: true}, list: master},
+		"a better one is heard":   {r: Readiness{Behind: true}, list: master},
+		"a backup is seen":        {list: []Hint{{Node: far, Role: wire.RoleBackup}}},
+		"this node":               {list: []Hint{{Node: own, Role: wire.RoleMaster}}},
+		"a member with a session": {list: master, connected: true},
+		"as old as can be":        {list: []Hint{{Node: far, Role: wire.RoleMaster, Age: hintFresh}}, want: true},
+		"stale":                   {list: []Hint{{Node: far, Role: wire.RoleMaster, Age: hintFresh + 1}}},
+		"from the future":         {list: []Hint{{Node: far, Role: wire.RoleMaster, Age: -1}}},
+		"a backup, then a MASTER": {list: []Hint{{Node: wire.NodeID{2}, Role: wire.RoleBackup}, master[0]},
+			want: true},
 		"for nearly as long as can":  {list: master, first: hintLimit - 1, want: true},
 		"for as long as can":         {list: master, first: hintLimit},
 		"for longer than it may be":  {list: master, first: 2 * hintLimit},
@@ -65,7 +66,8 @@ func TestHintsNeverHasten(t *testing.T) {
 			state := Readiness{InSync: r.IntN(500) == 0, Behind: r.IntN(500) == 0}
 			var list []Hint
 			for range r.IntN(3) {
-				list = append(list, Hint{Node: wire.NodeID{byte(r.IntN(4))}, Role: wire.Role(r.IntN(4)), Age: time.Duration(r.IntN(10_000)-1000) * time.Millisecond})
+				list = append(list, Hint{Node: wire.NodeID{byte(r.IntN(4))}, Role: wire.Role(r.IntN(4)),
+					Age: time.Duration(r.IntN(10_000)-1000) * time.Millisecond})
 			}
 			there := r.IntN(2) == 0
 			delayed := h.delay(now, state, wire.NodeID{1}, list, func(wire.NodeID) bool { return there })

@@ -16,7 +16,8 @@ func TestNonsenseChangesNothing(t *testing.T) {
 	id := wire.StreamID{Group: simGroup, Term: 99, Node: wire.NodeID{3}, Nonce: 1}
 	other := wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{1}, Nonce: 100}
 	stray := tunnel(rand.New(rand.NewPCG(9, 9)), 77, false)
-	put := []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: stray[0].SA, Numbered: true}, {Kind: wire.PutPolicy, Policy: stray[2].Policy, Numbered: true}}
+	put := []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: stray[0].SA, Numbered: true},
+		{Kind: wire.PutPolicy, Policy: stray[2].Policy, Numbered: true}}
 	for _, tt := range []struct {
 		name  string
 		msg   wire.Message
@@ -28,12 +29,15 @@ func TestNonsenseChangesNothing(t *testing.T) {
 		{"resume that was not asked for", &wire.Resume{Stream: 1, ID: id}, true},
 		{"records of no stream", &wire.Batch{Stream: 7, First: 1, Records: put}, false},
 		{"end of no stream", &wire.SnapEnd{Stream: 7}, false},
-		{"counters of no stream", &wire.Counters{Stream: 7, Epoch: 1, Entries: []wire.CounterEntry{{Handle: 1, OSeq: 1 << 40}}}, false},
+		{"counters of no stream", &wire.Counters{Stream: 7, Epoch: 1,
+			Entries: []wire.CounterEntry{{Handle: 1, OSeq: 1 << 40}}}, false},
 		{"hand-over by somebody else", &wire.Handover{Group: simGroup, Term: 1}, false},
 		{"digest of no stream", &wire.Digest{Stream: 7, Buckets: make([]uint64, 3)}, false},
-		{"buckets of no stream", &wire.BucketItems{Stream: 7, Of: 256, Keys: []wire.Sum{}, Records: []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: stray[0].SA}}}, false},
+		{"buckets of no stream", &wire.BucketItems{Stream: 7, Of: 256, Keys: []wire.Sum{},
+			Records: []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: stray[0].SA}}}, false},
 		{"request for a group that is not here", &wire.Request{Group: "x"}, false},
-		{"state of a group that is not here", &wire.State{GroupState: wire.GroupState{Name: "x", Role: wire.RoleMaster, Term: 1000}}, false},
+		{"state of a group that is not here", &wire.State{GroupState: wire.GroupState{Name: "x", Role: wire.RoleMaster,
+			Term: 1000}}, false},
 		{"fitness of a group that is not here", &wire.Fitness{Group: "x", Demotion: 9}, false},
 		{"fitness of a group that it does not have", &wire.Fitness{Group: simGroup, Willing: true}, false},
 		{"gossip", &wire.Gossip{Payload: []byte("x")}, false},

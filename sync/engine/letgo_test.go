@@ -53,7 +53,8 @@ func TestNewMasterLetsKeysGo(t *testing.T) {
 		}
 		// That they were held here is not forgotten with them.
 		named := false
-		if err := b.engine.do(t.Context(), func() { named = b.engine.order[0].rcv.WasHeld(keys[0]) }); err != nil || !named {
+		if err := b.engine.do(t.Context(), func() { named = b.engine.order[0].rcv.WasHeld(keys[0]) }); err != nil ||
+			!named {
 			t.Errorf("a new master does not know any more what it held as a standby: %v", err)
 		}
 		w.equal("after the deletion")

@@ -48,7 +48,8 @@ func TestLocalIsCounted(t *testing.T) {
 		w.nodes[0].kernel.foreign(ops...)
 		time.Sleep(3 * time.Second)
 		got := w.nodes[0].glance(t).Local
-		if got.SAs != 2 || got.Policies != 3 || got.Example != "192.0.2.77 > 198.51.100.9" && got.Example != "198.51.100.9 > 192.0.2.77" {
+		if got.SAs != 2 || got.Policies != 3 || got.Example != "192.0.2.77 > 198.51.100.9" &&
+			got.Example != "198.51.100.9 > 192.0.2.77" {
 			t.Errorf("%+v, want 2 SAs and 3 policies", got)
 		}
 		if l := w.nodes[1].glance(t).Local; l != (scope.Local{}) {

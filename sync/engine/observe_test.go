@@ -36,7 +36,8 @@ func TestErrnoName(t *testing.T) {
 func TestTrafficIsCounted(t *testing.T) {
 	o := newObserved()
 	o.meet("p")
-	o.pass("p", true, &wire.Batch{Records: []wire.Record{{Kind: wire.PutSA}, {Kind: wire.PutSA}, {Kind: wire.DelPolicy}, {Kind: 200}}})
+	o.pass("p", true, &wire.Batch{Records: []wire.Record{{Kind: wire.PutSA}, {Kind: wire.PutSA}, {Kind: wire.DelPolicy},
+		{Kind: 200}}})
 	o.pass("p", false, &wire.Counters{Entries: make([]wire.CounterEntry, 7)})
 	var s Status
 	o.copyTo(&s)
@@ -44,8 +45,9 @@ func TestTrafficIsCounted(t *testing.T) {
 	for _, c := range s.Traffic {
 		got[c.Traffic] = c.Count
 	}
-	for k, want := range map[Traffic]uint64{{"p", true, "put-sa"}: 2, {"p", true, "del-policy"}: 1, {"p", false, "counter"}: 7,
-		{"p", false, "put-sa"}: 0, {"p", true, "counter"}: 0} {
+	for k, want := range map[Traffic]uint64{{"p", true, "put-sa"}: 2, {"p", true, "del-policy"}: 1,
+		{"p", false, "counter"}: 7,
+		{"p", false, "put-sa"}:  0, {"p", true, "counter"}: 0} {
 		if n, ok := got[k]; !ok || n != want {
 			t.Errorf("%+v: %d (%t), want %d", k, n, ok, want)
 		}

@@ -55,7 +55,8 @@ func TestHighTermsAreNotBelieved(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				m, b := w.nodes[1].status(), w.nodes[0].status()
 				if m.Term > 3 || !b.InSync || b.Why != "follows the master" {
-					t.Errorf("%s, told to node %d: the next mastership has term %d; the other node: in sync %v, %s", tt.name, at, m.Term, b.InSync, b.Why)
+					t.Errorf("%s, told to node %d: the next mastership has term %d; the other node: in sync %v, %s",
+						tt.name, at, m.Term, b.InSync, b.Why)
 				}
 			})
 		}

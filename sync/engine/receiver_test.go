@@ -32,7 +32,8 @@ func TestFlushModes(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 			// Policies are back at once, so the flush of none is forwarded.
-			if got := w.nodes[1].kernel.text(); forward != (w.nodes[1].kernel.size() == 0) || !forward && got != before {
+			if got := w.nodes[1].kernel.text(); forward != (w.nodes[1].kernel.size() == 0) || !forward &&
+				got != before {
 				t.Errorf("forwarding flushes: %v, standby holds %q", forward, got)
 			}
 			if have := len(w.nodes[1].kernel.policies); have != 3 {

@@ -33,7 +33,8 @@ func (w *world) losing(f func(from int, m wire.Message) bool) {
 // asks for it, however the preparation ended.
 func TestRecordLostBetweenPrepareAndState(t *testing.T) {
 	prepare := ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}
-	state := ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleBackup, Term: 1, VIPs: simVIPs, Reason: "snapshot"}
+	state := ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleBackup, Term: 1, VIPs: simVIPs,
+		Reason: "snapshot"}
 	for name, after := range map[string][]ElectorEvent{
 		"cancelled":                {{Kind: ElectorCancel, Group: simGroup}},
 		"state without a word":     {state},
@@ -58,7 +59,8 @@ func TestRecordLostBetweenPrepareAndState(t *testing.T) {
 				}
 				time.Sleep(100 * time.Millisecond)
 				if s := b.status(); !b.kernel.has(fresh.SA.Key) || !s.InSync {
-					t.Errorf("100 ms after it ended: the SA is there: %v, in sync %v (%s), change %d of %d", b.kernel.has(fresh.SA.Key),
+					t.Errorf("100 ms after it ended: the SA is there: %v, in sync %v (%s), change %d of %d",
+						b.kernel.has(fresh.SA.Key),
 						s.InSync, s.Why, s.Seq, w.nodes[0].status().Seq)
 				}
 				if n := w.counts(0).SnapshotsSent - snapshots; n != 0 {
@@ -72,7 +74,8 @@ func TestRecordLostBetweenPrepareAndState(t *testing.T) {
 // TestMissedChangeIsAskedFor: a change that was lost on its way shows by the
 // number of the next one, or by the next audit, and comes over the same session.
 func TestMissedChangeIsAskedFor(t *testing.T) {
-	for name, within := range map[string]time.Duration{"shown by the next change": 50 * time.Millisecond, "shown by the audit": replica.DigestEvery + time.Second} {
+	for name, within := range map[string]time.Duration{"shown by the next change": 50 * time.Millisecond,
+		"shown by the audit": replica.DigestEvery + time.Second} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, r := pair(t, 2)
@@ -93,12 +96,15 @@ func TestMissedChangeIsAskedFor(t *testing.T) {
 				}
 				time.Sleep(within)
 				if s := b.status(); !b.kernel.has(lost.SA.Key) || !s.InSync {
-					t.Errorf("%v later: the SA is there: %v, in sync %v (%s)", within, b.kernel.has(lost.SA.Key), s.InSync, s.Why)
+					t.Errorf("%v later: the SA is there: %v, in sync %v (%s)", within, b.kernel.has(lost.SA.Key),
+						s.InSync, s.Why)
 				}
 				w.equal("after the change was asked for")
 				after := w.counts(0)
-				if session.isClosed() || after.SnapshotsSent != before.SnapshotsSent || after.Resumes != before.Resumes+1 {
-					t.Errorf("session closed: %v, snapshots %d, resumes %d; want the journal over the same session", session.isClosed(),
+				if session.isClosed() || after.SnapshotsSent != before.SnapshotsSent || after.Resumes != before.Resumes+
+					1 {
+					t.Errorf("session closed: %v, snapshots %d, resumes %d; want the journal over the same session",
+						session.isClosed(),
 						after.SnapshotsSent-before.SnapshotsSent, after.Resumes-before.Resumes)
 				}
 			})
@@ -217,14 +223,16 @@ func TestNotInSyncBehindAnotherStandby(t *testing.T) {
 		defer w.stop()
 		g := w.nodes[1].engine.order[0]
 		now := time.Now()
-		other := &member{session: w.session(1, 0), hello: &wire.Hello{Node: wire.NodeID{9}}, groups: map[string]*membership{}}
+		other := &member{session: w.session(1, 0), hello: &wire.Hello{Node: wire.NodeID{9}},
+			groups: map[string]*membership{}}
 		check := func(more uint64, want bool) {
 			t.Helper()
 			var got Readiness
 			if err := w.nodes[1].engine.do(t.Context(), func() {
 				have := g.rcv.Pos()
 				have.Seq += more
-				other.groups[simGroup] = &membership{state: wire.GroupState{Name: simGroup, Role: wire.RoleBackup, Term: 1, Have: have}}
+				other.groups[simGroup] = &membership{state: wire.GroupState{Name: simGroup, Role: wire.RoleBackup,
+					Term: 1, Have: have}}
 				w.nodes[1].engine.members[&simSession{}] = other
 				got = w.nodes[1].engine.readiness(g, now)
 			}); err != nil {

@@ -57,7 +57,8 @@ func TestUnlikeKernels(t *testing.T) {
 				sa.Unknown = []sadb.Attr{{Type: 99, Data: []byte{1, 2, 3, 4}}}
 				pol := *strange[2].Policy
 				pol.Unknown = []sadb.Attr{{Type: 98, Data: []byte{1}}}
-				w.nodes[0].kernel.foreign(append(plain, sadb.Op{Kind: sadb.OpAddSA, SA: &sa}, sadb.Op{Kind: sadb.OpAddPolicy, Policy: &pol})...)
+				w.nodes[0].kernel.foreign(append(plain, sadb.Op{Kind: sadb.OpAddSA, SA: &sa},
+					sadb.Op{Kind: sadb.OpAddPolicy, Policy: &pol})...)
 				w.nodes[0].boot(100)
 				w.nodes[1].boot(101)
 				w.nodes[0].role(wire.RoleMaster, 1)
@@ -70,7 +71,8 @@ func TestUnlikeKernels(t *testing.T) {
 					want, sas = 2, 2
 				}
 				if m.Unlike != want || s.Unlike != want || s.Refused != want {
-					t.Errorf("the master says %d, the standby %d and %d refused, want %d", m.Unlike, s.Unlike, s.Refused, want)
+					t.Errorf("the master says %d, the standby %d and %d refused, want %d", m.Unlike, s.Unlike,
+						s.Refused, want)
 				}
 				if got := len(w.nodes[1].kernel.order); got != sas {
 					t.Errorf("the standby has %d SAs, want %d", got, sas)

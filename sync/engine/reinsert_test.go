@@ -45,7 +45,8 @@ func TestPoliciesAreBackAfterAFlush(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			k.flushPolicies()
 		}},
-		{"both tables, the policies first", &simKeying{flushes: true}, func(k *simKernel) { k.flushPolicies(); k.flushSAs() }},
+		{"both tables, the policies first", &simKeying{flushes: true},
+			func(k *simKernel) { k.flushPolicies(); k.flushSAs() }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -68,7 +68,8 @@ func TestExMasterRetires(t *testing.T) {
 			want := beyondSuccessor(sa)
 			for end := time.Now().Add(fails); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 				if r := n.elector.readiness(); r.InSync {
-					t.Fatalf("reading fails for %v: in sync (%s) with a counter of %d, want at least %d", fails, r.Reason, n.kernel.oseq(sa.Key), want)
+					t.Fatalf("reading fails for %v: in sync (%s) with a counter of %d, want at least %d", fails,
+						r.Reason, n.kernel.oseq(sa.Key), want)
 				}
 			}
 			n.kernel.faults.dumpFails.Store(false)
@@ -81,7 +82,8 @@ func TestExMasterRetires(t *testing.T) {
 			}
 			// The survivor of a split hears what this node has sent, not what it has skipped.
 			if n.engine.groups[simGroup].used.sent[sa.Key] != 1000 {
-				t.Errorf("reading fails for %v: it has noted %d as sent, want 1000", fails, n.engine.groups[simGroup].used.sent[sa.Key])
+				t.Errorf("reading fails for %v: it has noted %d as sent, want 1000", fails,
+					n.engine.groups[simGroup].used.sent[sa.Key])
 			}
 		})
 	}
@@ -132,7 +134,8 @@ func TestPreparedWithoutMemory(t *testing.T) {
 				n.elector.prepare(wire.RoleMaster, 2)
 				time.Sleep(5 * time.Second)
 				if got := n.elector.answered(); fails == (len(got) > 0) {
-					t.Fatalf("ESN %v, reading fails %v: prepared for %v with a counter of %d, want %d", esn, fails, got, n.kernel.oseq(sa.Key), want)
+					t.Fatalf("ESN %v, reading fails %v: prepared for %v with a counter of %d, want %d", esn, fails, got,
+						n.kernel.oseq(sa.Key), want)
 				}
 				n.kernel.faults.dumpFails.Store(false)
 				time.Sleep(time.Second)

@@ -78,8 +78,9 @@ func (k *simKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sad
 	for part := range slices.Chunk(snap.SAs, 5) {
 		c := &sadb.Chunk{SA: func(i int) (*sadb.SA, error) { sa := *part[i]; return &sa, nil }}
 		for _, sa := range part {
-			c.Readings = append(c.Readings, sadb.Reading{Key: sa.Key, Config: wire.SADigest(sa).Fold(), Counters: sa.Counters,
-				Age: sa.Age, UseAge: sa.UseAge, Used: sa.Used, Tag: sa.Tag})
+			c.Readings = append(c.Readings, sadb.Reading{Key: sa.Key, Config: wire.SADigest(sa).Fold(),
+				Counters: sa.Counters,
+				Age:      sa.Age, UseAge: sa.UseAge, Used: sa.Used, Tag: sa.Tag})
 		}
 		if err := f(c); err != nil {
 			return nil, err

@@ -72,7 +72,8 @@ var simVIPs = sadbtest.VIPs()
 var tunnel = sadbtest.Tunnel
 
 func newWorld(t *testing.T, n int) *world {
-	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true, caps: wire.Caps, margin: sadb.DefaultMargin()}
+	w := &world{t: t, links: make(map[[2]int]*simLink), log: &lockedLog{}, forward: true, caps: wire.Caps,
+		margin: sadb.DefaultMargin()}
 	for i := range n {
 		w.nodes = append(w.nodes, &simNode{w: w, i: i, kernel: newSimKernel()})
 	}
@@ -91,8 +92,10 @@ func (n *simNode) boot(nonce uint64) {
 	n.peers = &simPeers{events: make(chan PeerEvent, 256)}
 	log := slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.i)
 	n.engine = New(Config{
-		Node: n.id, Nonce: nonce, Kernel: n.release, Peers: len(n.w.nodes) - 1, Groups: append([]GroupConfig{{Name: simGroup, CountersOnly: n.w.countersOnly}}, n.w.more...),
-		Margin: n.w.margin, Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward, Log: log, Keying: n.keying, Fence: n.fence, Hints: n.hints,
+		Node: n.id, Nonce: nonce, Kernel: n.release, Peers: len(n.w.nodes) - 1,
+		Groups: append([]GroupConfig{{Name: simGroup, CountersOnly: n.w.countersOnly}}, n.w.more...),
+		Margin: n.w.margin, Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: n.w.forward,
+		Log: log, Keying: n.keying, Fence: n.fence, Hints: n.hints,
 		Wall: func() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) },
 	}, n.kernel, n.peers, n.elector)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -115,7 +118,8 @@ func (n *simNode) kill() {
 }
 
 func (n *simNode) role(r wire.Role, term uint64) {
-	n.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: r, Term: term, VIPs: simVIPs, Reason: "test"}
+	n.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: r, Term: term, VIPs: simVIPs,
+		Reason: "test"}
 	synctest.Wait()
 }
 
@@ -198,7 +202,8 @@ func (w *world) connect(i, j int) {
 	sa.peer, sb.peer = sb, sa
 	w.links[[2]int{min(i, j), max(i, j)}] = &simLink{sa, sb}
 	for _, s := range []*simSession{sa, sb} {
-		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Caps: w.caps, Kernel: s.from.release, Groups: s.from.engine.Groups()}}
+		s.to.peers.events <- PeerEvent{Kind: PeerUp, Session: s.peer, Hello: &wire.Hello{Node: s.from.id, Caps: w.caps,
+			Kernel: s.from.release, Groups: s.from.engine.Groups()}}
 		go s.deliver()
 	}
 	synctest.Wait()

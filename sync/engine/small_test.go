@@ -27,7 +27,8 @@ func TestElectorLostActsOncePerGroup(t *testing.T) {
 		groups := []string{simGroup, "carp2", "carp3"}
 		vip := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}) }
 		for i, g := range groups {
-			n.elector.events <- ElectorEvent{Kind: ElectorState, Group: g, Role: wire.RoleMaster, Term: 1, VIPs: []netip.Addr{vip(i)}}
+			n.elector.events <- ElectorEvent{Kind: ElectorState, Group: g, Role: wire.RoleMaster, Term: 1,
+				VIPs: []netip.Addr{vip(i)}}
 		}
 		synctest.Wait()
 		for i, g := range groups {
@@ -166,7 +167,8 @@ func TestUndecodableSAIsNotGone(t *testing.T) {
 			k.odd.Store(&ops[0].SA.Key)
 			time.Sleep(10 * time.Second)
 			if s := w.nodes[0].status(); s.Seq != seq || s.SAs != 2 || s.Held != 0 {
-				t.Errorf("node %d cannot decode an SA: the master publishes %d SAs, has sent %d changes, holds back %d", side, s.SAs, s.Seq-seq, s.Held)
+				t.Errorf("node %d cannot decode an SA: the master publishes %d SAs, has sent %d changes, holds back %d",
+					side, s.SAs, s.Seq-seq, s.Held)
 			}
 			if n := w.counts(side).Repairs - repairs; n != 0 {
 				t.Errorf("node %d cannot decode an SA: %d repairs of what is there", side, n)

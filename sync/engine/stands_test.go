@@ -55,7 +55,8 @@ func TestSuccessorFarAhead(t *testing.T) {
 				w := newWorld(t, 2)
 				w.margin.ESN, w.margin.Legacy = lead, lead
 				a, b := w.nodes[0], w.nodes[1]
-				ops := append(tunnel(rand.New(rand.NewPCG(1, 2)), 1, false), tunnel(rand.New(rand.NewPCG(3, 4)), 2, true)...)
+				ops := append(tunnel(rand.New(rand.NewPCG(1, 2)), 1, false), tunnel(rand.New(rand.NewPCG(3, 4)), 2,
+					true)...)
 				a.kernel.foreign(ops...)
 				w.join(1)
 				defer w.stop()

@@ -26,16 +26,19 @@ func TestStatusTellsOfTraffic(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		m, s := a.status(), b.status()
 		if m.PacketsOut != 12000 || m.PacketsIn != 0 || s.PacketsOut != 12000 {
-			t.Errorf("%d packets out and %d in on the master, %d on the standby", m.PacketsOut, m.PacketsIn, s.PacketsOut)
+			t.Errorf("%d packets out and %d in on the master, %d on the standby", m.PacketsOut, m.PacketsIn,
+				s.PacketsOut)
 		}
 		if st := m.Standbys[0]; st.LagPackets != 0 || st.Counters == 0 || !st.InSync {
 			t.Errorf("standby at rest: %+v", st)
 		}
 		// Of the two kinds of SA, that with 32-bit numbers has the smaller margin.
-		if lead := sadb.DefaultMargin().Legacy; s.LeadPackets != lead || s.LeadSeconds < 0.9*float64(lead)/1000 || s.LeadSeconds > 1.1*float64(lead)/1000 {
+		if lead := sadb.DefaultMargin().Legacy; s.LeadPackets != lead || s.LeadSeconds < 0.9*float64(lead)/1000 ||
+			s.LeadSeconds > 1.1*float64(lead)/1000 {
 			t.Errorf("lead of %d packets for %.1f s", s.LeadPackets, s.LeadSeconds)
 		}
-		if g, err := b.engine.Glance(context.Background()); err != nil || g.Groups[0].LeadPackets != 0 || g.Groups[0].SAs != s.SAs || g.Groups[0].PacketsOut != s.PacketsOut {
+		if g, err := b.engine.Glance(context.Background()); err != nil || g.Groups[0].LeadPackets != 0 ||
+			g.Groups[0].SAs != s.SAs || g.Groups[0].PacketsOut != s.PacketsOut {
 			t.Errorf("at a glance: %+v, %v", g, err)
 		}
 		// What is sent while nothing is acknowledged is at risk.

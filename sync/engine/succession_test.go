@@ -27,7 +27,8 @@ func (w *world) handOver(next int) {
 	old.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1}
 	time.Sleep(20 * time.Millisecond)
 	to.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}
-	to.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2, VIPs: simVIPs, Reason: "takeover"}
+	to.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2,
+		VIPs: simVIPs, Reason: "takeover"}
 	time.Sleep(10 * time.Millisecond)
 	old.role(wire.RoleBackup, 1)
 	time.Sleep(time.Second)
@@ -84,13 +85,16 @@ func TestBothEndsShowOneGap(t *testing.T) {
 		if _, err := old.engine.Direct(t.Context(), simGroup, name1); err != nil {
 			t.Fatal(err)
 		}
-		old.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1, Reason: "operator"}
+		old.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1,
+			Reason: "operator"}
 		time.Sleep(20 * time.Millisecond)
-		if n := to.elector.takeovers(); len(n) != 1 || to.elector.silent <= 0 || to.elector.silent > 20*time.Millisecond {
+		if n := to.elector.takeovers(); len(n) != 1 || to.elector.silent <= 0 ||
+			to.elector.silent > 20*time.Millisecond {
 			t.Errorf("takeovers %v, the master silent for %v", n, to.elector.silent)
 		}
 		const gap = 43 * time.Millisecond
-		to.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2, VIPs: simVIPs, Reason: "takeover",
+		to.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2,
+			VIPs: simVIPs, Reason: "takeover",
 			Gap: gap, Measured: true}
 		time.Sleep(10 * time.Millisecond)
 		old.role(wire.RoleBackup, 1)
@@ -134,7 +138,8 @@ func TestHandOverRefusals(t *testing.T) {
 		w.nodes[2].role(wire.RoleBackup, 1)
 		time.Sleep(time.Second)
 
-		if _, err := w.nodes[1].engine.Direct(t.Context(), simGroup, name2); err == nil || !strings.Contains(err.Error(), "run this on "+name0) {
+		if _, err := w.nodes[1].engine.Direct(t.Context(), simGroup, name2); err == nil ||
+			!strings.Contains(err.Error(), "run this on "+name0) {
 			t.Errorf("on a backup: %v", err)
 		}
 		if err := e.ReadyStandby(t.Context(), simGroup, ""); err != nil {
@@ -189,8 +194,10 @@ func TestElectorDies(t *testing.T) {
 	}{
 		"backup":    {nil, 0},
 		"preparing": {[]ElectorEvent{{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}}, 1},
-		"cancelled": {[]ElectorEvent{{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2}, {Kind: ElectorCancel, Group: simGroup}}, 0},
-		"master":    {[]ElectorEvent{{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2, VIPs: simVIPs}}, 1},
+		"cancelled": {[]ElectorEvent{{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleMaster, Term: 2},
+			{Kind: ElectorCancel, Group: simGroup}}, 0},
+		"master": {[]ElectorEvent{{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2,
+			VIPs: simVIPs}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -201,7 +208,8 @@ func TestElectorDies(t *testing.T) {
 				n.fence = func(_ context.Context, vips []netip.Addr) error { fenced = append(fenced, vips); return nil }
 				n.boot(1)
 				n.role(wire.RoleBackup, 1)
-				for _, ev := range append(tc.before, ElectorEvent{Kind: ElectorLost, Group: simGroup, Reason: "killed"}) {
+				for _, ev := range append(tc.before, ElectorEvent{Kind: ElectorLost, Group: simGroup,
+					Reason: "killed"}) {
 					n.elector.events <- ev
 					synctest.Wait()
 				}

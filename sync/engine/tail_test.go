@@ -69,7 +69,8 @@ func TestLateTailIsNoOffence(t *testing.T) {
 		}
 		before := w.nodes[1].kernel.text()
 		s.Send(answer)
-		s.Send(&wire.Batch{Stream: answer.Stream, First: answer.Seq + 1, Records: []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: tunnel(r, 9, false)[0].SA, Numbered: true}}})
+		s.Send(&wire.Batch{Stream: answer.Stream, First: answer.Seq + 1,
+			Records: []wire.Record{{Kind: wire.PutSA, Handle: 1, SA: tunnel(r, 9, false)[0].SA, Numbered: true}}})
 		time.Sleep(time.Second)
 		if s.isClosed() || w.nodes[1].kernel.text() != before {
 			t.Errorf("session closed: %v, or tables changed", s.isClosed())

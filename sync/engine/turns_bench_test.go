@@ -56,9 +56,11 @@ type turnsRig struct {
 // policyOf makes n policies that differ.
 func policyOf(n int) *sadb.Policy {
 	far := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(n >> 16), byte(n >> 8), byte(n)}), 32)
-	return &sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), far)},
-		Templates: []sadb.Template{{Src: simVIPs[0], Dst: netip.MustParseAddr("198.51.100.1"), Proto: sadb.ProtoESP, Family: sadb.FamilyOf(simVIPs[0]),
-			Reqid: uint32(n + 1), Mode: sadb.ModeTunnel}}}
+	return &sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut,
+		Selector: sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), far)},
+		Templates: []sadb.Template{{Src: simVIPs[0], Dst: netip.MustParseAddr("198.51.100.1"), Proto: sadb.ProtoESP,
+			Family: sadb.FamilyOf(simVIPs[0]),
+			Reqid:  uint32(n + 1), Mode: sadb.ModeTunnel}}}
 }
 
 func newTurnsRig(n int) *turnsRig {
@@ -70,10 +72,13 @@ func newTurnsRig(n int) *turnsRig {
 		k.snap.SAs = append(k.snap.SAs, sa)
 		k.snap.Policies = append(k.snap.Policies, policyOf(i))
 	}
-	e := New(Config{Node: wire.NodeID{1}, Groups: []GroupConfig{{Name: simGroup, Whole: true}}, Margin: sadb.DefaultMargin(), Interval: time.Second,
-		Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: slog.New(slog.DiscardHandler)}, k, &simPeers{}, &simElector{ready: make(map[string]Readiness)})
+	e := New(Config{Node: wire.NodeID{1}, Groups: []GroupConfig{{Name: simGroup, Whole: true}},
+		Margin: sadb.DefaultMargin(), Interval: time.Second,
+		Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: slog.New(slog.DiscardHandler)}, k, &simPeers{},
+		&simElector{ready: make(map[string]Readiness)})
 	rig := &turnsRig{e: e, g: e.order[0], k: k}
-	rig.m = &member{session: nullSession{}, hello: &wire.Hello{Node: wire.NodeID{2}}, groups: map[string]*membership{simGroup: {}},
+	rig.m = &member{session: nullSession{}, hello: &wire.Hello{Node: wire.NodeID{2}},
+		groups: map[string]*membership{simGroup: {}},
 		routes: make(map[uint32]*group)}
 	e.members[rig.m.session] = rig.m
 	return rig
@@ -202,7 +207,8 @@ var works = []struct {
 	{"repair-bucket", func(r *turnsRig) func() {
 		r.standby(true)
 		return func() {
-			r.g.rcv.RepairBucket(time.Now(), 0, &wire.BucketItems{Seq: r.g.rcv.Pos().Seq, Of: replica.SumBuckets, Bucket: 7})
+			r.g.rcv.RepairBucket(time.Now(), 0, &wire.BucketItems{Seq: r.g.rcv.Pos().Seq, Of: replica.SumBuckets,
+				Bucket: 7})
 		}
 	}},
 	{"promote", func(r *turnsRig) func() {
@@ -264,7 +270,8 @@ var works = []struct {
 			all[i] = uint16(i)
 		}
 		return func() {
-			r.e.sendBuckets(r.m, &wire.BucketRequest{Stream: r.m.groups[simGroup].out.Handle(), Of: replica.SumBuckets, Buckets: all})
+			r.e.sendBuckets(r.m, &wire.BucketRequest{Stream: r.m.groups[simGroup].out.Handle(), Of: replica.SumBuckets,
+				Buckets: all})
 		}
 	}},
 	{"collect", func(r *turnsRig) func() {
@@ -279,7 +286,8 @@ var works = []struct {
 	}},
 	{"maxima", func(r *turnsRig) func() {
 		r.standby(true)
-		r.m.groups[simGroup].state = wire.GroupState{Name: simGroup, Role: wire.RoleMaster, Term: 2, Have: wire.StreamPos{StreamID: wire.StreamID{Group: simGroup, Term: 2, Node: wire.NodeID{2}}}}
+		r.m.groups[simGroup].state = wire.GroupState{Name: simGroup, Role: wire.RoleMaster, Term: 2,
+			Have: wire.StreamPos{StreamID: wire.StreamID{Group: simGroup, Term: 2, Node: wire.NodeID{2}}}}
 		r.g.used.sent = r.g.rcv.Outbound()
 		return func() { r.e.follow(r.g, false) }
 	}},

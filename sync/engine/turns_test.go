@@ -138,18 +138,21 @@ func TestElectionIsLookedAtInEveryWork(t *testing.T) {
 			w.nodes[1].kernel.foreign(sas...)
 		}},
 		{"retire", 0, func(w *world) {
-			w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleBackup, Term: 1, VIPs: simVIPs}
+			w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleBackup,
+				Term: 1, VIPs: simVIPs}
 		}},
 		{"bump", 1, func(w *world) {
 			w.cut(0, 1)
-			w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleBackup, Term: 5, VIPs: simVIPs}
+			w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleBackup,
+				Term: 5, VIPs: simVIPs}
 		}},
 		{"raise", 1, func(w *world) { w.cut(0, 1) }},
 		{"rebase", 1, func(w *world) { w.nodes[1].wall.Store(int64(time.Hour)) }},
 		{"reinsert", 0, func(w *world) { w.nodes[0].kernel.flushSAs() }},
 		{"counters", 1, func(w *world) { w.nodes[0].kernel.traffic(100_000_000) }},
 		{"restored limits", 1, func(w *world) {
-			w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2, VIPs: simVIPs}
+			w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster,
+				Term: 2, VIPs: simVIPs}
 		}},
 	}
 	for _, c := range cases {
@@ -181,10 +184,12 @@ func TestElectionIsLookedAtInEveryWork(t *testing.T) {
 					time.Sleep(20 * time.Millisecond)
 				}
 				if ops := n.kernel.count() - before; ops < 5*replica.TurnOps {
-					t.Errorf("%d operations, want at least %d: this is not the work that is meant", ops, 5*replica.TurnOps)
+					t.Errorf("%d operations, want at least %d: this is not the work that is meant", ops,
+						5*replica.TurnOps)
 				}
 				if longest > applyTime+time.Millisecond {
-					t.Errorf("the election had to wait for %v, want at most one call of the kernel, %v", longest, applyTime)
+					t.Errorf("the election had to wait for %v, want at most one call of the kernel, %v", longest,
+						applyTime)
 				}
 				if most := n.kernel.faults.most.Load(); most > replica.TurnOps {
 					t.Errorf("%d operations in one call, want at most %d", most, replica.TurnOps)

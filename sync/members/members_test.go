@@ -141,7 +141,11 @@ func TestThirdMemberIsFoundThroughTheOther(t *testing.T) {
 		t.Errorf("2 about 1: %+v", x)
 	}
 	c.host.Store("renamed")
-	eventually(t, "1 hears that 3 changed its claim", func() bool { x := knows(one, 3); return x != nil && x.Claim.Host == "renamed" })
+	eventually(t, "1 hears that 3 changed its claim", func() bool {
+		x := knows(one, 3)
+		return x != nil &&
+			x.Claim.Host == "renamed"
+	})
 	// It stays alive: probes reach it through 2. Then its only link goes.
 	c.link(2, 3, false)
 	eventually(t, "3 is given up", func() bool { x := knows(one, 3); return x == nil || !x.Alive })

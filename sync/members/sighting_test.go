@@ -90,7 +90,8 @@ func TestWordsAreRefused(t *testing.T) {
 		}
 	}
 	m := known(t)
-	m.Receive(id(2), frame(frameWord, 0, id(1), id(3), 0, []byte(`{"roles":[{"group":"outside","role":"MASTER","term":7}],"later":1}`)))
+	m.Receive(id(2), frame(frameWord, 0, id(1), id(3), 0,
+		[]byte(`{"roles":[{"group":"outside","role":"MASTER","term":7}],"later":1}`)))
 	if x := sees(m, 3); x == nil || m.Refused() != 0 {
 		t.Errorf("a good one: %+v, refused %d", x, m.Refused())
 	}
@@ -112,9 +113,11 @@ func TestSightingsGrowOld(t *testing.T) {
 
 // TestWordsGoToWhoTakesThem: a member of a version that does not know words gets none.
 func TestWordsGoToWhoTakesThem(t *testing.T) {
-	for meta, want := range map[string]int{`{"host":"new","words":1}`: 1, `{"host":"newer","words":2}`: 1, `{"host":"old"}`: 0} {
+	for meta, want := range map[string]int{`{"host":"new","words":1}`: 1, `{"host":"newer","words":2}`: 1,
+		`{"host":"old"}`: 0} {
 		sent := 0
-		m := idle(Config{Node: id(1), Log: slog.New(slog.DiscardHandler), Roles: func() []Role { return []Role{{"outside", "MASTER", 1}} },
+		m := idle(Config{Node: id(1), Log: slog.New(slog.DiscardHandler),
+			Roles: func() []Role { return []Role{{"outside", "MASTER", 1}} },
 			Send: func(to wire.NodeID, b []byte) bool {
 				if to != id(2) || b[0] != frameWord || wire.NodeID(b[2:18]) != id(3) {
 					t.Errorf("%s: to %s: %x", meta, to, b)

@@ -55,7 +55,8 @@ func (k *talker) check(alive map[string]*Session) error {
 		case Message:
 			ack, ok := ev.Message.(*wire.Ack)
 			if !ok || alive[peer] != ev.Session || ack.Seq != k.seen[ev.Session] {
-				return fmt.Errorf("%s: message %v from %s where number %d was due", k.node.name, ev.Message, peer, k.seen[ev.Session])
+				return fmt.Errorf("%s: message %v from %s where number %d was due", k.node.name, ev.Message, peer,
+					k.seen[ev.Session])
 			}
 			k.seen[ev.Session]++
 		}
@@ -165,7 +166,8 @@ func TestChaos(t *testing.T) {
 				}
 			}
 			if before != 3 || w.net.Connections() != 3 || ups != after {
-				t.Errorf("seed %d: %d, later %d connections; %d, later %d sessions", seed, before, w.net.Connections(), ups, after)
+				t.Errorf("seed %d: %d, later %d connections; %d, later %d sessions", seed, before, w.net.Connections(),
+					ups, after)
 			}
 		})
 		if t.Failed() {

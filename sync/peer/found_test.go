@@ -19,7 +19,8 @@ func TestFound(t *testing.T) {
 		b := w.start(2, []int{1})
 		w.keys = derive(t, hexB)
 		stranger := w.start(3, []int{1})
-		until(t, 5*time.Second, "the member to be found", func() bool { mu.Lock(); defer mu.Unlock(); return len(found) > 0 })
+		until(t, 5*time.Second, "the member to be found",
+			func() bool { mu.Lock(); defer mu.Unlock(); return len(found) > 0 })
 		if b.count(Up)+a.count(Up) != 0 {
 			t.Error("it got in without being a peer")
 		}

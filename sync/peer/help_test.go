@@ -62,7 +62,8 @@ type world struct {
 }
 
 func newWorld(t *testing.T, links int) *world {
-	return &world{t: t, net: memnet.New(time.Millisecond), links: links, keys: derive(t, hexA), log: &journal{start: time.Now()}}
+	return &world{t: t, net: memnet.New(time.Millisecond), links: links, keys: derive(t, hexA),
+		log: &journal{start: time.Now()}}
 }
 
 // journal keeps log lines for the case that a test fails, and for looking at.

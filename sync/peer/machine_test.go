@@ -28,8 +28,9 @@ type model struct {
 
 func newModel() *model {
 	return &model{
-		m: newMachine(self{nodeID(1), 100, 1, 1}), now: time.Unix(1e9, 0), open: map[connID]bool{}, dialled: map[connID]bool{},
-		dials: map[netip.AddrPort]bool{}, greeted: map[connID]bool{},
+		m: newMachine(self{nodeID(1), 100, 1, 1}), now: time.Unix(1e9, 0), open: map[connID]bool{},
+		dialled: map[connID]bool{},
+		dials:   map[netip.AddrPort]bool{}, greeted: map[connID]bool{},
 	}
 }
 
@@ -96,7 +97,8 @@ func (x *model) do(a action) error {
 		}
 		end(a.Conn)
 	case actUp:
-		err := need(x.up == 0 && x.open[a.Conn] && x.greeted[a.Conn], "a session is up, or the connection is not greeted")
+		err := need(x.up == 0 && x.open[a.Conn] && x.greeted[a.Conn],
+			"a session is up, or the connection is not greeted")
 		x.up = a.Conn
 		return err
 	case actDown:
@@ -124,7 +126,8 @@ func (x *model) random(r *rand.Rand) event {
 		return connID(r.IntN(int(x.last) + 1))
 	}
 	hello := &wire.Hello{
-		Min: 1, Max: uint16(1 + r.IntN(2)), Node: nodeID(2), Nonce: 200, Gen: x.m.gen + uint32(r.IntN(3)), Move: r.IntN(2) == 0,
+		Min: 1, Max: uint16(1 + r.IntN(2)), Node: nodeID(2), Nonce: 200, Gen: x.m.gen + uint32(r.IntN(3)),
+		Move: r.IntN(2) == 0,
 	}
 	switch r.IntN(12) {
 	case 0:
@@ -160,7 +163,8 @@ func (x *model) random(r *rand.Rand) event {
 	case 9:
 		return evReceived{Conn: pick(x.open), Msg: &wire.Bye{Code: wire.ByeCode(1 + r.IntN(10))}}
 	case 10:
-		return evReceived{Conn: pick(x.open), Msg: []wire.Message{&wire.Ack{}, &wire.Ping{}, &wire.Pong{}, &wire.Unknown{Of: 200}}[r.IntN(4)]}
+		return evReceived{Conn: pick(x.open), Msg: []wire.Message{&wire.Ack{}, &wire.Ping{}, &wire.Pong{},
+			&wire.Unknown{Of: 200}}[r.IntN(4)]}
 	case 11:
 		c := pick(x.open)
 		return evLost{c, errors.New("reset"), r.IntN(2) == 0}
@@ -169,9 +173,11 @@ func (x *model) random(r *rand.Rand) event {
 			return evMoved{x.up}
 		}
 	case 13:
-		return []event{evKick{}, evRenew{}, evRenew{true}, evHold{r.IntN(2) == 0}, evClose{wire.ByeSlow, "slow"}}[r.IntN(5)]
+		return []event{evKick{}, evRenew{}, evRenew{true}, evHold{r.IntN(2) == 0},
+			evClose{wire.ByeSlow, "slow"}}[r.IntN(5)]
 	case 14:
-		return evAddrs{[]netip.AddrPort{netip.AddrPortFrom(at(0, 2), 500), netip.AddrPortFrom(at(1, 2), 500)}[:r.IntN(3)]}
+		return evAddrs{[]netip.AddrPort{netip.AddrPortFrom(at(0, 2), 500),
+			netip.AddrPortFrom(at(1, 2), 500)}[:r.IntN(3)]}
 	}
 	return nil
 }
@@ -221,7 +227,8 @@ func FuzzMachine(f *testing.F) {
 func (x *model) connect(t *testing.T) connID {
 	t.Helper()
 	a := netip.AddrPortFrom(at(0, 2), 500)
-	for _, ev := range []event{evAddrs{[]netip.AddrPort{a}}, evDialled{1, a}, evReceived{Conn: 1, Msg: &wire.Hello{Min: 1, Max: 1, Node: nodeID(2), Nonce: 200}}} {
+	for _, ev := range []event{evAddrs{[]netip.AddrPort{a}}, evDialled{1, a},
+		evReceived{Conn: 1, Msg: &wire.Hello{Min: 1, Max: 1, Node: nodeID(2), Nonce: 200}}} {
 		if d, ok := ev.(evDialled); ok {
 			x.last, x.open[d.Conn], x.dialled[d.Conn] = 1, true, true
 			delete(x.dials, a)

@@ -62,7 +62,8 @@ func TestNodesMeetAndTalk(t *testing.T) {
 			t.Error("the session did not last")
 		}
 		st := a.session(b.name).Stats()
-		if st.RTT < 2*time.Millisecond || st.RTT > 10*time.Millisecond || time.Since(st.LastReceived) > time.Second || st.In == 0 || st.Out == 0 ||
+		if st.RTT < 2*time.Millisecond || st.RTT > 10*time.Millisecond || time.Since(st.LastReceived) > time.Second ||
+			st.In == 0 || st.Out == 0 ||
 			st.Queued != 0 || time.Since(st.Since) < time.Hour || w.keys.Index(st.Key) != 0 || !st.Remote.IsValid() {
 			t.Errorf("stats %+v", st)
 		}
@@ -150,7 +151,10 @@ func TestKillAndRecover(t *testing.T) {
 			t.Fatal("the loss was noticed at once")
 		}
 		next := w.start(2, []int{1})
-		until(t, 100*time.Millisecond, "the next process", func() bool { return a.count(Up) == ups+1 && both(a, next)() })
+		until(t, 100*time.Millisecond, "the next process", func() bool {
+			return a.count(Up) == ups+1 &&
+				both(a, next)()
+		})
 		if why := a.last(Down).Reason; !strings.Contains(why.Text, "another one") {
 			t.Errorf("told as %s", why)
 		}
@@ -170,7 +174,8 @@ func TestBackOffAndKick(t *testing.T) {
 		}
 		b := w.start(2, []int{})
 		time.Sleep(100 * time.Millisecond)
-		if err := b.SetPeers([]Peer{{Name: "node1", Addrs: []string{"10.0.0.1:1"}}}); err != nil { // it cannot reach node1
+		// it cannot reach node1
+		if err := b.SetPeers([]Peer{{Name: "node1", Addrs: []string{"10.0.0.1:1"}}}); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -262,7 +267,8 @@ func TestSecondAddressIsUsed(t *testing.T) {
 		cut := func(link int) { w.net.Cut(at(link, 1), at(link, 2)) }
 		heal := func(link int) { w.net.Heal(at(link, 1), at(link, 2)) }
 		on := func(n *node) int {
-			return int(n.session("node" + map[string]string{"node1": "2", "node2": "1"}[n.name]).Stats().Remote.Addr().As4()[1])
+			return int(n.session("node" + map[string]string{"node1": "2",
+				"node2": "1"}[n.name]).Stats().Remote.Addr().As4()[1])
 		}
 		cut(0)
 		a, b := w.start(1, []int{2}), w.start(2, []int{1})
@@ -282,7 +288,10 @@ func TestSecondAddressIsUsed(t *testing.T) {
 			ups := a.count(Up)
 			cut(bad)
 			start := time.Now()
-			until(t, deadAfter, "the other link", func() bool { return a.count(Up) > ups && both(a, b)() && on(a) != bad && on(b) != bad })
+			until(t, deadAfter, "the other link", func() bool {
+				return a.count(Up) > ups && both(a, b)() &&
+					on(a) != bad && on(b) != bad
+			})
 			if d := time.Since(start); d > suspectAfter+200*time.Millisecond {
 				t.Errorf("the other link was used after %v", d)
 			}
@@ -305,7 +314,8 @@ func TestCountersKeepTheirPlaceAndDoNotPileUp(t *testing.T) {
 			s.Send(&wire.Digest{Seq: uint64(i), Buckets: make([]uint64, 8000)})
 		}
 		time.Sleep(time.Second)
-		if !s.SendCounters(&wire.Counters{Stream: 1, Epoch: 1}) || !s.SendCounters(&wire.Counters{Stream: 2, Epoch: 1}) {
+		if !s.SendCounters(&wire.Counters{Stream: 1, Epoch: 1}) ||
+			!s.SendCounters(&wire.Counters{Stream: 2, Epoch: 1}) {
 			t.Fatal("counters are not taken")
 		}
 		if s.SendCounters(&wire.Counters{Stream: 1, Epoch: 2}) {
@@ -358,7 +368,8 @@ func TestPeersCanBeChanged(t *testing.T) {
 		if a.count(Up) != 2 || c.count(Up) != 1 || len(a.Status()) != 1 {
 			t.Error("the change disturbed others")
 		}
-		for _, bad := range [][]Peer{{{"x", nil}}, {{"", addrs(1, 2)}}, {{"x", []string{"10.0.0.1"}}}, {{"x", []string{"a:0"}}},
+		for _, bad := range [][]Peer{{{"x", nil}}, {{"", addrs(1, 2)}}, {{"x", []string{"10.0.0.1"}}},
+			{{"x", []string{"a:0"}}},
 			{{"x", addrs(1, 2)}, {"x", addrs(1, 3)}}} {
 			if a.SetPeers(bad) == nil {
 				t.Errorf("%v is accepted", bad)

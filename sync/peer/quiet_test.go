@@ -23,9 +23,12 @@ func TestTroubleIsNotLoggedWithoutLimit(t *testing.T) {
 		least int
 		most  int
 	}{
-		"one reason":            {func(int) Reason { return same }, 1, 1},
-		"two in turns":          {func(n int) Reason { return []Reason{same, refused}[n%2] }, 2 * mins, 2 * mins},
-		"always another":        {func(n int) Reason { return Reason{Code: wire.ByeDuplicate, Text: fmt.Sprint("id ", n)} }, 8 * mins, 8 * mins},
+		"one reason":   {func(int) Reason { return same }, 1, 1},
+		"two in turns": {func(n int) Reason { return []Reason{same, refused}[n%2] }, 2 * mins, 2 * mins},
+		"always another": {func(n int) Reason {
+			return Reason{Code: wire.ByeDuplicate,
+				Text: fmt.Sprint("id ", n)}
+		}, 8 * mins, 8 * mins},
 		"another after an hour": {func(n int) Reason { return []Reason{same, refused}[n/300] }, 2, 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {

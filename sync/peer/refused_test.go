@@ -18,7 +18,8 @@ func TestVersionMismatchIsToldOnBothSides(t *testing.T) {
 		}
 		for _, n := range []*node{a, b} {
 			why := n.trouble(map[string]string{"node1": "node2", "node2": "node1"}[n.name])
-			if why.Code != wire.ByeVersion || !strings.Contains(why.Text, "1 to 1") || !strings.Contains(why.Text, "3 to 4") ||
+			if why.Code != wire.ByeVersion || !strings.Contains(why.Text, "1 to 1") || !strings.Contains(why.Text,
+				"3 to 4") ||
 				!strings.Contains(why.Text, "upgrade") {
 				t.Errorf("%s says: %s", n.name, why)
 			}

@@ -29,7 +29,10 @@ func overTCP(t testing.TB, keys channel.Keys) (cfgs [2]Config) {
 			Hello: func() *wire.Hello { return &wire.Hello{Min: 1, Max: 1, Node: nodeID(i + 1), Nonce: uint64(i + 1)} },
 			Keys:  keys, Listeners: listeners[i : i+1], Log: (&journal{start: time.Now()}).logger(""),
 			Peers: []Peer{{Name: fmt.Sprintf("node%d", 2-i), Addrs: []string{listeners[1-i].Addr().String()}}},
-			Dial:  func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) },
+			Dial: func(ctx context.Context, address string) (net.Conn, error) {
+				return d.DialContext(ctx,
+					"tcp", address)
+			},
 		}
 	}
 	return cfgs

@@ -16,7 +16,8 @@ import (
 // their words.
 func TestTroubles(t *testing.T) {
 	met := func(err error) Reason {
-		return Reason{Code: wire.ByeTimeout, Text: "words", met: troubleOf(fmt.Errorf("connect to 10.0.0.2:500: %w", err))}
+		return Reason{Code: wire.ByeTimeout, Text: "words", met: troubleOf(fmt.Errorf("connect to 10.0.0.2:500: %w",
+			err))}
 	}
 	dial := func(errno syscall.Errno) error {
 		return &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}

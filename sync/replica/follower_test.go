@@ -58,19 +58,25 @@ func TestFollower(t *testing.T) {
 		lag      time.Duration
 	}{
 		{"new", func(*Follower) {}, FollowerNew, false, 3 * time.Second},
-		{"new and acknowledged", func(f *Follower) { ack(f, 0, true); f.Next(now, p) }, FollowerNew, false, 3 * time.Second},
+		{"new and acknowledged", func(f *Follower) { ack(f, 0, true); f.Next(now, p) }, FollowerNew, false,
+			3 * time.Second},
 		{"snapshot", func(f *Follower) { f.Snapshot(p) }, FollowerSnapshot, false, 3 * time.Second},
 		{"snapshot sent", func(f *Follower) { f.Snapshot(p); sent(f, now, p) }, FollowerSent, true, 3 * time.Second},
-		{"sent and partly installed", func(f *Follower) { f.Snapshot(p); sent(f, now, p); ack(f, 4, false) }, FollowerSent, true, 3 * time.Second},
-		{"sent and installed", func(f *Follower) { f.Snapshot(p); sent(f, now, p); ack(f, 10, true) }, FollowerComplete, true, 0},
-		{"a former snapshot acknowledged", func(f *Follower) { f.Snapshot(p); ack(f, 0, true) }, FollowerSnapshot, false, 3 * time.Second},
+		{"sent and partly installed", func(f *Follower) { f.Snapshot(p); sent(f, now, p); ack(f, 4, false) },
+			FollowerSent, true, 3 * time.Second},
+		{"sent and installed", func(f *Follower) { f.Snapshot(p); sent(f, now, p); ack(f, 10, true) }, FollowerComplete,
+			true, 0},
+		{"a former snapshot acknowledged", func(f *Follower) { f.Snapshot(p); ack(f, 0, true) }, FollowerSnapshot,
+			false, 3 * time.Second},
 		{"resumed", func(f *Follower) { f.Resume(p, p.Seq()) }, FollowerComplete, true, 0},
-		{"resumed behind a change", func(f *Follower) { f.Resume(p, p.Seq()-1) }, FollowerComplete, true, 3 * time.Second},
+		{"resumed behind a change", func(f *Follower) { f.Resume(p, p.Seq()-1) }, FollowerComplete, true,
+			3 * time.Second},
 	} {
 		f := NewFollower(7, began)
 		tt.do(f)
 		if f.state != tt.state || f.TakesCounters() != tt.counters || f.Lag(now, p) != tt.lag {
-			t.Errorf("%s: %v, counters %v, lag %v, want %v, %v, %v", tt.name, f.state, f.TakesCounters(), f.Lag(now, p), tt.state, tt.counters, tt.lag)
+			t.Errorf("%s: %v, counters %v, lag %v, want %v, %v, %v", tt.name, f.state, f.TakesCounters(), f.Lag(now, p),
+				tt.state, tt.counters, tt.lag)
 		}
 		if f.Complete() != (tt.state == FollowerComplete) || (f.cursor != nil) != (tt.state == FollowerSnapshot) {
 			t.Errorf("%s: complete %v, a cursor %v", tt.name, f.Complete(), f.cursor != nil)
@@ -87,7 +93,8 @@ func TestFollowerSendsAWindow(t *testing.T) {
 	f := NewFollower(7, now)
 	begin := f.Snapshot(p)
 	if begin.SAs != 2*tunnels || begin.Policies != 3*tunnels {
-		t.Fatalf("a snapshot of %d SAs and %d policies, want %d and %d", begin.SAs, begin.Policies, 2*tunnels, 3*tunnels)
+		t.Fatalf("a snapshot of %d SAs and %d policies, want %d and %d", begin.SAs, begin.Policies, 2*tunnels,
+			3*tunnels)
 	}
 	total, end := sent(f, now, p)
 	if total != snapWindow || end != nil {

@@ -55,7 +55,8 @@ func TestCountersAreGatheredInTurns(t *testing.T) {
 		p.Pause = func() {
 			if turns == at {
 				if turns++; len(p.sending) > turns*TurnItems {
-					t.Fatalf("%d SAs are gathered in %d turns, want at most %d in each", len(p.sending), turns, TurnItems)
+					t.Fatalf("%d SAs are gathered in %d turns, want at most %d in each", len(p.sending), turns,
+						TurnItems)
 				}
 				p.BeginScan(now)
 				read(20, part)
@@ -75,11 +76,13 @@ func TestCountersAreGatheredInTurns(t *testing.T) {
 				byHandle[e.Handle] = e
 			}
 			if len(got) != n || len(byHandle) != n {
-				t.Fatalf("reading begun after turn %d: %s has %d counters of %d SAs, want %d", at+1, what, len(got), len(byHandle), n)
+				t.Fatalf("reading begun after turn %d: %s has %d counters of %d SAs, want %d", at+1, what, len(got),
+					len(byHandle), n)
 			}
 			for _, e := range got {
 				if e.OSeq < least {
-					t.Fatalf("reading begun after turn %d: %s has counter %d, want at least %d", at+1, what, e.OSeq, least)
+					t.Fatalf("reading begun after turn %d: %s has counter %d, want at least %d", at+1, what, e.OSeq,
+						least)
 				}
 			}
 		}

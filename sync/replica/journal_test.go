@@ -17,7 +17,8 @@ func TestJournalMovesNothing(t *testing.T) {
 		before := j.held
 		j.add(seq, time.Time{}, wire.Record{Kind: wire.DelSA, Handle: uint32(seq)})
 		if j.held > limit || j.held < before-journalBlock {
-			t.Fatalf("%d entries after one more than %d, want at most %d dropped and %d held", j.held, before, journalBlock, limit)
+			t.Fatalf("%d entries after one more than %d, want at most %d dropped and %d held", j.held, before,
+				journalBlock, limit)
 		}
 		at[seq] = j.entry(seq)
 		if seq%97 != 0 {

@@ -27,7 +27,8 @@ func TestJournalsHoldNoKeys(t *testing.T) {
 	rec, _ := p.PutSA(now, sa)
 	copied := new(sadb.SA)
 	*copied = *sa
-	copied.AEAD = &sadb.Algorithm{Name: sa.AEAD.Name, Key: sadb.NewSecret(sa.AEAD.Key.Bytes()), TruncBits: sa.AEAD.TruncBits}
+	copied.AEAD = &sadb.Algorithm{Name: sa.AEAD.Name, Key: sadb.NewSecret(sa.AEAD.Key.Bytes()),
+		TruncBits: sa.AEAD.TruncBits}
 	onStandby := sadbtest.WatchKey(copied)
 	rec.SA, sa = copied, nil
 	for _, op := range s.Apply(now, 0, rec) {
@@ -49,7 +50,8 @@ func TestJournalsHoldNoKeys(t *testing.T) {
 		}
 	}
 	if onMaster.Held() || onStandby.Held() {
-		t.Errorf("the key of a deleted SA is held: by the master %v, by the standby %v", onMaster.Held(), onStandby.Held())
+		t.Errorf("the key of a deleted SA is held: by the master %v, by the standby %v", onMaster.Held(),
+			onStandby.Held())
 	}
 	if n, m := p.journal.held, s.tail.held; n != 2 || m != 2 {
 		t.Errorf("journals of %d and %d changes, want 2", n, m)

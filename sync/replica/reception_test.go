@@ -28,10 +28,18 @@ func TestReception(t *testing.T) {
 		{"nothing", func(x *Reception) {}, ReceptionIdle, false},
 		{"asked", func(x *Reception) { x.Ask(m, id, now) }, ReceptionAsked, false},
 		{"snapshot", func(x *Reception) { x.Ask(m, id, now); began(x, 3, true, now) }, ReceptionSnapshot, true},
-		{"snapshot ended", func(x *Reception) { x.Ask(m, id, now); began(x, 3, true, now); x.end() }, ReceptionFollowing, true},
+		{"snapshot ended", func(x *Reception) { x.Ask(m, id, now); began(x, 3, true, now); x.end() },
+			ReceptionFollowing, true},
 		{"resumed", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now) }, ReceptionFollowing, true},
-		{"missed one", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Miss(6) }, ReceptionIdle, false},
-		{"asked for what was missed", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Miss(6); x.Ask(m, id, now) }, ReceptionAsked, false},
+		{"missed one", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Miss(6) }, ReceptionIdle,
+			false},
+		{"asked for what was missed", func(x *Reception) {
+			x.Ask(m, id, now)
+			began(x, 3, false,
+				now)
+			x.Miss(6)
+			x.Ask(m, id, now)
+		}, ReceptionAsked, false},
 		{"what was missed is on its way", func(x *Reception) {
 			x.Ask(m, id, now)
 			began(x, 3, false, now)
@@ -40,8 +48,10 @@ func TestReception(t *testing.T) {
 			began(x, 4, false, now)
 		}, ReceptionFollowing, false},
 		{"closed", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Close() }, ReceptionClosed, true},
-		{"closed and opened", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Close(); x.Open() }, ReceptionIdle, true},
-		{"opened without being closed", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Open() }, ReceptionFollowing, true},
+		{"closed and opened", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Close(); x.Open() },
+			ReceptionIdle, true},
+		{"opened without being closed", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Open() },
+			ReceptionFollowing, true},
 		{"asked after that", func(x *Reception) {
 			x.Ask(m, id, now)
 			began(x, 3, false, now)
@@ -50,10 +60,23 @@ func TestReception(t *testing.T) {
 			x.Ask(m, id, now)
 		}, ReceptionAsked, true},
 		{"closed, not asking", func(x *Reception) { x.Close(); x.Ask(m, id, now) }, ReceptionClosed, false},
-		{"lost", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Lose(m, now) }, ReceptionIdle, false},
-		{"lost another", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Lose(&someone{"another"}, now) }, ReceptionFollowing, true},
-		{"lost while closed", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Close(); x.Lose(m, now) }, ReceptionClosed, false},
-		{"silent", func(x *Reception) { x.Ask(m, id, now.Add(-time.Hour)); began(x, 3, false, now.Add(-LagLimit-1)) }, ReceptionFollowing, false},
+		{"lost", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Lose(m, now) }, ReceptionIdle,
+			false},
+		{"lost another", func(x *Reception) {
+			x.Ask(m, id, now)
+			began(x, 3, false, now)
+			x.Lose(&someone{"another"},
+				now)
+		}, ReceptionFollowing, true},
+		{"lost while closed", func(x *Reception) {
+			x.Ask(m, id, now)
+			began(x, 3, false, now)
+			x.Close()
+			x.Lose(m,
+				now)
+		}, ReceptionClosed, false},
+		{"silent", func(x *Reception) { x.Ask(m, id, now.Add(-time.Hour)); began(x, 3, false, now.Add(-LagLimit-1)) },
+			ReceptionFollowing, false},
 		{"ended", func(x *Reception) { x.Ask(m, id, now); began(x, 3, false, now); x.Stop() }, ReceptionIdle, false},
 	} {
 		var x Reception

@@ -65,7 +65,8 @@ func (h *history) snapshot() *sadb.Snapshot {
 }
 
 func reading(sa *sadb.SA) *sadb.Reading {
-	return &sadb.Reading{Key: sa.Key, Config: wire.SADigest(sa).Fold(), Counters: sa.Counters, Age: sa.Age, UseAge: sa.UseAge, Used: sa.Used}
+	return &sadb.Reading{Key: sa.Key, Config: wire.SADigest(sa).Fold(), Counters: sa.Counters, Age: sa.Age,
+		UseAge: sa.UseAge, Used: sa.Used}
 }
 
 // TestGlancesTellAPublisherWhatDumpsTell: whatever happens to the tables, and
@@ -143,7 +144,8 @@ func keySet(list []sadb.SAKey) map[sadb.SAKey]bool {
 func TestGlancesTellAReceiverWhatDumpsTell(t *testing.T) {
 	for seed := range uint64(200) {
 		h := &history{r: rand.New(rand.NewPCG(seed, 2))}
-		whole, glancing := NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true}), NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true})
+		whole, glancing := NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true}),
+			NewReceiver(Options{Margin: sadb.DefaultMargin(), Sweeps: true})
 		read := func(list []*sadb.SA, touched *Touched) {
 			glancing.BeginScan()
 			for _, sa := range list {

@@ -25,7 +25,8 @@ func TestUpdateKeepsCounters(t *testing.T) {
 			for _, dir := range []sadb.Direction{sadb.DirOut, sadb.DirIn} {
 				sa := tunnel(r, 1, false)[0].SA
 				sa.Dir, sa.Age = dir, 100
-				sa.Counters = sadb.Counters{OSeq: 1000, Seq: 900, Bitmap: []uint32{1, 2, 3, 4}, Bytes: 1 << 20, Packets: 1000}
+				sa.Counters = sadb.Counters{OSeq: 1000, Seq: 900, Bitmap: []uint32{1, 2, 3, 4}, Bytes: 1 << 20,
+					Packets: 1000}
 				sa.Used, sa.UseAge = true, 50
 				p.PutSA(now, sa)
 				kernel := *sa // what the tables hold
@@ -36,8 +37,10 @@ func TestUpdateKeepsCounters(t *testing.T) {
 				request := kernel
 				request.Counters, request.Age, request.Used, request.UseAge = sadb.Counters{}, 0, false, 0
 				if rec, ok := p.PutSA(now.Add(time.Second), &request); ok {
-					if got := rec.SA; got.OSeq != 1000 || got.Seq != 900 || got.Packets != 1000 || got.Age != 101 || !got.Used || got.UseAge != 51 {
-						t.Errorf("%v: published with %+v, age %d, use %v %d", dir, got.Counters, got.Age, got.Used, got.UseAge)
+					if got := rec.SA; got.OSeq != 1000 || got.Seq != 900 || got.Packets != 1000 || got.Age != 101 ||
+						!got.Used || got.UseAge != 51 {
+						t.Errorf("%v: published with %+v, age %d, use %v %d", dir, got.Counters, got.Age, got.Used,
+							got.UseAge)
 					}
 				} else if name != "nothing" {
 					t.Errorf("%v: the change was not published", dir)
@@ -45,7 +48,8 @@ func TestUpdateKeepsCounters(t *testing.T) {
 				kernel.OSeq, kernel.Packets = 1010, 1010
 				p.Reconcile(now.Add(2*time.Second), &sadb.Snapshot{SAs: []*sadb.SA{&kernel}}, NewTouched())
 				o, i := p.out-out, p.in-in
-				if dir == sadb.DirIn && (o != 0 || i != 10 || p.received-received != 10) || dir == sadb.DirOut && (o != 10 || i != 0) {
+				if dir == sadb.DirIn && (o != 0 || i != 10 || p.received-received != 10) || dir == sadb.DirOut &&
+					(o != 10 || i != 0) {
 					t.Errorf("%v: 10 packets more, counted %d out, %d in, %d received", dir, o, i, p.received-received)
 				}
 				p.DeleteSA(now, sa.Key)

@@ -60,13 +60,15 @@ func TestSuperseded(t *testing.T) {
 		}, late, 0},
 		{"two tunnels look the same to the kernel, one was made anew", func(p *Publisher, old []sadb.Op) {
 			pol := *old[2].Policy
-			pol.Key.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.77.0.0/24"))
+			pol.Key.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"),
+				netip.MustParsePrefix("10.77.0.0/24"))
 			p.PutPolicy(now, &pol)
 		}, late, 0},
 		{"the fresh SAs are for other traffic", func(p *Publisher, _ []sadb.Op) {
 			for _, e := range p.sas {
 				if e.imported {
-					e.sa.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.78.0.0/24"))
+					e.sa.Selector = sadb.SelectorOf(netip.MustParsePrefix("10.1.0.0/24"),
+						netip.MustParsePrefix("10.78.0.0/24"))
 				}
 			}
 		}, late, 0},

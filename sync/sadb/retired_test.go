@@ -29,7 +29,8 @@ func TestRetiredIsBeyondTheSuccessor(t *testing.T) {
 					continue
 				}
 				if ok && got < began+lead {
-					t.Errorf("peak %g, 64 bit %v, silent for %v: retired at %d, the successor began at %d with a lead of %d", peak, esn, stale, got, began, lead)
+					t.Errorf("peak %g, 64 bit %v, silent for %v: retired at %d, the successor began at %d with a "+
+						"lead of %d", peak, esn, stale, got, began, lead)
 				}
 			}
 		}

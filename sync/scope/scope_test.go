@@ -14,7 +14,8 @@ func TestWhatStaysOut(t *testing.T) {
 	vip, own, remote := sadbtest.VIPs()[0], netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("198.51.100.1")
 	lan, far := netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.2.0.0/24")
 	tmpl := func(src, dst netip.Addr, mode sadb.Mode) []sadb.Template {
-		return []sadb.Template{{Src: src, Dst: dst, Proto: sadb.ProtoESP, Family: sadb.FamilyIPv4, Reqid: 1, Mode: mode}}
+		return []sadb.Template{{Src: src, Dst: dst, Proto: sadb.ProtoESP, Family: sadb.FamilyIPv4, Reqid: 1,
+			Mode: mode}}
 	}
 	sel := sadb.SelectorOf(lan, far)
 	single := func(a, b netip.Addr) sadb.Selector {
@@ -26,13 +27,20 @@ func TestWhatStaysOut(t *testing.T) {
 		policy       sadb.Policy
 		group, whole bool
 	}{
-		{"a tunnel from a vip", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sel}, Templates: tmpl(vip, remote, sadb.ModeTunnel)}, true, true},
-		{"a tunnel to a vip", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirFwd, Selector: sel}, Templates: tmpl(remote, vip, sadb.ModeTunnel)}, true, true},
-		{"a tunnel of this node alone", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sel}, Templates: tmpl(own, remote, sadb.ModeTunnel)}, false, true},
-		{"transport from a vip", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: single(vip, remote)}, Templates: tmpl(netip.Addr{}, netip.Addr{}, sadb.ModeTransport)}, true, true},
-		{"transport of this node", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: single(own, remote)}, Templates: tmpl(netip.Addr{}, netip.Addr{}, sadb.ModeTransport)}, false, true},
-		{"no template: pluto's for neighbour discovery, a bypass, a block", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: single(vip, remote)}}, false, true},
-		{"of a socket: charon's port 500", sadb.Policy{Socket: true, Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sel}, Templates: tmpl(vip, remote, sadb.ModeTunnel)}, false, false},
+		{"a tunnel from a vip", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sel},
+			Templates: tmpl(vip, remote, sadb.ModeTunnel)}, true, true},
+		{"a tunnel to a vip", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirFwd, Selector: sel},
+			Templates: tmpl(remote, vip, sadb.ModeTunnel)}, true, true},
+		{"a tunnel of this node alone", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sel},
+			Templates: tmpl(own, remote, sadb.ModeTunnel)}, false, true},
+		{"transport from a vip", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: single(vip, remote)},
+			Templates: tmpl(netip.Addr{}, netip.Addr{}, sadb.ModeTransport)}, true, true},
+		{"transport of this node", sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: single(own, remote)},
+			Templates: tmpl(netip.Addr{}, netip.Addr{}, sadb.ModeTransport)}, false, true},
+		{"no template: pluto's for neighbour discovery, a bypass, a block",
+			sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: single(vip, remote)}}, false, true},
+		{"of a socket: charon's port 500", sadb.Policy{Socket: true, Key: sadb.PolicyKey{Dir: sadb.DirOut,
+			Selector: sel}, Templates: tmpl(vip, remote, sadb.ModeTunnel)}, false, false},
 	} {
 		if got := s.Policy(&c.policy); got != c.group {
 			t.Errorf("policy, %s: belongs to the group %v, want %v", c.name, got, c.group)

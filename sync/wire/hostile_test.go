@@ -54,10 +54,11 @@ func TestBadRecordsAreRefused(t *testing.T) {
 		"attributes out of order":  tlvs(1, id, 3, src, 24, []byte{0, 9}, 24, []byte{0, 8}),
 		"limits that are none":     tlvs(1, id, 3, src, 23, make([]byte, 8)),
 		"empty selector":           tlvs(1, id, 3, src, 4, make([]byte, 19)),
-		"17 bytes of address":      tlvs(1, id, 3, src, 4, append(make([]byte, 17), append([]byte{17}, make([]byte, 18)...)...)),
-		"slash in interface name":  tlvs(1, id, 3, src, 4, append(make([]byte, 19), "a/b"...)),
-		"long interface name":      tlvs(1, id, 3, src, 4, append(make([]byte, 19), "abcdefghijklmnop"...)),
-		"more than a record":       tlvs(1, id, 3, src, 200, make([]byte, MaxRecord)),
+		"17 bytes of address": tlvs(1, id, 3, src, 4,
+			append(make([]byte, 17), append([]byte{17}, make([]byte, 18)...)...)),
+		"slash in interface name": tlvs(1, id, 3, src, 4, append(make([]byte, 19), "a/b"...)),
+		"long interface name":     tlvs(1, id, 3, src, 4, append(make([]byte, 19), "abcdefghijklmnop"...)),
+		"more than a record":      tlvs(1, id, 3, src, 200, make([]byte, MaxRecord)),
 	} {
 		if s, err := ParseSA(b); err == nil {
 			t.Errorf("%s: accepted as %v", name, s.Key)
@@ -168,7 +169,8 @@ func TestDemotionHasALimit(t *testing.T) {
 // A list's length is a sender's word; memory must follow what is there.
 func TestListsDoNotAllocateOnASendersWord(t *testing.T) {
 	huge := binary.AppendUvarint(nil, 1<<40)
-	for typ, head := range map[Type]int{TypeBatch: 12, TypeDigest: 12, TypeBucketRequest: 8, TypeBucketItems: 19, TypeCompare: 25, TypeInventory: 7} {
+	for typ, head := range map[Type]int{TypeBatch: 12, TypeDigest: 12, TypeBucketRequest: 8, TypeBucketItems: 19,
+		TypeCompare: 25, TypeInventory: 7} {
 		b := append(make([]byte, head), huge...)
 		if typ == TypeBucketItems {
 			b[15] = 1 // of one bucket
@@ -286,8 +288,10 @@ func TestTermsNearTheEndAreRefused(t *testing.T) {
 		state := GroupState{Name: "g", Role: RoleMaster, Term: term}
 		for _, m := range []Message{
 			&Hello{Min: 1, Max: 1, Node: NodeID{1}, Groups: []GroupState{state}}, &State{state},
-			&State{GroupState{Name: "g", Have: StreamPos{StreamID: id}}}, &Request{Group: "g", Have: StreamPos{StreamID: id}},
-			&Resume{Stream: 1, ID: id}, &SnapBegin{Stream: 1, ID: id}, &Handover{Group: "g", Term: term}, &Succession{Group: "g", Term: term},
+			&State{GroupState{Name: "g", Have: StreamPos{StreamID: id}}},
+			&Request{Group: "g", Have: StreamPos{StreamID: id}},
+			&Resume{Stream: 1, ID: id}, &SnapBegin{Stream: 1, ID: id}, &Handover{Group: "g", Term: term},
+			&Succession{Group: "g", Term: term},
 		} {
 			b, err := AppendFrame(nil, m)
 			if err != nil {

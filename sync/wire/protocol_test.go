@@ -101,7 +101,8 @@ func TestProtocolPageReadsTheVectors(t *testing.T) {
 		parts[row[0]] = row[1]
 	}
 	for _, row := range table(t, text, "number", "name", "longest body", "fields") {
-		w := &walker{t: t, where: row[1], b: vector(t, row[1]), at: HeaderLen, lines: vectorLines(t, row[1]), parts: parts}
+		w := &walker{t: t, where: row[1], b: vector(t, row[1]), at: HeaderLen, lines: vectorLines(t, row[1]),
+			parts: parts}
 		w.fields(row[3])
 		if w.at != len(w.b) {
 			t.Errorf("%s: the page accounts for %d of %d bytes", row[1], w.at, len(w.b))
@@ -120,7 +121,8 @@ func TestPackageCommentHasTheFieldsOfThePage(t *testing.T) {
 	}
 	comment := strings.Join(strings.Fields(strings.ReplaceAll(string(b), "//", " ")), " ")
 	kinds := func(s string) (out []string) {
-		s = strings.NewReplacer("list16(group) groups", "u16 number, group", "list(u64 bucket) buckets", "list(u64 bucket)",
+		s = strings.NewReplacer("list16(group) groups", "u16 number, group", "list(u64 bucket) buckets",
+			"list(u64 bucket)",
 			"list(u16 bucket) buckets", "list(u16 bucket)", "list(16 bytes ", "list(id ").Replace(s)
 		s = regexp.MustCompile(` \([^)]*\)`).ReplaceAllString(s, "") // an explanation
 		for _, f := range commas.Split(s, -1) {
@@ -134,7 +136,8 @@ func TestPackageCommentHasTheFieldsOfThePage(t *testing.T) {
 		for p := range strings.SplitSeq(row[1], "-") {
 			camel += strings.ToUpper(p[:1]) + p[1:]
 		}
-		m := regexp.MustCompile(` ` + row[0] + ` ` + camel + ` (.+?) (?:\d+ [A-Z][a-zA-Z]+ (?:u|name|group|stream|list|all|text)|group u16)`).FindStringSubmatch(comment)
+		m := regexp.MustCompile(` ` + row[0] + ` ` + camel +
+			` (.+?) (?:\d+ [A-Z][a-zA-Z]+ (?:u|name|group|stream|list|all|text)|group u16)`).FindStringSubmatch(comment)
 		if m == nil {
 			t.Errorf("the package comment lacks %s %s", row[0], camel)
 			continue
@@ -187,7 +190,8 @@ func TestProtocolPageHasTheFieldsOfRecords(t *testing.T) {
 			t.Errorf("record kind %s is %s, the page says %s", row[0], RecordKind(n), row[1])
 		}
 	}
-	for tlv, name := range map[tlv]string{saAuth: "authentication", saCrypt: "encryption", saAEAD: "AEAD", saComp: "compression"} {
+	for tlv, name := range map[tlv]string{saAuth: "authentication", saCrypt: "encryption", saAEAD: "AEAD",
+		saComp: "compression"} {
 		if !strings.Contains(page(t), fmt.Sprintf("\n| %d | %s |", tlv, name)) {
 			t.Errorf("field %d is not %s on the page", tlv, name)
 		}
@@ -211,9 +215,12 @@ func TestProtocolPageShowsARealRecord(t *testing.T) {
 func TestProtocolPageHasTheNumbers(t *testing.T) {
 	text := page(t)
 	want := map[string]int{
-		"frame, bytes": MaxFrame, "record, bytes": MaxRecord, "records in a message": MaxRecords, "groups in hello": maxGroups,
-		"addresses of a group": maxVIPs, "reason of a group, bytes": maxReason, "text of bye, bytes": maxBye, "demotion": MaxDemotion, "templates of a policy": maxTemplate,
-		"words of a bitmap": maxBitmap, "name of an algorithm, bytes": maxAlgorithm, "name of an interface, bytes": maxInterface,
+		"frame, bytes": MaxFrame, "record, bytes": MaxRecord, "records in a message": MaxRecords,
+		"groups in hello":      maxGroups,
+		"addresses of a group": maxVIPs, "reason of a group, bytes": maxReason, "text of bye, bytes": maxBye,
+		"demotion": MaxDemotion, "templates of a policy": maxTemplate,
+		"words of a bitmap": maxBitmap, "name of an algorithm, bytes": maxAlgorithm,
+		"name of an interface, bytes": maxInterface,
 	}
 	_, limits, _ := strings.Cut(text, "| code of bye |") // the table of times has the same headings
 	for _, row := range table(t, limits, "limit", "value") {
@@ -244,7 +251,8 @@ func TestProtocolPageHasTheNumbers(t *testing.T) {
 			t.Fatal(err)
 		}
 		caps |= 1 << bit
-		if want := map[string]uint64{"compare": CapCompare, "succession": CapSuccession, "fitness": CapFitness, "report": CapReport}[row[0]]; want != 1<<bit {
+		if want := map[string]uint64{"compare": CapCompare, "succession": CapSuccession, "fitness": CapFitness,
+			"report": CapReport}[row[0]]; want != 1<<bit {
 			t.Errorf("capability %s is bit %d, the code says %#x", row[0], bit, want)
 		}
 	}

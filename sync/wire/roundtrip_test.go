@@ -81,7 +81,8 @@ func TestLocalFieldsStayAtHome(t *testing.T) {
 }
 
 func randomStream(r *rand.Rand) StreamID {
-	return StreamID{Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Node: NodeID(sadbtest.Bytes(r, 16)), Nonce: r.Uint64()}
+	return StreamID{Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Node: NodeID(sadbtest.Bytes(r, 16)),
+		Nonce: r.Uint64()}
 }
 
 func randomGroup(r *rand.Rand) GroupState {
@@ -108,12 +109,15 @@ func randomRecords(r *rand.Rand) (rs []Record) {
 func randomMessages(r *rand.Rand) []Message {
 	var cs []CounterEntry
 	for h, i := uint32(r.IntN(2)), 0; i < 20; i++ {
-		cs = append(cs, CounterEntry{h, r.Uint64() >> r.IntN(65), r.Uint64() >> r.IntN(65), r.Uint64() >> r.IntN(65), r.Uint64() >> r.IntN(65)})
+		cs = append(cs, CounterEntry{h, r.Uint64() >> r.IntN(65), r.Uint64() >> r.IntN(65), r.Uint64() >> r.IntN(65),
+			r.Uint64() >> r.IntN(65)})
 		h += 1 + r.Uint32()>>(5+r.IntN(27))
 	}
 	return []Message{
-		&Hello{Min: 1, Max: 2, Caps: r.Uint64(), Node: NodeID(sadbtest.Bytes(r, 16)), Boot: NodeID(sadbtest.Bytes(r, 16)),
-			Nonce: r.Uint64(), Kernel: "6.1.0-18-amd64", BigEndian: true, Arch: "s390x", WallUnix: -int64(r.Uint32()), Gen: r.Uint32(),
+		&Hello{Min: 1, Max: 2, Caps: r.Uint64(), Node: NodeID(sadbtest.Bytes(r, 16)),
+			Boot:  NodeID(sadbtest.Bytes(r, 16)),
+			Nonce: r.Uint64(), Kernel: "6.1.0-18-amd64", BigEndian: true, Arch: "s390x", WallUnix: -int64(r.Uint32()),
+			Gen:    r.Uint32(),
 			Groups: []GroupState{randomGroup(r), randomGroup(r), {}}},
 		&State{randomGroup(r)},
 		&Request{Group: "carp1", Have: randomGroup(r).Have},
@@ -135,15 +139,19 @@ func randomMessages(r *rand.Rand) []Message {
 		&BucketItems{Stream: r.Uint32(), Seq: r.Uint64(), Of: 256, Bucket: 255, More: true,
 			Keys: []Sum{{1}, {2}}, Records: randomRecords(r)},
 		&Gossip{sadbtest.Bytes(r, r.IntN(100)+1)},
-		&Compare{Token: r.Uint32(), Group: "carp1", Salt: NodeID(sadbtest.Bytes(r, 16)), Of: 256, Buckets: []uint16{0, 7, 255}},
+		&Compare{Token: r.Uint32(), Group: "carp1", Salt: NodeID(sadbtest.Bytes(r, 16)), Of: 256,
+			Buckets: []uint16{0, 7, 255}},
 		&Compare{Group: "carp1"},
-		&Inventory{Token: r.Uint32(), Last: r.IntN(2) == 0, Error: "busy", Sums: []uint64{r.Uint64(), 0}, Records: randomRecords(r)},
-		&Succession{Token: r.Uint32(), Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Node: NodeID(sadbtest.Bytes(r, 16)),
+		&Inventory{Token: r.Uint32(), Last: r.IntN(2) == 0, Error: "busy", Sums: []uint64{r.Uint64(), 0},
+			Records: randomRecords(r)},
+		&Succession{Token: r.Uint32(), Group: "carp1", Term: r.Uint64N(MaxTerm + 1),
+			Node: NodeID(sadbtest.Bytes(r, 16)),
 			Hold: time.Duration(r.Uint32()) * time.Millisecond},
 		&Consent{Token: r.Uint32(), Yes: r.IntN(2) == 0, Reason: "not in sync", Remedy: "wait"},
 		&Fitness{Group: "carp1", Demotion: r.IntN(MaxDemotion + 1), Willing: r.IntN(2) == 0},
 		&Report{[]byte(`{"host":"gw1"}`)},
-		&Outage{Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Gap: time.Duration(r.Uint32()) * time.Microsecond, Over: r.IntN(2) == 0},
+		&Outage{Group: "carp1", Term: r.Uint64N(MaxTerm + 1), Gap: time.Duration(r.Uint32()) * time.Microsecond,
+			Over: r.IntN(2) == 0},
 	}
 }
 

@@ -61,8 +61,9 @@ func vectorSA() *sadb.SA {
 
 		OutputMark: &sadb.Mark{Mask: 0xff}, IfID: 9, TFCPad: 1400, KernelDir: sadb.DirOut, PCPU: new(uint32),
 		MappingTimer: 30, Keepalive: 20, Window: 64, BitmapLen: 2,
-		Limits: sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: 1000, SoftPackets: sadb.NoLimit, HardPackets: sadb.NoLimit,
-			SoftAdd: 3000, HardAdd: 3600},
+		Limits: sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: 1000, SoftPackets: sadb.NoLimit,
+			HardPackets: sadb.NoLimit,
+			SoftAdd:     3000, HardAdd: 3600},
 		Unknown:  []sadb.Attr{{Type: 99, Data: []byte{0xde, 0xad, 0xbe, 0xef}}},
 		Dir:      sadb.DirOut,
 		Counters: sadb.Counters{OSeq: 5000000000, Bytes: 70000, Packets: 500, Bitmap: []uint32{0xffffffff, 1}},
@@ -75,8 +76,9 @@ func vectorPolicy() *sadb.Policy {
 		Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: vectorSelector(), Mark: sadb.Mark{Value: 0x2a, Mask: 0xff},
 			IfID: 9, SecCtx: "ctx"},
 		Priority: 371327, Action: sadb.ActionBlock, Flags: 1, Share: 3,
-		Limits: sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit, HardPackets: sadb.NoLimit,
-			HardAdd: 86400},
+		Limits: sadb.Limits{SoftBytes: sadb.NoLimit, HardBytes: sadb.NoLimit, SoftPackets: sadb.NoLimit,
+			HardPackets: sadb.NoLimit,
+			HardAdd:     86400},
 		Templates: []sadb.Template{{
 			Dst: netip.MustParseAddr("198.51.100.7"), Src: netip.MustParseAddr("203.0.113.1"), Proto: sadb.ProtoESP,
 			Family: sadb.FamilyIPv4, Reqid: 17, Mode: sadb.ModeTunnel, Optional: true,
@@ -98,7 +100,8 @@ func vectors() map[string]Message {
 	sa, policy := vectorSA(), vectorPolicy()
 	key301 := sa.Key
 	return map[string]Message{
-		"hello": &Hello{Min: 1, Max: 1, Node: node, Boot: boot, Nonce: stream.Nonce, Kernel: "6.1.0-18-amd64", Arch: "amd64",
+		"hello": &Hello{Min: 1, Max: 1, Node: node, Boot: boot, Nonce: stream.Nonce, Kernel: "6.1.0-18-amd64",
+			Arch:     "amd64",
 			WallUnix: 1750000000, Gen: 3, Move: true, Groups: []GroupState{group}},
 		"state":      &State{group},
 		"request":    &Request{Group: "carp1", Have: pos},
@@ -129,9 +132,11 @@ func vectors() map[string]Message {
 		"bucket-request": &BucketRequest{Stream: 3, Of: 256, Buckets: []uint16{1, 255}},
 		"bucket-items": &BucketItems{Stream: 3, Seq: 44, Of: 256, Bucket: 255, Keys: []Sum{Sum(sequence(0x60, 16))},
 			Records: []Record{{Kind: FlushSA}}},
-		"gossip":     &Gossip{[]byte("opaque")},
-		"compare":    &Compare{Token: 5, Group: "carp1", Salt: NodeID(sequence(0x30, 16)), Of: 256, Buckets: []uint16{1, 255}},
-		"inventory":  &Inventory{Token: 5, Last: true, Error: "busy", Sums: []uint64{0x1122334455667788}, Records: []Record{{Kind: FlushSA}}},
+		"gossip": &Gossip{[]byte("opaque")},
+		"compare": &Compare{Token: 5, Group: "carp1", Salt: NodeID(sequence(0x30, 16)), Of: 256,
+			Buckets: []uint16{1, 255}},
+		"inventory": &Inventory{Token: 5, Last: true, Error: "busy", Sums: []uint64{0x1122334455667788},
+			Records: []Record{{Kind: FlushSA}}},
 		"succession": &Succession{Token: 6, Group: "carp1", Term: 7, Node: node, Hold: 10 * time.Second},
 		"consent":    &Consent{Token: 6, Reason: "not in sync", Remedy: "wait"},
 		"fitness":    &Fitness{Group: "carp1", Demotion: 100, Willing: true},

@@ -133,15 +133,18 @@ secrets {
 func strongSwan(t lab.T, nd *lab.Node, conf string) {
 	t.Helper()
 	socket := filepath.Join(nd.Dir(), "charon.vici")
-	main := nd.WriteFile("strongswan.conf", strings.NewReplacer("SOCKET", socket, "LOG", filepath.Join(nd.Dir(), "charon.log")).Replace(charonConf))
+	main := nd.WriteFile("strongswan.conf", strings.NewReplacer("SOCKET", socket, "LOG",
+		filepath.Join(nd.Dir(), "charon.log")).Replace(charonConf))
 	conns := nd.WriteFile("swanctl.conf", conf)
-	cmd := exec.Command("nice", "-n", "-15", "/usr/sbin/charon-systemd") // ahead of the traffic, which shares the processor
+	// ahead of the traffic, which shares the processor
+	cmd := exec.Command("nice", "-n", "-15", "/usr/sbin/charon-systemd")
 	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+main, "SWANCTL_DIR="+nd.Dir())
 	d := nd.Exec("charon", cmd)
 	d.MayExit() // some exit for a signal at the end
 	var last error
 	lab.Eventually(t, patience, "charon of "+nd.Name+" to have its connections", func() bool {
-		_, last = nd.Try("env SWANCTL_DIR=" + nd.Dir() + " /usr/sbin/swanctl --load-all --noprompt --uri unix://" + socket + " --file " + conns)
+		_, last = nd.Try("env SWANCTL_DIR=" + nd.Dir() + " /usr/sbin/swanctl --load-all --noprompt --uri unix://" +
+			socket + " --file " + conns)
 		return last == nil
 	})
 }
@@ -207,7 +210,8 @@ func renegotiated(t lab.T, part float64, flows func(*lab.Standard) []meter.Confi
 func alone(t lab.T) []result.Line {
 	for _, program := range []string{"/usr/sbin/charon-systemd", "/usr/sbin/swanctl"} {
 		if _, err := os.Stat(program); err != nil {
-			t.Fatalf("%v", errors.Join(err, errors.New("needs charon-systemd and strongswan-swanctl of Debian, see make bench")))
+			t.Fatalf("%v", errors.Join(err, errors.New("needs charon-systemd and strongswan-swanctl of Debian, see "+
+				"make bench")))
 		}
 	}
 	four := func(s *lab.Standard) meter.Config {
@@ -218,14 +222,16 @@ func alone(t lab.T) []result.Line {
 	}
 	var both []time.Duration
 	for k := range rounds {
-		both = append(both, renegotiated(t, (float64(k)+0.5)/rounds, func(s *lab.Standard) []meter.Config { return append(meter.Both(four(s)), meter.Both(six(s))...) }))
+		both = append(both, renegotiated(t, (float64(k)+0.5)/rounds,
+			func(s *lab.Standard) []meter.Config { return append(meter.Both(four(s)), meter.Both(six(s))...) }))
 	}
 	back := renegotiated(t, 0.5, func(s *lab.Standard) []meter.Config {
 		return []meter.Config{meter.Both(four(s))[1], meter.Both(six(s))[1]}
 	})
 	mine := outage[250*time.Millisecond]
 	line := func(what string, d time.Duration, note string) result.Line {
-		l := result.Line{What: "outage after a power cut beside strongSwan alone, adverts every 250 ms, " + what, Figure: ms(mine), Floor: ms(d), Verdict: result.Beside, Note: note}
+		l := result.Line{What: "outage after a power cut beside strongSwan alone, adverts every 250 ms, " + what,
+			Figure: ms(mine), Floor: ms(d), Verdict: result.Beside, Note: note}
 		if mine == 0 {
 			l.Figure = "not measured"
 		} else {
@@ -234,7 +240,12 @@ func alone(t lab.T) []result.Line {
 		return l
 	}
 	return []result.Line{
-		line("traffic from both sides", median(both), fmt.Sprintf("median of %d; two tunnels; keepalived moves the addresses, the first packet from inside makes the new gateway negotiate; the ratio says how many times longer the peer takes", rounds)),
-		line("traffic from the remote side only", back, fmt.Sprintf("one run: the remote goes on sending to a gateway that has no SA until its dead peer detection notices (dpd_delay %v, 4 messages within 6 s; strongSwan's own timeouts would be 165 s)", deadDelay)),
+		line("traffic from both sides", median(both),
+			fmt.Sprintf("median of %d; two tunnels; keepalived moves the addresses, the first packet from inside "+
+				"makes the new gateway negotiate; the ratio says how many times longer the peer takes", rounds)),
+		line("traffic from the remote side only", back,
+			fmt.Sprintf("one run: the remote goes on sending to a gateway that has no SA until its dead peer "+
+				"detection notices (dpd_delay %v, 4 messages within 6 s; strongSwan's own timeouts would be 165 s)",
+				deadDelay)),
 	}
 }

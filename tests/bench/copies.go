@@ -25,7 +25,8 @@ const (
 func commands(r *rand.Rand, n int) []string {
 	list := make([]string, n)
 	for i := range list {
-		list[i] = fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel aead rfc4106(gcm(aes)) 0x%x 128 replay-window 128 flag esn",
+		list[i] = fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel aead "+
+			"rfc4106(gcm(aes)) 0x%x 128 replay-window 128 flag esn",
 			sadbtest.Addr4(r), sadbtest.Addr4(r), 0x1000+r.Uint32N(1<<31), 1+r.Uint32N(1<<30), sadbtest.Bytes(r, 20))
 	}
 	return list
@@ -74,11 +75,13 @@ func copies(t lab.T) []result.Line {
 	each := stopwatch(t, s, script, "sh", "-e") * copied / single
 	mine := median(ours)
 	line := func(how string, d time.Duration, note string) result.Line {
-		return result.Line{What: fmt.Sprintf("copy of %d SAs: our snapshot beside %s", copied, how), Figure: ms(mine), Floor: ms(d),
+		return result.Line{What: fmt.Sprintf("copy of %d SAs: our snapshot beside %s", copied, how), Figure: ms(mine),
+			Floor: ms(d),
 			Ratio: float64(d) / float64(mine), Verdict: result.Beside, Note: note}
 	}
 	return []result.Line{
-		line("`ip -batch`", median(batch), "the ratio says how many times longer the peer takes; it only adds what was written down before, without the way there, sequence numbers and ages"),
+		line("`ip -batch`", median(batch), "the ratio says how many times longer the peer takes; it only adds what "+
+			"was written down before, without the way there, sequence numbers and ages"),
 		line("one `ip` for each SA", each, fmt.Sprintf("measured for %d SAs by one shell, and multiplied", single)),
 	}
 }

@@ -90,7 +90,8 @@ func phase(t lab.T, p *scenario.Pair, master *scenario.Member, part float64) {
 // unplanned: the master's power is cut, spread over the interval between two of
 // its advertisements.
 func unplanned(t lab.T) (lines []result.Line) {
-	for _, c := range []struct{ interval, target time.Duration }{{250 * time.Millisecond, time.Second}, {50 * time.Millisecond, 300 * time.Millisecond}} {
+	for _, c := range []struct{ interval, target time.Duration }{{250 * time.Millisecond, time.Second},
+		{50 * time.Millisecond, 300 * time.Millisecond}} {
 		p := scenario.NewPair(t)
 		p.Interval, p.AloneAfter = c.interval, time.Second
 		gw1, gw2 := p.Members[0], p.Members[1]
@@ -115,9 +116,12 @@ func unplanned(t lab.T) (lines []result.Line) {
 		m.Stop()
 		outage[c.interval] = median(gaps)
 		lines = append(lines, result.Line{
-			What:   fmt.Sprintf("unplanned failover with ESP, adverts every %d ms: traffic gap, median of %d", c.interval.Milliseconds(), cuts),
-			Target: fmt.Sprintf("<= %.1f s", c.target.Seconds()), Figure: ms(median(gaps)), Verdict: result.Of(median(gaps) <= c.target),
-			Note: fmt.Sprintf("from %s to %s; %s where nothing happens; %d packets refused for their number", ms(slices.Min(gaps)), ms(slices.Max(gaps)), ms(calm), refused(p.Standard)-before),
+			What: fmt.Sprintf("unplanned failover with ESP, adverts every %d ms: traffic gap, median of %d",
+				c.interval.Milliseconds(), cuts),
+			Target: fmt.Sprintf("<= %.1f s", c.target.Seconds()), Figure: ms(median(gaps)),
+			Verdict: result.Of(median(gaps) <= c.target),
+			Note: fmt.Sprintf("from %s to %s; %s where nothing happens; %d packets refused for their number",
+				ms(slices.Min(gaps)), ms(slices.Max(gaps)), ms(calm), refused(p.Standard)-before),
 		})
 		for _, mem := range p.Members {
 			mem.KillDaemons()
@@ -153,10 +157,14 @@ func planned(t lab.T) []result.Line {
 	med, worst, ref := median(gaps), slices.Max(gaps), refused(p.Standard)-before
 	what := fmt.Sprintf("planned switchover with ESP, %d: ", switchovers)
 	return []result.Line{
-		{What: what + "traffic gap, median", Target: "<= 20 ms", Figure: ms(med), Floor: ms(calm) + " where nothing happens",
+		{What: what + "traffic gap, median", Target: "<= 20 ms", Figure: ms(med), Floor: ms(calm) +
+			" where nothing happens",
 			Ratio: float64(med) / float64(max(calm, time.Microsecond)), Verdict: result.Of(med <= 20*time.Millisecond),
-			Note: fmt.Sprintf("the floor is the median of the longest gaps in as long a time without a switchover, so that much is the machine's and not the switchover's; %d packets lost", lost)},
-		{What: what + "traffic gap, worst", Target: "<= 100 ms", Figure: ms(worst), Verdict: result.Of(worst <= 100*time.Millisecond)},
-		{What: what + "packets refused for their number", Target: "0", Figure: fmt.Sprint(ref), Verdict: result.Of(ref == 0)},
+			Note: fmt.Sprintf("the floor is the median of the longest gaps in as long a time without a switchover, "+
+				"so that much is the machine's and not the switchover's; %d packets lost", lost)},
+		{What: what + "traffic gap, worst", Target: "<= 100 ms", Figure: ms(worst),
+			Verdict: result.Of(worst <= 100*time.Millisecond)},
+		{What: what + "packets refused for their number", Target: "0", Figure: fmt.Sprint(ref),
+			Verdict: result.Of(ref == 0)},
 	}
 }

@@ -61,9 +61,11 @@ func heap(t lab.T) []result.Line {
 		list := collections(nd)[skip:]
 		mb := slices.Sorted(slices.Values(list))[len(list)/2]
 		perSA := mb << 20 / huge
-		return result.Line{What: fmt.Sprintf("live heap of the %s for each of %d SAs", who, huge), Target: "<= 1024 bytes",
+		return result.Line{What: fmt.Sprintf("live heap of the %s for each of %d SAs", who, huge),
+			Target: "<= 1024 bytes",
 			Figure: fmt.Sprintf("%d bytes", perSA), Verdict: result.Of(perSA <= 1024),
-			Note: fmt.Sprintf("%d collections, smallest %d MB, largest %d MB", len(list), slices.Min(list), slices.Max(list))}
+			Note: fmt.Sprintf("%d collections, smallest %d MB, largest %d MB", len(list), slices.Min(list),
+				slices.Max(list))}
 	}
 	return []result.Line{line("master", m, before[0]), line("standby", s, before[1])}
 }

@@ -35,8 +35,9 @@ const (
 
 var (
 	version = flag.String("version", "unknown", "what the sources are, for the report")
-	page    = flag.String("report", "", "do not measure: put the parts of a run, JSON files that follow, together and their table into this page")
-	drills  = flag.String("drills", "docs/reliability.json", "with -report: what the drills have shown")
+	page    = flag.String("report", "", "do not measure: put the parts of a run, JSON files that follow, together "+
+		"and their table into this page")
+	drills = flag.String("drills", "docs/reliability.json", "with -report: what the drills have shown")
 )
 
 func main() {
@@ -99,7 +100,8 @@ func run() int {
 			return 1
 		}
 	}
-	r := result.Report{Version: *version, Processor: os.Getenv(envProcessor), Go: runtime.Version(), At: time.Now().UTC(), Load: os.Getenv(envLoad)}
+	r := result.Report{Version: *version, Processor: os.Getenv(envProcessor), Go: runtime.Version(),
+		At: time.Now().UTC(), Load: os.Getenv(envLoad)}
 	machine := result.Machine(harness.Guest())
 	for _, p := range parts {
 		if only := os.Getenv("BENCH_ONLY"); only != "" && !slices.Contains(strings.Fields(only), p.name) {

@@ -117,11 +117,14 @@ func churn(t lab.T) []result.Line {
 	p99 := quantile(lag, 0.99)
 	ratio := reached / both
 	return []result.Line{
-		{What: "sustained churn (rekeys per second)", Target: ">= 0.50 of the bare generator", Figure: fmt.Sprintf("%.0f/s", reached),
-			Floor: fmt.Sprintf("%.0f/s on two kernels", both), Ratio: ratio, Verdict: result.Of(ratio >= 0.5),
-			Note: fmt.Sprintf("offered at 0.55 of the floor for %v; the generator on one kernel alone makes %.0f/s", churnFor, one)},
-		{What: "lag under that churn, p99", Target: "<= 250 ms", Figure: ms(p99), Verdict: result.Of(p99 <= 250*time.Millisecond),
-			Note: fmt.Sprintf("p50 %s, largest %s", ms(median(lag)), ms(quantile(lag, 1)))},
+		{What: "sustained churn (rekeys per second)", Target: ">= 0.50 of the bare generator",
+			Figure: fmt.Sprintf("%.0f/s", reached),
+			Floor:  fmt.Sprintf("%.0f/s on two kernels", both), Ratio: ratio, Verdict: result.Of(ratio >= 0.5),
+			Note: fmt.Sprintf("offered at 0.55 of the floor for %v; the generator on one kernel alone makes %.0f/s",
+				churnFor, one)},
+		{What: "lag under that churn, p99", Target: "<= 250 ms", Figure: ms(p99),
+			Verdict: result.Of(p99 <= 250*time.Millisecond),
+			Note:    fmt.Sprintf("p50 %s, largest %s", ms(median(lag)), ms(quantile(lag, 1)))},
 	}
 }
 
@@ -185,13 +188,17 @@ func counters(t lab.T) []result.Line {
 	total := float64(s1-s0) / float64(n)
 	each := float64(bytes1-bytes0) / float64(sent)
 	return []result.Line{
-		{What: fmt.Sprintf("counters of %d SAs every second: user time of the master", many), Target: "<= 5 % of a processor",
+		{What: fmt.Sprintf("counters of %d SAs every second: user time of the master", many),
+			Target: "<= 5 % of a processor",
 			Figure: fmt.Sprintf("%.1f %%", 100*share), Verdict: result.Of(share <= 0.05),
-			Note: fmt.Sprintf("%d readings in %v; the standby used %.1f %% user, %.1f %% system", n, took.Round(time.Millisecond),
+			Note: fmt.Sprintf("%d readings in %v; the standby used %.1f %% user, %.1f %% system", n,
+				took.Round(time.Millisecond),
 				100*float64(v1-v0)/float64(took), 100*float64(w1-w0-v1+v0)/float64(took))},
-		{What: "the same, user and system, for each reading", Target: "<= 2.0 bare dumps", Figure: ms(time.Duration(total)), Floor: ms(time.Duration(floor)),
+		{What: "the same, user and system, for each reading", Target: "<= 2.0 bare dumps",
+			Figure: ms(time.Duration(total)), Floor: ms(time.Duration(floor)),
 			Ratio: total / floor, Verdict: result.Of(total <= 2*floor)},
-		{What: "the same, bytes on the wire for each counter", Target: "<= 20", Figure: fmt.Sprintf("%.1f", each), Verdict: result.Of(each <= 20)},
+		{What: "the same, bytes on the wire for each counter", Target: "<= 20", Figure: fmt.Sprintf("%.1f", each),
+			Verdict: result.Of(each <= 20)},
 	}
 }
 
@@ -248,11 +255,13 @@ func recovery(t lab.T) []result.Line {
 		_, last := a.count()
 		lost = append(lost, last.Sub(began)-install*time.Duration(len(fresh))/many)
 		c.WaitEqual(cluster.SyncLimit, s)
-		c.Eventually(5*time.Second, "the loss of events to be counted", func() bool { return m.Counts().Resyncs > resyncs })
+		c.Eventually(5*time.Second, "the loss of events to be counted",
+			func() bool { return m.Counts().Resyncs > resyncs })
 	}
 	note := fmt.Sprintf("bare install of %d SAs: %s", many, ms(install))
 	line := func(what string, d time.Duration) result.Line {
-		return result.Line{What: what, Target: "<= 2 s beyond the bare install", Figure: ms(d), Verdict: result.Of(d <= 2*time.Second), Note: note}
+		return result.Line{What: what, Target: "<= 2 s beyond the bare install", Figure: ms(d),
+			Verdict: result.Of(d <= 2*time.Second), Note: note}
 	}
 	return []result.Line{
 		line(fmt.Sprintf("recovery from a flush of a standby's %d SAs", many), median(flush)),

@@ -154,7 +154,8 @@ func settled(t lab.T, p *scenario.Pair, master, standby *scenario.Member) {
 		time.Sleep(200 * time.Millisecond) // each answer is a look at all SAs
 		a, err1 := master.Status()
 		b, err2 := standby.Status()
-		return err1 == nil && err2 == nil && a.Groups[0].Role == "MASTER" && b.Groups[0].Role == "BACKUP" && b.Groups[0].InSync && b.Groups[0].SAs > 0
+		return err1 == nil && err2 == nil && a.Groups[0].Role == "MASTER" && b.Groups[0].Role == "BACKUP" &&
+			b.Groups[0].InSync && b.Groups[0].SAs > 0
 	})
 	p.WaitFit(master)
 }
@@ -228,12 +229,17 @@ func size(t lab.T) []result.Line {
 	ratio := func(a, b time.Duration) float64 { return float64(a) / float64(b) }
 	cut, order := ratio(lots.cut, few.cut), ratio(lots.order, few.order)
 	return []result.Line{
-		{What: fmt.Sprintf("takeover with %d tunnels, from the last advert until the VIPs are up", manyTunnels), Target: fmt.Sprintf("<= 1.10 of that with %d", fewTunnels),
+		{What: fmt.Sprintf("takeover with %d tunnels, from the last advert until the VIPs are up", manyTunnels),
+			Target: fmt.Sprintf("<= 1.10 of that with %d", fewTunnels),
 			Figure: ms(lots.cut), Floor: ms(few.cut), Ratio: cut, Verdict: result.Of(cut <= 1.1),
 			Note: fmt.Sprintf("medians of %d power cuts", takeovers)},
-		{What: "the same by order, from the order on", Figure: ms(lots.order), Floor: ms(few.order), Ratio: order, Verdict: result.Beside,
-			Note: fmt.Sprintf("medians of %d; this one is no constant work: behind the fence the old master reads its %d SAs once more, for the exact counters", takeovers, 2*manyTunnels)},
-		{What: "changes of SAs, counters and policies in the new master's kernel before its VIPs are up", Target: "0", Figure: fmt.Sprint(lots.ops), Verdict: result.Of(lots.ops == 0),
-			Note: "counted by a listener to the kernel's announcements from one interval after the power cut on; TestPrepareIsConstantWork of sync/engine asserts it too"},
+		{What: "the same by order, from the order on", Figure: ms(lots.order), Floor: ms(few.order), Ratio: order,
+			Verdict: result.Beside,
+			Note: fmt.Sprintf("medians of %d; this one is no constant work: behind the fence the old master reads "+
+				"its %d SAs once more, for the exact counters", takeovers, 2*manyTunnels)},
+		{What: "changes of SAs, counters and policies in the new master's kernel before its VIPs are up", Target: "0",
+			Figure: fmt.Sprint(lots.ops), Verdict: result.Of(lots.ops == 0),
+			Note: "counted by a listener to the kernel's announcements from one interval after the power cut on; " +
+				"TestPrepareIsConstantWork of sync/engine asserts it too"},
 	}
 }

@@ -66,9 +66,11 @@ func snapshot(t lab.T) []result.Line {
 		s.Stop()
 	}
 	ratio := float64(median(floor)) / float64(median(took))
-	return []result.Line{{What: fmt.Sprintf("snapshot of %d SAs to an empty standby", many), Target: ">= 0.80 of a bare copy",
+	return []result.Line{{What: fmt.Sprintf("snapshot of %d SAs to an empty standby", many),
+		Target: ">= 0.80 of a bare copy",
 		Figure: ms(median(took)), Floor: ms(median(floor)), Ratio: ratio, Verdict: result.Of(ratio >= 0.8),
-		Note: fmt.Sprintf("the standby and the bare loop are both processes that have just started; in memory that was used before the loop takes %s", ms(median(warm)))}}
+		Note: fmt.Sprintf("the standby and the bare loop are both processes that have just started; in memory that "+
+			"was used before the loop takes %s", ms(median(warm)))}}
 }
 
 // arrivals notes when SAs appear in a node's kernel.

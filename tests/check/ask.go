@@ -102,7 +102,10 @@ func (s *Site) fit() {
 	var last *answers
 	limit := time.Now().Add(harness.Scaled(startLimit))
 	for {
-		if last = s.ask(); !slices.ContainsFunc(last.said, func(a string) bool { return a != Yes && (a != Unknown || s.it.carpd()) }) {
+		if last = s.ask(); !slices.ContainsFunc(last.said, func(a string) bool {
+			return a != Yes &&
+				(a != Unknown || s.it.carpd())
+		}) {
 			return
 		}
 		if time.Now().After(limit) {
@@ -154,7 +157,8 @@ func (s *Site) confirm(a *answers) *answers {
 			continue
 		}
 		if v.Answer != a.said[i] || code != codes[v.Answer] {
-			s.t.Errorf("%s: sasyncctl check says %q with exit code %d, and the daemon said %q", m.Name, v.Answer, code, a.said[i])
+			s.t.Errorf("%s: sasyncctl check says %q with exit code %d, and the daemon said %q", m.Name, v.Answer, code,
+				a.said[i])
 		}
 	}
 	return a

@@ -10,20 +10,29 @@ import (
 func encrypted() []Situation {
 	list := []Situation{
 		{Name: "nothing is wrong", Where: "nowhere", Want: Yes},
-		{Name: "carpd is killed for good", Where: "standby", Fault: steps(kill(standby, "carpd")), Want: No, Code: "elector-lost"},
-		{Name: "the sync link is cut, and the tunnels were negotiated anew", Where: "both", Fault: steps(pull(standby, syncCable), negotiate), Want: No, Code: "peer-unreachable"},
-		{Name: "sasyncd was dead while the tunnels were negotiated anew", Where: "standby", Fault: steps(kill(standby, "sasyncd"), negotiate, restartSasyncd(standby)), Want: Yes},
+		{Name: "carpd is killed for good", Where: "standby", Fault: steps(kill(standby, "carpd")), Want: No,
+			Code: "elector-lost"},
+		{Name: "the sync link is cut, and the tunnels were negotiated anew",
+			Where: "both", Fault: steps(pull(standby, syncCable), negotiate), Want: No, Code: "peer-unreachable"},
+		{Name: "sasyncd was dead while the tunnels were negotiated anew",
+			Where: "standby", Fault: steps(kill(standby, "sasyncd"), negotiate, restartSasyncd(standby)), Want: Yes},
 		{Name: "the tunnels end on the gateway's own address", Where: "MASTER", Fault: steps(ownTunnels), Want: No},
-		{Name: "the SAs and policies were flushed", Where: "MASTER", Fault: steps(run(master, "ip xfrm state flush", "ip xfrm policy flush")), Want: No},
-		{Name: "the SAs and policies were flushed", Where: "standby", Fault: steps(run(standby, "ip xfrm state flush", "ip xfrm policy flush")), Want: Yes},
+		{Name: "the SAs and policies were flushed", Where: "MASTER",
+			Fault: steps(run(master, "ip xfrm state flush", "ip xfrm policy flush")), Want: No},
+		{Name: "the SAs and policies were flushed", Where: "standby", Fault: steps(run(standby, "ip xfrm state flush",
+			"ip xfrm policy flush")), Want: Yes},
 		{Name: "one SA was deleted by hand", Where: "standby", Fault: steps(deleteSA(standby)), Want: Yes},
-		{Name: "an SA is near the end of its sequence numbers", Where: "MASTER", Fault: steps(nearTheEnd), Want: No, Code: "uncovered"},
+		{Name: "an SA is near the end of its sequence numbers", Where: "MASTER", Fault: steps(nearTheEnd), Want: No,
+			Code: "uncovered"},
 		{Name: "rp_filter is strict", Where: "both", Fault: steps(
 			sysctl(master, "net/ipv4/conf/lan0/rp_filter=1", "net/ipv4/conf/wan0/rp_filter=1"),
 			sysctl(standby, "net/ipv4/conf/lan0/rp_filter=1", "net/ipv4/conf/wan0/rp_filter=1")), Want: Yes},
-		{Name: "a `vip` is missing in sasyncd.conf", Where: "standby", Election: Link, Edits: edits(edit(standby, "sasyncd.conf", "vip 192.0.2.1 ", "vip ")), Want: No, Code: "vips-differ"},
-		{Name: "IPv6 is not forwarded", Where: "standby", Fault: steps(sysctl(standby, "net/ipv6/conf/all/forwarding=0")), Want: No, Code: "forwarding-off"},
-		{Name: "a virtual IP is missing", Where: "standby", Edits: edits(edit(standby, "carpd.conf", "address 192.0.2.1/32; ", "")), Want: No, Code: "vips-differ"},
+		{Name: "a `vip` is missing in sasyncd.conf", Where: "standby", Election: Link,
+			Edits: edits(edit(standby, "sasyncd.conf", "vip 192.0.2.1 ", "vip ")), Want: No, Code: "vips-differ"},
+		{Name: "IPv6 is not forwarded", Where: "standby", Fault: steps(sysctl(standby,
+			"net/ipv6/conf/all/forwarding=0")), Want: No, Code: "forwarding-off"},
+		{Name: "a virtual IP is missing", Where: "standby", Edits: edits(edit(standby, "carpd.conf",
+			"address 192.0.2.1/32; ", "")), Want: No, Code: "vips-differ"},
 	}
 	for i := range list {
 		list[i].ESP = true
@@ -54,7 +63,8 @@ func ownTunnels(s *Site) {
 	}
 	lab.Install(m.Node, own)
 	lab.InstallRemote(s.RGW, own)
-	s.RGW.IP("route replace 10.1.0.0/24 via "+m.OutAddr.String(), "route replace fd00:1::/64 via "+m.OutAddr6.String()+" dev wan0")
+	s.RGW.IP("route replace 10.1.0.0/24 via "+m.OutAddr.String(), "route replace fd00:1::/64 via "+m.OutAddr6.String()+
+		" dev wan0")
 	s.tunnels = own
 }
 
@@ -62,7 +72,8 @@ func ownTunnels(s *Site) {
 func deleteSA(gateway int) Step {
 	return func(s *Site) {
 		tn := s.tunnels[0]
-		s.Members[gateway].IP(fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Local, tn.Remote, tn.SPIOut))
+		s.Members[gateway].IP(fmt.Sprintf("xfrm state del src %s dst %s proto esp spi %#x", tn.Local, tn.Remote,
+			tn.SPIOut))
 	}
 }
 

@@ -44,16 +44,19 @@ func TestCompare(t *testing.T) {
 		verdict   string
 		saidOther []string // of the lab with the power cut; nil: the same
 	}{
-		"yes, and it works":             {[]string{Yes, Yes}, [2]Outcome{works, works}, Yes, reliability.OK, nil},
-		"yes, and one does not":         {[]string{Yes, Yes}, [2]Outcome{works, fails}, Yes, reliability.FalseYes, nil},
-		"one member says yes":           {[]string{No, Yes}, [2]Outcome{fails, works}, No, reliability.FalseYes, nil},
-		"yes before the power cut only": {[]string{No, No}, [2]Outcome{fails, fails}, No, reliability.FalseYes, []string{Yes, No}},
-		"no, and neither works":         {[]string{No, None}, [2]Outcome{fails, fails}, No, reliability.OK, nil},
-		"no, and one works":             {[]string{No, No}, [2]Outcome{fails, works}, No, reliability.OK, nil},
-		"no, and both work":             {[]string{No, None}, [2]Outcome{works, works}, No, reliability.FalseNo, nil},
-		"cannot tell, and none works":   {[]string{Unknown, Unknown}, [2]Outcome{fails, fails}, Unknown, reliability.OK, nil},
-		"cannot tell, and both work":    {[]string{Unknown, Yes}, [2]Outcome{works, works}, Unknown, reliability.OK, nil},
-		"nobody answers":                {[]string{None, None}, [2]Outcome{works, works}, None, reliability.OK, nil},
+		"yes, and it works":     {[]string{Yes, Yes}, [2]Outcome{works, works}, Yes, reliability.OK, nil},
+		"yes, and one does not": {[]string{Yes, Yes}, [2]Outcome{works, fails}, Yes, reliability.FalseYes, nil},
+		"one member says yes":   {[]string{No, Yes}, [2]Outcome{fails, works}, No, reliability.FalseYes, nil},
+		"yes before the power cut only": {[]string{No, No}, [2]Outcome{fails, fails}, No, reliability.FalseYes,
+			[]string{Yes, No}},
+		"no, and neither works": {[]string{No, None}, [2]Outcome{fails, fails}, No, reliability.OK, nil},
+		"no, and one works":     {[]string{No, No}, [2]Outcome{fails, works}, No, reliability.OK, nil},
+		"no, and both work":     {[]string{No, None}, [2]Outcome{works, works}, No, reliability.FalseNo, nil},
+		"cannot tell, and none works": {[]string{Unknown, Unknown}, [2]Outcome{fails, fails}, Unknown, reliability.OK,
+			nil},
+		"cannot tell, and both work": {[]string{Unknown, Yes}, [2]Outcome{works, works}, Unknown, reliability.OK,
+			nil},
+		"nobody answers": {[]string{None, None}, [2]Outcome{works, works}, None, reliability.OK, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			other := tt.saidOther

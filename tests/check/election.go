@@ -12,8 +12,10 @@ const linkName = "role0"
 
 func (m *Member) startKeepalived() {
 	m.site.t.Helper()
-	m.Other = m.Exec("keepalived", exec.Command("/usr/sbin/keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
-		"-f", m.write("keepalived.conf"), "-p", filepath.Join(m.Dir(), "keepalived.pid"), "-r", filepath.Join(m.Dir(), "vrrp.pid")))
+	m.Other = m.Exec("keepalived", exec.Command("/usr/sbin/keepalived", "--dont-fork", "--log-console", "--log-detail",
+		"--vrrp",
+		"-f", m.write("keepalived.conf"), "-p", filepath.Join(m.Dir(), "keepalived.pid"), "-r",
+		filepath.Join(m.Dir(), "vrrp.pid")))
 }
 
 // addLink gives a gateway the interface of [Link]. The first gateway has the role.

@@ -253,7 +253,8 @@ func (s *Site) stays(next *Member) string {
 		own := v.port(next).MAC.String()
 		switch others := slices.DeleteFunc(slices.Clone(macs), func(a string) bool { return a == own }); {
 		case len(others) > 0 && !(s.it.VirtualMAC && len(others) == 1 && len(macs) == 1):
-			return fmt.Sprintf("%v is claimed by %s, and %s is MASTER with %s", v.addr, strings.Join(others, ", "), next.Name, own)
+			return fmt.Sprintf("%v is claimed by %s, and %s is MASTER with %s", v.addr, strings.Join(others, ", "),
+				next.Name, own)
 		case len(macs) == 0:
 			return fmt.Sprintf("nobody claims %v", v.addr)
 		}

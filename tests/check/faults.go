@@ -27,15 +27,18 @@ func both(file, from, to string) []Edit {
 
 // signed has each gateway sign with a key.
 func signed(a, b string) []Edit {
-	return edits(edit(master, "carpd.conf", "interval 250ms", "interval 250ms; key 1 "+a), edit(standby, "carpd.conf", "interval 250ms", "interval 250ms; key 1 "+b))
+	return edits(edit(master, "carpd.conf", "interval 250ms", "interval 250ms; key 1 "+a),
+		edit(standby, "carpd.conf", "interval 250ms", "interval 250ms; key 1 "+b))
 }
 
 // unicast has the first two gateways speak to each other alone.
 func unicast() []Edit {
 	peers := func(gateway int, out, in string) []Edit {
-		return edits(edit(gateway, "carpd.conf", "carpdev wan0", "unicast { "+out+" }; carpdev wan0"), edit(gateway, "carpd.conf", "carpdev lan0", "unicast { "+in+" }; carpdev lan0"))
+		return edits(edit(gateway, "carpd.conf", "carpdev wan0", "unicast { "+out+" }; carpdev wan0"),
+			edit(gateway, "carpd.conf", "carpdev lan0", "unicast { "+in+" }; carpdev lan0"))
 	}
-	return append(peers(master, "192.0.2.12 2001:db8::12", "10.1.0.12 fd00:1::12"), peers(standby, "192.0.2.11 2001:db8::11", "10.1.0.11 fd00:1::11")...)
+	return append(peers(master, "192.0.2.12 2001:db8::12", "10.1.0.12 fd00:1::12"),
+		peers(standby, "192.0.2.11 2001:db8::11", "10.1.0.11 fd00:1::11")...)
 }
 
 // write writes a file.
@@ -87,8 +90,10 @@ func foreign(priority int, addr string) Step {
 	return func(s *Site) {
 		nd := s.Node("foreign")
 		nd.Plug(s.LAN, "eth0", "10.1.0.70/24")
-		file := nd.WriteFile("keepalived.conf", fmt.Sprintf("global_defs {\n\trouter_id foreign\n}\nvrrp_instance X {\n\tstate BACKUP\n\tinterface eth0\n\tvirtual_router_id 11\n"+
-			"\tpriority %d\n\tversion 3\n\tadvert_int 0.25\n\tvirtual_ipaddress {\n\t\t%s/32\n\t}\n}\n", priority, addr))
+		file := nd.WriteFile("keepalived.conf", fmt.Sprintf("global_defs {\n\trouter_id foreign\n}\nvrrp_instance X "+
+			"{\n\tstate BACKUP\n\tinterface eth0\n\tvirtual_router_id 11\n"+
+			"\tpriority %d\n\tversion 3\n\tadvert_int 0.25\n\tvirtual_ipaddress {\n\t\t%s/32\n\t}\n}\n", priority,
+			addr))
 		nd.Exec("keepalived", exec.Command("/usr/sbin/keepalived", "--dont-fork", "--log-console", "--vrrp",
 			"-f", file, "-p", filepath.Join(nd.Dir(), "keepalived.pid"), "-r", filepath.Join(nd.Dir(), "vrrp.pid")))
 	}

@@ -64,14 +64,17 @@ func Run(t *testing.T, it *Situation, stamp reliability.Stamp, take func(*reliab
 // conclude compares, and judges what the table explains.
 func conclude(t *testing.T, it *Situation, asked [2]*answers, came [2]Outcome) *reliability.Prediction {
 	t.Helper()
-	p := &reliability.Prediction{Situation: it.Name, Where: it.Where, Gateways: it.gateways(), Election: it.election(), ESP: it.ESP,
-		Said: asked[0].said, Codes: asked[0].codes, Planned: came[0].String(), Cut: came[1].String(), Verdict: compare(asked, came)}
+	p := &reliability.Prediction{Situation: it.Name, Where: it.Where, Gateways: it.gateways(), Election: it.election(),
+		ESP:  it.ESP,
+		Said: asked[0].said, Codes: asked[0].codes, Planned: came[0].String(), Cut: came[1].String(),
+		Verdict: compare(asked, came)}
 	if p.Verdict == reliability.FalseNo {
 		if p.Why = it.Why; p.Why == "" {
 			t.Errorf("check says no, both failovers work, and the table does not say why")
 		}
 	}
-	fmt.Printf("%-70s %-8s %-24s planned: %s; power cut: %s; %s\n", it.Name, it.Where, strings.Join(p.Said, "/"), p.Planned, p.Cut, p.Verdict)
+	fmt.Printf("%-70s %-8s %-24s planned: %s; power cut: %s; %s\n", it.Name, it.Where, strings.Join(p.Said, "/"),
+		p.Planned, p.Cut, p.Verdict)
 	return p
 }
 
@@ -132,7 +135,8 @@ func Few(t *testing.T, list []*reliability.Prediction) {
 func Stamp(version string) reliability.Stamp {
 	var u unix.Utsname
 	_ = unix.Uname(&u)
-	return reliability.Stamp{Version: version, Kernel: "Linux " + unix.ByteSliceToString(u.Release[:]), Date: time.Now().UTC().Format("2006-01-02")}
+	return reliability.Stamp{Version: version, Kernel: "Linux " + unix.ByteSliceToString(u.Release[:]),
+		Date: time.Now().UTC().Format("2006-01-02")}
 }
 
 // short is a test whose directories have short names: the address of a unix socket

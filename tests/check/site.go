@@ -92,7 +92,8 @@ func (s *Site) addTunnels(first *Member) {
 		lab.Install(first.Node, s.tunnels)
 		lab.InstallRemote(s.RGW, s.tunnels)
 	default:
-		first.IP(fmt.Sprintf("xfrm policy add dir out src 10.250.0.0/16 dst 10.251.0.0/16 tmpl src %s dst 198.51.100.1 proto esp mode tunnel", lab.VIPOut))
+		first.IP(fmt.Sprintf("xfrm policy add dir out src 10.250.0.0/16 dst 10.251.0.0/16 tmpl src %s dst "+
+			"198.51.100.1 proto esp mode tunnel", lab.VIPOut))
 	}
 }
 
@@ -184,12 +185,16 @@ func (m *Member) carpdConf() string {
 	router := func(name, dev string, id int, addrs ...netip.Addr) string {
 		timing := fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms", name, dev, id, m.priority)
 		if m.site.it.election() == CARP {
-			timing = fmt.Sprintf("carp %s { carpdev %s; vhid %d; pass \"example\"; advbase 0; advskew %d", name, dev, id, 60+10*m.n)
+			timing = fmt.Sprintf("carp %s { carpdev %s; vhid %d; pass \"example\"; advbase 0; advskew %d", name, dev,
+				id, 60+10*m.n)
 		}
-		return fmt.Sprintf("%s; address %s/32; address %s/128; group %s }\n", timing, addrs[0], addrs[1], scenario.Group)
+		return fmt.Sprintf("%s; address %s/32; address %s/128; group %s }\n", timing, addrs[0], addrs[1],
+			scenario.Group)
 	}
-	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 300ms; alone after %s; prepare-timeout 2s }\n", scenario.Group, m.alone) +
-		router(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + router("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
+	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 300ms; alone after %s; "+
+		"prepare-timeout 2s }\n", scenario.Group, m.alone) +
+		router(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + router("inside", "lan0", 11, lab.VIPIn,
+		lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n", m.carpdSocket(), m.Dir())
 }
 
@@ -211,7 +216,8 @@ func (m *Member) sasyncdConf() string {
 			fmt.Fprintf(&b, "peer %s\n", other.SyncAddr)
 		}
 	}
-	fmt.Fprintf(&b, "listen on %s\nsharedkey file %q\ncontrol none\nsocket %q\nstatedir %q\n", m.SyncAddr, m.Dir()+"/sasyncd.key", m.socket(), m.Dir())
+	fmt.Fprintf(&b, "listen on %s\nsharedkey file %q\ncontrol none\nsocket %q\nstatedir %q\n", m.SyncAddr,
+		m.Dir()+"/sasyncd.key", m.socket(), m.Dir())
 	return b.String()
 }
 

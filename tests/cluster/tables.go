@@ -192,7 +192,8 @@ func (nd *Node) Text(master bool) string {
 		if helper.MatchString(item) || strings.Contains(item, "\tsocket ") {
 			continue
 		}
-		if master && strings.Contains(item, "proto ") && !algorithm.MatchString(item) && !strings.Contains(item, "\tdir ") {
+		if master && strings.Contains(item, "proto ") && !algorithm.MatchString(item) && !strings.Contains(item,
+			"\tdir ") {
 			continue
 		}
 		items = append(items, item)
@@ -223,7 +224,8 @@ func FirstDifference(a, b string) string {
 	for i := range min(len(x), len(y)) {
 		if x[i] != y[i] {
 			from := max(0, i-4)
-			return fmt.Sprintf("line %d:\n%s\nand\n%s", i+1, strings.Join(x[from:min(len(x), i+4)], "\n"), strings.Join(y[from:min(len(y), i+4)], "\n"))
+			return fmt.Sprintf("line %d:\n%s\nand\n%s", i+1, strings.Join(x[from:min(len(x), i+4)], "\n"),
+				strings.Join(y[from:min(len(y), i+4)], "\n"))
 		}
 	}
 	return fmt.Sprintf("%d and %d lines", len(x), len(y))

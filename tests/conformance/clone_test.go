@@ -47,7 +47,8 @@ func TestCloneIsByteIdentical(t *testing.T) {
 				continue // the kernel's own, which is as old as this kernel says
 			}
 			if was := snap.SAs[i]; sa.Used != was.Used || !near(sa.Age, was.Age) || !near(sa.UseAge, was.UseAge) {
-				t.Errorf("%s: age %d, used %v %d, want %d, %v %d", sa.Key, sa.Age, sa.Used, sa.UseAge, was.Age, was.Used, was.UseAge)
+				t.Errorf("%s: age %d, used %v %d, want %d, %v %d", sa.Key, sa.Age, sa.Used, sa.UseAge, was.Age,
+					was.Used, was.UseAge)
 			}
 			if sa.Replicable() && !xfrm.IsOurs(sa.Tag) {
 				t.Errorf("%s: tag %#x is not ours", sa.Key, sa.Tag)

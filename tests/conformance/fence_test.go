@@ -158,7 +158,8 @@ func openFence(t *testing.T, nd *lab.Node, selfClosing bool) *rules.Fence {
 func lease(t *testing.T, gw *lab.Gateway) {
 	t.Helper()
 	seconds := int(rules.FenceLifetime / time.Second)
-	for vip, name := range map[netip.Addr]string{lab.VIPIn: "lan0", lab.VIPIn6: "lan0", lab.VIPOut: "wan0", lab.VIPOut6: "wan0"} {
+	for vip, name := range map[netip.Addr]string{lab.VIPIn: "lan0", lab.VIPIn6: "lan0", lab.VIPOut: "wan0",
+		lab.VIPOut6: "wan0"} {
 		link, err := gw.Netlink().LinkByName(name)
 		must(t, err)
 		must(t, gw.Netlink().AddrReplace(link, &netlink.Addr{
@@ -289,7 +290,8 @@ func TestFenceClosesByItselfForIPv6(t *testing.T) {
 
 // exchange sends a datagram to a closed port and waits for the refusal.
 func exchange(from, to netip.Addr) error {
-	conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 9)))
+	conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)),
+		net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 9)))
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,8 @@ func TestGuard(t *testing.T) {
 			policies := func() {
 				for _, p := range [][4]string{{lab.LANNet.String(), tc.to4, lab.VIPOut.String(), lab.RGWOut.String()},
 					{lab.LANNet6.String(), tc.to6, lab.VIPOut6.String(), lab.RGWOut6.String()}} {
-					gw.IP("xfrm policy update dir out src " + p[0] + " dst " + p[1] + " tmpl src " + p[2] + " dst " + p[3] + " proto esp mode tunnel reqid 7")
+					gw.IP("xfrm policy update dir out src " + p[0] + " dst " + p[1] + " tmpl src " + p[2] + " dst " +
+						p[3] + " proto esp mode tunnel reqid 7")
 				}
 			}
 			policies()
@@ -113,7 +114,8 @@ func TestGuard(t *testing.T) {
 			}
 			gw.Run("ip xfrm policy flush")
 			l.requireForwarded(lifted, append(hosts, own...)...)
-			for _, cmd := range []string{"ip rule show pref 4", "ip -6 rule show pref 4", "ip route show table 112114", "ip -6 route show table 112114"} {
+			for _, cmd := range []string{"ip rule show pref 4", "ip -6 rule show pref 4", "ip route show table 112114",
+				"ip -6 route show table 112114"} {
 				// It fails for a table that is not there any more.
 				if left, err := gw.Try(cmd); err == nil && left != "" {
 					t.Errorf("left behind: %s", left)

@@ -39,7 +39,8 @@ func (l *leaks) newest(src netip.Addr) time.Time {
 func (l *leaks) requireForwarded(since time.Time, sources ...netip.Addr) {
 	l.t.Helper()
 	for _, src := range sources {
-		lab.Eventually(l.t, 5*time.Second, "packets of "+src.String()+" outside", func() bool { return l.newest(src).After(since) })
+		lab.Eventually(l.t, 5*time.Second, "packets of "+src.String()+" outside",
+			func() bool { return l.newest(src).After(since) })
 	}
 }
 
@@ -102,7 +103,10 @@ func TestHold(t *testing.T) {
 	talk(t, h3, port(h3Addr, 7000), port(lab.H2Addr, 7000))
 	talk(t, h3, port(h3Addr6, 7000), port(lab.H2Addr6, 7000))
 	for from, to := range map[string]string{"10.5.0.10": "10.5.0.1", "fd00:5::10": "fd00:5::1"} {
-		if err := h3.Do(func() error { return exchange(netip.MustParseAddr(from), netip.MustParseAddr(to)) }); err != nil {
+		if err := h3.Do(func() error {
+			return exchange(netip.MustParseAddr(from),
+				netip.MustParseAddr(to))
+		}); err != nil {
 			t.Errorf("the node does not answer %s: %v", from, err)
 		}
 	}
@@ -140,7 +144,8 @@ func TestProtected(t *testing.T) {
 		}
 	}
 	want("no policy", false)
-	gw.IP("xfrm policy add dir out src 10.1.0.11 dst 0.0.0.0/0 action allow", "xfrm policy add dir fwd src 10.7.0.0/16 dst 10.8.0.0/16 action block")
+	gw.IP("xfrm policy add dir out src 10.1.0.11 dst 0.0.0.0/0 action allow",
+		"xfrm policy add dir fwd src 10.7.0.0/16 dst 10.8.0.0/16 action block")
 	want("a bypass and a block", false)
 	lab.Install(gw.Node, lab.Tunnels())
 	want("tunnels", true)

@@ -118,7 +118,8 @@ func TestFacts(t *testing.T) {
 	mustApply(t, k, manyPolicies(3)...)
 	info, err := k.SPDInfo(t.Context())
 	must(t, err)
-	if info.Out != 3 || info.In != 0 || info.Local4 != 24 || info.Remote4 != 16 || info.Local6 != 48 || info.Remote6 != 40 {
+	if info.Out != 3 || info.In != 0 || info.Local4 != 24 || info.Remote4 != 16 || info.Local6 != 48 ||
+		info.Remote6 != 40 {
 		t.Errorf("policy database %+v", info)
 	}
 	defaults, err := k.Defaults(t.Context())
@@ -131,7 +132,8 @@ func TestFacts(t *testing.T) {
 	defer func() { must(t, links.Close()) }()
 	addrs, err := links.Addrs(t.Context())
 	must(t, err)
-	want := map[string]string{"127.0.0.1/8": "lo", "::1/128": "lo", "10.1.0.2/24": "v0", "192.0.2.1/32": "v0", "fd00:1::2/64": "v0"}
+	want := map[string]string{"127.0.0.1/8": "lo", "::1/128": "lo", "10.1.0.2/24": "v0", "192.0.2.1/32": "v0",
+		"fd00:1::2/64": "v0"}
 	for _, a := range addrs {
 		if a.Prefix.Addr().IsLinkLocalUnicast() {
 			continue
@@ -139,7 +141,8 @@ func TestFacts(t *testing.T) {
 		if want[a.Prefix.String()] != a.Interface || a.Loopback != (a.Interface == "lo") {
 			t.Errorf("address %+v", a)
 		}
-		if leased := a.Prefix.Addr() == netip.MustParseAddr("192.0.2.1"); leased != (a.Valid <= 100) || !leased && a.Valid != link.NoLease {
+		if leased := a.Prefix.Addr() == netip.MustParseAddr("192.0.2.1"); leased != (a.Valid <= 100) || !leased &&
+			a.Valid != link.NoLease {
 			t.Errorf("address %+v has the wrong lease", a)
 		}
 		delete(want, a.Prefix.String())

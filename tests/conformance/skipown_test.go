@@ -29,7 +29,8 @@ func TestSkipOwn(t *testing.T) {
 		select {
 		case ev := <-events:
 			if ev.Kind != want.kind || ev.SA.Key != want.key || ev.Own {
-				t.Errorf("event %d: kind %d of %s, own %v; want kind %d of %s", i, ev.Kind, ev.SA.Key, ev.Own, want.kind, want.key)
+				t.Errorf("event %d: kind %d of %s, own %v; want kind %d of %s", i, ev.Kind, ev.SA.Key, ev.Own,
+					want.kind, want.key)
 			}
 		case <-time.After(5 * time.Second):
 			t.Fatalf("event %d does not come", i)

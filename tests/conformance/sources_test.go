@@ -16,7 +16,8 @@ func TestSources(t *testing.T) {
 	sw := n.Switch("wan")
 	gw := n.Node("gw")
 	gw.Plug(sw, "wan0", "192.0.2.11/24", "2001:db8::11/64")
-	gw.IP("addr add 192.0.2.1/32 dev wan0 noprefixroute", "addr add 2001:db8::1/128 dev wan0 nodad noprefixroute preferred_lft 0",
+	gw.IP("addr add 192.0.2.1/32 dev wan0 noprefixroute",
+		"addr add 2001:db8::1/128 dev wan0 nodad noprefixroute preferred_lft 0",
 		"route add default via 192.0.2.254 dev wan0", "route add default via 2001:db8::fe dev wan0")
 	var s *rules.Sources
 	if err := gw.Do(func() (err error) { s, err = rules.OpenSources(); return err }); err != nil {
@@ -38,7 +39,8 @@ func TestSources(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for more, want := range map[string]string{"ipproto udp sport 500": e.vip, "ipproto udp sport 4500": e.vip, "ipproto udp sport 501": e.own, "": e.own} {
+		for more, want := range map[string]string{"ipproto udp sport 500": e.vip, "ipproto udp sport 4500": e.vip,
+			"ipproto udp sport 501": e.own, "": e.own} {
 			if got := source(e.remote, more); got != want {
 				t.Errorf("to %s %s from %s, want %s", e.remote, more, got, want)
 			}

@@ -20,11 +20,13 @@ func TestConfigurationErrors(t *testing.T) {
 		mode                os.FileMode
 		want                []string // regular expressions, one per line expected
 	}{
-		{"sasyncd", "unknown keyword", "interface outside\npere 10.9.0.12\nsharedkey 0x" + strings.Repeat("ab", 32) + "\n", 0o600,
+		{"sasyncd", "unknown keyword", "interface outside\npere 10.9.0.12\nsharedkey 0x" + strings.Repeat("ab", 32) +
+			"\n", 0o600,
 			[]string{`:2:1: .*pere.*peer`}},
 		{"sasyncd", "several", "interface outside\npeer 10.9.0.12\n  sharedkey 0x1234\nreplay interval soon\n", 0o600,
 			[]string{`:3:13: `, `:4:17: .*soon`}},
-		{"sasyncd", "open to others", "interface outside\npeer 10.9.0.12\nsharedkey 0x" + strings.Repeat("ab", 32) + "\n", 0o644,
+		{"sasyncd", "open to others", "interface outside\npeer 10.9.0.12\nsharedkey 0x" + strings.Repeat("ab", 32) +
+			"\n", 0o644,
 			[]string{`0644|others`}},
 		{"carpd", "number out of range", "vrrp outside { carpdev wan0\n  vrid 300 address 192.0.2.1/32 }\n", 0o600,
 			[]string{`:2:8: .*300.*255`}},

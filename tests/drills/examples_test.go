@@ -26,7 +26,8 @@ func placed(t *testing.T, m *scenario.Member, path ...string) string {
 	return strings.NewReplacer(
 		"eth0", "wan0", "eth1", "lan0",
 		"203.0.113.254", lab.RGWOut.String(), "10.1.0.254", lab.H1Addr.String(), // before those that they begin with
-		"203.0.113.1", lab.VIPOut.String(), "203.0.113.2", "192.0.2.11", "203.0.113.3", "192.0.2.12", "2001:db8:1::1", lab.VIPOut6.String(),
+		"203.0.113.1", lab.VIPOut.String(), "203.0.113.2", "192.0.2.11", "203.0.113.3", "192.0.2.12", "2001:db8:1::1",
+		lab.VIPOut6.String(),
 		"10.9.0.1", "10.9.0.11", "10.9.0.2", "10.9.0.12",
 		"192.168.1.2", "10.9.0.11", "192.168.1.3", "10.9.0.12",
 		"/etc/carpd/", m.Dir()+"/",
@@ -60,12 +61,14 @@ func patient(carpd string) string {
 func runExample(m *scenario.Member, carpd, sasyncd string) {
 	if carpd != "" {
 		carpd = patient(carpd)
-		m.Carpd = m.Daemon("carpd", "-dc", m.WriteFile("carpd.conf", carpd+"socket \""+m.CarpdSocket()+"\"\nstatedir \""+m.State()+"\"\n"))
+		m.Carpd = m.Daemon("carpd", "-dc", m.WriteFile("carpd.conf", carpd+"socket \""+m.CarpdSocket()+
+			"\"\nstatedir \""+m.State()+"\"\n"))
 		m.WaitCarpd()
 		sasyncd += "carpd socket \"" + m.CarpdSocket() + "\"\n"
 	}
 	m.WriteFile("sasyncd.key", m.Key+"\n")
-	m.Sasyncd = m.Daemon("sasyncd", "-dc", m.WriteFile("sasyncd.conf", sasyncd+"socket \""+m.Socket()+"\"\nstatedir \""+m.State()+"\"\n"))
+	m.Sasyncd = m.Daemon("sasyncd", "-dc", m.WriteFile("sasyncd.conf", sasyncd+"socket \""+m.Socket()+"\"\nstatedir \""+
+		m.State()+"\"\n"))
 	m.WaitSasyncd()
 }
 
@@ -181,7 +184,8 @@ esac
 	takesOver(t, p)
 	b, _ := os.ReadFile(said(p.Members[1]))
 	const to = "-I lanplus -H bmc-gw2.example.org -U fence -f DIR/bmc.password chassis power "
-	if got, want := strings.ReplaceAll(string(b), p.Members[1].Dir(), "DIR"), to+"off\n"+to+"status\n"+to+"status\n"; got != want {
+	if got, want := strings.ReplaceAll(string(b), p.Members[1].Dir(), "DIR"), to+"off\n"+to+"status\n"+to+
+		"status\n"; got != want {
 		t.Errorf("gw2's ipmitool was called with\n%swant\n%s", got, want)
 	}
 }

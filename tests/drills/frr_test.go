@@ -48,9 +48,12 @@ func frr(t *testing.T) func(m *scenario.Member) *lab.Daemon {
 		}{{"wan0", lab.VIPOut}, {"lan0", lab.VIPIn}} {
 			id, name := 10+i, "v"+r.dev
 			m.IP("link add "+name+" link "+r.dev+" type macvlan mode bridge",
-				fmt.Sprintf("link set dev %s address 00:00:5e:00:01:%02x", name, id), "link set dev "+name+" addrgenmode none",
-				fmt.Sprintf("addr add %s/32 dev %s", r.vip, name), "link set dev "+name+" protodown on", "link set dev "+name+" up")
-			fmt.Fprintf(&config, "interface %s\n vrrp %d version 3\n vrrp %d priority %d\n no vrrp %d preempt\n vrrp %d advertisement-interval 250\n vrrp %d ip %s\n",
+				fmt.Sprintf("link set dev %s address 00:00:5e:00:01:%02x", name, id), "link set dev "+name+
+					" addrgenmode none",
+				fmt.Sprintf("addr add %s/32 dev %s", r.vip, name), "link set dev "+name+" protodown on",
+				"link set dev "+name+" up")
+			fmt.Fprintf(&config, "interface %s\n vrrp %d version 3\n vrrp %d priority %d\n no vrrp %d preempt\n vrrp "+
+				"%d advertisement-interval 250\n vrrp %d ip %s\n",
 				r.dev, id, id, m.Priority, id, id, id, r.vip)
 		}
 		file := filepath.Join(dir, "vrrpd.conf")
@@ -89,7 +92,8 @@ func TestFRRElects(t *testing.T) {
 	p.Start()
 	gw1, gw2 := p.Members[0], p.Members[1]
 	c := capture.Start(t, capture.Config{Ports: p.WANPorts(), Inner: lab.Inner()})
-	m := meter.Start(t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate})...)
+	m := meter.Start(t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000,
+		Rate: rate})...)
 	flowing(t, m, rate)
 
 	gw1.Off()

@@ -165,7 +165,8 @@ func TestNAT(t *testing.T) {
 	}
 	s, err := gw2.Status()
 	if err != nil || s.Counts.Mappings != 4 || s.Counts.KernelErrors != 0 {
-		t.Errorf("%d remote ends were followed with %d errors of the kernel, want 4 and 0: %v", s.Counts.Mappings, s.Counts.KernelErrors, err)
+		t.Errorf("%d remote ends were followed with %d errors of the kernel, want 4 and 0: %v", s.Counts.Mappings,
+			s.Counts.KernelErrors, err)
 	}
 
 	// What was followed is the other gateway's too.

@@ -36,7 +36,8 @@ func TestStandbyIsComplete(t *testing.T) {
 	}
 	m.Stop()
 	final := tables(t, gw1)
-	margin := map[uint32]uint64{p.Tunnels[0].SPIOut: sadb.DefaultMargin().Legacy, p.Tunnels[1].SPIOut: sadb.DefaultMargin().ESN}
+	margin := map[uint32]uint64{p.Tunnels[0].SPIOut: sadb.DefaultMargin().Legacy,
+		p.Tunnels[1].SPIOut: sadb.DefaultMargin().ESN}
 	lab.Eventually(t, limit, "gw2's counters to be ahead by the margin", func() bool {
 		now := tables(t, gw2)
 		for spi, lead := range margin {
@@ -112,10 +113,12 @@ func sendIKE(t *testing.T, nd *lab.Node, src netip.Addr) (sent error) {
 	t.Helper()
 	err := nd.Do(func() error {
 		domain, level, opt := unix.AF_INET, unix.IPPROTO_IP, unix.IP_FREEBIND
-		var from, to unix.Sockaddr = &unix.SockaddrInet4{Port: 500, Addr: lab.VIPOut.As4()}, &unix.SockaddrInet4{Port: 500, Addr: lab.RGWOut.As4()}
+		var from, to unix.Sockaddr = &unix.SockaddrInet4{Port: 500, Addr: lab.VIPOut.As4()},
+			&unix.SockaddrInet4{Port: 500, Addr: lab.RGWOut.As4()}
 		if src.Is6() {
 			domain, level, opt = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
-			from, to = &unix.SockaddrInet6{Port: 500, Addr: src.As16()}, &unix.SockaddrInet6{Port: 500, Addr: lab.RGWOut6.As16()}
+			from, to = &unix.SockaddrInet6{Port: 500, Addr: src.As16()}, &unix.SockaddrInet6{Port: 500,
+				Addr: lab.RGWOut6.As16()}
 		}
 		fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -145,11 +148,12 @@ func TestReturningMasterSendsNothingOld(t *testing.T) {
 		}
 	}
 	var old atomic.Int64
-	c := capture.Start(t, capture.Config{Ports: []*lab.Port{gw1.WAN}, Inner: lab.Inner(), Watch: func(pk *capture.Packet) {
-		if pk.Src == lab.VIPOut || pk.Src == lab.VIPOut6 {
-			old.Add(1)
-		}
-	}})
+	c := capture.Start(t, capture.Config{Ports: []*lab.Port{gw1.WAN}, Inner: lab.Inner(),
+		Watch: func(pk *capture.Packet) {
+			if pk.Src == lab.VIPOut || pk.Src == lab.VIPOut6 {
+				old.Add(1)
+			}
+		}})
 	gw1.Return()
 	p.WaitFit(gw2)
 	c.Stop()

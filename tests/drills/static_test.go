@@ -106,15 +106,16 @@ func TestStaticKeys(t *testing.T) {
 	// counts waits until both gateways hold that many of each, the same ones.
 	counts := func(sas, policies int) {
 		t.Helper()
-		lab.Eventually(t, limit, fmt.Sprintf("both gateways to hold %d SAs and %d policies", sas, policies), func() bool {
-			for _, m := range p.Members {
-				tb, err := scenario.ReadTables(m.Node)
-				if err != nil || len(tb.States) != sas || len(tb.Policies) != policies {
-					return false
+		lab.Eventually(t, limit, fmt.Sprintf("both gateways to hold %d SAs and %d policies", sas, policies),
+			func() bool {
+				for _, m := range p.Members {
+					tb, err := scenario.ReadTables(m.Node)
+					if err != nil || len(tb.States) != sas || len(tb.Policies) != policies {
+						return false
+					}
 				}
-			}
-			return true
-		})
+				return true
+			})
 		requireEqual(t, tables(t, gw1), tables(t, gw2), "gw1", "gw2")
 	}
 	write(text)

@@ -79,5 +79,6 @@ func TestCarpdUpgraded(t *testing.T) {
 	m.Stop()
 	c.RequireClean()
 	requireNothingRefused(t, p)
-	lab.Eventually(t, limit, "gw1 is BACKUP for sasyncd too", func() bool { return strings.Contains(gw1.Sasyncd.Output(), "to=BACKUP") })
+	lab.Eventually(t, limit, "gw1 is BACKUP for sasyncd too",
+		func() bool { return strings.Contains(gw1.Sasyncd.Output(), "to=BACKUP") })
 }

@@ -150,7 +150,8 @@ func found(list map[string][]byte, streams []*stream) []string {
 		b := s.data()
 		for what, secret := range list {
 			if i := bytes.Index(b, secret); i >= 0 {
-				out = append(out, fmt.Sprintf("%s is in what %v sent to %v, at byte %d of %d", what, s.from, s.to, i, len(b)))
+				out = append(out, fmt.Sprintf("%s is in what %v sent to %v, at byte %d of %d", what, s.from, s.to, i,
+					len(b)))
 			}
 		}
 		if text := printable(b); len(text) >= longText {

@@ -23,7 +23,8 @@ func (p *pair) refusesToStart(g *gateway, doing string) {
 	p.t.Helper()
 	p.start(g)
 	g.d.MayExit()
-	if code := g.d.WaitExit(10 * time.Second); code != 1 || !strings.Contains(g.d.Output(), doing) || !strings.Contains(g.d.Output(), "not supported") {
+	if code := g.d.WaitExit(10 * time.Second); code != 1 || !strings.Contains(g.d.Output(), doing) ||
+		!strings.Contains(g.d.Output(), "not supported") {
 		p.t.Errorf("exit code %d: %s", code, g.d.Output())
 	}
 	if n := g.fenced(); n == 0 {
@@ -69,7 +70,8 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval %s; address 10.3.0.1
 		}
 	}
 	refused("at first", true)
-	if out := p.host.Run("ip neigh show 10.1.0.1") + p.host.Run("ip -6 neigh show fd00:1::1"); strings.Count(out, a.in.MAC.String()) != 2 {
+	if out := p.host.Run("ip neigh show 10.1.0.1") + p.host.Run("ip -6 neigh show fd00:1::1"); strings.Count(out,
+		a.in.MAC.String()) != 2 {
 		t.Errorf("the neighbours do not find the router: %s", out)
 	}
 	reload := func() {

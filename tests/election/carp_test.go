@@ -56,7 +56,8 @@ carp inside { carpdev in0; vhid 10; pass "love"; advbase 0; advskew %d; address 
 			for _, in := range b.state().Instances {
 				for _, r := range in.Routers {
 					if r.Dropped != 0 || r.Received == 0 || r.AdvSkew != 80 {
-						t.Errorf("%s %s: received %d, dropped %d, advskew %d", in.Name, r.Family, r.Received, r.Dropped, r.AdvSkew)
+						t.Errorf("%s %s: received %d, dropped %d, advskew %d", in.Name, r.Family, r.Received, r.Dropped,
+							r.AdvSkew)
 					}
 				}
 			}
@@ -114,8 +115,9 @@ func (p *pair) forge(body []byte) {
 		}
 		defer unix.Close(fd)
 		f := packet.Frame{
-			Dst: packet.GroupMAC(packet.Group4()), Src: packet.VirtualMAC(10, false), SrcIP: addr("10.1.0.11"), DstIP: packet.Group4(),
-			TTL: 255, Proto: packet.Protocol, Payload: body,
+			Dst: packet.GroupMAC(packet.Group4()), Src: packet.VirtualMAC(10, false), SrcIP: addr("10.1.0.11"),
+			DstIP: packet.Group4(),
+			TTL:   255, Proto: packet.Protocol, Payload: body,
 		}
 		b, err := f.Append(nil)
 		if err != nil {
@@ -155,7 +157,8 @@ func TestForgedBowOut(t *testing.T) {
 			p.forge(forged)
 			router := func() api.RouterState { return b.state().Instances[0].Routers[0] }
 			if keys != "" {
-				lab.Eventually(t, patience, "the forgery is counted", func() bool { return router().Trailers["unsigned"] == 1 })
+				lab.Eventually(t, patience, "the forgery is counted",
+					func() bool { return router().Trailers["unsigned"] == 1 })
 				b.awaitFor(time.Duration(b.state().AgeMS)*time.Millisecond + 2*time.Second)
 				if s := b.state(); s.State != api.StateBackup || s.Instances[0].Routers[0].Expired {
 					t.Error("a forged bow-out moved mastership")

@@ -51,7 +51,8 @@ func TestClaims(t *testing.T) {
 		t.Errorf("%s is said to be silent", s)
 	}
 	a.Sysctl("net/ipv4/conf/all/arp_ignore=8")
-	lab.Eventually(t, 2*limit, "the backup notices that the master does not answer", func() bool { return strings.Contains(silent(b), "[10.1.0.1]") })
+	lab.Eventually(t, 2*limit, "the backup notices that the master does not answer",
+		func() bool { return strings.Contains(silent(b), "[10.1.0.1]") })
 	a.Sysctl("net/ipv4/conf/all/arp_ignore=0")
 	lab.Eventually(t, limit, "it answers again", func() bool { return silent(b) == "" })
 }

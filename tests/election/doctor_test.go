@@ -37,7 +37,8 @@ func TestDoctor(t *testing.T) {
 	}
 	// CARP with our number.
 	carp := append([]byte{0x21, 10, 0, 7, 0, 1, 0, 0}, make([]byte, 28)...)
-	f := packet.Frame{Dst: packet.GroupMAC(packet.Group4()), Src: packet.MAC{2, 0, 0, 0, 0, 9}, SrcIP: addr("10.1.0.77"),
+	f := packet.Frame{Dst: packet.GroupMAC(packet.Group4()), Src: packet.MAC{2, 0, 0, 0, 0, 9},
+		SrcIP: addr("10.1.0.77"),
 		DstIP: packet.Group4(), TTL: 255, Proto: packet.Protocol, Payload: carp}
 	frame, err := f.Append(nil)
 	if err != nil {
@@ -54,8 +55,10 @@ func TestDoctor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab.Eventually(t, patience, "the foreign advertisement is noticed", func() bool { return len(b.state().Instances[0].Routers[0].Refusals) > 0 })
-	if out, code := doctor(b); code != 1 || !strings.Contains(out, "CARP is spoken with our id") || !strings.Contains(out, "another number") {
+	lab.Eventually(t, patience, "the foreign advertisement is noticed",
+		func() bool { return len(b.state().Instances[0].Routers[0].Refusals) > 0 })
+	if out, code := doctor(b); code != 1 || !strings.Contains(out, "CARP is spoken with our id") ||
+		!strings.Contains(out, "another number") {
 		t.Errorf("CARP: %d\n%s", code, out)
 	}
 	b.d.Kill()

@@ -80,7 +80,8 @@ func TestKill(t *testing.T) {
 	a.d.Kill()
 	killed := time.Now()
 	b.await(api.StateMaster, takeover)
-	lab.Eventually(t, leaseEnd-time.Since(killed), "the dead node's addresses are gone", func() bool { return a.holds() == 0 })
+	lab.Eventually(t, leaseEnd-time.Since(killed), "the dead node's addresses are gone",
+		func() bool { return a.holds() == 0 })
 
 	// Its return changes nothing.
 	p.start(a)
@@ -99,7 +100,8 @@ func TestCleanup(t *testing.T) {
 	p, a, _ := run(t)
 	a.d.Kill()
 	// What a carpd leaves that is killed while it drops what waits for neighbours.
-	for _, rule := range []string{"-4 rule add pref 4 iif lo ipproto icmp blackhole proto 112", "-6 rule add pref 4 iif lo ipproto ipv6-icmp blackhole proto 112"} {
+	for _, rule := range []string{"-4 rule add pref 4 iif lo ipproto icmp blackhole proto 112",
+		"-6 rule add pref 4 iif lo ipproto ipv6-icmp blackhole proto 112"} {
 		a.Run("ip " + rule)
 	}
 	if out, err := a.Try(program(t, "carpd") + " -c " + p.config(a) + " cleanup"); err != nil {
@@ -295,7 +297,8 @@ func TestOwnAddressIsNoNeighbour(t *testing.T) {
 	}
 	a.d.Kill()
 	b.await(api.StateMaster, takeover)
-	lab.Eventually(t, time.Second, "the master's own addresses to be no neighbours", func() bool { return known() == "" })
+	lab.Eventually(t, time.Second, "the master's own addresses to be no neighbours",
+		func() bool { return known() == "" })
 }
 
 func TestAddressDeletedByHand(t *testing.T) {
@@ -330,7 +333,8 @@ func TestCtl(t *testing.T) {
 		t.Fatalf("demote: %d %s", code, out)
 	}
 	out, code := a.ctl("show")
-	if code != 0 || !strings.Contains(out, "group gate (inside, outside): MASTER") || !strings.Contains(out, "demoted by 30: operator (for a reason)") || !strings.Contains(out, "priority 170") {
+	if code != 0 || !strings.Contains(out, "group gate (inside, outside): MASTER") || !strings.Contains(out,
+		"demoted by 30: operator (for a reason)") || !strings.Contains(out, "priority 170") {
 		t.Errorf("show: %d\n%s", code, out)
 	}
 	if out, code := a.ctl("undemote", "gate"); code != 0 {

@@ -23,7 +23,8 @@ func TestFenceProgram(t *testing.T) {
 	called, allow := map[*gateway]string{}, filepath.Join(t.TempDir(), "allow")
 	guard := func(g *gateway) *lab.Daemon {
 		called[g] = filepath.Join(g.Dir(), "called")
-		script := g.WriteFile("fence.sh", "#!/bin/sh\necho \"$1 $2 $3 $CARP_REASON\" >> "+called[g]+"\nuntil [ -e "+allow+" ]; do sleep 0.02; done\n")
+		script := g.WriteFile("fence.sh", "#!/bin/sh\necho \"$1 $2 $3 $CARP_REASON\" >> "+called[g]+"\nuntil [ -e "+
+			allow+" ]; do sleep 0.02; done\n")
 		if err := os.Chmod(script, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +78,8 @@ func TestFenceProgram(t *testing.T) {
 	}
 	lab.Eventually(t, 10*time.Second, "the hung master's addresses to lapse", func() bool { return gw2.holds() == 0 })
 	if s := gw1.state(); s.State == api.StateMaster || gw1.holds() != 0 || gw1.fenced() != 4 {
-		t.Errorf("before the old master was silenced, gw1 is %+v, holds %d addresses, %d are fenced", s, gw1.holds(), gw1.fenced())
+		t.Errorf("before the old master was silenced, gw1 is %+v, holds %d addresses, %d are fenced", s, gw1.holds(),
+			gw1.fenced())
 	}
 	if err := os.WriteFile(allow, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -55,7 +55,8 @@ func TestFirewall(t *testing.T) {
 		return b.String()
 	}
 	port := func(dev, hook string) string {
-		return fmt.Sprintf("table netdev f { chain c%s { type filter hook %s device %q priority 0; %s\n}\n}\n", strings.ReplaceAll(dev, "-", ""), hook, dev, drop)
+		return fmt.Sprintf("table netdev f { chain c%s { type filter hook %s device %q priority 0; %s\n}\n}\n",
+			strings.ReplaceAll(dev, "-", ""), hook, dev, drop)
 	}
 	unicast := func(g *gateway) string {
 		return fmt.Sprintf(`
@@ -80,9 +81,11 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 250ms; address 10.3.
 		{"out of the master's stack, unicast", unicast, func(p *pair) *lab.Node { return p.gws[0].Node },
 			func(*pair) string { return hooks("output") }, true},
 		{"in the network, from the master", nil, func(p *pair) *lab.Node { return p.net.Fabric() },
-			func(p *pair) string { return port(p.gws[0].in.Outer, "ingress") + port(p.gws[0].out.Outer, "ingress") }, true},
+			func(p *pair) string { return port(p.gws[0].in.Outer, "ingress") + port(p.gws[0].out.Outer, "ingress") },
+			true},
 		{"in the network, from the backup", nil, func(p *pair) *lab.Node { return p.net.Fabric() },
-			func(p *pair) string { return port(p.gws[1].in.Outer, "ingress") + port(p.gws[1].out.Outer, "ingress") }, false},
+			func(p *pair) string { return port(p.gws[1].in.Outer, "ingress") + port(p.gws[1].out.Outer, "ingress") },
+			false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

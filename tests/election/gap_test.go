@@ -16,8 +16,10 @@ func (p *pair) traffic() *meter.Meter {
 	p.t.Helper()
 	p.host.IP("route add 10.3.0.0/24 via 10.1.0.1", "route add fd00:3::/64 via fd00:1::1")
 	p.peer.IP("route add 10.1.0.0/24 via 10.3.0.1", "route add fd00:1::/64 via fd00:3::1")
-	four := meter.Config{From: p.host, To: p.peer, Src: addr("10.1.0.100"), Dst: addr("10.3.0.100"), Port: 5000, Rate: 1000}
-	six := meter.Config{From: p.host, To: p.peer, Src: addr("fd00:1::100"), Dst: addr("fd00:3::100"), Port: 6000, Rate: 1000}
+	four := meter.Config{From: p.host, To: p.peer, Src: addr("10.1.0.100"), Dst: addr("10.3.0.100"), Port: 5000,
+		Rate: 1000}
+	six := meter.Config{From: p.host, To: p.peer, Src: addr("fd00:1::100"), Dst: addr("fd00:3::100"), Port: 6000,
+		Rate: 1000}
 	return meter.Start(p.t, append(meter.Both(four), meter.Both(six)...)...)
 }
 

@@ -49,7 +49,8 @@ func TestRequiredClient(t *testing.T) {
 	// alone the node is.
 	ready(t, ca, api.Ready{Ahead: true})
 	lab.Eventually(t, 5*time.Second, "nobody hears a master", func() bool {
-		return a.state().Instances[0].Routers[0].Expired && b.state().Instances[0].Routers[0].Expired && a.state().AgeMS > 2500
+		return a.state().Instances[0].Routers[0].Expired && b.state().Instances[0].Routers[0].Expired &&
+			a.state().AgeMS > 2500
 	})
 	if a.holds() != 0 || b.holds() != 0 {
 		t.Fatal("an address was taken without a client that is in sync")
@@ -123,7 +124,8 @@ func TestHandOver(t *testing.T) {
 	a.await(api.StateBackup, patience)
 	cb.await(t, "state master", isState(api.StateMaster))
 	ca.await(t, "state backup", isState(api.StateBackup))
-	if out := a.d.Output(); !strings.Contains(out, "operation=fence") || strings.Index(out, "operation=fence") > strings.Index(out, "operation=release") {
+	if out := a.d.Output(); !strings.Contains(out, "operation=fence") ||
+		strings.Index(out, "operation=fence") > strings.Index(out, "operation=release") {
 		t.Error("the addresses went before the fence was set")
 	}
 	if s := b.state(); s.Reason != "takeover" || s.Term < 2 {

@@ -13,7 +13,8 @@ import (
 // protect gives the node an IPsec policy, for traffic that there is none of.
 func (g *gateway) protect() {
 	g.t.Helper()
-	g.IP("xfrm policy add dir out src 10.1.0.0/24 dst 10.77.0.0/24 tmpl src 10.3.0.1 dst 10.3.0.99 proto esp reqid 77 mode tunnel")
+	g.IP("xfrm policy add dir out src 10.1.0.0/24 dst 10.77.0.0/24 tmpl src 10.3.0.1 dst 10.3.0.99 proto esp reqid " +
+		"77 mode tunnel")
 }
 
 // held lists the rules that keep the node from forwarding.
@@ -109,7 +110,8 @@ func TestHoldEnds(t *testing.T) {
 	if got := g.held(); !slices.Equal(got, heldBoth) {
 		t.Errorf("a master without policies holds %q, want %q", got, heldBoth)
 	}
-	lab.Eventually(t, 10*time.Second+patience, "forwarding to be held no longer", func() bool { return len(g.held()) == 0 })
+	lab.Eventually(t, 10*time.Second+patience, "forwarding to be held no longer",
+		func() bool { return len(g.held()) == 0 })
 	if s := g.state(); s.State != api.StateMaster || s.AgeMS < 10000 {
 		t.Errorf("lifted after %d ms as %s", s.AgeMS, s.State)
 	}

@@ -15,10 +15,14 @@ import (
 func TestPacketLease(t *testing.T) {
 	t.Parallel()
 	for name, instance := range map[string]string{
-		"vrrp":        "vrrp inside { carpdev in0; vrid 10; priority %d; interval 100ms; address 10.1.0.1/32; address fd00:1::1/128; group gate; lease nftables }",
-		"unicast":     "vrrp inside { carpdev in0; vrid 10; priority %d; interval 100ms; address 10.1.0.1/32; address fd00:1::1/128; unicast { 10.1.0.12 fd00:1::12 }; group gate; lease nftables }",
-		"carp":        "carp inside { carpdev in0; vhid 10; pass \"love\"; advbase 0; advskew %d; address 10.1.0.1/32; address fd00:1::1/128; group gate; lease nftables }",
-		"virtual MAC": "vrrp inside { carpdev in0; vrid 10; priority %d; interval 100ms; address 10.1.0.1/32; address fd00:1::1/128; mac virtual; group gate; lease nftables }",
+		"vrrp": "vrrp inside { carpdev in0; vrid 10; priority %d; interval 100ms; address 10.1.0.1/32; " +
+			"address fd00:1::1/128; group gate; lease nftables }",
+		"unicast": "vrrp inside { carpdev in0; vrid 10; priority %d; interval 100ms; address 10.1.0.1/32; " +
+			"address fd00:1::1/128; unicast { 10.1.0.12 fd00:1::12 }; group gate; lease nftables }",
+		"carp": "carp inside { carpdev in0; vhid 10; pass \"love\"; advbase 0; advskew %d; address " +
+			"10.1.0.1/32; address fd00:1::1/128; group gate; lease nftables }",
+		"virtual MAC": "vrrp inside { carpdev in0; vrid 10; priority %d; interval 100ms; address 10.1.0.1/32; " +
+			"address fd00:1::1/128; mac virtual; group gate; lease nftables }",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -32,10 +36,12 @@ func TestPacketLease(t *testing.T) {
 			p.start(a)
 			a.await(api.StateMaster, patience)
 			answers := func() bool {
-				return p.host.Ping(vipIn, 200*time.Millisecond) == nil && p.host.Ping(vipIn6, 200*time.Millisecond) == nil
+				return p.host.Ping(vipIn, 200*time.Millisecond) == nil &&
+					p.host.Ping(vipIn6, 200*time.Millisecond) == nil
 			}
 			quiet := func() bool {
-				return p.host.Ping(vipIn, 100*time.Millisecond) != nil && p.host.Ping(vipIn6, 100*time.Millisecond) != nil
+				return p.host.Ping(vipIn, 100*time.Millisecond) != nil &&
+					p.host.Ping(vipIn6, 100*time.Millisecond) != nil
 			}
 			stays := func(what string, d time.Duration) {
 				t.Helper()

@@ -66,7 +66,8 @@ func comeAndGo(t *testing.T, nd *lab.Node, device string) (stop func() int) {
 		t.Fatal(err)
 	}
 	return churn(t, nd, func(nl *netlink.Handle, n int) error {
-		for _, a := range []*netlink.Addr{host(fmt.Sprintf("10.77.0.%d", n%250+1)), host(fmt.Sprintf("fd00:77::%x", n%250+1))} {
+		for _, a := range []*netlink.Addr{host(fmt.Sprintf("10.77.0.%d", n%250+1)),
+			host(fmt.Sprintf("fd00:77::%x", n%250+1))} {
 			if err := errors.Join(nl.AddrAdd(l, a), nl.AddrDel(l, a)); err != nil {
 				return err
 			}
@@ -89,8 +90,14 @@ func stock(nd *lab.Node, device string, count int) {
 // read meanwhile comes out torn.
 func TestForeignChanges(t *testing.T) {
 	for name, begin := range map[string]func(t *testing.T, g *gateway) (stop func() int){
-		"addresses of another interface": func(t *testing.T, g *gateway) func() int { return comeAndGo(t, g.Node, "lan") },
-		"addresses of the interface":     func(t *testing.T, g *gateway) func() int { return comeAndGo(t, g.Node, "in0") },
+		"addresses of another interface": func(t *testing.T, g *gateway) func() int {
+			return comeAndGo(t, g.Node,
+				"lan")
+		},
+		"addresses of the interface": func(t *testing.T, g *gateway) func() int {
+			return comeAndGo(t, g.Node,
+				"in0")
+		},
 		"interfaces": func(t *testing.T, g *gateway) func() int {
 			return churn(t, g.Node, func(nl *netlink.Handle, n int) error {
 				attrs := netlink.NewLinkAttrs()
@@ -107,7 +114,8 @@ func TestForeignChanges(t *testing.T) {
 				for n := range 80 {
 					fmt.Fprintf(&many, "address 10.1.1.%d/32; address fd00:1::1:%x/128; ", n+1, n+1)
 				}
-				return fmt.Sprintf(`vrrp inside { carpdev in0; vrid 10; priority %d; %sgroup gate }`, g.priority, many.String())
+				return fmt.Sprintf(`vrrp inside { carpdev in0; vrid 10; priority %d; %sgroup gate }`, g.priority,
+					many.String())
 			}
 			a, b := p.gws[0], p.gws[1]
 			a.IP("link add lan type bridge", "link set lan up")
@@ -189,7 +197,8 @@ func TestRenewalRefused(t *testing.T) {
 	a.IP("link set " + name + " address 02:00:00:00:00:42")
 	b.await(api.StateMaster, patience)
 	s := a.state()
-	if s.State != api.StateBackup || !strings.Contains(s.Reason, "leases cannot be renewed") || !strings.Contains(s.Reason, name) {
+	if s.State != api.StateBackup || !strings.Contains(s.Reason, "leases cannot be renewed") ||
+		!strings.Contains(s.Reason, name) {
 		t.Errorf("state %s, reason %q", s.State, s.Reason)
 	}
 	// It does not try again and again to be what it cannot.

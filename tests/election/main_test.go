@@ -283,7 +283,8 @@ type client struct {
 func (g *gateway) client(answer bool) *client {
 	g.t.Helper()
 	c := &client{answer: answer, Client: api.NewClient(api.ClientConfig{
-		Socket: g.socket(), Name: "sasyncd", Prepare: true, Instances: []string{"outside"}, Log: slog.New(slog.DiscardHandler),
+		Socket: g.socket(), Name: "sasyncd", Prepare: true, Instances: []string{"outside"},
+		Log: slog.New(slog.DiscardHandler),
 	})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

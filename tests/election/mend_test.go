@@ -40,7 +40,8 @@ func (g *gateway) gates() (rules, ways, ends int) {
 	g.t.Helper()
 	// Without a table there is an error.
 	routes, _ := g.Try("ip -6 route show table 112112")
-	return strings.Count(g.Run("ip -6 rule show pref 6"), "lookup 112112"), strings.Count(routes, "expires"), strings.Count(routes, "blackhole default")
+	return strings.Count(g.Run("ip -6 rule show pref 6"), "lookup 112112"), strings.Count(routes, "expires"),
+		strings.Count(routes, "blackhole default")
 }
 
 // locals counts the virtual addresses that the kernel routes as its own.
@@ -79,10 +80,12 @@ func TestMasterIsMended(t *testing.T) {
 		"the gate's routes are removed": {func() { a.Run("ip -6 route flush table 112112") }, whole, api.RepairedGate},
 		"it is fenced": {func() {
 			for _, v := range allVIPs {
-				a.Run(fmt.Sprintf("ip -%d rule add pref 5 from %s blackhole protocol 112", map[bool]int{true: 4, false: 6}[v.Is4()], v))
+				a.Run(fmt.Sprintf("ip -%d rule add pref 5 from %s blackhole protocol 112",
+					map[bool]int{true: 4, false: 6}[v.Is4()], v))
 			}
 		}, func() bool { return a.fenced() == 0 }, api.RepairedFence},
-		"IPv4 loses its local routes": {func() { a.Run("ip -4 route flush table local") }, func() bool { return a.locals() == 4 }, api.RepairedRoute},
+		"IPv4 loses its local routes": {func() { a.Run("ip -4 route flush table local") },
+			func() bool { return a.locals() == 4 }, api.RepairedRoute},
 		"IPv6 loses its local routes": {func() {
 			a.Run("ip -6 route del local fd00:1::1 table local")
 			a.Run("ip -6 route del local fd00:3::1 table local")
@@ -99,14 +102,16 @@ func TestMasterIsMended(t *testing.T) {
 		}
 	}
 	// Everything still goes when the address goes, and only the fence stays.
-	for _, text := range []string{"IPv6 gate removed", "fence rules of a MASTER added", "local routes of virtual addresses removed", "hold rules added"} {
+	for _, text := range []string{"IPv6 gate removed", "fence rules of a MASTER added",
+		"local routes of virtual addresses removed", "hold rules added"} {
 		if n := strings.Count(a.d.Output(), text); n != 1 {
 			t.Errorf("%q is logged %d times", text, n)
 		}
 	}
 	out, code := a.ctl("doctor")
 	out = strings.Join(strings.Fields(out), " ")
-	if code != 1 || !strings.Contains(out, "PROBLEM: group gate: the IPv6 gate was removed") || !strings.Contains(out, "set on a MASTER") {
+	if code != 1 || !strings.Contains(out, "PROBLEM: group gate: the IPv6 gate was removed") || !strings.Contains(out,
+		"set on a MASTER") {
 		t.Errorf("doctor: %d\n%s", code, out)
 	}
 	if out, code := b.ctl("doctor"); code != 0 {
@@ -116,7 +121,8 @@ func TestMasterIsMended(t *testing.T) {
 		t.Fatalf("resign: %s", out)
 	}
 	b.await(api.StateMaster, patience)
-	lab.Eventually(t, patience, "the addresses and their routes to be gone", func() bool { return a.holds() == 0 && a.locals() == 0 && a.fenced() == 4 })
+	lab.Eventually(t, patience, "the addresses and their routes to be gone",
+		func() bool { return a.holds() == 0 && a.locals() == 0 && a.fenced() == 4 })
 }
 
 // A master whose gate was removed and mended falls silent when it is killed.
@@ -127,7 +133,8 @@ func TestMendedGateCloses(t *testing.T) {
 	p.start(a)
 	a.await(api.StateMaster, patience)
 	a.flushRules()
-	lab.Eventually(t, patience, "the gate to be there again", func() bool { rules, _, _ := a.gates(); return rules == 4 })
+	lab.Eventually(t, patience, "the gate to be there again",
+		func() bool { rules, _, _ := a.gates(); return rules == 4 })
 	leaves := func() bool {
 		_, err := a.Try("ip -6 route get fd00:3::100 from fd00:3::1")
 		return err == nil
@@ -182,13 +189,16 @@ vrrp outside { carpdev out0; vrid 11; priority 200; interval %s; address 10.3.0.
 	a.Run("nft add table inet foreign") // raises the generation, and is nothing of ours
 	want := a.Run("nft list tables")
 	chains := strings.Count(a.Run("nft list chains"), "chain")
-	for i, change := range []string{"flush ruleset", "delete table netdev carpd", "flush table inet carpd", "delete table inet carpd"} {
+	for i, change := range []string{"flush ruleset", "delete table netdev carpd", "flush table inet carpd",
+		"delete table inet carpd"} {
 		a.Run("nft " + change)
 		if change == "flush ruleset" {
 			a.Run("nft add table inet foreign")
 		}
-		lab.Eventually(t, soon, change+" to be undone and counted", func() bool { return a.repairs()[api.RepairedFilter] == uint64(i+1) })
-		if got := a.Run("nft list tables"); len(got) != len(want) || strings.Count(a.Run("nft list chains"), "chain") != chains {
+		lab.Eventually(t, soon, change+" to be undone and counted",
+			func() bool { return a.repairs()[api.RepairedFilter] == uint64(i+1) })
+		if got := a.Run("nft list tables"); len(got) != len(want) || strings.Count(a.Run("nft list chains"),
+			"chain") != chains {
 			t.Errorf("%s: there are\n%s\nwant\n%s", change, got, want)
 		}
 		if p.host.Ping(vipIn, 300*time.Millisecond) == nil {
@@ -202,7 +212,8 @@ vrrp outside { carpdev out0; vrid 11; priority 200; interval %s; address 10.3.0.
 	if n := strings.Count(a.d.Output(), "nftables tables of carpd changed"); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
-	if out, _ := a.ctl("doctor"); !strings.Contains(strings.Join(strings.Fields(out), " "), "the nftables tables of carpd") {
+	if out, _ := a.ctl("doctor"); !strings.Contains(strings.Join(strings.Fields(out), " "),
+		"the nftables tables of carpd") {
 		t.Errorf("doctor: %s", out)
 	}
 	if p.peer.Ping(vipOut, time.Second) != nil {
@@ -210,7 +221,8 @@ vrrp outside { carpdev out0; vrid 11; priority 200; interval %s; address 10.3.0.
 	}
 	// The lease still ends with the process.
 	a.d.Kill()
-	lab.Eventually(t, patience, "the address to be silent", func() bool { return p.peer.Ping(vipOut, 100*time.Millisecond) != nil })
+	lab.Eventually(t, patience, "the address to be silent",
+		func() bool { return p.peer.Ping(vipOut, 100*time.Millisecond) != nil })
 }
 
 // A virtual address that the system has configured on a backup stays, and is told.
@@ -225,14 +237,16 @@ func TestConfiguredAddress(t *testing.T) {
 	b.await(api.StateBackup, patience)
 	b.awaitLog("also configured by the system", 1)
 	out, code := b.ctl("doctor")
-	if out = strings.Join(strings.Fields(out), " "); code != 1 || !strings.Contains(out, "PROBLEM: group gate: the virtual address 10.1.0.1/24 is also configured by the system on in0") {
+	if out = strings.Join(strings.Fields(out), " "); code != 1 || !strings.Contains(out,
+		"PROBLEM: group gate: the virtual address 10.1.0.1/24 is also configured by the system on in0") {
 		t.Errorf("doctor: %d\n%s", code, out)
 	}
 	if s := a.state(); len(s.Configured) != 0 {
 		t.Errorf("of the master's own: %+v", s.Configured)
 	}
 	b.IP("addr del 10.1.0.1/24 dev in0")
-	lab.Eventually(t, patience, "the backup to be content", func() bool { s := b.state(); return len(s.Configured) == 0 })
+	lab.Eventually(t, patience, "the backup to be content",
+		func() bool { s := b.state(); return len(s.Configured) == 0 })
 	// And while it runs, on another interface.
 	b.IP("addr add 10.3.0.1/32 dev lo")
 	b.awaitLog("also configured by the system", 2)
@@ -244,11 +258,13 @@ func TestOwner(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	p.instances = func(g *gateway) string {
-		return fmt.Sprintf("vrrp inside { carpdev in0; vrid 10; priority %d; interval %s; address 10.1.0.1; address fd00:1::1; group gate }\n",
+		return fmt.Sprintf("vrrp inside { carpdev in0; vrid 10; priority %d; interval %s; address 10.1.0.1; address "+
+			"fd00:1::1; group gate }\n",
 			map[int]int{1: 255, 2: 100}[g.n], p.interval)
 	}
 	owner, b := p.gws[0], p.gws[1]
-	owner.IP("addr del 10.1.0.11/24 dev in0", "addr add 10.1.0.1/24 dev in0", "addr del fd00:1::11/64 dev in0", "addr add fd00:1::1/64 dev in0 nodad")
+	owner.IP("addr del 10.1.0.11/24 dev in0", "addr add 10.1.0.1/24 dev in0", "addr del fd00:1::11/64 dev in0",
+		"addr add fd00:1::1/64 dev in0 nodad")
 	p.start(b)
 	b.await(api.StateMaster, patience)
 	p.start(owner)
@@ -262,7 +278,8 @@ func TestOwner(t *testing.T) {
 		t.Helper()
 		out := owner.Run("ip -o addr show dev in0")
 		for _, a := range []string{"10.1.0.1/24", "fd00:1::1/64"} {
-			if strings.Count(out, " "+a+" ") != 1 || strings.Contains(out, "10.1.0.1/32") || strings.Contains(out, "fd00:1::1/128") {
+			if strings.Count(out, " "+a+" ") != 1 || strings.Contains(out, "10.1.0.1/32") || strings.Contains(out,
+				"fd00:1::1/128") {
 				t.Errorf("%s the owner has\n%s", when, out)
 			}
 		}

@@ -23,10 +23,12 @@ vrrp outside { carpdev out0; vrid 11; priority %d; address 10.3.0.1/32; address 
 				g.priority, other, g.priority, other, other)
 		}, takeover},
 		"version 2 with password": {func(g *gateway) string {
-			return fmt.Sprintf("vrrp inside { carpdev in0; version 2; vrid 10; priority %d; pass \"sekret12\"; address 10.1.0.1/32; group gate }", g.priority)
+			return fmt.Sprintf("vrrp inside { carpdev in0; version 2; vrid 10; priority %d; pass \"sekret12\"; "+
+				"address 10.1.0.1/32; group gate }", g.priority)
 		}, 3*time.Second + 2*time.Second},
 		"message checksum, 50 ms": {func(g *gateway) string {
-			return fmt.Sprintf("vrrp inside { carpdev in0; vrid 10; priority %d; interval 50ms; checksum message; address 10.1.0.1/32; group gate }", g.priority)
+			return fmt.Sprintf("vrrp inside { carpdev in0; vrid 10; priority %d; interval 50ms; checksum message; "+
+				"address 10.1.0.1/32; group gate }", g.priority)
 		}, time.Second},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {

@@ -43,10 +43,12 @@ func TestReload(t *testing.T) {
 	}
 	// What needs a restart is refused as a whole.
 	p.instances = func(g *gateway) string {
-		return fmt.Sprintf("vrrp inside { carpdev in0; vrid 99; priority %d; address 10.1.0.1/32; group gate }", g.priority-100)
+		return fmt.Sprintf("vrrp inside { carpdev in0; vrid 99; priority %d; address 10.1.0.1/32; group gate }",
+			g.priority-100)
 	}
 	p.config(a)
-	if out, code := a.ctl("reload"); code != 1 || !strings.Contains(out, "another interface, group, protocol, id or mac") || !strings.Contains(out, "outside") {
+	if out, code := a.ctl("reload"); code != 1 || !strings.Contains(out,
+		"another interface, group, protocol, id or mac") || !strings.Contains(out, "outside") {
 		t.Errorf("reload of another id: %d %s", code, out)
 	}
 	if got := a.state().Instances[0].Routers[0].Priority; got != 200 {
@@ -67,7 +69,8 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 100ms; address 10.3.
 	a.d.Signal(syscall.SIGHUP)
 	a.awaitLog("reloaded", 1)
 	for _, vip := range []string{"10.1.0.2", "fd00:1::2"} {
-		lab.Eventually(t, patience, vip+" is on the master", func() bool { return strings.Contains(a.Run("ip -o addr show"), " "+vip+"/") })
+		lab.Eventually(t, patience, vip+" is on the master",
+			func() bool { return strings.Contains(a.Run("ip -o addr show"), " "+vip+"/") })
 		if !strings.Contains(b.Run("ip rule show")+b.Run("ip -6 rule show"), "from "+vip+" blackhole") {
 			t.Errorf("%s is not fenced on the backup", vip)
 		}
@@ -76,7 +79,10 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 100ms; address 10.3.
 		r := b.state().Instances[0].Routers[0]
 		return a.state().Instances[0].Routers[0].Priority == 210 && r.DownMS < 400
 	})
-	c.await(t, "event with the new addresses", func(m api.Message) bool { return isSnapshot(m) && len(m.State.VIPs) == 8 })
+	c.await(t, "event with the new addresses", func(m api.Message) bool {
+		return isSnapshot(m) &&
+			len(m.State.VIPs) == 8
+	})
 
 	p.instances = nil
 	p.config(a)
@@ -85,7 +91,8 @@ vrrp outside { carpdev out0; vrid 11; priority %d; interval 100ms; address 10.3.
 	}
 	lab.Eventually(t, patience, "the removed addresses are gone", func() bool {
 		out := a.Run("ip -o addr show") + a.Run("ip rule show") + a.Run("ip -6 rule show")
-		return !strings.Contains(out, " 10.1.0.2/") && !strings.Contains(out, "from 10.1.0.2 ") && !strings.Contains(out, "fd00:1::2")
+		return !strings.Contains(out, " 10.1.0.2/") && !strings.Contains(out, "from 10.1.0.2 ") &&
+			!strings.Contains(out, "fd00:1::2")
 	})
 	settle(t, 500*time.Millisecond)
 	a.same(t, wasA)
@@ -109,7 +116,8 @@ func TestReloadPassword(t *testing.T) {
 	p := newPair(t)
 	pass := "first"
 	p.instances = func(g *gateway) string {
-		return fmt.Sprintf("vrrp inside { carpdev in0; version 2; vrid 10; priority %d; pass %q; address 10.1.0.1/32; group gate }", g.priority, pass)
+		return fmt.Sprintf("vrrp inside { carpdev in0; version 2; vrid 10; priority %d; pass %q; address "+
+			"10.1.0.1/32; group gate }", g.priority, pass)
 	}
 	a, b := p.gws[0], p.gws[1]
 	p.start(a)

@@ -32,7 +32,8 @@ func TestSecondCarpd(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	elsewhere := a.WriteFile("second.conf", strings.NewReplacer(a.socket(), filepath.Join(a.Dir(), "second.sock")).Replace(text))
+	elsewhere := a.WriteFile("second.conf", strings.NewReplacer(a.socket(),
+		filepath.Join(a.Dir(), "second.sock")).Replace(text))
 	nothing := a.WriteFile("third.conf", strings.NewReplacer(a.socket(), filepath.Join(a.Dir(), "third.sock"),
 		filepath.Join(a.Dir(), "state"), filepath.Join(a.Dir(), "third")).Replace(text))
 	began := time.Now()
@@ -45,7 +46,8 @@ func TestSecondCarpd(t *testing.T) {
 		"cleanup of another configuration": {"-d", "-c", nothing, "cleanup"},
 	} {
 		_, err := a.Try(program(t, "carpd") + " " + strings.Join(args, " "))
-		if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), "another carpd is running") {
+		if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(),
+			"another carpd is running") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if after := a.kernelOf(); after != before {

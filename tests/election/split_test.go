@@ -110,7 +110,8 @@ func TestPreferTraffic(t *testing.T) {
 		}
 		other.await(api.StateBackup, takeover)
 		other.awaitFor(2 * takeover)
-		if g.state().State != api.StateMaster || other.state().State != api.StateBackup || g.holds() != 4 || other.holds() != 0 {
+		if g.state().State != api.StateMaster || other.state().State != api.StateBackup || g.holds() != 4 ||
+			other.holds() != 0 {
 			t.Errorf("%s has the traffic and is %s, the other is %s", g.Name, g.state().State, other.state().State)
 		}
 		if g == b {
@@ -212,7 +213,8 @@ func TestReplayAfterRestart(t *testing.T) {
 	b.awaitLog("master heard", 1)
 	frames := p.record(addr("10.1.0.11"), 10)
 	trailers := func() map[string]uint64 { return b.state().Instances[0].Routers[0].Trailers }
-	lab.Eventually(t, patience, "the backup has heard what was recorded", func() bool { return trailers()["genuine"] > 15 })
+	lab.Eventually(t, patience, "the backup has heard what was recorded",
+		func() bool { return trailers()["genuine"] > 15 })
 	for _, kept := range []bool{true, false} {
 		b.d.Kill()
 		if kept {

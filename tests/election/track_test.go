@@ -34,7 +34,8 @@ track ping 10.1.0.100 group gate demote 80 interval 100ms fail 3
 	g.await(api.StateMaster, patience)
 	demotion := func(want int, ids ...string) {
 		t.Helper()
-		lab.Eventually(t, patience, fmt.Sprintf("demoted by %d", want), func() bool { return g.state().Demotion == want })
+		lab.Eventually(t, patience, fmt.Sprintf("demoted by %d", want),
+			func() bool { return g.state().Demotion == want })
 		var have []string
 		for _, d := range g.state().Demotions {
 			have = append(have, d.ID)

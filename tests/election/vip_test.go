@@ -74,7 +74,8 @@ func TestAddressErrors(t *testing.T) {
 	good := vip.Address{IP: vipIn, Index: index}
 	gone := vip.Address{IP: vipOut, Index: index + 1000}
 	err := v.Acquire([]vip.Address{gone, good}, leaseOf)
-	if err == nil || !strings.Contains(err.Error(), vipOut.String()) || strings.Contains(err.Error(), vipIn.String()+":") {
+	if err == nil || !strings.Contains(err.Error(), vipOut.String()) || strings.Contains(err.Error(), vipIn.String()+
+		":") {
 		t.Errorf("acquire on an interface that is not there: %v", err)
 	}
 	have, err := v.Present()
@@ -97,7 +98,8 @@ func TestAddressErrors(t *testing.T) {
 	// A kernel that refuses is not waited for for ever.
 	nd.Sysctl("net/ipv6/conf/in0/disable_ipv6=1")
 	began := time.Now()
-	if err := v.Acquire([]vip.Address{{IP: vipIn6, Index: index}}, leaseOf); err == nil || !strings.Contains(err.Error(), vipIn6.String()) {
+	if err := v.Acquire([]vip.Address{{IP: vipIn6, Index: index}}, leaseOf); err == nil ||
+		!strings.Contains(err.Error(), vipIn6.String()) {
 		t.Errorf("acquire on an interface without IPv6: %v", err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
@@ -124,7 +126,8 @@ func TestAddressErrors(t *testing.T) {
 	if err := errors.Join(hops.Keep([]int{index}), hops.Purge([]int{index})); err != nil {
 		t.Errorf("next hops on an interface that has gone: %v", err)
 	}
-	if err := say.Announce([]vip.Address{good, {IP: vipIn6, Index: index}}); !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ENODEV) ||
+	if err := say.Announce([]vip.Address{good, {IP: vipIn6, Index: index}}); !errors.Is(err, unix.ENXIO) &&
+		!errors.Is(err, unix.ENODEV) ||
 		strings.Count(err.Error(), "announce") != 2 {
 		t.Errorf("announcement on an interface that has gone: %v", err)
 	}
@@ -135,7 +138,8 @@ func TestAddressErrors(t *testing.T) {
 func TestVirtualInterfaceErrors(t *testing.T) {
 	nd, v, index := addressesOf(t)
 	mac := packet.VirtualMAC(10, false)
-	as := []vip.Address{{IP: vipIn, Index: index, MAC: mac, Virtual: true}, {IP: vipOut, Index: index, MAC: mac, Virtual: true}}
+	as := []vip.Address{{IP: vipIn, Index: index, MAC: mac, Virtual: true}, {IP: vipOut, Index: index, MAC: mac,
+		Virtual: true}}
 	name := vip.MACName(index, mac)
 
 	nd.IP("link add " + name + " type bridge")
@@ -151,7 +155,8 @@ func TestVirtualInterfaceErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	up := func() bool { return strings.Contains(nd.Run("ip -o link show "+name), ",UP") }
-	if out := nd.Run("ip -o -4 addr show dev " + name); !up() || !strings.Contains(out, vipIn.String()) || !strings.Contains(out, vipOut.String()) {
+	if out := nd.Run("ip -o -4 addr show dev " + name); !up() || !strings.Contains(out, vipIn.String()) ||
+		!strings.Contains(out, vipOut.String()) {
 		t.Errorf("after acquire: %s", out)
 	}
 	nd.IP("link del " + name)

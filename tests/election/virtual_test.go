@@ -95,7 +95,8 @@ func TestRepairIsCounted(t *testing.T) {
 	p, a, _ := run(t)
 	p.host.IP("neigh replace 10.1.0.1 dev eth0 lladdr 02:00:00:00:00:99 nud reachable")
 	a.IP("addr del 10.1.0.1/32 dev in0")
-	lab.Eventually(t, patience, "the repair is counted", func() bool { return a.state().Instances[0].Routers[0].Repaired == 1 })
+	lab.Eventually(t, patience, "the repair is counted",
+		func() bool { return a.state().Instances[0].Routers[0].Repaired == 1 })
 	lab.Eventually(t, patience, "the neighbours are told", func() bool {
 		return strings.Contains(p.host.Run("ip neigh show 10.1.0.1"), a.in.MAC.String())
 	})

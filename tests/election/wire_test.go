@@ -166,7 +166,8 @@ func TestUnicastSource(t *testing.T) {
 			p := newPair(t)
 			p.instances = func(g *gateway) string {
 				one := func(name string, vrid int, vip, member string) string {
-					return fmt.Sprintf("vrrp %s { carpdev in0; vrid %d; priority %d; address %s; unicast { %s }; group gate }\n",
+					return fmt.Sprintf("vrrp %s { carpdev in0; vrid %d; priority %d; address %s; unicast { %s }; "+
+						"group gate }\n",
 						name, vrid, g.priority, vip, member)
 				}
 				return one("inside", 10, tc.vip, fmt.Sprintf(tc.member, 3-g.n)) +
@@ -176,7 +177,8 @@ func TestUnicastSource(t *testing.T) {
 			for _, g := range p.gws {
 				// The kernel lists the first address of IPv4 and the latest of IPv6 first.
 				g.IP("addr flush dev in0 scope global", "addr add "+fmt.Sprintf(tc.other, g.n)+" dev in0 nodad",
-					"addr add "+fmt.Sprintf(tc.member, g.n)+map[string]string{"IPv4": "/24", "IPv6": "/64"}[name]+" dev in0 nodad")
+					"addr add "+fmt.Sprintf(tc.member, g.n)+map[string]string{"IPv4": "/24", "IPv6": "/64"}[name]+
+						" dev in0 nodad")
 			}
 			p.start(a)
 			a.await(api.StateMaster, patience)
@@ -294,7 +296,8 @@ func TestClones(t *testing.T) {
 			t.Parallel()
 			p := newPair(t)
 			p.instances = func(g *gateway) string {
-				return fmt.Sprintf("vrrp inside { carpdev in0; vrid 10; priority %d; address 10.1.0.1/32; group gate }", g.priority)
+				return fmt.Sprintf("vrrp inside { carpdev in0; vrid 10; priority %d; address 10.1.0.1/32; group gate }",
+					g.priority)
 			}
 			a, b := p.gws[0], p.gws[1]
 			b.IP("link set in0 down", "link set in0 address "+a.in.MAC.String(), "link set in0 up")
@@ -325,7 +328,8 @@ func TestUnicastWithoutKey(t *testing.T) {
 	p := newPair(t)
 	for key, want := range map[string]bool{"": true, signKey: false} {
 		p.instances = func(*gateway) string {
-			return "vrrp inside { carpdev in0; vrid 10; address 10.1.0.1/32; unicast { 10.1.0.12 }; group gate; " + key + " }"
+			return "vrrp inside { carpdev in0; vrid 10; address 10.1.0.1/32; unicast { 10.1.0.12 }; group gate; " +
+				key + " }"
 		}
 		out, err := exec.Command(program(t, "carpd"), "-n", "-c", p.config(p.gws[0])).CombinedOutput()
 		if err != nil || strings.Contains(string(out), "has no key") != want {

@@ -67,7 +67,8 @@ func tracks(t *testing.T, m, other *scenario.Member) {
 		t.Fatal(err) // a power cut has left it; /run is empty after a boot
 	}
 	conf := shipped(t, "examples/conntrackd/conntrackd.conf", map[string]string{
-		`IPv4_address 10\.9\.0\.1\n(\s*)IPv4_Destination_Address 10\.9\.0\.2`: fmt.Sprintf("IPv4_address %s\nIPv4_Destination_Address %s", m.SyncAddr, other.SyncAddr),
+		`IPv4_address 10\.9\.0\.1\n(\s*)IPv4_Destination_Address 10\.9\.0\.2`: fmt.Sprintf("IPv4_address "+
+			"%s\nIPv4_Destination_Address %s", m.SyncAddr, other.SyncAddr),
 		`Interface eth2`:            "Interface sync0",
 		`Syslog on`:                 "Syslog off",
 		`/run/lock/conntrackd.lock`: lock,
@@ -108,7 +109,8 @@ func knows(t *testing.T, m *scenario.Member) {
 	lab.Eventually(t, limit, m.Name+" to know of the connections", func() bool {
 		time.Sleep(200 * time.Millisecond)
 		known := m.Run("conntrack -L -f ipv6 -p tcp")
-		return strings.Contains(known, fmt.Sprintf("dport=%d", upload)) && strings.Contains(known, fmt.Sprintf("dport=%d", download))
+		return strings.Contains(known, fmt.Sprintf("dport=%d", upload)) && strings.Contains(known,
+			fmt.Sprintf("dport=%d", download))
 	})
 }
 
@@ -126,12 +128,14 @@ func TestConnectionsSurviveWithoutConntrackd(t *testing.T) {
 	gw1.Off()
 	gw2.WaitRole("MASTER")
 	was := up.Bytes()
-	lab.Eventually(t, limit, "the transfer of who opened the connection to go on", func() bool { return up.Bytes() > was })
+	lab.Eventually(t, limit, "the transfer of who opened the connection to go on",
+		func() bool { return up.Bytes() > was })
 	got := down.bytes.Load()
 	was = up.Bytes()
 	lab.Eventually(t, limit, "the transfer to go on further", func() bool { return up.Bytes() > was+50_000 })
 	if n := down.bytes.Load(); n != got {
-		t.Errorf("a connection on which only the other side speaks got %d bytes through: the page about it is wrong", n-got)
+		t.Errorf("a connection on which only the other side speaks got %d bytes through: the page about it is wrong",
+			n-got)
 	}
 	// One byte from h1 is enough.
 	if _, err := down.conn.Write([]byte{1}); err != nil {

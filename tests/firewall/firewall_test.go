@@ -185,7 +185,8 @@ func spoofed(t *testing.T, p *scenario.Pair, from *lab.Node, master *scenario.Me
 		defer c.Close()
 		for _, to := range []netip.Addr{lab.H1Addr, lab.VIPOut} { // forwarded, and for the gateway itself
 			for range 5 {
-				if _, err := c.WriteTo([]byte("out of nowhere"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 4500))); err != nil {
+				if _, err := c.WriteTo([]byte("out of nowhere"),
+					net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 4500))); err != nil {
 					return err
 				}
 			}

@@ -66,7 +66,8 @@ func (s *machines) boot(c MachineConfig) (*Machine, error) {
 	for i, p := range c.Ports {
 		// A leftover of a dead guest's would be in the way of the bind; the
 		// directory is new, so there is none.
-		args = append(args, fmt.Sprintf("vec%d:transport=bess,mac=%v,dst=%s,src=%s", i, cardAddr(c.Name, i), p, filepath.Join(dir, fmt.Sprintf("v%d", i))))
+		args = append(args, fmt.Sprintf("vec%d:transport=bess,mac=%v,dst=%s,src=%s", i, cardAddr(c.Name, i), p,
+			filepath.Join(dir, fmt.Sprintf("v%d", i))))
 	}
 	if err := os.Mkdir(filepath.Join(dir, "uml"), 0o700); err != nil {
 		return nil, err
@@ -80,7 +81,8 @@ func (s *machines) boot(c MachineConfig) (*Machine, error) {
 	} else {
 		args = append(args, "init="+c.Init)
 	}
-	m := &Machine{Name: c.Name, Console: filepath.Join(dir, "console"), rw: filepath.Join(dir, "rw"), ended: make(chan struct{})}
+	m := &Machine{Name: c.Name, Console: filepath.Join(dir, "console"), rw: filepath.Join(dir, "rw"),
+		ended: make(chan struct{})}
 	if err := m.start(s, append(args, c.Args...), c.Init == ""); err != nil {
 		m.Cut()
 		return nil, fmt.Errorf("%w; its console said:\n%s", err, m.ConsoleEnd())
@@ -112,11 +114,13 @@ func (s *machines) orders(dir string, c *MachineConfig) ([]string, error) {
 		return nil, err
 	}
 	o := spec{
-		Binary: s.Binary, Args: []string{s.Binary}, Dir: cwd, RW: rw, Disk: c.Disk, Files: hostFiles{Kind: "hostfs", Modules: umlModules},
+		Binary: s.Binary, Args: []string{s.Binary}, Dir: cwd, RW: rw, Disk: c.Disk,
+		Files:   hostFiles{Kind: "hostfs", Modules: umlModules},
 		Visible: []string{filepath.Dir(s.Binary), os.Getenv(envBin), cwd},
 		Env: []string{
 			"PATH=" + os.Getenv("PATH"), "HOME=/root", "GODEBUG=multipathtcp=0", envAgent + "=" + c.Name,
-			envGuest + "=" + guestRW, envBin + "=" + os.Getenv(envBin), envKeep + "=" + filepath.Join(guestRW, "artifacts"),
+			envGuest + "=" + guestRW, envBin + "=" + os.Getenv(envBin), envKeep + "=" + filepath.Join(guestRW,
+				"artifacts"),
 		},
 	}
 	b, err := json.Marshal(&o)

@@ -101,7 +101,8 @@ func (h *host) lock() (unlock func(), err error) {
 			continue
 		}
 		left--
-		f, err := lockFile(fmt.Sprintf("/tmp/sasyncd-harness.cpu%d.lock", cpu)) // in one order: nobody waits in a circle
+		// in one order: nobody waits in a circle
+		f, err := lockFile(fmt.Sprintf("/tmp/sasyncd-harness.cpu%d.lock", cpu))
 		if err != nil {
 			unlock()
 			return nil, fmt.Errorf("take the lock of the harness: %w", err)

@@ -47,7 +47,8 @@ func runMachines(run func() int, c *config) int {
 	code, err := func() (int, error) {
 		uml, err := exec.LookPath(umlProgram)
 		if err != nil {
-			return 0, fmt.Errorf("%s is not installed: install Debian's package %s (apt-get install %s, or make deps)", umlProgram, umlPackage, umlPackage)
+			return 0, fmt.Errorf("%s is not installed: install Debian's package %s (apt-get install %s, or make deps)",
+				umlProgram, umlPackage, umlPackage)
 		}
 		h, err := newHost(c)
 		if err != nil {

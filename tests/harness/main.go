@@ -126,7 +126,8 @@ func bootOrRun(run func() int, c *config) (int, error) {
 		return run(), nil
 	}
 	if c.kind != "" && c.kind != kindQEMU {
-		return 0, fmt.Errorf("read %s: %q is no kind of guest; it is %q, or empty for whatever has ESP", envKind, c.kind, kindQEMU)
+		return 0, fmt.Errorf("read %s: %q is no kind of guest; it is %q, or empty for whatever has ESP", envKind,
+			c.kind, kindQEMU)
 	}
 	h, err := newHost(c)
 	if err != nil {

@@ -180,7 +180,8 @@ func (m *Machine) Call(limit time.Duration, method string, args, reply any) erro
 				return fmt.Errorf("%s on %s: %w", method, m.Name, c.Error)
 			}
 			if d := time.Since(nudged); !nudged.IsZero() && d < nudgeEach/2 {
-				fmt.Fprintf(os.Stderr, "harness: %s answered %s %v after it was nudged\n", m.Name, method, d.Round(time.Millisecond))
+				fmt.Fprintf(os.Stderr, "harness: %s answered %s %v after it was nudged\n", m.Name, method,
+					d.Round(time.Millisecond))
 			}
 			return nil
 		case <-m.ended:

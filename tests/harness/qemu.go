@@ -84,7 +84,8 @@ func (q *qemu) run(bin string, limit time.Duration) (console string, err error) 
 	}
 	memory := strconv.FormatInt(q.h.qemuMemory()>>20, 10) + "M"
 	args := []string{
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", memory, "-smp", strconv.Itoa(qemuCPUs()),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", memory, "-smp",
+		strconv.Itoa(qemuCPUs()),
 		// What a file server of its own reads and writes must be shared memory.
 		"-object", "memory-backend-memfd,id=mem,size=" + memory + ",share=on", "-numa", "node,memdev=mem",
 		"-kernel", filepath.Join(q.dir, "boot", "vmlinuz-"+q.release), "-initrd", initrd,
@@ -93,8 +94,10 @@ func (q *qemu) run(bin string, limit time.Duration) (console string, err error) 
 		"-add-fd", "fd=3,set=1", "-chardev", "file,id=out,path=/dev/fdset/1,append=on", "-serial", "chardev:out",
 		"-add-fd", "fd=4,set=2", "-chardev", "file,id=err,path=/dev/fdset/2,append=on", "-serial", "chardev:err",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-		"-chardev", "socket,id=" + shareHost + ",path=" + host, "-device", "vhost-user-fs-pci,chardev=" + shareHost + ",tag=" + shareHost,
-		"-chardev", "socket,id=" + shareRW + ",path=" + rw, "-device", "vhost-user-fs-pci,chardev=" + shareRW + ",tag=" + shareRW,
+		"-chardev", "socket,id=" + shareHost + ",path=" + host, "-device", "vhost-user-fs-pci,chardev=" + shareHost +
+			",tag=" + shareHost,
+		"-chardev", "socket,id=" + shareRW + ",path=" + rw, "-device", "vhost-user-fs-pci,chardev=" + shareRW +
+			",tag=" + shareRW,
 	}
 	cmd := exec.Command(q.program, append(args, accelerator()...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -41,7 +41,8 @@ func TestCpio(t *testing.T) {
 		}
 		at = align(data + field(6))
 	}
-	want := []entry{{"dev", "", cpioDir}, {"dev/console", "", cpioConsole}, {"init", "hello", cpioFile}, {"TRAILER!!!", "", 0}}
+	want := []entry{{"dev", "", cpioDir}, {"dev/console", "", cpioConsole}, {"init", "hello", cpioFile},
+		{"TRAILER!!!", "", 0}}
 	if !slices.Equal(got, want) {
 		t.Errorf("the archive has %v, want %v", got, want)
 	}
@@ -54,7 +55,8 @@ func TestModuleOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As depmod writes it: what is needed first comes last.
-	index := "k/virtio_pci.ko: k/virtio_ring.ko k/virtio.ko\nk/virtio.ko:\nk/virtio_ring.ko: k/virtio.ko\nk/virtiofs.ko: k/fuse.ko k/virtio_ring.ko k/virtio.ko\nk/fuse.ko:\n"
+	index := "k/virtio_pci.ko: k/virtio_ring.ko k/virtio.ko\nk/virtio.ko:\nk/virtio_ring.ko: " +
+		"k/virtio.ko\nk/virtiofs.ko: k/fuse.ko k/virtio_ring.ko k/virtio.ko\nk/fuse.ko:\n"
 	if err := os.WriteFile(filepath.Join(dir, "1.0", "modules.dep"), []byte(index), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +71,8 @@ func TestModuleOrder(t *testing.T) {
 }
 
 func TestSlow(t *testing.T) {
-	for env, want := range map[string]time.Duration{"": time.Second, "nonsense": time.Second, "0": time.Second, "12": 12 * time.Second} {
+	for env, want := range map[string]time.Duration{"": time.Second, "nonsense": time.Second, "0": time.Second,
+		"12": 12 * time.Second} {
 		t.Setenv(envSlow, env)
 		if got := Scaled(time.Second); got != want {
 			t.Errorf("with %s=%q a second is %v, want %v", envSlow, env, got, want)

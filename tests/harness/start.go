@@ -84,7 +84,8 @@ func (h *host) newSpec(bin string, files hostFiles, slow int) (*spec, []output, 
 			// lose patience first because we waited for the lock.
 			limit = d - time.Since(h.start)
 			if limit <= 0 {
-				return nil, nil, 0, fmt.Errorf("start the guest: the time limit of %v passed while another run had its turn", d)
+				return nil, nil, 0,
+					fmt.Errorf("start the guest: the time limit of %v passed while another run had its turn", d)
 			}
 			f.set("timeout", limit.Round(time.Second).String())
 			limit += 30 * time.Second // the tests' own time limit names the culprit: let it strike first

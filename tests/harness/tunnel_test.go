@@ -30,13 +30,15 @@ func tunnelled(t lab.T) (*lab.Standard, *lab.Gateway) {
 func flows(t lab.T, s *lab.Standard, rate int) *meter.Meter {
 	t.Helper()
 	cfgs := meter.Both(meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate})
-	cfgs = append(cfgs, meter.Both(meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr6, Dst: lab.H2Addr6, Port: 7002, Rate: rate})...)
+	cfgs = append(cfgs, meter.Both(meter.Config{From: s.H1, To: s.H2, Src: lab.H1Addr6, Dst: lab.H2Addr6, Port: 7002,
+		Rate: rate})...)
 	return meter.Start(t, cfgs...)
 }
 
 func waitReceived(t lab.T, m *meter.Meter, n int) {
 	t.Helper()
-	lab.Eventually(t, 30*time.Second, fmt.Sprintf("%d packets on every flow", n), func() bool { return m.Received() >= n })
+	lab.Eventually(t, 30*time.Second, fmt.Sprintf("%d packets on every flow", n),
+		func() bool { return m.Received() >= n })
 }
 
 func TestTrafficGoesThroughESP(t *testing.T) {
@@ -67,7 +69,8 @@ func TestTrafficGoesThroughESP(t *testing.T) {
 		}
 	}
 	if len(c.SAs()) != 4 || total < m.Total().Sent {
-		t.Errorf("captured %d packets of %d SAs, want 4 SAs and at least the %d packets sent", total, len(c.SAs()), m.Total().Sent)
+		t.Errorf("captured %d packets of %d SAs, want 4 SAs and at least the %d packets sent", total, len(c.SAs()),
+			m.Total().Sent)
 	}
 	for _, nd := range []*lab.Node{gw.Node, s.RGW} {
 		if st := nd.XfrmStat(); len(st) != 0 {
@@ -114,7 +117,8 @@ func TestDuplicateIsDetected(t *testing.T) {
 	key := strings.Fields(state[strings.Index(state, "rfc4106"):])[1]
 	ids := fmt.Sprintf("src %s dst %s proto esp spi %#x", out.Local, out.Remote, out.SPIOut)
 	gw.IP("xfrm state del "+ids,
-		fmt.Sprintf("xfrm state add %s reqid %d mode tunnel aead rfc4106(gcm(aes)) %s 128 replay-window 128 flag esn", ids, out.ReqID, key))
+		fmt.Sprintf("xfrm state add %s reqid %d mode tunnel aead rfc4106(gcm(aes)) %s 128 replay-window 128 flag esn",
+			ids, out.ReqID, key))
 	lab.Eventually(t, 10*time.Second, "a duplicate", func() bool { return len(c.Duplicates()) > 0 })
 	d := c.Duplicates()[0]
 	if d.SPI != out.SPIOut || d.FirstFrom != "gw1" || d.ThenFrom != "gw1" {
@@ -134,7 +138,8 @@ func TestGapIsMeasured(t *testing.T) {
 	start := time.Now()
 	gw.WAN.Pull()
 	pulled := time.Now()
-	lab.Eventually(t, 5*time.Second, "700 ms of silence", func() bool { return time.Since(pulled) > 700*time.Millisecond })
+	lab.Eventually(t, 5*time.Second, "700 ms of silence",
+		func() bool { return time.Since(pulled) > 700*time.Millisecond })
 	gw.WAN.Replug()
 	replugged := time.Now()
 	n := m.Received()
@@ -174,7 +179,10 @@ func TestOneWayBlock(t *testing.T) {
 			blocked, open = open, blocked
 		}
 		n := open.Received()
-		lab.Eventually(t, 10*time.Second, "the open direction to flow on", func() bool { return open.Received() > n+100 })
+		lab.Eventually(t, 10*time.Second, "the open direction to flow on", func() bool {
+			return open.Received() > n+
+				100
+		})
 		end := time.Now()
 		if r := open.Between(start, end.Add(-100*time.Millisecond)); r.Lost != 0 {
 			t.Errorf("way %v blocked: the other way lost %v", way, r)

@@ -18,7 +18,8 @@ const (
 func findUML(why error) (string, error) {
 	uml, err := exec.LookPath(umlProgram)
 	if err != nil {
-		return "", fmt.Errorf("this kernel cannot run ESP for us (%w), and %s is not installed: install Debian's package %s (apt-get install %s, or make deps)",
+		return "", fmt.Errorf("this kernel cannot run ESP for us (%w), and %s is not installed: install Debian's "+
+			"package %s (apt-get install %s, or make deps)",
 			why, umlProgram, umlPackage, umlPackage)
 	}
 	return uml, nil
@@ -35,7 +36,8 @@ func (h *host) runUML(uml, bin string, limit time.Duration) (console string, err
 	if err := os.Mkdir(umlDir, 0o700); err != nil {
 		return "", fmt.Errorf("make the guest's directory: %w", err)
 	}
-	cmd := exec.Command(uml, append(umlArgs(umlDir, h.cfg.memory), "init="+init, envSpec+"="+filepath.Join(h.dir, "spec.json"))...)
+	cmd := exec.Command(uml, append(umlArgs(umlDir, h.cfg.memory), "init="+init, envSpec+"="+
+		filepath.Join(h.dir, "spec.json"))...)
 	env, err := h.umlEnv()
 	if err != nil {
 		return "", err

@@ -38,7 +38,8 @@ func (h *host) umlEnv() ([]string, error) {
 	}
 	out, err := exec.Command("gcc", "-O2", "-shared", "-fPIC", "-o", lib, src).CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("user-mode-linux needs a shim on this processor, and building it failed (install Debian's packages gcc and libc6-dev, or make deps): %w\n%s", err, out)
+		return nil, fmt.Errorf("user-mode-linux needs a shim on this processor, and building it failed (install "+
+			"Debian's packages gcc and libc6-dev, or make deps): %w\n%s", err, out)
 	}
 	return []string{"LD_PRELOAD=" + lib}, nil
 }

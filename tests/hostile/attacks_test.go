@@ -32,7 +32,8 @@ func TestHostility(t *testing.T) {
 		return `sasyncd_peer_connections_closed_total{reason="` + reason + `"}`
 	}
 
-	a.attack("half-open connections of one peer's address", map[string]float64{refused("late"): 4, refused("busy"): 500}, func() {
+	a.attack("half-open connections of one peer's address", map[string]float64{refused("late"): 4,
+		refused("busy"): 500}, func() {
 		a.hold(1000, func(int) string { return malloryAddr }, nil, 5*time.Second)
 	})
 	a.attack("half-open connections of a hundred addresses", map[string]float64{refused("source"): 900}, func() {
@@ -52,7 +53,8 @@ func TestHostility(t *testing.T) {
 			a.hold(400, from, junk, 600*time.Millisecond)
 		}
 	})
-	a.attack("slow senders in challenge and TLS", map[string]float64{refused("late"): 2, refused("tls"): 1}, a.slowHandshakes)
+	a.attack("slow senders in challenge and TLS", map[string]float64{refused("late"): 2, refused("tls"): 1},
+		a.slowHandshakes)
 	a.attack("slow senders in a record", map[string]float64{closed("timeout"): 1}, a.slowRecords)
 	a.attack("oversized records", map[string]float64{closed("malformed"): 4}, func() {
 		for _, head := range [][]byte{
@@ -67,11 +69,16 @@ func TestHostility(t *testing.T) {
 	a.attack("messages that make no sense", map[string]float64{closed("protocol"): 2}, a.nonsense)
 	a.attack("gossip of strangers", map[string]float64{"sasyncd_gossip_refused_total": 1000}, a.gossip)
 	a.attack("control sockets", map[string]float64{
-		`sasyncd_clients_refused_total{listener="control",reason="busy"}`: 500, `sasyncd_clients_refused_total{listener="control",reason="malformed"}`: 1,
-		`carpd_clients_refused_total{listener="control",reason="busy"}`: 500, `carpd_clients_refused_total{listener="control",reason="malformed"}`: 1,
+		`sasyncd_clients_refused_total{listener="control",reason="busy"}`:      500,
+		`sasyncd_clients_refused_total{listener="control",reason="malformed"}`: 1,
+		`carpd_clients_refused_total{listener="control",reason="busy"}`:        500,
+		`carpd_clients_refused_total{listener="control",reason="malformed"}`:   1,
 	}, a.controlSockets)
-	a.attack("slow clients of the metrics", map[string]float64{`carpd_clients_refused_total{listener="metrics"`: 500, `sasyncd_clients_refused_total{listener="metrics"`: 500}, a.slowScrapers)
-	a.attack("replayed and forged advertisements", map[string]float64{`carpd_authentication_total{family="ipv4",found="replayed"`: 100, `carpd_advertisements_dropped_total`: 1000}, a.adverts)
+	a.attack("slow clients of the metrics", map[string]float64{`carpd_clients_refused_total{listener="metrics"`: 500,
+		`sasyncd_clients_refused_total{listener="metrics"`: 500}, a.slowScrapers)
+	a.attack("replayed and forged advertisements",
+		map[string]float64{`carpd_authentication_total{family="ipv4",found="replayed"`: 100,
+			`carpd_advertisements_dropped_total`: 1000}, a.adverts)
 }
 
 // dial connects mallory to a gateway's sync port from one of her addresses. It
@@ -144,7 +151,8 @@ func (a *arena) syns(n int) {
 			binary.BigEndian.PutUint16(tcp[16:], ^uint16(sum))
 			ip := []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0}
 			ip = append(append(append(ip, src[:]...), to[:]...), tcp...)
-			if err := unix.Sendto(fd, ip, 0, &unix.SockaddrInet4{Addr: to}); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			if err := unix.Sendto(fd, ip, 0, &unix.SockaddrInet4{Addr: to}); err != nil &&
+				!errors.Is(err, unix.ENOBUFS) {
 				return err
 			}
 		}
@@ -187,7 +195,8 @@ func (a *arena) connect(m *scenario.Member, wrap func(net.Conn) net.Conn) (c *ch
 	defer cancel()
 	// There are at most ten attempts a second from one address.
 	for range 100 {
-		if c, err = channel.Dial(ctx, dialer, netip.AddrPortFrom(m.SyncAddr, 500).String(), keys); err == nil || wrap != nil {
+		if c, err = channel.Dial(ctx, dialer, netip.AddrPortFrom(m.SyncAddr, 500).String(), keys); err == nil ||
+			wrap != nil {
 			return c, err
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -198,7 +207,8 @@ func (a *arena) connect(m *scenario.Member, wrap func(net.Conn) net.Conn) (c *ch
 var malloryNode = wire.NodeID{0x66, 6, 6, 6}
 
 func (a *arena) hello() *wire.Hello {
-	return &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Node: malloryNode, Boot: wire.NodeID{1}, Nonce: rand.Uint64(),
+	return &wire.Hello{Min: wire.MinVersion, Max: wire.MaxVersion, Node: malloryNode, Boot: wire.NodeID{1},
+		Nonce:  rand.Uint64(),
 		Kernel: "6.1.0", Arch: "amd64", WallUnix: time.Now().Unix(), Gen: rand.Uint32(),
 		Groups: []wire.GroupState{{Name: scenario.Instance, Role: wire.RoleBackup}}}
 }

@@ -33,14 +33,16 @@ func (a *arena) adverts() {
 		forged = nil
 		for _, priority := range []uint8{0, 1, 200, 254, 255} {
 			for _, src := range []netip.Addr{x.src, netip.MustParseAddr("192.0.2.66")} {
-				v := packet.VRRP{Version: 3, ID: x.id, Priority: priority, Interval: 250 * time.Millisecond, Addrs: []netip.Addr{x.vip}}
+				v := packet.VRRP{Version: 3, ID: x.id, Priority: priority, Interval: 250 * time.Millisecond,
+					Addrs: []netip.Addr{x.vip}}
 				for _, trailer := range [][]byte{nil, bytes.Repeat([]byte{7}, 40)} {
 					v.Trailer = trailer
 					body, err := v.Append(nil, src, group)
 					if err != nil {
 						a.t.Fatal(err)
 					}
-					f := packet.Frame{Dst: packet.GroupMAC(group), Src: packet.VirtualMAC(x.id, false), SrcIP: src, DstIP: group, TTL: 255, Proto: packet.Protocol, Payload: body}
+					f := packet.Frame{Dst: packet.GroupMAC(group), Src: packet.VirtualMAC(x.id, false), SrcIP: src,
+						DstIP: group, TTL: 255, Proto: packet.Protocol, Payload: body}
 					b, err := f.Append(nil)
 					if err != nil {
 						a.t.Fatal(err)

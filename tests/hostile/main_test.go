@@ -131,7 +131,8 @@ func (p *probe) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		sa := &netlink.XfrmState{
-			Src: lab.VIPOut.AsSlice(), Dst: netip.AddrFrom4([4]byte{198, 18, byte(spi >> 8), byte(spi)}).AsSlice(), Spi: int(spi),
+			Src: lab.VIPOut.AsSlice(), Dst: netip.AddrFrom4([4]byte{198, 18, byte(spi >> 8), byte(spi)}).AsSlice(),
+			Spi:   int(spi),
 			Proto: netlink.XFRM_PROTO_ESP, Mode: netlink.XFRM_MODE_TUNNEL, Reqid: 5000, ReplayWindow: 128, ESN: true,
 			Aead: &netlink.XfrmStateAlgo{Name: "rfc4106(gcm(aes))", Key: sadbtest.Bytes(r, 20), ICVLen: 128},
 		}
@@ -198,16 +199,21 @@ func (a *arena) attack(name string, refusals map[string]float64, do func()) {
 			t.Fatal("nothing was replicated meanwhile")
 		}
 		worst := lags[len(lags)-1]
-		t.Logf("%d SAs replicated, lag median %.1f ms, p99 %.1f ms, worst %.1f ms", len(lags), ms(lags[len(lags)/2]), ms(lags[len(lags)*99/100]), ms(worst))
+		t.Logf("%d SAs replicated, lag median %.1f ms, p99 %.1f ms, worst %.1f ms", len(lags), ms(lags[len(lags)/2]),
+			ms(lags[len(lags)*99/100]), ms(worst))
 		if worst > lagLimit {
 			t.Errorf("an SA took %v to the standby", worst)
 		}
 		for _, who := range slices.Sorted(maps.Keys(before)) {
 			b, d, x := before[who], during[who], after[who]
-			t.Logf("%-12s resident %5.1f -> %5.1f -> %5.1f MB, descriptors %3.0f -> %3.0f -> %3.0f, goroutines %3.0f -> %3.0f -> %3.0f", who,
-				b["process_resident_memory_bytes"]/1e6, d["process_resident_memory_bytes"]/1e6, x["process_resident_memory_bytes"]/1e6,
-				b["process_open_fds"], d["process_open_fds"], x["process_open_fds"], b["go_goroutines"], d["go_goroutines"], x["go_goroutines"])
-			if n := max(d["process_resident_memory_bytes"], x["process_resident_memory_bytes"]) - b["process_resident_memory_bytes"]; n > memLimit {
+			t.Logf("%-12s resident %5.1f -> %5.1f -> %5.1f MB, descriptors %3.0f -> %3.0f -> %3.0f, goroutines %3.0f "+
+				"-> %3.0f -> %3.0f", who,
+				b["process_resident_memory_bytes"]/1e6, d["process_resident_memory_bytes"]/1e6,
+				x["process_resident_memory_bytes"]/1e6,
+				b["process_open_fds"], d["process_open_fds"], x["process_open_fds"], b["go_goroutines"],
+				d["go_goroutines"], x["go_goroutines"])
+			if n := max(d["process_resident_memory_bytes"],
+				x["process_resident_memory_bytes"]) - b["process_resident_memory_bytes"]; n > memLimit {
 				t.Errorf("%s took %.1f MB more", who, n/1e6)
 			}
 			if n := d["process_open_fds"] - b["process_open_fds"]; n > fdLimit {

@@ -34,8 +34,9 @@ func newAuthority(t *testing.T) *authority { return (&authority{t: t}).root() }
 func newRSAAuthority(t *testing.T) *authority { return (&authority{t: t, rsa: true}).root() }
 
 func (a *authority) root() *authority {
-	a.cert, a.key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign})
+	a.cert, a.key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign})
 	return a
 }
 
@@ -112,7 +113,8 @@ func TestStrongSwanCertificates(t *testing.T) {
 	}
 	conf := withCertificates(example(t, "strongswan", "remote", "swanctl.conf"))
 	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(conf, "dpd_delay = 30s", "dpd_delay = 1s"))
-	cert, key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "remote"}, DNSNames: []string{"remote.example.org"}})
+	cert, key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "remote"},
+		DNSNames: []string{"remote.example.org"}})
 	a.give(r.Node, cert, key)
 	r.start()
 	boot := func(gws ...*scenario.Member) {
@@ -147,7 +149,8 @@ func TestStrongSwanCertificates(t *testing.T) {
 	}
 	if msgs := w.ike(p.RGWPort, from, to); len(msgs) > 0 {
 		for _, msg := range msgs {
-			if first := w.ike(gw2.WAN, from, to); msg.request && len(first) > 0 && msg.at.After(from.Add(scenario.BudgetPowerCut)) && msg.at.Before(first[0].at) {
+			if first := w.ike(gw2.WAN, from, to); msg.request && len(first) > 0 &&
+				msg.at.After(from.Add(scenario.BudgetPowerCut)) && msg.at.Before(first[0].at) {
 				t.Errorf("before the new master spoke, the remote asked: %v", msg)
 			}
 		}
@@ -158,7 +161,8 @@ func TestStrongSwanCertificates(t *testing.T) {
 	if n := states(t, gw2.Node); n != 8 {
 		t.Errorf("%d SAs after the negotiation of 2 tunnels, want both generations, 8", n)
 	}
-	lab.Eventually(t, 2*time.Minute, "the replicated SAs to be collected", func() bool { return states(t, gw2.Node) == 4 })
+	lab.Eventually(t, 2*time.Minute, "the replicated SAs to be collected",
+		func() bool { return states(t, gw2.Node) == 4 })
 	flowing(t, m, rate)
 	to = time.Now()
 	flowing(t, m, rate/10)

@@ -45,7 +45,8 @@ func (c *charon) logFile() string {
 // configure writes strongswan.conf and returns its path.
 func (c *charon) configure() string {
 	c.t.Helper()
-	shipped := c.WriteFile("shipped.conf", strings.NewReplacer("0xc1", "0x"+c.spis).Replace(example(c.t, "strongswan", "gateway", "strongswan.conf")))
+	shipped := c.WriteFile("shipped.conf", strings.NewReplacer("0xc1", "0x"+c.spis).Replace(example(c.t,
+		"strongswan", "gateway", "strongswan.conf")))
 	include, plugin := "include "+shipped, ""
 	if c.ha != "" {
 		include, plugin = include+"\ninclude "+c.WriteFile("ha.conf", c.ha), "ha"
@@ -91,7 +92,8 @@ func (c *charon) start() {
 // inRun is the start of a shell script that has the node's own /run.
 func inRun(nd *lab.Node) string {
 	run := filepath.Join(nd.Dir(), "run")
-	return fmt.Sprintf("set -e; mkdir -p %[1]s/harness; [ ! -d /run/harness ] || mount --rbind /run/harness %[1]s/harness; mount --rbind %[1]s /run; set +e; ", run)
+	return fmt.Sprintf("set -e; mkdir -p %[1]s/harness; [ ! -d /run/harness ] || mount --rbind /run/harness "+
+		"%[1]s/harness; mount --rbind %[1]s /run; set +e; ", run)
 }
 
 // supervise has charon running whatever happens to it, as its unit with the
@@ -116,7 +118,8 @@ func (c *charon) load() error {
 	file := c.WriteFile("swanctl.conf", c.conf)
 	var err error
 	for begun := time.Now(); time.Since(begun) < limit; time.Sleep(10 * time.Millisecond) {
-		if _, err = c.Try("env SWANCTL_DIR=" + c.Dir() + " /usr/sbin/swanctl --load-all --noprompt --uri unix://" + c.socket() + " --file " + file); err == nil {
+		if _, err = c.Try("env SWANCTL_DIR=" + c.Dir() + " /usr/sbin/swanctl --load-all --noprompt --uri unix://" +
+			c.socket() + " --file " + file); err == nil {
 			return nil
 		}
 		if !c.proc.Running() {

@@ -48,8 +48,10 @@ func requireBudget(t *testing.T, m *meter.Meter, what string, budget time.Durati
 	for _, f := range m.Flows {
 		r := f.Between(from, to)
 		t.Logf("%s: %v", what, r)
-		if may := int((budget + r.Idle + min(r.Stall, slowest)).Seconds() * rate); r.Lost > may || r.Gap > budget || r.Sent == 0 {
-			t.Errorf("%s: %s lost %d of %d packets, at most %d may be in a gap of at most %v", what, f.Name, r.Lost, r.Sent, may, budget)
+		if may := int((budget + r.Idle + min(r.Stall, slowest)).Seconds() * rate); r.Lost > may || r.Gap > budget ||
+			r.Sent == 0 {
+			t.Errorf("%s: %s lost %d of %d packets, at most %d may be in a gap of at most %v", what, f.Name, r.Lost,
+				r.Sent, may, budget)
 		}
 	}
 }
@@ -147,7 +149,10 @@ func kill(t *testing.T, c *charon) {
 	}
 	var cred *unix.Ucred
 	var cerr error
-	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || cerr != nil {
+	if err := raw.Control(func(fd uintptr) {
+		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET,
+			unix.SO_PEERCRED)
+	}); err != nil || cerr != nil {
 		t.Fatal(err, cerr)
 	}
 	if err := unix.Kill(int(cred.Pid), unix.SIGKILL); err != nil {

@@ -27,7 +27,8 @@ const (
 // inHome is the start of a shell script that sees the node's files at /run/node,
 // and has those users.
 func inHome(m *scenario.Member) string {
-	return inRun(m.Node) + fmt.Sprintf("set -e; mkdir -p /run/node; mount --bind %s /run/node; mount --bind %s /etc/passwd; mount --bind %s /etc/group; set +e; ",
+	return inRun(m.Node) + fmt.Sprintf("set -e; mkdir -p /run/node; mount --bind %s /run/node; mount --bind %s "+
+		"/etc/passwd; mount --bind %s /etc/group; set +e; ",
 		m.Dir(), m.WriteFile("passwd", users), m.WriteFile("group", groups))
 }
 
@@ -64,7 +65,8 @@ func startDivided(t *testing.T, p *scenario.Pair, m *scenario.Member, units bool
 		}
 	}
 	m.WriteFile("sasyncd.key", m.Key+"\n")
-	m.WriteFile("sasyncd.conf", conf+fmt.Sprintf("listen on %s\nsharedkey file \"/run/node/sasyncd.key\"\ncontrol strongswan\n"+
+	m.WriteFile("sasyncd.conf", conf+fmt.Sprintf("listen on %s\nsharedkey file \"/run/node/sasyncd.key\"\ncontrol "+
+		"strongswan\n"+
 		"carpd socket \"/run/node/carpd.sock\"\nstatedir \"/run/state\"\n", m.SyncAddr))
 	_ = os.Remove(m.Socket())
 	if err := os.Symlink(m.Dir()+"/run/sasyncd/control.sock", m.Socket()); err != nil {
@@ -145,7 +147,8 @@ func requireDivided(t *testing.T, m *scenario.Member) {
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0 ") {
 		t.Errorf("network-facing process of %s may leave a core dump: %v", m.Name, err)
 	}
-	if h := process(t, privilegedOf(t, pid)); h["Uid"] != "0 0 0 0" || h["CapBnd"] != "0000000000001020" { // KILL, NET_ADMIN
+	// KILL, NET_ADMIN
+	if h := process(t, privilegedOf(t, pid)); h["Uid"] != "0 0 0 0" || h["CapBnd"] != "0000000000001020" {
 		t.Errorf("privileged process of %s is user %q with capabilities %s", m.Name, h["Uid"], h["CapBnd"])
 	}
 	// NET_ADMIN, NET_RAW, IPC_LOCK, SYS_NICE.

@@ -27,7 +27,8 @@ func TestStrongSwanHA(t *testing.T) {
 			Replace(example(t, "strongswan", "gateway", "ha.conf"))
 		charons[gw] = c
 	}
-	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(example(t, "strongswan", "remote", "swanctl.conf"), "dpd_delay = 30s", "dpd_delay = 1s"))
+	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(example(t, "strongswan", "remote", "swanctl.conf"),
+		"dpd_delay = 30s", "dpd_delay = 1s"))
 	r.start()
 	// The second gateway joins when the tunnels are up: of two charons that start
 	// in the middle of a negotiation one may be left with an IKE SA without child.

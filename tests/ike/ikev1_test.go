@@ -57,7 +57,10 @@ func TestIKEv1StrongSwan(t *testing.T) {
 // TestIKEv1Libreswan is the same with libreswan on the gateways.
 func TestIKEv1Libreswan(t *testing.T) {
 	t.Run("psk", func(t *testing.T) { ikev1{libreswan: true}.drill(t) })
-	t.Run("certificates and NAT-T", func(t *testing.T) { ikev1{libreswan: true, certificates: true, natt: true}.drill(t) })
+	t.Run("certificates and NAT-T", func(t *testing.T) {
+		ikev1{libreswan: true, certificates: true,
+			natt: true}.drill(t)
+	})
 }
 
 // swanctl is an example with the settings of the variant.
@@ -80,7 +83,8 @@ func (v ikev1) ipsecConf(t *testing.T) string {
 	t.Helper()
 	s := example(t, "ikev1", "gateway", "ipsec.conf")
 	if v.certificates {
-		s = strings.ReplaceAll(s, "authby=secret", "authby=rsasig\n\tleftcert=own\n\tleftsendcert=always\n\trightca=%same")
+		s = strings.ReplaceAll(s, "authby=secret",
+			"authby=rsasig\n\tleftcert=own\n\tleftsendcert=always\n\trightca=%same")
 	}
 	if v.natt {
 		s = strings.ReplaceAll(s, "ikev2=no", "ikev2=no\n\tencapsulation=yes")
@@ -119,7 +123,8 @@ func (v ikev1) gateway(t *testing.T, nd *lab.Node, spis string) daemon {
 func (p *pluto) pack(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(p.Dir(), "own.p12")
-	cmd := exec.Command("openssl", "pkcs12", "-export", "-name", "own", "-caname", "CA", "-passout", "pass:", "-out", file,
+	cmd := exec.Command("openssl", "pkcs12", "-export", "-name", "own", "-caname", "CA", "-passout", "pass:", "-out",
+		file,
 		"-inkey", p.Dir()+"/private/own.pem", "-in", p.Dir()+"/x509/own.pem", "-certfile", p.Dir()+"/x509ca/ca.pem")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("pack certificates: %v\n%s", err, out)
@@ -135,10 +140,12 @@ func (v ikev1) drill(t *testing.T) {
 	}
 	if v.certificates {
 		a := newRSAAuthority(t)
-		cert, key := a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "gw"}, DNSNames: []string{"gw.example.org"}})
+		cert, key := a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "gw"},
+			DNSNames: []string{"gw.example.org"}})
 		a.give(gw1.Node, cert, key)
 		a.give(gw2.Node, cert, key)
-		cert, key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "remote"}, DNSNames: []string{"remote.example.org"}})
+		cert, key = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "remote"},
+			DNSNames: []string{"remote.example.org"}})
 		a.give(p.RGW, cert, key)
 	}
 	d1, d2 := v.gateway(t, gw1.Node, "c1"), v.gateway(t, gw2.Node, "c2")
@@ -160,7 +167,8 @@ func (v ikev1) drill(t *testing.T) {
 	// The IKE daemon dies on the master: nothing is lost, it negotiates again.
 	from := time.Now()
 	d1.crash()
-	lab.Eventually(t, limit, "the daemon's return to be noticed", func() bool { return ikeStatus(t, gw1).Restarts == 1 })
+	lab.Eventually(t, limit, "the daemon's return to be noticed",
+		func() bool { return ikeStatus(t, gw1).Restarts == 1 })
 	waitIKE(t, gw1, "active")
 	flowing(t, m, rate)
 	to := time.Now()

@@ -33,7 +33,8 @@ func newPluto(t *testing.T, nd *lab.Node, release string) *pluto {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pluto{stage: stage{Node: nd}, dir: filepath.Join(root, "usr", "libexec", "ipsec"), conf: example(t, "libreswan", "gateway", "ipsec.conf")}
+	p := &pluto{stage: stage{Node: nd}, dir: filepath.Join(root, "usr", "libexec", "ipsec"),
+		conf: example(t, "libreswan", "gateway", "ipsec.conf")}
 	if _, err := os.Stat(p.dir); err != nil {
 		t.Fatalf("libreswan is not unpacked, run: ./.ci/libreswan dist/%s %s (%v)", filepath.Base(root), release, err)
 	}
@@ -49,7 +50,8 @@ func (p *pluto) program(name string) string {
 	if p.root == "" {
 		return p.dir + "/" + name
 	}
-	return p.root + "/usr/lib64/ld-linux-x86-64.so.2 --library-path " + p.root + "/usr/lib/x86_64-linux-gnu " + p.dir + "/" + name
+	return p.root + "/usr/lib64/ld-linux-x86-64.so.2 --library-path " + p.root + "/usr/lib/x86_64-linux-gnu " + p.dir +
+		"/" + name
 }
 
 // enterRoot is shell commands after which $in runs a program among the libraries
@@ -76,7 +78,8 @@ func (p *pluto) boot(t *testing.T) {
 	nss := filepath.Join(p.Dir(), "nss")
 	certificates := ""
 	if p.p12 != "" {
-		certificates = "pk12util -i " + p.p12 + " -d sql:" + nss + " -W '' -K '' && certutil -M -n CA -t CT,, -d sql:" + nss + " || exit 1"
+		certificates = "pk12util -i " + p.p12 + " -d sql:" + nss + " -W '' -K '' && certutil -M -n CA -t CT,, -d sql:" +
+			nss + " || exit 1"
 	}
 	pluto := p.dir + "/pluto"
 	if p.root != "" {
@@ -118,7 +121,8 @@ func (p *pluto) guard(t *testing.T, pluto string) (before, wait string) {
 	if p.root != "" {
 		pluto = "chroot " + p.Dir() + "/root " + pluto
 	}
-	ours := strings.NewReplacer("$$", "$", "/usr/libexec/ipsec/pluto", pluto, "/usr/sbin/sasyncd", bin+" -dc "+p.Dir()+"/sasyncd.conf")
+	ours := strings.NewReplacer("$$", "$", "/usr/libexec/ipsec/pluto", pluto, "/usr/sbin/sasyncd", bin+" -dc "+p.Dir()+
+		"/sasyncd.conf")
 	for line := range strings.Lines(string(b)) {
 		key, cmd, _ := strings.Cut(strings.TrimSpace(line), "=")
 		switch {
@@ -214,7 +218,8 @@ func drillLibreswan(t *testing.T, release string) {
 			t.Logf("pluto's crash on the master: %v", f.Between(from, to))
 		}
 		if s, err := gw1.Status(); err != nil || s.Counts.PoliciesBack == 0 || s.Counts.Reinserted == 0 {
-			t.Errorf("%d policies and %d SAs were put back, %v: has it not flushed?", s.Counts.PoliciesBack, s.Counts.Reinserted, err)
+			t.Errorf("%d policies and %d SAs were put back, %v: has it not flushed?", s.Counts.PoliciesBack,
+				s.Counts.Reinserted, err)
 		}
 	}
 

@@ -122,7 +122,8 @@ func requireOneGap(t *testing.T, m *meter.Meter, what string, budget time.Durati
 			may++
 		}
 		if r.Lost > may || r.Gap > budget || r.Sent == 0 {
-			t.Errorf("%s: %s lost %d of %d packets, at most %d may be in a gap of at most %v", what, f.Name, r.Lost, r.Sent, may, budget)
+			t.Errorf("%s: %s lost %d of %d packets, at most %d may be in a gap of at most %v", what, f.Name, r.Lost,
+				r.Sent, may, budget)
 		}
 	}
 }
@@ -137,6 +138,7 @@ func requireSameSAs(t *testing.T, master, standby *lab.Node) {
 		want, err1 = scenario.ReadTables(master)
 		got, err2 = scenario.ReadTables(standby)
 		spis := func(x scenario.Tables) []uint32 { return slices.Sorted(maps.Keys(x.Sent)) }
-		return err1 == nil && err2 == nil && len(want.Sent) > 0 && slices.Equal(spis(want), spis(got)) && len(want.Policies) == len(got.Policies)
+		return err1 == nil && err2 == nil && len(want.Sent) > 0 && slices.Equal(spis(want), spis(got)) &&
+			len(want.Policies) == len(got.Policies)
 	})
 }

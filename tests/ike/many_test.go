@@ -24,7 +24,8 @@ func TestStrongSwanNAT(t *testing.T) {
 		charons[gw] = newCharon(t, gw.Node, spis, conf)
 		charons[gw].supervise()
 	}
-	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(example(t, "strongswan", "remote", "swanctl.conf"), lab.RGWOut.String(), natIn))
+	r := newCharon(t, p.RGW, "cf", strings.ReplaceAll(example(t, "strongswan", "remote", "swanctl.conf"),
+		lab.RGWOut.String(), natIn))
 	r.start()
 	for _, gw := range p.Members {
 		startOn(t, p, gw, &stage{Node: gw.Node}, "strongswan")
@@ -75,7 +76,8 @@ func behindNAT(t *testing.T, p *scenario.Pair) *lab.Node {
 	nat.Run("tc qdisc add dev wan0 clsact")
 	mapTo(nat, natOut, 20)
 	p.RGW.Plug(home, "home0", natIn+"/24")
-	p.RGW.IP("addr del 192.0.2.100/24 dev wan0", "route replace 192.0.2.0/24 via 172.16.0.1", "route replace 10.1.0.0/24 via 172.16.0.1")
+	p.RGW.IP("addr del 192.0.2.100/24 dev wan0", "route replace 192.0.2.0/24 via 172.16.0.1",
+		"route replace 10.1.0.0/24 via 172.16.0.1")
 	for _, gw := range p.Members {
 		gw.IP("route replace 10.2.0.0/24 via " + natOut)
 	}
@@ -97,7 +99,8 @@ func TestStrongSwanMapping(t *testing.T) {
 	p, gw1, gw2 := bare(t)
 	nat := behindNAT(t, p)
 	for gw, spis := range map[*scenario.Member]string{gw1: "c1", gw2: "c2"} {
-		conf := strings.ReplaceAll(example(t, "strongswan", "gateway", "swanctl.conf"), "remote_addrs = "+lab.RGWOut.String(), "remote_addrs = %any")
+		conf := strings.ReplaceAll(example(t, "strongswan", "gateway", "swanctl.conf"), "remote_addrs = "+
+			lab.RGWOut.String(), "remote_addrs = %any")
 		newCharon(t, gw.Node, spis, conf).supervise()
 	}
 	conf := strings.ReplaceAll(example(t, "strongswan", "remote", "swanctl.conf"), lab.RGWOut.String(), natIn)
@@ -177,7 +180,8 @@ func testMany(t *testing.T, far func(i int) netip.Addr) {
 	waitTunnels(t, gw1, "active", many)
 	p.WaitFit(gw1)
 	w := watch(t, p)
-	m := meter.Start(t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate})...)
+	m := meter.Start(t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000,
+		Rate: rate})...)
 	flowing(t, m, rate)
 
 	from := time.Now()
@@ -221,9 +225,11 @@ func manyConf(far func(i int) netip.Addr) (gateway, remote string) {
 			net = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 3, byte(i), 0}), 24)
 		}
 		vip, lan := lab.VIPOut.String(), lab.LANNet.String()
-		g.WriteString(settings(conn, i, vip, far(i).String(), "never", "gw", "remote", lan, net.String(), fmt.Sprint(i+1)))
+		g.WriteString(settings(conn, i, vip, far(i).String(), "never", "gw", "remote", lan, net.String(),
+			fmt.Sprint(i+1)))
 		r.WriteString(settings(conn, i, far(i).String(), vip, "replace", "remote", "gw", net.String(), lan, "0"))
-		secrets.WriteString(settings("ike-%[1]d { id-1 = gw%[1]d.example.org; id-2 = remote%[1]d.example.org; secret = many-%[1]d }\n", i))
+		secrets.WriteString(settings("ike-%[1]d { id-1 = gw%[1]d.example.org; id-2 = remote%[1]d.example.org; secret "+
+			"= many-%[1]d }\n", i))
 	}
 	conf := func(conns string) string {
 		return "connections {\n" + conns + "}\nsecrets {\n" + secrets.String() + "}\n"

@@ -138,7 +138,8 @@ func TestOpenIKED(t *testing.T) {
 
 	// On the backup iked dies, is started again by sasyncd, and flushes.
 	k1.crash(t)
-	lab.Eventually(t, limit, "iked's return to be noticed on the backup", func() bool { return ikeStatus(t, gw1).Restarts == 1 })
+	lab.Eventually(t, limit, "iked's return to be noticed on the backup",
+		func() bool { return ikeStatus(t, gw1).Restarts == 1 })
 	waitIKE(t, gw1, "passive")
 	requireSameSAs(t, gw2.Node, gw1.Node)
 	p.WaitFit(gw2)
@@ -151,7 +152,8 @@ func TestOpenIKED(t *testing.T) {
 	// The same on the master. What its start flushes is back at once.
 	from = time.Now()
 	k2.crash(t)
-	lab.Eventually(t, limit, "iked's return to be noticed on the master", func() bool { return ikeStatus(t, gw2).Restarts == 1 })
+	lab.Eventually(t, limit, "iked's return to be noticed on the master",
+		func() bool { return ikeStatus(t, gw2).Restarts == 1 })
 	waitIKE(t, gw2, "active")
 	flowing(t, m, rate)
 	to = time.Now()

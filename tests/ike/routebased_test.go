@@ -11,7 +11,8 @@ import (
 // interface. How traffic takes to that, and fails over, is in tests/routed, whose
 // kernel has such interfaces.
 func TestRouteBasedExample(t *testing.T) {
-	const secrets = "secrets {\n\tike-site {\n\t\tid-a = gateway.example\n\t\tid-b = site.example\n\t\tsecret = \"correct horse battery staple\"\n\t}\n}\n"
+	const secrets = "secrets {\n\tike-site {\n\t\tid-a = gateway.example\n\t\tid-b = site.example\n\t\tsecret = " +
+		"\"correct horse battery staple\"\n\t}\n}\n"
 	p, gw1, _ := bare(t)
 	gw1.SetVIPs()
 	own := example(t, "route-based", "swanctl.conf")
@@ -19,7 +20,8 @@ func TestRouteBasedExample(t *testing.T) {
 		lab.RGWOut.String(), lab.VIPOut.String(), lab.VIPOut.String(), lab.RGWOut.String(), // the longer one first
 		"gateway.example", "site.example", "site.example", "gateway.example",
 		"if_id_in = 42", "", "if_id_out = 42", "",
-		"local_ts = 0.0.0.0/0", "local_ts = "+lab.RemNet.String(), "remote_ts = 0.0.0.0/0", "remote_ts = "+lab.LANNet.String(),
+		"local_ts = 0.0.0.0/0", "local_ts = "+lab.RemNet.String(), "remote_ts = 0.0.0.0/0", "remote_ts = "+
+			lab.LANNet.String(),
 	).Replace(own)
 	c, r := newCharon(t, gw1.Node, "c1", own+secrets), newCharon(t, p.RGW, "cf", theirs+secrets)
 	c.start()

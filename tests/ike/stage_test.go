@@ -36,7 +36,8 @@ func (s *stage) enter(t *testing.T) string {
 		return script
 	}
 	ours := filepath.Join(s.Dir(), "sbin")
-	script += fmt.Sprintf("set -e; mkdir -p %[1]s %[2]s; mount --bind /usr/sbin %[1]s; ln -sf %[1]s/* %[2]s/; ", s.sbin(), ours)
+	script += fmt.Sprintf("set -e; mkdir -p %[1]s %[2]s; mount --bind /usr/sbin %[1]s; ln -sf %[1]s/* %[2]s/; ",
+		s.sbin(), ours)
 	for _, name := range slices.Sorted(maps.Keys(s.programs)) {
 		file := s.WriteFile("program-"+name, "#!/bin/sh\n"+s.programs[name])
 		if err := os.Chmod(file, 0o700); err != nil {
@@ -59,7 +60,8 @@ func startOn(t *testing.T, p *scenario.Pair, m *scenario.Member, s *stage, contr
 		}
 	}
 	conf += fmt.Sprintf("listen on %s\nsharedkey file %q\ncontrol %s\nsocket %q\ncarpd socket %q\nstatedir %q\n",
-		m.SyncAddr, m.WriteFile("sasyncd.key", m.Key+"\n"), control, m.Socket(), m.Dir()+"/carpd.sock", m.Dir()+"/sasyncd.state")
+		m.SyncAddr, m.WriteFile("sasyncd.key", m.Key+"\n"), control, m.Socket(), m.Dir()+"/carpd.sock",
+		m.Dir()+"/sasyncd.state")
 	bin, err := harness.Binary("sasyncd")
 	if err != nil {
 		t.Fatal(err)

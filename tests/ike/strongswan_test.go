@@ -31,7 +31,8 @@ func key(t *testing.T, c *charon) *keyed {
 		return nil
 	}
 	places[keying.StrongSwan] = p
-	r := keying.NewRunner(c.Name, keying.NewStrongSwan(&keying.Local{Places: places}), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	r := keying.NewRunner(c.Name, keying.NewStrongSwan(&keying.Local{Places: places}),
+		slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

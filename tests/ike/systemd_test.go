@@ -40,7 +40,8 @@ func bootSystemd(t *testing.T, m *scenario.Member, files map[string]string) *mac
 	}
 	dir := m.Dir()
 	etc, bin := dir+"/etc", dir+"/bin"
-	run("mkdir -p %[1]s %[2]s %[3]s/run && mount -t tmpfs -o mode=755 etc %[1]s && mount -t tmpfs -o mode=755 run %[3]s/run && cp -a /etc/. %[1]s", etc, bin, dir)
+	run("mkdir -p %[1]s %[2]s %[3]s/run && mount -t tmpfs -o mode=755 etc %[1]s && mount -t tmpfs -o mode=755 run "+
+		"%[3]s/run && cp -a /etc/. %[1]s", etc, bin, dir)
 	t.Cleanup(func() { _, _ = m.Try(fmt.Sprintf("umount -l %s %s/run", etc, dir)) })
 	for _, p := range []string{"sasyncd", "carpd", "sasyncctl"} {
 		b, err := harness.Binary(p)
@@ -50,13 +51,16 @@ func bootSystemd(t *testing.T, m *scenario.Member, files map[string]string) *mac
 		run("cp %s %s/", b, bin)
 	}
 	// The units, but for where programs are; and nothing of what the host enables.
-	run("rm -rf %[1]s/systemd/system && mkdir -p %[1]s/systemd/system && cp -r %[2]s/systemd/. %[1]s/systemd/system/", etc, deploy)
-	run("mkdir -p %[1]s/systemd/system-generators && cp -r %[2]s/adopt %[1]s/sasyncd-units && cp %[2]s/generators/* %[1]s/systemd/system-generators/", etc, deploy)
+	run("rm -rf %[1]s/systemd/system && mkdir -p %[1]s/systemd/system && cp -r %[2]s/systemd/. %[1]s/systemd/system/",
+		etc, deploy)
+	run("mkdir -p %[1]s/systemd/system-generators && cp -r %[2]s/adopt %[1]s/sasyncd-units && cp %[2]s/generators/* "+
+		"%[1]s/systemd/system-generators/", etc, deploy)
 	run("sed -i 's,/usr/lib/sasyncd/units,/etc/sasyncd-units,' %s/systemd/system-generators/*", etc)
 	run("sed -i 's,/usr/sbin/\\(sasyncd\\|carpd\\) *,/mnt/\\1 ,' %s/systemd/system/*.service", etc)
 	// Beside what /tmp of the machine hides, where the sources may lie.
 	run("cp %[2]s/sysusers.d/sasyncd.conf %[1]s/sasyncd-users.conf", etc, deploy)
-	for _, u := range []string{"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-modules-load.service", "systemd-sysctl.service",
+	for _, u := range []string{"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-modules-load.service",
+		"systemd-sysctl.service",
 		"systemd-tmpfiles-setup-dev.service", "dev-hugepages.mount", "dev-mqueue.mount"} {
 		run("ln -s /dev/null %s/systemd/system/%s", etc, u)
 	}
@@ -69,7 +73,8 @@ func bootSystemd(t *testing.T, m *scenario.Member, files map[string]string) *mac
 			t.Fatal(err)
 		}
 	}
-	for from, to := range map[string]string{m.Socket(): "run/sasyncd/control.sock", dir + "/carpd.sock": "run/carpd/control.sock"} {
+	for from, to := range map[string]string{m.Socket(): "run/sasyncd/control.sock",
+		dir + "/carpd.sock": "run/carpd/control.sock"} {
 		_ = os.Remove(from)
 		if err := os.Symlink(filepath.Join(dir, to), from); err != nil {
 			t.Fatal(err)
@@ -107,7 +112,9 @@ func bootSystemd(t *testing.T, m *scenario.Member, files map[string]string) *mac
 	})
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := s.try("systemctl --no-pager list-units --all '*swan*' 'sasyncd*' 'carpd*'; journalctl --no-pager -n 60 -o short-precise -u sasyncd -u carpd -u carpd-fence -u strongswan -u 'sasyncd-privileged*'")
+			out, _ := s.try("systemctl --no-pager list-units --all '*swan*' 'sasyncd*' 'carpd*'; journalctl " +
+				"--no-pager -n 60 -o short-precise -u sasyncd -u carpd -u carpd-fence -u strongswan -u " +
+				"'sasyncd-privileged*'")
 			t.Logf("systemd of %s:\n%s", m.Name, out)
 		}
 	})
@@ -147,7 +154,8 @@ func (s *machine) mainPID(unit string) int {
 		}
 		b, _ := os.ReadFile(f)
 		for line := range strings.Lines(string(b)) {
-			if ids, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.HasSuffix(strings.TrimSpace(ids), "\t"+inside) {
+			if ids, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.HasSuffix(strings.TrimSpace(ids),
+				"\t"+inside) {
 				return pid
 			}
 		}
@@ -166,7 +174,8 @@ func requireAdopted(t *testing.T, m *machine) {
 	want := func(when, signal, restart string) {
 		t.Helper()
 		for _, unit := range []string{"strongswan", "ipsec"} {
-			if got := strings.Fields(m.do("systemctl show -P KillSignal " + unit + "; systemctl show -P Restart " + unit)); !slices.Equal(got, []string{signal, restart}) {
+			if got := strings.Fields(m.do("systemctl show -P KillSignal " + unit + "; systemctl show -P Restart " +
+				unit)); !slices.Equal(got, []string{signal, restart}) {
 				t.Errorf("%s: %s has KillSignal and Restart %q", when, unit, got)
 			}
 		}
@@ -185,12 +194,14 @@ func TestSystemd(t *testing.T) {
 	r.start()
 	c2 := newCharon(t, gw2.Node, "c2", example(t, "strongswan", "gateway", "swanctl.conf"))
 	c2.supervise()
-	carpd := strings.NewReplacer(fmt.Sprintf("socket %q", gw1.Dir()+"/carpd.sock"), "", fmt.Sprintf("statedir %q", gw1.Dir()), "").Replace(gw1.CarpdConf())
+	carpd := strings.NewReplacer(fmt.Sprintf("socket %q", gw1.Dir()+"/carpd.sock"), "",
+		fmt.Sprintf("statedir %q", gw1.Dir()), "").Replace(gw1.CarpdConf())
 	m1 := bootSystemd(t, gw1, map[string]string{
 		"systemd/system/drill.target": "[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n",
 		"carpd.conf":                  carpd,
 		"sasyncd.key":                 gw1.Key + "\n",
-		"sasyncd.conf": fmt.Sprintf("interface %s\npeer %s\nlisten on %s\nsharedkey file \"/etc/sasyncd.key\"\ncontrol strongswan\n",
+		"sasyncd.conf": fmt.Sprintf("interface %s\npeer %s\nlisten on %s\nsharedkey file "+
+			"\"/etc/sasyncd.key\"\ncontrol strongswan\n",
 			scenario.Instance, gw2.SyncAddr, gw1.SyncAddr),
 		"strongswan.conf": settings(`charon-systemd {
 	load = random nonce openssl aes gcm sha1 sha2 hmac kdf gmp x509 pubkey pem pkcs1 pkcs8 revocation constraints kernel-netlink socket-default vici updown
@@ -216,7 +227,8 @@ func TestSystemd(t *testing.T) {
 	// Who may do what.
 	const network = "0000000000001400"
 	main := process(t, m1.mainPID("sasyncd.service"))
-	if uid := strings.Fields(main["Uid"]); uid[0] == "0" || uid[0] != uid[3] || main["CapPrm"] != network || main["CapBnd"] != network || main["NoNewPrivs"] != "1" {
+	if uid := strings.Fields(main["Uid"]); uid[0] == "0" || uid[0] != uid[3] || main["CapPrm"] != network ||
+		main["CapBnd"] != network || main["NoNewPrivs"] != "1" {
 		t.Errorf("sasyncd is user %s with capabilities %s of %s", main["Uid"], main["CapPrm"], main["CapBnd"])
 	}
 	if main["Seccomp"] != "2" {
@@ -230,7 +242,8 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("what a stop of charon does: %q", k.Stop)
 	}
 
-	if c := process(t, m1.mainPID("carpd.service")); strings.HasPrefix(c["Uid"], "0 ") || c["CapBnd"] != "0000000000807000" {
+	if c := process(t, m1.mainPID("carpd.service")); strings.HasPrefix(c["Uid"], "0 ") ||
+		c["CapBnd"] != "0000000000807000" {
 		t.Errorf("carpd is user %s with capabilities %s", c["Uid"], c["CapBnd"])
 	}
 
@@ -246,7 +259,8 @@ func TestSystemd(t *testing.T) {
 	flowing(t, m, rate)
 
 	// Stop, start, restart, crash of the IKE daemon on the master.
-	for i, cmd := range []string{"systemctl stop strongswan; sleep 0.5; systemctl start strongswan", "systemctl restart strongswan", "systemctl kill -s SEGV strongswan"} {
+	for i, cmd := range []string{"systemctl stop strongswan; sleep 0.5; systemctl start strongswan",
+		"systemctl restart strongswan", "systemctl kill -s SEGV strongswan"} {
 		from := time.Now()
 		m1.do(cmd)
 		lab.Eventually(t, limit, "charon's return to be noticed", func() bool { return ikeStatus(t, gw1).Restarts > i })

@@ -23,7 +23,8 @@ type message struct {
 }
 
 func (m message) String() string {
-	return fmt.Sprintf("%s from %s: exchange %d, request %v, id %d", m.at.Format("15:04:05.000"), m.from.Node.Name, m.exchange, m.request, m.id)
+	return fmt.Sprintf("%s from %s: exchange %d, request %v, id %d", m.at.Format("15:04:05.000"), m.from.Node.Name,
+		m.exchange, m.request, m.id)
 }
 
 // wire is a capture that keeps IKE packets too.

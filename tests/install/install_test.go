@@ -32,15 +32,19 @@ func installed(t *testing.T, deb string) (p *scenario.Pair, m1, m2 *machine) {
 		out := s.do("dpkg -i /mnt/packages/" + deb)
 		t.Logf("%s: dpkg took %.1f s\n%s", s.Name, time.Since(began).Seconds(), out)
 		// Installation starts and enables nothing.
-		for _, u := range []string{"sasyncd.service", "carpd.service", "carpd-fence.service", "sasyncd-privileged.socket"} {
+		for _, u := range []string{"sasyncd.service", "carpd.service", "carpd-fence.service",
+			"sasyncd-privileged.socket"} {
 			out, _ := s.try("systemctl is-enabled " + u + "; systemctl is-active " + u)
-			if out != "disabled\ninactive\n" && !(deb == packageOld && out == "inactive\n") { // the release before may not have it
+			// the release before may not have it
+			if out != "disabled\ninactive\n" && !(deb == packageOld && out == "inactive\n") {
 				t.Errorf("%s: after the installation %s is %q", s.Name, u, out)
 			}
 		}
-		carpd := strings.NewReplacer(fmt.Sprintf("socket %q", m.Dir()+"/carpd.sock"), "", fmt.Sprintf("statedir %q", m.Dir()), "").Replace(m.CarpdConf())
+		carpd := strings.NewReplacer(fmt.Sprintf("socket %q", m.Dir()+"/carpd.sock"), "",
+			fmt.Sprintf("statedir %q", m.Dir()), "").Replace(m.CarpdConf())
 		s.write("/etc/carpd.conf", carpd)
-		s.write("/etc/sasyncd.conf", fmt.Sprintf("interface %s\npeer %s\nlisten on %s\nsharedkey file \"/etc/sasyncd.key\"\ncontrol none\n",
+		s.write("/etc/sasyncd.conf", fmt.Sprintf("interface %s\npeer %s\nlisten on %s\nsharedkey file "+
+			"\"/etc/sasyncd.key\"\ncontrol none\n",
 			scenario.Instance, p.Members[1-i].SyncAddr, m.SyncAddr))
 		s.write("/etc/sasyncd.key", m.Key+"\n")
 		if deb == packageOld {
@@ -131,7 +135,8 @@ func TestPackage(t *testing.T) {
 		return out == "1\nactive\n"
 	})
 	for _, fam := range []string{"-4", "-6"} {
-		if rules := m1.do("ip " + fam + " rule"); !strings.Contains(rules, lab.VIPOut.String()) && !strings.Contains(rules, lab.VIPOut6.String()) {
+		if rules := m1.do("ip " + fam + " rule"); !strings.Contains(rules, lab.VIPOut.String()) &&
+			!strings.Contains(rules, lab.VIPOut6.String()) {
 			t.Errorf("gw1 has no fence:\n%s", rules)
 		}
 	}
@@ -152,7 +157,8 @@ func TestPackage(t *testing.T) {
 	flowing(t, m, rate)
 
 	// When nothing else can set the fence, ExecStopPost does.
-	m1.do("mkdir -p /run/systemd/system/carpd.service.d && printf '[Service]\\nRestart=no\\n' >/run/systemd/system/carpd.service.d/once.conf && systemctl daemon-reload")
+	m1.do("mkdir -p /run/systemd/system/carpd.service.d && printf '[Service]\\nRestart=no\\n' " +
+		">/run/systemd/system/carpd.service.d/once.conf && systemctl daemon-reload")
 	m1.do("systemctl start carpd && kill -STOP $(systemctl show -P MainPID carpd) && ip rule flush protocol 112")
 	if rules := m1.do("ip rule"); strings.Contains(rules, lab.VIPOut.String()) {
 		t.Errorf("the fence is still there:\n%s", rules)
@@ -164,7 +170,8 @@ func TestPackage(t *testing.T) {
 	})
 	lab.Eventually(t, limit, "the unit to have ended", func() bool {
 		out, _ := m1.try("systemctl is-failed carpd; systemctl show -P ExecStopPost carpd")
-		return strings.HasPrefix(out, "failed\n") && strings.Contains(out, "carpd cleanup ;") && strings.Contains(out, "code=exited ; status=0 ")
+		return strings.HasPrefix(out, "failed\n") && strings.Contains(out, "carpd cleanup ;") && strings.Contains(out,
+			"code=exited ; status=0 ")
 	})
 	m.Stop()
 	c.RequireClean()
@@ -176,7 +183,8 @@ func TestPackage(t *testing.T) {
 		t.Errorf("a gateway whose package was removed has no fence:\n%s", rules)
 	}
 	// carpd-fence is a state, which stays.
-	if left := m2.do("systemctl list-units --no-legend --plain 'sasyncd*' carpd.service; pgrep -l 'sasyncd|carpd' || true"); left != "" {
+	if left := m2.do("systemctl list-units --no-legend --plain 'sasyncd*' carpd.service; pgrep -l 'sasyncd|carpd' " +
+		"|| true"); left != "" {
 		t.Errorf("removal leaves\n%s", left)
 	}
 }

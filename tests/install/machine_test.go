@@ -34,10 +34,14 @@ type machine struct {
 
 // masked are units that a machine has no hardware for, or nobody to log in.
 var masked = []string{"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-tmpfiles-setup-dev.service",
-	"dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
-	"sys-fs-fuse-connections.mount", "proc-sys-fs-binfmt_misc.automount", "systemd-binfmt.service", "kmod-static-nodes.service",
-	"systemd-logind.service", "dbus.service", "dbus.socket", "getty.target", "systemd-firstboot.service", "systemd-random-seed.service",
-	"systemd-journald-audit.socket", "systemd-repart.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service"}
+	"dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount",
+	"sys-kernel-tracing.mount",
+	"sys-fs-fuse-connections.mount", "proc-sys-fs-binfmt_misc.automount", "systemd-binfmt.service",
+	"kmod-static-nodes.service",
+	"systemd-logind.service", "dbus.service", "dbus.socket", "getty.target", "systemd-firstboot.service",
+	"systemd-random-seed.service",
+	"systemd-journald-audit.socket", "systemd-repart.service", "systemd-pcrphase.service",
+	"systemd-pcrphase-sysinit.service"}
 
 // newMachine makes the disk of a machine as it is before anything of this project
 // is on it, and boots.
@@ -62,7 +66,8 @@ func newMachine(t *testing.T, m *scenario.Member) *machine {
 		ln -s /lib/systemd/system/multi-user.target etc/systemd/system/default.target
 		for unit in %[3]s; do ln -s /dev/null etc/systemd/system/$unit; done`, dir, m.Name, strings.Join(masked, " "))
 	t.Cleanup(func() { s.outside("umount -l %[1]s/run %[1]s/root %[1]s/disk %[1]s/cgroup || true", dir) })
-	for from, to := range map[string]string{m.Socket(): "run/sasyncd/control.sock", dir + "/carpd.sock": "run/carpd/control.sock"} {
+	for from, to := range map[string]string{m.Socket(): "run/sasyncd/control.sock",
+		dir + "/carpd.sock": "run/carpd/control.sock"} {
 		if err := os.Symlink(filepath.Join(dir, to), from); err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +108,8 @@ func (s *machine) boot() {
 	s.outside("umount -l %[1]s/run 2>/dev/null; mount -t tmpfs -o mode=755 run %[1]s/run", s.Dir())
 	// Two that take the same control group for the root would fight about it.
 	s.boots++
-	s.daemon = s.Exec("systemd", exec.Command("sh", "-c", `mkdir "$1" && echo $$ >"$1/cgroup.procs" && exec unshare -m -p -u -i -C -f --kill-child sh -c "$2"`,
+	s.daemon = s.Exec("systemd", exec.Command("sh", "-c",
+		`mkdir "$1" && echo $$ >"$1/cgroup.procs" && exec unshare -m -p -u -i -C -f --kill-child sh -c "$2"`,
 		"sh", fmt.Sprintf("%s/cgroup/%s-%s.%d", s.Dir(), s.t.Name(), s.Name, s.boots), script))
 	s.daemon.MayExit()
 	lab.Eventually(s.t, limit, "systemd of "+s.Name+" to start", func() bool {
@@ -129,7 +135,8 @@ func (s *machine) boot() {
 	}
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
-			out, _ := s.try("systemctl --no-pager list-units --all 'sasyncd*' 'carpd*'; journalctl --no-pager -n 60 -o short-precise -u sasyncd -u carpd -u carpd-fence -u 'sasyncd-privileged*'")
+			out, _ := s.try("systemctl --no-pager list-units --all 'sasyncd*' 'carpd*'; journalctl --no-pager -n 60 " +
+				"-o short-precise -u sasyncd -u carpd -u carpd-fence -u 'sasyncd-privileged*'")
 			s.t.Logf("systemd of %s:\n%s", s.Name, out)
 		}
 	})
@@ -139,7 +146,8 @@ func (s *machine) boot() {
 func (s *machine) try(cmd string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*limit)
 	defer cancel()
-	c := exec.CommandContext(ctx, "nsenter", "-t", strconv.Itoa(s.init), "-m", "-p", "-u", "-i", "-C", "env", "-i", "HOME=/root",
+	c := exec.CommandContext(ctx, "nsenter", "-t", strconv.Itoa(s.init), "-m", "-p", "-u", "-i", "-C", "env", "-i",
+		"HOME=/root",
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", cmd)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr

@@ -63,13 +63,15 @@ func packages(dir string) error {
 	tree := filepath.Join(tmp, "tree")
 	origin := "commit " + commit
 	// A shallow clone has no older commits.
-	script := fmt.Sprintf("mkdir %[1]s && cd %[2]s && git cat-file -e %[3]s^{commit} && git archive %[3]s | tar -x -C %[1]s", tree, root, commit)
+	script := fmt.Sprintf("mkdir %[1]s && cd %[2]s && git cat-file -e %[3]s^{commit} && git archive %[3]s | tar -x "+
+		"-C %[1]s", tree, root, commit)
 	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
 		if os.Getenv("OLD") != "" {
 			return fmt.Errorf("check out %s: %w\n%s", commit, err, out)
 		}
 		origin = "these very sources with another version, because commit " + commit + " is not in this clone"
-		script := fmt.Sprintf("mkdir -p %[1]s && cd %[2]s && tar -c --exclude=./.git --exclude=./bin --exclude=./dist . | tar -x -C %[1]s", tree, root)
+		script := fmt.Sprintf("mkdir -p %[1]s && cd %[2]s && tar -c --exclude=./.git --exclude=./bin "+
+			"--exclude=./dist . | tar -x -C %[1]s", tree, root)
 		if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
 			return fmt.Errorf("copy the sources: %w\n%s", err, out)
 		}
@@ -123,7 +125,8 @@ func traffic(t *testing.T, p *scenario.Pair) (*meter.Meter, *capture.Capture) {
 	c := capture.Start(t, capture.Config{Ports: p.WANPorts(), Inner: lab.Inner()})
 	return meter.Start(t, append(
 		meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate}),
-		meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr6, Dst: lab.H2Addr6, Port: 7002, Rate: rate})...)...), c
+		meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr6, Dst: lab.H2Addr6, Port: 7002,
+			Rate: rate})...)...), c
 }
 
 // flowing waits until n more packets have arrived on every flow.

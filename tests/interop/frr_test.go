@@ -57,7 +57,8 @@ func (h *host) frr(priority int, interval time.Duration, six bool) frr {
 	}
 	f := frr{}
 	f.zebra = h.Exec("zebra", exec.Command(foreign(h.t, "zebra"), args("/dev/null", "zebra.pid")...))
-	lab.Eventually(h.t, 5*time.Second, "zebra listens", func() bool { _, err := h.Try("test -S " + socket); return err == nil })
+	lab.Eventually(h.t, 5*time.Second, "zebra listens",
+		func() bool { _, err := h.Try("test -S " + socket); return err == nil })
 	f.vrrpd = h.Exec("vrrpd", exec.Command(foreign(h.t, "vrrpd"), args(file, "vrrpd.pid")...))
 	return f
 }
@@ -104,7 +105,8 @@ func TestFRR(t *testing.T) {
 			}
 			down := 4*interval + 3*time.Second
 			ours := func(priority int) string {
-				return fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev eth0; vrid %d; priority %d; interval %v; address %s; group g }", vrid, priority, interval, vip)
+				return fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev eth0; vrid %d; priority %d; interval "+
+					"%v; address %s; group g }", vrid, priority, interval, vip)
 			}
 			// Heard tells what FRR does by what arrives here.
 			heard := func() uint64 { return us.state().Instances[0].Routers[0].Received }

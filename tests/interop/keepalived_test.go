@@ -42,7 +42,8 @@ vrrp_instance X {
 	}
 }
 `, h.Name, vrid, priority, interval.Seconds(), options, addrs))
-	return h.Exec("keepalived", exec.Command(foreign(h.t, "keepalived"), "--dont-fork", "--log-console", "--log-detail", "--vrrp",
+	return h.Exec("keepalived", exec.Command(foreign(h.t, "keepalived"), "--dont-fork", "--log-console", "--log-detail",
+		"--vrrp",
 		"-f", file, "-p", filepath.Join(h.Dir(), "keepalived.pid"), "-r", filepath.Join(h.Dir(), "vrrp.pid")))
 }
 
@@ -65,12 +66,15 @@ func TestKeepalived(t *testing.T) {
 		theirs   string
 		ours     string
 	}{
-		"v2":           {slow, false, "version 2", "version 2"},
-		"v2_password":  {slow, false, "version 2\nauthentication {\nauth_type PASS\nauth_pass sekret12\n}", `version 2; pass "sekret12"`},
-		"v3":           {fast, false, "version 3", ""},
-		"v3_unicast":   {fast, false, "version 3\nunicast_src_ip 10.66.0.1\nunicast_peer {\n10.66.0.2\n}", "unicast { 10.66.0.1 }"},
-		"v3_ip6":       {fast, true, "version 3", ""},
-		"v3_ip6_uni":   {fast, true, "version 3\nunicast_src_ip fd66::1\nunicast_peer {\nfd66::2\n}", "unicast { fd66::1 }; hops 191"},
+		"v2": {slow, false, "version 2", "version 2"},
+		"v2_password": {slow, false, "version 2\nauthentication {\nauth_type PASS\nauth_pass sekret12\n}",
+			`version 2; pass "sekret12"`},
+		"v3": {fast, false, "version 3", ""},
+		"v3_unicast": {fast, false, "version 3\nunicast_src_ip 10.66.0.1\nunicast_peer {\n10.66.0.2\n}",
+			"unicast { 10.66.0.1 }"},
+		"v3_ip6": {fast, true, "version 3", ""},
+		"v3_ip6_uni": {fast, true, "version 3\nunicast_src_ip fd66::1\nunicast_peer {\nfd66::2\n}",
+			"unicast { fd66::1 }; hops 191"},
 		"v3_vmac":      {fast, false, "version 3\nuse_vmac vmac51\nvmac_xmit_base", ""},
 		"v3_vmac_both": {fast, false, "version 3\nuse_vmac vmac51", "mac virtual"},
 	} {
@@ -84,7 +88,8 @@ func TestKeepalived(t *testing.T) {
 			down := 4*tc.interval + 3*time.Second // with the skew, and the machine
 			ours := func(priority int) string {
 				addrs := "address " + vip
-				return fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev eth0; vrid %d; priority %d; interval %v; %s; %s; group g }", vrid, priority, tc.interval, addrs, tc.ours)
+				return fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev eth0; vrid %d; priority %d; interval "+
+					"%v; %s; %s; group g }", vrid, priority, tc.interval, addrs, tc.ours)
 			}
 
 			d := them.keepalived(200, tc.interval, tc.six, tc.theirs)

@@ -101,7 +101,8 @@ func two(t *testing.T) (a, b *host) {
 	var hosts [2]*host
 	for i := range hosts {
 		nd := net.Node(fmt.Sprintf("h%d", i+1))
-		hosts[i] = &host{Node: nd, t: t, port: nd.Plug(sw, "eth0", fmt.Sprintf("10.66.0.%d/24", i+1), fmt.Sprintf("fd66::%d/64", i+1))}
+		hosts[i] = &host{Node: nd, t: t, port: nd.Plug(sw, "eth0", fmt.Sprintf("10.66.0.%d/24", i+1),
+			fmt.Sprintf("fd66::%d/64", i+1))}
 	}
 	return hosts[0], hosts[1]
 }
@@ -114,7 +115,8 @@ const patience = 10 * time.Second
 // carpd runs carpd with the given blocks.
 func (h *host) carpd(blocks string) {
 	h.t.Helper()
-	file := h.WriteFile("carpd.conf", fmt.Sprintf("%s\nsocket %q\nstatedir %q\n", blocks, h.socket(), filepath.Join(h.Dir(), "state")))
+	file := h.WriteFile("carpd.conf", fmt.Sprintf("%s\nsocket %q\nstatedir %q\n", blocks, h.socket(),
+		filepath.Join(h.Dir(), "state")))
 	h.d = h.Exec("carpd", exec.Command(program(h.t, "carpd"), "-d", "-v", "-v", "-c", file))
 }
 

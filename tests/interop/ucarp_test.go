@@ -31,7 +31,8 @@ const (
 // carp runs carpd with one CARP instance.
 func (h *host) carp(skew int, more string) {
 	h.t.Helper()
-	h.carpd(fmt.Sprintf("group g { preempt no }\ncarp carp1 { carpdev eth0  vhid 42  pass \"love\"  advbase 1  advskew %d  address %v/32  group g  %s }",
+	h.carpd(fmt.Sprintf("group g { preempt no }\ncarp carp1 { carpdev eth0  vhid 42  pass \"love\"  advbase 1  "+
+		"advskew %d  address %v/32  group g  %s }",
 		skew, vip, more))
 }
 
@@ -47,7 +48,8 @@ func (h *host) ucarp(skew int, args ...string) {
 	}
 	addr, _, _ := strings.Cut(strings.TrimPrefix(h.Name, "h"), "/")
 	h.d = h.Exec("ucarp", exec.Command(foreign(h.t, "ucarp"), append([]string{
-		"-i", "eth0", "-s", "10.66.0." + addr, "-v", "42", "-p", "love", "-a", vip.String(), "-b", "1", "-k", strconv.Itoa(skew),
+		"-i", "eth0", "-s", "10.66.0." + addr, "-v", "42", "-p", "love", "-a", vip.String(), "-b", "1", "-k",
+		strconv.Itoa(skew),
 		"-u", script("master"), "-d", script("backup"),
 	}, args...)...))
 }

@@ -59,12 +59,14 @@ func parse(text string) (Doc, error) {
 		if m == nil || name == "" {
 			continue
 		}
-		doc[name] = append(doc[name], Field{Path: m[1], Type: strings.Trim(strings.TrimSpace(m[3]), "`"), Optional: m[2] != ""})
+		doc[name] = append(doc[name], Field{Path: m[1], Type: strings.Trim(strings.TrimSpace(m[3]), "`"),
+			Optional: m[2] != ""})
 	}
 	for name, s := range doc {
 		for _, f := range s {
 			if _, ok := doc[f.Type]; !ok && !slices.Contains(types, f.Type) {
-				return nil, fmt.Errorf("%s: %s is of type %q, which is neither a type nor a section", name, f.Path, f.Type)
+				return nil, fmt.Errorf("%s: %s is of type %q, which is neither a type nor a section", name, f.Path,
+					f.Type)
 			}
 		}
 	}

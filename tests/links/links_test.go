@@ -53,10 +53,11 @@ func await(t *testing.T, m *scenario.Member, code int, command string, words ...
 			t.Logf("%s: sasyncctl %s: code %d: %s", m.Name, command, got, out)
 		}
 	}()
-	lab.Eventually(t, patience, fmt.Sprintf("sasyncctl %s on %s to say %q with code %d", command, m.Name, words, code), func() bool {
-		out, got = says(t, m, command)
-		return got == code && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) })
-	})
+	lab.Eventually(t, patience, fmt.Sprintf("sasyncctl %s on %s to say %q with code %d", command, m.Name, words, code),
+		func() bool {
+			out, got = says(t, m, command)
+			return got == code && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) })
+		})
 }
 
 // seen is the beginning and the end of the sentence about a gateway that another sees.
@@ -99,11 +100,13 @@ func TestEachLinkCut(t *testing.T) {
 			code := 0
 			if there == master {
 				code = 3 // it cannot be judged from here
-				await(t, here, 0, "status", "master none known elsewhere "+there.SyncAddr.String()+" is alive and MASTER of "+scenario.Group+
+				await(t, here, 0, "status", "master none known elsewhere "+there.SyncAddr.String()+
+					" is alive and MASTER of "+scenario.Group+
 					", seen by way of "+third.SyncAddr.String(), end)
 			}
 			await(t, here, code, "check", begin, end)
-			await(t, here, 0, "peers", there.SyncAddr.String(), "is alive and ", " of "+scenario.Group+", seen by way of "+third.SyncAddr.String(), end)
+			await(t, here, 0, "peers", there.SyncAddr.String(), "is alive and ", " of "+scenario.Group+
+				", seen by way of "+third.SyncAddr.String(), end)
 		}
 		await(t, third, 0, "check", "the link between it and "+b.SyncAddr.String()+" is cut")
 		if n := takeovers(t, p); n != before {
@@ -151,7 +154,8 @@ func TestNobodyTakesOverBehindACut(t *testing.T) {
 			t.Fatalf("%s is %s", lone.Name, g.State)
 		}
 		return !slices.ContainsFunc(g.Instances, func(in api.InstanceState) bool {
-			return slices.ContainsFunc(in.Routers, func(r api.RouterState) bool { return r.HeardMS < harness.Scaled(4*time.Second).Milliseconds() })
+			return slices.ContainsFunc(in.Routers,
+				func(r api.RouterState) bool { return r.HeardMS < harness.Scaled(4*time.Second).Milliseconds() })
 		})
 	})
 	if g, err := lone.Elected(); err != nil || g.Blocked != "not in sync" {

@@ -153,7 +153,8 @@ func (c *cell) checkTables(fail failFunc) {
 		}
 	}
 	if len(diff) > 0 {
-		fail("I4", "%d items differ between %s and %s, first: %v", len(diff), c.master.Name, c.standby.Name, diff[:min(3, len(diff))])
+		fail("I4", "%d items differ between %s and %s, first: %v", len(diff), c.master.Name, c.standby.Name,
+			diff[:min(3, len(diff))])
 	}
 	for i, s := range c.sides {
 		spis := map[uint32]bool{}
@@ -162,7 +163,8 @@ func (c *cell) checkTables(fail failFunc) {
 			spis[sa.Key.SPI] = true
 		}
 		if !spis[sentinel+uint32(i)] || spis[sentinel+uint32(1-i)] {
-			fail("I2", "%s: has its own SA %v, has the other's %v", s.Name, spis[sentinel+uint32(i)], spis[sentinel+uint32(1-i)])
+			fail("I2", "%s: has its own SA %v, has the other's %v", s.Name, spis[sentinel+uint32(i)],
+				spis[sentinel+uint32(1-i)])
 		}
 		for _, tn := range c.tunnels {
 			if !spis[tn.SPIOut] || !spis[tn.SPIIn] {
@@ -302,7 +304,8 @@ func (c *cell) checkElection(fail failFunc) {
 			for _, w := range s.without {
 				// carpd notices a moment later.
 				if at.After(w.from.Add(50*time.Millisecond)) && (w.to.IsZero() || at.Before(w.to)) {
-					fail("I11", "%s became master at %s, and had no sasyncd since %s", s.Name, at.Format("05.000"), w.from.Format("05.000"))
+					fail("I11", "%s became master at %s, and had no sasyncd since %s", s.Name, at.Format("05.000"),
+						w.from.Format("05.000"))
 				}
 			}
 		}
@@ -312,7 +315,8 @@ func (c *cell) checkElection(fail failFunc) {
 			}
 			// The first that is published follows a mastership, whenever that was.
 			if len(takeovers) > 0 && l.at.Before(takeovers[0].Add(-time.Millisecond)) && s != c.first {
-				fail("I10", "%s went through its SAs at %s, and was master at %s", s.Name, l.at.Format("05.000"), takeovers[0].Format("05.000"))
+				fail("I10", "%s went through its SAs at %s, and was master at %s", s.Name, l.at.Format("05.000"),
+					takeovers[0].Format("05.000"))
 			}
 		}
 	}

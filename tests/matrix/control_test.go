@@ -46,7 +46,8 @@ func TestCheckerDetects(t *testing.T) {
 			},
 			heal: func(c *cell) {
 				c.H1.IP("route del " + lab.H2Addr.String() + "/32")
-				c.other.IP("addr del "+lab.VIPOut.String()+"/32 dev wan0", "rule add pref 5 from "+lab.VIPOut.String()+" blackhole protocol 112")
+				c.other.IP("addr del "+lab.VIPOut.String()+"/32 dev wan0", "rule add pref 5 from "+lab.VIPOut.String()+
+					" blackhole protocol 112")
 				c.other.Carpd.Signal(syscall.SIGCONT)
 				c.RGW.IP("neigh flush to " + lab.VIPOut.String()) // it has learnt the wrong one's
 				// The standby's numbers are far ahead, and the remote refuses the master's now.
@@ -75,10 +76,12 @@ func TestCheckerDetects(t *testing.T) {
 func policies(c *cell, s *side) {
 	var lines []string
 	for _, tn := range c.tunnels {
-		lines = append(lines, fmt.Sprintf("xfrm policy update dir out src %s dst %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
+		lines = append(lines, fmt.Sprintf("xfrm policy update dir out src %s dst %s tmpl src %s dst %s proto esp "+
+			"reqid %d mode tunnel",
 			tn.LocalNet, tn.RemoteNet, tn.Local, tn.Remote, tn.ReqID))
 		for _, dir := range []string{"in", "fwd"} {
-			lines = append(lines, fmt.Sprintf("xfrm policy update dir %s src %s dst %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
+			lines = append(lines, fmt.Sprintf("xfrm policy update dir %s src %s dst %s tmpl src %s dst %s proto esp "+
+				"reqid %d mode tunnel",
 				dir, tn.RemoteNet, tn.LocalNet, tn.Remote, tn.Local, tn.ReqID))
 		}
 	}

@@ -92,7 +92,8 @@ func TestFailovers(t *testing.T) {
 				p.WaitFit(old)
 				continue
 			default:
-				t.Fatalf("failover %d (%s of %s): %s is MASTER again, and the machine of %s did not stand still", n, way, old.Name, old.Name, next.Name)
+				t.Fatalf("failover %d (%s of %s): %s is MASTER again, and the machine of %s did not stand still", n,
+					way, old.Name, old.Name, next.Name)
 			}
 			flowing(t, m, 5)
 			comeBack(old, way)
@@ -100,7 +101,8 @@ func TestFailovers(t *testing.T) {
 				break
 			}
 			if stalls(next) == stood {
-				t.Fatalf("failover %d (%s of %s): %s does not stay MASTER, and its machine did not stand still", n, way, old.Name, next.Name)
+				t.Fatalf("failover %d (%s of %s): %s does not stay MASTER, and its machine did not stand still", n, way,
+					old.Name, next.Name)
 			}
 			again++ // it stood still when it had taken over, and the other one helped out
 			f.way, f.from = way, time.Now()
@@ -118,13 +120,15 @@ func TestFailovers(t *testing.T) {
 			had = [2]string{inventory(t, gw1), inventory(t, gw2)}
 		}
 		if f.refused != 0 {
-			t.Errorf("failover %d (%s of %s): %d packets refused for their sequence number: %v, before %v", n, way, old.Name, f.refused, stats(p), was)
+			t.Errorf("failover %d (%s of %s): %d packets refused for their sequence number: %v, before %v", n, way,
+				old.Name, f.refused, stats(p), was)
 		}
 		if n%10 == 0 || n == *failovers {
 			for _, d := range scenario.Differences(tables(t, gw1.Node), tables(t, gw2.Node), "gw1", "gw2") {
 				t.Errorf("after failover %d: %s", n, d)
 			}
-			for name, pid := range map[string][2]int{"carpd": {gw2.Carpd.PID(), carpdMetrics}, "sasyncd": {gw2.Sasyncd.PID(), sasyncdMetrics}} {
+			for name, pid := range map[string][2]int{"carpd": {gw2.Carpd.PID(), carpdMetrics},
+				"sasyncd": {gw2.Sasyncd.PID(), sasyncdMetrics}} {
 				use[name] = append(use[name], measure(t, gw2, n, pid[0], pid[1]))
 			}
 		}
@@ -149,14 +153,17 @@ func TestFailovers(t *testing.T) {
 			for start := time.Now(); inventory(t, g) != had[i] && time.Since(start) < limit; time.Sleep(time.Second) {
 			}
 			if now := inventory(t, g); now != had[i] {
-				t.Errorf("%s has other rules, routes or addresses than at the start:\n%s\nbefore:\n%s", g.Name, now, had[i])
+				t.Errorf("%s has other rules, routes or addresses than at the start:\n%s\nbefore:\n%s", g.Name, now,
+					had[i])
 			}
 		}
 	}
 	total := m.Total()
-	res := &reliability.Run{Failovers: len(list), Seconds: int(took.Seconds()), Sent: total.Sent, Lost: total.Lost, Refused: refused(p), Again: again}
+	res := &reliability.Run{Failovers: len(list), Seconds: int(took.Seconds()), Sent: total.Sent, Lost: total.Lost,
+		Refused: refused(p), Again: again}
 	if again > len(list)/20 {
-		t.Errorf("%d of %d failovers were cancelled because the machine stood still: this run shows nothing", again, len(list))
+		t.Errorf("%d of %d failovers were cancelled because the machine stood still: this run shows nothing", again,
+			len(list))
 	}
 	for _, sa := range c.SAs() {
 		res.ESP += sa.Packets
@@ -167,8 +174,10 @@ func TestFailovers(t *testing.T) {
 		tb := tables(t, g.Node)
 		res.Leaked += max(0, len(tb.States)-len(before.States)) + max(0, len(tb.Policies)-len(before.Policies))
 	}
-	t.Logf("%d failovers in %v, seed %d: %d packets sent, %d lost, %d ESP packets on the WAN; sequence numbers sent twice: %d, packets refused: %d, in plaintext: %d, SAs and policies leaked: %d",
-		len(list), took.Round(time.Second), *seed, total.Sent, total.Lost, res.ESP, res.Duplicates, res.Refused, res.Plaintext, res.Leaked)
+	t.Logf("%d failovers in %v, seed %d: %d packets sent, %d lost, %d ESP packets on the WAN; sequence numbers sent "+
+		"twice: %d, packets refused: %d, in plaintext: %d, SAs and policies leaked: %d",
+		len(list), took.Round(time.Second), *seed, total.Sent, total.Lost, res.ESP, res.Duplicates, res.Refused,
+		res.Plaintext, res.Leaked)
 	res.Ways = gaps(t, m, list)
 	res.Use = flat(t, use)
 	res.Failed = t.Failed()

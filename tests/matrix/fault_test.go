@@ -75,59 +75,87 @@ func nothing(*cell) {}
 
 func faults() []fault {
 	return []fault{
-		{name: "carpd killed", inject: func(c *cell) { c.target.Carpd.Kill() }, heal: func(c *cell) { c.target.StartCarpd() },
+		{name: "carpd killed", inject: func(c *cell) { c.target.Carpd.Kill() },
+			heal: func(c *cell) { c.target.StartCarpd() },
 			hold: 2 * second, budget: gapFailover},
-		{name: "sasyncd killed", inject: func(c *cell) { c.target.stopSasyncd() }, heal: func(c *cell) { c.target.startSasyncd() },
+		{name: "sasyncd killed", inject: func(c *cell) { c.target.stopSasyncd() },
+			heal: func(c *cell) { c.target.startSasyncd() },
 			hold: 5 * second, budget: gapHandOver},
-		{name: "sasyncd killed on the standby", inject: func(c *cell) { c.other.stopSasyncd() }, heal: func(c *cell) { c.other.startSasyncd() },
+		{name: "sasyncd killed on the standby", inject: func(c *cell) { c.other.stopSasyncd() },
+			heal: func(c *cell) { c.other.startSasyncd() },
 			hold: 2 * second},
-		{name: "IKE daemon's hook killed", prepare: withHook, inject: killHook, heal: nothing, hold: second, budget: gapHandOver},
-		{name: "power cut", inject: func(c *cell) { c.target.off() }, heal: func(c *cell) { c.target.on() }, hold: 2 * second, dies: true, budget: gapFailover},
-		{name: "power cut of the standby", inject: func(c *cell) { c.other.off() }, heal: func(c *cell) { c.other.on() }, hold: 2 * second},
+		{name: "IKE daemon's hook killed", prepare: withHook, inject: killHook, heal: nothing, hold: second,
+			budget: gapHandOver},
+		{name: "power cut", inject: func(c *cell) { c.target.off() }, heal: func(c *cell) { c.target.on() },
+			hold: 2 * second, dies: true, budget: gapFailover},
+		{name: "power cut of the standby", inject: func(c *cell) { c.other.off() },
+			heal: func(c *cell) { c.other.on() }, hold: 2 * second},
 		{name: "carpd stopped (SIGSTOP)", inject: func(c *cell) { c.target.Carpd.Signal(syscall.SIGSTOP) },
-			heal: func(c *cell) { c.target.Carpd.Signal(syscall.SIGCONT) }, hold: 3 * second, budget: gapFailover, stalled: true},
+			heal: func(c *cell) { c.target.Carpd.Signal(syscall.SIGCONT) }, hold: 3 * second, budget: gapFailover,
+			stalled: true},
 		{name: "sasyncd stopped (SIGSTOP)", inject: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGSTOP) },
-			heal: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGCONT) }, hold: 4 * second, budget: gapHandOver, mute: true},
-		{name: "sync link cut", inject: func(c *cell) { c.target.Sync.Pull() }, heal: func(c *cell) { c.target.Sync.Replug() }, hold: 6 * second},
+			heal: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGCONT) }, hold: 4 * second, budget: gapHandOver,
+			mute: true},
+		{name: "sync link cut", inject: func(c *cell) { c.target.Sync.Pull() },
+			heal: func(c *cell) { c.target.Sync.Replug() }, hold: 6 * second},
 		{name: "sync link cut one way, from the master", inject: func(c *cell) { c.target.Sync.Block(lab.Out) },
 			heal: func(c *cell) { c.target.Sync.Unblock(lab.Out) }, hold: 6 * second},
 		{name: "sync link cut one way, to the master", inject: func(c *cell) { c.target.Sync.Block(lab.In) },
 			heal: func(c *cell) { c.target.Sync.Unblock(lab.In) }, hold: 6 * second},
-		{name: "LAN cut", inject: func(c *cell) { c.target.LAN.Pull() }, heal: func(c *cell) { c.target.LAN.Replug() }, hold: 2 * second, budget: gapFailover},
-		{name: "WAN cut", inject: func(c *cell) { c.target.WAN.Pull() }, heal: func(c *cell) { c.target.WAN.Replug() }, hold: 2 * second, budget: gapFailover},
-		{name: "LAN cut one way, from the master", prepare: tracked, inject: func(c *cell) { c.target.LAN.Block(lab.Out) },
-			heal: func(c *cell) { c.target.LAN.Unblock(lab.Out) }, hold: 2 * second, budget: gapTracked},
+		{name: "LAN cut", inject: func(c *cell) { c.target.LAN.Pull() }, heal: func(c *cell) { c.target.LAN.Replug() },
+			hold: 2 * second, budget: gapFailover},
+		{name: "WAN cut", inject: func(c *cell) { c.target.WAN.Pull() }, heal: func(c *cell) { c.target.WAN.Replug() },
+			hold: 2 * second, budget: gapFailover},
+		{name: "LAN cut one way, from the master", prepare: tracked,
+			inject: func(c *cell) { c.target.LAN.Block(lab.Out) },
+			heal:   func(c *cell) { c.target.LAN.Unblock(lab.Out) }, hold: 2 * second, budget: gapTracked},
 		{name: "LAN cut one way, to the master", prepare: tracked, inject: func(c *cell) { c.target.LAN.Block(lab.In) },
 			heal: func(c *cell) { c.target.LAN.Unblock(lab.In) }, hold: 2 * second, budget: gapTracked},
-		{name: "WAN cut one way, from the master", prepare: tracked, inject: func(c *cell) { c.target.WAN.Block(lab.Out) },
-			heal: func(c *cell) { c.target.WAN.Unblock(lab.Out) }, hold: 2 * second, budget: gapTracked},
+		{name: "WAN cut one way, from the master", prepare: tracked,
+			inject: func(c *cell) { c.target.WAN.Block(lab.Out) },
+			heal:   func(c *cell) { c.target.WAN.Unblock(lab.Out) }, hold: 2 * second, budget: gapTracked},
 		{name: "WAN cut one way, to the master", prepare: tracked, inject: func(c *cell) { c.target.WAN.Block(lab.In) },
 			heal: func(c *cell) { c.target.WAN.Unblock(lab.In) }, hold: 2 * second, budget: gapTracked},
 		{name: "all links cut", inject: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Pull) },
-			heal: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Replug) }, hold: 2 * second, dies: true, budget: gapFailover},
-		{name: "clock one hour ahead", inject: func(c *cell) { c.step(time.Hour) }, heal: func(c *cell) { c.step(-time.Hour) }, hold: 4 * second, clock: true},
-		{name: "clock one hour back", inject: func(c *cell) { c.step(-time.Hour) }, heal: func(c *cell) { c.step(time.Hour) }, hold: 4 * second, clock: true},
-		{name: "disk full", prepare: smallDisk, inject: fillDisk, heal: emptyDisk, hold: 2 * second, budget: gapFailover},
-		{name: "5 % of packets lost", inject: func(c *cell) { c.impair(0, 0, 5) }, heal: (*cell).repair, hold: 3 * second, budget: gapFailover},
-		{name: "50 ms of delay", inject: func(c *cell) { c.impair(50*time.Millisecond, 0, 0) }, heal: (*cell).repair, hold: 3 * second, budget: gapFailover},
-		{name: "packets reordered", inject: func(c *cell) { c.impair(20*time.Millisecond, 19*time.Millisecond, 0) }, heal: (*cell).repair, hold: 3 * second, budget: gapFailover},
-		{name: "events lost (ENOBUFS)", inject: overflow, heal: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGCONT) }, budget: gapHandOver, edits: true},
-		{name: "flush on the master", inject: func(c *cell) { c.flush(c.target) }, heal: func(c *cell) { c.negotiate(c.target); c.local(c.index(c.target)) },
+			heal: func(c *cell) { c.each(c.target.Ports(), (*lab.Port).Replug) }, hold: 2 * second, dies: true,
+			budget: gapFailover},
+		{name: "clock one hour ahead", inject: func(c *cell) { c.step(time.Hour) },
+			heal: func(c *cell) { c.step(-time.Hour) }, hold: 4 * second, clock: true},
+		{name: "clock one hour back", inject: func(c *cell) { c.step(-time.Hour) },
+			heal: func(c *cell) { c.step(time.Hour) }, hold: 4 * second, clock: true},
+		{name: "disk full", prepare: smallDisk, inject: fillDisk, heal: emptyDisk, hold: 2 * second,
+			budget: gapFailover},
+		{name: "5 % of packets lost", inject: func(c *cell) { c.impair(0, 0, 5) }, heal: (*cell).repair,
+			hold: 3 * second, budget: gapFailover},
+		{name: "50 ms of delay", inject: func(c *cell) { c.impair(50*time.Millisecond, 0, 0) }, heal: (*cell).repair,
+			hold: 3 * second, budget: gapFailover},
+		{name: "packets reordered", inject: func(c *cell) { c.impair(20*time.Millisecond, 19*time.Millisecond, 0) },
+			heal: (*cell).repair, hold: 3 * second, budget: gapFailover},
+		{name: "events lost (ENOBUFS)", inject: overflow,
+			heal: func(c *cell) { c.target.Sasyncd.Signal(syscall.SIGCONT) }, budget: gapHandOver, edits: true},
+		{name: "flush on the master", inject: func(c *cell) { c.flush(c.target) },
+			heal: func(c *cell) { c.negotiate(c.target); c.local(c.index(c.target)) },
 			hold: 500 * time.Millisecond, budget: 3 * second, edits: true},
-		{name: "flush on the standby", inject: func(c *cell) { c.flush(c.other) }, heal: func(c *cell) { c.local(c.index(c.other)) }, hold: second, edits: true},
+		{name: "flush on the standby", inject: func(c *cell) { c.flush(c.other) },
+			heal: func(c *cell) { c.local(c.index(c.other)) }, hold: second, edits: true},
 		{name: "edits on the master", inject: editMaster, heal: nothing, hold: second, edits: true},
 		{name: "edits on the standby", inject: editStandby, heal: nothing, hold: second, edits: true},
-		{name: "wrong key", inject: func(c *cell) { c.rekeyed(scenario.NewKey()) }, heal: func(c *cell) { c.rekeyed(c.target.Key) }, hold: 4 * second},
-		{name: "stale node returns", inject: stale, heal: func(c *cell) { c.target.on() }, hold: second, dies: true, budget: gapFailover, edits: true},
+		{name: "wrong key", inject: func(c *cell) { c.rekeyed(scenario.NewKey()) },
+			heal: func(c *cell) { c.rekeyed(c.target.Key) }, hold: 4 * second},
+		{name: "stale node returns", inject: stale, heal: func(c *cell) { c.target.on() }, hold: second, dies: true,
+			budget: gapFailover, edits: true},
 		{name: "empty node returns", inject: func(c *cell) { c.target.off(); c.target.Forget() },
 			heal: emptyReturns, hold: 2 * second, budget: gapFailover, dies: true, edits: true},
 		{name: "both daemons restarted", inject: func(c *cell) { c.bothDie() },
-			heal: func(c *cell) { c.target.StartCarpd(); c.target.startSasyncd() }, hold: 100 * time.Millisecond, budget: gapFailover},
-		{name: "sasyncd restarted on both nodes", inject: func(c *cell) { c.target.stopSasyncd(); c.other.stopSasyncd() },
-			heal: func(c *cell) { c.target.startSasyncd(); c.other.startSasyncd() }, hold: second},
+			heal: func(c *cell) { c.target.StartCarpd(); c.target.startSasyncd() }, hold: 100 * time.Millisecond,
+			budget: gapFailover},
+		{name: "sasyncd restarted on both nodes",
+			inject: func(c *cell) { c.target.stopSasyncd(); c.other.stopSasyncd() },
+			heal:   func(c *cell) { c.target.startSasyncd(); c.other.startSasyncd() }, hold: second},
 		// A sasyncd that is stopped in good order on a MASTER hands over first: 100 ms
 		// are promised for that.
-		{name: "upgrade (restart behind a freeze)", inject: func(c *cell) { c.upgrade() }, heal: nothing, hold: second, budget: 100*time.Millisecond + pause,
+		{name: "upgrade (restart behind a freeze)", inject: func(c *cell) { c.upgrade() }, heal: nothing, hold: second,
+			budget: 100*time.Millisecond + pause,
 			na: map[string]string{
 				twice:    "an upgrade waits until the daemon answers before it can restart it again",
 				takeover: "carpd freezes what it is master of; a restart before that is a restart of both daemons",
@@ -163,7 +191,8 @@ func tracked(r *row) {
 // writes down what it was told, a moment after it was told.
 func withHook(r *row) {
 	for _, m := range r.Members {
-		p := m.WriteFile("hook", "#!/bin/sh\necho $$ > "+m.Dir()+"/hook.pid\nsleep 0.3\necho $SASYNCD_STATE >> "+m.Dir()+"/hook.log\n")
+		p := m.WriteFile("hook", "#!/bin/sh\necho $$ > "+m.Dir()+"/hook.pid\nsleep 0.3\necho $SASYNCD_STATE >> "+
+			m.Dir()+"/hook.log\n")
 		if err := os.Chmod(p, 0o700); err != nil {
 			r.t.Fatalf("%v", err)
 		}
@@ -250,7 +279,8 @@ func fillDisk(c *cell) {
 func (c *cell) bothDie() {
 	c.target.Carpd.Kill()
 	c.target.stopSasyncd()
-	if out, err := ctl(c.t.T, c.target.Node, "carpd", "-c "+filepath.Join(c.target.Dir(), "carpd.conf")+" cleanup"); err != nil {
+	if out, err := ctl(c.t.T, c.target.Node, "carpd", "-c "+filepath.Join(c.target.Dir(), "carpd.conf")+
+		" cleanup"); err != nil {
 		c.t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -314,7 +344,8 @@ func editMaster(c *cell) {
 		c.t.Fatalf("%v", err)
 	}
 	tn := c.tunnels[0]
-	c.target.IP(fmt.Sprintf("xfrm policy update dir fwd src %s dst %s priority %d tmpl src %s dst %s proto esp reqid %d mode tunnel",
+	c.target.IP(fmt.Sprintf("xfrm policy update dir fwd src %s dst %s priority %d tmpl src %s dst %s proto esp reqid "+
+		"%d mode tunnel",
 		tn.RemoteNet, tn.LocalNet, 1000+c.rand.IntN(1000), tn.Remote, tn.Local, tn.ReqID))
 }
 
@@ -324,7 +355,8 @@ func editStandby(c *cell) {
 	c.dead[tn.SPIIn] = true // the test's own deletion is no loss
 	// The second time there may be none to delete yet.
 	_, _ = c.other.Try(fmt.Sprintf("ip xfrm state del src %s dst %s proto esp spi %#x", tn.Remote, tn.Local, tn.SPIIn))
-	c.other.IP(fmt.Sprintf("xfrm policy update dir out src %s dst %s priority 77 tmpl src %s dst %s proto esp reqid %d mode tunnel",
+	c.other.IP(fmt.Sprintf("xfrm policy update dir out src %s dst %s priority 77 tmpl src %s dst %s proto esp reqid "+
+		"%d mode tunnel",
 		tn.LocalNet, tn.RemoteNet, tn.Local, tn.Remote, tn.ReqID))
 	if err := c.apply(c.other, sadb.OpAddSA, c.sas(2)...); err != nil {
 		c.t.Fatalf("%v", err)

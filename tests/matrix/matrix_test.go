@@ -48,7 +48,8 @@ func TestMatrix(t *testing.T) {
 						m := todo[0]
 						todo = todo[1:]
 						if why := f.impossible(m); why != "" {
-							report(t, &reliability.Cell{Fault: f.name, Moment: m.name, Verdict: reliability.NA, Reason: why, GapMS: -1, BudgetMS: -1})
+							report(t, &reliability.Cell{Fault: f.name, Moment: m.name, Verdict: reliability.NA,
+								Reason: why, GapMS: -1, BudgetMS: -1})
 							continue
 						}
 						if r == nil {
@@ -101,7 +102,8 @@ func (r *row) run(m moment) *reliability.Cell {
 		gap, budget = c.live()
 	}()
 	says := r.t.take()
-	res := &reliability.Cell{Fault: r.fault.name, Moment: m.name, Verdict: reliability.OK, GapMS: gap, BudgetMS: budget, Changes: c.changes,
+	res := &reliability.Cell{Fault: r.fault.name, Moment: m.name, Verdict: reliability.OK, GapMS: gap, BudgetMS: budget,
+		Changes: c.changes,
 		Seconds: float64(time.Since(began).Milliseconds()) / 1000}
 	if len(says) > 0 {
 		res.Verdict, res.Reason = reliability.Failed, strings.Join(says, "; ")
@@ -197,7 +199,8 @@ func (c *cell) startTraffic() {
 func (c *cell) flow() {
 	if c.pings != nil {
 		n := c.pings.answered()
-		lab.Eventually(c.t, limit, "answers to pings", func() bool { time.Sleep(20 * time.Millisecond); return c.pings.answered() > n+5 })
+		lab.Eventually(c.t, limit, "answers to pings",
+			func() bool { time.Sleep(20 * time.Millisecond); return c.pings.answered() > n+5 })
 		return
 	}
 	var want []int
@@ -220,11 +223,13 @@ func report(t *testing.T, result any) {
 	t.Helper()
 	var u unix.Utsname
 	_ = unix.Uname(&u)
-	st := reliability.Stamp{Seed: *seed, Version: *version, Kernel: "Linux " + unix.ByteSliceToString(u.Release[:]), Date: time.Now().UTC().Format("2006-01-02")}
+	st := reliability.Stamp{Seed: *seed, Version: *version, Kernel: "Linux " + unix.ByteSliceToString(u.Release[:]),
+		Date: time.Now().UTC().Format("2006-01-02")}
 	switch r := result.(type) {
 	case *reliability.Cell:
 		r.Stamp = st
-		t.Logf("%s, %s: %s, gap %d ms of %d, %d changes of master, %.1f s %s", r.Fault, r.Moment, r.Verdict, r.GapMS, r.BudgetMS, r.Changes, r.Seconds, r.Reason)
+		t.Logf("%s, %s: %s, gap %d ms of %d, %d changes of master, %.1f s %s", r.Fault, r.Moment, r.Verdict, r.GapMS,
+			r.BudgetMS, r.Changes, r.Seconds, r.Reason)
 	case *reliability.Run:
 		r.Stamp = st
 	}

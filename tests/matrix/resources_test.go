@@ -50,7 +50,8 @@ type usage struct {
 func inventory(t *testing.T, m *scenario.Member) string {
 	t.Helper()
 	var lines []string
-	for _, cmd := range []string{"ip -4 rule", "ip -6 rule", "ip -o -br addr", "ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent"} {
+	for _, cmd := range []string{"ip -4 rule", "ip -6 rule", "ip -o -br addr", "ip -4 route show table all",
+		"ip -6 route show table all", "ip neigh show nud permanent"} {
 		for line := range strings.Lines(m.Run(cmd)) {
 			if strings.Contains(line, " table 112112 ") && !strings.Contains(line, "blackhole") {
 				continue // renewed by a master, gone by itself some time later
@@ -85,7 +86,8 @@ func measure(t *testing.T, m *scenario.Member, after, pid, port int) usage {
 		t.Fatalf("no resident set in /proc/%d/status: %v", pid, err)
 	}
 	read := metrics(t, m.Node, port)
-	u.goroutines, u.heap, u.collections = read["go_goroutines"], read["go_memstats_heap_alloc_bytes"], read["go_gc_duration_seconds_count"]
+	u.goroutines, u.heap, u.collections = read["go_goroutines"], read["go_memstats_heap_alloc_bytes"],
+		read["go_gc_duration_seconds_count"]
 	if u.goroutines == 0 || u.heap == 0 {
 		t.Fatalf("%s tells neither goroutines nor heap on port %d", m.Name, port)
 	}
@@ -143,7 +145,8 @@ func gaps(t *testing.T, m *meter.Meter, list []failover) []reliability.Way {
 	}
 	slices.SortFunc(slow, func(x, y *failover) int { return int(longest[y].Gap - longest[x].Gap) })
 	for _, f := range slow[:min(5, len(slow))] {
-		t.Logf("longest gaps: %s at %s: %v, from %s", f.way, f.from.Format("15:04:05.000"), round(longest[f].Gap), longest[f].GapAt.Format("15:04:05.000"))
+		t.Logf("longest gaps: %s at %s: %v, from %s", f.way, f.from.Format("15:04:05.000"), round(longest[f].Gap),
+			longest[f].GapAt.Format("15:04:05.000"))
 	}
 	for i, w := range ways {
 		out[i].Name = w.name
@@ -154,8 +157,10 @@ func gaps(t *testing.T, m *meter.Meter, list []failover) []reliability.Way {
 		slices.Sort(g)
 		out[i].Times, out[i].MedianMS = len(g), int(g[len(g)/2].Milliseconds())
 		out[i].P95MS, out[i].WorstMS = int(g[len(g)*95/100].Milliseconds()), int(g[len(g)-1].Milliseconds())
-		t.Logf("%s: %d times, gap median %d ms, 95th percentile %d ms, worst %d ms, %d packets lost, %v each with the return", w.name,
-			len(g), out[i].MedianMS, out[i].P95MS, out[i].WorstMS, out[i].Lost, round(took[w.name]/time.Duration(len(g))))
+		t.Logf("%s: %d times, gap median %d ms, 95th percentile %d ms, worst %d ms, %d packets lost, %v each with "+
+			"the return", w.name,
+			len(g), out[i].MedianMS, out[i].P95MS, out[i].WorstMS, out[i].Lost,
+			round(took[w.name]/time.Duration(len(g))))
 	}
 	return out
 }
@@ -173,7 +178,8 @@ func flat(t *testing.T, use map[string][]usage) (out []reliability.Use) {
 			series = append(series, fmt.Sprintf("%d: %d/%d", u.after, u.memory>>10, u.heap>>10))
 		}
 		last := list[len(list)-1]
-		t.Logf("%s of gw2, kB resident/in its heap after failovers: %s; %d collections", name, strings.Join(series, ", "), last.collections)
+		t.Logf("%s of gw2, kB resident/in its heap after failovers: %s; %d collections", name,
+			strings.Join(series, ", "), last.collections)
 		list = slices.DeleteFunc(list, func(u usage) bool { return u.after < start })
 		if len(list) < 10 {
 			t.Logf("%s of gw2: too few failovers to compare", name)
@@ -184,7 +190,8 @@ func flat(t *testing.T, use map[string][]usage) (out []reliability.Use) {
 		compare := func(what string, a, b, allow int) {
 			t.Helper()
 			out = append(out, reliability.Use{Daemon: name, What: what, Early: a, Late: b, Allow: allow})
-			t.Logf("%s of gw2: %s %d from failover %d on, %d until %d (at most %d more)", name, what, a, start, b, last.after, allow)
+			t.Logf("%s of gw2: %s %d from failover %d on, %d until %d (at most %d more)", name, what, a, start, b,
+				last.after, allow)
 			if b > a+allow {
 				t.Errorf("%s of gw2: %s grew from %d to %d", name, what, a, b)
 			}
@@ -202,7 +209,8 @@ func flat(t *testing.T, use map[string][]usage) (out []reliability.Use) {
 		}
 		for _, u := range list {
 			if u.memory > carpdMemory {
-				t.Errorf("carpd of gw2: %d bytes resident after failover %d, at most %d are promised", u.memory, u.after, carpdMemory)
+				t.Errorf("carpd of gw2: %d bytes resident after failover %d, at most %d are promised", u.memory,
+					u.after, carpdMemory)
 				break
 			}
 		}

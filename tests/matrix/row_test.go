@@ -118,7 +118,8 @@ const (
 func newRow(t *testing.T, f fault) *row {
 	t.Helper()
 	g := &guard{T: t}
-	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd, sent: map[*lab.Port][]time.Time{}}
+	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd,
+		sent: map[*lab.Port][]time.Time{}}
 	r.Pair = scenario.NewPair(g)
 	r.StartHold = 500 * time.Millisecond
 	r.tunnels = r.Tunnels
@@ -141,7 +142,8 @@ func newRow(t *testing.T, f fault) *row {
 func (r *row) local(i int) {
 	m := r.Members[i]
 	own := m.SyncAddr.String()
-	m.IP(fmt.Sprintf("xfrm state add src %s dst 10.9.0.99 proto esp spi %#x reqid 99 mode transport aead rfc4106(gcm(aes)) 0x%x 128", own, sentinel+i, sadbtest.Bytes(r.rand, 20)),
+	m.IP(fmt.Sprintf("xfrm state add src %s dst 10.9.0.99 proto esp spi %#x reqid 99 mode transport aead "+
+		"rfc4106(gcm(aes)) 0x%x 128", own, sentinel+i, sadbtest.Bytes(r.rand, 20)),
 		fmt.Sprintf("xfrm policy update dir out src %s dst 10.9.0.99 tmpl proto esp reqid 99 mode transport", own))
 }
 
@@ -156,7 +158,8 @@ func (r *row) reign(p *capture.Packet) {
 		return
 	}
 	const ipv4, vrrp, priority = 14, 112, 14 + 20 + 2
-	if p.Type != unix.ETH_P_IP || p.Proto != vrrp || len(p.Frame) <= priority || p.Frame[ipv4] != 0x45 || p.Frame[priority] == 0 {
+	if p.Type != unix.ETH_P_IP || p.Proto != vrrp || len(p.Frame) <= priority || p.Frame[ipv4] != 0x45 ||
+		p.Frame[priority] == 0 {
 		return
 	}
 	for _, s := range r.sides {

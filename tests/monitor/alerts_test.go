@@ -48,8 +48,11 @@ func phases() []phase {
 			repair: func(w *world) { w.must(w.gw2.carpctl("undemote " + group)) },
 		},
 		{
-			name:   "somebody deletes an SA on the standby",
-			cause:  func(w *world) { w.gw2.IP("xfrm state delete src " + vip + " dst " + remote + " proto esp spi 0x1002") },
+			name: "somebody deletes an SA on the standby",
+			cause: func(w *world) {
+				w.gw2.IP("xfrm state delete src " + vip + " dst " + remote +
+					" proto esp spi 0x1002")
+			},
 			alerts: []string{"SasyncdRepairs"},
 			repair: func(w *world) { w.fit() },
 		},
@@ -75,7 +78,8 @@ func phases() []phase {
 			alerts: []string{"SasyncdUncovered", "SasyncdCountersRunOut"},
 			repair: func(w *world) {
 				stop()
-				for _, nd := range []string{"10.1.0.1 dst 10.1.0.50 proto esp spi 0x100c", "10.1.0.50 dst 10.1.0.1 proto esp spi 0x100d"} {
+				for _, nd := range []string{"10.1.0.1 dst 10.1.0.50 proto esp spi 0x100c",
+					"10.1.0.50 dst 10.1.0.1 proto esp spi 0x100d"} {
 					w.gw1.IP("xfrm state delete src " + nd)
 				}
 				w.fit()
@@ -154,8 +158,9 @@ func phases() []phase {
 			name: "a stranger advertises our router in another version of the protocol",
 			cause: func(w *world) {
 				dir := w.stranger.Dir()
-				w.stranger.Exec("carpd", exec.Command(program(w.t, "carpd"), "-c", w.stranger.WriteFile("carpd.conf", fmt.Sprintf(
-					`vrrp other { carpdev eth0; version 2; vrid 10; priority 50; interval 1s; address 10.1.0.9/32 }
+				w.stranger.Exec("carpd", exec.Command(program(w.t, "carpd"), "-c", w.stranger.WriteFile("carpd.conf",
+					fmt.Sprintf(
+						`vrrp other { carpdev eth0; version 2; vrid 10; priority 50; interval 1s; address 10.1.0.9/32 }
 socket "%[1]s/carpd.sock"
 statedir "%[1]s/carpd"
 `, dir))))

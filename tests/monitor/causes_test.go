@@ -38,7 +38,8 @@ func newWorld(t *testing.T) *world {
 	lan, mgmt := w.net.Switch("lan"), w.net.Switch("mgmt")
 	gateway := func(i int) *gateway {
 		g := &gateway{Node: w.net.Node(fmt.Sprintf("gw%d", i)), t: t, priority: 250 - 50*i, key: drillKey,
-			addr: fmt.Sprintf("10.1.0.1%d", i), peer: fmt.Sprintf("10.1.0.1%d", 3-i), watched: fmt.Sprintf("10.2.0.1%d", i)}
+			addr: fmt.Sprintf("10.1.0.1%d", i), peer: fmt.Sprintf("10.1.0.1%d", 3-i), watched: fmt.Sprintf("10.2.0.1%d",
+				i)}
 		g.port = g.Plug(lan, "eth0", g.addr+"/24")
 		g.Plug(mgmt, "eth1", g.watched+"/24")
 		g.Forward() // a gateway that does not forward is not fit
@@ -72,7 +73,8 @@ func tunnel(n int, out, in string) []string {
 
 func sa(src, dst string, n int, more string) string {
 	key := fmt.Sprintf("0x%02x%s", n, strings.Repeat("5a", 19))
-	return fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid 1 mode tunnel replay-window 32 aead rfc4106(gcm(aes)) %s 128 %s", src, dst, 0x1000+n, key, more)
+	return fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid 1 mode tunnel replay-window 32 aead "+
+		"rfc4106(gcm(aes)) %s 128 %s", src, dst, 0x1000+n, key, more)
 }
 
 // policies are those of the tunnel, seen from the gateways as "out", "in".
@@ -121,7 +123,8 @@ func (w *world) fit() {
 // synced waits until the two agree, whoever is MASTER.
 func (w *world) synced() {
 	w.t.Helper()
-	w.has("both to be connected and in sync", `sum(sasyncd_peer_connected) == 2 and sum(sasyncd_in_sync) == 2 and sum(up) == 4`)
+	w.has("both to be connected and in sync",
+		`sum(sasyncd_peer_connected) == 2 and sum(sasyncd_in_sync) == 2 and sum(up) == 4`)
 }
 
 // is waits for what holds of one gateway; %s in the expression is where its
@@ -267,12 +270,14 @@ secrets {
 }
 `)
 	// The harness's own directory is below /run.
-	enter := fmt.Sprintf("mkdir -p %[1]s/harness; [ ! -d /run/harness ] || mount --rbind /run/harness %[1]s/harness; mount --rbind %[1]s /run; ", run)
+	enter := fmt.Sprintf("mkdir -p %[1]s/harness; [ ! -d /run/harness ] || mount --rbind /run/harness %[1]s/harness; "+
+		"mount --rbind %[1]s /run; ", run)
 	cmd := exec.Command("unshare", "-m", "sh", "-c", enter+"exec /usr/sbin/charon-systemd")
 	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+conf, "SWANCTL_DIR="+g.Dir())
 	g.Exec("charon", cmd).MayExit()
 	lab.Eventually(w.t, limit, "charon to take its connections", func() bool {
-		_, err := g.Try("env SWANCTL_DIR=" + g.Dir() + " swanctl --load-all --noprompt --uri unix://" + run + "/charon.vici --file " + conns)
+		_, err := g.Try("env SWANCTL_DIR=" + g.Dir() + " swanctl --load-all --noprompt --uri unix://" + run +
+			"/charon.vici --file " + conns)
 		return err == nil
 	})
 	return []string{"unshare", "-m", "sh", "-c", enter + `exec "$0" "$@"`}

@@ -252,12 +252,14 @@ func serve(t *testing.T, nd *lab.Node) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("10.9.0.", "10.2.0.1", "scrape_interval: 5s", "scrape_interval: 1s\n    scrape_timeout: 1s").Replace(string(config))
+	text := strings.NewReplacer("10.9.0.", "10.2.0.1", "scrape_interval: 5s",
+		"scrape_interval: 1s\n    scrape_timeout: 1s").Replace(string(config))
 	path := nd.WriteFile("prometheus.yml", "global: {evaluation_interval: 1s}\n"+text)
 	prometheus, err := exec.LookPath("prometheus")
 	if err != nil {
 		t.Fatal("prometheus is needed: apt-get install prometheus")
 	}
-	nd.Exec("prometheus", exec.Command(prometheus, "--config.file="+path, "--storage.tsdb.path="+nd.Dir()+"/data", "--web.listen-address=127.0.0.1:9090"))
+	nd.Exec("prometheus", exec.Command(prometheus, "--config.file="+path, "--storage.tsdb.path="+nd.Dir()+"/data",
+		"--web.listen-address=127.0.0.1:9090"))
 	return &server{nd, t}
 }

@@ -32,7 +32,8 @@ type mutant struct {
 var mutants = []mutant{
 	{
 		"I1", "a standby's counter is not ahead", "sync/replica/counters.go",
-		[][2]string{{"v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)", "v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, 0*lead)"}},
+		[][2]string{{"v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, lead)",
+			"v, fits := sadb.Ahead(w.sa.ESN(), w.sa.OSeq, 0*lead)"}},
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
@@ -62,7 +63,8 @@ var mutants = []mutant{
 	},
 	{
 		"I1", "an ex-master whose reading failed does not raise its counters", "sync/engine/role.go",
-		[][2]string{{"not ready until it succeeds\", \"group\", g.name, \"err\", err)\n", "not ready until it succeeds\", \"group\", g.name, \"err\", err)\n\t\tg.retiring = nil\n"}},
+		[][2]string{{"not ready until it succeeds\", \"group\", g.name, \"err\", err)\n",
+			"not ready until it succeeds\", \"group\", g.name, \"err\", err)\n\t\tg.retiring = nil\n"}},
 		"./sync/engine", "TestExMasterRetires", false,
 	},
 	{
@@ -76,7 +78,8 @@ var mutants = []mutant{
 		"./sync/engine", "TestFirstMastershipWithoutTerms", false,
 	},
 	{
-		"I1", "a standby that is to be MASTER in the middle of a snapshot does not raise what it was told", "sync/engine/retire.go",
+		"I1", "a standby that is to be MASTER in the middle of a snapshot does not raise what it was told",
+		"sync/engine/retire.go",
 		[][2]string{{"case pos.Term > g.raises.bumped && !pos.Complete:", "case false:"}},
 		"./sync/engine", "TestTakeoverDuringASnapshot", false,
 	},
@@ -97,7 +100,8 @@ var mutants = []mutant{
 	},
 	{
 		"I3", "addresses are given up without a fence", "carp/engine/worker.go",
-		[][2]string{{"errors.Join(e.deps.Fence.Set(t.all...), e.deps.Addresses.Release(t.vips)", "errors.Join(e.deps.Addresses.Release(t.vips)"}},
+		[][2]string{{"errors.Join(e.deps.Fence.Set(t.all...), e.deps.Addresses.Release(t.vips)",
+			"errors.Join(e.deps.Addresses.Release(t.vips)"}},
 		"./carp/engine", "TestWorkerOrder", false,
 	},
 	{
@@ -107,7 +111,8 @@ var mutants = []mutant{
 	},
 	{
 		"I4", "a delete is dropped", "sync/replica/receiver.go",
-		[][2]string{{"r.forgetSA(rec.SAKey)\n\t\tif _, ok := r.have[rec.SAKey]; ok && !r.CountersOnly {", "if false {"}},
+		[][2]string{{"r.forgetSA(rec.SAKey)\n\t\tif _, ok := r.have[rec.SAKey]; ok && !r.CountersOnly {",
+			"if false {"}},
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
@@ -117,7 +122,9 @@ var mutants = []mutant{
 	},
 	{
 		"I6", "a snapshot sweeps before its end", "sync/engine/members.go",
-		[][2]string{{"g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n", "g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.execAll(ctx, g, g.rcv.EndSnapshot(msg.Seq))\n\t\t\tg.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n"}},
+		[][2]string{{"g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n",
+			"g.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n\t\t\te.execAll(ctx, g, " +
+				"g.rcv.EndSnapshot(msg.Seq))\n\t\t\tg.rcv.BeginSnapshot(msg.ID, msg.Seq, msg.SAs, msg.Policies)\n"}},
 		"./sync/engine", "TestSnapshotCutShortDeletesNothing", false,
 	},
 	{
@@ -135,12 +142,14 @@ var mutants = []mutant{
 	},
 	{
 		"I9", "a key is printed", "sync/sadb/secret.go",
-		[][2]string{{"func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }", "func (s Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, \"%x\", s.b) }"}},
+		[][2]string{{"func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }",
+			"func (s Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, \"%x\", s.b) }"}},
 		"./sync/sadb", "TestSecretNeverPrints", false,
 	},
 	{
 		"I10", "a takeover reads all SAs before the addresses", "sync/engine/role.go",
-		[][2]string{{"g.rcv.Reception().Close()\n", "g.rcv.Reception().Close()\n\t_, _ = e.dumpNow(context.Background())\n"}},
+		[][2]string{{"g.rcv.Reception().Close()\n",
+			"g.rcv.Reception().Close()\n\t_, _ = e.dumpNow(context.Background())\n"}},
 		"./sync/engine", "TestPrepareIsConstantWork", false,
 	},
 	{
@@ -151,7 +160,8 @@ var mutants = []mutant{
 	{
 		"I11", "a backup without sasyncd takes over", "carp/client.go",
 		[][2]string{
-			{"if name := g.missing(); name != \"\" {\n\t\treturn \"waiting for \" + name\n\t}\n\tif g.unguarded() {\n\t\treturn \"waiting for \" + FenceClient\n\t}\n\tif g.inSync() {", "if true {"},
+			{"if name := g.missing(); name != \"\" {\n\t\treturn \"waiting for \" + name\n\t}\n\tif g.unguarded() " +
+				"{\n\t\treturn \"waiting for \" + FenceClient\n\t}\n\tif g.inSync() {", "if true {"},
 		},
 		"./carp", "TestGroupTakeoverRefused", false,
 	},
@@ -167,12 +177,14 @@ var mutants = []mutant{
 	},
 	{
 		"I12", "policies are not replicated, so that a new master sends in the clear", "sync/replica/publisher.go",
-		[][2]string{{"return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true", "return wire.Record{}, false"}},
+		[][2]string{{"return p.append(now, wire.Record{Kind: wire.PutPolicy, Policy: pol}), true",
+			"return wire.Record{}, false"}},
 		"./sync/engine", "TestDeletionThatUncoversIsHeldBack", false,
 	},
 	{
 		"I12", "a gateway that has booted forwards before it has policies", "carp/engine/hold.go",
-		[][2]string{{"if len(g.cfg.Require) == 0 || protected && !unfinished {", "if len(g.cfg.Require) == 0 || !unfinished {"}},
+		[][2]string{{"if len(g.cfg.Require) == 0 || protected && !unfinished {",
+			"if len(g.cfg.Require) == 0 || !unfinished {"}},
 		"./carp/engine", "TestHoldAtStart", false,
 	},
 	{
@@ -339,8 +351,11 @@ func TestVerdicts(t *testing.T) {
 		{"a part of it has its name", `{"Action":"fail","Test":"TestY/TestX"}`, false, notRun},
 		{"no test has its name", `{"Action":"output","Output":"testing: warning: no tests to run\n"}`, true, notRun},
 		{"it is not compiled", "x.go:1:1: expected 'package'\n" + `{"Action":"fail"}`, false, notRun},
-		{"it panics", run + `{"Action":"output","Test":"TestX","Output":"panic: nil map\n"}` + "\n" + `{"Action":"fail","Test":"TestX"}`, false, disturbed},
-		{"it takes too long", run + `{"Action":"output","Test":"TestX","Output":"panic: test timed out after 10m0s\n"}` + "\n" + `{"Action":"fail","Test":"TestX"}`, false, disturbed},
+		{"it panics", run + `{"Action":"output","Test":"TestX","Output":"panic: nil map\n"}` + "\n" +
+			`{"Action":"fail","Test":"TestX"}`, false, disturbed},
+		{"it takes too long",
+			run + `{"Action":"output","Test":"TestX","Output":"panic: test timed out after 10m0s\n"}` + "\n" +
+				`{"Action":"fail","Test":"TestX"}`, false, disturbed},
 	} {
 		if got, _ := verdictOf("TestX", tc.printed, tc.ok); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)

@@ -31,7 +31,8 @@ func TestTwoMachines(t *testing.T) {
 		ms = append(ms, m)
 		var out string
 		lines := "link set vec0 up\naddr add 10.0.0." + string(rune('1'+i)) + "/24 dev vec0\n"
-		if err := m.Call(time.Minute, "Agent.Run", harness.Command{Args: []string{"ip", "-batch", "-"}, Stdin: lines}, &out); err != nil {
+		if err := m.Call(time.Minute, "Agent.Run", harness.Command{Args: []string{"ip", "-batch", "-"}, Stdin: lines},
+			&out); err != nil {
 			t.Fatal(err)
 		}
 	}

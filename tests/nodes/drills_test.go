@@ -74,7 +74,8 @@ func TestFreeze(t *testing.T) {
 		s.waitFit(backup, master)
 		// In the burst may be what the new master's numbers have overtaken.
 		if stale += burst.ESP; s.refused() > stale {
-			t.Errorf("rgw has refused %d packets for their sequence numbers, want at most the %d of stale masters", s.refused(), stale)
+			t.Errorf("rgw has refused %d packets for their sequence numbers, want at most the %d of stale masters",
+				s.refused(), stale)
 		}
 		s.requireSound()
 		master, backup = backup, master
@@ -132,7 +133,8 @@ func TestOneWay(t *testing.T) {
 // The same with `track ping`, as docs/operations.md recommends: the master loses
 // answers whichever direction carries nothing, and hands over.
 func TestOneWayTracked(t *testing.T) {
-	s := newStageWith(t, nil, fmt.Sprintf("track ping %v group %s interval 200ms fail 5\ntrack ping %v group %s interval 200ms fail 5\n",
+	s := newStageWith(t, nil, fmt.Sprintf("track ping %v group %s interval 200ms fail 5\ntrack ping %v group %s "+
+		"interval 200ms fail 5\n",
 		lab.H1Addr, scenario.Group, lab.RGWOut, scenario.Group))
 	for _, tc := range []struct {
 		name string

@@ -42,8 +42,10 @@ func (s *Gateway) Setup(p Place, _ *struct{}) error {
 		}
 		s.node.Run(bin + " -c " + s.node.WriteFile("carpd.conf", s.place(p.Carpd)) + " cleanup")
 		s.node.Forward()
-		for i, c := range []struct{ name, v4, v6 string }{{"lan0", "10.1.0", "fd00:1"}, {"wan0", "192.0.2", "2001:db8"}, {"sync0", "10.9.0", "fd00:9"}} {
-			s.node.Adopt(fmt.Sprintf("vec%d", i), c.name, fmt.Sprintf("%s.%d/24", c.v4, 10+p.N), fmt.Sprintf("%s::%d/64", c.v6, 10+p.N))
+		for i, c := range []struct{ name, v4, v6 string }{{"lan0", "10.1.0", "fd00:1"}, {"wan0", "192.0.2", "2001:db8"},
+			{"sync0", "10.9.0", "fd00:9"}} {
+			s.node.Adopt(fmt.Sprintf("vec%d", i), c.name, fmt.Sprintf("%s.%d/24", c.v4, 10+p.N),
+				fmt.Sprintf("%s::%d/64", c.v6, 10+p.N))
 		}
 		s.node.IP("route add 10.2.0.0/24 via 192.0.2.100", "route add fd00:2::/64 via 2001:db8::100 dev wan0")
 	})

@@ -20,7 +20,8 @@ func ballast() []string {
 	for i := range manySAs {
 		key := make([]byte, 20)
 		rand.Read(key) // never fails
-		lines = append(lines, fmt.Sprintf("xfrm state add src %s dst 198.51.100.%d proto esp spi %#x reqid 9 mode tunnel aead rfc4106(gcm(aes)) 0x%s 128 replay-window 0",
+		lines = append(lines, fmt.Sprintf("xfrm state add src %s dst 198.51.100.%d proto esp spi %#x reqid 9 mode "+
+			"tunnel aead rfc4106(gcm(aes)) 0x%s 128 replay-window 0",
 			lab.VIPOut, i%250+1, 0x10000+i, hex.EncodeToString(key)))
 	}
 	return lines

@@ -76,7 +76,8 @@ func newStageWith(t *testing.T, lines []string, carpd string) *stage {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.sw.Close)
-	for _, p := range [][2]string{{"lan", "gw1"}, {"wan", "gw1"}, {"sync", "gw1"}, {"lan", "gw2"}, {"wan", "gw2"}, {"sync", "gw2"}, {"lan", "world"}, {"wan", "world"}} {
+	for _, p := range [][2]string{{"lan", "gw1"}, {"wan", "gw1"}, {"sync", "gw1"}, {"lan", "gw2"}, {"wan", "gw2"},
+		{"sync", "gw2"}, {"lan", "world"}, {"wan", "world"}} {
 		port, err := s.sw.Port(p[0], p[1])
 		if err != nil {
 			t.Fatal(err)
@@ -170,11 +171,14 @@ func (g *gateway) power() {
 
 func (g *gateway) carpd() string {
 	vrrp := func(name, dev string, id int, a4, a6 any) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %v/32; address %v/128; group %s }\n",
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval 250ms; address %v/32; address "+
+			"%v/128; group %s }\n",
 			name, dev, id, 250-50*g.n, a4, a6, scenario.Group)
 	}
-	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", scenario.Group, int(aloneAfter.Seconds())) +
-		vrrp(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
+	return fmt.Sprintf("group %s { preempt no; require sasyncd; start-hold 1s; alone after %ds }\n", scenario.Group,
+		int(aloneAfter.Seconds())) +
+		vrrp(scenario.Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn,
+		lab.VIPIn6) +
 		"socket \"DIR/carpd.sock\"\nstatedir \"DISK/carpd\"\n" + g.st.carpd
 }
 
@@ -182,7 +186,8 @@ func (g *gateway) startDaemons() {
 	g.st.t.Helper()
 	d := Daemons{
 		Carpd: g.carpd(),
-		Sasyncd: fmt.Sprintf("interface %s\ncarpd socket \"DIR/carpd.sock\"\npeer %s\nlisten on %s\n", scenario.Instance, syncAddr(3-g.n), syncAddr(g.n)) +
+		Sasyncd: fmt.Sprintf("interface %s\ncarpd socket \"DIR/carpd.sock\"\npeer %s\nlisten on %s\n",
+			scenario.Instance, syncAddr(3-g.n), syncAddr(g.n)) +
 			"sharedkey file \"DIR/sasyncd.key\"\ncontrol none\nsocket \"DIR/sasyncd.sock\"\nstatedir \"DISK/sasyncd\"\n",
 		Key: g.st.key,
 	}

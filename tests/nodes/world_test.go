@@ -38,7 +38,8 @@ func (w *World) Send(rate int, _ *struct{}) error {
 		flow := func(src, dst netip.Addr, port uint16) []meter.Config {
 			return meter.Both(meter.Config{From: w.lab.H1, To: w.lab.H2, Src: src, Dst: dst, Port: port, Rate: rate})
 		}
-		w.meter = meter.Start(w.g, append(flow(lab.H1Addr, lab.H2Addr, 7000), flow(lab.H1Addr6, lab.H2Addr6, 7002)...)...)
+		w.meter = meter.Start(w.g, append(flow(lab.H1Addr, lab.H2Addr, 7000), flow(lab.H1Addr6, lab.H2Addr6,
+			7002)...)...)
 	})
 }
 

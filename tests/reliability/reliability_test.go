@@ -11,14 +11,17 @@ import (
 func TestResultsPassThroughOutput(t *testing.T) {
 	var out bytes.Buffer
 	for _, x := range []any{
-		&Cell{Fault: "a", Moment: "m", Verdict: Failed, Reason: "of a kind", GapMS: 7, BudgetMS: 9, Stamp: Stamp{Version: "v1", Seed: 3}},
+		&Cell{Fault: "a", Moment: "m", Verdict: Failed, Reason: "of a kind", GapMS: 7, BudgetMS: 9,
+			Stamp: Stamp{Version: "v1", Seed: 3}},
 		&Cell{Fault: "a", Moment: "n", Verdict: NA, Reason: "no sense", GapMS: -1},
 		&Cell{Fault: "a", Moment: "m", Verdict: OK, GapMS: 8, BudgetMS: 9, Stamp: Stamp{Version: "v1", Seed: 3}},
 		&Run{Failovers: 1000, Duplicates: 5, Failed: true},
 		&Mutant{Invariant: "I3", Name: "no fence", Verdict: "not caught"},
-		&Prediction{Situation: "dead", Where: "standby", Gateways: 2, Election: "carpd, VRRP", Said: []string{"no", "yes"}, Codes: []string{"fails elector-lost"},
+		&Prediction{Situation: "dead", Where: "standby", Gateways: 2, Election: "carpd, VRRP",
+			Said: []string{"no", "yes"}, Codes: []string{"fails elector-lost"},
 			Planned: "worked", Cut: "after 4s: nobody is MASTER", Verdict: FalseYes},
-		&Prediction{Situation: "deaf", Where: "standby", Gateways: 2, Election: "carpd, VRRP", Said: []string{"no", "no"}, Planned: "worked", Cut: "worked", Verdict: FalseNo, Why: "because"},
+		&Prediction{Situation: "deaf", Where: "standby", Gateways: 2, Election: "carpd, VRRP",
+			Said: []string{"no", "no"}, Planned: "worked", Cut: "worked", Verdict: FalseNo, Why: "because"},
 	} {
 		out.WriteString("    some line of a test\n")
 		if err := Print(&out, x); err != nil {
@@ -37,9 +40,12 @@ func TestResultsPassThroughOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"| a | ok 8/9 | n/a |", "* a, n: no sense", "Version `v1`; seed 3", "1,000 failovers",
-		"| sequence numbers sent twice | 5 | 0 |", "Verdict: **failed**", "**not caught**", "1 cells ok, 0 failed, 1 that make no sense",
-		"2 situations: 1 times a member said yes and a failover did not work, 1 times one said no and both worked (50.0 %)", "### 2 gateways, carpd, VRRP\n",
-		"| dead | standby | no, yes | fails elector-lost | worked | after 4s: nobody is MASTER: **false yes** |  |", "| worked | worked: false no | because |"} {
+		"| sequence numbers sent twice | 5 | 0 |", "Verdict: **failed**", "**not caught**",
+		"1 cells ok, 0 failed, 1 that make no sense",
+		"2 situations: 1 times a member said yes and a failover did not work, 1 times one said no and both worked " +
+			"(50.0 %)", "### 2 gateways, carpd, VRRP\n",
+		"| dead | standby | no, yes | fails elector-lost | worked | after 4s: nobody is MASTER: **false yes** |  |",
+		"| worked | worked: false no | because |"} {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("the page lacks %q:\n%s", want, page.String())
 		}

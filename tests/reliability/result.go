@@ -179,11 +179,15 @@ func (r *Results) Add(output io.Reader) error {
 		case l.Cell != nil:
 			r.Cells = replace(r.Cells, *l.Cell, func(c Cell) string { return c.Fault + "/" + c.Moment })
 		case l.Run != nil:
-			r.Runs = append(slices.DeleteFunc(r.Runs, func(o Run) bool { return o.Failovers <= l.Run.Failovers }), *l.Run)
+			r.Runs = append(slices.DeleteFunc(r.Runs, func(o Run) bool { return o.Failovers <= l.Run.Failovers }),
+				*l.Run)
 		case l.Mutant != nil:
 			r.Mutants = replace(r.Mutants, *l.Mutant, func(m Mutant) string { return m.Name })
 		case l.Prediction != nil:
-			r.Predictions = replace(r.Predictions, *l.Prediction, func(p Prediction) string { return p.election() + p.Where + p.Situation })
+			r.Predictions = replace(r.Predictions, *l.Prediction, func(p Prediction) string {
+				return p.election() +
+					p.Where + p.Situation
+			})
 		}
 	}
 	return sc.Err()

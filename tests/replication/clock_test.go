@@ -45,7 +45,8 @@ func TestClockStep(t *testing.T) {
 	// The master's kernel has no such care: the first look at lifetimes of both,
 	// one second after the addition, must be over.
 	equal := time.Now() // an age does not count the way to the standby, which a slow machine makes long
-	c.Eventually(3*time.Second, "the kernel's first look", func() bool { return time.Since(equal) > harness.Scaled(1200*time.Millisecond) })
+	c.Eventually(3*time.Second, "the kernel's first look",
+		func() bool { return time.Since(equal) > harness.Scaled(1200*time.Millisecond) })
 	for i, by := range []time.Duration{time.Hour, -time.Hour, -time.Hour, time.Hour} {
 		stepClock(t, by)
 		var wrong string
@@ -62,7 +63,8 @@ func TestClockStep(t *testing.T) {
 			most := time.Since(before) + 2*time.Second
 			for _, sa := range list {
 				if age := time.Duration(sa.Age) * time.Second; age > most || age < least {
-					wrong = fmt.Sprintf("after a step of %v: %v has an age of %v, want %v to %v", by, sa.Key, age, least, most)
+					wrong = fmt.Sprintf("after a step of %v: %v has an age of %v, want %v to %v", by, sa.Key, age,
+						least, most)
 					return false
 				}
 			}

@@ -53,7 +53,8 @@ func TestCorpus(t *testing.T) {
 	t.Logf("equal after %v", c.WaitEqual(cluster.SyncLimit, c.Standbys()...))
 	own := m.Dump()
 	if larval, sockets, hidden := local(own); larval == 0 || sockets == 0 || hidden == 0 {
-		t.Fatalf("%d larval SAs, %d socket policies, %d hidden SAs on the master: the test has nothing to show", larval, sockets, hidden)
+		t.Fatalf("%d larval SAs, %d socket policies, %d hidden SAs on the master: the test has nothing to show", larval,
+			sockets, hidden)
 	}
 	want := m.Text(true)
 	for _, s := range c.Standbys() {

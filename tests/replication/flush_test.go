@@ -32,7 +32,8 @@ func TestFlushModes(t *testing.T) {
 			m.Apply(sadb.OpAddSA, list...)
 			c.Start()
 			count := func() int { return len(s.Dump().SAs) }
-			c.Eventually(5*time.Second, "the standby to hold what is to be", func() bool { return count() == 50+strays })
+			c.Eventually(5*time.Second, "the standby to hold what is to be",
+				func() bool { return count() == 50+strays })
 
 			m.Run("ip xfrm state flush")
 			flushed := time.Now()

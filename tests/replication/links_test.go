@@ -43,7 +43,8 @@ func TestTwoLinks(t *testing.T) {
 	}
 	now := m.Counts()
 	if now.SnapshotsSent != before.SnapshotsSent || now.Resumes == before.Resumes {
-		t.Errorf("%d snapshots, %d resumptions, want none and some", now.SnapshotsSent-before.SnapshotsSent, now.Resumes-before.Resumes)
+		t.Errorf("%d snapshots, %d resumptions, want none and some", now.SnapshotsSent-before.SnapshotsSent,
+			now.Resumes-before.Resumes)
 	}
 }
 
@@ -81,7 +82,8 @@ func TestKeyRotation(t *testing.T) {
 	c.WaitEqual(5*time.Second, s)
 	now := m.Counts()
 	if now.SnapshotsSent != before.SnapshotsSent || now.Resumes != before.Resumes {
-		t.Errorf("%d snapshots and %d resumptions: a session was lost", now.SnapshotsSent-before.SnapshotsSent, now.Resumes-before.Resumes)
+		t.Errorf("%d snapshots and %d resumptions: a session was lost", now.SnapshotsSent-before.SnapshotsSent,
+			now.Resumes-before.Resumes)
 	}
 	if again := sessionOf(t, m.Status(), 1); again.Since != session.Since {
 		t.Errorf("the session is of %v, at the start it was of %v", again.Since, session.Since)

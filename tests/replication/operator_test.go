@@ -124,7 +124,8 @@ func TestOperator(t *testing.T) {
 		for _, m := range []*scenario.Member{gw1, gw2} {
 			out, err := exec.Command(o.bin, "-s", m.Socket(), "status").Output()
 			lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
-			if err != nil || len(lines) < 5 || len(lines) > 24 || slices.ContainsFunc(lines, func(l string) bool { return utf8.RuneCountInString(l) > 80 }) {
+			if err != nil || len(lines) < 5 || len(lines) > 24 || slices.ContainsFunc(lines,
+				func(l string) bool { return utf8.RuneCountInString(l) > 80 }) {
 				t.Errorf("%v, %d lines", err, len(lines))
 			}
 			t.Logf("\n%s", out)
@@ -158,14 +159,16 @@ func TestOperator(t *testing.T) {
 			if try == 0 {
 				deleted <- change(sadb.OpDeleteSA)
 			} else {
-				time.AfterFunc(took*time.Duration(try)/time.Duration(tries), func() { deleted <- change(sadb.OpDeleteSA) })
+				time.AfterFunc(took*time.Duration(try)/time.Duration(tries),
+					func() { deleted <- change(sadb.OpDeleteSA) })
 			}
 			code = o.ask(gw1, "diff", &d, "diff", name(gw2))
 			if err := errors.Join(<-deleted, change(sadb.OpAddSA)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if code != 1 || len(d.Differences) != 1 || d.Differences[0].How != "missing" || d.Differences[0].Item != sa.Key.String() {
+		if code != 1 || len(d.Differences) != 1 || d.Differences[0].How != "missing" ||
+			d.Differences[0].Item != sa.Key.String() {
 			t.Errorf("code %d, %+v", code, d)
 		}
 		p.WaitFit(gw1)
@@ -184,14 +187,16 @@ func TestOperator(t *testing.T) {
 		received := func(i int) uint64 { return after[i].Counts.SnapshotsReceived - before[i].Counts.SnapshotsReceived }
 		var r resync
 		look(&before)
-		if code := o.ask(gw2, "resync", &r, "resync", name(gw1)); code != 0 || len(r.Transfers) != 1 || !r.Transfers[0].Complete || r.Transfers[0].Push {
+		if code := o.ask(gw2, "resync", &r, "resync", name(gw1)); code != 0 || len(r.Transfers) != 1 ||
+			!r.Transfers[0].Complete || r.Transfers[0].Push {
 			t.Errorf("fetch: code %d, %+v", code, r)
 		}
 		if look(&after); received(1) != 1 || received(2) != 0 {
 			t.Errorf("fetch: gw2 received %d snapshots, gw3 %d", received(1), received(2))
 		}
 		look(&before)
-		if code := o.ask(gw1, "resync", &r, "resync", name(gw3)); code != 0 || len(r.Transfers) != 1 || !r.Transfers[0].Complete || !r.Transfers[0].Push {
+		if code := o.ask(gw1, "resync", &r, "resync", name(gw3)); code != 0 || len(r.Transfers) != 1 ||
+			!r.Transfers[0].Complete || !r.Transfers[0].Push {
 			t.Errorf("push: code %d, %+v", code, r)
 		}
 		if look(&after); received(1) != 0 || received(2) != 1 {
@@ -211,7 +216,8 @@ func TestOperator(t *testing.T) {
 			t.Errorf("on a backup: code %d, %q", code, no.Error)
 		}
 		undemote := gw3.Demote(5)
-		if code := o.ask(gw1, "error", &no, "failover", "to", name(gw3)); code != 1 || !strings.Contains(no.Error, "demoted by 5") || !strings.Contains(no.Error, "remedy: ") {
+		if code := o.ask(gw1, "error", &no, "failover", "to", name(gw3)); code != 1 || !strings.Contains(no.Error,
+			"demoted by 5") || !strings.Contains(no.Error, "remedy: ") {
 			t.Errorf("to a demoted peer: code %d, %q", code, no.Error)
 		}
 		undemote()
@@ -223,7 +229,8 @@ func TestOperator(t *testing.T) {
 	})
 	t.Run("failover to the one that is named", func(t *testing.T) {
 		o.t = t
-		for _, step := range []struct{ from, to, other *scenario.Member }{{gw1, gw3, gw2}, {gw3, gw1, gw2}, {gw1, gw2, gw3}} {
+		for _, step := range []struct{ from, to, other *scenario.Member }{{gw1, gw3, gw2}, {gw3, gw1, gw2},
+			{gw1, gw2, gw3}} {
 			took := takeovers(t, step.other)
 			var r failover
 			code := o.ask(step.from, "failover", &r, "failover", scenario.Instance, "to", name(step.to))
@@ -231,7 +238,8 @@ func TestOperator(t *testing.T) {
 				t.Fatalf("%s to %s: code %d, %+v", step.from.Name, step.to.Name, code, r)
 			}
 			h := r.Handovers[0]
-			if !h.OK || h.To != name(step.to) || h.Gap <= 0 || h.Gap > h.Took || len(h.Holding) != 1 || h.Holding[0] != name(step.other) || h.Unasked != 0 {
+			if !h.OK || h.To != name(step.to) || h.Gap <= 0 || h.Gap > h.Took || len(h.Holding) != 1 ||
+				h.Holding[0] != name(step.other) || h.Unasked != 0 {
 				t.Errorf("%s to %s: %+v", step.from.Name, step.to.Name, h)
 			}
 			t.Logf("%s to %s: gap %.1f ms of %.1f ms", step.from.Name, step.to.Name, 1000*h.Gap, 1000*h.Took)
@@ -273,7 +281,10 @@ func TestOperatorAgainstPriorities(t *testing.T) {
 	}
 	for _, m := range []*scenario.Member{gw1, gw2} {
 		before := heard(m)
-		lab.Eventually(t, 20*time.Second, m.Name+" to hear ten advertisements", func() bool { return heard(m) >= before+10 })
+		lab.Eventually(t, 20*time.Second, m.Name+" to hear ten advertisements", func() bool {
+			return heard(m) >= before+
+				10
+		})
 	}
 	if n := takeovers(t, gw2); n != 0 || len(p.Masters()) != 1 || p.Masters()[0] != gw3 {
 		t.Errorf("masters %v, gw2 took over %d times", p.Masters(), n)

@@ -31,7 +31,8 @@ type examination struct {
 // print logs what a person would see.
 func (o *operator) print(m *scenario.Member, args ...string) {
 	o.t.Helper()
-	out, _ := exec.Command(o.bin, append([]string{"-s", m.Socket()}, args...)...).CombinedOutput() // the code is asked for elsewhere
+	// the code is asked for elsewhere
+	out, _ := exec.Command(o.bin, append([]string{"-s", m.Socket()}, args...)...).CombinedOutput()
 	o.t.Logf("%s# sasyncctl %s\n%s", m.Name, strings.Join(args, " "), out)
 }
 
@@ -55,7 +56,8 @@ func TestOrderIsJudged(t *testing.T) {
 		t.Errorf("dry run: code %d, %+v", code, plan)
 	}
 	var no struct{ Error string }
-	if code := o.ask(gw2, "error", &no, "failover", "--dry-run"); code != 1 || !strings.Contains(no.Error, gw1.SyncAddr.String()) {
+	if code := o.ask(gw2, "error", &no, "failover", "--dry-run"); code != 1 || !strings.Contains(no.Error,
+		gw1.SyncAddr.String()) {
 		t.Errorf("dry run on a backup: code %d, %q", code, no.Error)
 	}
 
@@ -69,11 +71,14 @@ func TestOrderIsJudged(t *testing.T) {
 
 	gw2.Carpd.Kill()
 	// A gateway reports once a second; before, nobody else can know.
-	lab.Eventually(t, 10*time.Second, "gw1 to hear that carpd of gw2 is gone", func() bool { return o.ask(gw1, "check", nil, "check") == 1 })
-	if code := o.ask(gw1, "error", &no, "failover"); code != 1 || !strings.Contains(no.Error, name+": the election cannot be reached") || !strings.Contains(no.Error, "remedy: ") {
+	lab.Eventually(t, 10*time.Second, "gw1 to hear that carpd of gw2 is gone",
+		func() bool { return o.ask(gw1, "check", nil, "check") == 1 })
+	if code := o.ask(gw1, "error", &no, "failover"); code != 1 || !strings.Contains(no.Error,
+		name+": the election cannot be reached") || !strings.Contains(no.Error, "remedy: ") {
 		t.Errorf("failover to a gateway without carpd: code %d, %q", code, no.Error)
 	}
-	if code := o.ask(gw1, "plan", &plan, "failover", "-n"); code != 1 || len(plan.Handovers[0].Check.Reasons) == 0 || plan.Handovers[0].Check.Reasons[0].Code != "elector-lost" {
+	if code := o.ask(gw1, "plan", &plan, "failover", "-n"); code != 1 || len(plan.Handovers[0].Check.Reasons) == 0 ||
+		plan.Handovers[0].Check.Reasons[0].Code != "elector-lost" {
 		t.Errorf("dry run: code %d, %+v", code, plan)
 	}
 	if code := o.ask(gw2, "examination", &x, "doctor"); code != 1 || x.Gateways[0].Findings[0].Code != "elector-lost" {
@@ -82,14 +87,16 @@ func TestOrderIsJudged(t *testing.T) {
 	if code := o.ask(gw1, "examination", &x, "doctor"); code != 0 || x.Elsewhere == 0 {
 		t.Errorf("doctor on the other gateway: code %d, %+v", code, x)
 	}
-	if code := o.ask(gw1, "examination", &x, "doctor", "-a"); code != 1 || x.Gateways[1].Name != name || x.Gateways[1].Findings[0].Code != "elector-lost" {
+	if code := o.ask(gw1, "examination", &x, "doctor", "-a"); code != 1 || x.Gateways[1].Name != name ||
+		x.Gateways[1].Findings[0].Code != "elector-lost" {
 		t.Errorf("doctor -a on the other gateway: code %d, %+v", code, x)
 	}
 	o.print(gw1, "failover", "-n")
 	o.print(gw1, "doctor", "-a")
 	o.print(gw1, "status")
 	var s status
-	if o.ask(gw1, "status", &s, "status"); s.Groups[0].Role != "MASTER" || s.Groups[0].LastFailover != nil && s.Groups[0].LastFailover.From == "this node" {
+	if o.ask(gw1, "status", &s, "status"); s.Groups[0].Role != "MASTER" || s.Groups[0].LastFailover != nil &&
+		s.Groups[0].LastFailover.From == "this node" {
 		t.Errorf("something was begun: %+v", s.Groups[0])
 	}
 
@@ -98,7 +105,8 @@ func TestOrderIsJudged(t *testing.T) {
 		t.Errorf("check -w after the repair: code %d", code)
 	}
 	var r failover
-	if code := o.ask(gw1, "failover", &r, "failover"); code != 0 || len(r.Handovers) != 1 || !r.Handovers[0].OK || r.Handovers[0].To != name {
+	if code := o.ask(gw1, "failover", &r, "failover"); code != 0 || len(r.Handovers) != 1 || !r.Handovers[0].OK ||
+		r.Handovers[0].To != name {
 		t.Errorf("failover after the repair: code %d, %+v", code, r)
 	}
 }

@@ -36,8 +36,10 @@ func TestRecovery(t *testing.T) {
 		before := s.Counts()
 		s.Run("ip xfrm state flush")
 		t.Logf("equal after %v", c.WaitEqual(10*time.Second, s))
-		if n := s.Counts(); n.Repairs-before.Repairs != uint64(crowd) || n.SnapshotsReceived != before.SnapshotsReceived {
-			t.Errorf("%d repairs, %d snapshots, want %d and 0", n.Repairs-before.Repairs, n.SnapshotsReceived-before.SnapshotsReceived, crowd)
+		if n := s.Counts(); n.Repairs-before.Repairs != uint64(crowd) ||
+			n.SnapshotsReceived != before.SnapshotsReceived {
+			t.Errorf("%d repairs, %d snapshots, want %d and 0", n.Repairs-before.Repairs,
+				n.SnapshotsReceived-before.SnapshotsReceived, crowd)
 		}
 		checkAhead(t, s.Name, m.Dump(), s.Dump())
 	})
@@ -45,7 +47,8 @@ func TestRecovery(t *testing.T) {
 		before := s.Counts()
 		s.Apply(sadb.OpDeleteSA, list[77])
 		t.Logf("equal after %v", c.WaitEqual(5*time.Second, s))
-		c.Eventually(10*time.Second, "the repair to be counted", func() bool { return s.Counts().Repairs == before.Repairs+1 })
+		c.Eventually(10*time.Second, "the repair to be counted",
+			func() bool { return s.Counts().Repairs == before.Repairs+1 })
 	})
 	t.Run("events lost on the master", func(t *testing.T) {
 		before := m.Counts()
@@ -56,7 +59,8 @@ func TestRecovery(t *testing.T) {
 		list = change(r, m, list, 200)
 		m.Resume()
 		t.Logf("equal after %v", c.WaitEqual(15*time.Second, s))
-		c.Eventually(5*time.Second, "the loss of events to be noticed", func() bool { return m.Counts().Resyncs > before.Resyncs })
+		c.Eventually(5*time.Second, "the loss of events to be noticed",
+			func() bool { return m.Counts().Resyncs > before.Resyncs })
 	})
 	t.Run("ten seconds without a link", func(t *testing.T) {
 		s.WaitInSync()
@@ -73,7 +77,8 @@ func TestRecovery(t *testing.T) {
 		t.Logf("equal after %v", c.WaitEqual(5*time.Second, s))
 		now, then := m.Counts(), s.Counts()
 		if now.SnapshotsSent != sent.SnapshotsSent || now.Resumes != sent.Resumes+1 {
-			t.Errorf("%d snapshots and %d resumptions, want none and 1", now.SnapshotsSent-sent.SnapshotsSent, now.Resumes-sent.Resumes)
+			t.Errorf("%d snapshots and %d resumptions, want none and 1", now.SnapshotsSent-sent.SnapshotsSent,
+				now.Resumes-sent.Resumes)
 		}
 		if then.Repairs != received.Repairs {
 			t.Errorf("%d repairs", then.Repairs-received.Repairs)
@@ -141,7 +146,8 @@ func restart(t *testing.T, c *cluster.Cluster, nd *cluster.Node) {
 	}
 	// Long enough for an audit of all.
 	dumps := nd.Counts().Dumps
-	c.Eventually(10*time.Second, "the restarted daemon to have read its tables", func() bool { return nd.Counts().Dumps > dumps+1 })
+	c.Eventually(10*time.Second, "the restarted daemon to have read its tables",
+		func() bool { return nd.Counts().Dumps > dumps+1 })
 	c.WaitEqual(10*time.Second, c.Standbys()...)
 	for i, x := range c.Nodes {
 		if !maps.Equal(before[i], cluster.Tags(x.Dump())) {

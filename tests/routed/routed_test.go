@@ -67,8 +67,10 @@ var vti = way{
 	extra: [2]string{"mark 0x2a mask 0xffffffff", "mark 0x2b mask 0xffffffff"},
 	names: [2]string{"vti1", "vti2"},
 	make: func(t *testing.T, m *scenario.Member) {
-		example(t, m.Node, "vti.sh", "up", "NAME=vti1", "KEY=42", "VIP="+lab.VIPOut.String(), "REMOTE="+lab.RGWOut.String(), "NETS="+lab.RemNet.String())
-		example(t, m.Node, "vti.sh", "up", "NAME=vti2", "KEY=43", "VIP="+lab.VIPOut6.String(), "REMOTE="+lab.RGWOut6.String(), "NETS="+lab.RemNet6.String())
+		example(t, m.Node, "vti.sh", "up", "NAME=vti1", "KEY=42", "VIP="+lab.VIPOut.String(), "REMOTE="+
+			lab.RGWOut.String(), "NETS="+lab.RemNet.String())
+		example(t, m.Node, "vti.sh", "up", "NAME=vti2", "KEY=43", "VIP="+lab.VIPOut6.String(), "REMOTE="+
+			lab.RGWOut6.String(), "NETS="+lab.RemNet6.String())
 	},
 }
 

@@ -56,7 +56,8 @@ func main() {
 		options = append(options, harness.Beside())
 	}
 	os.Exit(harness.BootOrRun(func() int {
-		r := &Run{Version: *commit, Kernel: release(), Guest: harness.Guest(), Processor: os.Getenv(envProcessor), Go: runtime.Version(),
+		r := &Run{Version: *commit, Kernel: release(), Guest: harness.Guest(), Processor: os.Getenv(envProcessor),
+			Go: runtime.Version(),
 			At: time.Now().UTC(), Beside: *beside}
 		failed := false
 		for size := range strings.SplitSeq(*sizes, ",") {
@@ -68,7 +69,8 @@ func main() {
 				return 2
 			}
 			began := time.Now()
-			failed = lab.RunProgram("scale", func(t *lab.Program) { r.Rows = append(r.Rows, measure(t, n, k)) }) || failed
+			failed = lab.RunProgram("scale", func(t *lab.Program) { r.Rows = append(r.Rows, measure(t, n, k)) }) ||
+				failed
 			fmt.Fprintf(os.Stderr, "scale: %s took %.0f s\n", size, time.Since(began).Seconds())
 		}
 		if err := json.NewEncoder(os.Stdout).Encode(r); err != nil || failed {

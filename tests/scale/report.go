@@ -50,14 +50,20 @@ func tables(r *Run) string {
 		where += ", while other work ran on the host"
 	}
 	p("Run of %s, commit %s, %s, %s, %s.\n\n", r.At.Format("2006-01-02 15:04"), r.Version, r.Go, r.Processor, where)
-	p("| SAs | standbys | all complete after | snapshot, bytes/SA | master, RSS | a standby, RSS | a reading of the kernel | quiet: master, standby CPU | counters moved/s | then: master, standby CPU | bytes/s to all standbys | oldest counters |\n")
+	p("| SAs | standbys | all complete after | snapshot, bytes/SA | master, RSS | a standby, RSS | a reading of the " +
+		"kernel | quiet: master, standby CPU | counters moved/s | then: master, standby CPU | bytes/s to all " +
+		"standbys | oldest counters |\n")
 	p("|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, x := range r.Rows {
-		p("| %d | %d | %.1f s | %.0f | %.0f MB | %.0f MB | %.0f ms | %.1f %%, %.1f %% | %d | %.1f %%, %.1f %% | %.0f | %.1f s |\n", x.SAs, x.Standbys, x.Complete, x.Snapshot,
-			x.MasterRSS/1e6, x.StandbyRSS/1e6, x.Reading*1000, x.Idle.Master, x.Idle.Standby, x.Moved, x.Busy.Master, x.Busy.Standby, x.Busy.Wire, x.Stale)
+		p("| %d | %d | %.1f s | %.0f | %.0f MB | %.0f MB | %.0f ms | %.1f %%, %.1f %% | %d | %.1f %%, %.1f %% | %.0f "+
+			"| %.1f s |\n", x.SAs, x.Standbys, x.Complete, x.Snapshot,
+			x.MasterRSS/1e6, x.StandbyRSS/1e6, x.Reading*1000, x.Idle.Master, x.Idle.Standby, x.Moved, x.Busy.Master,
+			x.Busy.Standby, x.Busy.Wire, x.Stale)
 	}
-	p("\nRate of one SA, and what its counter asks for (`sadb.Margin`, with the default margins, counters every second and a failure noticed within one):\n\n")
-	p("| packets/s | margin with ESN | lead is enough while counters are no older than | margin of 32 bits | 32 bits last for | covered for |\n|---|---|---|---|---|---|\n")
+	p("\nRate of one SA, and what its counter asks for (`sadb.Margin`, with the default margins, counters every " +
+		"second and a failure noticed within one):\n\n")
+	p("| packets/s | margin with ESN | lead is enough while counters are no older than | margin of 32 bits | 32 bits " +
+		"last for | covered for |\n|---|---|---|---|---|---|\n")
 	m := sadb.DefaultMargin()
 	for _, rate := range []float64{1e3, 1e4, 1e5, 1e6, 1e7} {
 		esn, _ := m.Lead(true, rate, 0)
@@ -70,7 +76,8 @@ func tables(r *Run) string {
 		if !ok || legacy >= sadb.MaxLegacy {
 			cover = "never"
 		}
-		p("| %.0f | %d | %s | %d | %s | %s |\n", rate, esn, most.Round(time.Second), legacy, last.Round(time.Second), cover)
+		p("| %.0f | %d | %s | %d | %s | %s |\n", rate, esn, most.Round(time.Second), legacy, last.Round(time.Second),
+			cover)
 	}
 	return b.String()
 }

@@ -110,7 +110,8 @@ func NewGateways(t lab.T, gateways int) *Pair {
 func NewPlain(t lab.T, gateways int) *Pair {
 	t.Helper()
 	p := &Pair{Standard: lab.NewStandard(t, gateways), AloneAfter: 10 * time.Second, Preempt: "no",
-		Interval: harness.Scaled(250 * time.Millisecond), StartHold: max(time.Second, harness.Scaled(250*time.Millisecond)), Control: "none", t: t}
+		Interval:  harness.Scaled(250 * time.Millisecond),
+		StartHold: max(time.Second, harness.Scaled(250*time.Millisecond)), Control: "none", t: t}
 	key := NewKey()
 	for i, g := range p.Gateways {
 		p.Members = append(p.Members, &Member{Gateway: g, Priority: 200 - 50*i, Key: key, pair: p})
@@ -242,14 +243,16 @@ func (m *Member) CarpdConf() string { return m.carpdConf() }
 // of them has connected; the holds see to it that the first one wins.
 func (m *Member) carpdConf() string {
 	vrrp := func(name, dev string, id int, addrs ...netip.Addr) string {
-		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; group %s; %s }\n",
+		return fmt.Sprintf("vrrp %s { carpdev %s; vrid %d; priority %d; interval %v; address %s/32; address %s/128; "+
+			"group %s; %s }\n",
 			name, dev, id, m.Priority, m.pair.Interval, addrs[0], addrs[1], Group, m.pair.RouterExtra)
 	}
 	hold := m.pair.StartHold
 	if m != m.pair.Members[0] {
 		hold *= time.Duration(2*len(m.pair.Members) - 2)
 	}
-	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %v; prepare-timeout %v }\n", Group, m.pair.Preempt, hold,
+	return fmt.Sprintf("group %s { preempt %s; require sasyncd; start-hold %v; alone after %v; prepare-timeout %v }\n",
+		Group, m.pair.Preempt, hold,
 		harness.Scaled(m.pair.AloneAfter), harness.Scaled(2*time.Second)) +
 		vrrp(Instance, "wan0", 10, lab.VIPOut, lab.VIPOut6) + vrrp("inside", "lan0", 11, lab.VIPIn, lab.VIPIn6) +
 		fmt.Sprintf("socket %q\nstatedir %q\n%s", m.CarpdSocket(), m.State(), m.pair.CarpdExtra)

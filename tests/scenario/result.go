@@ -90,7 +90,8 @@ func (r *Result) Print(w io.Writer) error {
 			verdict = "MISSED"
 		}
 		fmt.Fprintf(tw, "%s\t%.0f\t%s\t%.0f\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", p.Name, millis(p.Traffic.Gap), budget,
-			millis(p.Traffic.Idle), p.Traffic.Sent, p.Traffic.Lost, p.Refused, p.Wire.Duplicate, p.Wire.Plaintext, p.Wire.ESP, verdict)
+			millis(p.Traffic.Idle), p.Traffic.Sent, p.Traffic.Lost, p.Refused, p.Wire.Duplicate, p.Wire.Plaintext,
+			p.Wire.ESP, verdict)
 	}
 	for i := range r.Phases {
 		row(&r.Phases[i])
@@ -99,9 +100,12 @@ func (r *Result) Print(w io.Writer) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprint(w, "idle: how long in the gap the sender itself stood still, because this machine was busy; not counted\n\n")
-	fmt.Fprintf(w, "TCP transfer: %s, %d kB\n", outcome(r.Transfer == nil, "complete on one connection", "BROKEN"), r.Bytes/1000)
-	fmt.Fprintf(w, "tunnel SAs and policies: %s\n", outcome(len(r.Changed) == 0, "unchanged on both gateways", "CHANGED"))
+	fmt.Fprint(w, "idle: how long in the gap the sender itself stood still, because this machine was busy; not "+
+		"counted\n\n")
+	fmt.Fprintf(w, "TCP transfer: %s, %d kB\n", outcome(r.Transfer == nil, "complete on one connection", "BROKEN"),
+		r.Bytes/1000)
+	fmt.Fprintf(w, "tunnel SAs and policies: %s\n", outcome(len(r.Changed) == 0, "unchanged on both gateways",
+		"CHANGED"))
 	for _, m := range r.Missed() {
 		fmt.Fprintln(w, "MISSED:", m)
 	}

@@ -12,7 +12,8 @@ import (
 
 func TestMissed(t *testing.T) {
 	good := func() *Result {
-		p := Phase{Name: "cut", Budget: time.Second, Traffic: meter.Report{Sent: 100, Lost: 9, Gap: time.Second}, Wire: capture.Counts{ESP: 100}}
+		p := Phase{Name: "cut", Budget: time.Second, Traffic: meter.Report{Sent: 100, Lost: 9, Gap: time.Second},
+			Wire: capture.Counts{ESP: 100}}
 		steady := Phase{Name: "steady", Steady: true, Traffic: meter.Report{Sent: 100, Gap: 2 * time.Second}}
 		return &Result{Phases: []Phase{p, steady}, Total: p, Bytes: 1}
 	}
@@ -41,7 +42,8 @@ func TestMissed(t *testing.T) {
 			if err := r.Print(&out); err != nil {
 				t.Fatal(err)
 			}
-			if m := strings.Join(r.Missed(), "\n"); !strings.Contains(m, tc.want) || !strings.Contains(out.String(), "MISSED: ") {
+			if m := strings.Join(r.Missed(), "\n"); !strings.Contains(m, tc.want) || !strings.Contains(out.String(),
+				"MISSED: ") {
 				t.Errorf("missed %q, want %q; printed\n%s", m, tc.want, out.String())
 			}
 		})

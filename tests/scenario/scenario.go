@@ -101,7 +101,8 @@ func (r *run) cycle(gw1, gw2 *Member, forget bool) {
 	gw2.WaitRole("MASTER")
 
 	if forget {
-		r.phase("gw1 returns, empty", 0, "gw1: kernel tables emptied as by a reboot, daemons start, then the cables come alive")
+		r.phase("gw1 returns, empty", 0, "gw1: kernel tables emptied as by a reboot, daemons start, then the cables "+
+			"come alive")
 		gw1.Forget()
 	} else {
 		r.phase("gw1 returns", 0, "gw1: daemons start, then the cables come alive")
@@ -126,7 +127,8 @@ func (r *run) startTraffic() {
 	}
 	r.transfer = meter.StartTransfer(r.t, r.H1, r.H2, lab.H1Addr, lab.H2Addr, 8000)
 	r.meter = meter.Start(r.t, append(flow(lab.H1Addr, lab.H2Addr, 7000), flow(lab.H1Addr6, lab.H2Addr6, 7002)...)...)
-	r.say("traffic", fmt.Sprintf("h1 and h2 send each other %d packets/s, half IPv4, half IPv6; a TCP transfer runs beside", 2*flowRate))
+	r.say("traffic", fmt.Sprintf("h1 and h2 send each other %d packets/s, half IPv4, half IPv6; a TCP transfer "+
+		"runs beside", 2*flowRate))
 }
 
 // phase ends the phase before and begins one. Without a budget, nothing may be

@@ -122,7 +122,8 @@ func isBitmap(fields []string) bool {
 // Differences says what one of two tables has and the other has not, counters
 // aside. It is empty when they are equal.
 func Differences(a, b Tables, nameA, nameB string) []string {
-	return append(missing(a.States, b.States, nameA, nameB, "SA"), missing(a.Policies, b.Policies, nameA, nameB, "policy")...)
+	return append(missing(a.States, b.States, nameA, nameB, "SA"), missing(a.Policies, b.Policies, nameA, nameB,
+		"policy")...)
 }
 
 func missing(a, b []string, nameA, nameB, what string) []string {

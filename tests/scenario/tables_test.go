@@ -36,7 +36,8 @@ func TestParseState(t *testing.T) {
 		keep []string
 		drop []string
 	}{
-		{0x2001, 1<<32 + 0x17, []string{"reqid 6", "flag af-unspec esn", "10111213 128", "replay_window 128"}, []string{"oseq", "deadbeef"}},
+		{0x2001, 1<<32 + 0x17, []string{"reqid 6", "flag af-unspec esn", "10111213 128", "replay_window 128"},
+			[]string{"oseq", "deadbeef"}},
 		{0x1001, 0x2a, []string{"reqid 4", "replay-window 32", "enc cbc(aes)"}, []string{"oseq", "bitmap", "lastused"}},
 	} {
 		text, spi, sent, err := parseState(parts[i])
@@ -62,7 +63,8 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("differs from itself: %v", d)
 	}
 	b := Tables{States: []string{stateESN, strings.Replace(state32, "reqid 4", "reqid 5", 1)}, Policies: []string{"p"}}
-	if d := Differences(a, b, "a", "b"); len(d) != 2 || strings.Contains(strings.Join(d, ""), "0x000102030405060708090a0b0c0d0e0f") {
+	if d := Differences(a, b, "a", "b"); len(d) != 2 || strings.Contains(strings.Join(d, ""),
+		"0x000102030405060708090a0b0c0d0e0f") {
 		t.Errorf("want two differences, of each side one, and no key: %v", d)
 	}
 	b = Tables{States: []string{stateESN, stateESN, state32}, Policies: []string{"p"}}

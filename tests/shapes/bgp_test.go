@@ -104,7 +104,8 @@ func TestDynamicRouting(t *testing.T) {
 	})
 
 	c := capture.Start(t, capture.Config{Ports: p.WANPorts(), Inner: lab.Inner(), Protocols: []uint8{protoGRE}})
-	m := meter.Start(t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate})...)
+	m := meter.Start(t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000,
+		Rate: rate})...)
 	flowing(t, m, rate)
 
 	// move is what a takeover costs. BGP costs nothing behind it, when the session

@@ -43,14 +43,16 @@ func (x transport) lines() (local, remote []string) {
 		return "auth-trunc hmac(sha256) " + randomKey(32) + " 128 enc cbc(aes) " + randomKey(32) + " replay-window 32"
 	}
 	state := func(src, dst netip.Addr, spi uint32) string {
-		return fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode transport %s sel %s", src, dst, spi, x.reqid, alg(), sel(src, dst))
+		return fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode transport %s sel %s", src, dst,
+			spi, x.reqid, alg(), sel(src, dst))
 	}
 	policy := func(dir string, src, dst netip.Addr) string {
 		ends := ""
 		if x.ends {
 			ends = fmt.Sprintf("src %s dst %s ", src, dst)
 		}
-		return fmt.Sprintf("xfrm policy add dir %s %s priority 1000 tmpl %sproto esp reqid %d mode transport", dir, sel(src, dst), ends, x.reqid)
+		return fmt.Sprintf("xfrm policy add dir %s %s priority 1000 tmpl %sproto esp reqid %d mode transport", dir,
+			sel(src, dst), ends, x.reqid)
 	}
 	states := []string{state(x.local, x.remote, x.spiOut), state(x.remote, x.local, x.spiIn)}
 	local = append(local, states...)
@@ -70,7 +72,8 @@ var transports = []transport{
 
 // greRoutes lead the sites' networks into the tunnels.
 func greRoutes(nd *lab.Node, net4, net6 netip.Prefix) {
-	nd.IP("route replace "+net4.String()+" dev gre4", "route del "+net6.String(), "route add "+net6.String()+" dev gre6")
+	nd.IP("route replace "+net4.String()+" dev gre4", "route del "+net6.String(), "route add "+net6.String()+
+		" dev gre6")
 }
 
 // Both shapes of transport mode, at once: sites behind GRE tunnels, and a remote
@@ -97,7 +100,8 @@ func TestTransport(t *testing.T) {
 	c := capture.Start(t, capture.Config{Ports: p.WANPorts(), Inner: lab.Inner(), Protocols: []uint8{protoGRE}})
 	var flows []meter.Config
 	for i, ends := range [][2]netip.Addr{{lab.H1Addr, lab.H2Addr}, {lab.H1Addr6, lab.H2Addr6}} {
-		flows = append(flows, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: ends[0], Dst: ends[1], Port: uint16(7000 + 2*i), Rate: rate})...)
+		flows = append(flows, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: ends[0], Dst: ends[1],
+			Port: uint16(7000 + 2*i), Rate: rate})...)
 	}
 	for i, ends := range [][2]netip.Addr{{lab.VIPOut, lab.RGWOut}, {lab.VIPOut6, lab.RGWOut6}} {
 		flows = append(flows, meter.Both(meter.Config{From: gw1.Node, FromAlso: []*lab.Node{gw2.Node}, To: p.RGW,

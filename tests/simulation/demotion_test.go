@@ -54,7 +54,8 @@ func (s *sim) demotions() {
 		}
 		for i, d := range demotion {
 			if d < demotion[m.i] {
-				s.t.Errorf("%s: seed %d: node %d is master and demoted by %d, node %d by %d", time.Since(s.start), s.seed, m.i, demotion[m.i], i, d)
+				s.t.Errorf("%s: seed %d: node %d is master and demoted by %d, node %d by %d", time.Since(s.start),
+					s.seed, m.i, demotion[m.i], i, d)
 			}
 		}
 		was := s.masterships

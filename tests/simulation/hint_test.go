@@ -38,7 +38,8 @@ func (s *sim) passOn() {
 		x := &sighting{at: time.Now()}
 		for a := range s.nodes {
 			for c := range s.nodes {
-				if a == b || a == c || b == c || s.nodes[c].engine == nil || s.sessions[pairOf(a, b)] == nil || s.sessions[pairOf(a, c)] == nil {
+				if a == b || a == c || b == c || s.nodes[c].engine == nil || s.sessions[pairOf(a, b)] == nil ||
+					s.sessions[pairOf(a, c)] == nil {
 					continue
 				}
 				for _, g := range s.nodes[c].engine.Groups() {

@@ -53,13 +53,15 @@ func (s *sim) negotiatedAfresh() {
 		s.negotiate(next)
 		s.pass(15 * time.Second)
 		if snap, err := next.kernel.Dump(s.t.Context()); err != nil || len(snap.SAs) != 4*len(s.tunnels) {
-			s.t.Errorf("seed %d: %d SAs soon after the negotiation of %d tunnels, want both generations; %v", s.seed, len(snap.SAs), len(s.tunnels), err)
+			s.t.Errorf("seed %d: %d SAs soon after the negotiation of %d tunnels, want both generations; %v", s.seed,
+				len(snap.SAs), len(s.tunnels), err)
 		}
 		s.pass(30 * time.Second)
 		for _, n := range s.nodes {
 			snap, err := n.kernel.Dump(s.t.Context())
 			if err != nil || len(snap.SAs) != 2*len(s.tunnels) {
-				s.t.Errorf("seed %d: node %d has %d SAs for %d tunnels, want one pair for each; %v", s.seed, n.i, len(snap.SAs), len(s.tunnels), err)
+				s.t.Errorf("seed %d: node %d has %d SAs for %d tunnels, want one pair for each; %v", s.seed, n.i,
+					len(snap.SAs), len(s.tunnels), err)
 			}
 		}
 	}

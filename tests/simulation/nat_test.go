@@ -101,7 +101,8 @@ func (s *sim) rebind(m *node, id int, t *tunnel) (imported bool) {
 	}
 	if !imported {
 		if got := config(m); got != before {
-			s.t.Errorf("I2: seed %d: node %d has changed what its IKE daemon has negotiated:\n%s\nwas\n%s", s.seed, m.i, got, before)
+			s.t.Errorf("I2: seed %d: node %d has changed what its IKE daemon has negotiated:\n%s\nwas\n%s", s.seed, m.i,
+				got, before)
 		}
 		s.apply(m, s.counted(m, t, ops)...)
 	} else if _, ok := m.kernel.Send(t.out.Key, 1); !ok || !s.holds(m, t) {
@@ -175,7 +176,8 @@ func (s *sim) holds(n *node, t *tunnel) bool {
 	}
 	for _, p := range snap.Policies {
 		for _, want := range t.policies {
-			if p.Key == want.Key && p.Templates[0].Src == want.Templates[0].Src && p.Templates[0].Dst == want.Templates[0].Dst {
+			if p.Key == want.Key && p.Templates[0].Src == want.Templates[0].Src &&
+				p.Templates[0].Dst == want.Templates[0].Dst {
 				found++
 			}
 		}

@@ -113,10 +113,12 @@ func (n *node) startCarpd() {
 func (n *node) join() {
 	n.tell(carp.Event{Kind: carp.EvClient, Client: clientID, Name: "sasyncd", Prepare: true})
 	n.mu.Lock()
-	role, fit := roleOf(n.public), engine.ElectorEvent{Kind: engine.ElectorFitness, Demotion: n.demotion, Willing: !n.unwilling}
+	role, fit := roleOf(n.public), engine.ElectorEvent{Kind: engine.ElectorFitness, Demotion: n.demotion,
+		Willing: !n.unwilling}
 	n.mu.Unlock()
 	n.deliver(fit)
-	n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Role: role, Term: n.term, VIPs: vips, Reason: "snapshot", PreferTraffic: n.prefer})
+	n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Role: role, Term: n.term, VIPs: vips,
+		Reason: "snapshot", PreferTraffic: n.prefer})
 }
 
 func (n *node) tell(ev carp.Event) {
@@ -174,7 +176,8 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		prepared := n.prepared
 		n.mu.Unlock()
 		if a.Kind == carp.ActAcquire && prepared < a.Term {
-			n.s.t.Errorf("I11: seed %d: node %d takes the VIPs in term %d, sasyncd was prepared for %d", n.s.seed, n.i, a.Term, prepared)
+			n.s.t.Errorf("I11: seed %d: node %d takes the VIPs in term %d, sasyncd was prepared for %d", n.s.seed, n.i,
+				a.Term, prepared)
 		}
 		ops <- a
 	case carp.ActRenew:
@@ -187,7 +190,8 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		n.term = a.Term
 		n.mu.Unlock()
 	case carp.ActPrepare:
-		n.deliver(engine.ElectorEvent{Kind: engine.ElectorPrepare, Group: groupName, To: roleOf(a.To), Term: a.Term, Reason: a.Reason})
+		n.deliver(engine.ElectorEvent{Kind: engine.ElectorPrepare, Group: groupName, To: roleOf(a.To), Term: a.Term,
+			Reason: a.Reason})
 	case carp.ActFitness:
 		n.mu.Lock()
 		n.demotion, n.unwilling = int(a.Demotion), a.Unwilling
@@ -204,7 +208,8 @@ func (n *node) act(g *carp.Group, a carp.Action, ops chan<- carp.Action) {
 		if a.To == carp.Master {
 			term = a.Term
 		}
-		n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Group: groupName, Role: roleOf(a.To), Term: term, VIPs: vips, Reason: a.Reason, PreferTraffic: n.prefer})
+		n.deliver(engine.ElectorEvent{Kind: engine.ElectorState, Group: groupName, Role: roleOf(a.To), Term: term,
+			VIPs: vips, Reason: a.Reason, PreferTraffic: n.prefer})
 		// As sasyncd's follower of carpd does: a state says who is heard.
 		if heard := g.Snapshot(n.since()).Routers[0].Heard; heard >= 0 && heard < 500*time.Millisecond {
 			n.deliver(engine.ElectorEvent{Kind: engine.ElectorHeard})
@@ -301,7 +306,8 @@ func (n *node) startSasyncd() {
 	n.engine = engine.New(engine.Config{
 		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
-		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence, Keying: keys, Hints: n.hints,
+		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence,
+		Keying: keys, Hints: n.hints,
 		Imported: func(sa *sadb.SA) bool { return xfrm.IsOurs(sa.Tag) },
 	}, n.tables, n.peers, n)
 	n.stopS, n.doneS = cancel, make(chan struct{})
@@ -373,7 +379,8 @@ func (n *node) Ready(_ string, r engine.Readiness) {
 	n.inSync = r.InSync
 	n.mu.Unlock()
 	n.tell(carp.Event{Kind: carp.EvReady, Client: clientID, Term: r.Term,
-		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic, Loading: r.Loading,
+		Ready: carp.Ready{InSync: r.InSync, Ahead: r.Behind, PeerReady: r.PeerReady, Traffic: r.Traffic,
+			Loading:  r.Loading,
 			PeerTold: r.PeerTold, PeerDemotion: r.PeerDemotion, WillingDemotion: r.WillingDemotion}})
 }
 func (n *node) Takeover(_ string, term uint64, _ time.Duration) {

@@ -79,7 +79,8 @@ func TestRecordedStreamIsUnderstood(t *testing.T) {
 		}
 		seen[m.Type()]++
 	}
-	for _, typ := range []wire.Type{wire.TypeState, wire.TypeRequest, wire.TypeSnapBegin, wire.TypeBatch, wire.TypeSnapEnd,
+	for _, typ := range []wire.Type{wire.TypeState, wire.TypeRequest, wire.TypeSnapBegin, wire.TypeBatch,
+		wire.TypeSnapEnd,
 		wire.TypeResume, wire.TypeAck, wire.TypeCounters, wire.TypeHandover, wire.TypeMaxima, wire.TypeDigest} {
 		if seen[typ] == 0 {
 			t.Errorf("the record has no %s message", typ)

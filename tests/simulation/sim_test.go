@@ -78,12 +78,15 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 func run(t *testing.T, seed uint64, n int, play func(*sim)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 99)), start: time.Now(),
-			sessions: make(map[[2]int]*session), syncCut: make(map[[2]int]bool), lan: lan{down: make(map[[2]int]bool)}, log: &logBuffer{},
-			answers: -1, remote: make(map[sadb.SAKey]*kerneltest.Kernel), used: make(map[sadb.SAKey]map[uint64]int), tunnels: make(map[int]*tunnel)}
+			sessions: make(map[[2]int]*session), syncCut: make(map[[2]int]bool), lan: lan{down: make(map[[2]int]bool)},
+			log:     &logBuffer{},
+			answers: -1, remote: make(map[sadb.SAKey]*kerneltest.Kernel), used: make(map[sadb.SAKey]map[uint64]int),
+			tunnels: make(map[int]*tunnel)}
 		for i := range n {
 			k := kerneltest.New(time.Now)
-			s.nodes = append(s.nodes, &node{s: s, i: i, kernel: k, tables: &tables{Kernel: k}, ike: k.Other(), sent: make(map[sadb.SAKey]uint64),
-				log: slog.New(slog.NewTextHandler(s.log, nil)).With("node", i)})
+			s.nodes = append(s.nodes, &node{s: s, i: i, kernel: k, tables: &tables{Kernel: k}, ike: k.Other(),
+				sent: make(map[sadb.SAKey]uint64),
+				log:  slog.New(slog.NewTextHandler(s.log, nil)).With("node", i)})
 		}
 		for _, x := range s.nodes {
 			x.startCarpd()
@@ -129,7 +132,8 @@ func (s *sim) add() {
 	id := s.next
 	s.next++
 	vip, remote := vips[0], netip.AddrFrom4([4]byte{198, 51, byte(id >> 8), byte(id)})
-	local, far := netip.MustParsePrefix("10.1.0.0/24"), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(id), 0}), 24)
+	local, far := netip.MustParsePrefix("10.1.0.0/24"), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(id), 0}),
+		24)
 	if id%2 == 1 {
 		vip, remote = vips[1], netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff::%x", id+1))
 		local, far = netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix(fmt.Sprintf("fd00:2:%x::/64", id+1))
@@ -140,7 +144,8 @@ func (s *sim) add() {
 		return p
 	}
 	t := &tunnel{out: s.sa(vip, remote, id), in: s.sa(remote, vip, id), since: time.Now(),
-		policies: []*sadb.Policy{pol(sadb.DirOut, local, far, vip, remote), pol(sadb.DirIn, far, local, remote, vip), pol(sadb.DirFwd, far, local, remote, vip)}}
+		policies: []*sadb.Policy{pol(sadb.DirOut, local, far, vip, remote), pol(sadb.DirIn, far, local, remote, vip),
+			pol(sadb.DirFwd, far, local, remote, vip)}}
 	t.far, t.made, t.from = t.out.Key, s.masterships, netip.AddrPortFrom(remote, natPort)
 	ops := []sadb.Op{{Kind: sadb.OpAddSA, SA: t.in}, {Kind: sadb.OpAddSA, SA: t.out}}
 	for _, p := range t.policies {
@@ -263,14 +268,16 @@ func (s *sim) send(n *node) {
 				s.used[t.far] = used
 			}
 			if who, again := used[seq]; again && !s.apart {
-				s.t.Errorf("%s: I1: node %d sends number %d on %s, node %d sent it before", time.Since(s.start), n.i, seq, t.out.Key, who)
+				s.t.Errorf("%s: I1: node %d sends number %d on %s, node %d sent it before", time.Since(s.start), n.i,
+					seq, t.out.Key, who)
 			}
 			used[seq] = n.i
 			n.mu.Lock()
 			n.sent[on] = seq
 			n.mu.Unlock()
 			if arrives && !s.remote[t.far].Receive(t.far, seq, 100) && !s.apart {
-				s.t.Errorf("%s: node %d's number %d on %s is refused by the remote end", time.Since(s.start), n.i, seq, t.out.Key)
+				s.t.Errorf("%s: node %d's number %d on %s is refused by the remote end", time.Since(s.start), n.i, seq,
+					t.out.Key)
 			}
 		}
 	}
@@ -327,7 +334,8 @@ func (s *sim) quiet() {
 			continue
 		}
 		if got := config(n); got != want {
-			s.t.Errorf("I4: seed %d: tables of node %d and the master %d differ:\n--- node %d\n%s\n--- node %d\n%s", s.seed, n.i, m.i, n.i, got, m.i, want)
+			s.t.Errorf("I4: seed %d: tables of node %d and the master %d differ:\n--- node %d\n%s\n--- node %d\n%s",
+				s.seed, n.i, m.i, n.i, got, m.i, want)
 		}
 		if all, _ := n.engine.Status(s.t.Context()); all.Counts.DigestMismatches != 0 {
 			s.t.Errorf("I4: seed %d: node %d had not heard what its master published", s.seed, n.i)

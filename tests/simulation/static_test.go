@@ -56,7 +56,8 @@ func (s *static) write(text string) {
 
 // start starts what belongs to one life of sasyncd.
 func (s *static) start(ctx context.Context, n *node) engine.Keying {
-	d := keying.NewStatic(keying.StaticConfig{File: "ipsec.conf", Load: s.load, Tables: n.kernel.Other(), Numbers: s, Start: s.first, Log: n.log})
+	d := keying.NewStatic(keying.StaticConfig{File: "ipsec.conf", Load: s.load, Tables: n.kernel.Other(), Numbers: s,
+		Start: s.first, Log: n.log})
 	s.runner = keying.NewRunner(groupName, d, n.log)
 	go func() { _ = s.runner.Run(ctx) }()
 	go func() { _ = d.Keep(ctx) }()
@@ -77,7 +78,8 @@ func (k staticKeying) Status(string) engine.KeyingStatus { return engine.KeyingS
 func staticRule(i int) string {
 	remote := fmt.Sprintf("203.0.113.%d", i+1)
 	key := func(b int) string { return "0x" + strings.Repeat(fmt.Sprintf("%02x", b+i), 32) }
-	return fmt.Sprintf("flow from 10.1.0.0/24 to 10.%d.0.0/16 peer %s\nesp from %s to %s spi 0x%x:0x%x authkey %s:%s enckey %s:%s\n",
+	return fmt.Sprintf("flow from 10.1.0.0/24 to 10.%d.0.0/16 peer %s\nesp from %s to %s spi 0x%x:0x%x authkey %s:%s "+
+		"enckey %s:%s\n",
 		10+i, remote, vips[0], remote, 0x1000+i, 0x2000+i, key(0x10), key(0x30), key(0x50), key(0x70))
 }
 

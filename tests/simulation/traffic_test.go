@@ -45,7 +45,8 @@ func (s *sim) preferTraffic() {
 		favoured := s.nodes[s.answers]
 		if !whole {
 			if s.master() != favoured {
-				s.t.Errorf("%s: seed %d: the sync link is there, and node %d is not the only master although it gets the traffic", time.Since(s.start), s.seed, s.answers)
+				s.t.Errorf("%s: seed %d: the sync link is there, and node %d is not the only master although it gets "+
+					"the traffic", time.Since(s.start), s.seed, s.answers)
 				return
 			}
 			// The other one stays away for as long as that one is alive.
@@ -59,7 +60,8 @@ func (s *sim) preferTraffic() {
 		}
 		s.quiet()
 		if !s.t.Failed() && s.master() != favoured {
-			s.t.Errorf("%s: seed %d: node %d got the traffic and is not master after the split", time.Since(s.start), s.seed, s.answers)
+			s.t.Errorf("%s: seed %d: node %d got the traffic and is not master after the split", time.Since(s.start),
+				s.seed, s.answers)
 		}
 	}
 	if s.back == 0 {

@@ -113,7 +113,8 @@ func (s *sim) flushes() {
 			return
 		}
 		if got := config(next); got != want {
-			s.t.Errorf("I5: seed %d: node %d has taken over from node %d, whose tables were flushed, with\n%s\nof\n%s", s.seed, next.i, m.i, got, want)
+			s.t.Errorf("I5: seed %d: node %d has taken over from node %d, whose tables were flushed, with\n%s\nof\n%s",
+				s.seed, next.i, m.i, got, want)
 		}
 		m.startCarpd()
 		m.startSasyncd()
@@ -179,7 +180,8 @@ func (s *sim) preparedInVain() {
 		}
 		s.pass(5 * time.Second)
 		if got, want := config(n), config(m); s.master() == m && n.saysInSync() && got != want {
-			s.t.Errorf("I4: %s: seed %d: node %d says that it is in sync, and has\n%s\nof\n%s", time.Since(s.start), s.seed, n.i, got, want)
+			s.t.Errorf("I4: %s: seed %d: node %d says that it is in sync, and has\n%s\nof\n%s", time.Since(s.start),
+				s.seed, n.i, got, want)
 		}
 	}
 	s.quiet()

@@ -90,7 +90,8 @@ func (s *sim) watch() {
 		n.mu.Lock()
 		for k, sent := range n.sent {
 			if have, ok := own[k]; ok && have < sent+margin {
-				s.t.Errorf("%s: I1: node %d was MASTER and says that it is in sync, its counter for %s is %d, it has sent %d itself",
+				s.t.Errorf("%s: I1: node %d was MASTER and says that it is in sync, its counter for %s is %d, it has "+
+					"sent %d itself",
 					time.Since(s.start), n.i, k, have, sent)
 			}
 		}
@@ -100,7 +101,8 @@ func (s *sim) watch() {
 		}
 		for k, sent := range s.marks[0].sent {
 			if have, ok := own[k]; ok && have < sent {
-				s.t.Errorf("%s: I1: node %d says that it is in sync, its counter for %s is %d, and node %d had sent %d %v ago",
+				s.t.Errorf("%s: I1: node %d says that it is in sync, its counter for %s is %d, and node %d had sent "+
+					"%d %v ago",
 					time.Since(s.start), n.i, k, have, m.i, sent, time.Since(s.marks[0].at))
 			}
 		}

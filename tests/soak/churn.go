@@ -45,7 +45,8 @@ type churner struct {
 	rekeys  int
 }
 
-func newChurner(t lab.T, p *scenario.Pair, kernels map[*scenario.Member]*xfrm.Kernel, r *rand.Rand, n, perMinute int) *churner {
+func newChurner(t lab.T, p *scenario.Pair, kernels map[*scenario.Member]*xfrm.Kernel, r *rand.Rand, n,
+	perMinute int) *churner {
 	c := &churner{t: t, pair: p, kernels: kernels, r: r, every: time.Minute / time.Duration(perMinute)}
 	for i := range n {
 		c.tunnels = append(c.tunnels, tunnel{
@@ -67,9 +68,12 @@ func (c *churner) install(m *scenario.Member) {
 		inside, outside := ipNet(lab.LANNet), ipNet(tn.inner)
 		vip, remote := lab.VIPOut.AsSlice(), net.IP(tn.remote.AsSlice())
 		for _, p := range []netlink.XfrmPolicy{
-			{Dir: netlink.XFRM_DIR_OUT, Src: inside, Dst: outside, Tmpls: []netlink.XfrmPolicyTmpl{{Src: vip, Dst: remote}}},
-			{Dir: netlink.XFRM_DIR_IN, Src: outside, Dst: inside, Tmpls: []netlink.XfrmPolicyTmpl{{Src: remote, Dst: vip}}},
-			{Dir: netlink.XFRM_DIR_FWD, Src: outside, Dst: inside, Tmpls: []netlink.XfrmPolicyTmpl{{Src: remote, Dst: vip}}},
+			{Dir: netlink.XFRM_DIR_OUT, Src: inside, Dst: outside,
+				Tmpls: []netlink.XfrmPolicyTmpl{{Src: vip, Dst: remote}}},
+			{Dir: netlink.XFRM_DIR_IN, Src: outside, Dst: inside,
+				Tmpls: []netlink.XfrmPolicyTmpl{{Src: remote, Dst: vip}}},
+			{Dir: netlink.XFRM_DIR_FWD, Src: outside, Dst: inside,
+				Tmpls: []netlink.XfrmPolicyTmpl{{Src: remote, Dst: vip}}},
 		} {
 			p.Priority = 1000
 			t := &p.Tmpls[0]
@@ -109,7 +113,8 @@ func (c *churner) add(m *scenario.Member, i int) {
 // deletions, flushes.
 func (c *churner) remove(m *scenario.Member, keys []sadb.SAKey) {
 	for _, k := range keys {
-		err := m.Netlink().XfrmStateDel(&netlink.XfrmState{Dst: k.Dst.AsSlice(), Spi: int(k.SPI), Proto: netlink.Proto(k.Proto)})
+		err := m.Netlink().XfrmStateDel(&netlink.XfrmState{Dst: k.Dst.AsSlice(), Spi: int(k.SPI),
+			Proto: netlink.Proto(k.Proto)})
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			c.t.Errorf("%s: delete an SA: %v", m.Name, err)
 		}

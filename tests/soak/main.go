@@ -37,9 +37,11 @@ func main() {
 		os.Setenv(envProcessor, processor())
 	}
 	// It measures seconds, and nobody shall wait an hour for the lock.
-	options := append(scenario.Options(), harness.Memory(1<<30), harness.Timeout(*duration+15*time.Minute), harness.Beside())
+	options := append(scenario.Options(), harness.Memory(1<<30), harness.Timeout(*duration+15*time.Minute),
+		harness.Beside())
 	os.Exit(harness.BootOrRun(func() int {
-		d := &soakdata.Run{Version: *commit, Kernel: release(), Guest: harness.Guest(), Processor: os.Getenv(envProcessor), Go: runtime.Version(),
+		d := &soakdata.Run{Version: *commit, Kernel: release(), Guest: harness.Guest(),
+			Processor: os.Getenv(envProcessor), Go: runtime.Version(),
 			At: time.Now().UTC(), Seed: *seed, Tunnels: *tunnels, Rate: *rate}
 		if d.Seed == 0 {
 			d.Seed = uint64(d.At.UnixNano())

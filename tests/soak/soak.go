@@ -101,7 +101,10 @@ func (s *soak) run(t *lab.Program) {
 		s.pause(restMin, restMax)
 		if len(order) == 0 {
 			order = s.r.Perm(len(faults))
-			if order = slices.DeleteFunc(order, func(i int) bool { return !strings.Contains(faults[i].what+", "+faults[i].on, s.only) }); len(order) == 0 {
+			if order = slices.DeleteFunc(order, func(i int) bool {
+				return !strings.Contains(faults[i].what+", "+
+					faults[i].on, s.only)
+			}); len(order) == 0 {
 				s.t.Fatalf("there is no fault %q", s.only)
 			}
 		}
@@ -130,7 +133,8 @@ func (s *soak) suffer(f *fault) bool {
 	}
 	at, refused := time.Now(), s.refusals()
 	s.lag = 0
-	rec := soakdata.Fault{T: time.Since(s.began).Seconds(), What: f.what + ", " + role, Node: m.Name, Fit: -1, Equal: -1}
+	rec := soakdata.Fault{T: time.Since(s.began).Seconds(), What: f.what + ", " + role, Node: m.Name, Fit: -1,
+		Equal: -1}
 	f.do(s, m)
 	rec.Lasted = time.Since(at).Seconds()
 	ended := time.Now()

@@ -217,7 +217,8 @@ func (o *own) from(node string) int {
 func (p *pair) traffic() (*meter.Meter, *capture.Capture) {
 	p.t.Helper()
 	c := capture.Start(p.t, capture.Config{Ports: p.WANPorts(), Inner: lab.Inner(), Watch: p.own.packet})
-	m := meter.Start(p.t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000, Rate: rate})...)
+	m := meter.Start(p.t, meter.Both(meter.Config{From: p.H1, To: p.H2, Src: lab.H1Addr, Dst: lab.H2Addr, Port: 7000,
+		Rate: rate})...)
 	return m, c
 }
 
@@ -259,7 +260,8 @@ func (p *pair) finish(m *meter.Meter, c *capture.Capture) {
 		p.t.Error(w)
 	}
 	if p.own.from("gw1") == 0 || p.own.from("gw2") == 0 {
-		p.t.Errorf("the capture saw %d packets of gw1's WireGuard and %d of gw2's", p.own.from("gw1"), p.own.from("gw2"))
+		p.t.Errorf("the capture saw %d packets of gw1's WireGuard and %d of gw2's", p.own.from("gw1"),
+			p.own.from("gw2"))
 	}
 }
 

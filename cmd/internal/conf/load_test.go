@@ -30,12 +30,14 @@ const hexKey = "0x349fec85c11f6b658d5c457d4668e035f11dfdccb849d5053a8763787b74db
 func TestLoadSasyncdReadsKeyFiles(t *testing.T) {
 	key := write(t, "key", hexKey+"\n", 0o600)
 	old := write(t, "old", "sixteen-letters!", 0o600)
-	path := write(t, "sasyncd.conf", fmt.Sprintf("interface carp1\npeer 10.0.0.2\nsharedkey file %q\nsharedkey file %q\n", key, old), 0o640)
+	path := write(t, "sasyncd.conf", fmt.Sprintf("interface carp1\npeer 10.0.0.2\nsharedkey file %q\nsharedkey "+
+		"file %q\n", key, old), 0o640)
 	c, err := LoadSasyncd(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Keys) != 2 || c.Keys[0].Secret.Len() != 32 || c.Keys[0].Text || string(c.Keys[1].Secret.Bytes()) != "sixteen-letters!" || !c.Keys[1].Text {
+	if len(c.Keys) != 2 || c.Keys[0].Secret.Len() != 32 || c.Keys[0].Text ||
+		string(c.Keys[1].Secret.Bytes()) != "sixteen-letters!" || !c.Keys[1].Text {
 		t.Errorf("keys are %+v", c.Keys)
 	}
 	var b strings.Builder
@@ -58,14 +60,22 @@ func TestLoadRefusals(t *testing.T) {
 		{"missing", "/nonexistent/sasyncd.conf", "it does not exist"},
 		{"directory", t.TempDir(), "not a regular file"},
 		{"fifo", fifo, "not a regular file"},
-		{"others may read", write(t, "c", base+"sharedkey file \""+good+"\"", 0o644), "its mode 0644 gives access to others"},
-		{"group may write", write(t, "c", base+"sharedkey file \""+good+"\"", 0o660), "its mode 0660 gives access to others"},
-		{"group may read a key", write(t, "c", base+"sharedkey "+hexKey, 0o640), ":3:11: a key stands in a file whose mode 0640"},
-		{"group may read a key file", write(t, "c", base+"sharedkey file \""+write(t, "k", hexKey, 0o640)+"\"", 0o600), "a key stands in a file"},
-		{"no key file", write(t, "c", base+"sharedkey file \"/nonexistent/key\"", 0o600), "/nonexistent/key: it does not exist"},
-		{"key file of two lines", write(t, "c", base+"sharedkey file \""+write(t, "k", hexKey+"\nmore\n", 0o600)+"\"", 0o600), "not a line of text"},
-		{"bad key file", write(t, "c", base+"sharedkey file \""+write(t, "k", hexKey[2:], 0o600)+"\"", 0o600), "without 0x"},
-		{"same key twice", write(t, "c", base+"sharedkey "+hexKey+"\nsharedkey file \""+good+"\"", 0o600), ":4:1: the key is the same as that of line 3"},
+		{"others may read", write(t, "c", base+"sharedkey file \""+good+"\"", 0o644),
+			"its mode 0644 gives access to others"},
+		{"group may write", write(t, "c", base+"sharedkey file \""+good+"\"", 0o660),
+			"its mode 0660 gives access to others"},
+		{"group may read a key", write(t, "c", base+"sharedkey "+hexKey, 0o640),
+			":3:11: a key stands in a file whose mode 0640"},
+		{"group may read a key file", write(t, "c", base+"sharedkey file \""+write(t, "k", hexKey, 0o640)+"\"", 0o600),
+			"a key stands in a file"},
+		{"no key file", write(t, "c", base+"sharedkey file \"/nonexistent/key\"", 0o600),
+			"/nonexistent/key: it does not exist"},
+		{"key file of two lines", write(t, "c", base+"sharedkey file \""+write(t, "k", hexKey+"\nmore\n", 0o600)+"\"",
+			0o600), "not a line of text"},
+		{"bad key file", write(t, "c", base+"sharedkey file \""+write(t, "k", hexKey[2:], 0o600)+"\"", 0o600),
+			"without 0x"},
+		{"same key twice", write(t, "c", base+"sharedkey "+hexKey+"\nsharedkey file \""+good+"\"", 0o600),
+			":4:1: the key is the same as that of line 3"},
 		{"too large", write(t, "c", strings.Repeat("#", 1<<20+1), 0o600), "larger than 1 MiB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,7 +131,8 @@ func TestLoadCarpd(t *testing.T) {
 // TestSecretsStayOut prints everything that can be printed of files with
 // secrets, accepted and refused, and looks for pieces of them.
 func TestSecretsStayOut(t *testing.T) {
-	secrets := []string{"mekmitasdigoat", "349fec85", "SIXTEENletters!!", "1011121314", "battery", "geheim", "morewords"}
+	secrets := []string{"mekmitasdigoat", "349fec85", "SIXTEENletters!!", "1011121314",
+		"battery", "geheim", "morewords"}
 	look := func(where, text string) {
 		t.Helper()
 		for _, s := range secrets {
@@ -201,7 +212,8 @@ func TestRouters(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprint(c.Instances[0].Routers(), c.Instances[1].Routers())
-	want := "[{false [10.0.0.1/24 10.0.0.2/32] [10.0.0.8 10.0.0.9]} {true [fe80::200:5eff:fe00:20a/128 2001:db8::1/128] [2001:db8::8]}]" +
+	want := "[{false [10.0.0.1/24 10.0.0.2/32] [10.0.0.8 10.0.0.9]} {true [fe80::200:5eff:fe00:20a/128 " +
+		"2001:db8::1/128] [2001:db8::8]}]" +
 		" [{true [fe80::5/128 2001:db8:1::1/64] []}]"
 	if got != want {
 		t.Errorf("routers are\n%s, want\n%s", got, want)
@@ -238,7 +250,8 @@ func TestOpenBSDMeaning(t *testing.T) {
 func TestNearest(t *testing.T) {
 	words := []string{"interface", "peer", "listen", "sharedkey", "mode"}
 	for word, want := range map[string]string{
-		"intreface": "interface", "Peer": "peer", "shared-key": "sharedkey", "mdoe": "mode", "pear": "peer", "vip": "", "xyz": "", "": "",
+		"intreface": "interface", "Peer": "peer", "shared-key": "sharedkey", "mdoe": "mode", "pear": "peer", "vip": "",
+		"xyz": "", "": "",
 	} {
 		if got := nearest(word, words); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", word, got, want)

@@ -22,8 +22,11 @@ func staticDir(t *testing.T) (load func() error, file string) {
 	}
 	key := write("key", "0x"+strings.Repeat("5a", 32)+"\n")
 	more := write("more.conf", "flow from 10.1.0.0/16 to 10.2.0.0/16 peer 192.0.2.2\n")
-	file = write("ipsec.conf", "include \""+more+"\"\nesp from 192.0.2.1 to 192.0.2.2 spi 0x1000:0x1001 authkey file \""+key+":"+key+"\" enckey file \""+key+":"+key+"\"\n")
-	main := write("sasyncd.conf", "interface outside\npeer 192.0.2.3\nsharedkey 0x"+strings.Repeat("5b", 32)+"\ncontrol static \""+file+"\"\n")
+	file = write("ipsec.conf", "include \""+more+
+		"\"\nesp from 192.0.2.1 to 192.0.2.2 spi 0x1000:0x1001 authkey file \""+key+":"+key+"\" enckey file \""+key+":"+
+		key+"\"\n")
+	main := write("sasyncd.conf", "interface outside\npeer 192.0.2.3\nsharedkey 0x"+strings.Repeat("5b", 32)+
+		"\ncontrol static \""+file+"\"\n")
 	return func() error { _, err := LoadSasyncd(main); return err }, file
 }
 
@@ -34,7 +37,8 @@ func TestStaticIsLoadedWithTheRest(t *testing.T) {
 	if err := load(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte("\nflow from 10.1.0.0/16 to 10.2.0.0/16 peer 192.0.2.2\nike esp from any to any\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("\nflow from 10.1.0.0/16 to 10.2.0.0/16 peer 192.0.2.2\nike esp from any "+
+		"to any\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err := load()
@@ -90,11 +94,14 @@ func TestStaticFiles(t *testing.T) {
 // TestOneStatic: bypass flows belong to no group, so that two files would remove
 // each other's.
 func TestOneStatic(t *testing.T) {
-	const text = "interface a\ncontrol static \"/a\"\ninterface b\ncontrol static \"/b\"\npeer 192.0.2.3\nsharedkey file \"/k\"\n"
-	if _, err := ParseSasyncd("sasyncd.conf", []byte(text)); err == nil || !strings.Contains(err.Error(), "control static") {
+	const text = "interface a\ncontrol static \"/a\"\ninterface b\ncontrol static \"/b\"\npeer 192.0.2.3\nsharedkey " +
+		"file \"/k\"\n"
+	if _, err := ParseSasyncd("sasyncd.conf", []byte(text)); err == nil || !strings.Contains(err.Error(),
+		"control static") {
 		t.Errorf("two files: %v", err)
 	}
-	if _, err := ParseSasyncd("sasyncd.conf", []byte(strings.Replace(text, "static \"/b\"", "strongswan", 1))); err != nil {
+	if _, err := ParseSasyncd("sasyncd.conf", []byte(strings.Replace(text, "static \"/b\"",
+		"strongswan", 1))); err != nil {
 		t.Errorf("a file and a daemon: %v", err)
 	}
 }

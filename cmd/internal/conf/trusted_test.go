@@ -63,7 +63,8 @@ func TestDirectoriesOfOthersAreRefused(t *testing.T) {
 			"key":           in(roots, "b.conf", base+"sharedkey file \""+in(dir, "key", hexKey+"\n")+"\"\n"),
 			"link to a key": in(roots, "c.conf", base+"sharedkey file \""+link+"\"\n"),
 			"static file":   in(roots, "d.conf", fmt.Sprintf(static, in(dir, "ipsec.conf", flow))),
-			"include":       in(roots, "e.conf", fmt.Sprintf(static, in(roots, "ipsec.conf", "include \""+in(dir, "more", flow)+"\"\n"))),
+			"include": in(roots, "e.conf", fmt.Sprintf(static,
+				in(roots, "ipsec.conf", "include \""+in(dir, "more", flow)+"\"\n"))),
 		} {
 			_, err := LoadSasyncd(path)
 			if !IsConfig(err) || !strings.Contains(err.Error(), dir+": "+spoilt.want) {
@@ -93,16 +94,19 @@ func TestUntrustedProgramsAreTold(t *testing.T) {
 		put(t, filepath.Join(roots, "plain"), script, 0o644):  "chmod 755",
 		filepath.Join(roots, "none"):                          "does not exist",
 	} {
-		s, err := LoadSasyncd(put(t, filepath.Join(roots, "sasyncd.conf"), "interface carp1\npeer 10.0.0.2\nsharedkey "+hexKey+"\ncontrol exec \""+path+"\"\n", 0o600))
+		s, err := LoadSasyncd(put(t, filepath.Join(roots, "sasyncd.conf"), "interface carp1\npeer 10.0.0.2\nsharedkey "+
+			hexKey+"\ncontrol exec \""+path+"\"\n", 0o600))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := LoadCarpd(put(t, filepath.Join(roots, "carpd.conf"), "vrrp v { carpdev eth0 vrid 1 address 10.0.0.1 }\ntrack exec \""+path+"\"\n", 0o600))
+		c, err := LoadCarpd(put(t, filepath.Join(roots, "carpd.conf"),
+			"vrrp v { carpdev eth0 vrid 1 address 10.0.0.1 }\ntrack exec \""+path+"\"\n", 0o600))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, said := range [][]Error{append(s.Warnings, s.Refused...), append(c.Warnings, c.Refused...)} {
-			if want == "" && len(said) != 0 || want != "" && (len(said) != 1 || !strings.Contains(said[0].Error(), want)) {
+			if want == "" && len(said) != 0 || want != "" && (len(said) != 1 || !strings.Contains(said[0].Error(),
+				want)) {
 				t.Errorf("%s: %v, want %q", path, said, want)
 			}
 		}

@@ -30,7 +30,8 @@ func TestWeakKeysAreWarnedOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file, err := LoadSasyncd(write(t, "c", "interface carp1\npeer 10.0.0.2\nsharedkey file \""+write(t, "k", key+"\n", 0o600)+"\"\n", 0o600))
+		file, err := LoadSasyncd(write(t, "c", "interface carp1\npeer 10.0.0.2\nsharedkey file \""+
+			write(t, "k", key+"\n", 0o600)+"\"\n", 0o600))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +40,8 @@ func TestWeakKeysAreWarnedOf(t *testing.T) {
 				t.Errorf("%s %s: warnings %v", key, where, ws)
 			}
 			for _, w := range ws {
-				if !strings.Contains(w.Error(), "can be guessed") || !strings.Contains(w.Remedy, "openssl rand -hex 32") {
+				if !strings.Contains(w.Error(), "can be guessed") || !strings.Contains(w.Remedy,
+					"openssl rand -hex 32") {
 					t.Errorf("%s: %v", key, w)
 				}
 				if strings.Contains(w.Problem, key[2:]) {
@@ -49,7 +51,8 @@ func TestWeakKeysAreWarnedOf(t *testing.T) {
 		}
 	}
 	const conf = "carp c { carpdev eth0 vhid 1 address 10.0.0.1 pass x key 1 KEY }"
-	for key, weak := range map[string]bool{strings.Repeat("password", 4): true, "0x" + strings.Repeat("00", 32): true, hexKey: false} {
+	for key, weak := range map[string]bool{strings.Repeat("password", 4): true, "0x" + strings.Repeat("00", 32): true,
+		hexKey: false} {
 		c, err := LoadCarpd(write(t, "carpd.conf", strings.Replace(conf, "KEY", key, 1), 0o600))
 		if err != nil {
 			t.Fatal(err)

@@ -78,7 +78,8 @@ func TestControl(t *testing.T) {
 		t.Errorf("answer is %s", s)
 	}
 	var peer Peer
-	if err := c.Get(t.Context(), "who", nil, &peer); err != nil || peer.PID != int32(os.Getpid()) || peer.UID != uint32(os.Getuid()) {
+	if err := c.Get(t.Context(), "who", nil, &peer); err != nil || peer.PID != int32(os.Getpid()) ||
+		peer.UID != uint32(os.Getuid()) {
 		t.Errorf("the caller is %+v, error %v", peer, err)
 	}
 	for _, tt := range []struct {
@@ -149,7 +150,10 @@ func TestControlHangUpCancels(t *testing.T) {
 }
 
 func TestControlBadInput(t *testing.T) {
-	path, _ := serve(t, map[string]Verb{"show": {Handle: func(_ context.Context, call *Call) error { return call.Send("x") }}})
+	path, _ := serve(t, map[string]Verb{"show": {Handle: func(_ context.Context,
+		call *Call) error {
+		return call.Send("x")
+	}}})
 	for _, line := range []string{"garbage\n", "[1]\n", "{}\n", "\n"} {
 		c := dial(t, path)
 		if _, err := c.conn.Write([]byte(line)); err != nil {
@@ -212,7 +216,8 @@ func TestControlStaleSocket(t *testing.T) {
 	if _, err := DialControl(t.Context(), path); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("dialling a dead socket: %v", err)
 	}
-	s := NewControlServer(path, NewLogger(io.Discard, false, 0), map[string]Verb{"x": {Handle: func(context.Context, *Call) error { return nil }}})
+	s := NewControlServer(path, NewLogger(io.Discard, false, 0),
+		map[string]Verb{"x": {Handle: func(context.Context, *Call) error { return nil }}})
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- s.Run(ctx) }()
@@ -241,7 +246,8 @@ func TestClientDoesNotWaitForEver(t *testing.T) {
 	}
 	defer c.Close()
 	c.Patience = 50 * time.Millisecond
-	if err := c.Call(t.Context(), "status", nil, nil); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "has not answered for 50ms") {
+	if err := c.Call(t.Context(), "status", nil, nil); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(),
+		"has not answered for 50ms") {
 		t.Errorf("error %v", err)
 	}
 	// An end from outside is still one.

@@ -70,19 +70,24 @@ func TestCtlFlags(t *testing.T) {
 	if _, err := CtlFlags("sasyncctl", "/run/s.sock", nil, &stderr, "  show sa"); err == nil {
 		t.Error("no command is accepted")
 	}
-	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-afjknvV] [-s socket] [-w seconds] command ...\n  show sa\n"; stderr.String() != want {
+	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-afjknvV] [-s socket] [-w seconds] command ...\n  " +
+		"show sa\n"; stderr.String() != want {
 		t.Errorf("standard error is %q, want %q", stderr.String(), want)
 	}
 }
 
 func TestVersion(t *testing.T) {
-	info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
-		{Key: "vcs.revision", Value: "0123456789abcdef0123"}, {Key: "vcs.time", Value: "2026-11-20T10:00:00Z"}, {Key: "vcs.modified", Value: "true"},
-	}}
-	if got, want := describe("carpd", info), "carpd v1.2.3 0123456789ab+dirty 2026-11-20T10:00:00Z (go1.26.0 "; !strings.HasPrefix(got, want) {
+	info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v1.2.3"},
+		Settings: []debug.BuildSetting{
+			{Key: "vcs.revision", Value: "0123456789abcdef0123"}, {Key: "vcs.time", Value: "2026-11-20T10:00:00Z"},
+			{Key: "vcs.modified", Value: "true"},
+		}}
+	if got, want := describe("carpd", info),
+		"carpd v1.2.3 0123456789ab+dirty 2026-11-20T10:00:00Z (go1.26.0 "; !strings.HasPrefix(got, want) {
 		t.Errorf("version is %q, want it to begin with %q", got, want)
 	}
-	if got := describe("carpd", &debug.BuildInfo{GoVersion: "go1.26.0"}); !strings.HasPrefix(got, "carpd devel (go1.26.0 ") {
+	if got := describe("carpd", &debug.BuildInfo{GoVersion: "go1.26.0"}); !strings.HasPrefix(got,
+		"carpd devel (go1.26.0 ") {
 		t.Errorf("version of a plain build is %q", got)
 	}
 	if got := Version("carpd"); !strings.HasPrefix(got, "carpd ") {

@@ -17,13 +17,14 @@ import (
 func FuzzControlRequest(f *testing.F) {
 	f.Add(`{"verb":"show","args":{"what":"sa"}}`)
 	f.Add(`{"verb":"show","args":[1`)
-	s := NewControlServer("/unused", slog.New(slog.DiscardHandler), map[string]Verb{"show": {Handle: func(_ context.Context, call *Call) error {
-		var a struct{ What string }
-		if err := call.Decode(&a); err != nil {
-			return err
-		}
-		return call.Send(a)
-	}}})
+	s := NewControlServer("/unused", slog.New(slog.DiscardHandler),
+		map[string]Verb{"show": {Handle: func(_ context.Context, call *Call) error {
+			var a struct{ What string }
+			if err := call.Decode(&a); err != nil {
+				return err
+			}
+			return call.Send(a)
+		}}})
 	f.Fuzz(func(t *testing.T, line string) {
 		err := s.answer(t.Context(), []byte(line), Peer{}, func(r response) error {
 			b, err := encode(r)
@@ -81,7 +82,8 @@ func FuzzState(f *testing.F) {
 			t.Fatalf("the next term is %d", next)
 		}
 		s.SetTerm("ipsec", min(next, maxTerm))
-		if again := OpenState(dir, "carpd", slog.New(slog.DiscardHandler)); again.Term("ipsec") != min(next, maxTerm) || again.NodeID() != s.NodeID() {
+		if again := OpenState(dir, "carpd", slog.New(slog.DiscardHandler)); again.Term("ipsec") != min(next, maxTerm) ||
+			again.NodeID() != s.NodeID() {
 			t.Errorf("the term is %d, want %d", again.Term("ipsec"), next)
 		}
 	})

@@ -35,7 +35,10 @@ func await(t *testing.T, what string, cond func() bool) {
 // TestIdleClientsKeepNobodyOut: whoever takes all places of the control socket,
 // silent, with half a line, or after a request, does not keep others away.
 func TestIdleClientsKeepNobodyOut(t *testing.T) {
-	path, s := serve(t, map[string]Verb{"ask": {Handle: func(_ context.Context, call *Call) error { return call.Send("fine") }}})
+	path, s := serve(t, map[string]Verb{"ask": {Handle: func(_ context.Context,
+		call *Call) error {
+		return call.Send("fine")
+	}}})
 	for i := range 5 * maxClients {
 		c, err := net.Dial("unix", path)
 		if err != nil {

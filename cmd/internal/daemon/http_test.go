@@ -28,7 +28,8 @@ func TestWeb(t *testing.T) {
 			return nil
 		}
 	}
-	w := NewWeb(netip.MustParseAddrPort("127.0.0.1:0"), NewLogger(io.Discard, false, 0), reg, check(&healthy), check(&ready))
+	w := NewWeb(netip.MustParseAddrPort("127.0.0.1:0"), NewLogger(io.Discard, false, 0), reg, check(&healthy),
+		check(&ready))
 	w.Handle("/extra", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, "page") }))
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
@@ -52,7 +53,8 @@ func TestWeb(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		if resp.Header.Get("X-Content-Type-Options") != "nosniff" ||
+			!strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
 			t.Errorf("%s %s lacks its protective headers", method, path)
 		}
 		return resp.StatusCode, string(body)
@@ -76,7 +78,8 @@ func TestWeb(t *testing.T) {
 	} {
 		status, body := get(tt.method, tt.path, tt.host)
 		if status != tt.status || !strings.Contains(body, tt.body) {
-			t.Errorf("%s %s for host %q: %d %q, want %d with %q", tt.method, tt.path, tt.host, status, body, tt.status, tt.body)
+			t.Errorf("%s %s for host %q: %d %q, want %d with %q", tt.method, tt.path, tt.host, status, body, tt.status,
+				tt.body)
 		}
 	}
 	healthy.Store("engine is stuck")

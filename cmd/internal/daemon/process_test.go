@@ -99,7 +99,8 @@ func TestTaskFailureEndsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		boom := errors.New("boom")
 		other := &slow{ready: make(chan struct{})}
-		p := &Process{Tasks: []Task{other, NewTask("engine", func(context.Context) error { time.Sleep(time.Minute); return boom })}}
+		p := &Process{Tasks: []Task{other, NewTask("engine",
+			func(context.Context) error { time.Sleep(time.Minute); return boom })}}
 		_, result := run(t.Context(), p, io.Discard)
 		if err := <-result; !errors.Is(err, boom) || err.Error() != "run engine: boom" {
 			t.Errorf("run returned %v", err)
@@ -215,7 +216,8 @@ func expect(t *testing.T, got <-chan string, prefix string) string {
 }
 
 func TestServiceManager(t *testing.T) {
-	for _, name := range []string{filepath.Join(trustedtest.Dir(t), "notify"), "@sasyncd-test-" + filepath.Base(trustedtest.Dir(t))} {
+	for _, name := range []string{filepath.Join(trustedtest.Dir(t), "notify"), "@sasyncd-test-" +
+		filepath.Base(trustedtest.Dir(t))} {
 		got := manager(t, name)
 		t.Setenv("WATCHDOG_USEC", "20000")
 		t.Setenv("WATCHDOG_PID", "")

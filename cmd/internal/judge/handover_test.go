@@ -31,9 +31,12 @@ func TestHandover(t *testing.T) {
 		"the named one is dead":             {dead(1), 3, "gw2", No, ElectorLost, []string{}},
 		"one of two is dead, none is named": {dead(1), 3, "", Yes, ElectorLost, []string{"gw3"}},
 		"the only one is dead":              {dead(1), 2, "", No, ElectorLost, []string{}},
-		"the named one is old":              {func(s *situation) { s.old = []int{2} }, 3, "gw3", CannotTell, OldPeer, []string{"gw3"}},
-		"the named one is away":             {func(s *situation) { s.away = []int{2} }, 3, "gw3", No, PeerAway, []string{}},
-		"another one is MASTER too":         {func(s *situation) { s.standby().Role = "MASTER" }, 3, "gw3", No, TwoMasters, []string{"gw3"}},
+		"the named one is old": {func(s *situation) { s.old = []int{2} }, 3, "gw3", CannotTell, OldPeer,
+			[]string{"gw3"}},
+		"the named one is away": {func(s *situation) { s.away = []int{2} }, 3, "gw3", No, PeerAway,
+			[]string{}},
+		"another one is MASTER too": {func(s *situation) { s.standby().Role = "MASTER" }, 3, "gw3", No,
+			TwoMasters, []string{"gw3"}},
 		"another group is broken": {func(s *situation) {
 			s.facts[0].Groups = append(s.facts[0].Groups, Group{Name: "other", Role: "BACKUP"})
 		}, 2, "", Yes, "", []string{"gw2"}},
@@ -45,7 +48,8 @@ func TestHandover(t *testing.T) {
 			if v.Answer != tt.answer {
 				t.Errorf("%v, want %v: %+v", v.Answer, tt.answer, v.Findings)
 			}
-			if tt.code == "" && len(v.Findings) > 0 || tt.code != "" && !slices.ContainsFunc(v.Findings, func(f Finding) bool { return f.Code == tt.code }) {
+			if tt.code == "" && len(v.Findings) > 0 || tt.code != "" && !slices.ContainsFunc(v.Findings,
+				func(f Finding) bool { return f.Code == tt.code }) {
 				t.Errorf("findings %+v, want %q", v.Findings, tt.code)
 			}
 			if d := cmp.Diff(tt.able, Successors(s.node(0), s.facts[0], s.peers(t, 0), "outside", tt.to)); d != "" {

@@ -23,7 +23,8 @@ func not() *bool { v := false; return &v }
 // gateway returns what a healthy gateway reports.
 func gateway(host, role string, priority uint8) *Facts {
 	g := Group{Name: "outside", Role: role, InSync: true, VIPs: []netip.Addr{vip4, vip6}, SAs: 4, Policies: 6,
-		Carp: &Carp{Group: "ipsec", Instances: []Instance{{Name: "outside", Interface: "eth0", Protocol: "vrrp3", ID: 10, State: role,
+		Carp: &Carp{Group: "ipsec", Instances: []Instance{{Name: "outside", Interface: "eth0", Protocol: "vrrp3",
+			ID: 10, State: role,
 			Routers: []Router{{Family: "ipv4", Priority: priority}, {Family: "ipv6", Priority: priority}}}}}}
 	return &Facts{Host: host, Tracker: "carpd", Forward4: yes(), Forward6: yes(), Groups: []Group{g}}
 }
@@ -80,7 +81,8 @@ func (s *situation) peersEdited(t *testing.T, i int, edit func(j int, p *Peer)) 
 		if j == i {
 			continue
 		}
-		p := Peer{Name: f.Host, Node: s.node(j), Connected: !s.is(s.away, i) && !s.is(s.away, j), Tells: !s.is(s.old, j)}
+		p := Peer{Name: f.Host, Node: s.node(j), Connected: !s.is(s.away, i) && !s.is(s.away, j),
+			Tells: !s.is(s.old, j)}
 		if !p.Connected {
 			p.Trouble, p.Words = s.cause, s.words
 		}
@@ -128,75 +130,117 @@ type row struct {
 // rows are the situations of TestJudge, by what is wrong. More are in the files beside
 // this one.
 var rows = map[string]row{
-	"healthy":                     {func(*situation) {}, 2, Yes, "", nil},
-	"healthy, three":              {func(*situation) {}, 3, Yes, "", nil},
-	"standby's carpd dead":        {func(s *situation) { s.standby().Elector = "no such file" }, 2, No, ElectorLost, nil},
-	"MASTER's carpd dead":         {func(s *situation) { s.master().Elector = "no such file" }, 2, No, ElectorLost, nil},
-	"standby's carpd gone":        {func(s *situation) { s.standby().Elector, s.standby().Carp = "connection refused", nil }, 2, No, ElectorLost, nil},
-	"standby is INIT":             {func(s *situation) { s.standby().Role, s.standby().Reason = "INIT", "interface down" }, 2, No, NotBackup, nil},
-	"standby lacks a VIP":         {func(s *situation) { s.standby().VIPs = s.standby().VIPs[:1] }, 2, No, VIPsDiffer, nil},
-	"standby has another":         {func(s *situation) { s.standby().VIPs = []netip.Addr{vip4, far} }, 2, No, VIPsDiffer, nil},
-	"standby has one more":        {func(s *situation) { s.standby().VIPs = append(s.standby().VIPs, far) }, 2, No, VIPsDiffer, nil},
-	"VRIDs differ":                {func(s *situation) { s.standby().Carp.Instances[0].ID = 11 }, 2, No, IDsDiffer, nil},
-	"protocols differ":            {func(s *situation) { s.standby().Carp.Instances[0].Protocol = "carp" }, 2, No, IDsDiffer, nil},
-	"an instance is absent":       {func(s *situation) { s.standby().Carp.Instances[0].Name = "inside" }, 2, No, InstanceMissing, nil},
-	"standby hears nobody":        {func(s *situation) { s.router(1).Expired = true }, 2, No, HearsNoMaster, nil},
-	"foreign router":              {func(s *situation) { s.router(1).Refusals = []Refusal{{"addresses", far, "other addresses"}} }, 2, Yes, AdvertRefused, nil},
+	"healthy":        {func(*situation) {}, 2, Yes, "", nil},
+	"healthy, three": {func(*situation) {}, 3, Yes, "", nil},
+	"standby's carpd dead": {func(s *situation) { s.standby().Elector = "no such file" }, 2, No, ElectorLost,
+		nil},
+	"MASTER's carpd dead": {func(s *situation) { s.master().Elector = "no such file" }, 2, No, ElectorLost,
+		nil},
+	"standby's carpd gone": {func(s *situation) {
+		s.standby().Elector, s.standby().Carp = "connection refused",
+			nil
+	}, 2, No, ElectorLost, nil},
+	"standby is INIT": {func(s *situation) {
+		s.standby().Role, s.standby().Reason = "INIT",
+			"interface down"
+	}, 2, No, NotBackup, nil},
+	"standby lacks a VIP": {func(s *situation) { s.standby().VIPs = s.standby().VIPs[:1] }, 2, No, VIPsDiffer,
+		nil},
+	"standby has another": {func(s *situation) { s.standby().VIPs = []netip.Addr{vip4, far} }, 2, No,
+		VIPsDiffer, nil},
+	"standby has one more": {func(s *situation) { s.standby().VIPs = append(s.standby().VIPs, far) }, 2, No,
+		VIPsDiffer, nil},
+	"VRIDs differ": {func(s *situation) { s.standby().Carp.Instances[0].ID = 11 }, 2, No, IDsDiffer,
+		nil},
+	"protocols differ": {func(s *situation) { s.standby().Carp.Instances[0].Protocol = "carp" }, 2, No,
+		IDsDiffer, nil},
+	"an instance is absent": {func(s *situation) { s.standby().Carp.Instances[0].Name = "inside" }, 2, No,
+		InstanceMissing, nil},
+	"standby hears nobody": {func(s *situation) { s.router(1).Expired = true }, 2, No, HearsNoMaster, nil},
+	"foreign router": {func(s *situation) {
+		s.router(1).Refusals = []Refusal{{"addresses", far,
+			"other addresses"}}
+	}, 2, Yes, AdvertRefused, nil},
 	"MASTER is fenced":            {func(s *situation) { s.master().Carp.Fenced = true }, 2, No, MasterFenced, nil},
 	"MASTER forwards nothing yet": {func(s *situation) { s.master().Carp.Held = "no policies" }, 2, Yes, Held, nil},
-	"VIP not in the kernel":       {func(s *situation) { s.master().Missing = []netip.Addr{vip6} }, 2, No, VIPMissing, nil},
-	"standby is blocked":          {func(s *situation) { s.standby().Carp.Blocked = "fence program" }, 2, No, Blocked, nil},
-	"no tunnel":                   {func(s *situation) { s.master().SAs, s.master().Policies = 0, 0 }, 2, Yes, NoTunnel, nil},
-	"tables emptied":              {func(s *situation) { s.master().SAs, s.master().Carried = 0, true }, 2, No, Emptied, nil},
+	"VIP not in the kernel": {func(s *situation) { s.master().Missing = []netip.Addr{vip6} }, 2, No, VIPMissing,
+		nil},
+	"standby is blocked": {func(s *situation) { s.standby().Carp.Blocked = "fence program" }, 2, No, Blocked,
+		nil},
+	"no tunnel": {func(s *situation) { s.master().SAs, s.master().Policies = 0, 0 }, 2, Yes, NoTunnel,
+		nil},
+	"tables emptied": {func(s *situation) { s.master().SAs, s.master().Carried = 0, true }, 2, No, Emptied,
+		nil},
 	"tables emptied, beside an IKE daemon": {func(s *situation) {
 		g := s.master()
 		g.SAs, g.Carried, g.Keying.Driver = 0, true, "strongswan"
 	}, 2, Yes, Emptied, nil},
-	"tables and policies emptied": {func(s *situation) { g := s.master(); g.SAs, g.Policies, g.Carried = 0, 0, true }, 2, Yes, Emptied, nil},
-	"equal priorities":            {func(s *situation) { s.router(1).Priority = 200 }, 2, Yes, SamePriority, nil},
-	"forwarding off, standby":     {func(s *situation) { s.facts[1].Forward4 = not() }, 2, No, ForwardingOff, nil},
-	"forwarding off, MASTER":      {func(s *situation) { s.facts[0].Forward6 = not() }, 2, No, ForwardingOff, nil},
+	"tables and policies emptied": {func(s *situation) { g := s.master(); g.SAs, g.Policies, g.Carried = 0, 0, true },
+		2, Yes, Emptied, nil},
+	"equal priorities":        {func(s *situation) { s.router(1).Priority = 200 }, 2, Yes, SamePriority, nil},
+	"forwarding off, standby": {func(s *situation) { s.facts[1].Forward4 = not() }, 2, No, ForwardingOff, nil},
+	"forwarding off, MASTER":  {func(s *situation) { s.facts[0].Forward6 = not() }, 2, No, ForwardingOff, nil},
 	"forwarding off, no such VIP": {func(s *situation) {
 		s.facts[1].Forward6 = not()
 		s.master().VIPs, s.standby().VIPs = []netip.Addr{vip4}, []netip.Addr{vip4}
 	}, 2, Yes, "", nil},
-	"forwarding unknown":    {func(s *situation) { s.facts[1].Forward4 = nil }, 2, Yes, "", nil},
-	"snapshot":              {func(s *situation) { s.master().Standbys[0].Complete = false }, 2, No, Receiving, nil},
-	"slow":                  {func(s *situation) { s.master().Standbys[0].Lag = 7 }, 2, No, Lags, nil},
-	"not following":         {func(s *situation) { s.master().Standbys = nil }, 2, No, NotFollowing, nil},
-	"not in sync":           {func(s *situation) { s.standby().InSync, s.standby().Why = false, "kernel not read yet" }, 2, No, NotInSync, nil},
-	"refused":               {func(s *situation) { s.standby().Refused = 2 }, 2, No, Refused, nil},
-	"refused by charon":     {func(s *situation) { s.standby().Refused, s.standby().Keying.Driver = 2, "strongswan-ha" }, 2, No, RefusedHA, nil},
-	"another kernel":        {func(s *situation) { s.standby().Refused, s.standby().Unlike = 2, 2 }, 2, No, Unlike, nil},
-	"uncovered":             {func(s *situation) { s.standby().Uncovered = 1 }, 2, No, Uncovered, nil},
-	"offloaded":             {func(s *situation) { s.master().Offloaded = 1 }, 2, No, Offloaded, nil},
-	"IKE daemon":            {func(s *situation) { s.standby().Keying = Keying{Driver: "strongswan", State: "passive", Error: "vici"} }, 2, No, IKEError, nil},
-	"static keys":           {func(s *situation) { s.master().Keying = Keying{Driver: "static", State: "active", Error: "x"} }, 2, No, StaticKeys, nil},
-	"IKE setting":           {func(s *situation) { s.standby().Keying.Lint = [][2]string{{"a trap", "avoid it"}} }, 2, No, IKESetting, nil},
-	"nobody is MASTER":      {func(s *situation) { s.master().Role = "BACKUP" }, 2, No, NoMaster, nil},
-	"two MASTERs":           {func(s *situation) { s.standby().Role = "MASTER" }, 2, No, TwoMasters, nil},
-	"no session":            {func(s *situation) { s.away = []int{1} }, 2, No, PeerAway, nil},
-	"keys differ":           {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleKey }, 2, No, PeerKey, nil},
-	"versions differ":       {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleVersion }, 2, No, PeerVersion, nil},
-	"clone":                 {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleSame }, 2, No, PeerSameNode, nil},
-	"sasyncd is not there":  {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleRefused }, 2, No, PeerRefused, nil},
-	"unreachable":           {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleUnreachable }, 2, No, PeerUnreachable, nil},
+	"forwarding unknown": {func(s *situation) { s.facts[1].Forward4 = nil }, 2, Yes, "", nil},
+	"snapshot":           {func(s *situation) { s.master().Standbys[0].Complete = false }, 2, No, Receiving, nil},
+	"slow":               {func(s *situation) { s.master().Standbys[0].Lag = 7 }, 2, No, Lags, nil},
+	"not following":      {func(s *situation) { s.master().Standbys = nil }, 2, No, NotFollowing, nil},
+	"not in sync": {func(s *situation) { s.standby().InSync, s.standby().Why = false, "kernel not read yet" },
+		2, No, NotInSync, nil},
+	"refused": {func(s *situation) { s.standby().Refused = 2 }, 2, No, Refused, nil},
+	"refused by charon": {func(s *situation) {
+		s.standby().Refused, s.standby().Keying.Driver = 2,
+			"strongswan-ha"
+	}, 2, No, RefusedHA, nil},
+	"another kernel": {func(s *situation) { s.standby().Refused, s.standby().Unlike = 2, 2 }, 2, No, Unlike,
+		nil},
+	"uncovered": {func(s *situation) { s.standby().Uncovered = 1 }, 2, No, Uncovered, nil},
+	"offloaded": {func(s *situation) { s.master().Offloaded = 1 }, 2, No, Offloaded, nil},
+	"IKE daemon": {func(s *situation) {
+		s.standby().Keying = Keying{Driver: "strongswan", State: "passive",
+			Error: "vici"}
+	}, 2, No, IKEError, nil},
+	"static keys": {func(s *situation) {
+		s.master().Keying = Keying{Driver: "static", State: "active",
+			Error: "x"}
+	}, 2, No, StaticKeys, nil},
+	"IKE setting": {func(s *situation) { s.standby().Keying.Lint = [][2]string{{"a trap", "avoid it"}} }, 2,
+		No, IKESetting, nil},
+	"nobody is MASTER": {func(s *situation) { s.master().Role = "BACKUP" }, 2, No, NoMaster, nil},
+	"two MASTERs":      {func(s *situation) { s.standby().Role = "MASTER" }, 2, No, TwoMasters, nil},
+	"no session":       {func(s *situation) { s.away = []int{1} }, 2, No, PeerAway, nil},
+	"keys differ":      {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleKey }, 2, No, PeerKey, nil},
+	"versions differ": {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleVersion }, 2, No,
+		PeerVersion, nil},
+	"clone": {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleSame }, 2, No, PeerSameNode,
+		nil},
+	"sasyncd is not there": {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleRefused }, 2, No,
+		PeerRefused, nil},
+	"unreachable": {func(s *situation) { s.away, s.cause = []int{1}, peer.TroubleUnreachable }, 2, No,
+		PeerUnreachable, nil},
 	"no peer":               {func(s *situation) { s.facts = s.facts[:1] }, 2, No, NoPeer, nil},
 	"no group":              {func(s *situation) { s.facts[0].Groups = nil }, 2, No, NoGroup, []int{0}},
 	"peer of another group": {func(s *situation) { s.standby().Name = "inside" }, 2, No, NotInGroup, []int{0}},
 
 	// What an older version does not say is not yes.
-	"old standby":              {func(s *situation) { s.old = []int{1} }, 2, CannotTell, OldPeer, []int{0}},
-	"old MASTER":               {func(s *situation) { s.old = []int{0} }, 2, CannotTell, OldPeer, []int{1}},
-	"old standby, not in sync": {func(s *situation) { s.old, s.standby().InSync = []int{1}, false }, 2, No, NotInSync, []int{0}},
-	"old standby, INIT":        {func(s *situation) { s.old, s.standby().Role = []int{1}, "INIT" }, 2, No, NotBackup, []int{0}},
-	"reports not renewed":      {func(s *situation) { s.stale = []int{1} }, 2, CannotTell, NoReport, []int{0}},
+	"old standby": {func(s *situation) { s.old = []int{1} }, 2, CannotTell, OldPeer, []int{0}},
+	"old MASTER":  {func(s *situation) { s.old = []int{0} }, 2, CannotTell, OldPeer, []int{1}},
+	"old standby, not in sync": {func(s *situation) { s.old, s.standby().InSync = []int{1}, false }, 2, No, NotInSync,
+		[]int{0}},
+	"old standby, INIT": {func(s *situation) { s.old, s.standby().Role = []int{1}, "INIT" }, 2, No, NotBackup,
+		[]int{0}},
+	"reports not renewed": {func(s *situation) { s.stale = []int{1} }, 2, CannotTell, NoReport, []int{0}},
 
 	// One standby that could take over is enough.
-	"one of two is dead":        {func(s *situation) { s.standby().Elector = "no such file" }, 3, Yes, ElectorLost, nil},
+	"one of two is dead": {func(s *situation) { s.standby().Elector = "no such file" }, 3, Yes, ElectorLost,
+		nil},
 	"one of two has no session": {func(s *situation) { s.away = []int{2} }, 3, Yes, PeerAway, []int{0, 1}},
 	"one of two is old":         {func(s *situation) { s.old = []int{1} }, 3, Yes, OldPeer, []int{0, 2}},
-	"one is dead, one is old":   {func(s *situation) { s.old, s.standby().Elector = []int{2}, "x" }, 3, CannotTell, OldPeer, []int{0}},
+	"one is dead, one is old": {func(s *situation) { s.old, s.standby().Elector = []int{2}, "x" }, 3, CannotTell,
+		OldPeer, []int{0}},
 
 	// A MASTER whose carpd died is none any more.
 	"carpd of a former MASTER is dead": {func(s *situation) {
@@ -205,9 +249,12 @@ var rows = map[string]row{
 	}, 2, No, ElectorLost, nil},
 
 	// One that would be elected before it must be able to serve.
-	"the better of two does not forward": {func(s *situation) { s.facts[1].Forward4 = not() }, 3, No, ForwardingOff, nil},
-	"the lesser of two does not forward": {func(s *situation) { s.facts[2].Forward4 = not() }, 3, Yes, ForwardingOff, nil},
-	"the better of two lacks a VIP":      {func(s *situation) { s.standby().VIPs = s.standby().VIPs[:1] }, 3, No, VIPsDiffer, nil},
+	"the better of two does not forward": {func(s *situation) { s.facts[1].Forward4 = not() }, 3, No, ForwardingOff,
+		nil},
+	"the lesser of two does not forward": {func(s *situation) { s.facts[2].Forward4 = not() }, 3, Yes, ForwardingOff,
+		nil},
+	"the better of two lacks a VIP": {func(s *situation) { s.standby().VIPs = s.standby().VIPs[:1] }, 3, No,
+		VIPsDiffer, nil},
 	"the better of two does not forward and is dead": {func(s *situation) {
 		s.facts[1].Forward4, s.standby().Elector = not(), "x"
 	}, 3, Yes, ForwardingOff, nil},
@@ -239,7 +286,8 @@ func TestJudge(t *testing.T) {
 				if v.Answer != tt.answer {
 					t.Errorf("on %s: %v, want %v: %+v", s.facts[i].Host, v.Answer, tt.answer, v.Findings)
 				}
-				if tt.code == "" && len(v.Findings) > 0 || tt.code != "" && !slices.ContainsFunc(v.Findings, func(f Finding) bool { return f.Code == tt.code }) {
+				if tt.code == "" && len(v.Findings) > 0 || tt.code != "" && !slices.ContainsFunc(v.Findings,
+					func(f Finding) bool { return f.Code == tt.code }) {
 					t.Errorf("on %s: findings %+v, want %q", s.facts[i].Host, v.Findings, tt.code)
 				}
 				for _, f := range v.Findings {

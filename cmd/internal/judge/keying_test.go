@@ -11,8 +11,12 @@ func init() {
 		}
 	}
 	maps.Copy(rows, map[string]row{
-		"IKE settings unreadable":         {func(s *situation) { s.standby().Keying.ProbeError = "too long" }, 2, CannotTell, IKEUnknown, nil},
-		"IKE settings unreadable, and no": {func(s *situation) { s.standby().Keying.ProbeError, s.standby().InSync = "too long", false }, 2, No, IKEUnknown, nil},
+		"IKE settings unreadable": {func(s *situation) { s.standby().Keying.ProbeError = "too long" }, 2,
+			CannotTell, IKEUnknown, nil},
+		"IKE settings unreadable, and no": {func(s *situation) {
+			s.standby().Keying.ProbeError,
+				s.standby().InSync = "too long", false
+		}, 2, No, IKEUnknown, nil},
 		"no IKE daemon on the standby": {func(s *situation) {
 			s.standby().Keying = Keying{Driver: "strongswan", State: "passive", Absent: true}
 		}, 2, Yes, IKEAbsent, nil},

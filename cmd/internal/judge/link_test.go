@@ -40,15 +40,25 @@ func TestLinkIsCut(t *testing.T) {
 		member   string
 		words    string
 	}{
-		"to the MASTER, on the standby": {0, 1, 1, func(s *situation) { s.standby().InSync, s.standby().Why = false, "not all members heard" },
-			CannotTell, Unknown, "gw1", "it is alive and MASTER of ipsec, seen by way of gw3 0.4 s ago: the link between you is cut"},
+		"to the MASTER, on the standby": {0, 1, 1, func(s *situation) {
+			s.standby().InSync, s.standby().Why = false,
+				"not all members heard"
+		},
+			CannotTell, Unknown, "gw1",
+			"it is alive and MASTER of ipsec, seen by way of gw3 0.4 s ago: the link between you is cut"},
 		"to the MASTER, on the MASTER": {0, 1, 0, func(*situation) {}, Yes, Costs, "gw2",
 			"it is alive, seen by way of gw3 0.4 s ago: the link between you is cut"},
-		"to the MASTER, on the third": {0, 1, 2, func(s *situation) { s.standby().InSync, s.standby().Why = false, "not all members heard" },
+		"to the MASTER, on the third": {0, 1, 2, func(s *situation) {
+			s.standby().InSync, s.standby().Why = false,
+				"not all members heard"
+		},
 			Yes, Costs, "gw1", "the link between it and gw2 is cut"},
-		"between standbys, on one":       {1, 2, 1, func(*situation) {}, Yes, Costs, "gw3", "it is alive, seen by way of gw1 0.4 s ago"},
-		"between standbys, on the other": {1, 2, 2, func(*situation) {}, Yes, Costs, "gw2", "it is alive, seen by way of gw1 0.4 s ago"},
-		"between standbys, on MASTER":    {1, 2, 0, func(*situation) {}, Yes, Costs, "gw2", "the link between it and gw3 is cut"},
+		"between standbys, on one": {1, 2, 1, func(*situation) {}, Yes, Costs, "gw3",
+			"it is alive, seen by way of gw1 0.4 s ago"},
+		"between standbys, on the other": {1, 2, 2, func(*situation) {}, Yes, Costs, "gw2",
+			"it is alive, seen by way of gw1 0.4 s ago"},
+		"between standbys, on MASTER": {1, 2, 0, func(*situation) {}, Yes, Costs, "gw2",
+			"the link between it and gw3 is cut"},
 		"of a group that this gateway does not follow": {0, 1, 1, func(s *situation) { s.standby().Name = "inside" },
 			No, Costs, "gw1", "MASTER of ipsec"},
 	} {
@@ -71,7 +81,8 @@ func TestLinkIsCut(t *testing.T) {
 			if len(cuts) != 1 {
 				t.Fatalf("cuts %+v", cuts)
 			}
-			if f := cuts[0]; f.Severity != tt.severity || f.Member != tt.member || !strings.Contains(f.Cause, tt.words) || f.Remedy == "" {
+			if f := cuts[0]; f.Severity != tt.severity || f.Member != tt.member || !strings.Contains(f.Cause,
+				tt.words) || f.Remedy == "" {
 				t.Errorf("%+v", f)
 			}
 		})

@@ -19,16 +19,19 @@ func init() {
 		}
 	}
 	maps.Copy(rows, map[string]row{
-		"keepalived on both":                      {other("keepalived", "able", "able"), 2, Yes, "", nil},
-		"keepalived is dead on the standby":       {other("keepalived", "able", "gone"), 2, No, ElectorLost, nil},
-		"keepalived is dead on the MASTER":        {other("keepalived", "gone", "able"), 2, No, ElectorLost, nil},
-		"keepalived is FAULT on the standby":      {other("keepalived", "able", "unable"), 2, No, Blocked, nil},
-		"keepalived has not told on the standby":  {other("keepalived", "able", "silent"), 2, CannotTell, ElectionUnknown, nil},
+		"keepalived on both":                 {other("keepalived", "able", "able"), 2, Yes, "", nil},
+		"keepalived is dead on the standby":  {other("keepalived", "able", "gone"), 2, No, ElectorLost, nil},
+		"keepalived is dead on the MASTER":   {other("keepalived", "gone", "able"), 2, No, ElectorLost, nil},
+		"keepalived is FAULT on the standby": {other("keepalived", "able", "unable"), 2, No, Blocked, nil},
+		"keepalived has not told on the standby": {other("keepalived", "able", "silent"), 2, CannotTell,
+			ElectionUnknown, nil},
 		"keepalived has not told on the MASTER":   {other("keepalived", "silent", "able"), 2, Yes, "", nil},
 		"keepalived, not told by an older report": {other("keepalived", "", ""), 2, CannotTell, ElectionUnknown, nil},
-		"addresses are followed":                  {other("address", "hidden", "hidden"), 2, CannotTell, ElectionUnknown, nil},
-		"a link is followed":                      {other("link", "hidden", "hidden"), 2, CannotTell, ElectionUnknown, nil},
-		"the roles are fixed":                     {other("locked", "", ""), 2, No, Locked, nil},
+		"addresses are followed": {other("address", "hidden", "hidden"), 2, CannotTell,
+			ElectionUnknown, nil},
+		"a link is followed": {other("link", "hidden", "hidden"), 2, CannotTell, ElectionUnknown,
+			nil},
+		"the roles are fixed": {other("locked", "", ""), 2, No, Locked, nil},
 		"addresses are followed, and not in sync": {func(s *situation) {
 			other("address", "hidden", "hidden")(s)
 			s.standby().InSync = false

@@ -9,7 +9,8 @@ import (
 // Rows of TestJudge about tunnels that are not replicated.
 func init() {
 	maps.Copy(rows, map[string]row{
-		"a tunnel of the MASTER itself":  {func(s *situation) { s.facts[0].Local = &Local{SAs: 2, Policies: 3} }, 2, Yes, NotReplicated, nil},
+		"a tunnel of the MASTER itself": {func(s *situation) { s.facts[0].Local = &Local{SAs: 2, Policies: 3} }, 2,
+			Yes, NotReplicated, nil},
 		"a tunnel of the standby itself": {func(s *situation) { s.facts[1].Local = &Local{SAs: 2} }, 2, Yes, "", nil},
 		"local_addrs was forgotten": {func(s *situation) {
 			s.facts[0].Local = &Local{SAs: 2, Policies: 3}
@@ -31,7 +32,8 @@ func TestNotReplicatedIsSaidOnce(t *testing.T) {
 	for _, f := range s.at(t, 1).Findings {
 		if f.Code == NotReplicated {
 			n++
-			if !strings.HasPrefix(f.Cause, "1 SA and 1 policy involve no VIP") || !strings.HasSuffix(f.Cause, "192.0.2.2 > 198.51.100.1") {
+			if !strings.HasPrefix(f.Cause, "1 SA and 1 policy involve no VIP") || !strings.HasSuffix(f.Cause,
+				"192.0.2.2 > 198.51.100.1") {
 				t.Errorf("cause %q", f.Cause)
 			}
 		}

@@ -34,7 +34,8 @@ func TestPageIsSelfContained(t *testing.T) {
 	if !strings.Contains(body, "prefers-color-scheme: dark") || !strings.Contains(body, `name="viewport"`) {
 		t.Error("page lacks its dark colours or its phone layout")
 	}
-	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} {
+	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'",
+		"base-uri 'none'", "form-action 'none'"} {
 		if !strings.Contains(policy, want) {
 			t.Errorf("policy %q lacks %q", policy, want)
 		}
@@ -50,8 +51,9 @@ func TestPageIsSelfContained(t *testing.T) {
 func TestJSON(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	status := Status{Program: "sasyncd", Host: "gw1", Time: at, Started: at,
-		Groups: []Group{{Name: "outside", Role: "MASTER", VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, {Name: "empty"}},
-		Peers:  []Peer{{Name: "10.9.0.2"}}, Gateways: []Gateway{{Name: "gw1"}}}
+		Groups: []Group{{Name: "outside", Role: "MASTER", VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}},
+			{Name: "empty"}},
+		Peers: []Peer{{Name: "10.9.0.2"}}, Gateways: []Gateway{{Name: "gw1"}}}
 	var fail error
 	h := JSON(func(context.Context) (Status, error) { return status, fail })
 	rec := httptest.NewRecorder()
@@ -63,7 +65,8 @@ func TestJSON(t *testing.T) {
 		t.Errorf("there is a null, at which the page would stumble: %s", rec.Body)
 	}
 	var back Status
-	if err := json.Unmarshal(rec.Body.Bytes(), &back); err != nil || back.Groups[0].VIPs[0] != status.Groups[0].VIPs[0] {
+	if err := json.Unmarshal(rec.Body.Bytes(), &back); err != nil ||
+		back.Groups[0].VIPs[0] != status.Groups[0].VIPs[0] {
 		t.Errorf("%v %+v", err, back)
 	}
 	fail = errors.New("the engine does not answer")
@@ -83,11 +86,13 @@ func TestRecorder(t *testing.T) {
 	log.Info("role", "group", "outside", "from", "backup", "to", "master", "reason", "silence")
 	log.Warn("loud", "err", errors.New("no"))
 	ev := r.Events()
-	if len(ev) != 3 || ev[0].Text != "loud err=no" || ev[0].Level != "warn" || ev[2].Text != "session up peer=10.9.0.2 rtt=1ms" {
+	if len(ev) != 3 || ev[0].Text != "loud err=no" || ev[0].Level != "warn" ||
+		ev[2].Text != "session up peer=10.9.0.2 rtt=1ms" {
 		t.Errorf("events %+v", ev)
 	}
 	fo := r.Failovers()
-	if len(fo) != 1 || fo[0].Group != "outside" || fo[0].From != "BACKUP" || fo[0].To != "MASTER" || fo[0].Reason != "silence" || fo[0].Gap >= 0 {
+	if len(fo) != 1 || fo[0].Group != "outside" || fo[0].From != "BACKUP" || fo[0].To != "MASTER" ||
+		fo[0].Reason != "silence" || fo[0].Gap >= 0 {
 		t.Errorf("failovers %+v", fo)
 	}
 	if strings.Contains(out.String(), "session up") || !strings.Contains(out.String(), "loud") {

@@ -31,7 +31,8 @@ func TestGiftsStayBelowRunAndVarLib(t *testing.T) {
 	for name, tt := range map[string]struct {
 		path, want string
 	}{
-		"elsewhere":                         {filepath.Join(elsewhere, "new"), "below /run and /var/lib only; make it yourself: install -d -o daemon -m 0700 " + elsewhere + "/new"},
+		"elsewhere": {filepath.Join(elsewhere, "new"),
+			"below /run and /var/lib only; make it yourself: install -d -o daemon -m 0700 " + elsewhere + "/new"},
 		"root's elsewhere":                  {roots, "below /run and /var/lib only"},
 		"out by a link":                     {filepath.Join(run, "out", "new"), "below /run and /var/lib only"},
 		"out by two dots":                   {run + "/../../etc/sasyncd-gift", "below /run and /var/lib only"},

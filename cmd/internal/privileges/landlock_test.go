@@ -37,7 +37,8 @@ func TestRightsByVersion(t *testing.T) {
 			if extra := allowed(a, false, tt.version) &^ fileRights; extra != 0 {
 				t.Errorf("version %d: a rule of a file has %#x, which is for directories", tt.version, extra)
 			}
-			if allowed(a, true, tt.version)&(unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK|unix.LANDLOCK_ACCESS_FS_MAKE_CHAR) != 0 {
+			if allowed(a, true,
+				tt.version)&(unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK|unix.LANDLOCK_ACCESS_FS_MAKE_CHAR) != 0 {
 				t.Error("a rule lets execute, or make devices")
 			}
 		}
@@ -116,8 +117,10 @@ func TestRestricted(t *testing.T) {
 		return
 	}
 	want := map[string]string{
-		"read etc": "done", "replace in etc": "refused", "write etc": "refused", "write state": "done", "rename in state": "done",
-		"remove in state": "done", "read secret": "refused", "list secret": "refused", "read what was open": "done", "execute": "refused",
+		"read etc": "done", "replace in etc": "refused", "write etc": "refused", "write state": "done",
+		"rename in state": "done",
+		"remove in state": "done", "read secret": "refused", "list secret": "refused", "read what was open": "done",
+		"execute": "refused",
 	}
 	seen := map[string]int{}
 	for line := range strings.Lines(string(out)) {

@@ -62,7 +62,8 @@ func TestCompletions(t *testing.T) {
 		zsh := read(t, "completions/zsh", "_"+name)
 		fish := read(t, "completions/fish", name+".fish")
 		for shell, got := range map[string][2][]string{
-			"bash": {strings.Split(strings.Join(all(`(?:words=|-W )"((?:-\w ?)+)"`, bash), " "), " "), strings.Fields(strings.Join(all(`verbs="([^"]*)"`, bash), " "))},
+			"bash": {strings.Split(strings.Join(all(`(?:words=|-W )"((?:-\w ?)+)"`, bash), " "), " "),
+				strings.Fields(strings.Join(all(`verbs="([^"]*)"`, bash), " "))},
 			"zsh":  {all(`'\*?(-\w)\[`, zsh), append(all(`(?m)^\t\t'([a-z]+):`, zsh), all(`:\((\w+)\)'`, zsh)...)},
 			"fish": {all(` -s (\w) `, fish), all(`__fish_use_subcommand -a (\w+) `, fish)},
 		} {
@@ -71,10 +72,12 @@ func TestCompletions(t *testing.T) {
 				flags.WriteString("-" + strings.TrimPrefix(f, "-") + " ")
 			}
 			if letters(flags.String()) != want[0] {
-				t.Errorf("%s completion of %s has the flags %s, the program %s", shell, name, letters(flags.String()), want[0])
+				t.Errorf("%s completion of %s has the flags %s, the program %s", shell, name, letters(flags.String()),
+					want[0])
 			}
 			if sorted(got[1]) != want[1] {
-				t.Errorf("%s completion of %s has the commands %s, the program %s", shell, name, sorted(got[1]), want[1])
+				t.Errorf("%s completion of %s has the commands %s, the program %s", shell, name, sorted(got[1]),
+					want[1])
 			}
 		}
 	}
@@ -146,7 +149,8 @@ esac`,
 		for _, w := range words {
 			fmt.Fprintf(&array, "%q ", w)
 		}
-		script := fmt.Sprintf("source %q; COMP_WORDS=(%s); COMP_CWORD=%d; _%s; printf '%%s\\n' \"${COMPREPLY[@]}\"", file, array.String(), len(words)-1, program)
+		script := fmt.Sprintf("source %q; COMP_WORDS=(%s); COMP_CWORD=%d; _%s; printf '%%s\\n' \"${COMPREPLY[@]}\"",
+			file, array.String(), len(words)-1, program)
 		cmd := exec.Command("bash", "-u", "-c", script)
 		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
@@ -176,7 +180,8 @@ func TestCompletionInFish(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "sasyncctl"), []byte("#!/bin/sh\nprintf 'PEER  NODE\\n10.0.0.2  aaaa\\n'\n"), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "sasyncctl"),
+			[]byte("#!/bin/sh\nprintf 'PEER  NODE\\n10.0.0.2  aaaa\\n'\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(fish, "--no-config", "-c", fmt.Sprintf("source %q; complete -C %q", file, line))

@@ -81,8 +81,9 @@ func TestDaemonsWorkRestricted(t *testing.T) {
 	}
 	put("keys/one", "0x"+strings.Repeat("3a", 32)+"\n")
 	confs := map[string]string{
-		"sasyncd": fmt.Sprintf("mode slave\npeer 192.0.2.2\nsharedkey file %q\ncontrol none\nlisten on 127.0.0.1 port 5500\n", dir+"/keys/one"),
-		"carpd":   "vrrp one { carpdev lo; vrid 1; address 192.0.2.1/32; priority 100 }\n",
+		"sasyncd": fmt.Sprintf("mode slave\npeer 192.0.2.2\nsharedkey file %q\ncontrol none\nlisten on 127.0.0.1 "+
+			"port 5500\n", dir+"/keys/one"),
+		"carpd": "vrrp one { carpdev lo; vrid 1; address 192.0.2.1/32; priority 100 }\n",
 	}
 	for name, text := range confs {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +116,8 @@ func TestDaemonsWorkRestricted(t *testing.T) {
 			put("etc-"+name+"/"+name+".conf", text+"nonsense\n")
 			cmd.Process.Signal(syscall.SIGHUP)
 			await(t, "the mistake to be found", func() bool { return strings.Contains(out.String(), "nonsense") })
-			put("etc-"+name+"/"+name+".conf", strings.Replace(strings.Replace(text, "192.0.2.2", "192.0.2.3", 1), "priority 100", "priority 90", 1))
+			put("etc-"+name+"/"+name+".conf", strings.Replace(strings.Replace(text, "192.0.2.2", "192.0.2.3", 1),
+				"priority 100", "priority 90", 1))
 			before := strings.Count(out.String(), "nonsense")
 			cmd.Process.Signal(syscall.SIGHUP)
 			await(t, "the reload", func() bool { return strings.Contains(out.String(), "reloaded") })

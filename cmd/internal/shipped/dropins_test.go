@@ -23,11 +23,13 @@ var dropIns = map[string]struct {
 	}},
 	"ipsec.service": {"[Service]\nType=notify\nRestart=on-failure\nRestartPreventExitStatus=12\nExecStartPre=/bin/false flush\n" +
 		"ExecStart=/bin/true\nExecStop=/bin/false delete\nExecStopPost=/bin/false flush\n", map[string][]string{
-		"ExecStop": {"/usr/libexec/ipsec/whack --shutdown --leave-state"}, "ExecStopPost": {"-/usr/sbin/sasyncd guard-wait"}, "ExecStartPost": {"-/usr/sbin/sasyncd guard-wait"},
+		"ExecStop":     {"/usr/libexec/ipsec/whack --shutdown --leave-state"},
+		"ExecStopPost": {"-/usr/sbin/sasyncd guard-wait"}, "ExecStartPost": {"-/usr/sbin/sasyncd guard-wait"},
 		"SuccessExitStatus": {"12 SIGKILL"}, "RestartPreventExitStatus": nil, "Restart": {"always"},
 	}},
 	"openiked.service": {"[Service]\nType=forking\nExecStart=/bin/true\n", map[string][]string{
-		"ExecStart": {"/usr/sbin/iked -S"}, "KillSignal": {"SIGKILL"}, "SuccessExitStatus": {"SIGKILL"}, "Restart": {"no"},
+		"ExecStart": {"/usr/sbin/iked -S"}, "KillSignal": {"SIGKILL"}, "SuccessExitStatus": {"SIGKILL"},
+		"Restart": {"no"},
 	}},
 }
 
@@ -61,7 +63,8 @@ func TestDropInsTakeEffect(t *testing.T) {
 			}
 		}
 		// Nothing may fail between the guard and the start that flushes.
-		if pre := have["ExecStartPre"]; name == "ipsec.service" && !strings.Contains(pre[len(pre)-1], "/usr/sbin/sasyncd guard ") {
+		if pre := have["ExecStartPre"]; name == "ipsec.service" && !strings.Contains(pre[len(pre)-1],
+			"/usr/sbin/sasyncd guard ") {
 			t.Errorf("%s: the last thing before it is %s", name, pre[len(pre)-1])
 		}
 	}
@@ -75,7 +78,8 @@ func TestDropInsParse(t *testing.T) {
 	}
 	verify := func(name, text string) string {
 		dir := t.TempDir()
-		for file, content := range map[string]string{name: dropIns[name].stock, filepath.Join(name+".d", dropIn): text} {
+		for file, content := range map[string]string{name: dropIns[name].stock,
+			filepath.Join(name+".d", dropIn): text} {
 			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o755); err != nil {
 				t.Fatal(err)
 			}

@@ -102,7 +102,10 @@ func ike(t *testing.T, rel string) {
 func TestStatic(t *testing.T) {
 	load := func(side string) (sas, flows []string) {
 		path := []string{"examples", "static", side, "ipsec.conf"}
-		r, err := ipsecconf.Load(filepath.Join(path...), func(string) ([]byte, error) { return []byte(read(t, path...)), nil })
+		r, err := ipsecconf.Load(filepath.Join(path...), func(string) ([]byte, error) {
+			return []byte(read(t, path...)),
+				nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +116,8 @@ func TestStatic(t *testing.T) {
 		for _, f := range r.Flows {
 			text, _ := ipsecconf.FlowRule(f.Policies[0])
 			if side == "remote" {
-				text = strings.NewReplacer("flow esp in", "flow esp out", "flow esp out", "flow esp in", "local", "peer", "peer", "local").Replace(text)
+				text = strings.NewReplacer("flow esp in", "flow esp out", "flow esp out", "flow esp in",
+					"local", "peer", "peer", "local").Replace(text)
 			}
 			text = strings.Join(slices.Sorted(strings.SplitSeq(text, " ")), " ") // peer and local in either order
 			flows = append(flows, text)
@@ -138,34 +142,47 @@ func TestStatic(t *testing.T) {
 
 // ikeFiles are the configurations of IKE daemons and other programs, each with what it must have.
 var ikeFiles = map[string][]string{
-	"examples/strongswan/gateway/swanctl.conf":    {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
+	"examples/strongswan/gateway/swanctl.conf": {"mobike = no", "unique = never", "local_addrs = 203.0.113.1",
+		"reqid = 1", "start_action = none"},
 	"examples/strongswan/gateway/ha.conf":         {"monitor = no", "segment_count = 1", "fifo_interface = yes"},
 	"examples/strongswan/gateway/strongswan.conf": {"install_routes = no", "spi_min", "spi_max"},
 	"examples/strongswan/remote/swanctl.conf":     {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/libreswan/gateway/ipsec.conf":       {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
-	"examples/libreswan/gateway/ipsec.secrets":    {"PSK"},
-	"examples/libreswan/remote/swanctl.conf":      {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/openiked/gateway/iked.conf":         {" active ", "local 203.0.113.1"},
-	"examples/route-based/swanctl.conf":           {"mobike = no", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
-	"examples/route-based/25-ipsec1.netdev":       {"Kind=xfrm", "InterfaceId=42"},
-	"examples/route-based/25-ipsec1.network":      {"ActivationPolicy=always-up", "LinkLocalAddressing=no", "ConfigureWithoutCarrier=yes", "Type=blackhole"},
-	"examples/conntrackd/notify-ipsec":            {"#!/bin/sh", "case $3 in", "MASTER)", "-f internal", "-R", "-B", "BACKUP)", "-n"},
-	"examples/conntrackd/conntrackd.conf":         {"DisableExternalCache yes", "StartupResync yes", "IPv4_address 203.0.113.1"},
-	"examples/openiked/remote/swanctl.conf":       {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
-	"examples/ikev1/gateway/swanctl.conf":         {"version = 1", "unique = never", "local_addrs = 203.0.113.1", "reqid = 1", "start_action = none"},
-	"examples/ikev1/gateway/ipsec.conf":           {"ikev1-policy=accept", "ikev2=no", "initial-contact=no", "auto=add", "left=203.0.113.1", "reqid=1"},
-	"examples/ikev1/remote/swanctl.conf":          {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1", "dpd_timeout"},
-	"examples/gre/gateway/gre.batch":              {"local 203.0.113.1 ", "action block", "blackhole"},
-	"examples/gre/gateway/frr.conf":               {"bgp graceful-restart", "bgp graceful-restart preserve-fw-state", "neighbor 10.255.0.2"},
-	"examples/gre/remote/gre.batch":               {"remote 203.0.113.1 ", "action block", "blackhole"},
-	"examples/wireguard/gateway/wg0.conf":         {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive", "ListenPort = 51820"},
-	"examples/wireguard/gateway/wireguard.batch":  {"blackhole 10.2.0.0/24"},
-	"examples/wireguard/gateway/wireguard.nft":    {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
-	"examples/wireguard/gateway/notify-vpn":       {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1", "wg0 down"},
-	"examples/wireguard/remote/wg0.conf":          {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
-	"examples/fencing/fence-ipsec":                {"#!/bin/sh", "power off", "power status"},
-	"examples/tracking/check-ipsec":               {"#!/bin/sh", "ip route show default"},
-	"examples/gre/remote/frr.conf":                {"bgp graceful-restart", "bgp graceful-restart preserve-fw-state", "neighbor 10.255.0.1"},
+	"examples/libreswan/gateway/ipsec.conf": {"mobike=no", "initial-contact=no", "auto=add", "left=203.0.113.1",
+		"reqid=1"},
+	"examples/libreswan/gateway/ipsec.secrets": {"PSK"},
+	"examples/libreswan/remote/swanctl.conf":   {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/openiked/gateway/iked.conf":      {" active ", "local 203.0.113.1"},
+	"examples/route-based/swanctl.conf": {"mobike = no", "unique = never", "local_addrs = 203.0.113.1",
+		"reqid = 1", "start_action = none", "if_id_in = 42", "if_id_out = 42"},
+	"examples/route-based/25-ipsec1.netdev": {"Kind=xfrm", "InterfaceId=42"},
+	"examples/route-based/25-ipsec1.network": {"ActivationPolicy=always-up", "LinkLocalAddressing=no",
+		"ConfigureWithoutCarrier=yes", "Type=blackhole"},
+	"examples/conntrackd/notify-ipsec": {"#!/bin/sh", "case $3 in", "MASTER)", "-f internal", "-R", "-B",
+		"BACKUP)", "-n"},
+	"examples/conntrackd/conntrackd.conf": {"DisableExternalCache yes", "StartupResync yes",
+		"IPv4_address 203.0.113.1"},
+	"examples/openiked/remote/swanctl.conf": {"mobike = no", "unique = replace", "remote_addrs = 203.0.113.1"},
+	"examples/ikev1/gateway/swanctl.conf": {"version = 1", "unique = never", "local_addrs = 203.0.113.1",
+		"reqid = 1", "start_action = none"},
+	"examples/ikev1/gateway/ipsec.conf": {"ikev1-policy=accept", "ikev2=no", "initial-contact=no", "auto=add",
+		"left=203.0.113.1", "reqid=1"},
+	"examples/ikev1/remote/swanctl.conf": {"version = 1", "unique = replace", "remote_addrs = 203.0.113.1",
+		"dpd_timeout"},
+	"examples/gre/gateway/gre.batch": {"local 203.0.113.1 ", "action block", "blackhole"},
+	"examples/gre/gateway/frr.conf": {"bgp graceful-restart", "bgp graceful-restart preserve-fw-state",
+		"neighbor 10.255.0.2"},
+	"examples/gre/remote/gre.batch": {"remote 203.0.113.1 ", "action block", "blackhole"},
+	"examples/wireguard/gateway/wg0.conf": {"Endpoint = 198.51.100.1:51820", "PersistentKeepalive",
+		"ListenPort = 51820"},
+	"examples/wireguard/gateway/wireguard.batch": {"blackhole 10.2.0.0/24"},
+	"examples/wireguard/gateway/wireguard.nft":   {"udp sport 51820 ip saddr != 203.0.113.1 drop"},
+	"examples/wireguard/gateway/notify-vpn": {"#!/bin/sh", "case $3 in", "MASTER)", "src 203.0.113.1",
+		"wg0 down"},
+	"examples/wireguard/remote/wg0.conf": {"Endpoint = 203.0.113.1:51820", "PersistentKeepalive"},
+	"examples/fencing/fence-ipsec":       {"#!/bin/sh", "power off", "power status"},
+	"examples/tracking/check-ipsec":      {"#!/bin/sh", "ip route show default"},
+	"examples/gre/remote/frr.conf": {"bgp graceful-restart", "bgp graceful-restart preserve-fw-state",
+		"neighbor 10.255.0.1"},
 }
 
 // TestPair checks that the two gateways of the example belong together.
@@ -188,7 +205,8 @@ func TestPair(t *testing.T) {
 	for i := range c1.Instances {
 		a, b := c1.Instances[i].VRRP, c2.Instances[i].VRRP
 		if a.Priority <= b.Priority {
-			t.Errorf("instance %s: priorities are %d and %d, want the first to win", c1.Instances[i].Name, a.Priority, b.Priority)
+			t.Errorf("instance %s: priorities are %d and %d, want the first to win", c1.Instances[i].Name, a.Priority,
+				b.Priority)
 		}
 		b.Priority = a.Priority
 	}
@@ -220,7 +238,8 @@ func TestKeepalived(t *testing.T) {
 		if c.Tracker.Kind != conf.TrackKeepalived || !c.Fence || len(c.Groups) != 1 {
 			t.Fatalf("%s: tracker %s, fence %v, %d groups", dir, c.Tracker.Kind, c.Fence, len(c.Groups))
 		}
-		for _, want := range []string{"vrrp_notify_fifo " + c.Tracker.Path, "vrrp_sync_group " + c.Groups[0].Interface + " {"} {
+		for _, want := range []string{"vrrp_notify_fifo " + c.Tracker.Path, "vrrp_sync_group " + c.Groups[0].Interface +
+			" {"} {
 			if !strings.Contains(k, want) {
 				t.Errorf("%s/keepalived.conf lacks %q", dir, want)
 			}

@@ -30,7 +30,8 @@ func generate(t *testing.T, units map[string]string) (dir, made string) {
 	}
 	// As `make install` does.
 	script := filepath.Join(t.TempDir(), "generator")
-	text := strings.Replace(read(t, "generators", "sasyncd-generator"), "/usr/lib/sasyncd/units", filepath.Join(deploy, "adopt"), 1)
+	text := strings.Replace(read(t, "generators", "sasyncd-generator"), "/usr/lib/sasyncd/units",
+		filepath.Join(deploy, "adopt"), 1)
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -61,15 +62,20 @@ func TestIKEUnitsChangeOnlyBesideSasyncd(t *testing.T) {
 		units map[string]string
 		want  string
 	}{
-		{"only installed", map[string]string{"sasyncd.service": "file", "openiked.service": "file", "ipsec.service": "file"}, ""},
-		{"enabled", map[string]string{"sasyncd.service": "file", on: "../sasyncd.service", "openiked.service": "file", "ipsec.service": "file", "strongswan.service": "file"},
+		{"only installed", map[string]string{"sasyncd.service": "file", "openiked.service": "file",
+			"ipsec.service": "file"}, ""},
+		{"enabled", map[string]string{"sasyncd.service": "file", on: "../sasyncd.service",
+			"openiked.service": "file", "ipsec.service": "file", "strongswan.service": "file"},
 			"ipsec.service openiked.service strongswan.service"},
 		{"removed, but its link", map[string]string{on: "../sasyncd.service", "ipsec.service": "file"}, ""},
-		{"masked", map[string]string{"sasyncd.service": "/dev/null", on: "../sasyncd.service", "ipsec.service": "file"}, ""},
+		{"masked", map[string]string{"sasyncd.service": "/dev/null", on: "../sasyncd.service", "ipsec.service": "file"},
+			""},
 		{"the older strongSwan of Debian", map[string]string{"sasyncd.service": "file", on: "../sasyncd.service",
-			"strongswan-starter.service": "file", "ipsec.service": "strongswan-starter.service"}, "strongswan-starter.service"},
-		{"enabled by who requires it", map[string]string{"sasyncd.service": "file", "gateway.target.requires/sasyncd.service": "../sasyncd.service",
-			"openiked.service": "file"}, "openiked.service"},
+			"strongswan-starter.service": "file", "ipsec.service": "strongswan-starter.service"},
+			"strongswan-starter.service"},
+		{"enabled by who requires it", map[string]string{"sasyncd.service": "file",
+			"gateway.target.requires/sasyncd.service": "../sasyncd.service",
+			"openiked.service":                        "file"}, "openiked.service"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, made := generate(t, tc.units)
@@ -100,13 +106,15 @@ func TestStarterOfStrongSwanStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal("systemd-analyze is needed: apt-get install systemd")
 	}
-	dir, made := generate(t, map[string]string{"sasyncd.service": "file", "multi-user.target.wants/sasyncd.service": "../sasyncd.service",
-		"strongswan-starter.service": "file", "ipsec.service": "strongswan-starter.service"})
+	dir, made := generate(t, map[string]string{"sasyncd.service": "file",
+		"multi-user.target.wants/sasyncd.service": "../sasyncd.service",
+		"strongswan-starter.service":              "file", "ipsec.service": "strongswan-starter.service"})
 	// Found beside the unit, as systemd finds them in its own directories.
 	if err := os.CopyFS(dir, os.DirFS(made)); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "strongswan-starter.service"), filepath.Join(dir, "ipsec.service")).CombinedOutput()
+	out, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "strongswan-starter.service"),
+		filepath.Join(dir, "ipsec.service")).CombinedOutput()
 	if err != nil || strings.Contains(string(out), "50-sasyncd.conf") || strings.Contains(string(out), "ipsec") {
 		t.Errorf("systemd says: %v\n%s", err, out)
 	}

@@ -55,7 +55,8 @@ func TestManKeywords(t *testing.T) {
 		more string
 	}{
 		{"sasyncd.conf.5", conf.SasyncdKeywords(), "on port inet inet6 file -n sasyncd"},
-		{"carpd.conf.5", conf.CarpdKeywords(), "listen on port after never yes no sasyncd fence interface file openbsd freebsd receive-only permissive enforce demote timeout fail"},
+		{"carpd.conf.5", conf.CarpdKeywords(), "listen on port after never yes no sasyncd fence interface file " +
+			"openbsd freebsd receive-only permissive enforce demote timeout fail"},
 	} {
 		documented := macro(read(t, "man", tt.page), "Ic", "Cm")
 		allowed := map[string]bool{}
@@ -154,7 +155,8 @@ func TestManPrograms(t *testing.T) {
 		}
 		want := letters(usage.String())
 		if synopsis, list := flags(page); synopsis != want || list != want {
-			t.Errorf("%s has the flags %s, its man page %s in the synopsis and %s in the list", name, want, synopsis, list)
+			t.Errorf("%s has the flags %s, its man page %s in the synopsis and %s in the list", name, want, synopsis,
+				list)
 		}
 	}
 }

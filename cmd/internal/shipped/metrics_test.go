@@ -103,7 +103,8 @@ func TestAlertsUseRealMetrics(t *testing.T) {
 	for name, expr := range alerts(t) {
 		used(t, "alert "+name, expr, all)
 	}
-	for _, m := range regexp.MustCompile(`series: '([^']*)'`).FindAllStringSubmatch(read(t, "prometheus", "alerts_test.yml"), -1) {
+	for _, m := range regexp.MustCompile(`series: '([^']*)'`).FindAllStringSubmatch(read(t,
+		"prometheus", "alerts_test.yml"), -1) {
 		used(t, "test of alerts", m[1], all)
 	}
 }
@@ -155,7 +156,8 @@ func TestAlertsBehave(t *testing.T) {
 	if err != nil {
 		t.Fatal("promtool is needed to test the alerts: apt-get install prometheus")
 	}
-	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"check", "config", "prometheus.yml"}, {"test", "rules", "alerts_test.yml"}} {
+	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"check", "config", "prometheus.yml"},
+		{"test", "rules", "alerts_test.yml"}} {
 		cmd := exec.Command(promtool, args...)
 		cmd.Dir = filepath.Join(deploy, "prometheus")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -222,11 +224,15 @@ func TestDashboard(t *testing.T) {
 // TestMetricsPage: docs/metrics.md lists what there is.
 func TestMetricsPage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Metrics\n\nEach daemon serves these at `/metrics` of its `metrics listen on` address, beside those of the Go runtime and the process.\n" +
-		"No label names an SA or an address of a tunnel, so their number is bounded. Alerts for them are in `deploy/prometheus`, a dashboard in\n`deploy/grafana`. " +
+	b.WriteString("# Metrics\n\nEach daemon serves these at `/metrics` of its `metrics listen on` address, beside " +
+		"those of the Go runtime and the process.\n" +
+		"No label names an SA or an address of a tunnel, so their number is bounded. Alerts for them are in " +
+		"`deploy/prometheus`, a dashboard in\n`deploy/grafana`. " +
 		"This page is checked against the code.\n\n" +
-		"The label `group` is the same in both daemons: the group of carpd. Where carpd does not elect, or has not answered sasyncd yet, it is the\n" +
-		"interface that sasyncd.conf follows. Release 0.1 had that interface in the metrics of sasyncd; `sasyncd_group_info` tells it, for a query that\n" +
+		"The label `group` is the same in both daemons: the group of carpd. Where carpd does not elect, or has not " +
+		"answered sasyncd yet, it is the\n" +
+		"interface that sasyncd.conf follows. Release 0.1 had that interface in the metrics of sasyncd; " +
+		"`sasyncd_group_info` tells it, for a query that\n" +
 		"still needs the old name: `sasyncd_role * on (instance, group) group_left (followed) sasyncd_group_info`.\n")
 	for _, daemon := range []string{"sasyncd", "carpd"} {
 		fmt.Fprintf(&b, "\n## %s\n\n| metric | labels | kind | meaning |\n|---|---|---|---|\n", daemon)
@@ -234,7 +240,8 @@ func TestMetricsPage(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			m := all[name]
 			delete(m.labels, "le")
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, strings.Join(slices.Sorted(maps.Keys(m.labels)), ", "), m.kind, m.help)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, strings.Join(slices.Sorted(maps.Keys(m.labels)), ", "),
+				m.kind, m.help)
 		}
 	}
 	path := "../../../docs/metrics.md"

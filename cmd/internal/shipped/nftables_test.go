@@ -37,7 +37,8 @@ func TestRuleset(t *testing.T) {
 		return nil
 	}
 	if err := ask("-c", "add table inet probe"); err != nil {
-		t.Skipf("this kernel cannot check a firewall for us: run the tests as root (make drill-qemu loads it too): %v", err)
+		t.Skipf("this kernel cannot check a firewall for us: run the tests as root (make drill-qemu loads it too): %v",
+			err)
 	}
 	if err := ask("-c", "-f", rules); err != nil {
 		t.Error(err)

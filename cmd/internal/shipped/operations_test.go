@@ -30,7 +30,8 @@ func TestOperationsPage(t *testing.T) {
 	}
 	for _, program := range []string{"sasyncd", "carpd"} {
 		synopsis, _ := flags(read(t, "man", program+".8"))
-		for _, m := range regexp.MustCompile("`"+program+` -([a-zA-Z]+)( -([a-zA-Z]+))?`).FindAllStringSubmatch(page, -1) {
+		for _, m := range regexp.MustCompile("`"+program+` -([a-zA-Z]+)( -([a-zA-Z]+))?`).FindAllStringSubmatch(page,
+			-1) {
 			for _, letter := range m[1] + m[3] {
 				if !strings.ContainsRune(synopsis, letter) {
 					t.Errorf("%s has no flag -%c", program, letter)

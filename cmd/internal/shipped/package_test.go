@@ -32,9 +32,12 @@ func TestInstall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"sbin/sasyncd", "sbin/carpd", "bin/sasyncctl", "bin/carpctl", "share/doc/sasyncd/README.md", "share/doc/sasyncd/operations.md"}
-	for from, to := range map[string]string{"systemd": "lib/systemd/system", "adopt": "lib/sasyncd/units", "generators": "lib/systemd/system-generators", "sysusers.d": "lib/sysusers.d", "sysctl.d": "lib/sysctl.d",
-		"modules-load.d": "lib/modules-load.d", "networkd.conf.d": "lib/systemd/networkd.conf.d", "examples": "share/doc/sasyncd/examples", "prometheus": "share/doc/sasyncd/prometheus",
+	want := []string{"sbin/sasyncd", "sbin/carpd", "bin/sasyncctl", "bin/carpctl", "share/doc/sasyncd/README.md",
+		"share/doc/sasyncd/operations.md"}
+	for from, to := range map[string]string{"systemd": "lib/systemd/system", "adopt": "lib/sasyncd/units",
+		"generators": "lib/systemd/system-generators", "sysusers.d": "lib/sysusers.d", "sysctl.d": "lib/sysctl.d",
+		"modules-load.d": "lib/modules-load.d", "networkd.conf.d": "lib/systemd/networkd.conf.d",
+		"examples": "share/doc/sasyncd/examples", "prometheus": "share/doc/sasyncd/prometheus",
 		"grafana": "share/doc/sasyncd/grafana", "nftables": "share/doc/sasyncd/nftables"} {
 		root := filepath.Join(deploy, from)
 		if err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
@@ -105,24 +108,29 @@ func TestMaintainerScripts(t *testing.T) {
 			"systemd-sysusers sasyncd.conf; chown carpd:carpd /etc/carpd.conf; systemctl daemon-reload; " +
 				"deb-systemd-invoke restart systemd-modules-load.service systemd-sysctl.service"},
 		{"upgrade of a gateway", "postinst", "configure 0.8", "sasyncd carpd", "",
-			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; deb-systemd-invoke restart sasyncd.service; sasyncctl check; " +
+			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; deb-systemd-invoke restart sasyncd.service; " +
+				"sasyncctl check; " +
 				"carpctl freeze 15; deb-systemd-invoke restart carpd.service"},
-		{"upgrade without running daemons", "postinst", "configure 0.8", "", "", "systemd-sysusers sasyncd.conf; systemctl daemon-reload"},
+		{"upgrade without running daemons", "postinst", "configure 0.8", "", "",
+			"systemd-sysusers sasyncd.conf; systemctl daemon-reload"},
 		{"upgrade with a carpd that cannot be frozen", "postinst", "configure 0.8", "carpd", "carpctl",
 			"systemd-sysusers sasyncd.conf; systemctl daemon-reload; carpctl freeze 15"},
 		{"before an upgrade", "prerm", "upgrade 0.9", "sasyncd carpd", "", ""},
 		{"removal", "prerm", "remove", "sasyncd carpd", "",
-			"deb-systemd-invoke stop sasyncd.service sasyncd-privileged.socket; deb-systemd-invoke stop carpd.service; sasyncd guard-off"},
+			"deb-systemd-invoke stop sasyncd.service sasyncd-privileged.socket; deb-systemd-invoke stop " +
+				"carpd.service; sasyncd guard-off"},
 		{"after an upgrade", "postrm", "upgrade 0.9", "", "", "systemctl daemon-reload"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			log := filepath.Join(dir, "log")
-			for _, p := range []string{"systemd-sysusers", "chown", "systemctl", "deb-systemd-invoke", "sasyncctl", "sasyncd", "carpctl", "deb-systemd-helper", "sleep", "rm"} {
+			for _, p := range []string{"systemd-sysusers", "chown", "systemctl", "deb-systemd-invoke",
+				"sasyncctl", "sasyncd", "carpctl", "deb-systemd-helper", "sleep", "rm"} {
 				stub := "#!/bin/sh\necho \"$(basename \"$0\") $*\" >>" + log + "\n"
 				switch p {
 				case "systemctl":
-					stub = "#!/bin/sh\nif [ \"$1\" = is-active ]; then case ' " + tt.active + " ' in *\" ${3%.service} \"*) exit 0;; esac; exit 3; fi\n" + stub[len("#!/bin/sh\n"):]
+					stub = "#!/bin/sh\nif [ \"$1\" = is-active ]; then case ' " + tt.active +
+						" ' in *\" ${3%.service} \"*) exit 0;; esac; exit 3; fi\n" + stub[len("#!/bin/sh\n"):]
 				case tt.fail:
 					stub += "exit 1\n"
 				}

@@ -36,8 +36,10 @@ func TestUnits(t *testing.T) {
 		name, user, socket, state string
 		caps                      string
 	}{
-		{"sasyncd", "sasyncd", conf.DefaultSasyncdSocket, conf.DefaultSasyncdState, "CAP_NET_ADMIN CAP_NET_BIND_SERVICE"},
-		{"carpd", "carpd", conf.DefaultCarpdSocket, conf.DefaultCarpdState, "CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_NICE CAP_IPC_LOCK"},
+		{"sasyncd", "sasyncd", conf.DefaultSasyncdSocket, conf.DefaultSasyncdState,
+			"CAP_NET_ADMIN CAP_NET_BIND_SERVICE"},
+		{"carpd", "carpd", conf.DefaultCarpdSocket, conf.DefaultCarpdState,
+			"CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_NICE CAP_IPC_LOCK"},
 	} {
 		u := unit(t, tt.name+".service")
 		for key, want := range map[string]string{
@@ -63,22 +65,26 @@ func TestUnits(t *testing.T) {
 	}
 	// The two halves of sasyncd find each other.
 	sock := unit(t, "sasyncd-privileged.socket")
-	for key, want := range map[string]string{"ListenSequentialPacket": "/run/sasyncd-privileged.sock", "SocketUser": "sasyncd",
+	for key, want := range map[string]string{"ListenSequentialPacket": "/run/sasyncd-privileged.sock",
+		"SocketUser": "sasyncd",
 		"SocketMode": "0600", "Accept": "yes"} {
 		if !slices.Equal(sock[key], []string{want}) {
 			t.Errorf("sasyncd-privileged.socket: %s is %q, want %q", key, sock[key], want)
 		}
 	}
 	priv := unit(t, "sasyncd-privileged@.service")
-	if !slices.Equal(priv["ExecStart"], []string{"/usr/sbin/sasyncd privileged"}) || priv["User"] != nil || !slices.Equal(priv["LimitCORE"], []string{"0"}) {
+	if !slices.Equal(priv["ExecStart"], []string{"/usr/sbin/sasyncd privileged"}) || priv["User"] != nil ||
+		!slices.Equal(priv["LimitCORE"], []string{"0"}) {
 		t.Errorf("sasyncd-privileged@.service runs %q as %q", priv["ExecStart"], priv["User"])
 	}
-	if u := unit(t, "sasyncd.service"); !slices.Equal(u["Wants"], []string{"sasyncd-privileged.socket"}) || !slices.Equal(u["Also"], u["Wants"]) {
+	if u := unit(t, "sasyncd.service"); !slices.Equal(u["Wants"], []string{"sasyncd-privileged.socket"}) ||
+		!slices.Equal(u["Also"], u["Wants"]) {
 		t.Errorf("sasyncd.service wants %q and is enabled with %q", u["Wants"], u["Also"])
 	}
 	for verb, kill := range map[string]string{"notify": "mixed", "fence": "control-group"} {
 		u := unit(t, "carp-"+verb+"@.service")
-		if !slices.Equal(u["ExecStart"], []string{"/usr/bin/carpctl " + verb + " -- %i /etc/carpd/" + verb + "-%i"}) || !slices.Equal(u["KillMode"], []string{kill}) ||
+		if !slices.Equal(u["ExecStart"], []string{"/usr/bin/carpctl " + verb + " -- %i /etc/carpd/" + verb + "-%i"}) ||
+			!slices.Equal(u["KillMode"], []string{kill}) ||
 			!slices.Equal(u["RestartPreventExitStatus"], []string{strconv.Itoa(daemon.ExitUsage)}) {
 			t.Errorf("carp-%s@.service runs %q", verb, u["ExecStart"])
 		}
@@ -87,7 +93,8 @@ func TestUnits(t *testing.T) {
 	if !slices.Equal(c["ExecStopPost"], []string{"/usr/sbin/carpd cleanup"}) {
 		t.Errorf("after a kill of carpd nobody sets the fence: %q", c["ExecStopPost"])
 	}
-	if after := strings.Join(unit(t, "sasyncd.service")["After"], " "); !strings.Contains(after, "carpd.service") || !strings.Contains(after, "strongswan.service") {
+	if after := strings.Join(unit(t, "sasyncd.service")["After"], " "); !strings.Contains(after, "carpd.service") ||
+		!strings.Contains(after, "strongswan.service") {
 		t.Errorf("sasyncd starts before what flushes or fences: %q", after)
 	}
 }
@@ -100,8 +107,10 @@ func TestUnitsDoNotGiveUp(t *testing.T) {
 		t.Fatal("no units", err)
 	}
 	for _, f := range files {
-		if u := unit(t, filepath.Base(f)); u["Restart"] != nil && !slices.Equal(u["StartLimitIntervalSec"], []string{"0"}) {
-			t.Errorf("%s is not started again after five failures: StartLimitIntervalSec=%q", filepath.Base(f), u["StartLimitIntervalSec"])
+		if u := unit(t, filepath.Base(f)); u["Restart"] != nil && !slices.Equal(u["StartLimitIntervalSec"],
+			[]string{"0"}) {
+			t.Errorf("%s is not started again after five failures: StartLimitIntervalSec=%q", filepath.Base(f),
+				u["StartLimitIntervalSec"])
 		}
 	}
 }
@@ -112,7 +121,8 @@ func TestExposure(t *testing.T) {
 	if err != nil {
 		t.Fatal("systemd-analyze is needed: apt-get install systemd")
 	}
-	for name, limit := range map[string]int{"sasyncd.service": 20, "carpd.service": 25, "carpd-fence.service": 20, "sasyncd-privileged@.service": 25} {
+	for name, limit := range map[string]int{"sasyncd.service": 20, "carpd.service": 25, "carpd-fence.service": 20,
+		"sasyncd-privileged@.service": 25} {
 		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true",
 			"--threshold="+strconv.Itoa(limit), filepath.Join(deploy, "systemd", name)).CombinedOutput()
 		if err != nil {
@@ -132,9 +142,11 @@ func TestSettings(t *testing.T) {
 			t.Errorf("sysctl.d: %q", line)
 		}
 	}
-	modules := strings.Fields(strings.Join(slices.DeleteFunc(strings.Split(read(t, "modules-load.d", "sasyncd.conf"), "\n"),
+	modules := strings.Fields(strings.Join(slices.DeleteFunc(strings.Split(read(t, "modules-load.d", "sasyncd.conf"),
+		"\n"),
 		func(l string) bool { return strings.HasPrefix(l, "#") }), "\n"))
-	for _, need := range []string{"xfrm_user", "esp4", "esp6", "crypto-rfc4106", "crypto-seqiv", "crypto-authenc", "crypto-echainiv", "crypto-rfc7539esp"} {
+	for _, need := range []string{"xfrm_user", "esp4", "esp6", "crypto-rfc4106", "crypto-seqiv", "crypto-authenc",
+		"crypto-echainiv", "crypto-rfc7539esp"} {
 		if !slices.Contains(modules, need) {
 			t.Errorf("modules-load.d lacks %s", need)
 		}

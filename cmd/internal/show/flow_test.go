@@ -17,13 +17,15 @@ var (
 
 // tmpl is a template as IKE daemons write them, level required.
 func tmpl(proto uint8, mode sadb.Mode, src, dst netip.Addr) sadb.Template {
-	return sadb.Template{Src: src, Dst: dst, Proto: proto, Family: sadb.FamilyIPv4, Mode: mode, Reqid: 1, AuthAlgs: ^uint32(0), EncAlgs: ^uint32(0), CompAl: ^uint32(0)}
+	return sadb.Template{Src: src, Dst: dst, Proto: proto, Family: sadb.FamilyIPv4, Mode: mode, Reqid: 1,
+		AuthAlgs: ^uint32(0), EncAlgs: ^uint32(0), CompAl: ^uint32(0)}
 }
 
 func use(t sadb.Template) sadb.Template { t.Optional = true; return t }
 
 func policy(dir sadb.Direction, src, dst netip.Prefix, t ...sadb.Template) *sadb.Policy {
-	return &sadb.Policy{Key: sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(src, dst)}, Priority: 375423, Templates: t}
+	return &sadb.Policy{Key: sadb.PolicyKey{Dir: dir, Selector: sadb.SelectorOf(src, dst)}, Priority: 375423,
+		Templates: t}
 }
 
 // tunnel is what an IKE daemon installs for a tunnel: out, in and fwd.
@@ -62,21 +64,29 @@ func TestFlowsAreTheKernels(t *testing.T) {
 			l[2].Templates[0].Src = netip.MustParseAddr("198.51.100.9")
 			return l
 		}, []string{strings.Replace(fwd, "100.1", "100.9", 1) + "require", in, out}},
-		{"fwd of another reqid", func(l []*sadb.Policy) []*sadb.Policy { l[2].Templates[0].Reqid = 2; return l }, []string{fwd + "require", in, out}},
-		{"fwd of another priority", func(l []*sadb.Policy) []*sadb.Policy { l[2].Priority--; return l }, []string{fwd + "require", in, out}},
-		{"fwd refuses", func(l []*sadb.Policy) []*sadb.Policy { l[2].Action = sadb.ActionBlock; return l }, []string{fwd + "deny", in, out}},
+		{"fwd of another reqid", func(l []*sadb.Policy) []*sadb.Policy { l[2].Templates[0].Reqid = 2; return l },
+			[]string{fwd + "require", in, out}},
+		{"fwd of another priority", func(l []*sadb.Policy) []*sadb.Policy { l[2].Priority--; return l },
+			[]string{fwd + "require", in, out}},
+		{"fwd refuses", func(l []*sadb.Policy) []*sadb.Policy { l[2].Action = sadb.ActionBlock; return l },
+			[]string{fwd + "deny", in, out}},
 		{"fwd missing", func(l []*sadb.Policy) []*sadb.Policy { return l[:2] }, []string{in + " without fwd", out}},
-		{"fwd of another interface", func(l []*sadb.Policy) []*sadb.Policy { l[2].Key.IfID = 7; return l }, []string{fwd + "require", in + " without fwd", out}},
+		{"fwd of another interface", func(l []*sadb.Policy) []*sadb.Policy { l[2].Key.IfID = 7; return l },
+			[]string{fwd + "require", in + " without fwd", out}},
 		{"outbound fwd, strongSwan's policies_fwd_out", func(l []*sadb.Policy) []*sadb.Policy {
 			return append(l, policy(sadb.DirFwd, near, far, use(tmpl(sadb.ProtoESP, sadb.ModeTunnel, gateway, remote))))
 		}, []string{"flow esp fwd from 10.1.0.0/16 to 10.2.0.0/16 peer 192.0.2.1 type use", in, out}},
 		{"transport mode has no fwd", func([]*sadb.Policy) []*sadb.Policy {
-			return []*sadb.Policy{policy(sadb.DirIn, netip.PrefixFrom(remote, 32), host, tmpl(sadb.ProtoESP, sadb.ModeTransport, none, none))}
+			return []*sadb.Policy{policy(sadb.DirIn, netip.PrefixFrom(remote, 32), host,
+				tmpl(sadb.ProtoESP, sadb.ModeTransport, none, none))}
 		}, []string{"flow esp in from 198.51.100.1 to 192.0.2.1 type require"}},
 		{"IPComp is optional on the way in", func([]*sadb.Policy) []*sadb.Policy {
-			comp, esp := use(tmpl(sadb.ProtoComp, sadb.ModeTunnel, remote, gateway)), tmpl(sadb.ProtoESP, sadb.ModeTransport, none, none)
+			comp, esp := use(tmpl(sadb.ProtoComp, sadb.ModeTunnel, remote, gateway)),
+				tmpl(sadb.ProtoESP, sadb.ModeTransport, none, none)
 			return []*sadb.Policy{policy(sadb.DirIn, far, near, comp, esp), policy(sadb.DirFwd, far, near, comp, esp)}
-		}, []string{"flow ipcomp in from 10.2.0.0/16 to 10.1.0.0/16 peer 198.51.100.1 type require transforms ipcomp use, esp require"}},
+		},
+			[]string{"flow ipcomp in from 10.2.0.0/16 to 10.1.0.0/16 peer 198.51.100.1 type require transforms " +
+				"ipcomp use, esp require"}},
 	} {
 		list := tunnel()
 		if tt.change != nil {

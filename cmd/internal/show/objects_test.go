@@ -19,11 +19,14 @@ func TestObjects(t *testing.T) {
 		t.Fatalf("%d flows of 3 policies", len(flows))
 	}
 	fwd, in := flows[0], flows[1]
-	if fwd.Direction != "fwd" || fwd.Type != "use" || fwd.Protocol != "tcp" || fwd.ToPort != "22" || fwd.FromPort != "" || fwd.Templates[0].Level != "use" {
+	if fwd.Direction != "fwd" || fwd.Type != "use" || fwd.Protocol != "tcp" || fwd.ToPort != "22" ||
+		fwd.FromPort != "" || fwd.Templates[0].Level != "use" {
 		t.Errorf("fwd: %+v", fwd)
 	}
-	if in.Direction != "in" || in.Type != "require" || in.From != "10.2.0.0/16" || in.To != "10.1.0.0/16" || in.Priority != 375423 ||
-		in.Templates[0].Src != "198.51.100.1" || in.Templates[0].Dst != "192.0.2.1" || in.Templates[0].Mode != "tunnel" || in.Templates[0].Reqid != 1 {
+	if in.Direction != "in" || in.Type != "require" || in.From != "10.2.0.0/16" || in.To != "10.1.0.0/16" ||
+		in.Priority != 375423 ||
+		in.Templates[0].Src != "198.51.100.1" || in.Templates[0].Dst != "192.0.2.1" ||
+		in.Templates[0].Mode != "tunnel" || in.Templates[0].Reqid != 1 {
 		t.Errorf("in: %+v", in)
 	}
 	s := load(t, staticFile).SAs
@@ -38,7 +41,8 @@ func TestObjects(t *testing.T) {
 		if strings.Contains(text, "0011223344") != keys {
 			t.Errorf("keys asked for: %v: %s", keys, text)
 		}
-		for _, want := range []string{`"spi":"0x00001000"`, `"seq_out":77`, `"bytes":1000`, `"age_seconds":100`, `"hard":{"bytes":5000,"add_seconds":3600}`,
+		for _, want := range []string{`"spi":"0x00001000"`, `"seq_out":77`, `"bytes":1000`, `"age_seconds":100`,
+			`"hard":{"bytes":5000,"add_seconds":3600}`,
 			`"auth":"hmac-sha2-256"`, `"enc":"aes-256"`} {
 			if !strings.Contains(text, want) {
 				t.Errorf("lacks %s: %s", want, text)

@@ -51,7 +51,8 @@ func TestRulesAreReadBack(t *testing.T) {
 	}
 	foreign := netip.MustParseAddr("198.51.100.1")
 	mixed := &sadb.Snapshot{Policies: snap.Policies, SAs: append([]*sadb.SA{
-		{Key: sadb.SAKey{Dst: foreign, SPI: 0x4000, Proto: sadb.ProtoESP}, Src: netip.MustParseAddr("192.0.2.10"), Mode: sadb.ModeTunnel,
+		{Key: sadb.SAKey{Dst: foreign, SPI: 0x4000, Proto: sadb.ProtoESP}, Src: netip.MustParseAddr("192.0.2.10"),
+			Mode: sadb.ModeTunnel,
 			AEAD: &sadb.Algorithm{Name: "rfc4106(gcm(aes))", Key: sadb.NewSecret(make([]byte, 20)), TruncBits: 128}},
 	}, snap.SAs...)}
 	for _, verbose := range []bool{false, true} {
@@ -62,7 +63,8 @@ func TestRulesAreReadBack(t *testing.T) {
 		if d := cmp.Diff(static(snap), static(load(t, text.String()))); d != "" {
 			t.Errorf("verbose %v: read back as something else (-kernel +read):\n%s\n%s", verbose, d, text.String())
 		}
-		if !strings.Contains(text.String(), "# no rule makes this: esp tunnel from 192.0.2.10 to 198.51.100.1 spi 0x00004000 enc aes-128-gcm") {
+		if !strings.Contains(text.String(), "# no rule makes this: esp tunnel from 192.0.2.10 to 198.51.100.1 spi "+
+			"0x00004000 enc aes-128-gcm") {
 			t.Errorf("the IKE daemon's SA is not shown as a comment:\n%s", text.String())
 		}
 	}

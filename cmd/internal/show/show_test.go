@@ -14,7 +14,8 @@ func TestAll(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.20"), netip.MustParseAddr("192.0.2.10")
 	remote, local := netip.MustParsePrefix("10.20.0.0/24"), netip.MustParsePrefix("10.10.0.0/24")
 	tmpl := func(src, dst netip.Addr) []sadb.Template {
-		return []sadb.Template{{Src: src, Dst: dst, Proto: sadb.ProtoESP, Family: sadb.FamilyIPv4, Mode: sadb.ModeTunnel}}
+		return []sadb.Template{{Src: src, Dst: dst, Proto: sadb.ProtoESP, Family: sadb.FamilyIPv4,
+			Mode: sadb.ModeTunnel}}
 	}
 	pol := func(d sadb.Direction, src, dst netip.Prefix, t []sadb.Template) *sadb.Policy {
 		return &sadb.Policy{Key: sadb.PolicyKey{Dir: d, Selector: sadb.SelectorOf(src, dst)}, Templates: t}
@@ -22,8 +23,10 @@ func TestAll(t *testing.T) {
 	key := strings.Repeat("K", 36)
 	snap := &sadb.Snapshot{
 		Policies: []*sadb.Policy{
-			pol(sadb.DirOut, local, remote, tmpl(b, a)), pol(sadb.DirIn, remote, local, tmpl(a, b)), pol(sadb.DirFwd, remote, local, tmpl(a, b)),
-			{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sadb.SelectorOf(netip.MustParsePrefix("fd00::/16"), netip.MustParsePrefix("fd01::1/128"))}, Action: sadb.ActionBlock},
+			pol(sadb.DirOut, local, remote, tmpl(b, a)), pol(sadb.DirIn, remote, local, tmpl(a, b)),
+			pol(sadb.DirFwd, remote, local, tmpl(a, b)),
+			{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sadb.SelectorOf(netip.MustParsePrefix("fd00::/16"),
+				netip.MustParsePrefix("fd01::1/128"))}, Action: sadb.ActionBlock},
 		},
 		SAs: []*sadb.SA{
 			{Key: sadb.SAKey{Dst: a, SPI: 0xff0000a1, Proto: sadb.ProtoESP}, Src: b, Mode: sadb.ModeTunnel,
@@ -57,7 +60,8 @@ esp tunnel from 192.0.2.10 to 192.0.2.20 spi 0xff0000a1 enc aes-256-gcm
 		t.Errorf("key in %s", out.String())
 	}
 	out.Reset()
-	if err := All(&out, &sadb.Snapshot{}, false); err != nil || out.String() != "FLOWS:\nNo flows\n\nSAD:\nNo entries\n" {
+	if err := All(&out, &sadb.Snapshot{}, false); err != nil ||
+		out.String() != "FLOWS:\nNo flows\n\nSAD:\nNo entries\n" {
 		t.Errorf("empty: %q %v", out.String(), err)
 	}
 }

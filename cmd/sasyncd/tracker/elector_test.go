@@ -64,7 +64,8 @@ func (f *fence) last() string {
 func TestElector(t *testing.T) {
 	src, fe, n := make(told), &fence{fail: 2}, newNode()
 	n.set(true, 0, vip4)
-	el := New(Config{Groups: group("g"), Source: src, Interfaces: n, Fence: fe, Holds: holds, Log: slog.New(slog.DiscardHandler)})
+	el := New(Config{Groups: group("g"), Source: src, Interfaces: n, Fence: fe, Holds: holds,
+		Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- el.Run(ctx) }()
@@ -105,7 +106,8 @@ func TestElector(t *testing.T) {
 	next(engine.ElectorState, wire.RoleMaster)
 	// Both on eth0, though only one address is there.
 	fe.mu.Lock()
-	if got, want := fmt.Sprint(fe.did[len(fe.did)-2:]), fmt.Sprintf("[clear 2 %v renew 30s]", []netip.Addr{vip4, vip6}); got != want {
+	if got, want := fmt.Sprint(fe.did[len(fe.did)-2:]), fmt.Sprintf("[clear 2 %v renew 30s]",
+		[]netip.Addr{vip4, vip6}); got != want {
 		t.Errorf("the fence had %v, want %v", got, want)
 	}
 	fe.mu.Unlock()
@@ -130,7 +132,8 @@ func TestElector(t *testing.T) {
 
 // A tracker that fails ends the daemon, with the reason.
 func TestElectorEndsWithItsSource(t *testing.T) {
-	el := New(Config{Groups: group("g"), Source: failing{}, Interfaces: newNode(), Holds: holds, Log: slog.New(slog.DiscardHandler)})
+	el := New(Config{Groups: group("g"), Source: failing{}, Interfaces: newNode(), Holds: holds,
+		Log: slog.New(slog.DiscardHandler)})
 	if err := el.Run(t.Context()); err == nil || !errors.Is(err, errFailed) {
 		t.Errorf("error %v, want the source's", err)
 	}

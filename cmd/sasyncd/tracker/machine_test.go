@@ -188,7 +188,8 @@ func TestMachine(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := &machine{name: "g", vips: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, yields: !tc.noFence, started: start, empty: tc.empty}
+			m := &machine{name: "g", vips: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, yields: !tc.noFence,
+				started: start, empty: tc.empty}
 			for i, s := range tc.steps {
 				list := s.do(m, start.Add(s.after))
 				if got := words(list); got != s.want {

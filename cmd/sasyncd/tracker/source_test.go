@@ -109,7 +109,8 @@ func TestAddress(t *testing.T) {
 	n := newNode()
 	n.set(true, 0)
 	ch := follow(t, NewAddress(n, group("any")))
-	if s := want(t, ch, false); !strings.Contains(s.Reason, vip4.String()) || !strings.Contains(s.Reason, vip6.String()) {
+	if s := want(t, ch, false); !strings.Contains(s.Reason, vip4.String()) || !strings.Contains(s.Reason,
+		vip6.String()) {
 		t.Errorf("reason %q, want the missing addresses", s.Reason)
 	}
 	n.set(true, 0, vip4, vip6)

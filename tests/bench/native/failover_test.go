@@ -76,16 +76,19 @@ func (n *node) start(b *testing.B, daemon string, interval time.Duration) {
 			}
 			return file
 		}
-		n.d = n.Exec("ucarp", exec.Command("ucarp", "-i", "in0", "-s", n.addr(), "-v", "10", "-p", "love", "-a", vip, "-b", seconds(interval),
+		n.d = n.Exec("ucarp", exec.Command("ucarp", "-i", "in0", "-s", n.addr(), "-v", "10", "-p", "love", "-a", vip,
+			"-b", seconds(interval),
 			"-k", strconv.Itoa(200-n.priority), "-u", script("add"), "-d", script("del"), "-P"))
 		return
 	case "carpd for carp":
-		file := n.WriteFile("carpd.conf", fmt.Sprintf("group g { preempt yes }\ncarp x { carpdev in0; vhid 10; pass \"love\"; advbase %s; advskew %d; address %s/32; group g }\nsocket %q\nstatedir %q\n",
+		file := n.WriteFile("carpd.conf", fmt.Sprintf("group g { preempt yes }\ncarp x { carpdev in0; vhid 10; pass "+
+			"\"love\"; advbase %s; advskew %d; address %s/32; group g }\nsocket %q\nstatedir %q\n",
 			seconds(interval), 200-n.priority, vip, n.socket(), filepath.Join(n.Dir(), "state")))
 		n.d = n.Daemon("carpd", "-d", "-c", file)
 		return
 	case "carpd":
-		file := n.WriteFile("carpd.conf", fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev in0; vrid 10; priority %d; interval %v; address %s/32; group g }\nsocket %q\nstatedir %q\n",
+		file := n.WriteFile("carpd.conf", fmt.Sprintf("group g { preempt yes }\nvrrp x { carpdev in0; vrid 10; "+
+			"priority %d; interval %v; address %s/32; group g }\nsocket %q\nstatedir %q\n",
 			n.priority, interval, vip, n.socket(), filepath.Join(n.Dir(), "state")))
 		n.d = n.Daemon("carpd", "-d", "-c", file)
 		return
@@ -179,7 +182,8 @@ func once(b *testing.B, daemon, fault string, interval time.Duration, phase floa
 	backup.start(b, daemon, interval)
 	ready := time.Now().Add(4*interval + 500*time.Millisecond)
 	p := startProbe(b, host)
-	lab.Eventually(b, 10*time.Second, "traffic flows and the backup listens", func() bool { return time.Now().After(ready) && p.answers() > 100 })
+	lab.Eventually(b, 10*time.Second, "traffic flows and the backup listens",
+		func() bool { return time.Now().After(ready) && p.answers() > 100 })
 
 	if _, err := scenario.AwaitAdvert(host, "eth0", netip.MustParseAddr(master.addr()), interval); err != nil {
 		b.Fatal(err)
@@ -193,11 +197,15 @@ func once(b *testing.B, daemon, fault string, interval time.Duration, phase floa
 	lab.Eventually(b, 4*interval+4*time.Second, "the backup has taken over", backup.has)
 	r := failure{}
 	taken := time.Now()
-	for r.overlap = time.Since(taken); fault != "cut" && master.has() && r.overlap < both; r.overlap = time.Since(taken) {
+	for r.overlap = time.Since(taken); fault != "cut" && master.has() &&
+		r.overlap < both; r.overlap = time.Since(taken) {
 		if fault == "SIGSTOP" && time.Since(began) >= stopped {
 			break // it would go on now
 		}
-		lab.Eventually(b, time.Second, "a moment has passed", func() bool { return time.Since(taken) > r.overlap+20*time.Millisecond })
+		lab.Eventually(b, time.Second, "a moment has passed", func() bool {
+			return time.Since(taken) > r.overlap+
+				20*time.Millisecond
+		})
 	}
 	settled := time.Now().Add(500 * time.Millisecond)
 	lab.Eventually(b, time.Second, "traffic flows again", func() bool { return time.Now().After(settled) })
@@ -283,11 +291,14 @@ func BenchmarkFailover(b *testing.B) {
 		if c.fault != "cut" {
 			co, ko = left(median(ours, overlap)), left(median(theirs, overlap))
 		}
-		fmt.Fprintf(w, "%v\t%s\t%d\t%s\t%s\t%s\t%.2f\t%s\t%s\t\n", c.interval, c.fault, c.runs, c.theirs, ms(cg), ms(kg), float64(cg)/float64(max(kg, 1)), co, ko)
+		fmt.Fprintf(w, "%v\t%s\t%d\t%s\t%s\t%s\t%.2f\t%s\t%s\t\n", c.interval, c.fault, c.runs, c.theirs, ms(cg),
+			ms(kg), float64(cg)/float64(max(kg, 1)), co, ko)
 	}
-	fmt.Printf("\nfailover, medians, measured in %v; overlap: the address was on both nodes\n", time.Since(began).Round(time.Second))
+	fmt.Printf("\nfailover, medians, measured in %v; overlap: the address was on both nodes\n",
+		time.Since(began).Round(time.Second))
 	w.Flush()
-	fmt.Println("cut: the old master cannot know and keeps the address. SIGKILL, SIGSTOP: where no lease ends it, the dead node's")
+	fmt.Println("cut: the old master cannot know and keeps the address. SIGKILL, SIGSTOP: where no lease ends it, " +
+		"the dead node's")
 	fmt.Println("kernel goes on answering for the address, and that shows here as no gap, although no master is there.")
 }
 
@@ -299,12 +310,15 @@ const within = 1.1
 // node's kernel goes on answering.
 func (c cell) line(ours, theirs []failure) result.Line {
 	cg, kg := median(ours, gap), median(theirs, gap)
-	l := result.Line{What: fmt.Sprintf("carpd beside %s, adverts every %v, %s: gap, median of %d", c.theirs, c.interval, c.fault, c.runs),
-		Figure: ms(cg), Floor: ms(kg), Ratio: float64(cg) / float64(max(kg, 1)), Verdict: result.Beside, Machine: result.Machine(false)}
+	l := result.Line{What: fmt.Sprintf("carpd beside %s, adverts every %v, %s: gap, median of %d", c.theirs, c.interval,
+		c.fault, c.runs),
+		Figure: ms(cg), Floor: ms(kg), Ratio: float64(cg) / float64(max(kg, 1)), Verdict: result.Beside,
+		Machine: result.Machine(false)}
 	if c.fault == "cut" {
 		l.Target, l.Verdict = fmt.Sprintf("<= %.2f of %s's", within, c.theirs), result.Of(l.Ratio <= within)
 	} else {
-		l.Note = fmt.Sprintf("both nodes had the address for %s with carpd, %s with %s", left(median(ours, overlap)), left(median(theirs, overlap)), c.theirs)
+		l.Note = fmt.Sprintf("both nodes had the address for %s with carpd, %s with %s", left(median(ours, overlap)),
+			left(median(theirs, overlap)), c.theirs)
 	}
 	return l
 }

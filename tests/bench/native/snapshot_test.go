@@ -31,7 +31,8 @@ func BenchmarkSnapshot(b *testing.B) {
 	m, s := c.Master(), c.Nodes[1]
 	var ops []sadb.Op
 	for i := range policies {
-		p := kerneltest.SamplePolicy(sadb.DirOut, "10.1.0.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/250, i%250), "192.0.2.1", fmt.Sprintf("198.18.%d.%d", i/250, 1+i%250))
+		p := kerneltest.SamplePolicy(sadb.DirOut, "10.1.0.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/250, i%250),
+			"192.0.2.1", fmt.Sprintf("198.18.%d.%d", i/250, 1+i%250))
 		ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: p})
 	}
 	if err := errors.Join(m.Kernel.Apply(b.Context(), ops)...); err != nil {
@@ -65,7 +66,8 @@ func BenchmarkSnapshot(b *testing.B) {
 	slices.Sort(took)
 	least, mine := floor[snapshots/2], took[snapshots/2]
 	b.ReportMetric(float64(mine.Microseconds())/1000, "ms")
-	report.Lines = append(report.Lines, result.Line{What: fmt.Sprintf("snapshot of %d policies to an empty standby", policies), Figure: ms(mine), Floor: ms(least),
+	report.Lines = append(report.Lines, result.Line{What: fmt.Sprintf("snapshot of %d policies to an empty standby",
+		policies), Figure: ms(mine), Floor: ms(least),
 		Ratio: float64(least) / float64(mine), Verdict: result.Beside, Machine: result.Machine(false),
 		Note: "the daemons' own work natively, where the kernel has no ESP and so no SAs"})
 }

@@ -25,7 +25,8 @@ const (
 func BenchmarkSwitchover(b *testing.B) {
 	p := scenario.NewPlain(b, 2)
 	// Without any policy a gateway would forward nothing for its first 10 s as MASTER.
-	p.Members[0].IP(fmt.Sprintf("xfrm policy add dir out src 10.250.0.0/16 dst 10.251.0.0/16 tmpl src %s dst 198.51.100.1 proto esp mode tunnel", lab.VIPOut))
+	p.Members[0].IP(fmt.Sprintf("xfrm policy add dir out src 10.250.0.0/16 dst 10.251.0.0/16 tmpl src %s dst "+
+		"198.51.100.1 proto esp mode tunnel", lab.VIPOut))
 	for _, m := range p.Members {
 		m.StartDaemons()
 	}
@@ -57,9 +58,11 @@ func BenchmarkSwitchover(b *testing.B) {
 	b.ReportMetric(float64(worst.Microseconds())/1000, "worst-ms")
 	what := fmt.Sprintf("planned switchover of both daemons without ESP, %d: traffic gap, ", switchovers)
 	report.Lines = append(report.Lines,
-		result.Line{What: what + "median", Target: "<= 20 ms", Figure: ms(med), Floor: ms(quiet) + " where nothing happens", Ratio: float64(med) / float64(max(quiet, 1)),
+		result.Line{What: what + "median", Target: "<= 20 ms", Figure: ms(med), Floor: ms(quiet) +
+			" where nothing happens", Ratio: float64(med) / float64(max(quiet, 1)),
 			Verdict: result.Of(med <= 20*time.Millisecond), Machine: result.Machine(false)},
-		result.Line{What: what + "worst", Target: "<= 100 ms", Figure: ms(worst), Verdict: result.Of(worst <= 100*time.Millisecond), Machine: result.Machine(false)})
+		result.Line{What: what + "worst", Target: "<= 100 ms", Figure: ms(worst),
+			Verdict: result.Of(worst <= 100*time.Millisecond), Machine: result.Machine(false)})
 }
 
 // fit waits until a member is master and the other follows it.
@@ -68,6 +71,7 @@ func fit(b *testing.B, p *scenario.Pair, master int) {
 	lab.Eventually(b, 30*time.Second, p.Members[master].Name+" is master and the other follows", func() bool {
 		x, err1 := p.Members[master].Status()
 		y, err2 := p.Members[1-master].Status()
-		return err1 == nil && err2 == nil && x.Groups[0].Role == "MASTER" && y.Groups[0].Role == "BACKUP" && y.Groups[0].InSync && y.Groups[0].Why == "follows the master"
+		return err1 == nil && err2 == nil && x.Groups[0].Role == "MASTER" && y.Groups[0].Role == "BACKUP" &&
+			y.Groups[0].InSync && y.Groups[0].Why == "follows the master"
 	})
 }

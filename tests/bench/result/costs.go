@@ -58,7 +58,8 @@ func (c Cost) Lines(host Cost) (list []Line) {
 		{"a look at the clock", c.Clock, host.Clock},
 		{"the first touch of a page", c.Touch, host.Touch},
 	} {
-		list = append(list, Line{What: "cost of " + x.what + ", guest beside host", Figure: us(x.here), Floor: us(x.there),
+		list = append(list, Line{What: "cost of " + x.what + ", guest beside host", Figure: us(x.here),
+			Floor: us(x.there),
 			Ratio: float64(x.here) / float64(max(x.there, 1)), Verdict: Beside})
 	}
 	return list

@@ -88,7 +88,8 @@ func (r *Report) Drills(file string) error {
 		return fmt.Errorf("read %s: %w", file, err)
 	}
 	const enough = 1000
-	l := Line{What: "sequence numbers sent twice; packets refused for their number", Target: fmt.Sprintf("0; 0 in %d failovers", enough)}
+	l := Line{What: "sequence numbers sent twice; packets refused for their number",
+		Target: fmt.Sprintf("0; 0 in %d failovers", enough)}
 	if len(doc.Runs) == 0 {
 		l.Figure, l.Verdict, l.Machine = "no result is kept", NotShown, "make drill-thousand"
 	} else {

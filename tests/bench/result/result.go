@@ -127,7 +127,8 @@ func (r *Report) Print(out io.Writer) error {
 		if verdict == Missed {
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.What, l.Target, l.Figure, l.Floor, l.ratio(), verdict, l.Machine)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.What, l.Target, l.Figure, l.Floor, l.ratio(), verdict,
+			l.Machine)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -139,7 +140,8 @@ func (r *Report) Print(out io.Writer) error {
 }
 
 func (r *Report) heading() string {
-	s := fmt.Sprintf("Run of %s, version %s, %s, %s, in %d s", r.At.Format("2006-01-02 15:04"), r.Version, r.Go, r.Processor, r.Seconds)
+	s := fmt.Sprintf("Run of %s, version %s, %s, %s, in %d s", r.At.Format("2006-01-02 15:04"), r.Version, r.Go,
+		r.Processor, r.Seconds)
 	if r.Load != "" {
 		s += ", load of the host before it " + r.Load
 	}
@@ -163,14 +165,16 @@ func (r *Report) notes() (list []string) {
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	b.WriteString(r.heading() + "\n\n")
-	b.WriteString("| what | target | figure | floor or peer | ratio | verdict | machine |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| what | target | figure | floor or peer | ratio | verdict | machine " +
+		"|\n|---|---|---|---|---|---|---|\n")
 	for i := range r.Lines {
 		l := &r.Lines[i]
 		verdict := l.Verdict
 		if verdict == Missed || verdict == NotShown {
 			verdict = "**" + verdict + "**"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", l.What, l.Target, l.Figure, l.Floor, l.ratio(), verdict, l.Machine)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", l.What, l.Target, l.Figure, l.Floor, l.ratio(),
+			verdict, l.Machine)
 	}
 	b.WriteString("\n")
 	for _, n := range r.notes() {

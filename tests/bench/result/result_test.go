@@ -44,7 +44,8 @@ func TestMerge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Version != "v1" || r.Seconds != 7 || len(r.Lines) != 2 || len(r.Failed) != 2 || !strings.Contains(r.Failed[1], "none") {
+	if r.Version != "v1" || r.Seconds != 7 || len(r.Lines) != 2 || len(r.Failed) != 2 || !strings.Contains(r.Failed[1],
+		"none") {
 		t.Errorf("merged: %+v", r)
 	}
 	if _, err := Merge(filepath.Join(dir, "none")); err == nil {
@@ -75,13 +76,15 @@ func TestDrills(t *testing.T) {
 
 // Only what is between the marks changes.
 func TestPublish(t *testing.T) {
-	r := Report{Lines: []Line{{What: "gap", Target: "<= 1 s", Figure: "2 s", Ratio: 2, Verdict: Missed, Machine: "native", Note: "why"}}}
+	r := Report{Lines: []Line{{What: "gap", Target: "<= 1 s", Figure: "2 s", Ratio: 2, Verdict: Missed,
+		Machine: "native", Note: "why"}}}
 	page := write(t, "page.md", "before\n"+beginMark+"old\n"+endMark+"after\n")
 	if err := r.Publish(page); err != nil {
 		t.Fatal(err)
 	}
 	got := read(t, page)
-	for _, want := range []string{"before\n" + beginMark, "| gap | <= 1 s | 2 s |  | 2.00 | **missed** | native |", "* gap: why\n", endMark + "after\n"} {
+	for _, want := range []string{"before\n" + beginMark, "| gap | <= 1 s | 2 s |  | 2.00 | **missed** | native |",
+		"* gap: why\n", endMark + "after\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page has not %q:\n%s", want, got)
 		}

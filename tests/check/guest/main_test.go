@@ -28,7 +28,8 @@ func TestPrediction(t *testing.T) {
 	stamp := check.Stamp(*version)
 	for i, it := range check.Situations() {
 		if it.ESP && pick.MatchString(it.Label()) {
-			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) { check.Run(t, &it, stamp, func(*reliability.Prediction) {}) })
+			t.Run(fmt.Sprintf("%02d %s", i, it.Name),
+				func(t *testing.T) { check.Run(t, &it, stamp, func(*reliability.Prediction) {}) })
 		}
 	}
 }

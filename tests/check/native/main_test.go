@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	harness.Main(m, harness.Plain(), harness.Beside(), harness.Build("./cmd/carpd", "./cmd/sasyncd", "./cmd/sasyncctl", "./cmd/carpctl"))
+	harness.Main(m, harness.Plain(), harness.Beside(), harness.Build("./cmd/carpd", "./cmd/sasyncd", "./cmd/sasyncctl",
+		"./cmd/carpctl"))
 }
 
 // TestPrediction holds what check says against what then happens.

@@ -32,7 +32,8 @@ func TestRelayIsNoDuplicate(t *testing.T) {
 				sa.add(&Packet{At: time.Unix(1, 0), Seq: p.seq, Hops: p.hops, Sum: p.sum}, p.port)
 			}
 			if sa.Duplicates != tc.duplicate || sa.Relayed != tc.relayed {
-				t.Errorf("%d duplicates, %d relayed, want %d and %d", sa.Duplicates, sa.Relayed, tc.duplicate, tc.relayed)
+				t.Errorf("%d duplicates, %d relayed, want %d and %d", sa.Duplicates, sa.Relayed, tc.duplicate,
+					tc.relayed)
 			}
 			if sa.Packets != len(tc.packets)-tc.relayed {
 				t.Errorf("%d packets, want %d", sa.Packets, len(tc.packets)-tc.relayed)

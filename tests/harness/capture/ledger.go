@@ -156,7 +156,8 @@ func (l *Ledger) Faults() []string {
 	for _, sa := range l.SAs() {
 		total += sa.Packets
 		if sa.Duplicates > 0 {
-			list = append(list, fmt.Sprintf("%s > %s spi %#x: %d sequence numbers were sent twice", sa.Src, sa.Dst, sa.SPI, sa.Duplicates))
+			list = append(list, fmt.Sprintf("%s > %s spi %#x: %d sequence numbers were sent twice", sa.Src, sa.Dst,
+				sa.SPI, sa.Duplicates))
 		}
 	}
 	for _, d := range l.Duplicates() {

@@ -34,7 +34,8 @@ func TestLedger(t *testing.T) {
 		return l.Add(at, port, frame)
 	}
 	for seq := range uint32(3) {
-		if p := send(0, packet4("192.0.2.1", "192.0.2.100", protoESP, esp(7, seq+1))); !p.IsESP || p.SPI != 7 || p.Seq != seq+1 {
+		if p := send(0, packet4("192.0.2.1", "192.0.2.100", protoESP, esp(7, seq+1))); !p.IsESP || p.SPI != 7 ||
+			p.Seq != seq+1 {
 			t.Errorf("packet %d was taken for %+v", seq+1, p)
 		}
 	}
@@ -48,7 +49,8 @@ func TestLedger(t *testing.T) {
 	send(1, packet4("192.0.2.12", "10.1.0.10", 17, nil))
 	send(1, packet4("192.0.2.12", "192.0.2.100", 17, append(make([]byte, 8), Marker...)))
 	faults := strings.Join(l.Faults(), "\n")
-	for _, want := range []string{"spi 0x7: 1 sequence numbers were sent twice", "seq 2: sent by gw1", "again by gw2", "2 packets in plaintext"} {
+	for _, want := range []string{"spi 0x7: 1 sequence numbers were sent twice", "seq 2: sent by gw1", "again by gw2",
+		"2 packets in plaintext"} {
 		if !strings.Contains(faults, want) {
 			t.Errorf("the faults do not say %q:\n%s", want, faults)
 		}

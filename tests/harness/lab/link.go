@@ -137,7 +137,8 @@ func Rejoin(a, b *Port) { isolate("off", a, b) }
 func isolate(how string, ports ...*Port) {
 	for _, p := range ports {
 		p.Node.t.Helper()
-		if _, err := p.Node.net.fabric.Try("ip link set dev " + p.Outer + " type bridge_slave isolated " + how); err != nil {
+		if _, err := p.Node.net.fabric.Try("ip link set dev " + p.Outer + " type bridge_slave isolated " +
+			how); err != nil {
 			p.Node.t.Fatalf("isolate %s: %v", p.Outer, err)
 		}
 	}

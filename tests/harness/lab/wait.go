@@ -18,7 +18,8 @@ func Eventually(t T, limit time.Duration, what string, cond func() bool) time.Du
 			return w.Elapsed()
 		}
 		if w.Elapsed() > limit {
-			t.Fatalf("waited %v in vain (and %v in which the machine stood still): %s", limit, w.still.Round(time.Millisecond), what)
+			t.Fatalf("waited %v in vain (and %v in which the machine stood still): %s", limit,
+				w.still.Round(time.Millisecond), what)
 			return limit // a program's T may not end the goroutine
 		}
 		w.Sleep(5 * time.Millisecond)

@@ -169,7 +169,8 @@ func (tn Tunnel) mirrored() Tunnel {
 
 func (tn Tunnel) states() []string {
 	state := func(src, dst string, spi uint32, alg, extra string, sport, dport uint16) string {
-		line := fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s %s", src, dst, spi, tn.ReqID, alg, extra)
+		line := fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel %s %s", src, dst, spi,
+			tn.ReqID, alg, extra)
 		if tn.NATPort != 0 {
 			line += fmt.Sprintf(" encap espinudp %d %d 0.0.0.0", sport, dport)
 		}
@@ -188,7 +189,8 @@ func (tn Tunnel) policies(dirs ...string) []string {
 		if dir != "out" {
 			p = tn.mirrored()
 		}
-		lines = append(lines, fmt.Sprintf("xfrm policy add dir %s src %s dst %s %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
+		lines = append(lines, fmt.Sprintf("xfrm policy add dir %s src %s dst %s %s tmpl src %s dst %s proto esp "+
+			"reqid %d mode tunnel",
 			dir, p.LocalNet, p.RemoteNet, p.Extra, p.Local, p.Remote, p.ReqID))
 	}
 	return lines

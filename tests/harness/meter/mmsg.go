@@ -71,7 +71,8 @@ func rawSockaddr(a netip.AddrPort) []byte {
 // the network lost.
 func (m *mmsg) send(fd, n int) {
 	for i := 0; i < n; {
-		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdrs[i])), uintptr(n-i), 0, 0, 0)
+		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdrs[i])),
+			uintptr(n-i), 0, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 		case errno != 0:
@@ -87,7 +88,8 @@ func (m *mmsg) receive(fd int) (int, error) {
 	for i := range m.hdrs {
 		m.hdrs[i].hdr.SetControllen(len(m.oobs[i]))
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdrs[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdrs[0])), batch,
+		unix.MSG_DONTWAIT, 0, 0)
 	switch {
 	case errors.Is(errno, unix.EAGAIN) || errors.Is(errno, unix.EINTR):
 		return 0, nil

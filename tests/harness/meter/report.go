@@ -30,8 +30,10 @@ type Report struct {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%-12s sent %d, lost %d, duplicate %d, reordered %d, longest gap %.1f ms (and %.1f ms in which the sender stood still) at %s, sender's longest pause %.1f ms",
-		r.Name, r.Sent, r.Lost, r.Duplicate, r.Reordered, ms(r.Gap), ms(r.Idle), r.GapAt.Format("15:04:05.000"), ms(r.Stall))
+	return fmt.Sprintf("%-12s sent %d, lost %d, duplicate %d, reordered %d, longest gap %.1f ms (and %.1f ms in "+
+		"which the sender stood still) at %s, sender's longest pause %.1f ms",
+		r.Name, r.Sent, r.Lost, r.Duplicate, r.Reordered, ms(r.Gap), ms(r.Idle), r.GapAt.Format("15:04:05.000"),
+		ms(r.Stall))
 }
 
 // add sums up two reports of the same period.

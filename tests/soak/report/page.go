@@ -14,10 +14,14 @@ func page(run *soakdata.Run) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("# Soak\n\nMade by `make soak` (tests/soak) from a run; do not edit.\n\n")
-	p("A pair of gateways with carpd and sasyncd lives through %.0f minutes. %d tunnels are rekeyed at random, %d times a minute, by what plays\n", run.Took/60, run.Tunnels, run.Rate)
-	p("the MASTER's IKE daemon; traffic flows through two more, in IPv4 and IPv6, both ways; and after 5 to 25 s of quiet comes the next fault,\n")
-	p("drawn at random. After each, a failover must work again (`sasyncctl check` on both, one MASTER, a complete standby, less than 1 s of lag)\n")
-	p("and then, while the churn waits, the tables of both kernels must be equal. All times are from the end of the fault: when the\n")
+	p("A pair of gateways with carpd and sasyncd lives through %.0f minutes. %d tunnels are rekeyed at random, %d "+
+		"times a minute, by what plays\n", run.Took/60, run.Tunnels, run.Rate)
+	p("the MASTER's IKE daemon; traffic flows through two more, in IPv4 and IPv6, both ways; and after 5 to 25 s of " +
+		"quiet comes the next fault,\n")
+	p("drawn at random. After each, a failover must work again (`sasyncctl check` on both, one MASTER, a complete " +
+		"standby, less than 1 s of lag)\n")
+	p("and then, while the churn waits, the tables of both kernels must be equal. All times are from the end of the " +
+		"fault: when the\n")
 	p("daemon was started again, the cable plugged in.\n\n")
 	kernel := run.Kernel
 	if run.Guest {
@@ -31,7 +35,8 @@ func page(run *soakdata.Run) []byte {
 	p("| verdict | %s |\n", verdict)
 	p("| run | %s, commit %s, seed %d, %s |\n", run.At.Format("2006-01-02 15:04"), run.Version, run.Seed, run.Go)
 	p("| machine | %s, Linux %s |\n", run.Processor, kernel)
-	p("| rekeys made | %d, %.0f a minute; while nobody is MASTER there is nobody to make them |\n", run.Rekeys, float64(run.Rekeys)/run.Took*60)
+	p("| rekeys made | %d, %.0f a minute; while nobody is MASTER there is nobody to make them |\n", run.Rekeys,
+		float64(run.Rekeys)/run.Took*60)
 	failed := 0
 	for _, f := range run.Faults {
 		if f.Fit < 0 || f.Equal < 0 {
@@ -39,9 +44,11 @@ func page(run *soakdata.Run) []byte {
 		}
 	}
 	p("| faults | %d, not recovered from %d |\n", len(run.Faults), failed)
-	p("| traffic | %d packets, %d lost, %d refused for their number, %d sequence numbers sent twice, %d in plaintext |\n",
+	p("| traffic | %d packets, %d lost, %d refused for their number, %d sequence numbers sent twice, %d in "+
+		"plaintext |\n",
 		run.Sent, run.Lost, run.Refused, run.Twice, run.Plaintext)
-	p("| at the end | %d SAs, %d policies, %d differences between the gateways |\n\n", run.SAs, run.Policies, run.Differences)
+	p("| at the end | %d SAs, %d policies, %d differences between the gateways |\n\n", run.SAs, run.Policies,
+		run.Differences)
 	p("![curves of the run](soak.svg)\n\n")
 	faults(&b, run)
 	uses(&b, run)
@@ -54,8 +61,10 @@ func faults(b *bytes.Buffer, run *soakdata.Run) {
 	for _, f := range run.Faults {
 		kinds[f.What] = append(kinds[f.What], f)
 	}
-	fmt.Fprintf(b, "## Faults\n\nSeconds. The lag is the largest that the MASTER owned to when asked, every 0.2 to 3 s, until the tables were equal; a standby that is not connected has none.\n\n")
-	fmt.Fprintf(b, "| fault | times | lasted, median | a failover works after, median | worst | equal after, worst | lag, worst | packets refused |\n|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(b, "## Faults\n\nSeconds. The lag is the largest that the MASTER owned to when asked, every 0.2 to 3 "+
+		"s, until the tables were equal; a standby that is not connected has none.\n\n")
+	fmt.Fprintf(b, "| fault | times | lasted, median | a failover works after, median | worst | equal after, worst | "+
+		"lag, worst | packets refused |\n|---|---|---|---|---|---|---|---|\n")
 	for _, what := range slices.Sorted(maps.Keys(kinds)) {
 		list := kinds[what]
 		column := func(f func(soakdata.Fault) float64) (vs []float64) {
@@ -74,14 +83,16 @@ func faults(b *bytes.Buffer, run *soakdata.Run) {
 			refused += f.Refused
 		}
 		last := len(list) - 1
-		fmt.Fprintf(b, "| %s | %d | %.1f | %.1f | %.1f | %.1f | %.1f | %d |\n", what, len(list), lasted[len(list)/2], fit[len(list)/2], fit[last], equal[last], lag[last], refused)
+		fmt.Fprintf(b, "| %s | %d | %.1f | %.1f | %.1f | %.1f | %.1f | %d |\n", what, len(list), lasted[len(list)/2],
+			fit[len(list)/2], fit[last], equal[last], lag[last], refused)
 	}
 	b.WriteString("\n")
 }
 
 // uses compares what the daemons use at the begin and at the end.
 func uses(b *bytes.Buffer, run *soakdata.Run) {
-	fmt.Fprintf(b, "## What the daemons use\n\nMedians of the first and of the last quarter, over both gateways, and the largest value of all. Processes are replaced by faults on the way.\n\n")
+	fmt.Fprintf(b, "## What the daemons use\n\nMedians of the first and of the last quarter, over both gateways, and "+
+		"the largest value of all. Processes are replaced by faults on the way.\n\n")
 	fmt.Fprintf(b, "| | first quarter | last quarter | largest |\n|---|---|---|---|\n")
 	for _, row := range []struct {
 		what  string

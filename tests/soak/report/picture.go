@@ -38,9 +38,12 @@ func picture(run *soakdata.Run) []byte {
 	var b bytes.Buffer
 	nodes := names(run)
 	height := 60 + strip*len(nodes) + spaced + (len(panels)+1)*(high+spaced) + 20
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", left+plot+right, height)
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n",
+		left+plot+right, height)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="#fff"/>`+"\n")
-	fmt.Fprintf(&b, `<text x="%d" y="22" font-size="15">%.0f minutes, %d rekeys, %d faults (grey); commit %s, seed %d</text>`+"\n",
+	fmt.Fprintf(&b,
+		`<text x="%d" y="22" font-size="15">%.0f minutes, %d rekeys, %d faults (grey); commit %s, seed %d</text>`+"\n",
 		left, run.Took/60, run.Rekeys, len(run.Faults), run.Version, run.Seed)
 	for i, n := range nodes {
 		fmt.Fprintf(&b, `<text x="%d" y="42" fill="%s">%s</text>`+"\n", left+60*i, colours[i%2], n)
@@ -55,7 +58,9 @@ func picture(run *soakdata.Run) []byte {
 	b.WriteString("\"/>\n")
 	// Who is MASTER.
 	for i, n := range nodes {
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text><path stroke="%s" stroke-width="12" fill="none" d="`, left-6, top+14, n, colours[i%2])
+		fmt.Fprintf(&b,
+			`<text x="%d" y="%d" text-anchor="end">%s</text><path stroke="%s" stroke-width="12" fill="none" d="`,
+			left-6, top+14, n, colours[i%2])
 		for _, s := range run.Samples {
 			if s.Node == n && s.Role == "MASTER" {
 				fmt.Fprintf(&b, "M%.1f %dh%.1f", x(s.T), top+10, 3.5/run.Took*plot)
@@ -112,8 +117,10 @@ func every(most float64) float64 {
 }
 
 func axes(b *bytes.Buffer, top int, title string, most float64) {
-	fmt.Fprintf(b, `<text x="%d" y="%d">%s</text><path stroke="#000" fill="none" d="M%d %dv%dh%d"/>`, left+4, top-6, title, left, top, high, plot)
-	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end">%.3g</text><text x="%d" y="%d" text-anchor="end">0</text>`+"\n", left-6, top+8, most, left-6, top+high)
+	fmt.Fprintf(b, `<text x="%d" y="%d">%s</text><path stroke="#000" fill="none" d="M%d %dv%dh%d"/>`, left+4, top-6,
+		title, left, top, high, plot)
+	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end">%.3g</text><text x="%d" y="%d" text-anchor="end">0</text>`+
+		"\n", left-6, top+8, most, left-6, top+high)
 }
 
 // thin leaves the largest of every few points, so that a long run makes no large

@@ -30,23 +30,31 @@ func gateway(t *testing.T) (url string, failed *atomic.Bool) {
 	history.Add(0.25, 420, 3)
 	source := func(context.Context) (page.Status, error) {
 		now := time.Now()
-		s := page.Status{Program: "sasyncd", Version: "sasyncd 1.0", Host: "gw2", Time: now, Started: began, Fit: true, Summary: "a failover would work",
+		s := page.Status{Program: "sasyncd", Version: "sasyncd 1.0", Host: "gw2", Time: now, Started: began, Fit: true,
+			Summary: "a failover would work",
 			Gateways: []page.Gateway{{Name: "gw2", Self: true, Up: true, Roles: map[string]string{"outside": "BACKUP"}},
 				{Name: "gw1", Up: true, Roles: map[string]string{"outside": "MASTER"}}},
-			Groups: []page.Group{{Name: "outside", Role: "BACKUP", Since: began, Reason: "a better master is heard", Term: 7, InSync: true, Why: "follows the master",
-				VIPs:    []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
-				Details: []page.Detail{{Name: "SAs", Value: "2000"}, {Name: "policies", Value: "3000"}, {Name: "margin", Value: "67108864 packets"}}}},
-			Peers:  []page.Peer{{Name: "10.9.0.1", State: "connected", Details: []page.Detail{{Name: "received", Value: "812 KiB"}}}},
-			Plots:  history.Plots(),
-			Events: []page.Event{{Time: now, Level: "warn", Text: `strange <b>name</b> <script>document.title="owned"</script>`}, {Time: began, Level: "info", Text: "ready"}},
+			Groups: []page.Group{{Name: "outside", Role: "BACKUP", Since: began, Reason: "a better master is heard",
+				Term: 7, InSync: true, Why: "follows the master",
+				VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+				Details: []page.Detail{{Name: "SAs", Value: "2000"}, {Name: "policies", Value: "3000"},
+					{Name: "margin", Value: "67108864 packets"}}}},
+			Peers: []page.Peer{{Name: "10.9.0.1",
+				State: "connected", Details: []page.Detail{{Name: "received", Value: "812 KiB"}}}},
+			Plots: history.Plots(),
+			Events: []page.Event{{Time: now, Level: "warn",
+				Text: `strange <b>name</b> <script>document.title="owned"</script>`},
+				{Time: began, Level: "info", Text: "ready"}},
 		}
 		if failed.Load() {
 			s.Fit, s.Summary = false, "a failover would not work"
 			s.Problems = []page.Problem{{What: "no peer is connected", Remedy: "see the log of both nodes"}}
 			s.Gateways[0].Roles["outside"], s.Gateways[1].Up, s.Gateways[1].Roles = "MASTER", false, nil
-			s.Groups[0].Role, s.Groups[0].Reason, s.Groups[0].Since = "MASTER", "no advertisements", now.Add(-3*time.Second)
+			s.Groups[0].Role, s.Groups[0].Reason, s.Groups[0].Since = "MASTER", "no advertisements",
+				now.Add(-3*time.Second)
 			s.Peers[0].State = "no session: timeout"
-			s.Failovers = []page.Failover{{Time: now, Group: "outside", From: "BACKUP", To: "MASTER", Reason: "no advertisements", Gap: 0.812}}
+			s.Failovers = []page.Failover{{Time: now, Group: "outside", From: "BACKUP", To: "MASTER",
+				Reason: "no advertisements", Gap: 0.812}}
 		}
 		return s, nil
 	}
@@ -98,7 +106,8 @@ func TestPageInBrowser(t *testing.T) {
 			t.Errorf("%s: the title is %q", look.name, title)
 		}
 		var curves []int
-		b.eval(`[...document.querySelectorAll(".plot .curve")].map(e => e.getAttribute("d").split("L").length)`, &curves)
+		b.eval(`[...document.querySelectorAll(".plot .curve")].map(e => e.getAttribute("d").split("L").length)`,
+			&curves)
 		if fmt.Sprint(curves) != "[150 150 150]" {
 			t.Errorf("%s: curves have %v points", look.name, curves)
 		}
@@ -106,7 +115,8 @@ func TestPageInBrowser(t *testing.T) {
 		if b.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth", &over); over > 0 {
 			t.Errorf("%s: the page is %d pixels wider than the window", look.name, over)
 		}
-		if b.eval("Math.max(...[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth))", &over); over > 0 {
+		if b.eval("Math.max(...[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth))",
+			&over); over > 0 {
 			t.Errorf("%s: a table is %d pixels wider than its box", look.name, over)
 		}
 		var ground string
