@@ -97,7 +97,7 @@ func TestCARPTable(t *testing.T) {
 			{name: "win", ev: RouterEvent{Kind: RouterWin}},
 			{name: "expire", ev: RouterEvent{Kind: RouterExpire}},
 			{name: "drop", ev: RouterEvent{Kind: RouterDrop}},
-			{name: "bow", ev: RouterEvent{Kind: RouterBow}},
+			{name: "bow", ev: RouterEvent{Kind: RouterResign}},
 			{name: "rearm", ev: RouterEvent{Kind: RouterRearm}},
 			{name: "say", ev: RouterEvent{Kind: RouterSay}},
 		}

@@ -220,7 +220,7 @@ func (g *Group) anyPrepares() bool {
 func (g *Group) lost(now time.Duration) {
 	for i, r := range g.routers {
 		if g.bow[i] && r.heardAt < g.bowSince {
-			g.router(now, i, RouterEvent{Kind: RouterBow})
+			g.router(now, i, RouterEvent{Kind: RouterResign})
 		}
 		g.bow[i] = false
 	}

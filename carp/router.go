@@ -46,7 +46,7 @@ const (
 	RouterWin                           // the group takes over
 	RouterExpire                        // the master is known to be gone: do not wait for the timer
 	RouterDrop                          // the group steps down: be silent
-	RouterBow                           // tell the peers not to wait for their timers
+	RouterResign                        // tell the peers not to wait for their timers
 	RouterRearm                         // wait again, for the skew time only
 	RouterSay                           // Master: advertise now
 	RouterListen                        // what was heard, and what was not, is out of date
@@ -176,7 +176,7 @@ func (r *Router) Step(now time.Duration, ev RouterEvent) []RouterAction {
 		if r.state == Master {
 			r.rest(now)
 		}
-	case RouterBow:
+	case RouterResign:
 		if r.state == Backup {
 			out = append(out, r.leave())
 		}

@@ -102,7 +102,7 @@ func TestRouterTable(t *testing.T) {
 		{name: "win", ev: RouterEvent{Kind: RouterWin}},
 		{name: "expire", ev: RouterEvent{Kind: RouterExpire}},
 		{name: "drop", ev: RouterEvent{Kind: RouterDrop}},
-		{name: "bow", ev: RouterEvent{Kind: RouterBow}},
+		{name: "bow", ev: RouterEvent{Kind: RouterResign}},
 		{name: "rearm", ev: RouterEvent{Kind: RouterRearm}},
 	}
 	for _, tc := range []struct {

@@ -19,7 +19,7 @@ type Driver interface {
 	Probe(ctx context.Context, vips []netip.Addr) (Info, error)
 	// Passive returns once the daemon can send no packet for an SA of its own,
 	// without having told any peer. A daemon that is not running is passive.
-	Passive(ctx context.Context, h Hush) error
+	Passive(ctx context.Context, h PassiveOrder) error
 	// Active negotiates what the plan asks for. The VIPs are up, and SAs,
 	// policies and counters final. It returns when every tunnel is up or has
 	// failed; progress is called from the same goroutine and may be nil.
@@ -44,8 +44,8 @@ type Caps struct {
 	ProcessWide bool
 }
 
-// Hush is the order to become passive.
-type Hush struct {
+// PassiveOrder is the order to become passive.
+type PassiveOrder struct {
 	Term   uint64
 	Reason string
 	// Settled: the VIPs have gone. Before that, nothing may be done that

@@ -102,7 +102,7 @@ func TestOpenIKED(t *testing.T) {
 	}
 	src := &fakeSources{}
 	d := NewOpenIKED(f, src)
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(),
 		[]string{"show sa", "passive"}) {
 		t.Errorf("an iked without SAs was disturbed, or: %v", err)
 	}
@@ -119,14 +119,14 @@ func TestOpenIKED(t *testing.T) {
 		t.Errorf("sources %v, want %v", src.prefers, want)
 	}
 	// While the VIPs are here, a start would empty the kernel under live traffic.
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
 		t.Errorf("an iked with SAs was not just killed, or: %v", err)
 	}
 	if len(src.prefers) != 0 {
 		t.Errorf("passive, with sources %v", src.prefers)
 	}
 	f.absent[OpenIKED] = ErrNotRunning
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
 		t.Errorf("an iked that was killed was not started when the VIPs had gone, or: %v", err)
 	}
 	if !d.Caps().FlushesOnStart {
@@ -138,7 +138,7 @@ func TestISAKMPDByFIFO(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "isakmpd.fifo")
 	p := &Local{Places: map[Daemon]Place{ISAKMPD: {FIFO: fifo}}}
 	d := NewISAKMPD(p)
-	if err := d.Passive(t.Context(), Hush{}); err != nil {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil {
 		t.Errorf("an isakmpd that does not run is not passive: %v", err)
 	}
 	if err := d.Active(t.Context(), Plan{}, nil); !errors.Is(err, ErrNotRunning) {
@@ -155,7 +155,7 @@ func TestISAKMPDByFIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := errors.Join(d.Active(t.Context(), Plan{}, nil), d.Passive(t.Context(), Hush{})); err != nil {
+	if err := errors.Join(d.Active(t.Context(), Plan{}, nil), d.Passive(t.Context(), PassiveOrder{})); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, len("M active\nM passive\n"))
@@ -184,7 +184,7 @@ func TestStrongSwanHA(t *testing.T) {
 				vici.Section("child-sas", vici.Section("net-1", vici.Value("name", "net"),
 					vici.Value("state", "INSTALLED"))))}}}
 	})
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || !slices.Equal(p.deeds(), []string{"tell -1"}) {
 		t.Errorf("passive: %v", err)
 	}
 	state = "ESTABLISHED"
@@ -196,7 +196,7 @@ func TestStrongSwanHA(t *testing.T) {
 		t.Error("initiated what was replicated")
 	}
 	// It does not turn.
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(),
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(p.deeds(),
 		[]string{"tell -1", "kill", "start"}) {
 		t.Errorf("a charon that does not turn was not killed, or: %v", err)
 	}
@@ -223,25 +223,25 @@ func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	// What its start flushes must be known when it does not run yet.
 	c.Stop()
 	f.absent[OpenIKED] = nil
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !d.Caps().FlushesOnStart {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || !d.Caps().FlushesOnStart {
 		t.Errorf("iked runs, and flushes not, or: %v", err)
 	}
 	f.absent[OpenIKED] = ErrNotRunning
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !d.Caps().FlushesOnStart {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || !d.Caps().FlushesOnStart {
 		t.Errorf("iked is about to start, and flushes not, or: %v", err)
 	}
 	c.Listen(t)
 	f.absent[ISAKMPD] = nil
-	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
 		t.Errorf("two daemons run: %v", err)
 	}
 	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f, &fakeSources{}), NewISAKMPD(f)).Passive(t.Context(),
-		Hush{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
+		PassiveOrder{}); err != nil || !slices.Contains(f.deeds(), "tell M passive") {
 		t.Errorf("all: %v", err)
 	}
 	c.Stop()
 	f.absent[ISAKMPD] = ErrNotRunning
-	if err := errors.Join(d.Passive(t.Context(), Hush{}), d.Active(t.Context(), Plan{}, nil)); err != nil {
+	if err := errors.Join(d.Passive(t.Context(), PassiveOrder{}), d.Active(t.Context(), Plan{}, nil)); err != nil {
 		t.Errorf("no daemon runs: %v", err)
 	}
 	c.Listen(t)

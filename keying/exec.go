@@ -88,7 +88,7 @@ func (*hook) Caps() Caps { return Caps{} }
 func (*hook) Probe(context.Context, []netip.Addr) (Info, error) { return Info{}, nil }
 
 // Passive implements Driver.
-func (h *hook) Passive(ctx context.Context, q Hush) error {
+func (h *hook) Passive(ctx context.Context, q PassiveOrder) error {
 	return h.run(ctx, Order{State: "passive", Group: h.group, Term: q.Term, Reason: plain(q.Reason),
 		Settled: q.Settled})
 }

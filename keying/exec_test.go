@@ -52,17 +52,17 @@ func TestExec(t *testing.T) {
 		t.Errorf("standard input (-want +got)\n%s", d)
 	}
 	p.Hooks["carp1"] = script(t, "echo cannot do that >&2; exit 3")
-	if err := d.Passive(t.Context(), Hush{}); err == nil || !strings.Contains(err.Error(), "exit status 3") ||
+	if err := d.Passive(t.Context(), PassiveOrder{}); err == nil || !strings.Contains(err.Error(), "exit status 3") ||
 		!strings.Contains(err.Error(), "cannot do that") {
 		t.Errorf("a hook that failed: %v", err)
 	}
 	p.Hooks["carp1"] = script(t, "sleep 1000 & sleep 1000")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := d.Passive(ctx, Hush{}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := d.Passive(ctx, PassiveOrder{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a hook that hangs: %v", err)
 	}
-	if err := NewExec(p, "carp2").Passive(t.Context(), Hush{}); err == nil {
+	if err := NewExec(p, "carp2").Passive(t.Context(), PassiveOrder{}); err == nil {
 		t.Error("a group without a hook has one run")
 	}
 }
@@ -72,7 +72,7 @@ func TestExec(t *testing.T) {
 func TestHookIsToldPlainText(t *testing.T) {
 	f := &fakePrivileged{}
 	if err := NewExec(f, "g").Passive(t.Context(),
-		Hush{Reason: "`reboot`\n$(x) " + strings.Repeat("a", 300)}); err != nil {
+		PassiveOrder{Reason: "`reboot`\n$(x) " + strings.Repeat("a", 300)}); err != nil {
 		t.Fatal(err)
 	}
 	if did := f.deeds(); strings.ContainsAny(did[0], "`$\n") || len(did[0]) > 400 {

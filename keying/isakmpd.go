@@ -26,7 +26,7 @@ func (i *isakmpd) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 }
 
 // Passive implements Driver.
-func (i *isakmpd) Passive(ctx context.Context, _ Hush) error {
+func (i *isakmpd) Passive(ctx context.Context, _ PassiveOrder) error {
 	return unlessAbsent(i.priv.Tell(ctx, ISAKMPD, "M passive"))
 }
 

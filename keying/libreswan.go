@@ -171,7 +171,7 @@ func (l *libreswan) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 
 // Passive implements Driver. A pluto without states is passive as it is; it
 // must have no connection with auto=start or auto=ondemand.
-func (l *libreswan) Passive(ctx context.Context, h Hush) error {
+func (l *libreswan) Passive(ctx context.Context, h PassiveOrder) error {
 	if err := l.priv.Running(ctx, Libreswan); err != nil {
 		if err = unlessAbsent(err); err != nil || !h.Settled {
 			return err

@@ -76,7 +76,7 @@ func TestLibreswan5NegotiatesAndIsSilenced(t *testing.T) {
 		t.Errorf("%+v, %v", info, err)
 	}
 	f.deeds()
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(),
 		[]string{"--status", "--shutdown --leave-state", "start"}) {
 		t.Errorf("a pluto with states was not shut down with its state left, or: %v", err)
 	}
@@ -90,14 +90,14 @@ func TestLibreswanKeepsTheTablesUnderTraffic(t *testing.T) {
 	if !d.Caps().FlushesOnStart {
 		t.Error("its start may empty the kernel's tables, and it does not say so")
 	}
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
 		t.Errorf("before the VIPs have gone a pluto was not just killed, or: %v", err)
 	}
 	f.absent[Libreswan] = ErrNotRunning
-	if err := d.Passive(t.Context(), Hush{}); err != nil || len(f.deeds()) != 0 {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || len(f.deeds()) != 0 {
 		t.Errorf("before the VIPs have gone a pluto was started, or: %v", err)
 	}
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
 		t.Errorf("when the VIPs had gone none was started, or: %v", err)
 	}
 }

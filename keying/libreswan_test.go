@@ -93,7 +93,7 @@ func startPluto(conns ...string) *fakePluto {
 func TestLibreswan(t *testing.T) {
 	f := startPluto("a", "b")
 	d := NewLibreswan(f)
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(),
 		[]string{"--status"}) {
 		t.Errorf("a pluto without states was disturbed, or: %v", err)
 	}
@@ -108,18 +108,18 @@ func TestLibreswan(t *testing.T) {
 		"--initiate --asynchronous --name a") {
 		t.Errorf("did %q", deeds)
 	}
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(),
 		[]string{"--status", "--shutdown --leave-state", "start"}) {
 		t.Errorf("passive did not shut down with its state left, or: %v", err)
 	}
 	f.absent[Libreswan] = nil
 	f.up["a"] = true
 	f.fail = map[string]error{"--shutdown --leave-state": context.DeadlineExceeded}
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Contains(f.deeds(), "kill") {
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Contains(f.deeds(), "kill") {
 		t.Errorf("a pluto that hangs was not killed, or: %v", err)
 	}
 	f.deeds()
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || !slices.Equal(f.deeds(), []string{"kill"}) {
 		t.Errorf("during a hand-over it was not just silenced, or: %v", err)
 	}
 }
@@ -142,7 +142,7 @@ func TestLibreswanStarts(t *testing.T) {
 			return said(d, v)
 		}
 		d := NewLibreswan(f)
-		if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil {
+		if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil {
 			t.Error(err)
 		}
 		for _, deed := range f.deeds() {
@@ -168,7 +168,7 @@ func TestLibreswanHangs(t *testing.T) {
 		f.fail = map[string]error{"--status": context.DeadlineExceeded}
 		ctx, cancel := context.WithTimeout(t.Context(), passiveLimit)
 		defer cancel()
-		if err := NewLibreswan(f).Passive(ctx, Hush{Settled: true}); err != nil {
+		if err := NewLibreswan(f).Passive(ctx, PassiveOrder{Settled: true}); err != nil {
 			t.Error(err)
 		}
 		if deeds := f.deeds(); len(deeds) < 3 || !slices.Equal(deeds[len(deeds)-2:], []string{"kill", "start"}) ||

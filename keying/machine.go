@@ -41,7 +41,7 @@ type EventKind uint8
 
 // Events of the machine.
 const (
-	EventPassive EventKind = iota + 1 // order; Hush, Waiter
+	EventPassive EventKind = iota + 1 // order; PassiveOrder, Waiter
 	EventActive                       // order; Plan
 	EventDone                         // the driver has finished Call, with Err
 	EventLost                         // the daemon has gone
@@ -51,12 +51,12 @@ const (
 
 // Event is one input of the machine.
 type Event struct {
-	Kind   EventKind
-	Hush   Hush
-	Plan   Plan
-	Waiter int // who is to be told how EventPassive ended; 0: nobody
-	Call   int
-	Err    error
+	Kind         EventKind
+	PassiveOrder PassiveOrder
+	Plan         Plan
+	Waiter       int // who is to be told how EventPassive ended; 0: nobody
+	Call         int
+	Err          error
 }
 
 // ActionKind says what to do.
@@ -72,12 +72,12 @@ const (
 
 // Action is one output of the machine.
 type Action struct {
-	Kind   ActionKind
-	Call   int
-	Hush   Hush
-	Plan   Plan
-	Waiter int
-	Err    error
+	Kind         ActionKind
+	Call         int
+	PassiveOrder PassiveOrder
+	Plan         Plan
+	Waiter       int
+	Err          error
 }
 
 // Pause before a failed call is repeated: doubled from the first to the last.
@@ -93,7 +93,7 @@ const (
 type Machine struct {
 	state State
 	term  uint64
-	hush  Hush
+	order PassiveOrder
 	plan  Plan
 
 	call    int        // number of the call under way, 0 for none
@@ -153,14 +153,14 @@ func (m *Machine) Step(now time.Time, ev Event) []Action {
 }
 
 func (m *Machine) passive(ev Event) []Action {
-	h := ev.Hush
+	h := ev.PassiveOrder
 	if h.Term < m.term {
 		return answer(nil, ev.Waiter, ErrStale)
 	}
 	wanted := m.wantsPassive()
-	same := wanted && (m.hush.Settled || !h.Settled)
-	h.Settled = h.Settled || wanted && m.hush.Settled
-	m.term, m.hush = h.Term, h
+	same := wanted && (m.order.Settled || !h.Settled)
+	h.Settled = h.Settled || wanted && m.order.Settled
+	m.term, m.order = h.Term, h
 	if same && m.state == Passive {
 		return answer(nil, ev.Waiter, nil)
 	}
@@ -256,7 +256,7 @@ func (m *Machine) start() []Action {
 		return []Action{{Kind: ActionActive, Call: m.call, Plan: m.plan}}
 	}
 	m.kind = ActionPassive
-	return []Action{{Kind: ActionPassive, Call: m.call, Hush: m.hush}}
+	return []Action{{Kind: ActionPassive, Call: m.call, PassiveOrder: m.order}}
 }
 
 // fail plans a repetition.

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var epoch = time.Unix(1_000_000, 0)
 
 func hushed(term uint64, settled bool, waiter int) Event {
-	return Event{Kind: EventPassive, Hush: Hush{Term: term, Settled: settled}, Waiter: waiter}
+	return Event{Kind: EventPassive, PassiveOrder: PassiveOrder{Term: term, Settled: settled}, Waiter: waiter}
 }
 
 func activated(term uint64) Event { return Event{Kind: EventActive, Plan: Plan{Term: term}} }
@@ -64,7 +64,7 @@ var stimuli = []struct {
 func (a Action) text() string {
 	switch a.Kind {
 	case ActionPassive:
-		return fmt.Sprintf("call %d: passive term %d settled %v", a.Call, a.Hush.Term, a.Hush.Settled)
+		return fmt.Sprintf("call %d: passive term %d settled %v", a.Call, a.PassiveOrder.Term, a.PassiveOrder.Settled)
 	case ActionActive:
 		return fmt.Sprintf("call %d: active term %d", a.Call, a.Plan.Term)
 	case ActionCancel:

@@ -22,7 +22,7 @@ func (none) Caps() Caps { return Caps{} }
 func (none) Probe(context.Context, []netip.Addr) (Info, error) { return Info{}, nil }
 
 // Passive implements Driver.
-func (none) Passive(context.Context, Hush) error { return nil }
+func (none) Passive(context.Context, PassiveOrder) error { return nil }
 
 // Active implements Driver.
 func (none) Active(context.Context, Plan, func(Outcome)) error { return nil }

@@ -152,7 +152,7 @@ func (o *openIKED) Probe(ctx context.Context, _ []netip.Addr) (Info, error) {
 }
 
 // Passive implements Driver.
-func (o *openIKED) Passive(ctx context.Context, h Hush) error {
+func (o *openIKED) Passive(ctx context.Context, h PassiveOrder) error {
 	err := o.priv.Running(ctx, OpenIKED)
 	if err == nil {
 		// A master that is about to go has no time to ask: traffic waits.

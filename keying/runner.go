@@ -69,7 +69,7 @@ func (r *Runner) String() string { return "keying " + r.name }
 // Passive orders the daemon to be silent. done, which may be nil, is called
 // once, from another goroutine, when no IKE packet can leave any more, or with
 // the reason why that is not sure. It is called at the latest when Run ends.
-func (r *Runner) Passive(h Hush, done func(error)) {
+func (r *Runner) Passive(h PassiveOrder, done func(error)) {
 	r.mu.Lock()
 	if r.ended {
 		r.mu.Unlock()
@@ -85,7 +85,7 @@ func (r *Runner) Passive(h Hush, done func(error)) {
 		r.waiters[id] = done
 	}
 	r.mu.Unlock()
-	r.post(Event{Kind: EventPassive, Hush: h, Waiter: id})
+	r.post(Event{Kind: EventPassive, PassiveOrder: h, Waiter: id})
 }
 
 // Active orders the daemon to negotiate the plan's tunnels.
@@ -291,7 +291,7 @@ func (r *running) act(ctx context.Context, a Action) {
 			r.calls.Go(func() { f(a.Err) })
 		}
 	case ActionPassive:
-		r.call(ctx, a.Call, passiveLimit, func(ctx context.Context) error { return r.driver.Passive(ctx, a.Hush) })
+		r.call(ctx, a.Call, passiveLimit, func(ctx context.Context) error { return r.driver.Passive(ctx, a.PassiveOrder) })
 	case ActionActive:
 		r.call(ctx, a.Call, activeLimit, func(ctx context.Context) error {
 			return r.driver.Active(ctx, a.Plan, func(o Outcome) {

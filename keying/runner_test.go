@@ -33,7 +33,7 @@ func (d *fakeDriver) Probe(context.Context, []netip.Addr) (Info, error) {
 	return Info{Version: "1"}, nil
 }
 
-func (d *fakeDriver) Passive(ctx context.Context, h Hush) error {
+func (d *fakeDriver) Passive(ctx context.Context, h PassiveOrder) error {
 	return d.call(ctx, fmt.Sprintf("passive %d", h.Term))
 }
 
@@ -101,7 +101,7 @@ func TestRunnerCarriesOutOrders(t *testing.T) {
 		var list []error
 		note := func(err error) { mu.Lock(); list = append(list, err); mu.Unlock() }
 		told := func() []error { mu.Lock(); defer mu.Unlock(); return slices.Clone(list) }
-		r.Passive(Hush{Term: 1}, note)
+		r.Passive(PassiveOrder{Term: 1}, note)
 		time.Sleep(99 * time.Millisecond)
 		synctest.Wait()
 		if len(told()) != 0 {
@@ -116,7 +116,7 @@ func TestRunnerCarriesOutOrders(t *testing.T) {
 		vip := netip.MustParseAddr("192.0.2.1")
 		r.Active(Plan{Term: 2, VIPs: []netip.Addr{vip}})
 		time.Sleep(50 * time.Millisecond)
-		r.Passive(Hush{Term: 2}, note)
+		r.Passive(PassiveOrder{Term: 2}, note)
 		time.Sleep(time.Second)
 		d.said("active 2 [192.0.2.1]", "passive 2")
 		if s := r.Status(); s.State != "passive" || s.Term != 2 || s.Error != "" {
@@ -124,7 +124,7 @@ func TestRunnerCarriesOutOrders(t *testing.T) {
 		}
 		// Stale.
 		r.Active(Plan{Term: 1})
-		r.Passive(Hush{Term: 1}, note)
+		r.Passive(PassiveOrder{Term: 1}, note)
 		time.Sleep(time.Second)
 		d.said()
 		if answers := told(); len(answers) != 3 || !errors.Is(answers[2], ErrStale) {
@@ -172,14 +172,14 @@ func TestRunnerAnswersWhenItEnds(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = r.Run(ctx) }()
 		answer := make(chan error, 1)
-		r.Passive(Hush{Term: 1}, func(err error) { answer <- err })
+		r.Passive(PassiveOrder{Term: 1}, func(err error) { answer <- err })
 		synctest.Wait()
 		stop()
 		if err := <-answer; err == nil {
 			t.Error("an order that was never carried out ended well")
 		}
 		synctest.Wait()
-		r.Passive(Hush{Term: 2}, func(err error) { answer <- err })
+		r.Passive(PassiveOrder{Term: 2}, func(err error) { answer <- err })
 		if err := <-answer; err == nil {
 			t.Error("an order to a runner that has ended ended well")
 		}

@@ -96,7 +96,7 @@ func (s *several) Probe(ctx context.Context, vips []netip.Addr) (Info, error) {
 }
 
 // Passive implements Driver.
-func (s *several) Passive(ctx context.Context, h Hush) error {
+func (s *several) Passive(ctx context.Context, h PassiveOrder) error {
 	return s.each(ctx, func(d Driver) error { return d.Passive(ctx, h) })
 }
 

@@ -60,7 +60,7 @@ type Static struct {
 	StaticConfig
 
 	work sync.Mutex // for what reads or changes the tables
-	seen map[sadb.SAKey]glimpse
+	seen map[sadb.SAKey]fingerprint
 	// unused is where SAs were to begin that the kernel did not take, by their
 	// keys: those numbers may still be had.
 	unused map[string]uint64
@@ -70,15 +70,15 @@ type Static struct {
 	total int
 }
 
-// glimpse is what a reading has shown of an SA.
-type glimpse struct {
+// fingerprint is what a reading has shown of an SA.
+type fingerprint struct {
 	config uint64
 	sa     *sadb.SA // nil if it is none of the file's
 }
 
 // NewStatic returns the driver. Its Keep must run beside it.
 func NewStatic(c StaticConfig) *Static {
-	return &Static{StaticConfig: c, seen: make(map[sadb.SAKey]glimpse), unused: make(map[string]uint64)}
+	return &Static{StaticConfig: c, seen: make(map[sadb.SAKey]fingerprint), unused: make(map[string]uint64)}
 }
 
 // Name implements Driver.
@@ -109,7 +109,7 @@ func (*Static) Watch(context.Context) <-chan Notice { return nil }
 
 // Passive implements Driver. What the master has loaded is replicated, so only
 // flows without an SA are loaded here, and those with one where there are none.
-func (s *Static) Passive(ctx context.Context, h Hush) error {
+func (s *Static) Passive(ctx context.Context, h PassiveOrder) error {
 	if !h.Settled {
 		return nil
 	}
@@ -239,7 +239,7 @@ func (s *Static) apply(ctx context.Context, ops []sadb.Op) (refused int, err err
 // read returns what the file has made, here or on another node, as it is in the
 // kernel: SAs with their counters, and policies.
 func (s *Static) read(ctx context.Context) (sas []*sadb.SA, policies []*sadb.Policy, err error) {
-	seen := make(map[sadb.SAKey]glimpse, len(s.seen))
+	seen := make(map[sadb.SAKey]fingerprint, len(s.seen))
 	all, err := s.Tables.Scan(ctx, func(c *sadb.Chunk) error {
 		for i, r := range c.Readings {
 			g, ok := s.seen[r.Key]
@@ -248,7 +248,7 @@ func (s *Static) read(ctx context.Context) (sas []*sadb.SA, policies []*sadb.Pol
 				if err != nil {
 					return err
 				}
-				if g = (glimpse{config: r.Config}); sa.Static() {
+				if g = (fingerprint{config: r.Config}); sa.Static() {
 					g.sa = sa
 				}
 			}

@@ -317,7 +317,7 @@ func TestStaticOnAStandby(t *testing.T) {
 	vips := []netip.Addr{} // not told yet
 	hush := func(settled bool) {
 		t.Helper()
-		if err := g.driver.Passive(t.Context(), Hush{Settled: settled, VIPs: vips}); err != nil {
+		if err := g.driver.Passive(t.Context(), PassiveOrder{Settled: settled, VIPs: vips}); err != nil {
 			t.Fatal(err)
 		}
 	}

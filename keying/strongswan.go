@@ -79,7 +79,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // Passive implements Driver. A charon without IKE SAs of its own is passive as
 // it is: it neither answers for SAs that it does not know nor initiates.
-func (s *strongSwan) Passive(ctx context.Context, h Hush) error {
+func (s *strongSwan) Passive(ctx context.Context, h PassiveOrder) error {
 	quick, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	c, err := s.dial(quick)
@@ -103,7 +103,7 @@ func (s *strongSwan) Passive(ctx context.Context, h Hush) error {
 // startIf has charon started, for NAT-T, whose packets need its socket. While
 // the VIPs are here, traffic waits for this gateway to be silent, so nothing
 // more is done then: the same order comes again when they have gone.
-func (s *strongSwan) startIf(ctx context.Context, h Hush) error {
+func (s *strongSwan) startIf(ctx context.Context, h PassiveOrder) error {
 	if !h.Settled {
 		return nil
 	}

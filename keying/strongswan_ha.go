@@ -31,7 +31,7 @@ const turnPoll = 5 * time.Millisecond
 
 // Passive implements Driver. Whoever does not answer is killed: an active
 // charon with monitor = no would speak on.
-func (s *strongSwanHA) Passive(ctx context.Context, h Hush) error {
+func (s *strongSwanHA) Passive(ctx context.Context, h PassiveOrder) error {
 	err := s.turn(ctx, "-1", func(state string) bool { return state == "PASSIVE" })
 	switch {
 	case err == nil:

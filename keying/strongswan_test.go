@@ -279,26 +279,26 @@ func TestStrongSwanPassive(t *testing.T) {
 	c := startCharon(t, conn("one", "192.0.2.1", "198.51.100.1", "UNIQUE_NEVER", "net"))
 	p := &fakePrivileged{socket: c.Socket}
 	d := NewStrongSwan(p)
-	if err := d.Passive(t.Context(), Hush{}); err != nil || len(p.deeds()) != 0 {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || len(p.deeds()) != 0 {
 		t.Errorf("a charon without SAs was disturbed, or: %v", err)
 	}
 	c.mu.Lock()
 	c.begun[tunnelID{"one", "net"}] = time.Unix(0, 0)
 	c.mu.Unlock()
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(),
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(p.deeds(),
 		[]string{"kill", "start"}) {
 		t.Errorf("a charon with SAs was not killed and started, or: %v", err)
 	}
 	// While traffic waits for the hand-over, nothing but what it needs is done.
-	if err := d.Passive(t.Context(), Hush{}); err != nil || !slices.Equal(p.deeds(), []string{"kill"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || !slices.Equal(p.deeds(), []string{"kill"}) {
 		t.Errorf("before the VIPs have gone a charon with SAs was not only killed, or: %v", err)
 	}
 	p.fail = map[string]error{"kill": errors.New("not permitted")}
-	if err := d.Passive(t.Context(), Hush{}); err == nil || slices.Contains(p.deeds(), "start") {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err == nil || slices.Contains(p.deeds(), "start") {
 		t.Errorf("a charon that cannot be killed is passive: %v", err)
 	}
 	c.Stop()
-	if err := d.Passive(t.Context(), Hush{Settled: true}); err != nil || !slices.Equal(p.deeds(), []string{"start"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(p.deeds(), []string{"start"}) {
 		t.Errorf("a charon that is not there was not only started, or: %v", err)
 	}
 	c.Listen(t)

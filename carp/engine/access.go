@@ -19,7 +19,7 @@ func (e *Engine) refuseAccess(vips []netip.Addr) error {
 	if e.deps.Filter == nil {
 		return nil
 	}
-	return e.unlessNothing(len(vips), e.deps.Filter.Refuse(vips...))
+	return e.ignoreIfEmpty(len(vips), e.deps.Filter.Refuse(vips...))
 }
 
 // lease sets the rules for addresses with a lease, or takes them away.
@@ -27,12 +27,12 @@ func (e *Engine) lease(ls []filter.Lease) error {
 	if e.deps.Filter == nil {
 		return nil
 	}
-	return e.unlessNothing(len(ls), e.deps.Filter.Lease(ls...))
+	return e.ignoreIfEmpty(len(ls), e.deps.Filter.Lease(ls...))
 }
 
-// unlessNothing forgives a kernel without packet filter that it cannot take away
+// ignoreIfEmpty forgives a kernel without packet filter that it cannot take away
 // what was never there.
-func (e *Engine) unlessNothing(wanted int, err error) error {
+func (e *Engine) ignoreIfEmpty(wanted int, err error) error {
 	if err != nil && wanted == 0 {
 		e.say(slog.LevelDebug, "no packet filter", "err", err)
 		return nil

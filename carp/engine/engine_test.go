@@ -220,7 +220,7 @@ func TestWorkerOrder(t *testing.T) {
 		f.log = nil
 		e.order(g, carp.Action{Kind: k, Op: 1})
 		for _, w := range e.work.take() {
-			e.work1(w)
+			e.runTask(w)
 		}
 		return strings.Join(f.log, ", ")
 	}
@@ -304,7 +304,7 @@ func TestReloadWhileTheWorkerWorks(t *testing.T) {
 	go func() {
 		for n := 0; ; {
 			for _, task := range e.work.take() {
-				e.work1(task)
+				e.runTask(task)
 				n++
 			}
 			select {

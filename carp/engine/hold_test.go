@@ -121,7 +121,7 @@ func TestHoldThatFails(t *testing.T) {
 // drain has the worker do what waits.
 func drain(e *Engine) {
 	for _, w := range e.work.take() {
-		e.work1(w)
+		e.runTask(w)
 	}
 }
 

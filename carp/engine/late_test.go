@@ -20,7 +20,7 @@ func TestSlowKernelDoesNotCostTheTakeover(t *testing.T) {
 	f.late = []netip.Addr{late}
 	e.order(e.groups[0], carp.Action{Kind: carp.ActAcquire, Op: 1})
 	for _, w := range e.work.take() {
-		e.work1(w)
+		e.runTask(w)
 	}
 	if got, want := strings.Join(f.log, ", "), "acquire, unfence, announce, own"; got != want {
 		t.Errorf("the kernel was told %s; want %s", got, want)

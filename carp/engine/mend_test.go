@@ -134,7 +134,7 @@ func TestFenceIsNotOpenedAfterAStall(t *testing.T) {
 		if len(f.log) > 0 {
 			t.Errorf("an old look: %q", f.log)
 		}
-		e.work1(w)
+		e.runTask(w)
 	}
 }
 

@@ -304,7 +304,7 @@ func (e *Engine) Track(group, id string, by int, reason string) {
 	})
 }
 
-// Witness tells a group what is known of its witness, see track.Referee. Safe
+// Witness tells a group what is known of its witness, see track.WitnessSink. Safe
 // for concurrent use.
 func (e *Engine) Witness(group string, reachable bool, sent time.Duration) {
 	e.post(func(now time.Duration) {

@@ -221,7 +221,7 @@ func TestMACChange(t *testing.T) {
 		t.Fatal("not master")
 	}
 	for _, t := range e.work.take() {
-		e.work1(t)
+		e.runTask(t)
 	}
 	links.state.MAC[5]++
 	w.lookNow()
@@ -230,7 +230,7 @@ func TestMACChange(t *testing.T) {
 	for _, x := range tasks {
 		if x.kind == carp.ActAnnounce && len(x.vips) == 3 && x.vips[0].MAC == links.state.MAC &&
 			x.vips[2].MAC == links.state.MAC {
-			e.work1(x)
+			e.runTask(x)
 		}
 	}
 	if got := strings.Join(f.log, ", "); !strings.HasPrefix(got, "announce") {
@@ -266,7 +266,7 @@ func TestOverdue(t *testing.T) {
 			giveUp()
 		}
 		for _, x := range e.work.take() {
-			e.work1(x)
+			e.runTask(x)
 		}
 		if got := strings.Join(f.log, ", "); got != tc.want {
 			t.Errorf("%s: %s; want %s", name, got, tc.want)
@@ -277,7 +277,7 @@ func TestOverdue(t *testing.T) {
 	e.order(e.groups[0], carp.Action{Kind: carp.ActRelease, Op: 1})
 	e.groups[0].latest.Store(2)
 	for _, x := range e.work.take() {
-		e.work1(x)
+		e.runTask(x)
 	}
 	if got := strings.Join(f.log, ", "); got != "fence, release, purge" {
 		t.Errorf("release: %s", got)
@@ -302,7 +302,7 @@ func TestRenewalsAreAnswered(t *testing.T) {
 			e.step(g, now, carp.Event{Kind: carp.EvTick})
 		}
 		for _, x := range e.work.take() {
-			e.work1(x)
+			e.runTask(x)
 		}
 		e.runCalls(link.BootTime())
 		time.Sleep(time.Millisecond)

@@ -83,7 +83,7 @@ func (e *Engine) runWorker(ctx context.Context) {
 	for {
 		e.workBeat()
 		for _, t := range e.work.take() {
-			e.work1(t)
+			e.runTask(t)
 			e.workBeat()
 		}
 		if len(e.holding.groups) == 0 {
@@ -101,7 +101,7 @@ func (e *Engine) runWorker(ctx context.Context) {
 	}
 }
 
-func (e *Engine) work1(t task) {
+func (e *Engine) runTask(t task) {
 	began := time.Now()
 	var err error
 	if t.do != nil {

@@ -19,17 +19,17 @@ type WitnessConfig struct {
 	Lost  time.Duration // without an answer of any, no witness is reachable
 }
 
-// Referee is told what is known of a group's witness. sent is when the request
+// WitnessSink is told what is known of a group's witness. sent is when the request
 // that was answered had left, by CLOCK_BOOTTIME: at that time the way was open.
 // It is called from several goroutines, with each answer.
-type Referee interface {
+type WitnessSink interface {
 	Witness(group string, reachable bool, sent time.Duration)
 }
 
 // Witness asks the witnesses of a group whether they are there.
 type Witness struct {
 	cfg  WitnessConfig
-	to   Referee
+	to   WitnessSink
 	log  *slog.Logger
 	open func(netip.Addr) (echoer, error)
 	now  func() time.Duration
@@ -47,7 +47,7 @@ type echoer interface {
 }
 
 // NewWitness makes one.
-func NewWitness(cfg WitnessConfig, to Referee, log *slog.Logger) *Witness {
+func NewWitness(cfg WitnessConfig, to WitnessSink, log *slog.Logger) *Witness {
 	return &Witness{cfg: cfg, to: to, log: log, now: bootTime,
 		open: func(a netip.Addr) (echoer, error) { return openEcho(a) }}
 }

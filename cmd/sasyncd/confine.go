@@ -13,7 +13,7 @@ import (
 // everything is open and before it talks to the network. A process that itself
 // acts on the IKE daemon, for want of a privileged one, stays as it is: it runs
 // programs, which would be kept to the same files.
-func confine(c *conf.Sasyncd, h *half, log *slog.Logger) {
+func confine(c *conf.Sasyncd, h *privilegedLink, log *slog.Logger) {
 	if acts(c) && (h.client == nil || foreign(c.File)) {
 		log.Info("files are not restricted", "reason", "this process controls the ike daemon itself")
 		return

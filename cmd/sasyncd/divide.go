@@ -41,8 +41,8 @@ func users() []string { return []string{"_sasyncd", "sasyncd"} }
 // networkCaps are what the network-facing process keeps.
 func networkCaps() []uintptr { return []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE} }
 
-// half is what a process knows of the division.
-type half struct {
+// privilegedLink is what a process knows of the division.
+type privilegedLink struct {
 	// client leads to the privileged process; nil if there is none, as in a
 	// process that is root itself.
 	client *privsep.Client
@@ -50,9 +50,9 @@ type half struct {
 	reader conf.Reader
 }
 
-// findHalf returns how this process gets at what it has no right to.
-func findHalf() (*half, error) {
-	h := &half{}
+// findPrivilegedLink returns how this process gets at what it has no right to.
+func findPrivilegedLink() (*privilegedLink, error) {
+	h := &privilegedLink{}
 	if fd, err := strconv.Atoi(os.Getenv(passedVar)); err == nil {
 		os.Unsetenv(passedVar)
 		f, err := privileges.Take(fd)
@@ -85,7 +85,7 @@ func dialPrivileged() (*net.UnixConn, error) {
 
 // open opens a file of the configuration, with the other process's help where
 // it is root's alone.
-func (h *half) open(path string) (*os.File, error) {
+func (h *privilegedLink) open(path string) (*os.File, error) {
 	f, err := conf.Open(path)
 	if !errors.Is(err, fs.ErrPermission) {
 		return f, err
@@ -95,7 +95,7 @@ func (h *half) open(path string) (*os.File, error) {
 
 // ask has the other process open a file that this one may not open, as denied says.
 // Only what the other process judges is about the file. All else may pass.
-func (h *half) ask(path string, denied error, limit time.Duration) (*os.File, error) {
+func (h *privilegedLink) ask(path string, denied error, limit time.Duration) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	f, err := h.client.Open(ctx, path)
@@ -112,7 +112,7 @@ func (h *half) ask(path string, denied error, limit time.Duration) (*os.File, er
 
 // privileged is what the drivers of IKE daemons act through. The other process
 // would refuse to follow a configuration that is not root's.
-func (h *half) privileged(c *conf.Sasyncd, log *slog.Logger) keying.Privileged {
+func (h *privilegedLink) privileged(c *conf.Sasyncd, log *slog.Logger) keying.Privileged {
 	if h.client != nil && !foreign(c.File) {
 		return h.client
 	}
@@ -135,7 +135,7 @@ func foreign(path string) bool {
 
 // task ends when the process that was started for this one does: without it, no
 // change of role would reach the IKE daemon.
-func (h *half) task() daemon.Task {
+func (h *privilegedLink) task() daemon.Task {
 	return daemon.NewTask("privileged process", func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():

@@ -97,7 +97,7 @@ func TestPrivilegedProcessThatFailsIsNoConfigurationError(t *testing.T) {
 		"no file": {served(rulesOf{names, nil, refused(fs.ErrNotExist)}), time.Minute, true,
 			"it does not exist"},
 	} {
-		h := &half{client: tt.client}
+		h := &privilegedLink{client: tt.client}
 		r := conf.Reader{Open: func(path string) (*os.File, error) { return h.ask(path, fs.ErrPermission, tt.limit) }}
 		_, err := r.LoadSasyncd(path)
 		if err == nil || conf.IsConfig(err) != tt.config || !strings.Contains(err.Error(), tt.says) ||

@@ -50,7 +50,7 @@ type facts struct {
 	names *naming
 	own   func() map[netip.Addr]bool
 	// sight tells what another tracker saw last of a group; nil with carpd.
-	sight   func(group string) (tracker.Sight, bool)
+	sight   func(group string) (tracker.Observation, bool)
 	repairs repairs
 	host    hostFacts
 	// state is why the state directory cannot be written, "" if it can.

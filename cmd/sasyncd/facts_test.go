@@ -86,8 +86,8 @@ func newPairOf() *pairOf {
 // there, if that can be seen.
 func (x *pairOf) elected(by string, here tracker.Standing) {
 	x.facts.tracker, x.facts.carp = by, nil
-	x.facts.sight = func(string) (tracker.Sight, bool) {
-		return tracker.Sight{Standing: here, Reason: "so it is"},
+	x.facts.sight = func(string) (tracker.Observation, bool) {
+		return tracker.Observation{Standing: here, Reason: "so it is"},
 			true
 	}
 	g := &x.peer.Groups[0]

@@ -81,7 +81,7 @@ func (ds daemons) tasks() []daemon.Task {
 // Passive implements engine.Keying.
 func (ds daemons) Passive(group string, term uint64, reason string, settled bool, vips []netip.Addr, done func(error)) {
 	if r := ds[group]; r != nil {
-		r.Passive(keying.Hush{Term: term, Reason: reason, Settled: settled, VIPs: vips}, done)
+		r.Passive(keying.PassiveOrder{Term: term, Reason: reason, Settled: settled, VIPs: vips}, done)
 	} else if done != nil {
 		go done(nil)
 	}

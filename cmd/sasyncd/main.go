@@ -38,7 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	default:
 		return ended(log, serveGuard(f, log))
 	}
-	h, err := findHalf()
+	h, err := findPrivilegedLink()
 	if err != nil {
 		return ended(log, err)
 	}

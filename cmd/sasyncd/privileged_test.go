@@ -107,7 +107,7 @@ func TestRulesCoverDrivers(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			vips := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 			_, _ = d.Probe(ctx, vips)
-			_ = d.Passive(ctx, keying.Hush{Settled: true})
+			_ = d.Passive(ctx, keying.PassiveOrder{Settled: true})
 			_ = d.Active(ctx, keying.Plan{VIPs: vips}, nil)
 			if w := d.Watch(ctx); w != nil {
 				for range w {
@@ -137,7 +137,7 @@ func TestForeignConfigurationIsNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &conf.Sasyncd{File: path, Groups: []conf.SyncGroup{{Control: conf.Control{Kind: conf.ControlAuto}}}}
-	h := &half{client: privsep.NewLazyClient(nil)}
+	h := &privilegedLink{client: privsep.NewLazyClient(nil)}
 	log := slog.New(slog.DiscardHandler)
 	if p := h.privileged(c, log); p != keying.Privileged(h.client) {
 		t.Errorf("root's file leads to %T", p)

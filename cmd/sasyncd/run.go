@@ -40,7 +40,7 @@ type elector interface {
 const audit = 2 * time.Second
 
 // build wires the daemon's parts.
-func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.Process, error) {
+func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger) (*daemon.Process, error) {
 	board := newBoard()
 	if c.Metrics.IsValid() {
 		log = slog.New(board.recorder.Tee(log.Handler()))
@@ -158,7 +158,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *half, log *slog.Logger) (*daemon.
 		fs.carp = el.state
 	}
 	if el, ok := el.(*tracker.Elector); ok {
-		fs.sight = el.Sight
+		fs.sight = el.Observation
 	}
 	judged := daemon.Recent(func(ctx context.Context) (report.Verdict, error) {
 		s, err := status(ctx)

@@ -85,7 +85,7 @@ func TestRootFollowsRootsConfigurationOnly(t *testing.T) {
 	dir := filepath.Dir(theirs(t))
 	key := put(t, filepath.Join(dir, "key"), "0x"+strings.Repeat("4c1f", 16)+"\n", other, 0o600)
 	text := "interface carp1\npeer 10.0.0.2\nsharedkey file \"" + key + "\"\n"
-	r := conf.Reader{Named: trusted.Rule{Files: []int{other}}} // as findHalf makes it
+	r := conf.Reader{Named: trusted.Rule{Files: []int{other}}} // as findPrivilegedLink makes it
 	if _, err := r.LoadSasyncd(put(t, filepath.Join(dir, "roots.conf"), text, 0, 0o600)); err != nil {
 		t.Errorf("root's configuration with a key of the daemon's: %v", err)
 	}

@@ -8,16 +8,16 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// bare returns an item as it is compared: without what a standby changes on
+// comparableSA returns an item as it is compared: without what a standby changes on
 // purpose.
-func bare(sa *sadb.SA) *sadb.SA {
+func comparableSA(sa *sadb.SA) *sadb.SA {
 	c := *sa
 	c.Limits, c.Dir, c.Counters = sadb.Limits{}, sadb.DirUnknown, sadb.Counters{}
 	c.Age, c.Used, c.UseAge = 0, false, 0
 	return &c
 }
 
-func barePolicy(p *sadb.Policy) *sadb.Policy {
+func comparablePolicy(p *sadb.Policy) *sadb.Policy {
 	c := *p
 	c.Limits, c.Use = sadb.Limits{}, sadb.Use{}
 	return &c
@@ -26,10 +26,10 @@ func barePolicy(p *sadb.Policy) *sadb.Policy {
 // Sums returns the sums over what a kernel holds.
 func Sums(snap *sadb.Snapshot) (s replica.Sums) {
 	for _, sa := range snap.SAs {
-		s.AddItem(wire.SAKeyDigest(sa.Key), wire.SADigest(bare(sa)))
+		s.AddItem(wire.SAKeyDigest(sa.Key), wire.SADigest(comparableSA(sa)))
 	}
 	for _, p := range snap.Policies {
-		s.AddItem(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(barePolicy(p)))
+		s.AddItem(wire.PolicyKeyDigest(&p.Key), wire.PolicyDigest(comparablePolicy(p)))
 	}
 	return s
 }
@@ -44,12 +44,12 @@ func Items(snap *sadb.Snapshot, salt wire.NodeID, buckets []uint16) map[wire.Sum
 	out := make(map[wire.Sum]wire.Record)
 	for _, sa := range snap.SAs {
 		if k := wire.SAKeyDigest(sa.Key); in[k.Bucket(replica.SumBuckets)] {
-			out[k] = wire.Record{Kind: wire.PutSA, SA: wire.Redact(bare(sa), salt)}
+			out[k] = wire.Record{Kind: wire.PutSA, SA: wire.Redact(comparableSA(sa), salt)}
 		}
 	}
 	for _, p := range snap.Policies {
 		if k := wire.PolicyKeyDigest(&p.Key); in[k.Bucket(replica.SumBuckets)] {
-			out[k] = wire.Record{Kind: wire.PutPolicy, Policy: barePolicy(p)}
+			out[k] = wire.Record{Kind: wire.PutPolicy, Policy: comparablePolicy(p)}
 		}
 	}
 	return out

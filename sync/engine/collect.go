@@ -14,12 +14,12 @@ import (
 // superseded: until SAs that were made here since carry the same traffic, and
 // the remote has stopped using the old ones.
 
-// collectEvery is how often replicated SAs are looked through.
-const collectEvery = 5 * time.Second
+// supersededEvery is how often replicated SAs are looked through.
+const supersededEvery = 5 * time.Second
 
-// collect deletes what is superseded.
-func (e *Engine) collect(ctx context.Context, g *group, now time.Time) {
-	if now.Sub(g.reading.collected) < collectEvery {
+// deleteSuperseded deletes what is superseded.
+func (e *Engine) deleteSuperseded(ctx context.Context, g *group, now time.Time) {
+	if now.Sub(g.reading.collected) < supersededEvery {
 		return
 	}
 	g.reading.collected = now

@@ -53,24 +53,24 @@ func TestCollectAfterTakeover(t *testing.T) {
 				n.role(wire.RoleMaster, 2)
 				time.Sleep(3 * time.Second)
 				has := func(k *simKernel, ops []sadb.Op) bool { return k.has(ops[0].SA.Key) && k.has(ops[1].SA.Key) }
-				time.Sleep(2 * replica.CollectIdle)
+				time.Sleep(2 * replica.SupersededIdle)
 				if !has(n.kernel, old) {
 					t.Fatal("collected before anything was negotiated")
 				}
 				fresh := sadbtest.Negotiated(r, old, spi)
 				n.kernel.foreign(fresh...)
-				for range 2 * replica.CollectIdle / time.Second {
+				for range 2 * replica.SupersededIdle / time.Second {
 					n.kernel.hear(old[1].SA.Key)
 					time.Sleep(time.Second)
 				}
 				if !has(n.kernel, old) {
 					t.Fatal("collected while the remote used it")
 				}
-				time.Sleep(replica.CollectIdle - 5*time.Second)
+				time.Sleep(replica.SupersededIdle - 5*time.Second)
 				if !has(n.kernel, old) {
 					t.Fatal("collected before it had been idle long enough")
 				}
-				time.Sleep(5*time.Second + collectEvery + 2*time.Second)
+				time.Sleep(5*time.Second + supersededEvery + 2*time.Second)
 				for i, k := range []*simKernel{n.kernel, w.nodes[2].kernel} {
 					if k.has(old[0].SA.Key) || k.has(old[1].SA.Key) {
 						t.Errorf("node %d: the old SAs are still there", i+1)
@@ -115,7 +115,7 @@ func TestCollectAfterFailback(t *testing.T) {
 		w.nodes[1].role(wire.RoleBackup, 3)
 		w.nodes[0].role(wire.RoleMaster, 3)
 		k := w.nodes[0].kernel
-		time.Sleep(3 * replica.CollectIdle)
+		time.Sleep(3 * replica.SupersededIdle)
 		for _, op := range append(first[:2:2], second[:2]...) {
 			if !k.has(op.SA.Key) {
 				t.Errorf("%s was collected, although nothing was negotiated since", op.SA.Key)
@@ -123,7 +123,7 @@ func TestCollectAfterFailback(t *testing.T) {
 		}
 		third := sadbtest.Negotiated(r, first, true)
 		k.foreign(third...)
-		time.Sleep(2 * replica.CollectIdle)
+		time.Sleep(2 * replica.SupersededIdle)
 		if got := k.size(); got != 2 || !k.has(third[0].SA.Key) || !k.has(third[1].SA.Key) {
 			t.Errorf("%d SAs remain, want the 2 of the last negotiation", got)
 		}

@@ -78,7 +78,7 @@ func TestCountersOnly(t *testing.T) {
 				t.Errorf("%s: number %d was sent before", key, used[0])
 			}
 		}
-		time.Sleep(2 * replica.CollectIdle)
+		time.Sleep(2 * replica.SupersededIdle)
 		if a.beyondCounters() != 0 || b.beyondCounters() != 0 {
 			t.Errorf("%d and %d operations beyond counters", a.beyondCounters(), b.beyondCounters())
 		}

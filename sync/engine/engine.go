@@ -235,8 +235,8 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 		}
 	}
 	for _, g := range e.order {
-		if g.retiring != nil {
-			every = min(every, retireAgain)
+		if g.raising != nil {
+			every = min(every, raiseAgain)
 		}
 	}
 	if now.Sub(e.lastDump) >= e.readEvery(every) && !e.dumping {
@@ -305,7 +305,7 @@ func (e *Engine) clockStep(ctx context.Context, now time.Time) {
 	for _, g := range e.order {
 		e.run(g, func() {
 			if g.role != wire.RoleMaster {
-				e.exec(ctx, g, g.rcv.Rebase(now))
+				e.exec(ctx, g, g.rcv.RefreshAges(now))
 			}
 		})
 	}

@@ -42,14 +42,14 @@ func (e *Engine) memberFitness(m *member, msg *wire.Fitness) {
 		return
 	}
 	m.groups[g.name].fit = fitness{known: true, demotion: msg.Demotion, willing: msg.Willing}
-	e.tellReadiness(g, time.Now())
+	e.reportReadiness(g, time.Now())
 }
 
-// weigh adds a member that could take over to what the election is told of their
+// includeDemotion adds a member that could take over to what the election is told of their
 // demotions. Only a MASTER may hand over merely because of them; what a standby
 // has told may be acted on when it has just become MASTER, and its members are
 // not complete.
-func (r *Readiness) weigh(m *member, ms *membership, role Role) {
+func (r *Readiness) includeDemotion(m *member, ms *membership, role Role) {
 	if !r.PeerReady {
 		r.PeerReady, r.PeerTold = true, true
 		r.PeerDemotion, r.WillingDemotion = wire.MaxDemotion, wire.MaxDemotion

@@ -70,7 +70,7 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 		return
 	}
 	g.maximaHeard()
-	g.rcv.SetAlike(e.alike(m))
+	g.rcv.SetSameKernel(e.sameKernel(m))
 	g.term = max(g.term, id.Term)
 }
 
@@ -99,7 +99,7 @@ func (e *Engine) missed(m *member, g *group, seq uint64, whole bool) {
 		x.WantAll()
 	}
 	e.follow(g, false)
-	e.tellReadiness(g, time.Now())
+	e.reportReadiness(g, time.Now())
 }
 
 func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) {
@@ -121,7 +121,7 @@ func (e *Engine) batch(ctx context.Context, m *member, g *group, b *wire.Batch) 
 		e.ack(m, g, b.Stream)
 	}
 	if missing && !g.rcv.Reception().Missing(g.rcv.Pos()) {
-		e.tellReadiness(g, now)
+		e.reportReadiness(g, now)
 	}
 }
 

@@ -35,7 +35,7 @@ type group struct {
 	audit     audit
 	promotion promotion
 	leaving   leaving
-	retiring  *retirement // what this node owes before it is ready
+	raising   *counterRaise // what this node owes before it is ready
 	raises    raises
 	used      used
 	split     split
@@ -52,11 +52,11 @@ type ownership struct {
 	scope scope.Scope // made of these
 }
 
-// ready is what the election was told last of how fit this node is.
+// ready is what was last reported to the election of how fit this node is.
 type ready struct {
-	told  Readiness
-	once  bool // it has been told
-	hints hinted
+	reported    Readiness
+	hasReported bool
+	hints       hinted
 }
 
 // work is what a group does in turns, see tasks.go.
@@ -100,11 +100,11 @@ type audit struct {
 // election's question, and ends when everything is published and the limits of a MASTER
 // are restored.
 type promotion struct {
-	asked      *uint64   // the term of a question that is not answered yet
-	preparedAt time.Time // when the question came; zero: none is under way
-	promotedAt time.Time // when this node became MASTER; zero once it has published
-	tail       *tail     // MASTER, not filled yet: waits for another standby
-	trail      []sadb.Op // what may come after the VIPs
+	asked        *uint64   // the term of a question that is not answered yet
+	preparedAt   time.Time // when the question came; zero: none is under way
+	promotedAt   time.Time // when this node became MASTER; zero once it has published
+	tail         *tail     // MASTER, not filled yet: waits for another standby
+	softLimitOps []sadb.Op // what may come after the VIPs
 }
 
 // leaving is how far this node is on its way from MASTER to BACKUP.
@@ -262,7 +262,7 @@ func (g *group) state() wire.GroupState {
 		s.InSync = true
 		s.Have = g.pub.Pos()
 	} else {
-		s.InSync = g.ready.told.InSync
+		s.InSync = g.ready.reported.InSync
 		s.Have = g.rcv.Pos()
 	}
 	return s
@@ -281,7 +281,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 	if g.role == wire.RoleMaster && g.pub != nil {
 		e.advanceHandover(g, now)
 	}
-	e.tellReadiness(g, now)
+	e.reportReadiness(g, now)
 }
 
 // groupTurn is the part of the tick that may be a task.
@@ -330,14 +330,14 @@ func (e *Engine) bump(ctx context.Context, g *group, now time.Time) {
 	case g.raises.newer.IsZero():
 		g.raises.newer = now
 	// what there is to raise is not known, or raised already
-	case !g.rcv.Adopted() || g.retiring != nil || g.rcv.Reception().Closed():
+	case !g.rcv.Adopted() || g.raising != nil || g.rcv.Reception().Closed():
 	case now.Sub(g.raises.newer) >= bumpDelay:
 		*bumped = g.term
 		if !arrives {
 			e.log.Info("raising counters above those of a master whose stream is missing", "group", g.name,
 				"term", g.term)
 		}
-		g.retiring = &retirement{untold: arrives} // before the first pause: the election may ask then
-		e.retire(ctx, g, now)
+		g.raising = &counterRaise{untold: arrives} // before the first pause: the election may ask then
+		e.raiseBeyondSuccessor(ctx, g, now)
 	}
 }

@@ -34,16 +34,16 @@ const inventoryBatch = 64
 // compared answers a peer's question, one at a time: it costs a reading of the
 // kernel's tables.
 func (e *Engine) compared(ctx context.Context, m *member, msg *wire.Compare) {
-	sorry := func(why string) { e.send(m, &wire.Inventory{Token: msg.Token, Last: true, Error: why}) }
+	replyError := func(why string) { e.send(m, &wire.Inventory{Token: msg.Token, Last: true, Error: why}) }
 	switch g := e.groups[msg.Group]; {
 	case m.inventory:
-		sorry("the answer to an earlier question is not finished")
+		replyError("the answer to an earlier question is not finished")
 		return
 	case g == nil || !g.known():
-		sorry("group " + msg.Group + " is not configured here, or its virtual addresses are not known")
+		replyError("group " + msg.Group + " is not configured here, or its virtual addresses are not known")
 		return
 	case msg.Of != replica.SumBuckets:
-		sorry(fmt.Sprintf("%d buckets are not what this version has", msg.Of))
+		replyError(fmt.Sprintf("%d buckets are not what this version has", msg.Of))
 		return
 	}
 	m.inventory = true
@@ -60,9 +60,9 @@ func (e *Engine) compared(ctx context.Context, m *member, msg *wire.Compare) {
 			switch {
 			case e.members[m.session] != m:
 			case err != nil:
-				sorry("reading the tables failed")
+				replyError("reading the tables failed")
 			case len(records) > compareMost:
-				sorry(fmt.Sprintf("%d items at once are too many", len(records)))
+				replyError(fmt.Sprintf("%d items at once are too many", len(records)))
 			case len(msg.Buckets) == 0:
 				s := compare.Sums(snap)
 				e.send(m, &wire.Inventory{Token: msg.Token, Last: true, Sums: s[:]})

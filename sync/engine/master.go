@@ -37,7 +37,7 @@ func (e *Engine) publishFound(g *group, recs []wire.Record) {
 // counters that moved.
 func (e *Engine) publishRead(g *group, now time.Time, gone replica.Missing) {
 	if g.reading.flushed && !e.cfg.ForwardFlush {
-		g.pub.Haunt(gone)
+		g.pub.RetainFlushed(gone)
 		gone = replica.Missing{}
 	}
 	g.reading.flushed = false
@@ -196,14 +196,14 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 // followPromotion does the part of a promotion that may come after the VIPs:
 // restoring soft limits.
 func (e *Engine) followPromotion(ctx context.Context, g *group) {
-	if len(g.promotion.trail) == 0 {
-		if g.promotion.trail = nil; g.pub != nil {
-			g.rcv.LetGo()
+	if len(g.promotion.softLimitOps) == 0 {
+		if g.promotion.softLimitOps = nil; g.pub != nil {
+			g.rcv.KeepNames()
 		}
 		return
 	}
-	chunk := g.promotion.trail[:min(replica.TurnOps, len(g.promotion.trail))]
-	g.promotion.trail = g.promotion.trail[len(chunk):]
+	chunk := g.promotion.softLimitOps[:min(replica.TurnOps, len(g.promotion.softLimitOps))]
+	g.promotion.softLimitOps = g.promotion.softLimitOps[len(chunk):]
 	if g.pub != nil {
 		// Limits are restored, and nothing else undone that has happened since.
 		for i := range chunk {

@@ -62,7 +62,7 @@ func (e *Engine) broadcast(m wire.Message) {
 // resynchronised when it comes back, never allowed to stall the master.
 func (e *Engine) send(m *member, msg wire.Message) bool {
 	if m.session.Send(msg) {
-		e.seen.pass(m.session.Peer(), false, msg)
+		e.seen.count(m.session.Peer(), false, msg)
 		return true
 	}
 	for _, ms := range m.groups {
@@ -89,7 +89,7 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 		m := &member{session: ev.Session, hello: ev.Hello, groups: make(map[string]*membership),
 			routes: make(map[uint32]*group), since: time.Now()}
 		e.members[ev.Session] = m
-		e.seen.meet(m.session.Peer())
+		e.seen.registerPeer(m.session.Peer())
 		for _, g := range e.order {
 			e.run(g, func() {
 				for _, gs := range ev.Hello.Groups {
@@ -114,12 +114,12 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 			e.run(g, func() {
 				g.rcv.Reception().Lose(m, time.Now())
 				e.follow(g, false)
-				e.tellReadiness(g, time.Now())
+				e.reportReadiness(g, time.Now())
 			})
 		}
 	case PeerMessage:
 		if m := e.members[ev.Session]; m != nil {
-			e.seen.pass(m.session.Peer(), true, ev.Message)
+			e.seen.count(m.session.Peer(), true, ev.Message)
 			if g := e.concerned(m, ev.Message); g != nil {
 				e.run(g, func() { e.message(ctx, m, ev.Message) })
 			} else {
@@ -220,7 +220,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 		}
 	case *wire.SnapEnd:
 		if g := e.receiving(m, msg.Stream); g != nil {
-			if !g.rcv.Came(msg.Seq, uint64(msg.SAs)+uint64(msg.Policies)) {
+			if !g.rcv.SnapshotCame(msg.Seq, uint64(msg.SAs)+uint64(msg.Policies)) {
 				e.missed(m, g, msg.Seq, true)
 				return
 			}
@@ -232,7 +232,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 			e.log.Info("snapshot complete", "group", g.name, "peer", m.session.Peer(), "term", g.rcv.Pos().Term,
 				"sas", sas, "policies", policies, "refused", refused)
 			e.ack(m, g, msg.Stream)
-			e.tellReadiness(g, time.Now())
+			e.reportReadiness(g, time.Now())
 		}
 	case *wire.Counters:
 		if g := e.receiving(m, msg.Stream); g != nil {
@@ -270,7 +270,7 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 	case *wire.Inventory:
 		e.answered(m, msg.Token, msg)
 	case *wire.Succession:
-		e.succeed(ctx, m, msg)
+		e.handleSuccession(ctx, m, msg)
 	case *wire.Consent:
 		e.answered(m, msg.Token, msg)
 	case *wire.Fitness:
@@ -309,7 +309,7 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		m.groups[gs.Name] = ms
 	}
 	ms.state = gs
-	e.succeeded(m, g, gs, time.Now())
+	e.noteSuccessor(m, g, gs, time.Now())
 	if gs.Term > g.term && g.role != wire.RoleMaster {
 		g.term = gs.Term
 	}
@@ -329,5 +329,5 @@ func (e *Engine) memberState(ctx context.Context, m *member, gs wire.GroupState)
 		g.rcv.Reception().Lose(m, time.Now())
 	}
 	e.follow(g, false)
-	e.tellReadiness(g, time.Now())
+	e.reportReadiness(g, time.Now())
 }

@@ -125,8 +125,8 @@ func newObserved() observed {
 	return o
 }
 
-// meet pre-creates a peer's counts, so that its series begin at zero.
-func (o *observed) meet(peer string) {
+// registerPeer pre-creates a peer's counts, so that its series begin at zero.
+func (o *observed) registerPeer(peer string) {
 	for _, in := range []bool{false, true} {
 		for _, k := range []string{wire.PutSA.String(), wire.DelSA.String(), wire.PutPolicy.String(),
 			wire.DelPolicy.String(), counterKind} {
@@ -137,8 +137,8 @@ func (o *observed) meet(peer string) {
 
 const counterKind = "counter"
 
-// pass counts the records and counters of a message.
-func (o *observed) pass(peer string, in bool, m wire.Message) {
+// count counts the records and counters of a message.
+func (o *observed) count(peer string, in bool, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Batch:
 		var kinds [wire.FlushPolicy + 1]uint64 // one look into the map for each kind
@@ -211,7 +211,7 @@ func (e *Engine) Sample(ctx context.Context) (Sample, error) {
 		now := time.Now()
 		for _, g := range e.order {
 			s.Groups++
-			s.Ready += bit(g.ready.told.InSync)
+			s.Ready += bit(g.ready.reported.InSync)
 			if g.pub == nil {
 				// The master speaks every interval, so what is beyond that is lag.
 				if g.source() != nil && !g.rcv.CountersAt().IsZero() {

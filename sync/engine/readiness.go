@@ -7,17 +7,17 @@ import (
 	"sasyncd/sync/wire"
 )
 
-// tellReadiness tells the election how fit this node is, when that changed.
-func (e *Engine) tellReadiness(g *group, now time.Time) {
+// reportReadiness tells the election how fit this node is, when that changed.
+func (e *Engine) reportReadiness(g *group, now time.Time) {
 	r := e.hint(g, now, e.readiness(g, now))
-	if g.ready.once && r == g.ready.told {
+	if g.ready.hasReported && r == g.ready.reported {
 		return
 	}
-	if g.ready.once && r.InSync != g.ready.told.InSync {
+	if g.ready.hasReported && r.InSync != g.ready.reported.InSync {
 		e.log.Info("readiness", "group", g.name, "in_sync", r.InSync, "reason", r.Reason)
 	}
-	changed := r.InSync != g.ready.told.InSync || !g.ready.once
-	g.ready.told, g.ready.once = r, true
+	changed := r.InSync != g.ready.reported.InSync || !g.ready.hasReported
+	g.ready.reported, g.ready.hasReported = r, true
 	e.elector.Ready(g.name, r)
 	if changed {
 		e.broadcast(&wire.State{GroupState: g.state()})
@@ -40,7 +40,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		reachable++
 		r.Term = max(r.Term, ms.state.Term)
 		if ms.state.InSync && (g.role != wire.RoleMaster || ms.out.Complete() && !e.lags(g, m, now)) {
-			r.weigh(m, ms, g.role)
+			r.includeDemotion(m, ms, g.role)
 		}
 		yielded = yielded || m.hello.Node == g.split.to && ms.state.Role == wire.RoleMaster
 		r.Master = r.Master || ms.state.Role == wire.RoleMaster
@@ -61,7 +61,7 @@ func (e *Engine) readiness(g *group, now time.Time) Readiness {
 		r.Behind, r.Reason = true, "gave way to another master that is alive"
 	case !g.rcv.Adopted():
 		r.Reason = "kernel not read yet"
-	case g.retiring != nil:
+	case g.raising != nil:
 		r.Reason = "counters not raised yet beyond what another master may have used"
 	case g.rcv.Unnamed() > 0 && x.Contact(g.rcv.Pos()):
 		r.Reason = "the counters of some SAs are unknown"

@@ -77,7 +77,7 @@ func (e *Engine) electorLost(ctx context.Context, g *group, reason string) {
 
 // prepareMaster makes sure that nothing is missing: the kernel is complete
 // already, so all there is to do is to take nothing more from the old master. What
-// delays the answer is a retirement that is not finished, or policies that the task
+// delays the answer is a raise that is not finished, or policies that the task
 // under way is installing.
 func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
 	g.rcv.Reception().Close()
@@ -91,7 +91,7 @@ func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
 // The answer to the election waits for a complete standby's acknowledgement,
 // or for the limit.
 func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
-	g.gaveUp(time.Now(), term)
+	g.noteFence(time.Now(), term)
 	h := &handover{term: term}
 	g.leaving.preparing, g.leaving.since = h, time.Now()
 	e.silence(ctx, g, h)
@@ -205,10 +205,10 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	switch {
 	case ev.Role == wire.RoleMaster && (old != wire.RoleMaster || oldTerm != g.term):
 		if old != ev.Role {
-			e.tookOver(g, time.Now(), ev)
+			e.noteTakeover(g, time.Now(), ev)
 		}
 		g.role = ev.Role
-		if g.retiring != nil {
+		if g.raising != nil {
 			e.log.Error("MASTER again before its own counters were raised, raising them now", "group", g.name,
 				"term", g.term)
 		}
@@ -220,8 +220,8 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		g.role = ev.Role
 	}
 	e.tellKeying(g)
-	g.ready.once = false
-	e.tellReadiness(g, time.Now())
+	g.ready.hasReported = false
+	e.reportReadiness(g, time.Now())
 	e.broadcast(&wire.State{GroupState: g.state()})
 	e.run(g, func() { e.follow(g, false) }) // nobody as MASTER
 	e.peers.Kick()
@@ -261,7 +261,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	}
 	g.pub, g.holds, g.mapped = nil, replica.NewHoldback(), nil
 	g.endStreams(e.members)
-	g.promotion.trail, g.promotion.tail = nil, nil
+	g.promotion.softLimitOps, g.promotion.tail = nil, nil
 	g.work.turnover++
 	n := g.work.turnover
 	e.runNext(g, func() {
@@ -274,7 +274,7 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 // promote is the part of becomeMaster that goes over all items, after the task that
 // was under way.
 func (e *Engine) promote(ctx context.Context, g *group) {
-	g.promotion.trail = append(g.promotion.trail, g.rcv.RestoreLimits()...)
+	g.promotion.softLimitOps = append(g.promotion.softLimitOps, g.rcv.RestoreLimits()...)
 	e.takeTail(g)
 	g.reading.scan.void = true // it may be older than what the last task did
 	e.requestDump(ctx)
@@ -289,19 +289,19 @@ func (g *group) endStreams(members map[Session]*member) {
 	}
 }
 
-// loseMaster ends one's own stream. The last act of a master is its retirement, so
+// loseMaster ends one's own stream. The last act of a master is that raise, so
 // that it never sends a number twice should it be promoted again before it has
 // heard from its successor. The elector has fenced this node already.
 func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	g.work.turnover++
-	if g.pub == nil && g.retiring != nil {
+	if g.pub == nil && g.raising != nil {
 		return // it has been MASTER again without publishing, and still owes what it owed
 	}
 	e.giveUp(g)
 	pub := g.pub
 	owed := g.used.jumps.Take()
 	g.reading.emptied, g.reading.lostPolicies = false, nil
-	g.pub, g.leaving.handover, g.promotion.trail, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil, nil,
+	g.pub, g.leaving.handover, g.promotion.softLimitOps, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil, nil,
 		dual{}
 	if n := g.holds.Len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
@@ -311,17 +311,17 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	g.rcv = g.newReceiver(e.cfg)
 	g.endStreams(e.members)
 	if pub != nil {
-		g.rcv.Stood(pub.Pos())
+		g.rcv.SetPos(pub.Pos())
 	}
 	g.rcv.Reception().StepDown(time.Now())
-	g.retiring = &retirement{pub: pub, unread: pub == nil, was: was, jumps: owed}
+	g.raising = &counterRaise{pub: pub, unread: pub == nil, was: was, jumps: owed}
 	e.runNext(g, func() { e.stepDown(ctx, g) })
 }
 
 // stepDown makes an ex-master a standby of its own stream, and retires.
 func (e *Engine) stepDown(ctx context.Context, g *group) {
 	now := time.Now()
-	if pub := g.retiring.pub; pub != nil {
+	if pub := g.raising.pub; pub != nil {
 		g.rcv.Inherit(now, e.mono(), pub)
 	}
 	snap, err := e.dumpNow(ctx)
@@ -330,5 +330,5 @@ func (e *Engine) stepDown(ctx context.Context, g *group) {
 		return
 	}
 	g.rcv.Observe(g.pick(snap), replica.NewTouched())
-	e.retire(ctx, g, time.Now())
+	e.raiseBeyondSuccessor(ctx, g, time.Now())
 }

@@ -272,7 +272,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	}
 	first := !g.rcv.Adopted()
 	g.rcv.EndScan(policies, g.reading.touched)
-	e.retire(ctx, g, now)
+	e.raiseBeyondSuccessor(ctx, g, now)
 	if g.rcv.Whole() && !g.rcv.Reception().Closed() && g.rcv.Adopted() {
 		ops := g.rcv.Repair(now)
 		if n := ops.Repairs(); n > 0 {
@@ -301,7 +301,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 			pub.Adopt(now, g.rcv, e.cfg.Imported)
 		}
 		g.pub = pub
-		e.retireAsMaster(ctx, g, now)
+		e.raiseAsMaster(ctx, g, now)
 		e.timed(PhasePublish, &g.promotion.promotedAt)
 		sas, known := g.pub.Size()
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", sas, "policies", known)
@@ -318,8 +318,8 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		}
 	}
 	e.publishRead(g, now, gone)
-	e.retireAsMaster(ctx, g, now)
+	e.raiseAsMaster(ctx, g, now)
 	e.endOutlived(g, now)
 	e.countReceived(g, now)
-	e.collect(ctx, g, now)
+	e.deleteSuperseded(ctx, g, now)
 }

@@ -161,10 +161,10 @@ func (e *Engine) laterTerm(ctx context.Context, m *member, g *group, gs wire.Gro
 	e.stats.SplitsSeen++ // over before the two could speak, but there was one
 	g.term = max(gs.Term, gs.Have.Term) + 1
 	e.log.Warn("another node was master under a later term", "group", g.name, "peer", m.session.Peer(), "term", g.term)
-	g.ready.once = false
+	g.ready.hasReported = false
 	e.becomeMaster(ctx, g)
 	e.broadcast(&wire.State{GroupState: g.state()})
-	e.tellReadiness(g, time.Now())
+	e.reportReadiness(g, time.Now())
 }
 
 // twoMasters resolves a split.

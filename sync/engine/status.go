@@ -216,7 +216,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
 			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{},
-			InSync: g.ready.told.InSync, Why: g.ready.told.Reason, Held: g.holds.Len(), Offloaded: g.reading.offloaded,
+			InSync: g.ready.reported.InSync, Why: g.ready.reported.Reason, Held: g.holds.Len(), Offloaded: g.reading.offloaded,
 			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.gap.last}
 		if g.pub != nil {
 			gs.SAs, gs.Policies = g.pub.Size()
@@ -224,7 +224,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			gs.Headroom = g.pub.Headroom()
 			gs.PacketsOut, gs.PacketsIn = g.pub.Packets()
 			gs.Complete = true
-			if e.unlikeStandby(g) {
+			if e.standbyOfOtherKernel(g) {
 				gs.Unlike = g.pub.Unknown()
 			}
 		} else {
@@ -232,7 +232,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			if whole {
 				gs.Refused, gs.Uncovered = g.rcv.Lost()
 				gs.LeadPackets, gs.LeadSeconds = g.rcv.Lead()
-				gs.Unlike = g.rcv.Unlike()
+				gs.Unlike = g.rcv.RefusedUnknown()
 				gs.Lead, gs.HasLead, gs.Headroom = g.rcv.Leads()
 			}
 			gs.Seq = g.rcv.Pos().Seq

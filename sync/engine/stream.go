@@ -53,7 +53,7 @@ func (e *Engine) sendSnapshot(g *group, m *member, out *replica.Follower, why st
 	e.seen.snapshots[why]++
 	begin := out.Snapshot(g.pub)
 	// Before the standby says so, and before this node may die.
-	e.tellReadiness(g, time.Now())
+	e.reportReadiness(g, time.Now())
 	e.log.Info("sending a snapshot", "group", g.name, "peer", m.session.Peer(), "sas", begin.SAs,
 		"policies", begin.Policies)
 	e.send(m, begin)
@@ -152,7 +152,7 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 			return
 		}
 		if first {
-			e.tellReadiness(g, now)
+			e.reportReadiness(g, now)
 			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.Age(now))
 		}
 		e.pump(g, m, out, now)

@@ -231,8 +231,8 @@ func (g *group) directed(m *member, now time.Time) bool {
 	return !g.leaving.successor.IsZero() && now.Before(g.leaving.successorTo) && m.hello.Node != g.leaving.successor
 }
 
-// succeed answers a master that is about to hand over.
-func (e *Engine) succeed(ctx context.Context, m *member, msg *wire.Succession) {
+// handleSuccession answers a master that is about to hand over.
+func (e *Engine) handleSuccession(ctx context.Context, m *member, msg *wire.Succession) {
 	g := e.groups[msg.Group]
 	director, can := e.elector.(Director)
 	if msg.Hold == 0 {
@@ -304,11 +304,11 @@ type Failover struct {
 // ThisNode stands for the node itself in a Failover.
 const ThisNode = "this node"
 
-// gaveUp notes that the fence is set for a hand-over.
-func (g *group) gaveUp(now time.Time, term uint64) { g.gap.fencedAt, g.gap.gaveTerm = now, term }
+// noteFence notes that the fence is set for a hand-over.
+func (g *group) noteFence(now time.Time, term uint64) { g.gap.fencedAt, g.gap.gaveTerm = now, term }
 
-// succeeded notes the first word of this node's successor.
-func (e *Engine) succeeded(m *member, g *group, gs wire.GroupState, now time.Time) {
+// noteSuccessor notes the first word of this node's successor.
+func (e *Engine) noteSuccessor(m *member, g *group, gs wire.GroupState, now time.Time) {
 	if g.gap.fencedAt.IsZero() || gs.Role != wire.RoleMaster || gs.Term <= g.gap.gaveTerm {
 		return
 	}
@@ -327,8 +327,8 @@ var plannedReasons = map[string]bool{"takeover": true, "master resigned": true}
 // handedFor is how old a hand-over may be to be the reason of a mastership.
 const handedFor = 5 * time.Second
 
-// tookOver notes that this node has become MASTER.
-func (e *Engine) tookOver(g *group, now time.Time, ev ElectorEvent) {
+// noteTakeover notes that this node has become MASTER.
+func (e *Engine) noteTakeover(g *group, now time.Time, ev ElectorEvent) {
 	f := Failover{At: now, To: ThisNode, From: g.gap.heardFrom, Planned: plannedReasons[ev.Reason], Reason: ev.Reason}
 	switch {
 	case !g.gap.fencedAt.IsZero():

@@ -27,7 +27,7 @@ type tail struct {
 func (e *Engine) takeTail(g *group) {
 	g.promotion.tail = nil
 	pos := g.rcv.Pos()
-	if !pos.Complete || g.rcv.LetGone() { // MASTER already, under an earlier term
+	if !pos.Complete || g.rcv.NamesOnly() { // MASTER already, under an earlier term
 		return
 	}
 	t := &tail{until: time.Now().Add(tailLimit), asked: make(map[*member]bool), streams: make(map[*member]uint32)}

@@ -22,7 +22,7 @@ import (
 // change but those that the election makes:
 //
 //   - A question whether this node is prepared to be MASTER is answered between two
-//     turns, unless a retirement or policies that are to be installed come first.
+//     turns, unless a raise or policies that are to be installed come first.
 //     From the answer on this node may be sending, so of the operations that are
 //     left those that add something are carried out, and the others dropped: a
 //     counter could be lowered, and what is deleted could be in use. A counter
@@ -34,7 +34,7 @@ import (
 //   - A loss of mastership ends the task at once; what it published is sent, as no
 //     task pauses with a number given and its record not sent. Deletions that are
 //     being forwarded (forwardDue) are all sent first, without a pause. The first
-//     that follows is the retirement. Until it is done the node is not ready.
+//     that follows is the raise. Until it is done the node is not ready.
 //   - A hand-over gives up a reading that is being published, as it reads the
 //     tables itself, and waits for any other task.
 
@@ -80,7 +80,7 @@ func (e *Engine) step(g *group) {
 	if !ended {
 		return
 	}
-	e.letGo(t.on)
+	e.release(t.on)
 	if g.work.task == t {
 		g.work.task = nil
 	}
@@ -106,7 +106,7 @@ func (e *Engine) giveUp(g *group) {
 	finish := g.work.finish
 	g.work.task, g.work.policyOps, g.work.publishing, g.work.finish = nil, 0, false, nil
 	t.on.GiveUp()
-	e.letGo(t.on)
+	e.release(t.on)
 	if finish != nil {
 		finish()
 	}
@@ -126,9 +126,9 @@ func (e *Engine) begin(f func()) *coroutine.Coroutine {
 	return c
 }
 
-// letGo keeps a coroutine that has ended its function while Run serves, and ends it
+// release keeps a coroutine that has ended its function while Run serves, and ends it
 // otherwise.
-func (e *Engine) letGo(c *coroutine.Coroutine) {
+func (e *Engine) release(c *coroutine.Coroutine) {
 	if !e.serving {
 		c.Stop()
 		return

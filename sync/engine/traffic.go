@@ -91,8 +91,8 @@ func (e *Engine) decideDual(ctx context.Context, g *group, now time.Time) {
 	e.stats.SplitsSeen++
 	e.log.Error("two masters, staying as this one gets the traffic", "group", g.name, "term", g.term,
 		"peer", m.session.Peer(), "packets", own, "peer_packets", other)
-	g.ready.once = false
+	g.ready.hasReported = false
 	e.becomeMaster(ctx, g)
 	e.broadcast(&wire.State{GroupState: g.state()})
-	e.tellReadiness(g, now)
+	e.reportReadiness(g, now)
 }

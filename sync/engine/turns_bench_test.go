@@ -117,7 +117,7 @@ func (r *turnsRig) standby(installed bool) {
 	p := replica.NewPublisher(wire.StreamID{Group: simGroup, Term: 1, Node: wire.NodeID{2}}, now)
 	p.Reconcile(now, r.fresh(), replica.NewTouched())
 	rcv.Inherit(now, 0, p)
-	rcv.Stood(p.Pos())
+	rcv.SetPos(p.Pos())
 	rcv.Observe(&sadb.Snapshot{}, replica.NewTouched())
 	if installed {
 		for _, op := range slices.Concat(rcv.Repair(now)...) {
@@ -196,13 +196,13 @@ var works = []struct {
 	{"retire", func(r *turnsRig) func() {
 		r.standby(true)
 		return func() {
-			r.g.retiring = &retirement{}
-			r.e.retire(context.Background(), r.g, time.Now())
+			r.g.raising = &counterRaise{}
+			r.e.raiseBeyondSuccessor(context.Background(), r.g, time.Now())
 		}
 	}},
-	{"rebase", func(r *turnsRig) func() {
+	{"RefreshAges", func(r *turnsRig) func() {
 		r.standby(true)
-		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.Rebase(time.Now())) }
+		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.RefreshAges(time.Now())) }
 	}},
 	{"repair-bucket", func(r *turnsRig) func() {
 		r.standby(true)
@@ -282,7 +282,7 @@ var works = []struct {
 			own = true
 			return was
 		})
-		return func() { r.e.collect(context.Background(), r.g, time.Now()) }
+		return func() { r.e.deleteSuperseded(context.Background(), r.g, time.Now()) }
 	}},
 	{"maxima", func(r *turnsRig) func() {
 		r.standby(true)

@@ -147,7 +147,7 @@ func TestElectionIsLookedAtInEveryWork(t *testing.T) {
 				Term: 5, VIPs: simVIPs}
 		}},
 		{"raise", 1, func(w *world) { w.cut(0, 1) }},
-		{"rebase", 1, func(w *world) { w.nodes[1].wall.Store(int64(time.Hour)) }},
+		{"RefreshAges", 1, func(w *world) { w.nodes[1].wall.Store(int64(time.Hour)) }},
 		{"reinsert", 0, func(w *world) { w.nodes[0].kernel.flushSAs() }},
 		{"counters", 1, func(w *world) { w.nodes[0].kernel.traffic(100_000_000) }},
 		{"restored limits", 1, func(w *world) {
@@ -223,7 +223,7 @@ func TestComputationsPause(t *testing.T) {
 }
 
 // TestMasterAgainBeforeItHasSteppedDown: the election changes its mind between two
-// turns of the retirement.
+// turns of the raise.
 func TestMasterAgainBeforeItHasSteppedDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, all := largePair(t, 300, 0)

@@ -49,7 +49,7 @@ func (o *owner) do(a action) {
 	case actDeliver:
 		o.tell(Event{Kind: Message, Session: o.session, Message: a.Msg})
 	case actTrouble:
-		o.troubled(a.Reason)
+		o.logFailure(a.Reason)
 	}
 }
 
@@ -117,7 +117,7 @@ func (o *owner) down(why Reason) {
 		o.mgr.closed.bye(why.Code)
 	}
 	if !o.told {
-		o.troubled(why)
+		o.logFailure(why)
 		return
 	}
 	o.mu.Lock()
@@ -156,8 +156,8 @@ func (o *owner) urgent(m wire.Message) {
 	}
 }
 
-// troubled logs why there is no contact, as often as quiet lets pass.
-func (o *owner) troubled(why Reason) {
+// logFailure logs why there is no contact, as often as quiet lets pass.
+func (o *owner) logFailure(why Reason) {
 	o.mu.Lock()
 	o.trouble = why
 	o.mu.Unlock()

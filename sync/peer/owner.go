@@ -158,7 +158,7 @@ func (o *owner) run(ctx context.Context) {
 			o.taken()
 		case <-timer.C:
 			armed = time.Time{}
-			o.wear()
+			o.rekeyIfExhausted()
 			o.step(nil)
 			if o.session == nil {
 				o.resolve(ctx)
@@ -331,8 +331,8 @@ func (o *owner) checkKey() {
 	}
 }
 
-// wear replaces a connection that has sent enough under one key.
-func (o *owner) wear() {
+// rekeyIfExhausted replaces a connection that has sent enough under one key.
+func (o *owner) rekeyIfExhausted() {
 	if c := o.conn(); c != nil && c.Records() > maxRecords {
 		o.step(evRenew{})
 	}

@@ -35,7 +35,7 @@ func TestTroubleIsNotLoggedWithoutLimit(t *testing.T) {
 			var out bytes.Buffer
 			o := &owner{log: slog.New(slog.NewTextHandler(&out, nil))}
 			for n := range mins * 60 {
-				o.troubled(tt.why(n))
+				o.logFailure(tt.why(n))
 				if o.trouble != tt.why(n) {
 					t.Fatalf("%s: status says %v", name, o.trouble)
 				}

@@ -33,7 +33,7 @@ func (r *Receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
 	if w.sa.ESN() {
 		limit = excessESN
 	}
-	return h.virgin && !r.CountersOnly && h.oseq > need && h.oseq-w.sa.OSeq >= limit
+	return h.unused && !r.CountersOnly && h.oseq > need && h.oseq-w.sa.OSeq >= limit
 }
 
 // installed returns the SA as this standby's kernel shall hold it: the
@@ -156,9 +156,9 @@ func (r *Receiver) Raise(now time.Time) []sadb.Op {
 	return ops
 }
 
-// Rebase writes all ages anew after a step of this node's wall clock, from
+// RefreshAges writes all ages anew after a step of this node's wall clock, from
 // which the kernel computes when a lifetime ends.
-func (r *Receiver) Rebase(now time.Time) []sadb.Op {
+func (r *Receiver) RefreshAges(now time.Time) []sadb.Op {
 	var ops []sadb.Op
 	for k, w := range r.want {
 		r.Item()

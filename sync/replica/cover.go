@@ -101,7 +101,7 @@ func (p *Publisher) UncoverSA(k sadb.SAKey) { p.uncover(p.sas[k]) }
 
 // back notes that the kernel holds e.
 func (p *Publisher) back(e *pubSA) {
-	e.ghost = false
+	e.retained = false
 	p.coverAgain(e)
 }
 

@@ -33,8 +33,8 @@ func (p *Publisher) collectedAt(now time.Time) {
 	p.collected, p.room = now, never
 }
 
-// collect takes into account that an SA's outbound counter has moved.
-func (p *Publisher) collect(sa *sadb.SA, oseq, moved uint64) {
+// updateHeadroom takes into account that an SA's outbound counter has moved.
+func (p *Publisher) updateHeadroom(sa *sadb.SA, oseq, moved uint64) {
 	if p.since > 0 && sa.Dir != sadb.DirIn {
 		p.room = min(p.room, headroom(sa.ESN(), oseq, float64(moved)/p.since))
 	}

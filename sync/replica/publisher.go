@@ -84,10 +84,10 @@ type pubSA struct {
 	place  int       // in order, once the reading under way has shown it, in coming
 	handle uint32
 
-	// ghost: a flush took it from the kernel and `flushmode never` keeps it
+	// retained: a flush took it from the kernel and `flushmode never` keeps it
 	// published, until it comes back or its lifetime ends on the standbys.
-	ghost bool
-	gone  bool // not published any more
+	retained bool
+	gone     bool // not published any more
 
 	// covers: the SA is in the list of its cover, between its neighbours there.
 	covers         bool
@@ -119,11 +119,11 @@ func (p *Publisher) use(now time.Time, e *pubSA, age uint64) {
 }
 
 type pubPolicy struct {
-	policy *sadb.Policy
-	digest wire.Sum
-	part   part
-	seen   uint64 // epoch whose reading found it
-	ghost  bool
+	policy   *sadb.Policy
+	digest   wire.Sum
+	part     part
+	seen     uint64 // epoch whose reading found it
+	retained bool
 	// deleted: the kernel has said so, and the deletion is held back.
 	deleted bool
 	gone    bool // not published any more, or replaced
@@ -203,7 +203,7 @@ func (p *Publisher) PutPolicy(now time.Time, pol *sadb.Policy) (wire.Record, boo
 	d := wire.PolicyDigest(pol)
 	if old := p.policies[pol.Key]; old != nil {
 		if old.digest == d {
-			old.policy, old.ghost, old.deleted = pol, false, false
+			old.policy, old.retained, old.deleted = pol, false, false
 			return wire.Record{}, false
 		}
 		p.sums.remove(old.part)
@@ -257,7 +257,7 @@ func (p *Publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 		p.out += d
 	}
 	if c.OSeq > own.OSeq {
-		p.collect(e.sa, c.OSeq, c.OSeq-own.OSeq)
+		p.updateHeadroom(e.sa, c.OSeq, c.OSeq-own.OSeq)
 	}
 	if c.OSeq > own.OSeq || c.Seq > own.Seq || c.Bytes != own.Bytes || c.Packets != own.Packets {
 		own.OSeq, own.Seq = max(c.OSeq, own.OSeq), max(c.Seq, own.Seq)
@@ -302,14 +302,14 @@ func (p *Publisher) move(e *pubSA) {
 	}
 }
 
-// Haunt keeps what a flush has taken from the kernel.
-func (p *Publisher) Haunt(gone Missing) {
+// RetainFlushed keeps what a flush has taken from the kernel.
+func (p *Publisher) RetainFlushed(gone Missing) {
 	for _, k := range gone.SAs {
-		p.sas[k].ghost = true
+		p.sas[k].retained = true
 		p.uncover(p.sas[k])
 	}
 	for _, k := range gone.Policies {
-		p.policies[k].ghost = true
+		p.policies[k].retained = true
 	}
 }
 

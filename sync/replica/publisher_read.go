@@ -218,7 +218,7 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
 		gone.SAs = make([]sadb.SAKey, 0, len(p.sas)-p.found)
 		for k, e := range p.sas {
 			p.Item()
-			if e.seen != p.epoch && !e.ghost && !t.sas[k] {
+			if e.seen != p.epoch && !e.retained && !t.sas[k] {
 				gone.SAs = append(gone.SAs, k)
 			}
 		}
@@ -228,7 +228,7 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
 	}
 	for k, e := range p.policies {
 		p.Item()
-		if e.seen != p.epoch && !t.policies[k] && !e.ghost {
+		if e.seen != p.epoch && !t.policies[k] && !e.retained {
 			gone.Policies = append(gone.Policies, k)
 		}
 	}

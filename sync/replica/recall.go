@@ -110,9 +110,9 @@ func (r *Receiver) Named(handle uint32) *sadb.SA {
 	return nil
 }
 
-// LetGo forgets what a standby held but for the names, once this node publishes as
+// KeepNames forgets what a standby held but for the names, once this node publishes as
 // MASTER and the rest of its promotion is done.
-func (r *Receiver) LetGo() {
+func (r *Receiver) KeepNames() {
 	if r.held != nil {
 		return
 	}
@@ -128,8 +128,8 @@ func (r *Receiver) LetGo() {
 	r.tail.forget()
 }
 
-// LetGone reports whether it has done so.
-func (r *Receiver) LetGone() bool { return r.held != nil }
+// NamesOnly reports whether it has done so.
+func (r *Receiver) NamesOnly() bool { return r.held != nil }
 
 // WasHeld reports whether an SA was held as a standby.
 func (r *Receiver) WasHeld(k sadb.SAKey) bool {
@@ -149,7 +149,7 @@ func keyless(sa *sadb.SA) *sadb.SA {
 // never` keeps published, and whose lifetime is over.
 func (p *Publisher) Outlived(now time.Time) (out []sadb.SAKey) {
 	for k, e := range p.sas {
-		if p.Item(); !e.ghost {
+		if p.Item(); !e.retained {
 			continue
 		}
 		p.age(now, e)

@@ -18,10 +18,10 @@ import (
 // the new master published, and replaced or swept when they are not.
 type Receiver struct {
 	Options
-	// alike: this kernel reads netlink attributes as the master's does, so that
+	// sameKernel: this kernel reads netlink attributes as the master's does, so that
 	// those which this code does not know may be passed on.
-	alike bool
-	Pace  // of computations over all items
+	sameKernel bool
+	Pace       // of computations over all items
 
 	pos wire.StreamPos // what is installed, of which stream
 	rx  Reception      // what comes of it
@@ -132,9 +132,9 @@ type haveSA struct {
 	seq    uint64
 	// inbound: the SA ends here, so its oseq says nothing.
 	inbound bool
-	// virgin: this receiver installed it and every dump since has shown the
+	// unused: this receiver installed it and every dump since has shown the
 	// counter where it was set, so nothing was ever sent on it here.
-	virgin bool
+	unused bool
 }
 
 // NewReceiver returns one that wants nothing and knows nothing of the kernel.
@@ -166,11 +166,11 @@ func (r *Receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
 func (r *Receiver) asInstalled(w *wantSA, sa *sadb.SA) haveSA {
 	if w == nil || !sadb.SameButLimits(w.sa, sa) {
 		h := asHave(sa)
-		h.virgin = true
+		h.unused = true
 		return h
 	}
 	return haveSA{core: w.core, limits: limitsOf(sa.Limits), keys: keysOf(sa), oseq: sa.OSeq, seq: sa.Seq,
-		inbound: sa.Dir == sadb.DirIn, virgin: true}
+		inbound: sa.Dir == sadb.DirIn, unused: true}
 }
 
 // mostExpected bounds the room that is made on a master's word; growing the maps
@@ -227,9 +227,9 @@ func (r *Receiver) OwesAnswer() bool {
 	return !r.rx.Snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= AnswerEvery
 }
 
-// Stood makes the receiver one of a node that was MASTER until now, of the stream that
+// SetPos makes the receiver one of a node that was MASTER until now, of the stream that
 // it published up to pos.
-func (r *Receiver) Stood(pos wire.StreamPos) { r.pos = pos }
+func (r *Receiver) SetPos(pos wire.StreamPos) { r.pos = pos }
 
 // Answer returns what the master is told of what the kernel holds.
 func (r *Receiver) Answer(handle uint32) *wire.Ack {
@@ -319,8 +319,8 @@ func (r *Receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 		}
 		return r.counterOps(now, w, 0)
 	}
-	if len(w.sa.Unknown) > 0 && !r.alike {
-		w.failed = errUnlike
+	if len(w.sa.Unknown) > 0 && !r.sameKernel {
+		w.failed = errOtherKernel
 		return r.withdraw(w)
 	}
 	if r.ahead(w, 0, 0); w.short {
@@ -348,8 +348,8 @@ func (r *Receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	if r.CountersOnly {
 		return nil
 	}
-	if len(w.policy.Unknown) > 0 && !r.alike {
-		w.failed = errUnlike
+	if len(w.policy.Unknown) > 0 && !r.sameKernel {
+		w.failed = errOtherKernel
 		return nil
 	}
 	switch {

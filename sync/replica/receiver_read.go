@@ -17,7 +17,7 @@ func (r *Receiver) Read(g *sadb.Reading, t *Touched) bool {
 		return false
 	}
 	if h.seen = r.scan; !t.sas[g.Key] {
-		h.virgin = h.virgin && h.oseq == g.OSeq
+		h.unused = h.unused && h.oseq == g.OSeq
 		h.oseq, h.seq = g.OSeq, g.Seq
 	}
 	return true
@@ -31,7 +31,7 @@ func (r *Receiver) ReadUnread(g *sadb.Reading, t *Touched) {
 		return
 	}
 	if h.seen = r.scan; !t.sas[g.Key] {
-		h.virgin = h.virgin && h.oseq == g.OSeq
+		h.unused = h.unused && h.oseq == g.OSeq
 		h.oseq, h.seq, h.config = g.OSeq, g.Seq, 0
 	}
 }
@@ -50,7 +50,7 @@ func (r *Receiver) ReadWhole(sa *sadb.SA, config uint64, t *Touched) {
 	} else {
 		h = asHave(sa)
 	}
-	h.virgin = ok && old.virgin && old.oseq == h.oseq
+	h.unused = ok && old.unused && old.oseq == h.oseq
 	h.config, h.seen = config, r.scan
 	if p := r.have[sa.Key]; p != nil {
 		*p = h

@@ -32,9 +32,9 @@ func (r *Receiver) Expected() uint64 { return r.expected }
 // Packets returns how many packets all SAs carried, by the master's counters.
 func (r *Receiver) Packets() (out, in uint64) { return r.out, r.in }
 
-// SetAlike says whether this kernel reads netlink attributes as the master's does, so that
+// SetSameKernel says whether this kernel reads netlink attributes as the master's does, so that
 // those which this code does not know may be passed on.
-func (r *Receiver) SetAlike(alike bool) { r.alike = alike }
+func (r *Receiver) SetSameKernel(alike bool) { r.sameKernel = alike }
 
 // Sums returns those over what is wanted here.
 func (r *Receiver) Sums() *Sums { return &r.sums }
@@ -42,8 +42,8 @@ func (r *Receiver) Sums() *Sums { return &r.sums }
 // Whole reports whether the whole stream is installed, and no snapshot of it comes.
 func (r *Receiver) Whole() bool { return r.pos.Complete && !r.rx.Snapshot() }
 
-// Came reports whether a snapshot of so many items that ends at seq has come as a whole.
-func (r *Receiver) Came(seq, items uint64) bool {
+// SnapshotCame reports whether a snapshot of so many items that ends at seq has come as a whole.
+func (r *Receiver) SnapshotCame(seq, items uint64) bool {
 	return !r.rx.Snapshot() || seq == r.pos.Seq && items == r.records
 }
 

@@ -11,7 +11,7 @@ import (
 func (p *Publisher) PoliciesOf(sub bool) (ops []sadb.Op) {
 	for k, e := range p.policies {
 		p.Item()
-		if k.Sub == sub && !e.ghost && !e.deleted {
+		if k.Sub == sub && !e.retained && !e.deleted {
 			ops = append(ops, sadb.Op{Kind: sadb.OpAddPolicy, Policy: e.policy})
 		}
 	}

@@ -7,9 +7,9 @@ import (
 	"sasyncd/sync/sadb"
 )
 
-// CollectIdle is for how long nothing came in on a replicated SA that is collected, and
+// SupersededIdle is for how long nothing came in on a replicated SA that is collected, and
 // for how long its successor stands.
-const CollectIdle = 30 * time.Second
+const SupersededIdle = 30 * time.Second
 
 // tunnelKey is what the SAs of both directions of a tunnel have in common, as
 // far as the kernel tells: all it knows of a policy's choice of an SA.
@@ -93,12 +93,12 @@ func (p *Publisher) Superseded(now time.Time) []sadb.SAKey {
 	var out []sadb.SAKey
 	for k, e := range p.sas {
 		p.Item()
-		if !e.imported || e.ghost || e.sa.Static() { // the operator's file says when static ones go
+		if !e.imported || e.retained || e.sa.Static() { // the operator's file says when static ones go
 			continue
 		}
 		t := use(keyOf(e.sa))
 		if t.in == 0 || t.out == 0 || t.out < t.policies || t.named || !fresh[coverOf(e.sa)] ||
-			at-t.since < CollectIdle || at-t.heard < CollectIdle {
+			at-t.since < SupersededIdle || at-t.heard < SupersededIdle {
 			continue
 		}
 		out = append(out, k)

@@ -36,7 +36,7 @@ func TestSuperseded(t *testing.T) {
 		}
 		return p, old
 	}
-	late := now.Add(CollectIdle)
+	late := now.Add(SupersededIdle)
 	cases := []struct {
 		name   string
 		change func(p *Publisher, old []sadb.Op)

@@ -45,7 +45,7 @@ func key(t *testing.T, c *charon) *keyed {
 func (k *keyed) passive(term uint64) {
 	k.t.Helper()
 	done := make(chan error, 1)
-	k.Passive(keying.Hush{Term: term, Reason: "drill"}, func(err error) { done <- err })
+	k.Passive(keying.PassiveOrder{Term: term, Reason: "drill"}, func(err error) { done <- err })
 	if err := <-done; err != nil {
 		k.t.Errorf("passive: %v", err)
 	}

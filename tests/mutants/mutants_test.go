@@ -57,29 +57,29 @@ var mutants = []mutant{
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
-		"I1", "an ex-master does not raise its counters", "sync/replica/retire.go",
+		"I1", "an ex-master does not raise its counters", "sync/replica/raise.go",
 		[][2]string{{"w.short = !fits; v <= h.oseq {", "w.short = !fits; true {"}},
 		"./sync/engine", "TestSuccessorThatIsNotHeard", false,
 	},
 	{
 		"I1", "an ex-master whose reading failed does not raise its counters", "sync/engine/role.go",
 		[][2]string{{"not ready until it succeeds\", \"group\", g.name, \"err\", err)\n",
-			"not ready until it succeeds\", \"group\", g.name, \"err\", err)\n\t\tg.retiring = nil\n"}},
+			"not ready until it succeeds\", \"group\", g.name, \"err\", err)\n\t\tg.raising = nil\n"}},
 		"./sync/engine", "TestExMasterRetires", false,
 	},
 	{
-		"I1", "a process without memory does not raise what it finds", "sync/engine/retire.go",
+		"I1", "a process without memory does not raise what it finds", "sync/engine/raise.go",
 		[][2]string{{"case pos.Term == 0 && !g.raises.unread:", "case false:"}},
 		"./tests/simulation", "TestExMasterForgets", false,
 	},
 	{
-		"I1", "an election without terms is answered by raising the counters without end", "sync/engine/retire.go",
+		"I1", "an election without terms is answered by raising the counters without end", "sync/engine/raise.go",
 		[][2]string{{"g.raises.unread = true\n", "\n"}},
 		"./sync/engine", "TestFirstMastershipWithoutTerms", false,
 	},
 	{
 		"I1", "a standby that is to be MASTER in the middle of a snapshot does not raise what it was told",
-		"sync/engine/retire.go",
+		"sync/engine/raise.go",
 		[][2]string{{"case pos.Term > g.raises.bumped && !pos.Complete:", "case false:"}},
 		"./sync/engine", "TestTakeoverDuringASnapshot", false,
 	},
@@ -95,7 +95,7 @@ var mutants = []mutant{
 	},
 	{
 		"I2", "a master collects SAs that it has not imported", "sync/replica/superseded.go",
-		[][2]string{{"if !e.imported || e.ghost ||", "if e.ghost ||"}},
+		[][2]string{{"if !e.imported || e.retained ||", "if e.retained ||"}},
 		"./sync/engine", "TestCollectAfterTakeover", false,
 	},
 	{

@@ -67,7 +67,7 @@ func (s *static) start(ctx context.Context, n *node) engine.Keying {
 type staticKeying struct{ r *keying.Runner }
 
 func (k staticKeying) Passive(_ string, term uint64, why string, settled bool, vips []netip.Addr, done func(error)) {
-	k.r.Passive(keying.Hush{Term: term, Reason: why, Settled: settled, VIPs: vips}, done)
+	k.r.Passive(keying.PassiveOrder{Term: term, Reason: why, Settled: settled, VIPs: vips}, done)
 }
 func (k staticKeying) Active(_ string, term uint64, why string, vips []netip.Addr) {
 	k.r.Active(keying.Plan{Term: term, Reason: why, VIPs: vips})

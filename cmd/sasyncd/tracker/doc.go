@@ -21,8 +21,8 @@ type Group struct {
 	VIPs []netip.Addr
 }
 
-// Sight is what a tracker sees of one group.
-type Sight struct {
+// Observation is what a tracker sees of one group.
+type Observation struct {
 	Master   bool
 	Reason   string // for people
 	Standing Standing
@@ -49,7 +49,7 @@ func (s Standing) String() string {
 type Source interface {
 	// Follow calls see with each group's state, at first and after changes,
 	// until ctx ends. A state told twice does no harm.
-	Follow(ctx context.Context, see func(group string, s Sight)) error
+	Follow(ctx context.Context, see func(group string, s Observation)) error
 }
 
 // Fence silences virtual addresses. rules.Fence is one.

@@ -43,7 +43,7 @@ type Elector struct {
 	events chan engine.ElectorEvent
 
 	mu    sync.Mutex
-	sight map[string]Sight        // by group, the latest
+	sight map[string]Observation  // by group, the latest
 	calls []func(context.Context) // what the source and the engine have said; neither waits
 	wake  chan struct{}
 
@@ -55,7 +55,7 @@ type Elector struct {
 // New returns an elector that does nothing until Run.
 func New(cfg Config) *Elector {
 	e := &Elector{cfg: cfg, events: make(chan engine.ElectorEvent, eventQueue), wake: make(chan struct{}, 1),
-		sight:  make(map[string]Sight),
+		sight:  make(map[string]Observation),
 		groups: make(map[string]*machine), wants: make(map[string]bool)}
 	for _, g := range cfg.Groups {
 		e.groups[g.Name] = &machine{name: g.Name, vips: g.VIPs, yields: cfg.Fence != nil, started: time.Now()}
@@ -66,8 +66,8 @@ func New(cfg Config) *Elector {
 // Events implements engine.Elector.
 func (e *Elector) Events() <-chan engine.ElectorEvent { return e.events }
 
-// Sight returns what the tracker saw last of a group; ok is false before that.
-func (e *Elector) Sight(group string) (s Sight, ok bool) {
+// Observation returns what the tracker saw last of a group; ok is false before that.
+func (e *Elector) Observation(group string) (s Observation, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s, ok = e.sight[group]
@@ -88,7 +88,7 @@ func (e *Elector) Run(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- e.cfg.Source.Follow(ctx, func(group string, s Sight) {
+		ended <- e.cfg.Source.Follow(ctx, func(group string, s Observation) {
 			e.mu.Lock()
 			e.sight[group] = s
 			e.mu.Unlock()

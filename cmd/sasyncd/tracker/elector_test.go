@@ -15,9 +15,9 @@ import (
 )
 
 // told is a source of which the test is the voice.
-type told chan Sight
+type told chan Observation
 
-func (s told) Follow(ctx context.Context, see func(string, Sight)) error {
+func (s told) Follow(ctx context.Context, see func(string, Observation)) error {
 	for {
 		select {
 		case x := <-s:
@@ -92,12 +92,12 @@ func TestElector(t *testing.T) {
 	}
 	set := fmt.Sprint("set ", []netip.Addr{vip4, vip6})
 
-	src <- Sight{}
+	src <- Observation{}
 	next(engine.ElectorState, wire.RoleBackup)
 	next(engine.ElectorHeard, wire.RoleInit)
 	await(set) // the kernel refused it twice
 	el.Ready("g", engine.Readiness{InSync: true})
-	src <- Sight{Master: true}
+	src <- Observation{Master: true}
 	next(engine.ElectorPrepare, wire.RoleInit)
 	if fe.last() != set {
 		t.Errorf("before the engine was prepared the fence had %q", fe.last())
@@ -143,6 +143,6 @@ var errFailed = errors.New("failed")
 
 type failing struct{}
 
-func (failing) Follow(context.Context, func(string, Sight)) error { return errFailed }
+func (failing) Follow(context.Context, func(string, Observation)) error { return errFailed }
 
 func holds(context.Context, []netip.Addr) (bool, error) { return true, nil }

@@ -102,7 +102,7 @@ func NewAddress(ifs Interfaces, groups []Group) Source {
 }
 
 // Follow implements Source.
-func (s *interfaces) Follow(ctx context.Context, see func(string, Sight)) error {
+func (s *interfaces) Follow(ctx context.Context, see func(string, Observation)) error {
 	changed, err := s.ifs.Watch(ctx)
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (s *interfaces) Follow(ctx context.Context, see func(string, Sight)) error 
 		} else {
 			for _, g := range s.groups {
 				is, reason := s.judge(v, g)
-				see(g.Name, Sight{Master: is, Reason: reason})
+				see(g.Name, Observation{Master: is, Reason: reason})
 			}
 		}
 		select {

@@ -44,7 +44,7 @@ func NewKeepalived(path string, ifs Interfaces, groups []Group, log *slog.Logger
 }
 
 // Follow implements Source.
-func (k *keepalived) Follow(ctx context.Context, see func(string, Sight)) error {
+func (k *keepalived) Follow(ctx context.Context, see func(string, Observation)) error {
 	if err := k.fifo.open(); err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (k *keepalived) Follow(ctx context.Context, see func(string, Sight)) error 
 }
 
 // turn reads what is there and notices when keepalived comes or goes.
-func (k *keepalived) turn(ctx context.Context, see func(string, Sight)) {
+func (k *keepalived) turn(ctx context.Context, see func(string, Observation)) {
 	lines, writer, err := k.fifo.read()
 	if err != nil {
 		k.log.Error("keepalived cannot be followed", "err", err)
@@ -105,18 +105,18 @@ func (k *keepalived) turn(ctx context.Context, see func(string, Sight)) {
 		clear(k.told)
 		k.log.Warn("keepalived is not there")
 		for _, g := range k.groups {
-			see(g.Name, Sight{Reason: "keepalived is not there", Standing: StandingGone})
+			see(g.Name, Observation{Reason: "keepalived is not there", Standing: StandingGone})
 		}
 	}
 }
 
 // start tells of the groups about which there was no line yet.
-func (k *keepalived) start(ctx context.Context, see func(string, Sight)) {
+func (k *keepalived) start(ctx context.Context, see func(string, Observation)) {
 	for _, g := range k.groups {
 		if k.told[g.Name] {
 			continue
 		}
-		s := Sight{Reason: "keepalived has said nothing yet", Standing: StandingSilent}
+		s := Observation{Reason: "keepalived has said nothing yet", Standing: StandingSilent}
 		if k.inherit {
 			if v, err := look(ctx, k.ifs); err == nil {
 				if s.Master, s.Reason = v.has(g.VIPs); s.Master {
@@ -129,7 +129,7 @@ func (k *keepalived) start(ctx context.Context, see func(string, Sight)) {
 }
 
 // line follows one notification.
-func (k *keepalived) line(l string, see func(string, Sight)) {
+func (k *keepalived) line(l string, see func(string, Observation)) {
 	if strings.HasPrefix(l, "VS ") || strings.HasPrefix(l, "RS ") {
 		return // of its health checker, which notify_fifo mixes in
 	}
@@ -138,7 +138,7 @@ func (k *keepalived) line(l string, see func(string, Sight)) {
 		k.log.Warn("line of keepalived not understood", "said", fmt.Sprintf("%.80q", l))
 		return
 	}
-	s := Sight{Reason: "keepalived: " + state, Standing: StandingAble}
+	s := Observation{Reason: "keepalived: " + state, Standing: StandingAble}
 	switch state {
 	case "MASTER":
 		s.Master = true

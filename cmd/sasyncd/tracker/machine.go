@@ -61,7 +61,7 @@ type machine struct {
 
 	phase phase
 	since time.Time // of waiting or lingering
-	sight Sight
+	sight Observation
 	asked int // preparations to be master that the engine has not answered
 	ready engine.Readiness
 }
@@ -83,7 +83,7 @@ func (m *machine) state(role wire.Role, reason string) action {
 }
 
 // see takes what the tracker says.
-func (m *machine) see(now time.Time, s Sight) []action {
+func (m *machine) see(now time.Time, s Observation) []action {
 	m.sight = s
 	if s.Master {
 		switch m.phase {

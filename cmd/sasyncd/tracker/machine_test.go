@@ -45,8 +45,8 @@ func TestMachine(t *testing.T) {
 		do    func(*machine, time.Time) []action
 		want  string
 	}
-	master := func(m *machine, now time.Time) []action { return m.see(now, Sight{Master: true}) }
-	lost := func(m *machine, now time.Time) []action { return m.see(now, Sight{}) }
+	master := func(m *machine, now time.Time) []action { return m.see(now, Observation{Master: true}) }
+	lost := func(m *machine, now time.Time) []action { return m.see(now, Observation{}) }
 	prepared := func(m *machine, _ time.Time) []action { return m.prepared(0) }
 	handedOver := func(m *machine, _ time.Time) []action { return m.prepared(handOver) }
 	resign := func(m *machine, _ time.Time) []action { return m.resign("another") }

@@ -68,14 +68,14 @@ var (
 func group(name string) []Group { return []Group{{Name: name, VIPs: []netip.Addr{vip4, vip6}}} }
 
 // follow runs a source and returns what it says, without what it repeats.
-func follow(t *testing.T, s Source) <-chan Sight {
+func follow(t *testing.T, s Source) <-chan Observation {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	out, done := make(chan Sight, 100), make(chan struct{})
-	var last *Sight
+	out, done := make(chan Observation, 100), make(chan struct{})
+	var last *Observation
 	go func() {
 		defer close(done)
-		if err := s.Follow(ctx, func(_ string, s Sight) {
+		if err := s.Follow(ctx, func(_ string, s Observation) {
 			if last == nil || *last != s {
 				last = &s
 				out <- s
@@ -90,7 +90,7 @@ func follow(t *testing.T, s Source) <-chan Sight {
 
 // want waits until the source says that the node is master or not, and returns
 // the reason.
-func want(t *testing.T, ch <-chan Sight, master bool) Sight {
+func want(t *testing.T, ch <-chan Observation, master bool) Observation {
 	t.Helper()
 	limit := time.After(patience)
 	for {
@@ -281,7 +281,7 @@ func TestUnsafeFIFO(t *testing.T) {
 			if err := make(p); err != nil {
 				t.Fatal(err)
 			}
-			err := keepalivedSource(p, newNode(), "x").Follow(t.Context(), func(string, Sight) { t.Error("followed") })
+			err := keepalivedSource(p, newNode(), "x").Follow(t.Context(), func(string, Observation) { t.Error("followed") })
 			if err == nil || !strings.Contains(err.Error(), p) {
 				t.Errorf("error %v, want one that names the file", err)
 			}

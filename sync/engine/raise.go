@@ -10,11 +10,11 @@ import (
 	"sasyncd/sync/sadb"
 )
 
-// retireAgain is how soon the kernel's tables are read again while a retirement is
+// raiseAgain is how soon the kernel's tables are read again while a raise is
 // not finished.
-const retireAgain = 500 * time.Millisecond
+const raiseAgain = 500 * time.Millisecond
 
-// retirement is what a node owes whose outbound SAs another node may have used, or
+// counterRaise is what a node owes whose outbound SAs another node may have used, or
 // may be using: it raises its own counters by its margin and the other's, which is
 // configured alike, so that it never sends a number twice should it be promoted
 // before it has heard from the other. What bounds the other's is in sync/replica (beyond.go). It is
@@ -23,7 +23,7 @@ const retireAgain = 500 * time.Millisecond
 // what was used (see owedByStandby).
 // Until it is done the node is not ready, and the election's question whether it is
 // prepared stays unanswered.
-type retirement struct {
+type counterRaise struct {
 	// pub is what this node published as MASTER, nil for a standby and for a
 	// MASTER that published nothing.
 	pub *replica.Publisher
@@ -42,7 +42,7 @@ type retirement struct {
 }
 
 // owes adds to from what the MASTER still owed.
-func (t *retirement) owes() {
+func (t *counterRaise) owes() {
 	for k, v := range t.jumps {
 		if used, ok := t.from[k]; ok {
 			t.from[k] = max(used, v)
@@ -55,14 +55,14 @@ func (t *retirement) owes() {
 // nothing: one that has followed no stream since its start, as it does not know what it
 // did before it died, and one whose snapshot is not complete, as no counters come while
 // a snapshot does. Each is owed once.
-func (g *group) owedByStandby() *retirement {
+func (g *group) owedByStandby() *counterRaise {
 	switch pos := g.rcv.Pos(); {
 	case pos.Term == 0 && !g.raises.unread:
 		g.raises.unread = true
-		return &retirement{unread: true}
+		return &counterRaise{unread: true}
 	case pos.Term > g.raises.bumped && !pos.Complete:
 		g.raises.bumped = pos.Term
-		return &retirement{}
+		return &counterRaise{}
 	}
 	return nil
 }
@@ -70,18 +70,18 @@ func (g *group) owedByStandby() *retirement {
 // prepare begins what a node owes that the election has asked whether it is prepared,
 // and answers if that is nothing.
 func (e *Engine) prepare(ctx context.Context, g *group) {
-	if g.promotion.asked != nil && g.pub == nil && g.retiring == nil {
-		if g.retiring = g.owedByStandby(); g.retiring != nil {
-			e.runNext(g, func() { e.retire(ctx, g, time.Now()) })
+	if g.promotion.asked != nil && g.pub == nil && g.raising == nil {
+		if g.raising = g.owedByStandby(); g.raising != nil {
+			e.runNext(g, func() { e.raiseBeyondSuccessor(ctx, g, time.Now()) })
 		}
 	}
 	e.answerPrepare(g)
 }
 
-// retire does what the group owes as far as the kernel allows. The kernel has just
+// raiseBeyondSuccessor does what the group owes as far as the kernel allows. The kernel has just
 // been read. What it refuses is tried again after the next reading.
-func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
-	t := g.retiring
+func (e *Engine) raiseBeyondSuccessor(ctx context.Context, g *group, now time.Time) {
+	t := g.raising
 	if t == nil {
 		return
 	}
@@ -94,21 +94,21 @@ func (e *Engine) retire(ctx context.Context, g *group, now time.Time) {
 		t.owes()
 		g.noteSent(t)
 	}
-	e.execAll(ctx, g, g.rcv.Retire(now, t.from))
-	if g.rcv.Retire(now, t.from).Empty() && (!t.unread || e.retireUnread(ctx, g, t)) {
-		e.retired(ctx, g)
+	e.execAll(ctx, g, g.rcv.RaiseBeyondSuccessor(now, t.from))
+	if g.rcv.RaiseBeyondSuccessor(now, t.from).Empty() && (!t.unread || e.raiseUnread(ctx, g, t)) {
+		e.raised(ctx, g)
 	}
 }
 
-// retireUnread raises the outbound counters of SAs that no stream has told, and
+// raiseUnread raises the outbound counters of SAs that no stream has told, and
 // reports whether all are raised.
-func (e *Engine) retireUnread(ctx context.Context, g *group, t *retirement) bool {
+func (e *Engine) raiseUnread(ctx context.Context, g *group, t *counterRaise) bool {
 	snap, err := e.dumpNow(ctx)
 	if err != nil {
 		e.log.Error("reading the kernel's tables failed, not ready until it succeeds", "group", g.name, "err", err)
 		return false
 	}
-	ops := g.rcv.RetireUntold(g.pick(snap).SAs, t.from, t.was)
+	ops := g.rcv.RaiseUntold(g.pick(snap).SAs, t.from, t.was)
 	done := true
 	e.execOwn(ctx, g, ops, func(i int, err error) {
 		g.rcv.Result(ops[i], err)
@@ -117,9 +117,9 @@ func (e *Engine) retireUnread(ctx context.Context, g *group, t *retirement) bool
 	return done
 }
 
-// retireAsMaster does it for a node that is MASTER again, on what it publishes.
-func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
-	t := g.retiring
+// raiseAsMaster does it for a node that is MASTER again, on what it publishes.
+func (e *Engine) raiseAsMaster(ctx context.Context, g *group, now time.Time) {
+	t := g.raising
 	if t == nil {
 		return
 	}
@@ -127,25 +127,25 @@ func (e *Engine) retireAsMaster(ctx context.Context, g *group, now time.Time) {
 		t.from = g.pub.Numbers()
 		t.owes()
 	}
-	ops := g.pub.Retire(now, e.cfg.Margin, t.from)
+	ops := g.pub.RaiseBeyondSuccessor(now, e.cfg.Margin, t.from)
 	done := true
 	e.execOwn(ctx, g, ops, func(_ int, err error) { done = done && err == nil })
 	if done {
-		e.retired(ctx, g)
+		e.raised(ctx, g)
 	}
 }
 
-// retired ends a retirement.
-func (e *Engine) retired(ctx context.Context, g *group) {
-	if len(g.retiring.from) > 0 {
+// raised ends a raise.
+func (e *Engine) raised(ctx context.Context, g *group) {
+	if len(g.raising.from) > 0 {
 		e.log.Info("own counters are beyond what another master may have used", "group", g.name, "term", g.term)
 	}
-	g.retiring = nil
+	g.raising = nil
 	e.prepare(ctx, g)
 }
 
 // noteSent remembers what a master had sent at the moment it stopped.
-func (g *group) noteSent(t *retirement) {
+func (g *group) noteSent(t *counterRaise) {
 	if t.pub == nil {
 		return
 	}
@@ -160,7 +160,7 @@ func (g *group) noteSent(t *retirement) {
 // answerPrepare answers the election that asked whether this node is prepared to
 // be MASTER, unless something must come first.
 func (e *Engine) answerPrepare(g *group) {
-	if g.promotion.asked == nil || g.retiring != nil || g.work.policyOps > 0 {
+	if g.promotion.asked == nil || g.raising != nil || g.work.policyOps > 0 {
 		return
 	}
 	term := *g.promotion.asked

@@ -273,10 +273,10 @@ func TestAskedWhileUntoldCountersAreRaised(t *testing.T) {
 	g, asked := rig.g, uint64(2)
 	g.rcv.BeginSnapshot(g.rcv.Pos().StreamID, g.rcv.Pos().Seq+1, 0, 0)
 	before := g.rcv.Outbound()
-	g.term, g.promotion.asked, g.retiring = asked, &asked, &retirement{untold: true}
-	rig.e.retired(t.Context(), g)
-	if g.retiring != nil || g.promotion.asked != nil {
-		t.Errorf("retiring %v, asked %v", g.retiring != nil, g.promotion.asked != nil)
+	g.term, g.promotion.asked, g.raising = asked, &asked, &counterRaise{untold: true}
+	rig.e.raised(t.Context(), g)
+	if g.raising != nil || g.promotion.asked != nil {
+		t.Errorf("retiring %v, asked %v", g.raising != nil, g.promotion.asked != nil)
 	}
 	for k, now := range g.rcv.Outbound() {
 		if now <= before[k] {

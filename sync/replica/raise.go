@@ -16,9 +16,9 @@ func (p *Publisher) Numbers() map[sadb.SAKey]uint64 {
 	return out
 }
 
-// Retire returns what raises the outbound counters by two nodes' margins from where
+// RaiseBeyondSuccessor returns what raises the outbound counters by two nodes' margins from where
 // they stood.
-func (p *Publisher) Retire(now time.Time, m sadb.Margin, from map[sadb.SAKey]uint64) (ops []sadb.Op) {
+func (p *Publisher) RaiseBeyondSuccessor(now time.Time, m sadb.Margin, from map[sadb.SAKey]uint64) (ops []sadb.Op) {
 	for k, used := range from {
 		p.Item()
 		e := p.sas[k]
@@ -41,11 +41,11 @@ func counterOp(sa *sadb.SA, oseq uint64) sadb.Op {
 	return sadb.Op{Kind: sadb.OpSetCounters, SA: &c}
 }
 
-// RetireUntold returns what raises the outbound counters of those SAs in the kernel that
+// RaiseUntold returns what raises the outbound counters of those SAs in the kernel that
 // no stream has told, from where they stood; what it finds for the first time it adds to
 // from. The rates of those that this node knew before its last mastership was knows, if
 // it is not nil; the others are raised by far more.
-func (r *Receiver) RetireUntold(list []*sadb.SA, from map[sadb.SAKey]uint64, was *Receiver) (ops []sadb.Op) {
+func (r *Receiver) RaiseUntold(list []*sadb.SA, from map[sadb.SAKey]uint64, was *Receiver) (ops []sadb.Op) {
 	for _, sa := range list {
 		r.Item()
 		if sa.Dir == sadb.DirIn || r.want[sa.Key] != nil {
@@ -89,9 +89,9 @@ func (r *Receiver) OmitTold(counters map[sadb.SAKey]uint64) {
 	}
 }
 
-// Retire returns what raises the outbound counters by this node's margin and the
+// RaiseBeyondSuccessor returns what raises the outbound counters by this node's margin and the
 // other's from where they stood; nothing if that is done.
-func (r *Receiver) Retire(now time.Time, from map[sadb.SAKey]uint64) (ops OpList) {
+func (r *Receiver) RaiseBeyondSuccessor(now time.Time, from map[sadb.SAKey]uint64) (ops OpList) {
 	for k, used := range from {
 		r.Item()
 		w := r.want[k]

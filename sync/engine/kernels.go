@@ -4,15 +4,15 @@ package engine
 // item is known to this version, which can say then what it means. What is not
 // known is passed on as it is, between like kernels only.
 
-// alike reports whether a member's kernel reads attributes as this one does.
-func (e *Engine) alike(m *member) bool {
+// sameKernel reports whether a member's kernel reads attributes as this one does.
+func (e *Engine) sameKernel(m *member) bool {
 	return m.hello.Kernel == e.cfg.Kernel && m.hello.BigEndian == e.cfg.BigEndian
 }
 
-// unlikeStandby reports whether a standby with another kernel follows.
-func (e *Engine) unlikeStandby(g *group) bool {
+// standbyOfOtherKernel reports whether a standby with another kernel follows.
+func (e *Engine) standbyOfOtherKernel(g *group) bool {
 	for _, m := range e.members {
-		if ms := m.groups[g.name]; ms != nil && ms.out != nil && !e.alike(m) {
+		if ms := m.groups[g.name]; ms != nil && ms.out != nil && !e.sameKernel(m) {
 			return true
 		}
 	}

@@ -2,9 +2,9 @@ package replica
 
 import "errors"
 
-// errUnlike refuses an item with attributes that this code does not know and
+// errOtherKernel refuses an item with attributes that this code does not know and
 // that another kernel release may read differently.
-var errUnlike = errors.New("it has attributes unknown to this version, and the master's kernel is of another release")
+var errOtherKernel = errors.New("it has attributes unknown to this version, and the master's kernel is of another release")
 
 // Unknown counts the published items with attributes unknown to this version.
 func (p *Publisher) Unknown() (n int) {
@@ -21,15 +21,15 @@ func (p *Publisher) Unknown() (n int) {
 	return n
 }
 
-// Unlike counts what was refused for its unknown attributes.
-func (r *Receiver) Unlike() (n int) {
+// RefusedUnknown counts what was refused for its unknown attributes.
+func (r *Receiver) RefusedUnknown() (n int) {
 	for _, w := range r.want {
-		if errors.Is(w.failed, errUnlike) {
+		if errors.Is(w.failed, errOtherKernel) {
 			n++
 		}
 	}
 	for _, w := range r.wantPolicy {
-		if errors.Is(w.failed, errUnlike) {
+		if errors.Is(w.failed, errOtherKernel) {
 			n++
 		}
 	}
