@@ -267,7 +267,7 @@ func (r *running) step(ctx context.Context, ev Event) {
 		}
 	}
 	if ev.Kind == EventDone && ev.Err != nil && r.machine.Err() != nil {
-		r.log.Error("switching the ike daemon failed, it is tried again", "state", after.String(),
+		r.log.Error("ike role change failed, retrying", "state", after.String(),
 			"term", r.machine.Term(), "err", ev.Err)
 	}
 	r.mu.Lock()

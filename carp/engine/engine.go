@@ -290,7 +290,7 @@ func (e *Engine) silence(groups []*group) error {
 		}
 	}
 	if err := e.deps.NextHops.Purge(indexes); err != nil {
-		e.say(slog.LevelWarn, "packets of an earlier life may still be sent", "err", err)
+		e.say(slog.LevelWarn, "cannot flush packets queued by the previous process", "err", err)
 	}
 	return nil
 }

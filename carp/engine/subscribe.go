@@ -102,7 +102,7 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		e.say(slog.LevelWarn, "mastership contested", "group", name, "peer", a.Peer, "for", a.For)
 	case carp.ActStall:
 		m.Event = api.EventStall
-		e.say(slog.LevelError, "no advertisement left in time", "group", name, "instance", g.routers[a.Router].Instance,
+		e.say(slog.LevelError, "advertisement late", "group", name, "instance", g.routers[a.Router].Instance,
 			"late", a.For)
 	case carp.ActFitness:
 		m.Event, m.Fitness = api.EventFitness, &api.Fitness{Demotion: int(a.Demotion), Willing: !a.Unwilling}

@@ -140,7 +140,7 @@ func TestStop(t *testing.T) {
 	lab.Eventually(t, leaseEnd, "the stopped node's addresses are gone", func() bool { return a.holds() == 0 })
 	a.d.Signal(syscall.SIGCONT)
 	a.await(api.StateBackup, patience)
-	if out := a.d.Output(); !strings.Contains(out, "no advertisement left in time") {
+	if out := a.d.Output(); !strings.Contains(out, "advertisement late") {
 		t.Error("the stall was not noticed")
 	}
 	if b.state().State != api.StateMaster {

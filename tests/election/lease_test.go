@@ -62,7 +62,7 @@ func TestPacketLease(t *testing.T) {
 				t.Errorf("the addresses are gone, so this shows nothing: %d", a.holds())
 			}
 			a.d.Signal(syscall.SIGCONT)
-			a.awaitLog("no advertisement left in time", 1)
+			a.awaitLog("advertisement late", 1)
 			a.await(api.StateMaster, patience)
 			lab.Eventually(t, patience, "the address answers again", answers)
 

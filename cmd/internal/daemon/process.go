@@ -106,7 +106,7 @@ func wait(g *errgroup.Group) <-chan error {
 
 func (r *running) tell(f func() error) {
 	if err := f(); err != nil {
-		r.Log.Warn("service manager does not listen", "err", err)
+		r.Log.Warn("sd_notify failed", "err", err)
 	}
 }
 

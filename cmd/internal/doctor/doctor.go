@@ -128,8 +128,8 @@ func (x *examination) diagnose() []Finding {
 			devices[in.Interface] = true
 		}
 		if g.State == api.StateMaster && masters == 0 {
-			add(Unheard, false, "group "+g.Group, "this node is master and has heard no other one, which is how it "+
-				"should be; whether the backups hear it, only they can tell", "run carpctl doctor there")
+			add(Unheard, false, "group "+g.Group, "this node is master and has heard no other master, which is normal",
+				"run carpctl doctor on the backups to confirm that they hear this one")
 		}
 		if g.Blocked != "" && g.State != api.StateMaster {
 			add(judge.Blocked, false, "group "+g.Group, "would not take over now: "+g.Blocked,
@@ -242,8 +242,8 @@ func (x *examination) router(g *api.GroupState, in *api.InstanceState, r *api.Ro
 		remedy := "look whether the master's advertisements arrive: tcpdump -ni " + in.Interface +
 			" proto 112; a switch with IGMP snooping and no querier drops them: write unicast"
 		if hearsMaster(g) {
-			remedy += "; others of the group hear it, so it may be that its cable sends nothing here: track ping has " +
-				"it give way"
+			remedy += "; others of the group hear it, so the link may fail in one direction; track ping makes the " +
+				"master hand over"
 		}
 		add(judge.HearsNoMaster, true, where, "hears no master, and the group does not take over", remedy)
 	}

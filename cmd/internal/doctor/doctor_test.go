@@ -45,7 +45,7 @@ func TestDiagnose(t *testing.T) {
 		"one side heard": {func(x *examination) {
 			x.groups[0].Instances = append(x.groups[0].Instances, healthy().groups[0].Instances...)
 			router(x).Expired = true
-		}, true, "its cable sends nothing here"},
+		}, true, "the link may fail in one direction"},
 		"no interface": {func(x *examination) { x.groups[0].Instances[0].State = api.StateInit }, true, "eth0 is down"},
 		"held": {func(x *examination) { x.groups[0].Held = "no policies" }, false,
 			"comes in by eth0 is forwarded: no policies; right for"},
