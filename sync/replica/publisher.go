@@ -42,6 +42,16 @@ type Publisher struct {
 	// gathering: countersSince goes over moved, perhaps between two of its turns.
 	gathering bool
 
+	scan pubScan
+
+	// out and in count the packets of all SAs; outs is what out was when the last
+	// epochs began, by number.
+	out, in uint64
+	outs    [outEpochs]uint64
+}
+
+// pubScan is what the readings of the tables have shown.
+type pubScan struct {
 	// order is what the last reading showed, in its order; at is where the one
 	// under way probably is. The kernel lists SAs in the same order each time,
 	// the new ones first, and looking them up by identity costs more than all
@@ -51,14 +61,10 @@ type Publisher struct {
 	at     int
 	found  int // how many published SAs it has found
 
-	// What the reading under way has found changed and new. It is published at
-	// its end: a reading may be given up, and what has got a number must be sent.
+	// changed and fresh are what the reading under way has found changed and new. It is
+	// published at its end: a reading may be given up, and what has got a number must be
+	// sent.
 	changed, fresh []foundSA
-
-	// out and in count the packets of all SAs; outs is what out was when the last
-	// epochs began, by number.
-	out, in uint64
-	outs    [outEpochs]uint64
 }
 
 // outEpochs is for how many readings it is remembered what had been sent.
@@ -190,7 +196,7 @@ func (p *Publisher) DeleteSA(now time.Time, key sadb.SAKey) (wire.Record, bool) 
 		p.imported--
 	}
 	if e.seen == p.mark {
-		p.found--
+		p.scan.found--
 	}
 	p.uncover(e)
 	p.sums.remove(e.part)

@@ -80,16 +80,16 @@ func (p *Publisher) BeginScan(now time.Time) {
 		p.moved = nil // countersSince still has the list
 	}
 	clear(p.moved)
-	p.moved, p.changed, p.fresh = p.moved[:0], nil, nil
-	clear(p.coming)
-	p.coming, p.at, p.found = p.coming[:0], 0, 0
+	p.moved, p.scan.changed, p.scan.fresh = p.moved[:0], nil, nil
+	clear(p.scan.coming)
+	p.scan.coming, p.scan.at, p.scan.found = p.scan.coming[:0], 0, 0
 }
 
 // see notes that the reading under way has found e.
 func (p *Publisher) see(e *pubSA) {
 	if e.seen != p.mark {
 		e.seen = p.mark
-		p.found++
+		p.scan.found++
 	}
 }
 
@@ -100,16 +100,16 @@ func (p *Publisher) find(r *sadb.Reading) *pubSA {
 		return nil
 	}
 	// A fingerprint covers the identity.
-	if p.at < len(p.order) && p.order[p.at].config == r.Config && !p.order[p.at].gone {
-		p.at++
-		return p.order[p.at-1]
+	if p.scan.at < len(p.scan.order) && p.scan.order[p.scan.at].config == r.Config && !p.scan.order[p.scan.at].gone {
+		p.scan.at++
+		return p.scan.order[p.scan.at-1]
 	}
 	e := p.sas[r.Key]
 	if e == nil || e.config != r.Config {
 		return nil
 	}
-	if e.place < len(p.order) && p.order[e.place] == e {
-		p.at = e.place + 1 // those between are gone, or have changed
+	if e.place < len(p.scan.order) && p.scan.order[e.place] == e {
+		p.scan.at = e.place + 1 // those between are gone, or have changed
 	}
 	return e
 }
@@ -121,8 +121,8 @@ func (p *Publisher) Read(now time.Time, r *sadb.Reading, t *Touched) bool {
 	if e == nil {
 		return false
 	}
-	e.place = len(p.coming)
-	p.coming = append(p.coming, e)
+	e.place = len(p.scan.coming)
+	p.scan.coming = append(p.scan.coming, e)
 	if p.see(e); !t.sas[r.Key] {
 		p.back(e)
 		p.noteCounters(now, e, &r.Counters, r.Used, r.UseAge)
@@ -148,14 +148,14 @@ func (p *Publisher) ReadUnread(now time.Time, r *sadb.Reading, t *Touched) {
 func (p *Publisher) ReadWhole(now time.Time, sa *sadb.SA, config uint64, t *Touched) {
 	e := p.sas[sa.Key]
 	if e == nil {
-		p.fresh = append(p.fresh, foundSA{sa, config})
+		p.scan.fresh = append(p.scan.fresh, foundSA{sa, config})
 		return
 	}
 	if p.see(e); t.sas[sa.Key] {
 		return
 	}
 	if !sadb.SameConfig(e.sa, sa) {
-		p.changed = append(p.changed, foundSA{sa, config})
+		p.scan.changed = append(p.scan.changed, foundSA{sa, config})
 		return
 	}
 	e.config = config
@@ -184,7 +184,7 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
 	}
 	item := func() { p.ItemAfter(flush) }
 	// What is known needs no order; what is new is published oldest first.
-	for _, f := range append(p.changed, OldestFirst(p.fresh,
+	for _, f := range append(p.scan.changed, OldestFirst(p.scan.fresh,
 		func(f foundSA) uint64 { p.compared(); return f.sa.Age })...) {
 		if item(); t.sas[f.sa.Key] {
 			continue
@@ -196,9 +196,9 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
 		p.see(e)
 		e.config = f.config
 	}
-	p.changed, p.fresh = nil, nil
-	clear(p.order)
-	p.order, p.coming = p.coming, p.order[:0]
+	p.scan.changed, p.scan.fresh = nil, nil
+	clear(p.scan.order)
+	p.scan.order, p.scan.coming = p.scan.coming, p.scan.order[:0]
 	found := 0
 	for _, pol := range policies {
 		item()
@@ -214,8 +214,8 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
 	}
 	flush()
 	// Of the right size at once: to grow a long list takes longer than a turn.
-	if p.found < len(p.sas) {
-		gone.SAs = make([]sadb.SAKey, 0, len(p.sas)-p.found)
+	if p.scan.found < len(p.sas) {
+		gone.SAs = make([]sadb.SAKey, 0, len(p.sas)-p.scan.found)
 		for k, e := range p.sas {
 			p.Item()
 			if e.seen != p.epoch && !e.retained && !t.sas[k] {

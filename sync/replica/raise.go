@@ -83,7 +83,7 @@ func (r *Receiver) Outbound() map[sadb.SAKey]uint64 {
 // has told.
 func (r *Receiver) OmitTold(counters map[sadb.SAKey]uint64) {
 	for k := range counters {
-		if r.Item(); r.want[k] != nil && r.want[k].gen == r.gen {
+		if r.Item(); r.want[k] != nil && r.want[k].gen == r.snap.gen {
 			delete(counters, k)
 		}
 	}

@@ -25,20 +25,16 @@ type Receiver struct {
 
 	pos wire.StreamPos // what is installed, of which stream
 	rx  Reception      // what comes of it
-	// held names the SAs of a receiver that has been let go; nil before.
+	// held names the SAs once KeepNames was called; nil before.
 	held     map[sadb.SAKey]struct{}
-	records  uint64 // of the current snapshot, so far
-	expected uint64 // the same at its end, about
-	gen      uint64 // number of the current snapshot
-	adopted  bool   // the kernel's content is known
+	snap     snapshot
+	acks     acks
+	adopted  bool // the kernel's content is known
 	counters time.Time
 	epoch    uint64
-	applied  uint64 // records of this stream applied
 	// unnamed counts the counters of this stream that came under a handle which
 	// names no SA here. There are none unless something is wrong.
 	unnamed uint64
-	// answered and answeredSeq are applied and pos.Seq of the last answer.
-	answered, answeredSeq uint64
 
 	want       map[sadb.SAKey]*wantSA
 	wantPolicy map[sadb.PolicyKey]*wantPolicy
@@ -58,12 +54,26 @@ type Receiver struct {
 	beyond map[sadb.SAKey]uint64
 }
 
+// snapshot is the one that comes, or the last.
+type snapshot struct {
+	gen      uint64 // its number
+	records  uint64 // so far
+	expected uint64 // the same at its end, about
+}
+
+// acks are what a receiver has told the master of what it has installed.
+type acks struct {
+	applied  uint64 // records of this stream applied
+	answered uint64 // the same at the last answer
+	seq      uint64 // pos.Seq at the last answer
+}
+
 // Options are what a receiver is told of the configuration.
 type Options struct {
 	Margin sadb.Margin
-	// sweeps: the end of a snapshot deletes what it did not name (flushmode startup).
+	// Sweeps: the end of a snapshot deletes what it did not name (flushmode startup).
 	Sweeps bool
-	// advance: inbound counters go to where the master's probably are.
+	// Advance: inbound counters go to where the master's probably are.
 	Advance bool
 	// CountersOnly: the IKE daemon replicates SAs and policies itself; nothing is
 	// added, changed or deleted here but the counters of SAs that are there.
@@ -200,18 +210,18 @@ func (r *Receiver) BeginSnapshot(id wire.StreamID, seq uint64, n, policies uint3
 	if !held {
 		r.tail.forget()
 	}
-	r.applied, r.answered, r.answeredSeq = 0, 0, seq
+	r.acks.applied, r.acks.answered, r.acks.seq = 0, 0, seq
 	r.pos = wire.StreamPos{StreamID: id, Seq: seq, Complete: held}
-	r.gen++
+	r.snap.gen++
 	r.rx.begin(true)
-	r.records, r.expected, r.epoch, r.unnamed = 0, uint64(n)+uint64(policies), 0, 0
+	r.snap.records, r.snap.expected, r.epoch, r.unnamed = 0, uint64(n)+uint64(policies), 0, 0
 }
 
 // Resume continues a stream from where it stood.
 func (r *Receiver) Resume(seq uint64) {
 	r.rx.begin(false)
 	r.pos.Seq, r.unnamed = seq, 0 // all counters come behind it
-	r.applied, r.answered, r.answeredSeq = 0, 0, seq
+	r.acks.applied, r.acks.answered, r.acks.seq = 0, 0, seq
 }
 
 // AnswerEvery is for how many records of a snapshot there is one answer: a
@@ -224,7 +234,7 @@ const AnswerEvery = snapWindow / 4
 // what its records do; what it leaves over is answered by the next tick, for a
 // master whose window is smaller.
 func (r *Receiver) OwesAnswer() bool {
-	return !r.rx.Snapshot() || r.pos.Seq != r.answeredSeq || r.applied-r.answered >= AnswerEvery
+	return !r.rx.Snapshot() || r.pos.Seq != r.acks.seq || r.acks.applied-r.acks.answered >= AnswerEvery
 }
 
 // SetPos makes the receiver one of a node that was MASTER until now, of the stream that
@@ -233,12 +243,12 @@ func (r *Receiver) SetPos(pos wire.StreamPos) { r.pos = pos }
 
 // Answer returns what the master is told of what the kernel holds.
 func (r *Receiver) Answer(handle uint32) *wire.Ack {
-	r.answered, r.answeredSeq = r.applied, r.pos.Seq
-	return &wire.Ack{Stream: handle, Seq: r.pos.Seq, Epoch: r.epoch, SnapDone: r.Whole(), Installed: uint32(r.applied)}
+	r.acks.answered, r.acks.seq = r.acks.applied, r.pos.Seq
+	return &wire.Ack{Stream: handle, Seq: r.pos.Seq, Epoch: r.epoch, SnapDone: r.Whole(), Installed: uint32(r.acks.applied)}
 }
 
 // Unanswered reports whether something was applied since the last answer.
-func (r *Receiver) Unanswered() bool { return r.applied != r.answered }
+func (r *Receiver) Unanswered() bool { return r.acks.applied != r.acks.answered }
 
 // EndEpoch notes that all counters of an epoch are set.
 func (r *Receiver) EndEpoch(epoch uint64) { r.epoch = max(r.epoch, epoch) }
@@ -264,12 +274,12 @@ func (r *Receiver) ApplyAll(now time.Time, mono time.Duration, recs []wire.Recor
 
 // Apply turns one record into operations.
 func (r *Receiver) Apply(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
-	r.applied++
+	r.acks.applied++
 	if rec.Numbered {
 		r.pos.Seq++
 		r.tail.add(r.pos.Seq, now, rec)
 	} else {
-		r.records++
+		r.snap.records++
 	}
 	switch rec.Kind {
 	case wire.PutSA:
@@ -280,7 +290,7 @@ func (r *Receiver) Apply(now time.Time, mono time.Duration, rec wire.Record) []s
 			return []sadb.Op{{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: rec.SAKey}}}
 		}
 	case wire.PutPolicy:
-		w := &wantPolicy{policy: rec.Policy, digest: PolicyDigest(rec.Policy), gen: r.gen}
+		w := &wantPolicy{policy: rec.Policy, digest: PolicyDigest(rec.Policy), gen: r.snap.gen}
 		r.wantsPolicy(w)
 		return r.wantPolicyOps(w)
 	case wire.DelPolicy:
@@ -302,7 +312,7 @@ func (r *Receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 		r.sums.remove(w.part)
 		w.part = part{}
 	}
-	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), r.gen, now, nil
+	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), r.snap.gen, now, nil
 	w.rate.Report(rec.SA.Packets, mono)
 	r.handles.bind(rec.Handle, w)
 	r.wants(rec.SA.Key, w)

@@ -20,13 +20,13 @@ func (r *Receiver) EndSnapshot(seq uint64) (ops OpList) {
 	r.pos.Seq, r.pos.Complete = seq, true
 	for k, w := range r.want {
 		r.Item()
-		if w.gen != r.gen && r.Sweeps {
+		if w.gen != r.snap.gen && r.Sweeps {
 			r.forgetSA(k)
 		}
 	}
 	for k, w := range r.wantPolicy {
 		r.Item()
-		if w.gen != r.gen && r.Sweeps {
+		if w.gen != r.snap.gen && r.Sweeps {
 			r.forgetPolicy(k)
 		}
 	}

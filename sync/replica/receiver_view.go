@@ -24,10 +24,10 @@ func (r *Receiver) Unnamed() uint64 { return r.unnamed }
 func (r *Receiver) CountersAt() time.Time { return r.counters }
 
 // Applied returns how many records of this stream were applied.
-func (r *Receiver) Applied() uint64 { return r.applied }
+func (r *Receiver) Applied() uint64 { return r.acks.applied }
 
 // Expected returns how many records the current snapshot has, about.
-func (r *Receiver) Expected() uint64 { return r.expected }
+func (r *Receiver) Expected() uint64 { return r.snap.expected }
 
 // Packets returns how many packets all SAs carried, by the master's counters.
 func (r *Receiver) Packets() (out, in uint64) { return r.out, r.in }
@@ -44,7 +44,7 @@ func (r *Receiver) Whole() bool { return r.pos.Complete && !r.rx.Snapshot() }
 
 // SnapshotCame reports whether a snapshot of so many items that ends at seq has come as a whole.
 func (r *Receiver) SnapshotCame(seq, items uint64) bool {
-	return !r.rx.Snapshot() || seq == r.pos.Seq && items == r.records
+	return !r.rx.Snapshot() || seq == r.pos.Seq && items == r.snap.records
 }
 
 // Size returns how many items are wanted here.

@@ -104,7 +104,7 @@ func (r *Receiver) RepairBucket(now time.Time, mono time.Duration, b *wire.Bucke
 		if rec.Kind == wire.PutSA || rec.Kind == wire.PutPolicy {
 			rec.Numbered = false
 			ops = append(ops, r.Apply(now, mono, rec)...)
-			r.applied--
+			r.acks.applied--
 		}
 	}
 	if b.More {
