@@ -38,7 +38,7 @@ func (e *Engine) deleteSuperseded(ctx context.Context, g *group, now time.Time) 
 			e.kernelError(g, ops[i], err)
 			continue
 		}
-		g.touchOp(e.dumping, ops[i])
+		g.touchOp(e.dump.running, ops[i])
 		if r, ok := g.pub.DeleteSA(now, old[i]); ok {
 			recs = append(recs, r)
 		}

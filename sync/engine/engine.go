@@ -33,7 +33,7 @@ import (
 
 // Fixed times of the engine.
 const (
-	holdTime      = 2 * time.Second        // DESIGN section 6: deletions that leave a selector uncovered
+	holdTime      = 2 * time.Second        // deletions that leave a selector uncovered
 	housekeeping  = 100 * time.Millisecond // resolution of holds, audits and readiness
 	handoverLimit = 80 * time.Millisecond  // how long a hand-over waits for the successor's acknowledgement
 	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
@@ -57,38 +57,46 @@ type Engine struct {
 	report   []byte // what this node says of itself (report.go)
 	reported time.Time
 
-	dumping    bool
-	dumpAgain  bool // read again when the reading under way is done
-	dumpStale  bool // the reading under way is older than what is known
-	lastDump   time.Time
-	dumpFails  int // readings that have failed in a row
-	dumps      chan dumpResult
-	chunks     chan *sadb.Chunk // of the reading under way
-	chunkDone  chan struct{}
+	dump  dumping
+	turns turns
+	calls chan func()
+	ready chan struct{}
+
 	bypassed   bool // bypass policies may be in the kernel
-	calls      chan func()
-	ready      chan struct{}
 	stats      Counts
 	seen       observed
-	told       atomic.Pointer[[]wire.GroupState] // as of the last event
+	states     atomic.Pointer[[]wire.GroupState] // of all groups, as of the last event
 	wallOffset time.Duration                     // of the wall clock against the monotonic one
 
 	ended     chan struct{}        // closed when Run has returned
 	questions map[uint32]*question // to peers, by token
 	lastToken uint32
-
-	task      *task // whose turn it is, nil for none
-	turnBegan time.Time
-	lastTurn  int // the group that had it last, in order
-	scanning  int // groups whose part of the last reading is not finished
 	// settled tells when the SAs of emptied groups are to be put back; nil for none.
 	settled <-chan time.Time
+}
 
+// dumping is the reading of the kernel's tables.
+type dumping struct {
+	running   bool
+	again     bool // read again when the one under way is done
+	stale     bool // the one under way is older than what is known
+	last      time.Time
+	fails     int // how many have failed in a row
+	results   chan dumpResult
+	chunks    chan *sadb.Chunk // of the one under way
+	chunkDone chan struct{}
+	scanning  int         // groups whose part of the last one is not finished
+	local     scope.Local // of the last one
+	localScan scope.LocalScan
+}
+
+// turns is whose turn it is, see tasks.go.
+type turns struct {
+	task    *task // nil for none
+	began   time.Time
+	last    int                    // the group that had it last, in order
 	serving bool                   // Run is under way
 	idle    []*coroutine.Coroutine // for the next tasks
-
-	local     scope.Local // of the last reading
-	localScan scope.LocalScan
 }
 
 type dumpResult struct {
@@ -108,9 +116,7 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 
 		questions: make(map[uint32]*question),
 		ended:     make(chan struct{}),
-		dumps:     make(chan dumpResult, 1),
-		chunks:    make(chan *sadb.Chunk),
-		chunkDone: make(chan struct{}),
+		dump:      dumping{results: make(chan dumpResult, 1), chunks: make(chan *sadb.Chunk), chunkDone: make(chan struct{})},
 		calls:     make(chan func()),
 		ready:     make(chan struct{}),
 		seen:      newObserved(),
@@ -151,11 +157,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer tick.Stop()
 	work := make(chan struct{}) // there is always something to do
 	close(work)
-	e.serving = true
+	e.turns.serving = true
 	defer e.endCoroutines()
 	for {
 		e.remember()
-		e.tellGroups()
+		e.updateStates()
 		// The election goes first: nothing may delay a change of role.
 		select {
 		case ev := <-e.elector.Events():
@@ -187,10 +193,10 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.kernelEvents(ctx, ev, events)
 		case ev := <-peers:
 			e.peerEvent(ctx, ev)
-		case c := <-e.chunks:
+		case c := <-e.dump.chunks:
 			e.scanned(c)
-			e.chunkDone <- struct{}{}
-		case r := <-e.dumps:
+			e.dump.chunkDone <- struct{}{}
+		case r := <-e.dump.results:
 			e.dumped(ctx, r)
 		case f := <-e.calls:
 			f()
@@ -239,7 +245,7 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 			every = min(every, raiseAgain)
 		}
 	}
-	if now.Sub(e.lastDump) >= e.readEvery(every) && !e.dumping {
+	if now.Sub(e.dump.last) >= e.readEvery(every) && !e.dump.running {
 		e.requestDump(ctx)
 	}
 	for _, g := range e.order {

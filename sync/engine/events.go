@@ -86,7 +86,7 @@ func (e *Engine) standbyEvent(ctx context.Context, g *group, now time.Time, ev s
 		// Before anything can be sent with it here.
 		sa := *ev.SA
 		sa.Dir = dir
-		g.touch(e.dumping, sa.Key)
+		g.touch(e.dump.running, sa.Key)
 		e.exec(ctx, g, g.rcv.Appeared(now, &sa))
 	} else if g.concerns(ev) && g.reading.foreign.IsZero() {
 		g.reading.foreign = now.Add(foreignDelay)

@@ -155,7 +155,7 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 		}
 		sa := g.keep(ev.SA)
 		sa.Dir = dir
-		g.touch(e.dumping, sa.Key)
+		g.touch(e.dump.running, sa.Key)
 		g.holds.CancelSA(sa.Key)
 		if r, ok := g.pub.PutSA(now, sa); ok {
 			recs = append(recs, r)
@@ -164,7 +164,7 @@ func (e *Engine) masterEvent(g *group, now time.Time, ev sadb.Event) (recs []wir
 		if ev.Kind == sadb.EventExpireSA && !ev.Hard {
 			return nil
 		}
-		g.touch(e.dumping, ev.SA.Key)
+		g.touch(e.dump.running, ev.SA.Key)
 		if g.pub.SA(ev.SA.Key) == nil {
 			return nil
 		}

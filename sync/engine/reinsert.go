@@ -35,7 +35,7 @@ func (e *Engine) flushedBy(ctx context.Context, ev sadb.Event) {
 			g.reading.flushed = true
 		}
 	}
-	e.dumpStale = e.dumping // it may show half of the flush
+	e.dump.stale = e.dump.running // it may show half of the flush
 	e.requestDump(ctx)
 }
 
@@ -75,7 +75,7 @@ func (e *Engine) reinsertPolicies(ctx context.Context, g *group, sub bool) {
 	n := 0
 	for chunk := range slices.Chunk(ops, replica.TurnOps) {
 		for i, err := range e.apply(ctx, chunk) {
-			g.touchOp(e.dumping, chunk[i])
+			g.touchOp(e.dump.running, chunk[i])
 			switch {
 			case err == nil:
 				n++
@@ -111,6 +111,6 @@ func (e *Engine) reinsert(ctx context.Context, g *group, now time.Time) {
 	}
 	e.stats.Reinserted += uint64(n)
 	e.log.Warn("the ike daemon has flushed the SAs at its start, they are back", "group", g.name, "sas", n)
-	e.dumpStale = e.dumping // it may have begun before
+	e.dump.stale = e.dump.running // it may have begun before
 	e.requestDump(ctx)
 }

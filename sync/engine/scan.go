@@ -60,29 +60,29 @@ func (s *groupScan) valid(g *group) bool {
 // requestDump starts reading the kernel's tables, or has it done again after
 // the reading that is under way.
 func (e *Engine) requestDump(ctx context.Context) {
-	if e.dumping {
-		e.dumpAgain = true
+	if e.dump.running {
+		e.dump.again = true
 		return
 	}
 	now := time.Now()
-	e.dumping, e.dumpAgain, e.dumpStale, e.lastDump = true, false, false, now
+	e.dump.running, e.dump.again, e.dump.stale, e.dump.last = true, false, false, now
 	for _, g := range e.order {
 		e.beginScan(g, now)
 	}
 	e.beginLocal()
-	scopes := e.localScan.Scopes
+	scopes := e.dump.localScan.Scopes
 	go func() {
 		policies, err := e.kernel.Scan(ctx, func(c *sadb.Chunk) error {
 			select {
-			case e.chunks <- c:
-				<-e.chunkDone
+			case e.dump.chunks <- c:
+				<-e.dump.chunkDone
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		})
 		took := time.Since(now)
-		e.dumps <- dumpResult{policies, scope.LocalPolicies(scopes, policies), err, took}
+		e.dump.results <- dumpResult{policies, scope.LocalPolicies(scopes, policies), err, took}
 	}()
 }
 
@@ -93,29 +93,29 @@ const dumpRetry = housekeeping
 // readEvery is how long after its begin a reading is followed by the next. One that
 // failed may have been asked for, so it is repeated earlier.
 func (e *Engine) readEvery(every time.Duration) time.Duration {
-	if e.dumpFails == 0 || e.dumpFails > 8 {
+	if e.dump.fails == 0 || e.dump.fails > 8 {
 		return every
 	}
-	return min(every, dumpRetry<<(e.dumpFails-1))
+	return min(every, dumpRetry<<(e.dump.fails-1))
 }
 
 // dumpNow reads the kernel's tables while everything else of the group waits, for
 // the few moments at which nothing may come between. A reading under way is older
 // then and is thrown away.
 func (e *Engine) dumpNow(ctx context.Context) (snap *sadb.Snapshot, err error) {
-	e.dumpStale = e.dumping
+	e.dump.stale = e.dump.running
 	e.await(ctx, func() { snap, err = e.kernel.Dump(ctx) })
 	return snap, err
 }
 
 // scanned takes a part of the reading under way.
 func (e *Engine) scanned(c *sadb.Chunk) {
-	if e.dumpStale {
+	if e.dump.stale {
 		return
 	}
 	for _, g := range e.order {
 		g.reading.scan.void = !g.reading.scan.valid(g)
-		e.localScan.Void = e.localScan.Void || g.reading.scan.void
+		e.dump.localScan.Void = e.dump.localScan.Void || g.reading.scan.void
 	}
 	for i := range c.Readings {
 		r := &c.Readings[i]
@@ -135,7 +135,7 @@ func (e *Engine) scanned(c *sadb.Chunk) {
 			g.scanWhole(whole, r.Config)
 		}
 		if whole != nil {
-			e.localScan.SA(whole)
+			e.dump.localScan.SA(whole)
 		}
 	}
 }
@@ -206,32 +206,32 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	e.stats.Dumps++
 	e.stats.DumpTime, e.stats.DumpSeconds = r.took, r.took.Seconds()
 	if r.err != nil {
-		e.dumping = false
+		e.dump.running = false
 		e.stats.DumpErrors++
-		e.dumpFails++
+		e.dump.fails++
 		if ctx.Err() == nil {
 			e.log.Error("reading the kernel's tables failed", "err", r.err)
 		}
 		return
 	}
-	e.dumpFails = 0
-	if e.dumpStale {
-		e.dumping = false
+	e.dump.fails = 0
+	if e.dump.stale {
+		e.dump.running = false
 		e.requestDump(ctx)
 		return
 	}
 	e.endLocal(r.local)
-	e.scanning = len(e.order)
+	e.dump.scanning = len(e.order)
 	for _, g := range e.order {
 		e.run(g, func() {
 			// Also when the task is given up.
 			defer func() {
-				if e.scanning--; e.scanning == 0 {
+				if e.dump.scanning--; e.dump.scanning == 0 {
 					e.dumpEnds(ctx, r)
 				}
 			}()
 			if g.reading.emptied || !g.reading.scan.valid(g) { // what is about to be put back is not gone
-				e.dumpAgain = true
+				e.dump.again = true
 				return
 			}
 			g.reading.offloaded = g.reading.scan.offloaded
@@ -242,14 +242,14 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 
 // dumpEnds is what follows when all groups have done their parts.
 func (e *Engine) dumpEnds(ctx context.Context, r dumpResult) {
-	e.dumping = false
+	e.dump.running = false
 	e.bypass(ctx, r.policies)
 	select {
 	case <-e.ready:
 	default:
 		close(e.ready)
 	}
-	if e.dumpAgain {
+	if e.dump.again {
 		e.requestDump(ctx)
 	}
 }

@@ -102,7 +102,7 @@ func (n *simNode) between(f func()) {
 	n.w.t.Helper()
 	for done := false; !done; time.Sleep(time.Millisecond) {
 		if err := n.engine.do(context.Background(), func() {
-			if done = !n.engine.dumping; done {
+			if done = !n.engine.dump.running; done {
 				f()
 			}
 		}); err != nil {

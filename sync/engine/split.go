@@ -113,7 +113,7 @@ func (e *Engine) jumpSome(ctx context.Context, g *group) (done bool) {
 	if g.used.jumps.Open() && refused == 0 {
 		return false
 	}
-	e.dumpStale = e.dumping
+	e.dump.stale = e.dump.running
 	e.requestDump(ctx)
 	return true
 }

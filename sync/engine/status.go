@@ -176,15 +176,15 @@ func (e *Engine) Alive(ctx context.Context, d time.Duration) bool {
 // Groups returns what this node tells a peer at the start of a session. It
 // never waits for the engine; what changed since is told right afterwards.
 func (e *Engine) Groups() []wire.GroupState {
-	if p := e.told.Load(); p != nil {
+	if p := e.states.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
 
-// tellGroups keeps Groups up to date.
-func (e *Engine) tellGroups() {
-	was := e.told.Load()
+// updateStates keeps Groups up to date.
+func (e *Engine) updateStates() {
+	was := e.states.Load()
 	same := was != nil
 	for i, g := range e.order {
 		same = same && sameState((*was)[i], g.state())
@@ -196,7 +196,7 @@ func (e *Engine) tellGroups() {
 	for _, g := range e.order {
 		out = append(out, g.state())
 	}
-	e.told.Store(&out)
+	e.states.Store(&out)
 }
 
 func sameState(a, b wire.GroupState) bool {
@@ -205,7 +205,7 @@ func sameState(a, b wire.GroupState) bool {
 }
 
 func (e *Engine) status(now time.Time, whole bool) Status {
-	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Local: e.local, Groups: []GroupStatus{},
+	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Local: e.dump.local, Groups: []GroupStatus{},
 		Members: []MemberStatus{}}
 	e.seen.copyTo(&s)
 	for _, m := range e.sorted() {

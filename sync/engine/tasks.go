@@ -73,10 +73,10 @@ func (e *Engine) step(g *group) {
 		t = &task{role: g.role, on: e.begin(f)}
 		g.work.task = t
 	}
-	outer := e.task
-	e.task, e.turnBegan = t, time.Now()
+	outer := e.turns.task
+	e.turns.task, e.turns.began = t, time.Now()
 	ended := t.on.Turn()
-	e.task = outer
+	e.turns.task = outer
 	if !ended {
 		return
 	}
@@ -87,11 +87,11 @@ func (e *Engine) step(g *group) {
 }
 
 // late reports whether the turn under way has taken turnLimit.
-func (e *Engine) late() bool { return e.task != nil && time.Since(e.turnBegan) >= replica.TurnLimit }
+func (e *Engine) late() bool { return e.turns.task != nil && time.Since(e.turns.began) >= replica.TurnLimit }
 
 // pause ends a turn of the task that calls it. Elsewhere it does nothing.
 func (e *Engine) pause() {
-	if t := e.task; t != nil {
+	if t := e.turns.task; t != nil {
 		t.on.Pause()
 	}
 }
@@ -100,7 +100,7 @@ func (e *Engine) pause() {
 // and does at once what the task may not leave half done.
 func (e *Engine) giveUp(g *group) {
 	t := g.work.task
-	if t == nil || t == e.task {
+	if t == nil || t == e.turns.task {
 		return
 	}
 	finish := g.work.finish
@@ -117,8 +117,8 @@ func (e *Engine) giveUp(g *group) {
 // first turn, and making a coroutine costs more than they do.
 func (e *Engine) begin(f func()) *coroutine.Coroutine {
 	var c *coroutine.Coroutine
-	if last := len(e.idle) - 1; last >= 0 {
-		c, e.idle = e.idle[last], e.idle[:last]
+	if last := len(e.turns.idle) - 1; last >= 0 {
+		c, e.turns.idle = e.turns.idle[last], e.turns.idle[:last]
 	} else {
 		c = coroutine.New()
 	}
@@ -129,29 +129,29 @@ func (e *Engine) begin(f func()) *coroutine.Coroutine {
 // release keeps a coroutine that has ended its function while Run serves, and ends it
 // otherwise.
 func (e *Engine) release(c *coroutine.Coroutine) {
-	if !e.serving {
+	if !e.turns.serving {
 		c.Stop()
 		return
 	}
-	e.idle = append(e.idle, c)
+	e.turns.idle = append(e.turns.idle, c)
 }
 
 // endCoroutines ends all tasks where they have paused, and what carried them out.
 func (e *Engine) endCoroutines() {
-	e.serving = false
+	e.turns.serving = false
 	for _, g := range e.order {
 		e.giveUp(g)
 	}
-	for _, c := range e.idle {
+	for _, c := range e.turns.idle {
 		c.Stop()
 	}
-	e.idle = nil
+	e.turns.idle = nil
 }
 
 // busy returns a group with a task that can go on, each in turn, nil for none.
 func (e *Engine) busy() *group {
 	for i := range e.order {
-		g := e.order[(e.lastTurn+1+i)%len(e.order)]
+		g := e.order[(e.turns.last+1+i)%len(e.order)]
 		if g.work.task != nil && !g.work.task.waiting || g.work.task == nil && len(g.work.waiting) > 0 {
 			return g
 		}
@@ -162,7 +162,7 @@ func (e *Engine) busy() *group {
 // turn gives the next group that has work a turn.
 func (e *Engine) turn() {
 	if g := e.busy(); g != nil {
-		e.lastTurn = slices.Index(e.order, g)
+		e.turns.last = slices.Index(e.order, g)
 		e.step(g)
 	}
 }
@@ -177,7 +177,7 @@ func (e *Engine) crowded() bool {
 // await has f carried out beside the engine and waits for it: a task while other
 // work goes on.
 func (e *Engine) await(ctx context.Context, f func()) {
-	t := e.task
+	t := e.turns.task
 	if t == nil {
 		f()
 		return
@@ -221,8 +221,8 @@ func (e *Engine) exec(ctx context.Context, g *group, ops []sadb.Op) int {
 // receiver wants retried, and returns how many were carried out.
 func (e *Engine) execAll(ctx context.Context, g *group, ops replica.OpList) int {
 	role := g.role
-	if e.task != nil {
-		role = e.task.role
+	if e.turns.task != nil {
+		role = e.turns.task.role
 	}
 	for _, block := range ops {
 		for _, op := range block {
@@ -244,7 +244,7 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops replica.OpList) int 
 			}
 			for i, err := range e.apply(ctx, chunk) {
 				op := chunk[i]
-				g.touchOp(e.dumping, op)
+				g.touchOp(e.dump.running, op)
 				n++
 				if round == 0 && setsPolicy(op) {
 					g.work.policyOps--
@@ -280,7 +280,7 @@ func (e *Engine) execOwn(ctx context.Context, g *group, ops []sadb.Op, done func
 			e.pause()
 		}
 		for i, err := range e.apply(ctx, ops[first:min(first+replica.TurnOps, len(ops))]) {
-			g.touchOp(e.dumping, ops[first+i])
+			g.touchOp(e.dump.running, ops[first+i])
 			if err != nil {
 				e.kernelError(g, ops[first+i], err)
 			}

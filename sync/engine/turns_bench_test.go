@@ -213,7 +213,7 @@ var works = []struct {
 	}},
 	{"promote", func(r *turnsRig) func() {
 		r.standby(true)
-		r.e.dumping = true // nothing reads here
+		r.e.dump.running = true // nothing reads here
 		r.g.role = wire.RoleMaster
 		return func() { r.e.promote(context.Background(), r.g) }
 	}},
