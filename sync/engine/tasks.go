@@ -87,7 +87,9 @@ func (e *Engine) step(g *group) {
 }
 
 // late reports whether the turn under way has taken turnLimit.
-func (e *Engine) late() bool { return e.turns.task != nil && time.Since(e.turns.began) >= replica.TurnLimit }
+func (e *Engine) late() bool {
+	return e.turns.task != nil && time.Since(e.turns.began) >= replica.TurnLimit
+}
 
 // pause ends a turn of the task that calls it. Elsewhere it does nothing.
 func (e *Engine) pause() {
