@@ -11,7 +11,7 @@ import "time"
 // new term and nothing to prepare.
 func (g *Group) Adopt(now time.Duration, term uint64) ([]Action, bool) {
 	g.acts = g.acts[:0]
-	if g.phase != phaseIdle || term == 0 || term < g.seen || len(g.routers) == 0 {
+	if g.step.phase != phaseIdle || term == 0 || term < g.seen || len(g.routers) == 0 {
 		return nil, false
 	}
 	for _, r := range g.routers {
@@ -20,14 +20,14 @@ func (g *Group) Adopt(now time.Duration, term uint64) ([]Action, bool) {
 		}
 	}
 	g.term, g.seen = term, term
-	g.holdUntil, g.notBefore, g.blocked, g.yielded = 0, 0, "", false
+	g.inhibit.holdUntil, g.inhibit.notBefore, g.inhibit.blocked, g.yielded = 0, 0, "", false
 	for i := range g.routers {
-		g.sentAt[i] = now
+		g.adverts.sentAt[i] = now
 		g.router(now, i, RouterEvent{Kind: RouterExpire})
 		g.router(now, i, RouterEvent{Kind: RouterWin})
 	}
-	g.phase = phaseMaster
-	g.announced, g.announceAt = 0, now+time.Second
+	g.step.phase = phaseMaster
+	g.announcements.n, g.announcements.at = 0, now+time.Second
 	g.leased(now)
 	g.undemote(now, startDemotion)
 	// The kernel has them; this renews what has a lease.

@@ -23,18 +23,18 @@ const FenceClient = "fence"
 // settle takes over if the time has come, and tells INIT from BACKUP.
 func (g *Group) settle(now time.Duration) {
 	why := g.obstacle(now)
-	if why == "" && g.blocked != "" && g.phase == phaseIdle {
+	if why == "" && g.inhibit.blocked != "" && g.step.phase == phaseIdle {
 		// Nodes that waited for the same thing get it at the same moment: let
 		// their priorities decide who goes first.
 		for i := range g.routers {
 			g.router(now, i, RouterEvent{Kind: RouterRearm})
 		}
 	}
-	g.blocked = why
-	if g.phase == phaseIdle && !g.stopping && why == "" && g.allExpired() && g.witnessed(now) {
+	g.inhibit.blocked = why
+	if g.step.phase == phaseIdle && !g.stopping && why == "" && g.allExpired() && g.witnessed(now) {
 		g.win(now)
 	}
-	if g.public == Master || g.phase == phaseStopped {
+	if g.public == Master || g.step.phase == phaseStopped {
 		return
 	}
 	state, reason := Backup, "interfaces up"
@@ -51,14 +51,14 @@ func (g *Group) settle(now time.Duration) {
 // obstacle says why the group may not take over, "" if it may.
 func (g *Group) obstacle(now time.Duration) string {
 	switch {
-	case g.phase == phaseIdle && g.done != g.op:
+	case g.step.phase == phaseIdle && g.step.done != g.step.op:
 		return whyStuck
-	case now < g.holdUntil:
+	case now < g.inhibit.holdUntil:
 		return whyHold
-	case now < g.notBefore:
+	case now < g.inhibit.notBefore:
 		return whyPause
-	case now < g.held.until:
-		return whyHeld + g.held.reason
+	case now < g.inhibit.held.until:
+		return whyHeld + g.inhibit.held.reason
 	}
 	return g.ineligible(now)
 }
@@ -74,94 +74,94 @@ func (g *Group) allExpired() bool {
 
 // win begins a mastership: advertise first, so that others stay away.
 func (g *Group) win(now time.Duration) {
-	if g.why == "" {
-		g.why = ReasonNobody
+	if g.step.why == "" {
+		g.step.why = ReasonNobody
 		for _, r := range g.routers {
 			switch {
 			case r.bowed:
-				g.why = "master resigned"
-			case r.cause != "" && g.why != "master resigned":
-				g.why = r.cause
-			case r.from.IsValid() && g.why == ReasonNobody:
-				g.why = ReasonTimedOut
+				g.step.why = "master resigned"
+			case r.cause != "" && g.step.why != "master resigned":
+				g.step.why = r.cause
+			case r.from.IsValid() && g.step.why == ReasonNobody:
+				g.step.why = ReasonTimedOut
 			}
 		}
 	}
 	for i := range g.routers {
-		g.sentAt[i] = now
+		g.adverts.sentAt[i] = now
 		g.router(now, i, RouterEvent{Kind: RouterWin})
 	}
 	g.seen++
-	g.term, g.yielded, g.contest, g.lesserAt, g.owed = g.seen, false, contest{}, 0, false
+	g.term, g.yielded, g.contest, g.lesserAt, g.debt.owed = g.seen, false, contest{}, 0, false
 	g.report.WillingDemotion = maxDemotion // a MASTER's client has to say it
 	g.act(Action{Kind: ActTerm, Term: g.term})
-	g.phase = phasePreparing
+	g.step.phase = phasePreparing
 	g.ask(now, Master, g.cfg.PrepareTimeout)
 	g.advance(now)
 }
 
 // ask sends the clients a prepare.
 func (g *Group) ask(now time.Duration, to State, limit time.Duration) {
-	clear(g.waiting)
+	clear(g.step.waiting)
 	asked := false
 	for id, c := range g.clients {
 		if !c.prepare {
 			continue
 		}
 		asked = true
-		if to != Master || id != g.urgedBy {
-			g.waiting[id] = true
+		if to != Master || id != g.step.urgedBy {
+			g.step.waiting[id] = true
 		}
 	}
-	g.waitUntil = now + limit
+	g.step.waitUntil = now + limit
 	if asked {
-		g.act(Action{Kind: ActPrepare, To: to, Term: g.term, For: limit, Reason: g.why})
+		g.act(Action{Kind: ActPrepare, To: to, Term: g.term, For: limit, Reason: g.step.why})
 	}
 }
 
 // advance goes on when no client is waited for any more.
 func (g *Group) advance(now time.Duration) {
-	if len(g.waiting) > 0 {
+	if len(g.step.waiting) > 0 {
 		return
 	}
-	switch g.phase {
+	switch g.step.phase {
 	case phasePreparing:
-		g.phase = phaseAcquiring
+		g.step.phase = phaseAcquiring
 		g.operate(now, ActAcquire)
 	case phaseHanding:
-		g.lose(now, g.why)
+		g.lose(now, g.step.why)
 	}
 }
 
 // operate starts a kernel operation; earlier ones do not count any more.
 func (g *Group) operate(now time.Duration, kind ActionKind) {
-	g.op++
-	g.opUntil = now + operateLimit
-	g.act(Action{Kind: kind, Op: g.op, Term: g.term})
+	g.step.op++
+	g.step.opUntil = now + operateLimit
+	g.act(Action{Kind: kind, Op: g.step.op, Term: g.term})
 }
 
 // ended takes note of the end of a kernel operation.
 func (g *Group) ended(now time.Duration, ev Event) {
-	if ev.Op != g.op {
+	if ev.Op != g.step.op {
 		return
 	}
-	g.done = g.op
-	switch g.phase {
+	g.step.done = g.step.op
+	switch g.step.phase {
 	case phaseAcquiring:
 		if ev.Err != nil {
 			g.fail(now, "addresses: "+ev.Err.Error())
 			return
 		}
-		g.phase, g.unwilling = phaseMaster, false
-		g.announced, g.announceAt = 0, now+time.Second
+		g.step.phase, g.fit.unwilling = phaseMaster, false
+		g.announcements.n, g.announcements.at = 0, now+time.Second
 		g.leased(now)
 		g.undemote(now, startDemotion)
-		g.tell(now, Master, g.why)
-		g.why = ""
+		g.tell(now, Master, g.step.why)
+		g.step.why = ""
 		g.settleDebt(now)
 	case phaseFencing:
 		// Should setting the fence have failed, the addresses go all the same.
-		g.phase = phaseHanding
+		g.step.phase = phaseHanding
 		g.ask(now, Backup, g.handLimit())
 		g.advance(now)
 	case phaseReleasing:
@@ -185,23 +185,23 @@ func (g *Group) handLimit() time.Duration {
 
 // lose ends a mastership, or the attempt at one.
 func (g *Group) lose(now time.Duration, why string) {
-	switch g.phase {
+	switch g.step.phase {
 	case phaseIdle, phaseReleasing, phaseStopped:
 		return
 	}
 	for i, r := range g.routers {
-		g.bow[i] = r.State() == Master
+		g.adverts.bow[i] = r.State() == Master
 		g.router(now, i, RouterEvent{Kind: RouterDrop})
 	}
-	g.bowSince, g.why = now, why
-	if (g.phase == phasePreparing || g.phase == phaseAcquiring) && g.anyPrepares() {
+	g.adverts.bowSince, g.step.why = now, why
+	if (g.step.phase == phasePreparing || g.step.phase == phaseAcquiring) && g.anyPrepares() {
 		g.act(Action{Kind: ActCancel, Term: g.term, Reason: why})
 	}
-	if g.phase == phasePreparing {
+	if g.step.phase == phasePreparing {
 		g.lost(now) // no address was taken and the fence never left
 		return
 	}
-	g.phase = phaseReleasing
+	g.step.phase = phaseReleasing
 	g.operate(now, ActRelease)
 }
 
@@ -219,24 +219,24 @@ func (g *Group) anyPrepares() bool {
 // are the peers told: from here on nothing leaves from the addresses.
 func (g *Group) lost(now time.Duration) {
 	for i, r := range g.routers {
-		if g.bow[i] && r.heardAt < g.bowSince {
+		if g.adverts.bow[i] && r.heardAt < g.adverts.bowSince {
 			g.router(now, i, RouterEvent{Kind: RouterResign})
 		}
-		g.bow[i] = false
+		g.adverts.bow[i] = false
 	}
-	g.phase = phaseIdle
+	g.step.phase = phaseIdle
 	if g.public == Master {
-		g.tell(now, Backup, g.why)
+		g.tell(now, Backup, g.step.why)
 	}
 	g.endContest(now)
-	g.why, g.lostAt = "", 0
+	g.step.why, g.lostAt = "", 0
 	if g.stopping {
 		g.stop()
 	}
 }
 
 func (g *Group) stop() {
-	g.phase = phaseStopped
+	g.step.phase = phaseStopped
 	g.act(Action{Kind: ActStopped})
 }
 
@@ -255,16 +255,16 @@ func (g *Group) resign(now time.Duration, why string, hold time.Duration) error 
 	}
 	// At least a down interval for the successor, and no way back by preemption.
 	until := now + g.down() + hold
-	switch g.phase {
+	switch g.step.phase {
 	case phaseMaster:
-		g.phase, g.why = phaseFencing, why
+		g.step.phase, g.step.why = phaseFencing, why
 		g.operate(now, ActFence)
 	case phasePreparing, phaseAcquiring:
 		g.lose(now, why)
 	default:
 		return ErrNotMaster
 	}
-	g.notBefore, g.yielded, g.unwilling = until, true, why != whyDemoted
+	g.inhibit.notBefore, g.yielded, g.fit.unwilling = until, true, why != whyDemoted
 	return nil
 }
 
@@ -274,9 +274,9 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 	switch {
 	case g.stopping:
 		return ErrStopping
-	case g.phase != phaseIdle:
+	case g.step.phase != phaseIdle:
 		return ErrIsMaster
-	case g.done != g.op:
+	case g.step.done != g.step.op:
 		return ErrStuck
 	case term < g.seen:
 		return ErrOldTerm
@@ -290,11 +290,11 @@ func (g *Group) takeover(now time.Duration, term uint64) error {
 			return ErrRouterDown
 		}
 	}
-	g.seen, g.offered = term, noOffer // it was our successor, if we offered
-	g.holdUntil, g.notBefore, g.held, g.blocked = 0, 0, lease{}, ""
+	g.seen, g.debt.offered = term, noOffer // it was our successor, if we offered
+	g.inhibit.holdUntil, g.inhibit.notBefore, g.inhibit.held, g.inhibit.blocked = 0, 0, lease{}, ""
 	for i := range g.routers {
 		g.router(now, i, RouterEvent{Kind: RouterExpire})
 	}
-	g.why = whyTakeover
+	g.step.why = whyTakeover
 	return nil
 }

@@ -18,14 +18,14 @@ func (g *Group) client(now time.Duration, ev Event) {
 		_ = g.hear(ev.Term)
 	case EvGone:
 		delete(g.clients, ev.Client)
-		delete(g.waiting, ev.Client)
-		if g.held.client == ev.Client {
-			g.held = lease{}
+		delete(g.step.waiting, ev.Client)
+		if g.inhibit.held.client == ev.Client {
+			g.inhibit.held = lease{}
 		}
-		g.demotions.drop(func(d Demotion) bool { return d.Client != 0 && d.Client == ev.Client })
+		g.fit.demotions.drop(func(d Demotion) bool { return d.Client != 0 && d.Client == ev.Client })
 		g.demote(now)
-		if g.phase == phasePreparing && (g.missing() != "" || g.unguarded()) {
-			g.unwilling = true
+		if g.step.phase == phasePreparing && (g.missing() != "" || g.unguarded()) {
+			g.fit.unwilling = true
 			g.lose(now, "required client lost")
 		}
 		g.advance(now)
@@ -48,14 +48,14 @@ func (g *Group) client(now time.Duration, ev Event) {
 		g.reply(ev, err)
 	case EvPrepared:
 		if ev.Term == g.term {
-			delete(g.waiting, ev.Client)
+			delete(g.step.waiting, ev.Client)
 			g.advance(now)
 		}
 	}
 	switch {
 	case g.missing() == "":
 		g.lostAt = 0
-	case g.phase == phaseMaster && g.lostAt == 0:
+	case g.step.phase == phaseMaster && g.lostAt == 0:
 		g.lostAt = now
 	}
 }
@@ -86,7 +86,7 @@ func (g *Group) live(name string) *client {
 // ineligible says why the group may not take an address because of its
 // clients or its witness, "" if it may.
 func (g *Group) ineligible(now time.Duration) string {
-	if g.cfg.Witness && !g.witness {
+	if g.cfg.Witness && !g.witness.reachable {
 		return whyWitness
 	}
 	if name := g.missing(); name != "" {

@@ -24,7 +24,7 @@ func (c *contest) deadline() time.Duration {
 // contested takes note of another master. During a takeover it is the one that
 // is being replaced.
 func (g *Group) contested(now time.Duration, a Advert) {
-	if g.phase != phaseMaster {
+	if g.step.phase != phaseMaster {
 		return
 	}
 	c := &g.contest
@@ -39,10 +39,10 @@ func (g *Group) contested(now time.Duration, a Advert) {
 // may have learned the other one's.
 func (g *Group) insist(now time.Duration) {
 	c := &g.contest
-	if g.phase == phaseMaster && now >= c.again {
+	if g.step.phase == phaseMaster && now >= c.again {
 		g.act(Action{Kind: ActAnnounce})
 		c.again = now + time.Second
-		g.announced, g.announceAt = 0, now+time.Second
+		g.announcements.n, g.announcements.at = 0, now+time.Second
 	}
 }
 

@@ -121,7 +121,7 @@ func TestWitnessInTime(t *testing.T) {
 // followed it meanwhile, and has to be fenced if not heard.
 func TestWitnessReturnAfterResignation(t *testing.T) {
 	n := wired(t, 200*ms)
-	n.g.notBefore = 4 * time.Second // after a failure
+	n.g.inhibit.notBefore = 4 * time.Second // after a failure
 	n.cut, n.back, n.dies = 3*time.Second, 6*time.Second, 3*time.Second
 	n.run(2950 * ms)
 	for i := range n.g.routers {
@@ -130,7 +130,7 @@ func TestWitnessReturnAfterResignation(t *testing.T) {
 	if at := n.run(10 * time.Second); at == Never || at < n.back+n.g.down()-n.probe {
 		t.Fatalf("took over %v after the wire was back", at-n.back)
 	}
-	if n.g.why != ReasonTimedOut {
-		t.Errorf("reason %q", n.g.why)
+	if n.g.step.why != ReasonTimedOut {
+		t.Errorf("reason %q", n.g.step.why)
 	}
 }

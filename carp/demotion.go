@@ -90,7 +90,7 @@ type sendRecord struct {
 
 // sent demotes the group when a router cannot advertise.
 func (g *Group) sent(now time.Duration, router int, err error) {
-	rec, failed := &g.sends[router], err != nil
+	rec, failed := &g.adverts.sends[router], err != nil
 	if rec.failed != failed {
 		rec.failed, rec.run = failed, 0
 	}
@@ -114,24 +114,24 @@ func (g *Group) changeDemotion(now time.Duration, ev Event) error {
 		return nil
 	}
 	id := ev.Demotion.ID
-	if id != "" && !g.demotions.has(id) {
+	if id != "" && !g.fit.demotions.has(id) {
 		return ErrUnknown
 	}
-	g.demotions.drop(func(d Demotion) bool { return d.ID == id || id == "" && d.Client == 0 && !automatic(d.ID) })
+	g.fit.demotions.drop(func(d Demotion) bool { return d.ID == id || id == "" && d.Client == 0 && !automatic(d.ID) })
 	g.demote(now)
 	return nil
 }
 
 // setDemotion puts a demotion in, or replaces the one with the same id.
 func (g *Group) setDemotion(now time.Duration, d Demotion) {
-	g.demotions.set(d)
+	g.fit.demotions.set(d)
 	g.demote(now)
 }
 
 // undemote takes a demotion out, if it is there.
 func (g *Group) undemote(now time.Duration, id string) {
-	if g.demotions.has(id) {
-		g.demotions.drop(func(d Demotion) bool { return d.ID == id })
+	if g.fit.demotions.has(id) {
+		g.fit.demotions.drop(func(d Demotion) bool { return d.ID == id })
 		g.demote(now)
 	}
 }
@@ -141,19 +141,19 @@ func (g *Group) undemote(now time.Duration, id string) {
 // resigns, otherwise it advertises at once, so that a better one can take over,
 // and resigns when such a peer becomes ready.
 func (g *Group) demote(now time.Duration) {
-	n, before := g.demotions.sum(), g.demotion
-	g.demotion = n
+	n, before := g.fit.demotions.sum(), g.fit.demotion
+	g.fit.demotion = n
 	for _, r := range g.routers {
 		r.demotion = n
 	}
 	switch {
 	case n <= before:
-		g.owed = g.owed && n > g.owedAbove
-	case g.phase == phaseMaster && g.outdone():
+		g.debt.owed = g.debt.owed && n > g.debt.owedAbove
+	case g.step.phase == phaseMaster && g.outdone():
 		g.giveWay(now)
-	case g.phase == phaseMaster || g.phase == phasePreparing || g.phase == phaseAcquiring:
-		if !g.owed {
-			g.owed, g.owedAbove = true, before
+	case g.step.phase == phaseMaster || g.step.phase == phasePreparing || g.step.phase == phaseAcquiring:
+		if !g.debt.owed {
+			g.debt.owed, g.debt.owedAbove = true, before
 		}
 		for i := range g.routers {
 			g.router(now, i, RouterEvent{Kind: RouterSay})
@@ -164,7 +164,7 @@ func (g *Group) demote(now time.Duration) {
 // outdone reports whether a peer is ready that is less demoted: among equals
 // nothing is won. A peer whose demotion nobody has told is taken for such a one.
 func (g *Group) outdone() bool {
-	return g.report.PeerReady && (!g.report.PeerTold || g.report.PeerDemotion < g.demotion)
+	return g.report.PeerReady && (!g.report.PeerTold || g.report.PeerDemotion < g.fit.demotion)
 }
 
 // settleDebt resigns for a rise to which no better peer was ready when it came.
@@ -177,20 +177,20 @@ func (g *Group) outdone() bool {
 // Both sides compare strictly and each knows the other's latest word, so they do
 // not hand over to each other in turn.
 func (g *Group) settleDebt(now time.Duration) {
-	if g.phase != phaseMaster {
+	if g.step.phase != phaseMaster {
 		return
 	}
 	p := &g.report
-	if g.owed && g.outdone() || p.PeerReady && p.PeerTold && p.WillingDemotion < min(g.demotion, g.offered) {
+	if g.debt.owed && g.outdone() || p.PeerReady && p.PeerTold && p.WillingDemotion < min(g.fit.demotion, g.debt.offered) {
 		g.giveWay(now)
 	}
 }
 
 // giveWay hands over because of the demotion.
 func (g *Group) giveWay(now time.Duration) {
-	g.offered = noOffer
+	g.debt.offered = noOffer
 	if g.report.PeerTold {
-		g.offered = g.report.PeerDemotion
+		g.debt.offered = g.report.PeerDemotion
 	}
 	_ = g.resign(now, whyDemoted, 0) // cannot fail: we are master
 }
@@ -206,8 +206,8 @@ type fitness struct {
 
 // tellFitness tells the clients what has changed since it was told.
 func (g *Group) tellFitness() {
-	if f := (fitness{g.demotion, g.unwilling}); f != g.told {
-		g.told = f
+	if f := (fitness{g.fit.demotion, g.fit.unwilling}); f != g.fit.told {
+		g.fit.told = f
 		g.act(Action{Kind: ActFitness, Demotion: uint8(f.demotion), Unwilling: f.unwilling})
 	}
 }

@@ -93,8 +93,8 @@ func TestDemotionIsMadeGoodLater(t *testing.T) {
 		ready(s, false)
 		ready(s, true)
 		s.exactly()
-		if s.g.phase != phaseMaster {
-			t.Errorf("phase %d", s.g.phase)
+		if s.g.step.phase != phaseMaster {
+			t.Errorf("phase %d", s.g.step.phase)
 		}
 	})
 	t.Run("not when it is over", func(t *testing.T) {

@@ -47,11 +47,7 @@ type Group struct {
 	acts    []Action
 	ticked  time.Duration // time of the last EvTick
 
-	phase   phase
-	op      uint64        // latest kernel operation
-	done    uint64        // latest that has ended; after a loss it may be an earlier one
-	opUntil time.Duration // by when op has to end
-	why     string        // reason of the change that is under way
+	step step
 
 	public State // as told to clients
 	reason string
@@ -59,68 +55,106 @@ type Group struct {
 	term   uint64 // of our latest mastership
 	seen   uint64 // highest known
 
-	holdUntil time.Duration // start-hold
-	notBefore time.Duration // after a resignation or a failure
-	waitUntil time.Duration // phasePreparing, phaseHanding
-	waiting   map[uint64]bool
-	// urgedBy is the client whose takeover this step is: it holds all that the old
-	// master had, so it is told of the change but not waited for. A round trip
-	// between two processes is a good part of a planned change.
-	urgedBy  uint64
-	blocked  string // why the group may not take over; "" it may
-	yielded  bool   // handed over: do not preempt the successor
-	held     lease  // promise not to take over
+	inhibit  inhibit
+	yielded  bool // handed over: do not preempt the successor
 	stopping bool
 	lesserAt time.Duration // since when only a lesser master is heard, 0 not
-	witness  bool          // reachable
-	proofAt  time.Duration // latest time at which that was certainly so
+	witness  witnessed
 
-	bow      []bool // router has to tell its peers
-	bowSince time.Duration
-	sentAt   []time.Duration // last advertisement that really left
-	sends    []sendRecord
-	renewal  renewal
-
-	announceAt time.Duration
-	announced  int
-	contest    contest
+	adverts       adverts
+	renewal       renewal
+	announcements announcements
+	contest       contest
 
 	clients   map[uint64]*client
 	aloneFrom time.Duration // since when the clients know of nobody better
 	lostAt    time.Duration // MASTER: a required client is missing
 	report    Ready         // latest
+	fit       fit
+	debt      debt
+}
+
+// step is the change of role that is under way.
+type step struct {
+	phase   phase
+	op      uint64        // latest kernel operation
+	done    uint64        // latest that has ended; after a loss it may be an earlier one
+	opUntil time.Duration // by when op has to end
+	why     string        // reason of the change
+
+	waitUntil time.Duration // phasePreparing, phaseHanding
+	waiting   map[uint64]bool
+	// urgedBy is the client whose takeover this step is: it holds all that the old
+	// master had, so it is told of the change but not waited for. A round trip
+	// between two processes is a good part of a planned change.
+	urgedBy uint64
+}
+
+// inhibit is what keeps a group from taking over.
+type inhibit struct {
+	holdUntil time.Duration // start-hold
+	notBefore time.Duration // after a resignation or a failure
+	held      lease         // promise not to take over
+	blocked   string        // why the group may not take over; "" it may
+}
+
+// witnessed is what is known of the group's witness.
+type witnessed struct {
+	reachable bool
+	proofAt   time.Duration // latest time at which that was certainly so
+}
+
+// adverts are the advertisements of a group's routers, by router.
+type adverts struct {
+	bow      []bool // has to tell its peers that it resigns
+	bowSince time.Duration
+	sentAt   []time.Duration // last advertisement that really left
+	sends    []sendRecord
+}
+
+// announcements of the virtual addresses to neighbours.
+type announcements struct {
+	at time.Duration // of the next
+	n  int           // how many were made
+}
+
+// fit is how fit this node is, by its demotions.
+type fit struct {
 	demotions ledger
-	demotion  int  // their sum, as the routers have it
-	owed      bool // MASTER: demoted when no better peer was ready
-	owedAbove int  // demotion before that
-	offered   int  // demotion of the peer to which the latest such hand-over went; noOffer
-	unwilling bool // see Action
-	told      fitness
+	demotion  int     // their sum, as the routers have it
+	unwilling bool    // see Action
+	told      fitness // to clients
+}
+
+// debt is a hand-over that a MASTER owes, as it was demoted when no better peer was ready.
+type debt struct {
+	owed      bool
+	owedAbove int // demotion before that
+	offered   int // demotion of the peer to which the latest such hand-over went; noOffer
 }
 
 // NewGroup makes a group at time now, with the highest term known from before.
 func NewGroup(cfg GroupConfig, now time.Duration, term uint64) *Group {
 	g := &Group{
 		cfg: cfg, seen: term, since: now, reason: "start",
-		bow:     make([]bool, len(cfg.Routers)),
-		sentAt:  make([]time.Duration, len(cfg.Routers)),
-		sends:   make([]sendRecord, len(cfg.Routers)),
+		adverts: adverts{bow: make([]bool, len(cfg.Routers)), sentAt: make([]time.Duration, len(cfg.Routers)),
+			sends: make([]sendRecord, len(cfg.Routers))},
 		acts:    make([]Action, 0, 8+2*len(cfg.Routers)),
 		clients: make(map[uint64]*client),
-		waiting: make(map[uint64]bool),
-		offered: noOffer,
+		step:    step{waiting: make(map[uint64]bool)},
+		debt:    debt{offered: noOffer},
 	}
 	for _, rc := range cfg.Routers {
 		g.routers = append(g.routers, NewRouter(rc))
 	}
 	if cfg.StartHold > 0 {
-		g.holdUntil, g.blocked = now+cfg.StartHold, whyHold
+		g.inhibit.holdUntil, g.inhibit.blocked = now+cfg.StartHold, whyHold
 	}
 	if cfg.DemoteAtStart > 0 {
-		g.demotions.set(Demotion{ID: startDemotion, By: cfg.DemoteAtStart, Reason: "start"})
+		g.fit.demotions.set(Demotion{ID: startDemotion, By: cfg.DemoteAtStart, Reason: "start"})
 		g.demote(now)
 	}
-	g.told = fitness{g.demotion, g.unwilling} // by the snapshot
+	g.fit.told = fitness{g.fit.demotion, g.fit.unwilling} // by the snapshot
 	return g
 }
 
@@ -132,8 +166,8 @@ func (g *Group) Term() uint64 { return g.seen }
 
 // Deadline is the time at which the group wants an EvTick, or Never.
 func (g *Group) Deadline() time.Duration {
-	at := g.demotions.deadline()
-	if g.phase != phaseFencing && g.phase != phaseHanding && g.phase != phaseStopped {
+	at := g.fit.demotions.deadline()
+	if g.step.phase != phaseFencing && g.step.phase != phaseHanding && g.step.phase != phaseStopped {
 		for _, r := range g.routers {
 			at = min(at, r.Deadline())
 		}
@@ -143,16 +177,16 @@ func (g *Group) Deadline() time.Duration {
 			at = min(at, t)
 		}
 	}
-	switch g.phase {
+	switch g.step.phase {
 	case phaseIdle:
-		later(g.holdUntil)
-		later(g.notBefore)
-		later(g.held.until)
+		later(g.inhibit.holdUntil)
+		later(g.inhibit.notBefore)
+		later(g.inhibit.held.until)
 		later(g.aloneAt())
 	case phasePreparing, phaseHanding:
-		later(g.waitUntil)
+		later(g.step.waitUntil)
 	case phaseMaster:
-		later(g.announceAt)
+		later(g.announcements.at)
 		later(g.lostDeadline())
 		later(g.contest.deadline())
 	}
@@ -163,7 +197,7 @@ func (g *Group) Deadline() time.Duration {
 // Step advances the machine. The result is valid until the next call.
 func (g *Group) Step(now time.Duration, ev Event) []Action {
 	g.acts = g.acts[:0]
-	if g.phase == phaseStopped {
+	if g.step.phase == phaseStopped {
 		return g.acts
 	}
 	g.stall(now)
@@ -185,7 +219,7 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 	case EvSent:
 		g.sent(now, ev.Router, ev.Err)
 		if ev.Err == nil {
-			g.sentAt[ev.Router] = now
+			g.adverts.sentAt[ev.Router] = now
 			g.renew(now)
 		}
 	case EvDone:
@@ -206,37 +240,37 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 			break
 		}
 		g.reply(ev, nil)
-		g.urgedBy = ev.Client
+		g.step.urgedBy = ev.Client
 	case EvDemote, EvUndemote:
 		g.reply(ev, g.changeDemotion(now, ev))
 	case EvAnnounce:
-		if g.phase != phaseMaster {
+		if g.step.phase != phaseMaster {
 			g.reply(ev, ErrNotMaster)
 			break
 		}
 		g.act(Action{Kind: ActAnnounce})
 		g.reply(ev, nil)
 	case EvMoved:
-		if g.phase == phaseMaster {
+		if g.step.phase == phaseMaster {
 			// As after a takeover: neighbours and switches have to learn.
 			g.act(Action{Kind: ActAnnounce})
-			g.announced, g.announceAt = 0, now+time.Second
+			g.announcements.n, g.announcements.at = 0, now+time.Second
 		}
 	case EvWitness:
 		g.witnesses(now, ev)
 	case EvStop:
 		g.stopping = true
 		switch {
-		case g.phase == phaseIdle:
+		case g.step.phase == phaseIdle:
 			g.stop()
-		case g.phase == phaseMaster:
+		case g.step.phase == phaseMaster:
 			_ = g.resign(now, "stopping", 0)
-		case g.phase != phaseFencing && g.phase != phaseHanding:
+		case g.step.phase != phaseFencing && g.step.phase != phaseHanding:
 			g.lose(now, "stopping")
 		}
 	}
 	g.settle(now)
-	g.urgedBy = 0
+	g.step.urgedBy = 0
 	g.tellFitness()
 	return g.acts
 }
@@ -244,12 +278,12 @@ func (g *Group) Step(now time.Duration, ev Event) []Action {
 // tick handles everything that is due.
 func (g *Group) tick(now time.Duration) {
 	g.ticked = now
-	before := len(g.demotions)
-	g.demotions.drop(func(d Demotion) bool { return d.Expires != 0 && now >= d.Expires })
-	if len(g.demotions) != before {
+	before := len(g.fit.demotions)
+	g.fit.demotions.drop(func(d Demotion) bool { return d.Expires != 0 && now >= d.Expires })
+	if len(g.fit.demotions) != before {
 		g.demote(now)
 	}
-	if g.phase != phaseFencing && g.phase != phaseHanding {
+	if g.step.phase != phaseFencing && g.step.phase != phaseHanding {
 		for i, r := range g.routers {
 			if now >= r.Deadline() {
 				g.router(now, i, RouterEvent{Kind: RouterTick})
@@ -257,17 +291,17 @@ func (g *Group) tick(now time.Duration) {
 		}
 	}
 	g.overdue(now)
-	switch g.phase {
+	switch g.step.phase {
 	case phasePreparing:
-		if now >= g.waitUntil {
+		if now >= g.step.waitUntil {
 			g.fail(now, "clients did not prepare in time")
 		}
 	case phaseHanding:
-		if now >= g.waitUntil {
-			g.lose(now, g.why)
+		if now >= g.step.waitUntil {
+			g.lose(now, g.step.why)
 		}
 	case phaseMaster:
-		if now >= g.announceAt {
+		if now >= g.announcements.at {
 			g.announce(now)
 		}
 		if now >= g.contest.deadline() {
@@ -281,12 +315,12 @@ func (g *Group) tick(now time.Duration) {
 
 // advert hands an advertisement to its router.
 func (g *Group) advert(now time.Duration, ev Event) {
-	if (g.phase == phaseFencing || g.phase == phaseHanding) && ev.Advert.Priority > 0 {
+	if (g.step.phase == phaseFencing || g.step.phase == phaseHanding) && ev.Advert.Priority > 0 {
 		// The successor is there. Whatever its priority, we are leaving.
-		g.lose(now, g.why)
+		g.lose(now, g.step.why)
 	}
-	if g.phase != phaseMaster && ev.Advert.Priority > 0 {
-		g.offered = noOffer // there was a successor
+	if g.step.phase != phaseMaster && ev.Advert.Priority > 0 {
+		g.debt.offered = noOffer // there was a successor
 	}
 	r := g.routers[ev.Router]
 	g.lesser(now, r, ev.Advert)
@@ -306,7 +340,7 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 			g.contested(now, a.Advert)
 			why := "better master"
 			if give := g.routers[i].give; give != "" {
-				why, g.yielded, g.unwilling = give, true, true // no way back by preemption
+				why, g.yielded, g.fit.unwilling = give, true, true // no way back by preemption
 			}
 			g.lose(now, why)
 		case RouterContested:
@@ -319,15 +353,15 @@ func (g *Group) router(now time.Duration, i int, ev RouterEvent) {
 // stall steps down when no advertisement has left for so long that a peer may
 // have taken over: the process was stopped, starved, or cannot send.
 func (g *Group) stall(now time.Duration) {
-	if g.phase != phasePreparing && g.phase != phaseAcquiring && g.phase != phaseMaster {
+	if g.step.phase != phasePreparing && g.step.phase != phaseAcquiring && g.step.phase != phaseMaster {
 		return
 	}
 	for i, r := range g.routers {
-		late := now - g.sentAt[i]
+		late := now - g.adverts.sentAt[i]
 		if r.State() == Master && late > r.stale() {
 			g.act(Action{Kind: ActStall, Router: i, For: late})
 			// Who cannot send would come back by preemption, and fail again.
-			g.yielded, g.unwilling = g.yielded || g.sends[i].failed, true
+			g.yielded, g.fit.unwilling = g.yielded || g.adverts.sends[i].failed, true
 			g.lose(now, "stall")
 			return
 		}
@@ -337,11 +371,11 @@ func (g *Group) stall(now time.Duration) {
 // announce tells the neighbours, and again 1 s and 5 s after the takeover.
 func (g *Group) announce(now time.Duration) {
 	g.act(Action{Kind: ActAnnounce})
-	switch g.announced++; g.announced {
+	switch g.announcements.n++; g.announcements.n {
 	case 1:
-		g.announceAt = now + 4*time.Second
+		g.announcements.at = now + 4*time.Second
 	default:
-		g.announceAt = now + announceEach
+		g.announcements.at = now + announceEach
 	}
 }
 

@@ -344,8 +344,8 @@ func TestGroupFence(t *testing.T) {
 	s := start(t, cfg)
 	s.to(3 * time.Second)
 	s.expect()
-	if s.g.blocked != "waiting for fence" {
-		t.Errorf("blocked by %q", s.g.blocked)
+	if s.g.inhibit.blocked != "waiting for fence" {
+		t.Errorf("blocked by %q", s.g.inhibit.blocked)
 	}
 	s.do(Event{Kind: EvClient, Client: 1, Name: "somebody", Prepare: true})
 	s.to(4 * time.Second)
@@ -357,7 +357,7 @@ func TestGroupFence(t *testing.T) {
 	s.expect("term 1", "prepare master")
 	// It dies before it has answered.
 	s.do(Event{Kind: EvGone, Client: 2})
-	if s.g.phase == phaseAcquiring || s.g.phase == phaseMaster {
+	if s.g.step.phase == phaseAcquiring || s.g.step.phase == phaseMaster {
 		t.Fatal("took the addresses without an answer")
 	}
 }

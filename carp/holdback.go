@@ -21,13 +21,13 @@ type lease struct {
 // either, as if it had handed over itself.
 func (g *Group) holdBack(now time.Duration, ev Event) error {
 	if ev.Hold <= 0 {
-		g.held = lease{}
+		g.inhibit.held = lease{}
 		return nil
 	}
-	if g.phase != phaseIdle {
+	if g.step.phase != phaseIdle {
 		return ErrIsMaster
 	}
-	g.held = lease{until: now + min(ev.Hold, maxHoldBack), client: ev.Client, reason: ev.Reason}
-	g.yielded, g.unwilling = true, true
+	g.inhibit.held = lease{until: now + min(ev.Hold, maxHoldBack), client: ev.Client, reason: ev.Reason}
+	g.yielded, g.fit.unwilling = true, true
 	return nil
 }

@@ -30,8 +30,8 @@ func inherited(t *testing.T, by int) *script {
 	}
 	s.to(2 * time.Second)
 	s.done()
-	if s.g.phase != phaseMaster {
-		t.Fatalf("phase %d", s.g.phase)
+	if s.g.step.phase != phaseMaster {
+		t.Fatalf("phase %d", s.g.step.phase)
 	}
 	s.log = nil
 	return s
@@ -83,7 +83,7 @@ func TestDemotedSuccessorGivesWay(t *testing.T) {
 			if tc.own == 1 && tc.willing == maxDemotion {
 				// A fault of its own is another matter.
 				s.demote(2)
-				if s.g.phase != phaseFencing {
+				if s.g.step.phase != phaseFencing {
 					t.Error("does not hand over for a rise")
 				}
 			}
@@ -133,7 +133,7 @@ func TestOfferIsNotRepeated(t *testing.T) {
 	t.Run("but for a rise", func(t *testing.T) {
 		s := failed(t)
 		s.demote(6)
-		if s.g.phase != phaseFencing {
+		if s.g.step.phase != phaseFencing {
 			t.Error("does not hand over")
 		}
 	})
@@ -181,8 +181,8 @@ func TestOfferIsNotRepeated(t *testing.T) {
 		s.done()
 		s.to(s.now + 5*time.Second)
 		s.done()
-		if s.g.phase != phaseMaster {
-			t.Errorf("phase %d", s.g.phase)
+		if s.g.step.phase != phaseMaster {
+			t.Errorf("phase %d", s.g.step.phase)
 		}
 	})
 }

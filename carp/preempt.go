@@ -25,7 +25,7 @@ func (g *Group) mayPreempt(now time.Duration, r *Router) bool {
 		mode = PreemptYes
 	}
 	switch {
-	case mode != PreemptYes && mode != PreemptInSync, g.yielded, g.blocked != "":
+	case mode != PreemptYes && mode != PreemptInSync, g.yielded, g.inhibit.blocked != "":
 		return false
 	case mode == PreemptInSync && !g.inSync():
 		return false

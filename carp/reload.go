@@ -11,7 +11,7 @@ import "time"
 // it (VRRPv3) do so before the old rhythm would be missed.
 func (g *Group) Reconfigure(now time.Duration, cfg GroupConfig) []Action {
 	g.acts = g.acts[:0]
-	if len(cfg.Routers) != len(g.routers) || g.phase == phaseStopped {
+	if len(cfg.Routers) != len(g.routers) || g.step.phase == phaseStopped {
 		return g.acts
 	}
 	g.cfg = cfg
@@ -43,7 +43,7 @@ func (g *Group) Reconfigure(now time.Duration, cfg GroupConfig) []Action {
 // readvertise advertises out of turn and begins the rhythm anew.
 func (g *Group) readvertise(now time.Duration, i int) {
 	// By the new interval the latest advertisement may be long ago.
-	g.sentAt[i] = now
+	g.adverts.sentAt[i] = now
 	g.router(now, i, RouterEvent{Kind: RouterSay})
 }
 

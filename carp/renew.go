@@ -50,13 +50,13 @@ func (g *Group) leased(now time.Duration) {
 
 // renew keeps the leases alive, as long as the peers really hear us.
 func (g *Group) renew(now time.Duration) {
-	if g.phase != phaseMaster || g.done != g.op || now < g.renewal.due || g.renewal.ordered != 0 ||
+	if g.step.phase != phaseMaster || g.step.done != g.step.op || now < g.renewal.due || g.renewal.ordered != 0 ||
 		g.renewal.again != 0 {
 		return
 	}
 	shortest := Never
 	for i, r := range g.routers {
-		if now-g.sentAt[i] > r.every()*3/2 {
+		if now-g.adverts.sentAt[i] > r.every()*3/2 {
 			return
 		}
 		shortest = min(shortest, r.every())
@@ -75,7 +75,7 @@ func (g *Group) orderRenewal(now time.Duration) {
 // renewed takes the answer to a renewal.
 func (g *Group) renewed(now time.Duration, ev Event) {
 	r := &g.renewal
-	if g.phase != phaseMaster || ev.Proof < r.good {
+	if g.step.phase != phaseMaster || ev.Proof < r.good {
 		return // of an earlier mastership
 	}
 	r.ordered = 0
@@ -91,25 +91,25 @@ func (g *Group) renewed(now time.Duration, ev Event) {
 
 // overdue ends what the kernel, or who asks it, does not answer in time.
 func (g *Group) overdue(now time.Duration) {
-	switch g.phase {
+	switch g.step.phase {
 	case phaseAcquiring:
-		if now >= g.opUntil {
+		if now >= g.step.opUntil {
 			g.fail(now, "addresses: "+whyStuck)
 		}
 	case phaseFencing:
-		if now >= g.opUntil {
-			g.lose(now, g.why)
+		if now >= g.step.opUntil {
+			g.lose(now, g.step.why)
 		}
 	case phaseReleasing:
 		// The leases have ended what could not be released, and the peers' timers have
 		// run out: to resign now would only disturb who has taken over.
-		if now >= g.opUntil {
-			clear(g.bow)
+		if now >= g.step.opUntil {
+			clear(g.adverts.bow)
 			g.lost(now)
 		}
 	case phaseMaster:
 		switch r := &g.renewal; {
-		case g.done != g.op && now >= g.opUntil: // continued after a restart
+		case g.step.done != g.step.op && now >= g.step.opUntil: // continued after a restart
 			g.fail(now, "addresses: "+whyStuck)
 		case r.ordered != 0 && now >= r.ordered+renewLimit:
 			g.fail(now, "leases are not renewed: "+whyStuck)
@@ -122,12 +122,12 @@ func (g *Group) overdue(now time.Duration) {
 // overdueAt is when overdue has something to do, or Never.
 func (g *Group) overdueAt() time.Duration {
 	at := Never
-	switch g.phase {
+	switch g.step.phase {
 	case phaseAcquiring, phaseFencing, phaseReleasing:
-		at = g.opUntil
+		at = g.step.opUntil
 	case phaseMaster:
-		if g.done != g.op {
-			at = g.opUntil
+		if g.step.done != g.step.op {
+			at = g.step.opUntil
 		}
 		if g.renewal.ordered != 0 {
 			at = min(at, g.renewal.ordered+renewLimit)
@@ -142,6 +142,6 @@ func (g *Group) overdueAt() time.Duration {
 // fail ends a mastership, or the attempt at one, that this node cannot keep up. It
 // does not come back before failPause, nor by preemption of who takes over.
 func (g *Group) fail(now time.Duration, why string) {
-	g.notBefore, g.unwilling = now+failPause, true
+	g.inhibit.notBefore, g.fit.unwilling = now+failPause, true
 	g.lose(now, why)
 }

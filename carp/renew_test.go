@@ -47,7 +47,7 @@ func TestWorkerSilent(t *testing.T) {
 			s := start(t, twoRouters())
 			tc.lead(s)
 			began := s.now
-			for s.g.phase != phaseIdle && s.now < began+time.Minute {
+			for s.g.step.phase != phaseIdle && s.now < began+time.Minute {
 				s.to(s.now + 100*ms)
 			}
 			if took := s.now - began; took > 2*operateLimit+100*ms {
@@ -77,14 +77,14 @@ func TestRenewalFails(t *testing.T) {
 			cfg.Routers[i].Interval = interval
 		}
 		s := start(t, cfg)
-		for s.g.phase != phaseAcquiring {
+		for s.g.step.phase != phaseAcquiring {
 			s.to(s.now + 10*ms)
 		}
 		s.done()
 		s.to(s.now + 4*time.Second)
 		good := s.g.renewal.good
 		s.renewal, s.log = no, nil
-		for s.g.phase == phaseMaster && s.now < good+time.Minute {
+		for s.g.step.phase == phaseMaster && s.now < good+time.Minute {
 			s.to(s.now + 10*ms)
 		}
 		tries := 0
@@ -110,7 +110,7 @@ func TestRenewalFails(t *testing.T) {
 		s.renewal = nil
 		s.to(s.now + time.Second)
 	}
-	if s.g.phase != phaseMaster {
+	if s.g.step.phase != phaseMaster {
 		t.Errorf("failures that pass ended the mastership: %s", s.g.Snapshot(s.now).Reason)
 	}
 }

@@ -197,7 +197,7 @@ func (n *simNode) freeze(d time.Duration) {
 		}
 		n.wake()
 		if r := n.g.routers[0]; d > max(time.Second, r.stale()+r.every()) &&
-			(n.g.phase == phaseMaster || n.g.phase == phaseAcquiring) {
+			(n.g.step.phase == phaseMaster || n.g.step.phase == phaseAcquiring) {
 			n.s.fail("node %d serves on after a stall of %v", n.id, d)
 		}
 	})
@@ -257,7 +257,7 @@ func (n *simNode) do(a Action) {
 				func() { to.step(Event{Kind: EvTakeover, Term: max(term, to.g.seen)}) })
 		}
 	case ActFence:
-		if s.told && n.g.why == whyDemoted && n.words[n.successor().id].demotion >= n.g.demotion {
+		if s.told && n.g.step.why == whyDemoted && n.words[n.successor().id].demotion >= n.g.fit.demotion {
 			s.fail("node %d hands over to one that is not less demoted", n.id)
 		}
 		kernel(func() { n.serve(false) })

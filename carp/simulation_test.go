@@ -117,7 +117,7 @@ func TestSimulationHalfCut(t *testing.T) {
 				}
 				// Node 1 loses every advertisement on router 0 only: emulate by
 				// letting its router expire without hearing anything there.
-				if n.id == 1 && n.g.phase == phaseIdle {
+				if n.id == 1 && n.g.step.phase == phaseIdle {
 					n.g.routers[0].Step(s.now, RouterEvent{Kind: RouterExpire})
 				}
 			}
@@ -190,7 +190,7 @@ func (n *simNode) tellOthers() {
 			continue
 		}
 		to.later(n.s.now+time.Duration(1+n.s.rnd.Intn(4))*ms, func() {
-			to.words[n.id] = n.g.told
+			to.words[n.id] = n.g.fit.told
 			to.sayReady()
 		})
 	}
@@ -214,11 +214,11 @@ func (n *simNode) successor() *simNode {
 // which could take over.
 func (s *sim) lesser() {
 	for _, n := range s.nodes {
-		least := n.g.demotion
+		least := n.g.fit.demotion
 		for _, o := range s.nodes {
-			least = min(least, o.g.demotion)
+			least = min(least, o.g.fit.demotion)
 		}
-		if !n.serves || !n.peers || least == n.g.demotion {
+		if !n.serves || !n.peers || least == n.g.fit.demotion {
 			n.lesserFrom = s.now
 		}
 		s.lesserFor = max(s.lesserFor, s.now-n.lesserFrom)
@@ -250,11 +250,11 @@ func simulateDemotions(s *sim, p profile, seed int64, told bool) {
 	causes, rises := 0, 0
 	set := func(n *simNode, by int) {
 		id := "track:x"
-		if by == 0 && n.g.demotions.has(id) {
+		if by == 0 && n.g.fit.demotions.has(id) {
 			causes++
 			n.step(Event{Kind: EvUndemote, Demotion: Demotion{ID: id}})
 		} else if by > 0 {
-			if by > n.g.demotion {
+			if by > n.g.fit.demotion {
 				rises++
 			}
 			causes++

@@ -41,10 +41,10 @@ type RouterSnapshot struct {
 func (g *Group) Snapshot(now time.Duration) Snapshot {
 	s := Snapshot{
 		Group: g.cfg.Name, State: g.public, Reason: g.reason, Age: now - g.since,
-		Term: g.term, Seen: g.seen, Fenced: g.phase != phaseMaster, Blocked: g.blocked,
+		Term: g.term, Seen: g.seen, Fenced: g.step.phase != phaseMaster, Blocked: g.inhibit.blocked,
 		InSync: g.inSync(), Loading: g.loading(),
-		Demotion:  g.demotions.sum(),
-		Demotions: append([]Demotion(nil), g.demotions...), Unwilling: g.unwilling,
+		Demotion:  g.fit.demotions.sum(),
+		Demotions: append([]Demotion(nil), g.fit.demotions...), Unwilling: g.fit.unwilling,
 	}
 	for _, r := range g.routers {
 		rs := RouterSnapshot{

@@ -36,15 +36,15 @@ func (r *Router) silentFrom() time.Duration { return max(r.heardAt, r.restAt) }
 // date. As after its interface came up (RFC 9568 section 6.4.1), each router then
 // has to hear the wire for a down interval.
 func (g *Group) witnesses(now time.Duration, ev Event) {
-	g.witness = ev.Witness
+	g.witness.reachable = ev.Witness
 	if ev.Witness {
 		proof := min(ev.Proof, now)
 		for i, r := range g.routers {
-			if g.cfg.Witness && proof-g.proofAt > r.deaf() {
+			if g.cfg.Witness && proof-g.witness.proofAt > r.deaf() {
 				g.router(now, i, RouterEvent{Kind: RouterListen})
 			}
 		}
-		g.proofAt = max(g.proofAt, proof)
+		g.witness.proofAt = max(g.witness.proofAt, proof)
 	} else if g.cfg.Witness {
 		_ = g.resign(now, whyWitness, 0) // the error: not master anyway
 	}
@@ -56,7 +56,7 @@ func (g *Group) witnesses(now time.Duration, ev Event) {
 // other too fast for the witness, the silence has to last longer: what is left
 // of it after an unnoticed cut would be too short otherwise.
 func (g *Group) witnessed(now time.Duration) bool {
-	if !g.cfg.Witness || g.why == whyTakeover {
+	if !g.cfg.Witness || g.step.why == whyTakeover {
 		return true
 	}
 	for _, r := range g.routers {
@@ -67,7 +67,7 @@ func (g *Group) witnessed(now time.Duration) bool {
 		if r.Down() < coarse {
 			at = r.silentFrom() + coarse
 		}
-		if g.proofAt <= at {
+		if g.witness.proofAt <= at {
 			return false
 		}
 	}
@@ -89,7 +89,7 @@ func (g *Group) witnessed(now time.Duration) bool {
 // time.
 func (g *Group) weigh(now time.Duration, r *Router, a Advert) {
 	r.stay, r.give = false, ""
-	if g.phase != phaseMaster || a.Priority == 0 {
+	if g.step.phase != phaseMaster || a.Priority == 0 {
 		return
 	}
 	lasted := time.Duration(0)

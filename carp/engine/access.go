@@ -74,9 +74,9 @@ func (e *Engine) leaseAtStart() error {
 // thread.
 func (e *Engine) leaseAgain() {
 	ls := e.leases(func(r *router) bool { return r.port.Index != 0 })
-	if len(ls) == 0 && !e.leasing {
+	if len(ls) == 0 && !e.thread.leasing {
 		return
 	}
-	e.leasing = len(ls) > 0
-	e.work.put(task{group: e.groups[0], do: func() error { return e.lease(ls) }})
+	e.thread.leasing = len(ls) > 0
+	e.queues.work.put(task{group: e.groups[0], do: func() error { return e.lease(ls) }})
 }

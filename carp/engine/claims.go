@@ -29,14 +29,14 @@ func (e *Engine) aim() {
 		targets[i].IPs = append(targets[i].IPs, r.VIPs...)
 		all = append(all, r.VIPs...)
 	}
-	e.claimed.Aim(all, link.BootTime())
-	e.asked.Store(&targets)
+	e.claims.book.Aim(all, link.BootTime())
+	e.claims.asked.Store(&targets)
 }
 
 // watchClaims makes the watcher; it runs in a goroutine of its own.
 func (e *Engine) watchClaims() *claims.Watcher {
-	return &claims.Watcher{Book: &e.claimed, Now: link.BootTime,
-		Targets: func() []claims.Target { return *e.asked.Load() }}
+	return &claims.Watcher{Book: &e.claims.book, Now: link.BootTime,
+		Targets: func() []claims.Target { return *e.claims.asked.Load() }}
 }
 
 // answers is the MAC with which the addresses of r are answered for by a MASTER.
@@ -70,7 +70,7 @@ func (e *Engine) describeClaims(r *router, out *api.RouterState, s *carp.Snapsho
 	since += r.Machine.Lease() + time.Second
 	hears := s.State == carp.Backup && !out.Expired && out.Peer.IsValid()
 	for _, ip := range r.VIPs {
-		for _, mac := range e.claimed.Claims(ip, since, now) {
+		for _, mac := range e.claims.book.Claims(ip, since, now) {
 			if s.State == carp.Master && mac == own {
 				continue // sent back by the network
 			}
@@ -82,7 +82,7 @@ func (e *Engine) describeClaims(r *router, out *api.RouterState, s *carp.Snapsho
 			}
 			out.Claims[i].Count++
 		}
-		if hears && e.claimed.Silent(ip, since, now) {
+		if hears && e.claims.book.Silent(ip, since, now) {
 			out.Silent = append(out.Silent, ip)
 		}
 	}

@@ -17,9 +17,9 @@ func TestClaimsOfADeadMaster(t *testing.T) {
 	r := e.routers[0]
 	ip, other := r.VIPs[0], packet.MAC{2, 0, 0, 0, 0, 9}
 	const took = 100 * time.Second
-	e.claimed.Aim([]netip.Addr{ip}, time.Second)
+	e.claims.book.Aim([]netip.Addr{ip}, time.Second)
 	claims := func(at, now time.Duration) int {
-		e.claimed.Claimed(ip, other, at)
+		e.claims.book.Claimed(ip, other, at)
 		var out api.RouterState
 		e.describeClaims(r, &out, &carp.Snapshot{State: carp.Master, Age: now - took}, now)
 		return len(out.Claims)

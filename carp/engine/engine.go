@@ -62,14 +62,9 @@ type Engine struct {
 	// runs of who starts it.
 	fenced map[*group]bool
 
-	work  *queue[task]   // to the worker
-	hops  *queue[[]int]  // interfaces whose next hops are to be kept
-	out   *queue[output] // to clients and log
-	terms *queue[termOf] // to the disk
-	marks *markBook      // so too
-
-	claimed claims.Book // who answers for the addresses
-	asked   atomic.Pointer[[]claims.Target]
+	queues queues
+	marks  *markBook // to the disk
+	claims claimed
 
 	// The engine's thread takes mu and never pollMu. Nobody may hold mu while he
 	// wakes that thread: it would run at once, and then wait for somebody who has
@@ -79,7 +74,35 @@ type Engine struct {
 	pollMu sync.RWMutex
 	poll   *link.Poller // nil while not running
 
-	// Of the thread.
+	thread thread
+
+	server atomic.Pointer[api.Server]
+	load   func() (Config, error)
+	reload sync.Mutex
+	beats  beats
+	ready  chan struct{}
+	done   chan struct{}
+}
+
+// queues lead from the engine's thread to those that may wait.
+type queues struct {
+	work  *queue[task]   // to the worker
+	hops  *queue[[]int]  // interfaces whose next hops are to be kept
+	out   *queue[output] // to clients and log
+	terms *queue[termOf] // to the disk
+}
+
+// claimed is who answers for the virtual addresses.
+type claimed struct {
+	book  claims.Book
+	asked atomic.Pointer[[]claims.Target]
+}
+
+// beats are called by the engine's thread and by the worker, as signs of life.
+type beats struct{ thread, worker func() }
+
+// thread is what belongs to the engine's thread alone.
+type thread struct {
 	sent     []sentAdvert
 	stopped  int
 	sessions map[uint64]*session
@@ -97,15 +120,6 @@ type Engine struct {
 	body     [16 << 10]byte
 	rx       [16 << 10]byte
 	tx       [16 << 10]byte
-
-	server atomic.Pointer[api.Server]
-	load   func() (Config, error)
-	reload sync.Mutex
-	beat   func()
-	// workBeat is called by the worker.
-	workBeat func()
-	ready    chan struct{}
-	done     chan struct{}
 }
 
 type termOf struct {
@@ -120,14 +134,15 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log,
-		work: newQueue[task](), hops: newQueue[[]int](), out: newQueue[output](), terms: newQueue[termOf](),
+		queues: queues{work: newQueue[task](), hops: newQueue[[]int](), out: newQueue[output](),
+			terms: newQueue[termOf]()},
 		marks:      newMarkBook(),
 		holding:    holding{groups: make(map[*group][]string), free: make(map[string]bool)},
 		fenced:     make(map[*group]bool),
 		interfaces: link.Kernel{},
-		sessions:   make(map[uint64]*session), requests: make(map[uint64]request),
-		beat: func() {}, workBeat: func() {},
-		ready: make(chan struct{}), done: make(chan struct{}),
+		thread:     thread{sessions: make(map[uint64]*session), requests: make(map[uint64]request)},
+		beats:      beats{thread: func() {}, worker: func() {}},
+		ready:      make(chan struct{}), done: make(chan struct{}),
 	}
 	vips := make(map[netip.Addr]bool)
 	e.vips.Store(&vips)
@@ -186,12 +201,12 @@ func (e *Engine) Attach(s *api.Server) { e.server.Store(s) }
 
 // OnBeat sets a function that is called each time around the loop, before Run.
 // It must not block.
-func (e *Engine) OnBeat(f func()) { e.beat = f }
+func (e *Engine) OnBeat(f func()) { e.beats.thread = f }
 
 // OnWork sets a function that is called whenever what changes the kernel has done
 // something, and at least each second while it waits for work, before Run. It must
 // not block.
-func (e *Engine) OnWork(f func()) { e.workBeat = f }
+func (e *Engine) OnWork(f func()) { e.beats.worker = f }
 
 // Ready is closed when the fence is set and the engine listens.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
@@ -306,7 +321,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.post(func(now time.Duration) {
 		for _, g := range e.groups {
 			if e.frozen(g, now) {
-				e.stopped++ // as it is, for the next process
+				e.thread.stopped++ // as it is, for the next process
 				continue
 			}
 			e.step(g, now, carp.Event{Kind: carp.EvStop})
@@ -341,13 +356,13 @@ func Cleanup(cfg Config, deps Deps) error {
 
 func (e *Engine) writeTerms(ctx context.Context) {
 	for {
-		for _, t := range e.terms.take() {
+		for _, t := range e.queues.terms.take() {
 			e.deps.Terms.SetTerm(t.group, t.term)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.terms.wake:
+		case <-e.queues.terms.wake:
 		}
 	}
 }

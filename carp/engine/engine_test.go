@@ -219,7 +219,7 @@ func TestWorkerOrder(t *testing.T) {
 	run := func(k carp.ActionKind) string {
 		f.log = nil
 		e.order(g, carp.Action{Kind: k, Op: 1})
-		for _, w := range e.work.take() {
+		for _, w := range e.queues.work.take() {
 			e.runTask(w)
 		}
 		return strings.Join(f.log, ", ")
@@ -250,7 +250,7 @@ func TestRenewalsDoNotPileUp(t *testing.T) {
 	for range 5 {
 		e.order(e.groups[0], carp.Action{Kind: carp.ActRenew})
 	}
-	if n := len(e.work.take()); n != 1 {
+	if n := len(e.queues.work.take()); n != 1 {
 		t.Errorf("%d renewals wait", n)
 	}
 }
@@ -303,7 +303,7 @@ func TestReloadWhileTheWorkerWorks(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan int)
 	go func() {
 		for n := 0; ; {
-			for _, task := range e.work.take() {
+			for _, task := range e.queues.work.take() {
 				e.runTask(task)
 				n++
 			}
@@ -311,7 +311,7 @@ func TestReloadWhileTheWorkerWorks(t *testing.T) {
 			case <-stop:
 				done <- n
 				return
-			case <-e.work.wake:
+			case <-e.queues.work.wake:
 			}
 		}
 	}()

@@ -102,10 +102,10 @@ func TestMTUChange(t *testing.T) {
 	e, _, _, w := watched(t, many(100, true, false, carp.VRRP3))
 	e.log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	e.routers[0].fitTold = 0 // as before the first look
-	_ = e.out.take()
+	_ = e.queues.out.take()
 	for n := range 2 {
 		w.lookNow()
-		if said := len(e.out.take()); said != 1-n {
+		if said := len(e.queues.out.take()); said != 1-n {
 			t.Errorf("look %d: said %d times that an Ethernet is too small", n, said)
 		}
 	}
@@ -113,7 +113,7 @@ func TestMTUChange(t *testing.T) {
 	e, _, links, w = watched(t, many(100, false, false, carp.VRRP3))
 	r := e.routers[0]
 	said := func() (n int) {
-		for _, o := range e.out.take() {
+		for _, o := range e.queues.out.take() {
 			if strings.Contains(o.text, "not advertised") {
 				n++
 			}

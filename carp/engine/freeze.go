@@ -70,7 +70,7 @@ func (e *Engine) freeze(g *group, now, limit time.Duration, done func(error)) {
 		})
 		return err
 	}
-	e.work.put(t)
+	e.queues.work.put(t)
 }
 
 // advertiseAll repeats the advertisements of a master.
@@ -86,7 +86,7 @@ func (e *Engine) thaw(g *group) {
 	}
 	g.frozenTo = 0
 	e.leaseAgain()
-	e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.name) }})
+	e.queues.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.name) }})
 }
 
 // thawExpired ends the freezes that no restart followed.
@@ -192,7 +192,7 @@ func (e *Engine) resume(ctx context.Context, poll *link.Poller) error {
 				"expired", now >= until)
 			e.order(g, carp.Action{Kind: carp.ActRelease})
 		}
-		e.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.name) }})
+		e.queues.work.put(task{group: g, do: func() error { return e.deps.Freezer.Thaw(g.name) }})
 	}
 	e.leaseAgain()
 	return nil

@@ -196,10 +196,10 @@ func (e *Engine) review(now time.Duration) {
 		master := s.State == carp.Master
 		vips := g.vips()
 		lift := func(why string) {
-			e.work.put(task{group: g, do: func() error { return e.lift(g, master, why) }})
+			e.queues.work.put(task{group: g, do: func() error { return e.lift(g, master, why) }})
 		}
 		liftIfProtected := func(why string) {
-			e.work.put(task{group: g, do: func() error { return e.liftIfProtected(g, vips, master, why) }})
+			e.queues.work.put(task{group: g, do: func() error { return e.liftIfProtected(g, vips, master, why) }})
 		}
 		switch {
 		case len(g.cfg.Require) == 0:

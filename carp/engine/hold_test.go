@@ -120,7 +120,7 @@ func TestHoldThatFails(t *testing.T) {
 
 // drain has the worker do what waits.
 func drain(e *Engine) {
-	for _, w := range e.work.take() {
+	for _, w := range e.queues.work.take() {
 		e.runTask(w)
 	}
 }

@@ -18,7 +18,7 @@ func (e *Engine) keep() {
 			indexes = append(indexes, p.Index)
 		}
 	}
-	e.hops.put(indexes)
+	e.queues.hops.put(indexes)
 }
 
 // runHops looks after the next hops until ctx ends. It is apart from the worker: to
@@ -27,7 +27,7 @@ func (e *Engine) runHops(ctx context.Context) {
 	each := time.NewTicker(keepEach)
 	defer each.Stop()
 	for {
-		if orders := e.hops.take(); len(orders) > 0 {
+		if orders := e.queues.hops.take(); len(orders) > 0 {
 			if err := e.deps.NextHops.Keep(orders[len(orders)-1]); err != nil {
 				e.say(slog.LevelWarn, "next hops are not kept resolved", "err", err)
 			}
@@ -35,7 +35,7 @@ func (e *Engine) runHops(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.hops.wake:
+		case <-e.queues.hops.wake:
 		case <-each.C:
 			e.post(func(time.Duration) { e.keep() })
 		}

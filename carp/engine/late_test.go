@@ -19,13 +19,13 @@ func TestSlowKernelDoesNotCostTheTakeover(t *testing.T) {
 	late := netip.MustParseAddr("fe80::200:5eff:fe00:20a")
 	f.late = []netip.Addr{late}
 	e.order(e.groups[0], carp.Action{Kind: carp.ActAcquire, Op: 1})
-	for _, w := range e.work.take() {
+	for _, w := range e.queues.work.take() {
 		e.runTask(w)
 	}
 	if got, want := strings.Join(f.log, ", "), "acquire, unfence, announce, own"; got != want {
 		t.Errorf("the kernel was told %s; want %s", got, want)
 	}
-	said := e.out.take()
+	said := e.queues.out.take()
 	if len(said) != 1 || said[0].level != slog.LevelWarn || !slices.Contains(said[0].args, any("addresses")) {
 		t.Errorf("it says %+v", said)
 	}

@@ -65,7 +65,7 @@ func (e *Engine) loop(ctx context.Context, poll *link.Poller) error {
 				e.step(g, now, carp.Event{Kind: carp.EvTick})
 			}
 		}
-		if e.stopped == len(e.groups) {
+		if e.thread.stopped == len(e.groups) {
 			return nil
 		}
 	}
@@ -106,9 +106,9 @@ func (e *Engine) carryOut(g *group, now time.Duration, acts []carp.Action) {
 	}
 	// What was sent is an event in turn; it waits until here, because the
 	// actions of a step are only valid until the next.
-	for len(e.sent) > 0 {
-		s := e.sent[len(e.sent)-1]
-		e.sent = e.sent[:len(e.sent)-1]
+	for len(e.thread.sent) > 0 {
+		s := e.thread.sent[len(e.thread.sent)-1]
+		e.thread.sent = e.thread.sent[:len(e.thread.sent)-1]
 		for _, a := range s.r.group.machine.Step(now, carp.Event{Kind: carp.EvSent, Router: s.r.index, Err: s.err}) {
 			e.do(s.r.group, now, a)
 		}
@@ -120,18 +120,18 @@ func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
 	switch a.Kind {
 	case carp.ActAdvert:
 		r := g.routers[a.Router]
-		e.sent = append(e.sent, sentAdvert{r, e.send(r, a)})
+		e.thread.sent = append(e.thread.sent, sentAdvert{r, e.send(r, a)})
 	case carp.ActFence, carp.ActRelease:
 		e.thaw(g)
 		e.order(g, a)
 	case carp.ActAcquire, carp.ActRenew, carp.ActAnnounce:
 		e.order(g, a)
 	case carp.ActTerm:
-		e.terms.put(termOf{g.name, a.Term})
+		e.queues.terms.put(termOf{g.name, a.Term})
 	case carp.ActReply:
 		e.answer(a.Request, a.Err)
 	case carp.ActStopped:
-		e.stopped++
+		e.thread.stopped++
 	default:
 		e.tell(g, now, a)
 	}

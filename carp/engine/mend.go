@@ -46,7 +46,7 @@ type activeGroup struct {
 // mendAll has the worker look at everything, unless it has not yet done that. Of the
 // engine's thread: a reload may change there what is configured.
 func (e *Engine) mendAll(now time.Duration) {
-	if e.work.any(func(t task) bool { return t.mend }) {
+	if e.queues.work.any(func(t task) bool { return t.mend }) {
 		return
 	}
 	o := owned{at: link.BootTime(), vips: make(map[*group][]netip.Addr), after: make(map[*group]uint64),
@@ -68,7 +68,7 @@ func (e *Engine) mendAll(now time.Duration) {
 			o.active = append(o.active, activeGroup{g, g.addresses(), g.lease})
 		}
 	}
-	e.work.put(task{group: e.groups[0], mend: true, do: func() error { e.mend(&o); return nil }})
+	e.queues.work.put(task{group: e.groups[0], mend: true, do: func() error { e.mend(&o); return nil }})
 }
 
 // mend repairs what is not as it was left. Of the worker, which does one thing after
@@ -172,7 +172,7 @@ func (e *Engine) mendFilter(o *owned) {
 // configured too. Where they are not the owner's (RFC 9568) two nodes answer for them
 // as long as this one is no MASTER.
 func (e *Engine) lookAtConfigured() {
-	if e.work.any(func(t task) bool { return t.configured }) {
+	if e.queues.work.any(func(t task) bool { return t.configured }) {
 		return
 	}
 	of := make(map[netip.Addr]*group)
@@ -185,7 +185,7 @@ func (e *Engine) lookAtConfigured() {
 			ips, of[a] = append(ips, a), r.group
 		}
 	}
-	e.work.put(task{group: e.groups[0], configured: true, do: func() error {
+	e.queues.work.put(task{group: e.groups[0], configured: true, do: func() error {
 		list, err := e.deps.Addresses.Configured(ips)
 		if err != nil {
 			return fmt.Errorf("look for virtual addresses that the system has configured: %w", err)

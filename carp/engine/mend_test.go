@@ -128,7 +128,7 @@ func TestFenceIsNotOpenedAfterAStall(t *testing.T) {
 	}
 	// The worker is.
 	e.mendAll(100 * time.Millisecond)
-	for _, w := range e.work.take() {
+	for _, w := range e.queues.work.take() {
 		f.log = nil
 		e.mend(&owned{at: link.BootTime() - 2*mendEach})
 		if len(f.log) > 0 {
@@ -145,7 +145,7 @@ func TestLooksDoNotPileUp(t *testing.T) {
 		e.mendAll(0)
 		e.lookAtConfigured()
 	}
-	if n := len(e.work.take()); n != 2 {
+	if n := len(e.queues.work.take()); n != 2 {
 		t.Errorf("%d looks wait", n)
 	}
 }

@@ -19,21 +19,21 @@ func (e *Engine) receive(now time.Duration) {
 			if p.FD() < 0 {
 				break
 			}
-			n, err := p.Read(e.rx[:])
+			n, err := p.Read(e.thread.rx[:])
 			if err == unix.EINTR || err == unix.ENETDOWN {
 				continue // the second is told once when the interface goes down
 			}
 			if err != nil {
 				break
 			}
-			e.packet(p, now, e.rx[:n])
+			e.packet(p, now, e.thread.rx[:n])
 		}
 	}
 }
 
 // packet judges one frame and gives what is valid to its group.
 func (e *Engine) packet(p *port, now time.Duration, b []byte) {
-	f := &e.frame
+	f := &e.thread.frame
 	if f.Parse(b) != nil || f.Proto != packet.Protocol || len(f.Payload) < 2 {
 		return
 	}
@@ -128,7 +128,7 @@ func (e *Engine) forUs(p *port, r *router, f *packet.Frame) bool {
 
 // receiveVRRP judges a message for a VRRP virtual router.
 func (e *Engine) receiveVRRP(r *router, now time.Duration, f *packet.Frame) (a carp.Advert, ok bool) {
-	v := &e.vrrp
+	v := &e.thread.vrrp
 	if err := v.Parse(f.Payload, f.SrcIP, f.DstIP); err != nil {
 		e.refuse(r, warnInvalid, err.Error(), f.SrcIP)
 		return a, false

@@ -106,7 +106,7 @@ const (
 
 // maySay reports whether a line about a sender may be written now.
 func (e *Engine) maySay(r *router, w warning, now time.Duration, from netip.Addr) bool {
-	return r.refusals[w].said.may(now, from, sayAgain, &e.lines)
+	return r.refusals[w].said.may(now, from, sayAgain, &e.thread.lines)
 }
 
 // pace remembers when something was said about which senders. Each has its own
@@ -182,7 +182,7 @@ func (e *Engine) peerHeard(r *router, now time.Duration, from netip.Addr) {
 		m := api.Message{Event: api.EventPeer, Group: r.group.name, Instance: r.Instance, Peer: from}
 		e.broadcast(r.group, m, false)
 	}
-	if h.logged != from && h.said.may(now, from, heardSaid, &e.lines) {
+	if h.logged != from && h.said.may(now, from, heardSaid, &e.thread.lines) {
 		h.logged = from
 		e.say(slog.LevelInfo, "master heard", "group", r.group.name, "instance", r.Instance, "peer", from)
 	}

@@ -78,7 +78,7 @@ func TestFloodOfMasters(t *testing.T) {
 	feed := func(n int) {
 		now += time.Millisecond
 		e.packet(r.port, now, frames[n])
-		for _, o := range e.out.take() {
+		for _, o := range e.queues.out.take() {
 			if o.message.Event == api.EventPeer {
 				told = append(told, o.message.Peer)
 			}
@@ -123,7 +123,7 @@ func TestContestsAreBounded(t *testing.T) {
 		now := time.Minute + time.Duration(i)*time.Second/10
 		for _, lasted := range []time.Duration{0, time.Second / 20} {
 			e.tell(g, now, carp.Action{Kind: carp.ActContested, Peer: sender(i), For: lasted})
-			for _, o := range e.out.take() {
+			for _, o := range e.queues.out.take() {
 				if o.message.Event == api.EventContested {
 					told[o.message.ForMS != 0]++
 				}

@@ -108,7 +108,7 @@ func (e *Engine) change(now time.Duration, next *Engine) error {
 	e.again.Store(true) // for members beyond routers
 	if vips := next.cfg.refused(); !slices.Equal(vips, e.cfg.refused()) {
 		// Before the addresses are taken; the worker keeps the order.
-		e.work.put(task{group: e.groups[0], do: func() error { return e.refuseAccess(vips) }})
+		e.queues.work.put(task{group: e.groups[0], do: func() error { return e.refuseAccess(vips) }})
 	}
 	e.cfg = next.cfg
 	for _, g := range e.groups {
@@ -210,5 +210,5 @@ func (e *Engine) swap(g *group, before []vip.Address, gone []netip.Addr, master 
 		}
 		return errors.Join(errs...)
 	}
-	e.work.put(t)
+	e.queues.work.put(t)
 }

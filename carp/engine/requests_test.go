@@ -16,7 +16,7 @@ func replies(e *Engine, p api.Peer, rs ...api.Request) []api.Message {
 		if err := e.serve(time.Second, p, r); err != nil {
 			out = append(out, api.Message{ID: r.ID, Error: err.Error()})
 		}
-		for _, o := range e.out.take() {
+		for _, o := range e.queues.out.take() {
 			if o.to == p.ID {
 				out = append(out, o.message)
 			}

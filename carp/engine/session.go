@@ -43,13 +43,13 @@ func (e *Engine) pump(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.out.wake:
+		case <-e.queues.out.wake:
 		}
 	}
 }
 
 func (e *Engine) flush(ctx context.Context) {
-	for _, o := range e.out.take() {
+	for _, o := range e.queues.out.take() {
 		if o.to == 0 {
 			e.log.Log(ctx, o.level, o.text, o.args...)
 		} else if s := e.server.Load(); s != nil {
@@ -63,14 +63,14 @@ func (e *Engine) say(level slog.Level, text string, args ...any) {
 	if !e.log.Enabled(context.Background(), level) {
 		return
 	}
-	e.out.put(output{level: level, text: text, args: args})
+	e.queues.out.put(output{level: level, text: text, args: args})
 }
 
 // Request implements api.Handler.
 func (e *Engine) Request(p api.Peer, r api.Request) {
 	e.post(func(now time.Duration) {
 		if err := e.serve(now, p, r); err != nil {
-			e.out.put(output{to: p.ID, message: api.Message{ID: r.ID, Error: err.Error()}})
+			e.queues.out.put(output{to: p.ID, message: api.Message{ID: r.ID, Error: err.Error()}})
 		}
 	})
 }
@@ -78,7 +78,7 @@ func (e *Engine) Request(p api.Peer, r api.Request) {
 // Gone implements api.Handler.
 func (e *Engine) Gone(p api.Peer) {
 	e.post(func(now time.Duration) {
-		delete(e.sessions, p.ID)
+		delete(e.thread.sessions, p.ID)
 		for _, g := range e.groups {
 			e.step(g, now, carp.Event{Kind: carp.EvGone, Client: p.ID})
 		}
@@ -88,13 +88,13 @@ func (e *Engine) Gone(p api.Peer) {
 // serve carries out a request. It has been answered, or will be by the machine,
 // unless an error is returned.
 func (e *Engine) serve(now time.Duration, p api.Peer, r api.Request) error {
-	s := e.sessions[p.ID]
+	s := e.thread.sessions[p.ID]
 	if s == nil {
 		s = &session{groups: make(map[*group]bool)}
-		e.sessions[p.ID] = s
+		e.thread.sessions[p.ID] = s
 	}
 	done := func() error {
-		e.out.put(output{to: p.ID, message: api.Message{ID: r.ID}})
+		e.queues.out.put(output{to: p.ID, message: api.Message{ID: r.ID}})
 		return nil
 	}
 	switch r.Verb {
@@ -111,11 +111,11 @@ func (e *Engine) serve(now time.Duration, p api.Peer, r api.Request) error {
 		}
 		return done()
 	case api.VerbStatus:
-		m := api.Message{ID: r.ID, Groups: []api.GroupState{}, Clock: e.clock.report(now)}
+		m := api.Message{ID: r.ID, Groups: []api.GroupState{}, Clock: e.thread.clock.report(now)}
 		for _, g := range e.groups {
 			m.Groups = append(m.Groups, e.state(g, now))
 		}
-		e.out.put(output{to: p.ID, message: m})
+		e.queues.out.put(output{to: p.ID, message: m})
 		return nil
 	case api.VerbFreeze:
 		return e.serveFreeze(now, p, r)
@@ -182,9 +182,9 @@ func (e *Engine) serveGroup(now time.Duration, p api.Peer, s *session, r api.Req
 		e.step(g, now, ev)
 		return done()
 	}
-	e.lastReq++
-	ev.Request = e.lastReq
-	e.requests[ev.Request] = request{p.ID, r.ID}
+	e.thread.lastReq++
+	ev.Request = e.thread.lastReq
+	e.thread.requests[ev.Request] = request{p.ID, r.ID}
 	e.step(g, now, ev)
 	return nil
 }
@@ -210,7 +210,7 @@ func (e *Engine) serveFreeze(now time.Duration, p api.Peer, r api.Request) error
 			if failed != nil {
 				m.Error = failed.Error()
 			}
-			e.out.put(output{to: p.ID, message: m})
+			e.queues.out.put(output{to: p.ID, message: m})
 		})
 	}
 	return nil
@@ -235,7 +235,7 @@ func (e *Engine) serveReload(p api.Peer, r api.Request) error {
 		} else {
 			e.say(slog.LevelInfo, "reloaded")
 		}
-		e.out.put(output{to: p.ID, message: m})
+		e.queues.out.put(output{to: p.ID, message: m})
 	}()
 	return nil
 }

@@ -38,7 +38,7 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 		}
 		out.Demotions = append(out.Demotions, x)
 	}
-	for _, c := range e.sessions {
+	for _, c := range e.thread.sessions {
 		if c.groups[g] && c.name != "" {
 			out.Clients = append(out.Clients, c.name)
 		}
@@ -113,4 +113,4 @@ func (e *Engine) Status(ctx context.Context) ([]api.GroupState, error) {
 
 // Poke makes the engine's thread go around its loop once. Safe for concurrent
 // use.
-func (e *Engine) Poke() { e.post(e.clock.look) }
+func (e *Engine) Poke() { e.post(e.thread.clock.look) }

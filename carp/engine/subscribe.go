@@ -35,9 +35,9 @@ func (e *Engine) subscribe(now time.Duration, p api.Peer, s *session, r api.Requ
 			continue
 		}
 		s.groups[g] = true
-		e.out.put(output{to: p.ID, message: e.snapshot(g, now)})
+		e.queues.out.put(output{to: p.ID, message: e.snapshot(g, now)})
 		if e.frozen(g, now) {
-			e.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.name,
+			e.queues.out.put(output{to: p.ID, message: api.Message{Event: api.EventFreeze, Group: g.name,
 				ForMS: ceilMS(g.frozenTo - now)}})
 		}
 		if s.name != "" {
@@ -59,16 +59,16 @@ func (e *Engine) snapshot(g *group, now time.Duration) api.Message {
 
 // answer sends the reply that a machine gave.
 func (e *Engine) answer(id uint64, err error) {
-	r, ok := e.requests[id]
+	r, ok := e.thread.requests[id]
 	if !ok {
 		return
 	}
-	delete(e.requests, id)
+	delete(e.thread.requests, id)
 	m := api.Message{ID: r.id}
 	if err != nil {
 		m.Error = err.Error()
 	}
-	e.out.put(output{to: r.peer, message: m})
+	e.queues.out.put(output{to: r.peer, message: m})
 }
 
 // tell turns an action into an event for clients and a line of the log.
@@ -95,7 +95,7 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 		if a.For != 0 {
 			said = &g.contests[1]
 		}
-		if !said.may(now, a.Peer, heardSaid, &e.lines) {
+		if !said.may(now, a.Peer, heardSaid, &e.thread.lines) {
 			return // somebody who comes and goes could bring it about at will
 		}
 		m.Event, m.Peer = api.EventContested, a.Peer
@@ -113,9 +113,9 @@ func (e *Engine) tell(g *group, now time.Duration, a carp.Action) {
 }
 
 func (e *Engine) broadcast(g *group, m api.Message, onlyPreparing bool) {
-	for id, s := range e.sessions {
+	for id, s := range e.thread.sessions {
 		if s.groups[g] && (s.prepare || !onlyPreparing) {
-			e.out.put(output{to: id, message: m})
+			e.queues.out.put(output{to: id, message: m})
 		}
 	}
 }

@@ -40,9 +40,9 @@ func (e *Engine) send(r *router, a carp.Action) error {
 // until the next call.
 func (e *Engine) message(r *router, a carp.Action, src, dst netip.Addr) ([]byte, error) {
 	if r.carp != nil {
-		return e.appendCARP(e.body[:0], r, a, src), nil
+		return e.appendCARP(e.thread.body[:0], r, a, src), nil
 	}
-	m := &e.sendMsg
+	m := &e.thread.sendMsg
 	m.Version, m.ID, m.Priority, m.Interval = 3, r.Machine.ID, a.Priority, r.Machine.Interval
 	if r.group.frozenTo != 0 {
 		m.Interval = r.interval(link.BootTime())
@@ -55,12 +55,12 @@ func (e *Engine) message(r *router, a carp.Action, src, dst netip.Addr) ([]byte,
 			copy(m.Auth[:], r.Auth)
 		}
 	}
-	b, err := m.Append(e.body[:0], src, dst)
+	b, err := m.Append(e.thread.body[:0], src, dst)
 	if err == nil && m.Version == 3 && r.auth.Signs() {
 		// The checksum of IPv6 covers the trailer, the trailer does not cover
 		// the checksum.
-		m.Trailer = e.appendTrailer(e.trailer[:0], b, r, src)
-		b, err = m.Append(e.body[:0], src, dst)
+		m.Trailer = e.appendTrailer(e.thread.trailer[:0], b, r, src)
+		b, err = m.Append(e.thread.body[:0], src, dst)
 	}
 	return b, err
 }
@@ -79,7 +79,7 @@ func (e *Engine) sendGroup(r *router, a carp.Action) error {
 	if err == nil {
 		f.Payload = m
 		var b []byte
-		if b, err = f.Append(e.tx[:0]); err == nil {
+		if b, err = f.Append(e.thread.tx[:0]); err == nil {
 			err = r.port.Write(b)
 		}
 	}

@@ -210,7 +210,7 @@ func TestMACChange(t *testing.T) {
 	g := e.groups[0]
 	links.state.MAC[5]++
 	w.lookNow()
-	if len(e.work.take()) != 0 {
+	if len(e.queues.work.take()) != 0 {
 		t.Error("a BACKUP has something to announce")
 	}
 	now := link.BootTime()
@@ -220,12 +220,12 @@ func TestMACChange(t *testing.T) {
 	if _, ok := g.machine.Adopt(now, 9); !ok {
 		t.Fatal("not master")
 	}
-	for _, t := range e.work.take() {
+	for _, t := range e.queues.work.take() {
 		e.runTask(t)
 	}
 	links.state.MAC[5]++
 	w.lookNow()
-	tasks := e.work.take()
+	tasks := e.queues.work.take()
 	f.log = nil
 	for _, x := range tasks {
 		if x.kind == carp.ActAnnounce && len(x.vips) == 3 && x.vips[0].MAC == links.state.MAC &&
@@ -265,7 +265,7 @@ func TestOverdue(t *testing.T) {
 		if tc.at == "" {
 			giveUp()
 		}
-		for _, x := range e.work.take() {
+		for _, x := range e.queues.work.take() {
 			e.runTask(x)
 		}
 		if got := strings.Join(f.log, ", "); got != tc.want {
@@ -276,7 +276,7 @@ func TestOverdue(t *testing.T) {
 	e, f := testEngine(t, nil)
 	e.order(e.groups[0], carp.Action{Kind: carp.ActRelease, Op: 1})
 	e.groups[0].latest.Store(2)
-	for _, x := range e.work.take() {
+	for _, x := range e.queues.work.take() {
 		e.runTask(x)
 	}
 	if got := strings.Join(f.log, ", "); got != "fence, release, purge" {
@@ -301,7 +301,7 @@ func TestRenewalsAreAnswered(t *testing.T) {
 		if now := link.BootTime(); now >= g.machine.Deadline() {
 			e.step(g, now, carp.Event{Kind: carp.EvTick})
 		}
-		for _, x := range e.work.take() {
+		for _, x := range e.queues.work.take() {
 			e.runTask(x)
 		}
 		e.runCalls(link.BootTime())

@@ -88,7 +88,7 @@ func (w *carpWire) follow(m *packet.CARP) {
 
 // receiveCARP judges a message for a CARP virtual host.
 func (e *Engine) receiveCARP(r *router, payload []byte, src netip.Addr) (carp.Advert, bool) {
-	m := &e.carp
+	m := &e.thread.carp
 	if err := m.Parse(payload); err != nil {
 		e.refuse(r, warnInvalid, err.Error(), src)
 		return carp.Advert{}, false
@@ -112,7 +112,7 @@ func (e *Engine) receiveCARP(r *router, payload []byte, src netip.Addr) (carp.Ad
 
 // appendCARP appends the message for action a, to be sent from an address.
 func (e *Engine) appendCARP(b []byte, r *router, a carp.Action, from netip.Addr) []byte {
-	m := &e.carpOut
+	m := &e.thread.carpOut
 	*m = packet.CARP{ID: r.Machine.ID, AdvSkew: a.Skew, AdvBase: a.Base, Demotion: a.Demotion, Counter: r.carp.next()}
 	m.Digest = r.carp.sign.Digest(m.Counter)
 	at := len(b)

@@ -42,13 +42,13 @@ func (t *task) overdue() bool { return t.group.latest.Load() != t.after }
 
 // order queues a kernel operation. A renewal that still waits is not doubled.
 func (e *Engine) order(g *group, a carp.Action) {
-	if a.Kind == carp.ActRenew && e.work.any(func(t task) bool { return t.group == g && t.kind == carp.ActRenew }) {
+	if a.Kind == carp.ActRenew && e.queues.work.any(func(t task) bool { return t.group == g && t.kind == carp.ActRenew }) {
 		return
 	}
 	if a.Op != 0 {
 		g.latest.Store(a.Op)
 	}
-	e.work.put(e.task(g, a))
+	e.queues.work.put(e.task(g, a))
 }
 
 // task describes an operation on a group as it is now, since the group can
@@ -82,7 +82,7 @@ func (e *Engine) runWorker(ctx context.Context) {
 	defer mend.Stop()
 	for {
 		e.workBeat()
-		for _, t := range e.work.take() {
+		for _, t := range e.queues.work.take() {
 			e.runTask(t)
 			e.workBeat()
 		}
@@ -92,7 +92,7 @@ func (e *Engine) runWorker(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.work.wake:
+		case <-e.queues.work.wake:
 		case <-look.C:
 			e.post(e.review)
 		case <-mend.C:
