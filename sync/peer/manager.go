@@ -335,12 +335,12 @@ func (m *Manager) Status() []Status {
 			if o.name == p.Name {
 				st.Addrs = m.addrs[o]
 				st.In, st.Out = o.read.Load(), o.written.Load()
-				o.mu.Lock()
-				st.Node, st.Trouble = o.known, o.trouble
-				if o.told {
-					st.Session = o.session
+				o.public.mu.Lock()
+				st.Node, st.Trouble = o.public.known, o.public.trouble
+				if o.public.told {
+					st.Session = o.public.session
 				}
-				o.mu.Unlock()
+				o.public.mu.Unlock()
 			}
 		}
 		out = append(out, st)

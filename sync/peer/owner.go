@@ -56,6 +56,11 @@ type owner struct {
 	// Bytes of frames over all connections.
 	read, written atomic.Uint64
 
+	public public
+}
+
+// public is what others than run may look at.
+type public struct {
 	mu      sync.Mutex
 	session *Session
 	told    bool // the consumer knows of session
@@ -160,7 +165,7 @@ func (o *owner) run(ctx context.Context) {
 			armed = time.Time{}
 			o.rekeyIfExhausted()
 			o.step(nil)
-			if o.session == nil {
+			if o.public.session == nil {
 				o.resolve(ctx)
 			}
 		case <-ctx.Done():
@@ -173,7 +178,7 @@ func (o *owner) run(ctx context.Context) {
 // due returns when something may have to be done at the latest.
 func (o *owner) due() time.Time {
 	at := o.m.Deadline()
-	if o.session == nil && o.targets.named() && (at.IsZero() || o.targets.next.Before(at)) {
+	if o.public.session == nil && o.targets.named() && (at.IsZero() || o.targets.next.Before(at)) {
 		at = o.targets.next
 	}
 	if at.IsZero() {
@@ -211,8 +216,8 @@ func (o *owner) step(ev event) {
 // register.
 func (o *owner) register() {
 	var now wire.NodeID
-	if o.session != nil {
-		now = o.session.hello.Node
+	if o.public.session != nil {
+		now = o.public.session.hello.Node
 	}
 	for _, id := range []wire.NodeID{o.claimed, o.asking} {
 		if id != now {
@@ -240,7 +245,7 @@ func (o *owner) input(ctx context.Context, ev event) {
 	case inAccepted:
 		o.step(evAccepted{o.add(ev.conn), ev.conn.Remote().Addr()})
 	case inClose:
-		if o.session == ev.session {
+		if o.public.session == ev.session {
 			o.step(ev.evClose)
 		}
 	case inKeys:
@@ -281,7 +286,7 @@ func (o *owner) receive(in incoming) {
 		o.step(ev)
 		return
 	}
-	if _, bye := in.msg.(*wire.Bye); !bye && !o.told && o.carries(in.line) {
+	if _, bye := in.msg.(*wire.Bye); !bye && !o.public.told && o.carries(in.line) {
 		o.announce() // the dialler has accepted us too
 	}
 	before := len(o.pending)
@@ -294,11 +299,11 @@ func (o *owner) receive(in incoming) {
 			o.step(evHold{true})
 		}
 	}
-	o.mu.Lock()
-	if s := o.session; s != nil {
+	o.public.mu.Lock()
+	if s := o.public.session; s != nil {
 		s.last, s.rtt = o.m.lastRecv, o.m.rtt
 	}
-	o.mu.Unlock()
+	o.public.mu.Unlock()
 }
 
 // taken drops the event that the consumer took.
@@ -316,12 +321,12 @@ func (o *owner) taken() {
 
 // conn returns the connection on which the session sends, nil without one.
 func (o *owner) conn() *channel.Conn {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.session == nil {
+	o.public.mu.Lock()
+	defer o.public.mu.Unlock()
+	if o.public.session == nil {
 		return nil
 	}
-	return o.session.sender.conn
+	return o.public.session.sender.conn
 }
 
 // checkKey replaces a connection whose key is no longer accepted.
