@@ -47,7 +47,7 @@ func (o *owner) do(a action) {
 	case actSend:
 		o.urgent(a.Msg)
 	case actDeliver:
-		o.tell(Event{Kind: Message, Session: o.public.session, Message: a.Msg})
+		o.tell(Event{Kind: Message, Session: o.shared.session, Message: a.Msg})
 	case actTrouble:
 		o.logFailure(a.Reason)
 	}
@@ -74,10 +74,10 @@ func (o *owner) up(a actUp) {
 		peer: o.name, hello: a.Hello, version: a.Version, owner: o, since: time.Now(), last: time.Now(),
 		up: true, sender: l, counters: map[uint32]bool{},
 	}
-	o.public.mu.Lock()
-	o.public.session, o.public.told = s, false
+	o.shared.mu.Lock()
+	o.shared.session, o.shared.told = s, false
 	l.session = s
-	o.public.mu.Unlock()
+	o.shared.mu.Unlock()
 	o.recheck = true // the keys may have changed meanwhile
 	if l.conn.Dialled() {
 		o.announce()
@@ -86,20 +86,20 @@ func (o *owner) up(a actUp) {
 
 // carries reports whether l belongs to the session.
 func (o *owner) carries(l *line) bool {
-	o.public.mu.Lock()
-	defer o.public.mu.Unlock()
-	return o.public.session != nil && l.session == o.public.session
+	o.shared.mu.Lock()
+	defer o.shared.mu.Unlock()
+	return o.shared.session != nil && l.session == o.shared.session
 }
 
 // announce tells the consumer of the session. A listener's waits for the first
 // message behind Hello: the dialler may refuse what the listener accepted, and
 // nobody should hear of a session that never was.
 func (o *owner) announce() {
-	o.public.mu.Lock()
-	s := o.public.session
-	o.public.told, o.public.trouble, o.public.known = true, Reason{}, s.hello.Node
+	o.shared.mu.Lock()
+	s := o.shared.session
+	o.shared.told, o.shared.trouble, o.shared.known = true, Reason{}, s.hello.Node
 	remote, dialled := s.sender.conn.Remote(), s.sender.conn.Dialled()
-	o.public.mu.Unlock()
+	o.shared.mu.Unlock()
 	o.quiet.over()
 	o.tell(Event{Kind: Up, Session: s})
 	o.log.Info("connected", "node", s.hello.Node.String(), "address", remote, "dialled", dialled, "version", s.version)
@@ -108,21 +108,21 @@ func (o *owner) announce() {
 func (o *owner) tell(ev Event) { o.pending = append(o.pending, waiting{Event: ev}) }
 
 func (o *owner) down(why Reason) {
-	s := o.public.session
-	o.public.mu.Lock()
+	s := o.shared.session
+	o.shared.mu.Lock()
 	s.end()
-	o.public.session = nil
-	o.public.mu.Unlock()
+	o.shared.session = nil
+	o.shared.mu.Unlock()
 	if why.Code == wire.ByeTimeout && !o.lost {
 		o.mgr.closed.bye(why.Code)
 	}
-	if !o.public.told {
+	if !o.shared.told {
 		o.logFailure(why)
 		return
 	}
-	o.public.mu.Lock()
-	o.public.trouble = why
-	o.public.mu.Unlock()
+	o.shared.mu.Lock()
+	o.shared.trouble = why
+	o.shared.mu.Unlock()
 	o.quiet.last = why // which the next line says
 	o.tell(Event{Kind: Down, Session: s, Reason: why})
 	level := slog.LevelWarn
@@ -135,10 +135,10 @@ func (o *owner) down(why Reason) {
 
 func (o *owner) move(a actMove) {
 	from, to := o.lines[a.From], o.lines[a.To]
-	o.public.mu.Lock()
+	o.shared.mu.Lock()
 	to.session = from.session
 	from.leaveTo = to
-	o.public.mu.Unlock()
+	o.shared.mu.Unlock()
 	from.poke()
 	o.log.Debug("moving to another connection", "address", to.conn.Remote(), "dialled", to.conn.Dialled())
 }
@@ -148,9 +148,9 @@ func (o *owner) urgent(m wire.Message) {
 	if err != nil {
 		return // Ping and Pong have nothing that could be wrong
 	}
-	o.public.mu.Lock()
-	defer o.public.mu.Unlock()
-	if s := o.public.session; s != nil {
+	o.shared.mu.Lock()
+	defer o.shared.mu.Unlock()
+	if s := o.shared.session; s != nil {
 		s.urgent = append(s.urgent, frame)
 		s.sender.poke()
 	}
@@ -158,9 +158,9 @@ func (o *owner) urgent(m wire.Message) {
 
 // logFailure logs why there is no contact, as often as quiet lets pass.
 func (o *owner) logFailure(why Reason) {
-	o.public.mu.Lock()
-	o.public.trouble = why
-	o.public.mu.Unlock()
+	o.shared.mu.Lock()
+	o.shared.trouble = why
+	o.shared.mu.Unlock()
 	level := slog.LevelInfo
 	switch {
 	case !o.quiet.pass(time.Now(), why):

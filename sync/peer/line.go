@@ -82,9 +82,9 @@ func (l *line) shut(b *wire.Bye) {
 		l.close()
 		return
 	}
-	l.owner.public.mu.Lock()
+	l.owner.shared.mu.Lock()
 	l.bye = frame
-	l.owner.public.mu.Unlock()
+	l.owner.shared.mu.Unlock()
 	l.poke()
 	l.drop()
 	// The goroutines end with the connection, whoever closes it first.
@@ -150,9 +150,9 @@ func (l *line) write() {
 			return
 		}
 		if n > 0 {
-			l.owner.public.mu.Lock()
+			l.owner.shared.mu.Lock()
 			l.session.queued = max(l.session.queued-n, 0)
-			l.owner.public.mu.Unlock()
+			l.owner.shared.mu.Unlock()
 		}
 		if len(frames) > 0 {
 			continue
@@ -176,8 +176,8 @@ const (
 
 // work returns what is to be written next.
 func (l *line) work() (frames [][]byte, n int, then after) {
-	l.owner.public.mu.Lock()
-	defer l.owner.public.mu.Unlock()
+	l.owner.shared.mu.Lock()
+	defer l.owner.shared.mu.Unlock()
 	frames, l.first = l.first, nil
 	s := l.session
 	switch {
@@ -197,12 +197,12 @@ func (l *line) work() (frames [][]byte, n int, then after) {
 
 // handOver lets the session's messages flow into the next connection.
 func (l *line) handOver() {
-	l.owner.public.mu.Lock()
+	l.owner.shared.mu.Lock()
 	if s := l.session; s != nil && s.sender == l {
 		s.sender = l.leaveTo
 		s.sender.poke()
 	}
-	l.owner.public.mu.Unlock()
+	l.owner.shared.mu.Unlock()
 	l.owner.post(evMoved{l.id})
 }
 
@@ -212,9 +212,9 @@ func (l *line) say(m wire.Message) error {
 	if err != nil {
 		return err
 	}
-	l.owner.public.mu.Lock()
+	l.owner.shared.mu.Lock()
 	l.first = append(l.first, frame)
-	l.owner.public.mu.Unlock()
+	l.owner.shared.mu.Unlock()
 	l.poke()
 	return nil
 }

@@ -335,12 +335,12 @@ func (m *Manager) Status() []Status {
 			if o.name == p.Name {
 				st.Addrs = m.addrs[o]
 				st.In, st.Out = o.read.Load(), o.written.Load()
-				o.public.mu.Lock()
-				st.Node, st.Trouble = o.public.known, o.public.trouble
-				if o.public.told {
-					st.Session = o.public.session
+				o.shared.mu.Lock()
+				st.Node, st.Trouble = o.shared.known, o.shared.trouble
+				if o.shared.told {
+					st.Session = o.shared.session
 				}
-				o.public.mu.Unlock()
+				o.shared.mu.Unlock()
 			}
 		}
 		out = append(out, st)

@@ -56,11 +56,11 @@ type owner struct {
 	// Bytes of frames over all connections.
 	read, written atomic.Uint64
 
-	public public
+	shared shared
 }
 
-// public is what others than run may look at.
-type public struct {
+// shared is what others than run may look at.
+type shared struct {
 	mu      sync.Mutex
 	session *Session
 	told    bool // the consumer knows of session
@@ -165,7 +165,7 @@ func (o *owner) run(ctx context.Context) {
 			armed = time.Time{}
 			o.rekeyIfExhausted()
 			o.step(nil)
-			if o.public.session == nil {
+			if o.shared.session == nil {
 				o.resolve(ctx)
 			}
 		case <-ctx.Done():
@@ -178,7 +178,7 @@ func (o *owner) run(ctx context.Context) {
 // due returns when something may have to be done at the latest.
 func (o *owner) due() time.Time {
 	at := o.m.Deadline()
-	if o.public.session == nil && o.targets.named() && (at.IsZero() || o.targets.next.Before(at)) {
+	if o.shared.session == nil && o.targets.named() && (at.IsZero() || o.targets.next.Before(at)) {
 		at = o.targets.next
 	}
 	if at.IsZero() {
@@ -216,8 +216,8 @@ func (o *owner) step(ev event) {
 // register.
 func (o *owner) register() {
 	var now wire.NodeID
-	if o.public.session != nil {
-		now = o.public.session.hello.Node
+	if o.shared.session != nil {
+		now = o.shared.session.hello.Node
 	}
 	for _, id := range []wire.NodeID{o.claimed, o.asking} {
 		if id != now {
@@ -245,7 +245,7 @@ func (o *owner) input(ctx context.Context, ev event) {
 	case inAccepted:
 		o.step(evAccepted{o.add(ev.conn), ev.conn.Remote().Addr()})
 	case inClose:
-		if o.public.session == ev.session {
+		if o.shared.session == ev.session {
 			o.step(ev.evClose)
 		}
 	case inKeys:
@@ -286,7 +286,7 @@ func (o *owner) receive(in incoming) {
 		o.step(ev)
 		return
 	}
-	if _, bye := in.msg.(*wire.Bye); !bye && !o.public.told && o.carries(in.line) {
+	if _, bye := in.msg.(*wire.Bye); !bye && !o.shared.told && o.carries(in.line) {
 		o.announce() // the dialler has accepted us too
 	}
 	before := len(o.pending)
@@ -299,11 +299,11 @@ func (o *owner) receive(in incoming) {
 			o.step(evHold{true})
 		}
 	}
-	o.public.mu.Lock()
-	if s := o.public.session; s != nil {
+	o.shared.mu.Lock()
+	if s := o.shared.session; s != nil {
 		s.last, s.rtt = o.m.lastRecv, o.m.rtt
 	}
-	o.public.mu.Unlock()
+	o.shared.mu.Unlock()
 }
 
 // taken drops the event that the consumer took.
@@ -321,12 +321,12 @@ func (o *owner) taken() {
 
 // conn returns the connection on which the session sends, nil without one.
 func (o *owner) conn() *channel.Conn {
-	o.public.mu.Lock()
-	defer o.public.mu.Unlock()
-	if o.public.session == nil {
+	o.shared.mu.Lock()
+	defer o.shared.mu.Unlock()
+	if o.shared.session == nil {
 		return nil
 	}
-	return o.public.session.sender.conn
+	return o.shared.session.sender.conn
 }
 
 // checkKey replaces a connection whose key is no longer accepted.

@@ -36,8 +36,8 @@ func TestTroubleIsNotLoggedWithoutLimit(t *testing.T) {
 			o := &owner{log: slog.New(slog.NewTextHandler(&out, nil))}
 			for n := range mins * 60 {
 				o.logFailure(tt.why(n))
-				if o.public.trouble != tt.why(n) {
-					t.Fatalf("%s: status says %v", name, o.public.trouble)
+				if o.shared.trouble != tt.why(n) {
+					t.Fatalf("%s: status says %v", name, o.shared.trouble)
 				}
 				time.Sleep(time.Second)
 			}

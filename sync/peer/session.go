@@ -93,8 +93,8 @@ func (s *Session) Send(m wire.Message) bool {
 		s.owner.log.Error("cannot send a message", "err", err)
 		return false
 	}
-	s.owner.public.mu.Lock()
-	defer s.owner.public.mu.Unlock()
+	s.owner.shared.mu.Lock()
+	defer s.owner.shared.mu.Unlock()
 	if !s.up || s.queued+len(frame) > s.owner.mgr.cfg.QueueLimit {
 		return false
 	}
@@ -150,8 +150,8 @@ func wipe(frames ...[]byte) {
 // that introduced their handle. m belongs to the session from now on; its age
 // grows by the time it waits.
 func (s *Session) SendCounters(m *wire.Counters) bool {
-	s.owner.public.mu.Lock()
-	defer s.owner.public.mu.Unlock()
+	s.owner.shared.mu.Lock()
+	defer s.owner.shared.mu.Unlock()
 	if !s.up || s.counters[m.Stream] {
 		return false
 	}
@@ -163,17 +163,17 @@ func (s *Session) SendCounters(m *wire.Counters) bool {
 
 // Queued returns the bytes that wait to be sent, without counters.
 func (s *Session) Queued() int {
-	s.owner.public.mu.Lock()
-	defer s.owner.public.mu.Unlock()
+	s.owner.shared.mu.Lock()
+	defer s.owner.shared.mu.Unlock()
 	return s.queued
 }
 
 // Close ends the session and tells the peer why. What is queued is dropped.
 // Down follows, with the same reason.
 func (s *Session) Close(code wire.ByeCode, text string) {
-	s.owner.public.mu.Lock()
+	s.owner.shared.mu.Lock()
 	s.end()
-	s.owner.public.mu.Unlock()
+	s.owner.shared.mu.Unlock()
 	s.owner.post(inClose{s, evClose{code, text}})
 }
 
@@ -201,8 +201,8 @@ type Stats struct {
 
 // Stats returns the state of the session.
 func (s *Session) Stats() Stats {
-	s.owner.public.mu.Lock()
-	defer s.owner.public.mu.Unlock()
+	s.owner.shared.mu.Lock()
+	defer s.owner.shared.mu.Unlock()
 	st := Stats{Since: s.since, LastReceived: s.last, RTT: s.rtt, Queued: s.queued}
 	if l := s.sender; l != nil {
 		st.Remote, st.Local, st.Dialled, st.Key = l.conn.Remote(), l.conn.Local(), l.conn.Dialled(), l.conn.Key()

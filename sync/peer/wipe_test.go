@@ -30,18 +30,18 @@ func TestSessionsKeepNoFrames(t *testing.T) {
 			s.encoding.Lock()
 			left("what was encoded", s.scratch[:cap(s.scratch)])
 			s.encoding.Unlock()
-			s.owner.public.mu.Lock()
+			s.owner.shared.mu.Lock()
 			s.queue, s.queued = append(s.queue, outgoing{frame: frame}), s.queued+len(frame)
-			s.owner.public.mu.Unlock()
+			s.owner.shared.mu.Unlock()
 			return frame
 		}
 		var frames [][]byte
 		for _, size := range []int{10, 60 << 10, 200 << 10} {
 			frames = append(frames, queue(size))
 		}
-		s.owner.public.mu.Lock()
+		s.owner.shared.mu.Lock()
 		s.sender.poke()
-		s.owner.public.mu.Unlock()
+		s.owner.shared.mu.Unlock()
 		until(t, time.Second, "the frames", func() bool { return b.count(Message) == len(frames) && s.Queued() == 0 })
 		for _, f := range frames {
 			left("a frame that was written", f)
