@@ -49,7 +49,7 @@ func (e *Engine) loop(ctx context.Context, poll *link.Poller) error {
 		if err := poll.Wait(at); err != nil {
 			return err
 		}
-		e.beat()
+		e.beats.thread()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -81,10 +81,10 @@ func (e *Engine) runWorker(ctx context.Context) {
 	mend := time.NewTicker(mendEach)
 	defer mend.Stop()
 	for {
-		e.workBeat()
+		e.beats.worker()
 		for _, t := range e.queues.work.take() {
 			e.runTask(t)
-			e.workBeat()
+			e.beats.worker()
 		}
 		if len(e.holding.groups) == 0 {
 			look.Stop()

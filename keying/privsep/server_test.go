@@ -347,7 +347,7 @@ func TestStrongSwanThroughIt(t *testing.T) {
 		last.Up != 1 {
 		t.Errorf("active: %+v, %v", last, err)
 	}
-	if err := d.Passive(within(t), keying.Hush{Settled: true}); err == nil || !strings.Contains(err.Error(),
+	if err := d.Passive(within(t), keying.PassiveOrder{Settled: true}); err == nil || !strings.Contains(err.Error(),
 		"something went wrong") {
 		t.Errorf("passive: %v", err)
 	}

@@ -35,10 +35,10 @@ func TestErrnoName(t *testing.T) {
 
 func TestTrafficIsCounted(t *testing.T) {
 	o := newObserved()
-	o.meet("p")
-	o.pass("p", true, &wire.Batch{Records: []wire.Record{{Kind: wire.PutSA}, {Kind: wire.PutSA}, {Kind: wire.DelPolicy},
+	o.registerPeer("p")
+	o.count("p", true, &wire.Batch{Records: []wire.Record{{Kind: wire.PutSA}, {Kind: wire.PutSA}, {Kind: wire.DelPolicy},
 		{Kind: 200}}})
-	o.pass("p", false, &wire.Counters{Entries: make([]wire.CounterEntry, 7)})
+	o.count("p", false, &wire.Counters{Entries: make([]wire.CounterEntry, 7)})
 	var s Status
 	o.copyTo(&s)
 	got := map[Traffic]uint64{}

@@ -154,7 +154,7 @@ var mutants = []mutant{
 	},
 	{
 		"I11", "the VIPs are taken before sasyncd is prepared", "carp/change.go",
-		[][2]string{{"\t\t\tg.waiting[id] = true\n", "\t\t\t_ = id\n"}},
+		[][2]string{{"\t\t\tg.step.waiting[id] = true\n", "\t\t\t_ = id\n"}},
 		"./tests/simulation", "TestOneFaultAtATime", false,
 	},
 	{
