@@ -158,11 +158,12 @@ func TestStrongSwanCertificates(t *testing.T) {
 
 	// The replicated SAs go, once they are not used any more.
 	from = to
-	if n := states(t, gw2.Node); n != 8 {
-		t.Errorf("%d SAs after the negotiation of 2 tunnels, want both generations, 8", n)
+	if list := states(t, gw2.Node); len(list) != 8 {
+		t.Errorf("%d SAs after the negotiation of 2 tunnels, want both generations, 8:\n%s", len(list),
+			strings.Join(list, "\n"))
 	}
 	lab.Eventually(t, 2*time.Minute, "the replicated SAs to be collected",
-		func() bool { return states(t, gw2.Node) == 4 })
+		func() bool { return len(states(t, gw2.Node)) == 4 })
 	flowing(t, m, rate)
 	to = time.Now()
 	flowing(t, m, rate/10)
@@ -196,12 +197,16 @@ func TestStrongSwanCertificates(t *testing.T) {
 	requireNoDelete(t, r)
 }
 
-// states counts a node's SAs.
-func states(t *testing.T, nd *lab.Node) int {
+// states returns a node's SAs, each by its ends, SPI and reqid.
+func states(t *testing.T, nd *lab.Node) (list []string) {
 	t.Helper()
 	tables, err := scenario.ReadTables(nd)
 	if err != nil {
 		t.Error(err)
 	}
-	return len(tables.States)
+	for _, s := range tables.States {
+		lines := strings.SplitN(s, "\n", 3)
+		list = append(list, strings.Join(lines[:min(len(lines), 2)], " "))
+	}
+	return list
 }
