@@ -145,7 +145,7 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why,
 			VIPs: slices.Clone(g.VIPs),
 			SAs:  g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered,
-			Offloaded: g.Offloaded, Carried: g.PacketsOut+g.PacketsIn > 0,
+			Offloaded: g.Offloaded, Carried: g.HadSAs || g.PacketsOut+g.PacketsIn > 0,
 			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error,
 				Lint:   g.Keying.Lint,
 				Absent: g.Keying.Absent, Version: g.Keying.Version, Probed: g.Keying.Probed,

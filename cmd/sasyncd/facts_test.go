@@ -137,6 +137,10 @@ func TestCheckSeesBothGateways(t *testing.T) {
 		"addresses unreadable": {func(x *pairOf) { x.own = nil }, report.AnswerYes, ""},
 		"own tables emptied": {func(x *pairOf) { g := &x.status.Groups[0]; g.SAs, g.PacketsIn = 0, 9 },
 			report.AnswerNo, judge.Emptied},
+		"own tables emptied before the first packet": {func(x *pairOf) {
+			g := &x.status.Groups[0]
+			g.SAs, g.HadSAs = 0, true
+		}, report.AnswerNo, judge.Emptied},
 		"own forwarding off": {func(x *pairOf) { x.sysctl["net/ipv4/ip_forward"] = "0" }, report.AnswerNo,
 			judge.ForwardingOff},
 		"settings unreadable": {func(x *pairOf) { x.sysctl = nil }, report.AnswerYes, ""},

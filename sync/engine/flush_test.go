@@ -170,3 +170,23 @@ func TestRepairsByCountersAreCounted(t *testing.T) {
 		}
 	})
 }
+
+// TestFlushedBeforeTheFirstPacket: a MASTER whose SAs are flushed tells that it had some,
+// whether they had been used or not.
+func TestFlushedBeforeTheFirstPacket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 0)
+		defer w.stop()
+		a := w.nodes[0]
+		if s := a.status(); s.SAs != 0 || s.HadSAs {
+			t.Fatalf("without a tunnel: %d SAs, had some: %v", s.SAs, s.HadSAs)
+		}
+		a.kernel.foreign(tunnel(rand.New(rand.NewPCG(1, 2)), 1, false)...)
+		time.Sleep(2 * time.Second)
+		a.kernel.flush()
+		time.Sleep(10 * time.Second)
+		if s := a.status(); s.SAs != 0 || !s.HadSAs || s.Policies == 0 {
+			t.Errorf("after the flush: %d SAs, had some: %v; %d policies, which are back", s.SAs, s.HadSAs, s.Policies)
+		}
+	})
+}

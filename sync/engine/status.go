@@ -88,6 +88,8 @@ type GroupStatus struct {
 	MarginLegacy uint64  `json:"margin_32bit_packets"`
 	LeadPackets  uint64  `json:"lead_packets"`
 	LeadSeconds  float64 `json:"lead_seconds"`
+	// HadSAs: a MASTER has published an SA since it is MASTER.
+	HadSAs bool `json:"-"`
 	// PacketsOut and PacketsIn count what the group's SAs carried since the role
 	// was taken, as far as the master's counters are known here.
 	PacketsOut uint64 `json:"packets_out"`
@@ -222,6 +224,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			gs.SAs, gs.Policies = g.pub.Size()
 			gs.Seq = g.pub.Seq()
 			gs.Headroom = g.pub.Headroom()
+			gs.HadSAs = g.pub.HadSAs()
 			gs.PacketsOut, gs.PacketsIn = g.pub.Packets()
 			gs.Complete = true
 			if e.standbyOfOtherKernel(g) {

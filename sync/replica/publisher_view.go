@@ -32,6 +32,9 @@ func (p *Publisher) Headroom() float64 { return p.headroom }
 // Packets returns how many packets all SAs carried.
 func (p *Publisher) Packets() (out, in uint64) { return p.out, p.in }
 
+// HadSAs reports whether an SA was ever published.
+func (p *Publisher) HadSAs() bool { return p.lastHandle > 0 }
+
 // Sums returns those over what is published.
 func (p *Publisher) Sums() *Sums { return &p.sums }
 

@@ -59,7 +59,8 @@ func ownTunnels(s *Site) {
 		own[i].SPIOut, own[i].SPIIn = own[i].SPIOut+0x100, own[i].SPIIn+0x100
 	}
 	for _, nd := range []*lab.Node{m.Node, s.RGW} {
-		nd.IP("xfrm state flush", "xfrm policy flush")
+		// One by one: a MASTER puts back policies that are flushed.
+		nd.IP("xfrm state flush", "xfrm policy deleteall")
 	}
 	lab.Install(m.Node, own)
 	lab.InstallRemote(s.RGW, own)

@@ -12,7 +12,7 @@ func (m *member) tunnels(group string) (list []Finding) {
 	none := g.SAs == 0 && g.Policies == 0
 	switch {
 	case g.SAs == 0 && g.Carried:
-		f := finding(Emptied, m.name, group, "no SA is left of those that have carried packets since it is MASTER: "+
+		f := finding(Emptied, m.name, group, "no SA is left of those that there were since it is MASTER: "+
 			"the tables were emptied, or all tunnels have ended")
 		if g.Keying.Driver == "" && g.Policies > 0 {
 			// Nobody is there to negotiate what the policies ask for.
