@@ -86,8 +86,8 @@ func nearTheEnd(s *Site) {
 		fresh[i].SPIOut, fresh[i].SPIIn = fresh[i].SPIOut+0x100, fresh[i].SPIIn+0x100
 	}
 	m := s.Members[master]
-	m.IP("xfrm state flush", "xfrm policy flush")
-	s.RGW.IP("xfrm state flush", "xfrm policy flush")
+	m.IP("xfrm state flush", "xfrm policy deleteall")
+	s.RGW.IP("xfrm state flush", "xfrm policy deleteall")
 	lab.InstallRemote(s.RGW, fresh)
 	lines := lab.InstallLines(fresh)
 	lines[0] += " replay-oseq 0xffffe000"
