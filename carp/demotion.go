@@ -181,7 +181,8 @@ func (g *Group) settleDebt(now time.Duration) {
 		return
 	}
 	p := &g.report
-	if g.debt.owed && g.outdone() || p.PeerReady && p.PeerTold && p.WillingDemotion < min(g.fit.demotion, g.debt.offered) {
+	if g.debt.owed && g.outdone() || p.PeerReady && p.PeerTold && p.WillingDemotion < min(g.fit.demotion,
+		g.debt.offered) {
 		g.giveWay(now)
 	}
 }

@@ -126,7 +126,8 @@ func TestOpenIKED(t *testing.T) {
 		t.Errorf("passive, with sources %v", src.prefers)
 	}
 	f.absent[OpenIKED] = ErrNotRunning
-	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+		[]string{"start"}) {
 		t.Errorf("an iked that was killed was not started when the VIPs had gone, or: %v", err)
 	}
 	if !d.Caps().FlushesOnStart {
@@ -232,7 +233,8 @@ func TestAutoFindsTheOneThatRuns(t *testing.T) {
 	}
 	c.Listen(t)
 	f.absent[ISAKMPD] = nil
-	if err := d.Passive(t.Context(), PassiveOrder{}); err == nil || !strings.Contains(err.Error(), "control strongswan") {
+	if err := d.Passive(t.Context(), PassiveOrder{}); err == nil || !strings.Contains(err.Error(),
+		"control strongswan") {
 		t.Errorf("two daemons run: %v", err)
 	}
 	if err := NewAll(NewStrongSwan(f), NewOpenIKED(f, &fakeSources{}), NewISAKMPD(f)).Passive(t.Context(),

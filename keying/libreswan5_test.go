@@ -97,7 +97,8 @@ func TestLibreswanKeepsTheTablesUnderTraffic(t *testing.T) {
 	if err := d.Passive(t.Context(), PassiveOrder{}); err != nil || len(f.deeds()) != 0 {
 		t.Errorf("before the VIPs have gone a pluto was started, or: %v", err)
 	}
-	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(), []string{"start"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(f.deeds(),
+		[]string{"start"}) {
 		t.Errorf("when the VIPs had gone none was started, or: %v", err)
 	}
 }

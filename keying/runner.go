@@ -291,7 +291,10 @@ func (r *running) act(ctx context.Context, a Action) {
 			r.calls.Go(func() { f(a.Err) })
 		}
 	case ActionPassive:
-		r.call(ctx, a.Call, passiveLimit, func(ctx context.Context) error { return r.driver.Passive(ctx, a.PassiveOrder) })
+		r.call(ctx, a.Call, passiveLimit, func(ctx context.Context) error {
+			return r.driver.Passive(ctx,
+				a.PassiveOrder)
+		})
 	case ActionActive:
 		r.call(ctx, a.Call, activeLimit, func(ctx context.Context) error {
 			return r.driver.Active(ctx, a.Plan, func(o Outcome) {

@@ -298,7 +298,8 @@ func TestStrongSwanPassive(t *testing.T) {
 		t.Errorf("a charon that cannot be killed is passive: %v", err)
 	}
 	c.Stop()
-	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(p.deeds(), []string{"start"}) {
+	if err := d.Passive(t.Context(), PassiveOrder{Settled: true}); err != nil || !slices.Equal(p.deeds(),
+		[]string{"start"}) {
 		t.Errorf("a charon that is not there was not only started, or: %v", err)
 	}
 	c.Listen(t)

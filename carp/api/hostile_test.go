@@ -23,7 +23,8 @@ func dialRaw(t *testing.T, socket string) net.Conn {
 	return c
 }
 
-// await waits for a condition, which must come to hold.
+// await waits for a condition, which must come to hold within 20 s. The sockets are real,
+// so time is too: the sleep is the pause between two looks.
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	for began := time.Now(); !cond(); time.Sleep(time.Millisecond) {

@@ -95,7 +95,7 @@ func TestPatienceWithADaemon(t *testing.T) {
 			go func() { s.write(p); close(done) }()
 			p.out.put(Message{Event: EventState, Group: "ipsec"}, peerQueue)
 			p.out.close()
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // of virtual time: for as long nobody reads
 			b, err := bufio.NewReader(far).ReadBytes('\n')
 			switch {
 			case daemon && (err != nil || string(b) != `{"event":"state","seq":1,"group":"ipsec"}`+"\n"):

@@ -305,7 +305,7 @@ func TestRenewalsAreAnswered(t *testing.T) {
 			e.runTask(x)
 		}
 		e.runCalls(link.BootTime())
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the machine runs on the boot clock, which no test can move
 	}
 	if got := g.machine.Snapshot(link.BootTime()).Reason; !strings.Contains(got, "operation not permitted") {
 		t.Errorf("reason %q", got)

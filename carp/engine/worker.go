@@ -42,7 +42,10 @@ func (t *task) overdue() bool { return t.group.latest.Load() != t.after }
 
 // order queues a kernel operation. A renewal that still waits is not doubled.
 func (e *Engine) order(g *group, a carp.Action) {
-	if a.Kind == carp.ActRenew && e.queues.work.any(func(t task) bool { return t.group == g && t.kind == carp.ActRenew }) {
+	if a.Kind == carp.ActRenew && e.queues.work.any(func(t task) bool {
+		return t.group == g &&
+			t.kind == carp.ActRenew
+	}) {
 		return
 	}
 	if a.Op != 0 {

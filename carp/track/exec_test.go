@@ -45,6 +45,7 @@ func running(t *testing.T, pids string) (list []string) {
 func TestExecLeavesNothing(t *testing.T) {
 	script, pids := hanging(t)
 	c := Config{Kind: Exec, Target: script, Timeout: time.Minute}
+	// Processes are real, so time is too: the sleep is the pause between two looks.
 	await := func(what string, ok func() bool) {
 		t.Helper()
 		for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {

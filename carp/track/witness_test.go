@@ -113,6 +113,7 @@ func TestWitness(t *testing.T) {
 		stop := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { stop <- w.Run(ctx) }()
+		// Virtual time.
 		pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
 
 		// Nobody has answered since the start: said once, not before the time.
@@ -161,6 +162,6 @@ func TestWitness(t *testing.T) {
 		if err := <-stop; err != nil {
 			t.Error(err)
 		}
-		time.Sleep(time.Second) // replies under way
+		time.Sleep(time.Second) // of virtual time, in which replies under way come to nothing
 	})
 }

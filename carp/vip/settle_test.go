@@ -29,7 +29,7 @@ func TestSettle(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			late := settle(as, localLimit, func(a Address) bool { return time.Since(began) >= tt.routed[a.IP] },
-				func() { time.Sleep(localLook) })
+				func() { time.Sleep(localLook) }) // virtual time, as the pause that the program makes
 			if took := time.Since(began); took != tt.took {
 				t.Errorf("%s: took %v, want %v", name, took, tt.took)
 			}

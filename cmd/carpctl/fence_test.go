@@ -82,7 +82,7 @@ func TestFence(t *testing.T) {
 				go func() {
 					for _, m := range tt.events {
 						events <- m
-						time.Sleep(time.Second)
+						time.Sleep(time.Second) // virtual time: the rows say what happens when
 					}
 					time.Sleep(10 * time.Second)
 					close(events)

@@ -49,6 +49,7 @@ func played(t *testing.T, run func(n notice) error, play func(events chan<- api.
 	return told
 }
 
+// TestNotify: the sleeps are of virtual time, and the rows say what runs when.
 func TestNotify(t *testing.T) {
 	failures := 2
 	for name, tt := range map[string]struct {

@@ -116,10 +116,11 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 
 		questions: make(map[uint32]*question),
 		ended:     make(chan struct{}),
-		dump:      dumping{results: make(chan dumpResult, 1), chunks: make(chan *sadb.Chunk), chunkDone: make(chan struct{})},
-		calls:     make(chan func()),
-		ready:     make(chan struct{}),
-		seen:      newObserved(),
+		dump: dumping{results: make(chan dumpResult, 1), chunks: make(chan *sadb.Chunk),
+			chunkDone: make(chan struct{})},
+		calls: make(chan func()),
+		ready: make(chan struct{}),
+		seen:  newObserved(),
 	}
 	if e.cfg.Wall == nil {
 		e.cfg.Wall = time.Now

@@ -190,3 +190,20 @@ func TestFlushedBeforeTheFirstPacket(t *testing.T) {
 		}
 	})
 }
+
+// TestFlushedBeforeTheFirstReading: a standby's SAs are flushed as it becomes MASTER, so
+// that it publishes none. It tells that it had some.
+func TestFlushedBeforeTheFirstReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := pair(t, 5)
+		defer w.stop()
+		w.nodes[0].kill()
+		b := w.nodes[1]
+		b.kernel.flush()
+		b.role(wire.RoleMaster, 2)
+		time.Sleep(5 * time.Second)
+		if s := b.status(); s.SAs != 0 || !s.HadSAs {
+			t.Errorf("%d SAs, had some: %v", s.SAs, s.HadSAs)
+		}
+	})
+}

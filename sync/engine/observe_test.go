@@ -36,7 +36,8 @@ func TestErrnoName(t *testing.T) {
 func TestTrafficIsCounted(t *testing.T) {
 	o := newObserved()
 	o.registerPeer("p")
-	o.count("p", true, &wire.Batch{Records: []wire.Record{{Kind: wire.PutSA}, {Kind: wire.PutSA}, {Kind: wire.DelPolicy},
+	o.count("p", true, &wire.Batch{Records: []wire.Record{{Kind: wire.PutSA}, {Kind: wire.PutSA},
+		{Kind: wire.DelPolicy},
 		{Kind: 200}}})
 	o.count("p", false, &wire.Counters{Entries: make([]wire.CounterEntry, 7)})
 	var s Status

@@ -301,7 +301,8 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
 	owed := g.used.jumps.Take()
 	g.reading.emptied, g.reading.lostPolicies = false, nil
-	g.pub, g.leaving.handover, g.promotion.softLimitOps, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil, nil,
+	g.pub, g.leaving.handover, g.promotion.softLimitOps, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil,
+		nil,
 		dual{}
 	if n := g.holds.Len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)

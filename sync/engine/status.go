@@ -88,7 +88,7 @@ type GroupStatus struct {
 	MarginLegacy uint64  `json:"margin_32bit_packets"`
 	LeadPackets  uint64  `json:"lead_packets"`
 	LeadSeconds  float64 `json:"lead_seconds"`
-	// HadSAs: a MASTER has published an SA since it is MASTER.
+	// HadSAs: a MASTER has published an SA since it is MASTER, or held one before.
 	HadSAs bool `json:"-"`
 	// PacketsOut and PacketsIn count what the group's SAs carried since the role
 	// was taken, as far as the master's counters are known here.
@@ -218,13 +218,14 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 	for _, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
 			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{},
-			InSync: g.ready.reported.InSync, Why: g.ready.reported.Reason, Held: g.holds.Len(), Offloaded: g.reading.offloaded,
+			InSync: g.ready.reported.InSync, Why: g.ready.reported.Reason, Held: g.holds.Len(),
+			Offloaded: g.reading.offloaded,
 			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.gap.last}
 		if g.pub != nil {
 			gs.SAs, gs.Policies = g.pub.Size()
 			gs.Seq = g.pub.Seq()
 			gs.Headroom = g.pub.Headroom()
-			gs.HadSAs = g.pub.HadSAs()
+			gs.HadSAs = g.pub.HadSAs() || g.rcv.HadSAs()
 			gs.PacketsOut, gs.PacketsIn = g.pub.Packets()
 			gs.Complete = true
 			if e.standbyOfOtherKernel(g) {

@@ -244,7 +244,8 @@ func (r *Receiver) SetPos(pos wire.StreamPos) { r.pos = pos }
 // Answer returns what the master is told of what the kernel holds.
 func (r *Receiver) Answer(handle uint32) *wire.Ack {
 	r.acks.answered, r.acks.seq = r.acks.applied, r.pos.Seq
-	return &wire.Ack{Stream: handle, Seq: r.pos.Seq, Epoch: r.epoch, SnapDone: r.Whole(), Installed: uint32(r.acks.applied)}
+	return &wire.Ack{Stream: handle, Seq: r.pos.Seq, Epoch: r.epoch, SnapDone: r.Whole(),
+		Installed: uint32(r.acks.applied)}
 }
 
 // Unanswered reports whether something was applied since the last answer.

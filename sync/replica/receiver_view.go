@@ -47,6 +47,9 @@ func (r *Receiver) SnapshotCame(seq, items uint64) bool {
 	return !r.rx.Snapshot() || seq == r.pos.Seq && items == r.snap.records
 }
 
+// HadSAs reports whether an SA was ever wanted here, of the stream that is or was followed.
+func (r *Receiver) HadSAs() bool { return len(r.want)+len(r.held) > 0 }
+
 // Size returns how many items are wanted here.
 func (r *Receiver) Size() (sas, policies int) { return len(r.want), len(r.wantPolicy) }
 

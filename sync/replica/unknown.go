@@ -4,7 +4,8 @@ import "errors"
 
 // errOtherKernel refuses an item with attributes that this code does not know and
 // that another kernel release may read differently.
-var errOtherKernel = errors.New("it has attributes unknown to this version, and the master's kernel is of another release")
+var errOtherKernel = errors.New("it has attributes unknown to this version, and the master's kernel is of another " +
+	"release")
 
 // Unknown counts the published items with attributes unknown to this version.
 func (p *Publisher) Unknown() (n int) {

@@ -281,7 +281,8 @@ func TestUnsafeFIFO(t *testing.T) {
 			if err := make(p); err != nil {
 				t.Fatal(err)
 			}
-			err := keepalivedSource(p, newNode(), "x").Follow(t.Context(), func(string, Observation) { t.Error("followed") })
+			err := keepalivedSource(p, newNode(), "x").Follow(t.Context(),
+				func(string, Observation) { t.Error("followed") })
 			if err == nil || !strings.Contains(err.Error(), p) {
 				t.Errorf("error %v, want one that names the file", err)
 			}
