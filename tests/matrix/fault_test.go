@@ -149,7 +149,7 @@ func faults() []fault {
 		{name: "both daemons restarted", inject: func(c *cell) { c.bothDie() },
 			heal: func(c *cell) { c.target.StartCarpd(); c.target.startSasyncd() }, hold: 100 * time.Millisecond,
 			budget: gapFailover},
-		{name: "sasyncd restarted on both nodes",
+		{name: "sasyncd restarted on both nodes", prepare: patient,
 			inject: func(c *cell) { c.target.stopSasyncd(); c.other.stopSasyncd() },
 			heal:   func(c *cell) { c.target.startSasyncd(); c.other.startSasyncd() }, hold: second},
 		// A sasyncd that is stopped in good order on a MASTER hands over first: 100 ms
@@ -274,6 +274,11 @@ func fillDisk(c *cell) {
 	c.target.StartCarpd()
 	c.target.startSasyncd()
 }
+
+// patient has a MASTER without sasyncd wait for it as long as by default, 8 s: in a slow
+// guest two restarts take longer than the rows' `alone after`, and then it hands over to a
+// standby that has none either.
+func patient(r *row) { r.AloneAfter = 10 * time.Second }
 
 // bothDie kills both daemons, and does what carpd's unit does then.
 func (c *cell) bothDie() {

@@ -121,7 +121,7 @@ func newRow(t *testing.T, f fault) *row {
 	r := &row{t: g, fault: f, rand: rand.New(rand.NewPCG(*seed, 1)), dead: map[uint32]bool{}, spi: crowd,
 		sent: map[*lab.Port][]time.Time{}}
 	r.Pair = scenario.NewPair(g)
-	r.StartHold = 500 * time.Millisecond
+	r.StartHold, r.AloneAfter = 500*time.Millisecond, gapAlone
 	r.tunnels = r.Tunnels
 	for i, m := range r.Members {
 		s := &side{Member: m, t: g}
@@ -132,7 +132,6 @@ func newRow(t *testing.T, f fault) *row {
 	if f.prepare != nil {
 		f.prepare(r)
 	}
-	r.AloneAfter = gapAlone
 	r.Start()
 	r.capture = capture.Start(g, capture.Config{Ports: r.WANPorts(), Inner: lab.Inner(), Watch: r.reign})
 	return r
