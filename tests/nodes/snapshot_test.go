@@ -65,12 +65,17 @@ func TestCutDuringSnapshot(t *testing.T) {
 	t.Logf("when the master's power went the standby was %+v, error %v", st, err)
 	gw2.waitMaster()
 	s.flowing(restFor)
-	s.requireGap(at, gapBudget+aloneAfter)
+	s.requireGap(at, unheard+aloneAfter+gapBudget)
 	gw1.restore()
 	s.waitFit(gw2, gw1)
 	s.requireClean()
 }
 
-// aloneAfter is the "alone after" of the gateways: who was not in sync waits
-// that long for somebody who is.
-const aloneAfter = 10 * time.Second
+const (
+	// aloneAfter is the "alone after" of the gateways: how long one that is not in sync
+	// must have been without a reachable member that is MASTER or ahead of it.
+	aloneAfter = 10 * time.Second
+	// unheard is how long a member that has gone silent counts as reachable: its session
+	// is given up that long after it was last heard.
+	unheard = 3 * time.Second
+)
