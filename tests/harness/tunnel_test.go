@@ -167,6 +167,23 @@ func TestGapIsMeasured(t *testing.T) {
 	}
 }
 
+// A kernel gives a neighbour up after three seconds, and answers the packets that
+// waited for it with ICMP errors in plaintext. A machine without power has none.
+func TestPowerCutForgetsNeighbours(t *testing.T) {
+	s, gw := tunnelled(t)
+	m := flows(t, s, 200)
+	waitReceived(t, m, 100)
+	waits := func() bool { return strings.Contains(gw.Run("ip neigh"), lab.H1Addr.String()+" dev lan0 INCOMPLETE") }
+	gw.LAN.Pull()
+	lab.Eventually(t, 10*time.Second, "packets that wait for h1", waits)
+	gw.PowerCut()
+	m.Stop()
+	gw.PowerOn()
+	if waits() {
+		t.Error("packets from before the power cut still wait for h1")
+	}
+}
+
 func TestOneWayBlock(t *testing.T) {
 	s, gw := tunnelled(t)
 	m := flows(t, s, 200)

@@ -44,7 +44,11 @@ type fault struct {
 	stalled bool
 	// mute: sasyncd is there and does not answer. Who takes over asks it first.
 	mute bool
-	na   map[string]string // reason, by moment
+	// masterless: while a hand-over is under way, both nodes lose what says that
+	// it may be MASTER. Nobody is until one has it back.
+	masterless bool
+
+	na map[string]string // reason, by moment
 }
 
 const second = time.Second
@@ -151,7 +155,7 @@ func faults() []fault {
 			budget: gapFailover},
 		{name: "sasyncd restarted on both nodes", prepare: patient,
 			inject: func(c *cell) { c.target.stopSasyncd(); c.other.stopSasyncd() },
-			heal:   func(c *cell) { c.target.startSasyncd(); c.other.startSasyncd() }, hold: second},
+			heal:   bothReturn, hold: second, masterless: true},
 		// A sasyncd that is stopped in good order on a MASTER hands over first: 100 ms
 		// are promised for that.
 		{name: "upgrade (restart behind a freeze)", inject: func(c *cell) { c.upgrade() }, heal: nothing, hold: second,
@@ -279,6 +283,15 @@ func fillDisk(c *cell) {
 // guest two restarts take longer than the rows' `alone after`, and then it hands over to a
 // standby that has none either.
 func patient(r *row) { r.AloneAfter = 10 * time.Second }
+
+// bothReturn starts sasyncd on both, and notes when the first is ready.
+func bothReturn(c *cell) {
+	c.target.startSasyncd()
+	c.other.startSasyncd()
+	ready := func(s *side) bool { return strings.Contains(s.Sasyncd.Output(), " ready") }
+	lab.Eventually(c.t, limit, "a sasyncd to be ready", func() bool { return ready(c.target) || ready(c.other) })
+	c.back = time.Now()
+}
 
 // bothDie kills both daemons, and does what carpd's unit does then.
 func (c *cell) bothDie() {

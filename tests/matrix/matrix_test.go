@@ -20,9 +20,10 @@ type cell struct {
 	moment moment
 
 	began, injected time.Time
-	first           *side // master at the beginning
-	target, other   *side // of the fault
-	master, standby *side // in the end
+	back            time.Time // of the first sasyncd, see fault.masterless
+	first           *side     // master at the beginning
+	target, other   *side     // of the fault
+	master, standby *side     // in the end
 	before          wire
 	changes         int
 }
@@ -161,6 +162,9 @@ func (c *cell) allowed() time.Duration {
 		}
 		if c.fault.mute {
 			b += gapMute
+		}
+		if c.fault.masterless {
+			b += c.back.Sub(c.injected) + gapFailover
 		}
 	case snapshot: // the other is not complete
 		switch {
