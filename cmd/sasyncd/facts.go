@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -41,6 +42,7 @@ type facts struct {
 		Glance(context.Context) (engine.Status, error)
 		Status(context.Context) (engine.Status, error)
 		Report(context.Context, []byte) error
+		Succession(ctx context.Context, order map[string][]string) error
 	}
 	// carp asks carpd about the group that moves an instance; nil with another
 	// election. Its error is why carpd cannot be reached.
@@ -115,7 +117,30 @@ func (f *facts) tell(ctx context.Context, s engine.Status) error {
 	if err != nil {
 		return err
 	}
-	return f.eng.Report(ctx, b)
+	return errors.Join(f.eng.Report(ctx, b), f.eng.Succession(ctx, f.succession(s, mine)))
+}
+
+// succession tells for each group of which this gateway is MASTER in which order its
+// standbys could take over. Of one standby there is nothing to tell.
+func (f *facts) succession(s engine.Status, mine *judge.Facts) map[string][]string {
+	order := make(map[string][]string)
+	var peers []judge.Peer
+	for _, g := range s.Groups {
+		standbys := 0
+		for _, p := range g.Peers {
+			if p.Role == "BACKUP" {
+				standbys++
+			}
+		}
+		if g.Role != "MASTER" || standbys < 2 {
+			continue
+		}
+		if peers == nil {
+			peers = f.neighbours(s)
+		}
+		order[g.Name] = judge.Successors(f.node, mine, peers, g.Name, "")
+	}
+	return order
 }
 
 // verdict judges a status of this gateway beside what the peers have reported.

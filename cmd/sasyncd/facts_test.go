@@ -26,10 +26,15 @@ import (
 type told struct {
 	status engine.Status
 	report chan []byte
+	order  map[string][]string
 }
 
 func (e *told) Glance(context.Context) (engine.Status, error) { return e.status, nil }
 func (e *told) Status(context.Context) (engine.Status, error) { return e.status, nil }
+func (e *told) Succession(_ context.Context, order map[string][]string) error {
+	e.order = order
+	return nil
+}
 func (e *told) Report(_ context.Context, b []byte) error {
 	select {
 	case e.report <- b:
@@ -116,6 +121,69 @@ func (x *pairOf) verdict(t *testing.T) report.Verdict {
 		x.status.Members[0].Report = b
 	}
 	return x.facts.verdict(t.Context(), x.status)
+}
+
+// TestMasterKnowsItsSuccessor: a hand-over is for the standby that the election would choose
+// of those that could serve. One standby is no choice.
+func TestMasterKnowsItsSuccessor(t *testing.T) {
+	x := newPairOf()
+	eng := &told{status: x.status, report: make(chan []byte, 1)}
+	x.facts.eng = eng
+	for _, tt := range []struct {
+		edit func(second, third *judge.Facts)
+		want []string
+	}{
+		{func(_, _ *judge.Facts) {}, []string{"10.9.0.2", "10.9.0.3"}},
+		{func(second, third *judge.Facts) {
+			second.Groups[0].Carp.Instances[0].Routers[0].Priority = 50
+		}, []string{"10.9.0.3", "10.9.0.2"}},
+		{func(_, third *judge.Facts) { third.Forward4 = new(bool) }, []string{"10.9.0.2"}},
+	} {
+		second, third := decoded(t, x.peer), decoded(t, x.peer)
+		third.Host = "gw3"
+		third.Groups[0].Carp.Instances[0].Routers[0].Priority = 90
+		tt.edit(second, third)
+		s := x.status
+		s.Groups = slices.Clone(s.Groups)
+		s.Groups[0].Peers = append(slices.Clone(s.Groups[0].Peers),
+			engine.GroupPeerState{Peer: "10.9.0.3", Role: "BACKUP", InSync: true})
+		s.Groups[0].Standbys = append(slices.Clone(s.Groups[0].Standbys),
+			engine.StandbyStatus{Peer: "10.9.0.3", Complete: true})
+		s.Members = []engine.MemberStatus{{Peer: "10.9.0.2", Node: "two", Tells: true, ReportAge: 1, Report: encoded(t, second)},
+			{Peer: "10.9.0.3", Node: "three", Tells: true, ReportAge: 1, Report: encoded(t, third)}}
+		x.facts.peers = func() []peer.Status {
+			return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session)},
+				{Name: "10.9.0.3", Session: new(peer.Session)}}
+		}
+		if err := x.facts.tell(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := eng.order["outside"]; !slices.Equal(got, tt.want) {
+			t.Errorf("the order is %v, want %v", got, tt.want)
+		}
+	}
+	if err := x.facts.tell(t.Context(), x.status); err != nil || len(eng.order) != 0 {
+		t.Errorf("with one standby: %v, %v", eng.order, err)
+	}
+}
+
+func encoded(t *testing.T, f *judge.Facts) []byte {
+	t.Helper()
+	b, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// decoded is a copy that shares nothing.
+func decoded(t *testing.T, f judge.Facts) *judge.Facts {
+	t.Helper()
+	out := new(judge.Facts)
+	if err := json.Unmarshal(encoded(t, &f), out); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // TestCheckSeesBothGateways: what either daemon of either gateway knows reaches the

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	"sasyncd/sync/wire"
@@ -63,6 +65,40 @@ func (r *Readiness) includeDemotion(m *member, ms *membership, role Role) {
 			r.WillingDemotion = min(r.WillingDemotion, ms.fit.demotion)
 		}
 	}
+}
+
+// Succession tells for each group which peers could take it over, by name, the one first
+// that the election would choose. A MASTER hands over to the first that holds everything.
+// A group that is not named has no order.
+func (e *Engine) Succession(ctx context.Context, order map[string][]string) error {
+	return e.do(ctx, func() {
+		for _, g := range e.order {
+			g.leaving.order = order[g.name]
+		}
+	})
+}
+
+// serving leaves out who holds everything and could not serve, unless there is no other.
+func (g *group) serving(members []*member) []*member {
+	serves := func(m *member) bool { return slices.Contains(g.leaving.order, m.session.Peer()) }
+	if !slices.ContainsFunc(members, serves) {
+		return members
+	}
+	return slices.DeleteFunc(members, func(m *member) bool { return !serves(m) })
+}
+
+// place is where a standby stands among those to which a MASTER may hand over.
+type place struct {
+	rank  int
+	order int // in the order of the election
+}
+
+func (p place) before(o place) bool {
+	return p.rank < o.rank || p.rank == o.rank && p.order < o.order
+}
+
+func (g *group) place(m *member) place {
+	return place{g.rank(m.groups[g.name]), max(0, slices.Index(g.leaving.order, m.session.Peer()))}
 }
 
 // rank orders the standbys to which a MASTER may hand over, the least first:

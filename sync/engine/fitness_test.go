@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -99,13 +100,21 @@ func TestHandOverGoesToTheLeastDemoted(t *testing.T) {
 		willing  [2]bool
 		slow     int // which one does not answer any more, 0 none
 		want     int // 0: whoever answers first
+		order    []int
 	}{
-		{"equal", 0, [2]int{0, 0}, [2]bool{true, true}, 0, 0},
-		{"the second is better", 2, [2]int{1, 0}, [2]bool{true, true}, 0, 2},
-		{"the first is better", 2, [2]int{0, 1}, [2]bool{true, true}, 0, 1},
-		{"the best gave it away", 2, [2]int{0, 1}, [2]bool{false, true}, 0, 2},
-		{"the only better one gave it away", 2, [2]int{3, 1}, [2]bool{true, false}, 0, 2},
-		{"the best does not answer", 2, [2]int{1, 0}, [2]bool{true, true}, 2, 1},
+		{"equal", 0, [2]int{0, 0}, [2]bool{true, true}, 0, 0, nil},
+		{"the second is better", 2, [2]int{1, 0}, [2]bool{true, true}, 0, 2, nil},
+		{"the first is better", 2, [2]int{0, 1}, [2]bool{true, true}, 0, 1, nil},
+		{"the best gave it away", 2, [2]int{0, 1}, [2]bool{false, true}, 0, 2, nil},
+		{"the only better one gave it away", 2, [2]int{3, 1}, [2]bool{true, false}, 0, 2, nil},
+		{"the best does not answer", 2, [2]int{1, 0}, [2]bool{true, true}, 2, 1, nil},
+		{"the election would choose the first", 0, [2]int{0, 0}, [2]bool{true, true}, 0, 1, []int{1, 2}},
+		{"the election would choose the second", 0, [2]int{0, 0}, [2]bool{true, true}, 0, 2, []int{2, 1}},
+		{"only the first could serve", 0, [2]int{0, 0}, [2]bool{true, true}, 0, 1, []int{1}},
+		{"only the second could serve", 0, [2]int{0, 0}, [2]bool{true, true}, 0, 2, []int{2}},
+		{"the first choice does not answer", 0, [2]int{0, 0}, [2]bool{true, true}, 2, 1, []int{2, 1}},
+		{"nobody could serve", 0, [2]int{0, 0}, [2]bool{true, true}, 0, 0, []int{}},
+		{"demotions come first", 2, [2]int{0, 1}, [2]bool{true, true}, 0, 1, []int{2, 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -127,6 +136,13 @@ func TestHandOverGoesToTheLeastDemoted(t *testing.T) {
 				w.nodes[0].fitness(tc.own, true)
 				for i := range 2 {
 					w.nodes[i+1].fitness(tc.demotion[i], tc.willing[i])
+				}
+				var order []string
+				for _, i := range tc.order {
+					order = append(order, fmt.Sprintf("10.9.0.%d", i+1))
+				}
+				if err := w.nodes[0].engine.Succession(t.Context(), map[string][]string{simGroup: order}); err != nil {
+					t.Fatal(err)
 				}
 				deaf.Store(int32(tc.slow))
 				w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup,

@@ -118,6 +118,9 @@ type leaving struct {
 	// successor is to whom alone this MASTER hands over until successorTo.
 	successor   wire.NodeID
 	successorTo time.Time
+	// order names the peers that could take over, the one first that the election would
+	// choose; nil where that is not known. See Engine.Succession.
+	order []string
 	// holdsFor is the master for whose hand-over to another this node, a standby, holds
 	// back.
 	holdsFor wire.NodeID

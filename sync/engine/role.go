@@ -136,22 +136,23 @@ func (e *Engine) advanceHandover(g *group, now time.Time) {
 		return
 	}
 	members := e.sorted()
-	able := func(m *member) bool {
+	able := slices.DeleteFunc(members, func(m *member) bool {
 		ms := m.groups[g.name]
-		return ms != nil && ms.out.Complete() && ms.state.InSync && !g.directed(m, now)
-	}
+		return ms == nil || !ms.out.Complete() || !ms.state.InSync || g.directed(m, now)
+	})
+	able = g.serving(able)
 	// The fittest is waited for, but not as long as somebody else would do.
-	best := math.MaxInt
+	best := place{math.MaxInt, 0}
 	if now.Before(h.until.Add(-handoverLimit / 2)) {
-		for _, m := range members {
-			if able(m) {
-				best = min(best, g.rank(m.groups[g.name]))
+		for _, m := range able {
+			if p := g.place(m); p.before(best) {
+				best = p
 			}
 		}
 	}
-	for _, m := range members {
+	for _, m := range able {
 		ms := m.groups[g.name]
-		if !able(m) || g.rank(ms) > best {
+		if best.before(g.place(m)) {
 			continue
 		}
 		if !ms.out.Holds(h.epoch, g.pub.Seq()) {
