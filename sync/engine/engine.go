@@ -38,6 +38,7 @@ const (
 	handoverLimit = 80 * time.Millisecond  // how long a hand-over waits for the successor's acknowledgement
 	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
 	foreignDelay  = 200 * time.Millisecond // how soon a standby looks after a foreign change
+	hiddenPause   = 5 * time.Second        // longest pause between readings that do not show what is there
 )
 
 // Engine owns a node's replication. Its methods are safe for concurrent use;

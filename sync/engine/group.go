@@ -79,6 +79,7 @@ type reading struct {
 	touched   *replica.Touched
 	scan      groupScan
 	foreign   time.Time // when to look after a foreign change; zero: never
+	hidden    hidden
 	collected time.Time // when replicated SAs were last looked through
 	flushed   bool      // the master's tables were flushed since the last dump
 	emptied   bool      // its SAs were, and are to be put back
@@ -88,6 +89,15 @@ type reading struct {
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
 	offloaded, offloadedTold int
+}
+
+// hidden is about what the kernel has and no reading shows: SAs of a virtual IP that the
+// group lacks here.
+type hidden struct {
+	met bool // since the last reading
+	// pause is how long the next reading waits, 0 for none. It grows while readings do not
+	// show what is met.
+	pause time.Duration
 }
 
 // audit is what came of the last comparison of sums.

@@ -134,3 +134,38 @@ func TestADeletedPolicyStaysDeleted(t *testing.T) {
 		}
 	})
 }
+
+// TestStandbyThatLacksAVIP: the kernel has the SAs of a virtual IP that this node's group
+// lacks, and no reading shows them. It neither reads without end nor says so each time.
+func TestStandbyThatLacksAVIP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		defer w.stop()
+		r := rand.New(rand.NewPCG(1, 2))
+		for i := range 6 {
+			w.nodes[0].kernel.foreign(tunnel(r, i, i%3 == 0)...)
+		}
+		w.nodes[0].boot(100)
+		w.nodes[1].boot(101)
+		w.nodes[0].role(wire.RoleMaster, 1)
+		w.nodes[1].elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleBackup, Term: 1,
+			VIPs: simVIPs[:1], Reason: "test"}
+		w.connect(0, 1)
+		time.Sleep(5 * time.Second)
+		before := w.nodes[1].kernel.readings()
+		time.Sleep(time.Minute)
+		if n := w.nodes[1].kernel.readings() - before; n > 60 {
+			t.Errorf("the standby read its tables %d times in a minute", n)
+		}
+		if n := w.log.count("differed from the master") + w.log.count("cannot be repaired"); n == 0 || n > 5 {
+			t.Errorf("it says %d times that it repairs", n)
+		}
+		// What it has is followed as soon as the virtual IP is there.
+		w.nodes[1].role(wire.RoleBackup, 1)
+		time.Sleep(5 * time.Second)
+		w.equal("with the virtual IP")
+		if s := w.nodes[1].status(); !s.InSync || s.Refused != 0 {
+			t.Errorf("with the virtual IP: in sync %v (%s), %d refused", s.InSync, s.Why, s.Refused)
+		}
+	})
+}

@@ -274,16 +274,34 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	g.rcv.EndScan(policies, g.reading.touched)
 	e.raiseBeyondSuccessor(ctx, g, now)
 	if g.rcv.Whole() && !g.rcv.Reception().Closed() && g.rcv.Adopted() {
-		ops := g.rcv.Repair(now)
-		if n := ops.Repairs(); n > 0 {
-			e.stats.Repairs += uint64(n)
-			e.log.Warn("repaired what differed from the master", "group", g.name, "operations", n)
-		}
-		e.execAll(ctx, g, ops)
+		e.repair(ctx, g, now)
 		e.tellBeyond(g, g.source())
 	}
 	if first {
 		e.follow(g, false)
+	}
+}
+
+// repair makes the kernel what the master said, after a reading.
+func (e *Engine) repair(ctx context.Context, g *group, now time.Time) {
+	hidden := &g.reading.hidden
+	hidden.met = false
+	ops := g.rcv.Repair(now)
+	n := ops.Repairs()
+	e.stats.Repairs += uint64(n)
+	e.execAll(ctx, g, ops)
+	switch {
+	case !hidden.met:
+		hidden.pause = 0
+		if n > 0 {
+			e.log.Warn("repaired what differed from the master", "group", g.name, "operations", n)
+		}
+	case hidden.pause == 0:
+		e.log.Error("what differs from the master cannot be repaired: the kernel has SAs that are not on a virtual "+
+			"address of this group; compare the virtual addresses of both gateways", "group", g.name, "operations", n)
+		hidden.pause = foreignDelay
+	default:
+		hidden.pause = min(2*hidden.pause, hiddenPause)
 	}
 }
 

@@ -28,7 +28,11 @@ type simKernel struct {
 	born     time.Time
 	dates    map[sadb.SAKey]time.Duration // add_time, on this kernel's wall clock since born
 	wall     time.Duration
+	dumps    int
 }
+
+// readings is how often the tables were read.
+func (k *simKernel) readings() int { k.mu.Lock(); defer k.mu.Unlock(); return k.dumps }
 
 func newSimKernel() *simKernel {
 	return &simKernel{sas: make(map[sadb.SAKey]*sadb.SA), policies: make(map[sadb.PolicyKey]*sadb.Policy),
@@ -55,6 +59,7 @@ func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.dumps++
 	s := &sadb.Snapshot{}
 	for _, key := range slices.Backward(k.order) {
 		c := *k.sas[key]

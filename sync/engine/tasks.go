@@ -258,7 +258,7 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops replica.OpList) int 
 				}
 				switch {
 				case unknown:
-					e.requestDump(ctx)
+					e.lookForHidden(ctx, g)
 				case err != nil && retry == nil:
 					e.kernelError(g, op, err)
 				}
@@ -272,6 +272,18 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops replica.OpList) int 
 	}
 	g.rcv.CarriedOut()
 	return n
+}
+
+// lookForHidden reads the tables, as the kernel has what they were not known to hold: at
+// once, unless the last reading has not shown it.
+func (e *Engine) lookForHidden(ctx context.Context, g *group) {
+	g.reading.hidden.met = true
+	switch {
+	case g.reading.hidden.pause == 0:
+		e.requestDump(ctx)
+	case g.reading.foreign.IsZero():
+		g.reading.foreign = time.Now().Add(g.reading.hidden.pause)
+	}
 }
 
 // execOwn carries out operations of a MASTER, in turns, and hands each result to

@@ -70,6 +70,8 @@ func (r *Receiver) Repair(now time.Time) (ops OpList) {
 		used := r.slabs.used
 		if len(r.wantSAOps(now, w)) > 0 {
 			list = append(list, w)
+		} else if errors.Is(w.failed, fs.ErrExist) {
+			w.failed = nil // the reading has shown what is there
 		}
 		r.slabs.used = used // what it takes is asked for again, in order
 	}
