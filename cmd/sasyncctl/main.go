@@ -29,6 +29,8 @@ const usage = `  status                       who is master of what, who is in s
   resync [PEER]                fetch snapshots anew, or send them to a standby
   failover [GROUP] [to PEER]   hand mastership over and tell how it went; -f: whatever check says
   failover -n [...]            to whom it would go, what is against it, what it would cost
+  guard                        what the leak guard holds, and which policies have gone
+  guard forget PREFIX|all      let what has no policy any more leave in plaintext again
   top                          rates and lag, each second
   reload                       read the configuration again`
 
@@ -90,6 +92,7 @@ type program struct {
 // request is a parsed command line.
 type request struct {
 	verb, what, group, peer string
+	forget                  string // of guard
 }
 
 // parse reads verb and operands.
@@ -107,6 +110,13 @@ func parse(args []string) (request, error) {
 			r.what = ops[0]
 		}
 		if len(ops) <= 1 {
+			return r, nil
+		}
+	case "guard":
+		if len(ops) == 2 && ops[0] == "forget" {
+			r.forget, ops = ops[1], nil
+		}
+		if len(ops) == 0 {
 			return r, nil
 		}
 	case "diff", "resync":
@@ -199,6 +209,13 @@ func (p *program) command(ctx context.Context) (int, error) {
 			})
 	case "show":
 		return daemon.ExitOK, p.show(ctx, r.what)
+	case "guard":
+		var g report.Guard
+		verb, args := "guard", any(nil)
+		if r.forget != "" {
+			verb, args = "guard-forget", map[string]any{"destination": r.forget}
+		}
+		return p.ask(ctx, verb, args, &g, func() error { return guard(p.out, g, r.forget != "") }, nil)
 	case "resync":
 		return p.resync(ctx, r)
 	case "failover":

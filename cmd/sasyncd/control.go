@@ -36,6 +36,7 @@ type control struct {
 	// carpdSocket is where carpd answers, "" with another election.
 	carpdSocket string
 	names       *naming
+	leaks       leakGuarded
 }
 
 // verbs are the requests of sasyncctl.
@@ -58,11 +59,15 @@ func (k *control) verbs() map[string]daemon.Verb {
 			s, err := k.status(ctx)
 			return s.Check, err
 		}),
-		"diff":     ask(k.diff),
-		"show":     {Handle: k.show},
-		"resync":   {Changes: true, Handle: k.resync},
-		"doctor":   ask(k.doctor),
-		"plan":     ask(k.plan),
+		"diff":   ask(k.diff),
+		"show":   {Handle: k.show},
+		"resync": {Changes: true, Handle: k.resync},
+		"doctor": ask(k.doctor),
+		"plan":   ask(k.plan),
+		"guard":  ask(func(ctx context.Context, _ *daemon.Call) (any, error) { return k.leaks.answer(ctx) }),
+		"guard-forget": {Changes: true, Handle: ask(func(ctx context.Context, c *daemon.Call) (any, error) {
+			return k.leaks.forget(ctx, c)
+		}).Handle},
 		"failover": {Changes: true, Handle: k.failover},
 		"reload":   {Changes: true, Handle: func(ctx context.Context, _ *daemon.Call) error { return k.reload(ctx) }},
 	}

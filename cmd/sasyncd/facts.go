@@ -57,6 +57,8 @@ type facts struct {
 	host    hostFacts
 	// state is why the state directory cannot be written, "" if it can.
 	state func() string
+	// guard is why the leak guard is not whole, "" if it is or there is none.
+	guard func() string
 	// rules reads what the routing rules of other programs do.
 	rules func(context.Context) (rules.Rules, error)
 	// setting reads a file below /proc/sys, "" if that is not possible.
@@ -153,7 +155,8 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	host, _ := os.Hostname() // "" where there is none
 	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
 		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(),
-		Groups: []judge.Group{}}
+		GuardError: f.guard(),
+		Groups:     []judge.Group{}}
 	for _, x := range f.seen() {
 		out.Apart = append(out.Apart, x.Node)
 	}

@@ -54,6 +54,7 @@ type pairOf struct {
 	peer    judge.Facts
 	sysctl  map[string]string
 	state   string
+	guard   string
 	rules   rules.Rules
 }
 
@@ -83,7 +84,8 @@ func newPairOf() *pairOf {
 		peers:   func() []peer.Status { return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session)}} },
 		seen:    func() []report.Seen { return x.seen },
 		own:     func() map[netip.Addr]bool { return x.own },
-		setting: func(name string) string { return x.sysctl[name] }, state: func() string { return x.state }}
+		setting: func(name string) string { return x.sysctl[name] }, state: func() string { return x.state },
+		guard: func() string { return x.guard }}
 	return x
 }
 
@@ -254,6 +256,8 @@ func TestCheckSeesBothGateways(t *testing.T) {
 			report.AnswerYes, judge.StrictFilter},
 		"own interface does not forward": {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/forwarding"] = "0" },
 			report.AnswerNo, judge.ForwardingOff},
+		"own guard broken": {func(x *pairOf) { x.guard = "operation not supported" }, report.AnswerYes,
+			judge.LeakGuard},
 		"own disk full": {func(x *pairOf) { x.state = "no space left on device" }, report.AnswerYes,
 			judge.StateUnwritable},
 		"carpd's disk full": {func(x *pairOf) { x.carp.StateError = "no space left on device" },

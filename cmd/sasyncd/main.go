@@ -22,7 +22,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
 	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr, verbPrivileged, verbGuard, verbGuardWait,
-		verbGuardOff)
+		verbGuardOff, verbGuardLoad, verbGuardRemove)
 	if err != nil {
 		return daemon.ExitUsage
 	}
@@ -35,6 +35,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case len(f.Args) == 0:
 	case f.Args[0] == verbPrivileged:
 		return ended(log, errors.Join(privileges.Harden(), servePrivileged(f, log)))
+	case f.Args[0] == verbGuardLoad, f.Args[0] == verbGuardRemove:
+		return ended(log, serveLeakGuard(f, log))
 	default:
 		return ended(log, serveGuard(f, log))
 	}

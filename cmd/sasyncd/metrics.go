@@ -11,6 +11,7 @@ import (
 
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/leakguard"
 	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
@@ -27,6 +28,7 @@ type sources struct {
 	errors  func() ([]xfrm.ErrorCount, error)
 	closed  func(func(reason string, n uint64))
 	members func() (refused uint64)
+	guard   func() (s leakguard.State, on bool)
 }
 
 // registry holds everything that the metrics listener shows.
@@ -55,7 +57,7 @@ func registerOwn(reg prometheus.Registerer, s sources) {
 			"group is known between gateways.", []string{"group", "followed"}, nil),
 		prometheus.NewDesc("sasyncd_xfrm_errors_total", "Packets that the kernel's IPsec dropped, by its own names.",
 			[]string{"error"}, nil),
-	}, newReadiness(s.check))
+	}, newReadiness(s.check), newGuardCollector(s.guard))
 }
 
 // outside collects what the engine does not know.

@@ -12,6 +12,7 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/daemon/daemontest"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/leakguard"
 	"sasyncd/kernel/xfrm"
 	"sasyncd/sync/channel"
 	"sasyncd/sync/engine"
@@ -72,6 +73,9 @@ func picture() sources {
 		refused: new(channel.Counters),
 		closed:  func(f func(string, uint64)) { f("malformed", 2); f("protocol", 3) },
 		members: func() uint64 { return 4 },
+		guard: func() (leakguard.State, bool) {
+			return leakguard.State{Selectors: 7, Remembered: 2, Drops: 5, Repairs: 1, Trouble: "refused"}, true
+		},
 		errors: func() ([]xfrm.ErrorCount, error) {
 			return []xfrm.ErrorCount{{Name: "XfrmInNoStates", Count: 1}, {Name: "XfrmInStateSeqError", Count: 0}}, nil
 		},

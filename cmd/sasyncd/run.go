@@ -150,10 +150,14 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 		}
 		return err
 	}
+	leaks, leakTasks, err := leakGuardOf(c, k, log)
+	if err != nil {
+		return nil, err
+	}
 	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log,
 		eng:   eng,
 		peers: mgr.Status, seen: seen, names: names, own: ownAddrs, setting: readSetting, state: state.Trouble,
-		rules: foreign.Read}
+		rules: foreign.Read, guard: leaks.trouble}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}
@@ -168,10 +172,11 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 		return names.verdict(fs.verdict(ctx, s)), nil
 	})
 	reg := registry(sources{names.over(status), judged, neighbours, mgr.Counters(), xfrm.ErrorCounts, mgr.Closed,
-		ss.members.Refused}, state.Start())
+		ss.members.Refused, leaks.state}, state.Start())
 	ctl := &control{eng: eng, members: ss.members, seen: func() []report.Seen { return names.seen(seen()) }, peers: mgr,
 		foundBy: find.by, elector: el, reload: reload,
-		own: ownAddrs, check: fs.verdict, advise: fs, carpdSocket: carpdSocketOf(c), names: names}
+		own: ownAddrs, check: fs.verdict, advise: fs, carpdSocket: carpdSocketOf(c), names: names,
+		leaks: leaks}
 	asked := daemon.NewControlServer(c.Socket, log, ctl.verbs())
 	tasks := []daemon.Task{
 		eng,
@@ -192,6 +197,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 		return nil, err
 	}
 	tasks = append(tasks, guard)
+	tasks = append(tasks, leakTasks...)
 	tasks = append(tasks, file.tasks()...)
 	if h.passed {
 		tasks = append(tasks, h.task())

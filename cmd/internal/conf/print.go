@@ -136,6 +136,7 @@ func (s *Sasyncd) text(reveal bool) string {
 	if s.Tracker.Kind != TrackCarpd {
 		p.line("fence", yesNo(s.Fence))
 	}
+	p.line("guard", s.Guard)
 	p.line("replay interval", durationText(s.ReplayInterval))
 	p.line("replay margin", s.MarginESN, s.Margin32)
 	p.line("replay inbound", map[bool]string{false: "accept", true: "advance"}[s.InboundAdvance])

@@ -44,7 +44,10 @@ type Sasyncd struct {
 	// of accepting the window again.
 	InboundAdvance bool
 	// Fence: sasyncd keeps the fence itself. Only with trackers other than carpd.
-	Fence                         bool
+	Fence bool
+	// Guard is the leak guard: what keeps protected traffic from leaving in plaintext
+	// while its policies are gone.
+	Guard                         Guard
 	Socket, CarpdSocket, StateDir string
 	Metrics                       netip.AddrPort // invalid: off
 	// Warnings is what is allowed but probably not meant.
@@ -108,6 +111,17 @@ const (
 	FlushStartup FlushMode = "startup" // sweep after a snapshot, forward flushes
 	FlushSync    FlushMode = "sync"    // forward flushes, no sweep
 	FlushNever   FlushMode = "never"   // neither
+)
+
+// Guard says what the leak guard is made of.
+type Guard string
+
+// Leak guards.
+const (
+	GuardNo       Guard = "no"
+	GuardYes      Guard = "yes"      // both
+	GuardRoutes   Guard = "routes"   // routes to a device that drops
+	GuardNFTables Guard = "nftables" // a table of nf_tables
 )
 
 // Lock is a state that does not follow the elector.

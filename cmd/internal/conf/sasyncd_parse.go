@@ -15,7 +15,7 @@ func parseSasyncd(p *parser, file string) (*Sasyncd, error) {
 		c: &Sasyncd{
 			File: file, FlushMode: FlushStartup, Tracker: Tracker{Kind: TrackCarpd},
 			ReplayInterval: DefaultReplayInterval, MarginESN: DefaultMarginESN, Margin32: DefaultMargin32,
-			Fence: true, Socket: DefaultSasyncdSocket, CarpdSocket: DefaultCarpdSocket, StateDir: DefaultSasyncdState,
+			Fence: true, Guard: GuardNo, Socket: DefaultSasyncdSocket, CarpdSocket: DefaultCarpdSocket, StateDir: DefaultSasyncdState,
 		},
 		control: Control{Kind: ControlAuto},
 	}
@@ -86,6 +86,12 @@ func (s *sasyncdParser) statement(t token) bool {
 		return s.vips(t)
 	case "replay":
 		return s.replay()
+	case "guard":
+		v, ok := s.oneOf("guard", "yes", "no", "routes", "nftables")
+		if ok {
+			s.c.Guard = Guard(v)
+		}
+		return ok
 	case "fence":
 		s.fence = t.pos
 		v, ok := s.yesNo("fence")

@@ -79,7 +79,7 @@ func (n *Numbers) Raise(bounds map[string]uint64) error {
 	for _, id := range slices.Sorted(maps.Keys(next)) {
 		fmt.Fprintf(&b, "%d %s\n", next[id], id)
 	}
-	if err := replaceFile(n.path, []byte(b.String()), true); err != nil {
+	if err := ReplaceFile(n.path, []byte(b.String()), true); err != nil {
 		return err
 	}
 	if err := syncDir(filepath.Dir(n.path)); err != nil {

@@ -103,7 +103,7 @@ func (s *State) NodeID() (id [16]byte) {
 		s.warn(fmt.Errorf("read node id: %w", err))
 	}
 	rand.Read(id[:]) // never fails (crypto/rand)
-	if err := replaceFile(path, []byte(hex.EncodeToString(id[:])+"\n"), true); err != nil {
+	if err := ReplaceFile(path, []byte(hex.EncodeToString(id[:])+"\n"), true); err != nil {
 		s.warn(err)
 	}
 	return id
@@ -130,7 +130,7 @@ func (s *State) Start() uint64 {
 		n = 0 // a number for operators only: not worth a complaint
 	}
 	n++
-	if err := replaceFile(s.path(s.startsFile()), fmt.Appendf(nil, "%d\n", n), false); err != nil {
+	if err := ReplaceFile(s.path(s.startsFile()), fmt.Appendf(nil, "%d\n", n), false); err != nil {
 		s.warn(err)
 	}
 	return n
@@ -155,14 +155,14 @@ func (s *State) SetTerm(group string, term uint64) {
 	for _, n := range names {
 		fmt.Fprintf(&b, "%d %q\n", s.terms[n], n)
 	}
-	if err := replaceFile(s.path(s.termsFile()), []byte(b.String()), false); err != nil {
+	if err := ReplaceFile(s.path(s.termsFile()), []byte(b.String()), false); err != nil {
 		s.warn(err)
 	}
 }
 
-// replaceFile writes a file so that a reader finds the old or the new content;
+// ReplaceFile writes a file so that a reader finds the old or the new content;
 // with sync it waits until the disk has it. The daemon is the only writer.
-func replaceFile(path string, content []byte, sync bool) error {
+func ReplaceFile(path string, content []byte, sync bool) error {
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

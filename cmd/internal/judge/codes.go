@@ -70,6 +70,7 @@ const (
 	StrictFilter    Code = "strict-filter"
 	HostSetting     Code = "host-setting"
 	StateUnwritable Code = "state-unwritable"
+	LeakGuard       Code = "leak-guard"
 	ClockDiffers    Code = "clock-differs"
 	PeersDiffer     Code = "peers-differ"
 	PeersApart      Code = "peers-apart"
@@ -162,6 +163,7 @@ var kinds = map[Code]struct {
 	ARPHidden:       {Fails, "sysctl -w NAME=0 there, and in /etc/sysctl.d"},
 	StrictFilter:    {Odd, "sysctl -w NAME=2 there, and in /etc/sysctl.d"},
 	HostSetting:     {Costs, "sysctl -w NAME there, and in /etc/sysctl.d"},
+	LeakGuard:       {Costs, "sasyncctl guard there"},
 	StateUnwritable: {Costs, "df -h, df -i and mount there: make room, or the file system writable"},
 	ClockDiffers:    {Odd, "timedatectl, chronyc tracking on both gateways"},
 	PeersDiffer:     {Costs, "write the same gateways as `peer` into every sasyncd.conf; sasyncctl reload"},

@@ -34,6 +34,8 @@ type Facts struct {
 	Unrouted []string `json:"unrouted,omitempty"`
 	// StateError is why sasyncd cannot write its state directory, "" if it can.
 	StateError string `json:"state_error,omitempty"`
+	// GuardError is why the leak guard is not whole, "" if it is, or if there is none.
+	GuardError string `json:"guard_error,omitempty"`
 	// Local is what is not replicated, as its tunnels end on no VIP; nil for nothing.
 	Local *Local `json:"local,omitempty"`
 	// Clock is the time of day in seconds since 1970, up to 5 s before the report was

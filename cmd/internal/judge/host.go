@@ -130,6 +130,11 @@ func hosts(own *Facts, peers []Peer) (list []Finding) {
 				"sasyncd cannot write its state directory, and forgets terms and the numbers of static keys at its "+
 					"next start: "+f.StateError))
 		}
+		if f.GuardError != "" {
+			list = append(list, finding(LeakGuard, name, "",
+				"the leak guard is not whole, and packets may leave in plaintext while policies are gone: "+
+					f.GuardError))
+		}
 	}
 	unwritable(ThisGateway, own)
 	for i := range peers {

@@ -35,6 +35,8 @@ func init() {
 			Yes, StateUnwritable, nil},
 		"carpd's directory is read-only": {func(s *situation) { s.master().Carp.StateError = "read-only file system" },
 			2, Yes, StateUnwritable, nil},
+		"a wall of the leak guard is refused": {func(s *situation) { s.facts[1].GuardError = "operation not supported" },
+			2, Yes, LeakGuard, nil},
 		"clocks agree":                {clock(20), 2, Yes, "", nil},
 		"clocks differ":               {clock(3600), 2, Yes, ClockDiffers, nil},
 		"clocks differ the other way": {clock(-3600), 2, Yes, ClockDiffers, nil},

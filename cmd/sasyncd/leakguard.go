@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"sasyncd/cmd/internal/conf"
+	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/leakguard"
+	nft "sasyncd/kernel/leakguard"
+	"sasyncd/kernel/rules"
+	"sasyncd/kernel/xfrm"
+)
+
+// Verbs about the leak guard, for its unit and for the package's removal.
+const (
+	verbGuardLoad   = "guard-load"   // raise the walls that the last sasyncd kept
+	verbGuardRemove = "guard-remove" // take the walls down; what is kept stays
+)
+
+// guardFile is where the leak guard keeps its selectors, in the state directory.
+const guardFile = "guard.json"
+
+// walls are those of the leak guard that a configuration wants; nil for each other.
+type walls struct {
+	filter *nft.Filter
+	sink   *rules.Sink
+}
+
+// openWalls opens the walls that are wanted, and takes the others down. Where the kernel
+// has no nf_tables, the routes are all.
+func openWalls(want conf.Guard, log *slog.Logger) (w walls, err error) {
+	filter, err := nft.Open(nft.Own{})
+	switch {
+	case errors.Is(err, nft.ErrUnsupported) && want != conf.GuardNFTables:
+		if want == conf.GuardYes {
+			log.Warn("the leak guard is made of routes alone", "err", err)
+		}
+		filter = nil
+	case err != nil:
+		return walls{}, err
+	}
+	sink, err := rules.OpenSink()
+	if err != nil {
+		return walls{}, errors.Join(err, walls{filter: filter}.close())
+	}
+	w = walls{filter, sink}
+	if want == conf.GuardNo || want == conf.GuardRoutes {
+		if filter != nil {
+			err = errors.Join(filter.Remove(), filter.Close())
+		}
+		w.filter = nil
+	}
+	if want == conf.GuardNo || want == conf.GuardNFTables {
+		err = errors.Join(err, sink.Remove(), sink.Close())
+		w.sink = nil
+	}
+	if err != nil {
+		return walls{}, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+func (w walls) close() error {
+	var errs []error
+	if w.filter != nil {
+		errs = append(errs, w.filter.Close())
+	}
+	if w.sink != nil {
+		errs = append(errs, w.sink.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// config has the walls as a Guard takes them: an interface is nil where a wall is.
+func (w walls) config(c *conf.Sasyncd, log *slog.Logger) leakguard.Config {
+	cfg := leakguard.Config{Path: filepath.Join(c.StateDir, guardFile), Log: log,
+		Write: func(path string, content []byte) error { return daemon.ReplaceFile(path, content, true) }}
+	if w.filter != nil {
+		cfg.Filter = w.filter
+	}
+	if w.sink != nil {
+		cfg.Sink = w.sink
+	}
+	return cfg
+}
+
+// names are what the walls are called.
+func (w walls) names() []string {
+	list := []string{}
+	if w.filter != nil {
+		list = append(list, string(conf.GuardNFTables))
+	}
+	if w.sink != nil {
+		list = append(list, string(conf.GuardRoutes))
+	}
+	return list
+}
+
+// leakGuarded is the leak guard of this process; guard is nil where there is none.
+type leakGuarded struct {
+	guard *leakguard.Guard
+	walls []string
+}
+
+// leakGuardOf returns the leak guard of a configuration, and its task.
+func leakGuardOf(c *conf.Sasyncd, k *xfrm.Kernel, log *slog.Logger) (leakGuarded, []daemon.Task, error) {
+	w, err := openWalls(c.Guard, log)
+	if err != nil || c.Guard == conf.GuardNo {
+		return leakGuarded{walls: []string{}}, nil, err
+	}
+	cfg := w.config(c, log)
+	cfg.Policies, cfg.Changes = k.Policies, k.WatchPolicies
+	g := leakguard.New(cfg)
+	task := daemon.NewTask("leak guard", func(ctx context.Context) error {
+		return errors.Join(g.Run(ctx), w.close())
+	})
+	return leakGuarded{g, w.names()}, []daemon.Task{task}, nil
+}
+
+// state is for the metrics.
+func (l leakGuarded) state() (leakguard.State, bool) {
+	if l.guard == nil {
+		return leakguard.State{}, false
+	}
+	return l.guard.State(), true
+}
+
+// trouble is for the judgement.
+func (l leakGuarded) trouble() string {
+	s, _ := l.state()
+	return s.Trouble
+}
+
+// answer is for sasyncctl guard.
+func (l leakGuarded) answer(ctx context.Context) (report.Guard, error) {
+	out := report.Guard{Walls: l.walls, Gone: []report.Gone{}}
+	if l.guard == nil {
+		return out, nil
+	}
+	gone, err := l.guard.Remembered(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, e := range gone {
+		out.Gone = append(out.Gone, report.Gone{Selector: e.Rule.String(), Until: e.Until})
+	}
+	s := l.guard.State()
+	out.Selectors, out.Remembered, out.Dropped, out.Repairs = s.Selectors, s.Remembered, s.Drops, s.Repairs
+	out.Trouble, out.LeftOut = s.Trouble, s.LeftOut
+	return out, nil
+}
+
+// forget is for sasyncctl guard forget.
+func (l leakGuarded) forget(ctx context.Context, c *daemon.Call) (report.Guard, error) {
+	var args struct {
+		Destination string `json:"destination"` // a prefix, or "all"
+	}
+	if err := c.Decode(&args); err != nil {
+		return report.Guard{}, err
+	}
+	if l.guard == nil {
+		return report.Guard{}, daemon.Bad("there is no leak guard: see guard of sasyncd.conf(5)")
+	}
+	dst, err := prefixOrAll(args.Destination)
+	if err != nil {
+		return report.Guard{}, err
+	}
+	n, err := l.guard.Forget(ctx, dst)
+	if err != nil {
+		return report.Guard{}, err
+	}
+	out, err := l.answer(ctx)
+	out.Forgotten = n
+	return out, err
+}
+
+// prefixOrAll reads what is to be forgotten; an invalid prefix stands for all.
+func prefixOrAll(text string) (netip.Prefix, error) {
+	if text == "all" {
+		return netip.Prefix{}, nil
+	}
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, daemon.Bad("%s: want a network such as 10.2.0.0/16, an address, or all", text)
+	}
+	return p.Masked(), nil
+}
+
+// serveLeakGuard does what one of the verbs asks for.
+func serveLeakGuard(f daemon.Flags, log *slog.Logger) error {
+	if f.Args[0] == verbGuardRemove {
+		_, err := openWalls(conf.GuardNo, log)
+		return err
+	}
+	c, err := conf.LoadSasyncd(f.Config)
+	if err != nil {
+		return err
+	}
+	w, err := openWalls(c.Guard, log)
+	if err != nil || c.Guard == conf.GuardNo {
+		return err
+	}
+	defer w.close()
+	cfg := w.config(c, log)
+	book, err := leakguard.Load(cfg.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no policy yet
+	}
+	if err != nil {
+		return err
+	}
+	list := book.Rules()
+	if err := leakguard.Raise(context.Background(), list, cfg.Filter, cfg.Sink); err != nil {
+		return err
+	}
+	log.Info("the leak guard is set before the network comes up", "by", strings.Join(w.names(), " and "),
+		"rules", len(list))
+	return nil
+}
