@@ -16,6 +16,7 @@ import (
 	nft "sasyncd/kernel/leakguard"
 	"sasyncd/kernel/rules"
 	"sasyncd/kernel/xfrm"
+	"sasyncd/sync/guard"
 )
 
 // Verbs about the leak guard, for its unit and for the package's removal.
@@ -149,7 +150,7 @@ func (l leakGuarded) answer(ctx context.Context) (report.Guard, error) {
 		return out, err
 	}
 	for _, e := range gone {
-		out.Gone = append(out.Gone, report.Gone{Selector: e.Rule.String(), Until: e.Until})
+		out.Gone = append(out.Gone, report.Gone{Selector: e.Rule.String(), Until: e.Seen.Add(guard.Keep)})
 	}
 	s := l.guard.State()
 	out.Selectors, out.Remembered, out.Dropped, out.Repairs = s.Selectors, s.Remembered, s.Drops, s.Repairs

@@ -81,6 +81,8 @@ const (
 type Guard struct {
 	cfg  Config
 	book guard.Book
+	// routes are what the second wall holds.
+	routes []guard.Route
 	asks chan func()
 	done chan struct{}
 
@@ -139,7 +141,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			}
 			g.tend(ctx)
 		case <-tend.C:
-			if g.book.Expire(time.Now()) {
+			if g.book.Expire(time.Now()) > 0 {
 				g.change(ctx)
 			}
 			g.tend(ctx)
@@ -189,9 +191,13 @@ func (g *Guard) look(ctx context.Context) {
 		return
 	}
 	list, left := guard.Of(policies)
-	if s := left.String(); s != g.told.leftOut {
-		if g.told.leftOut = s; s != "" {
-			g.cfg.Log.Warn("the leak guard is not for all policies", "not_for", s)
+	out := ""
+	if left.Total() > 0 {
+		out = left.String()
+	}
+	if out != g.told.leftOut {
+		if g.told.leftOut = out; out != "" {
+			g.cfg.Log.Warn("the leak guard is not for all policies", "not_for", out)
 		}
 	}
 	if g.book.Learn(time.Now(), list) || g.failed {
@@ -214,17 +220,25 @@ func (g *Guard) change(ctx context.Context) {
 
 // raise has the walls hold what the book does.
 func (g *Guard) raise(ctx context.Context) error {
-	return Raise(ctx, g.book.Rules(), g.cfg.Filter, g.cfg.Sink)
+	list := g.book.Rules()
+	if g.cfg.Sink != nil {
+		g.routes = guard.Routes(list)
+	}
+	return set(ctx, list, g.routes, g.cfg.Filter, g.cfg.Sink)
 }
 
 // Raise has the walls hold rules. A nil wall is none.
 func Raise(ctx context.Context, list []guard.Rule, f Filter, s Sink) error {
+	return set(ctx, list, guard.Routes(list), f, s)
+}
+
+func set(ctx context.Context, list []guard.Rule, routes []guard.Route, f Filter, s Sink) error {
 	var errs []error
 	if f != nil {
 		errs = append(errs, f.Set(ctx, guard.Compile(list)))
 	}
 	if s != nil {
-		errs = append(errs, s.Set(guard.Routes(list)))
+		errs = append(errs, s.Set(routes))
 	}
 	return errors.Join(errs...)
 }
@@ -238,7 +252,7 @@ func (g *Guard) tend(ctx context.Context) {
 		}
 	}
 	if s := g.cfg.Sink; s != nil {
-		if there, err := s.There(guard.Routes(g.book.Rules())); err == nil && !there {
+		if there, err := s.There(g.routes); err == nil && !there {
 			gone = "routes"
 		}
 	}

@@ -1,0 +1,274 @@
+package leakguard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sasyncd/sync/guard"
+	"sasyncd/sync/sadb"
+)
+
+// bench is a Guard with a kernel that the test plays.
+type bench struct {
+	policies []*sadb.Policy
+	changes  chan struct{}
+	filter   fakeFilter
+	sink     fakeSink
+	log      strings.Builder
+	path     string
+	stop     context.CancelFunc
+	guard    *Guard
+}
+
+type fakeFilter struct {
+	program *guard.Program
+	foreign chan struct{}
+	drops   uint64
+	err     error
+	sets    int
+}
+
+func (f *fakeFilter) Set(_ context.Context, p guard.Program) error {
+	if f.err == nil {
+		f.program = &p
+		f.sets++
+	}
+	return f.err
+}
+func (f *fakeFilter) Remove() error          { f.program = nil; return nil }
+func (f *fakeFilter) There() (bool, error)   { return f.program != nil, nil }
+func (f *fakeFilter) Drops() (uint64, error) { return f.drops, nil }
+func (f *fakeFilter) Watch(context.Context) (<-chan struct{}, error) {
+	return f.foreign, nil
+}
+
+type fakeSink struct{ routes []guard.Route }
+
+func (s *fakeSink) Set(r []guard.Route) error { s.routes = r; return nil }
+func (s *fakeSink) Remove() error             { s.routes = nil; return nil }
+func (s *fakeSink) There(r []guard.Route) (bool, error) {
+	return len(s.routes) == len(r), nil
+}
+
+var (
+	local  = netip.MustParsePrefix("10.1.0.0/16")
+	remote = netip.MustParsePrefix("10.2.0.0/16")
+	inside = guard.Packet{Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1"), Proto: 17}
+)
+
+func policy(src, dst netip.Prefix) *sadb.Policy {
+	return &sadb.Policy{Key: sadb.PolicyKey{Dir: sadb.DirOut, Selector: sadb.SelectorOf(src, dst)},
+		Action: sadb.ActionAllow, Templates: []sadb.Template{{Mode: sadb.ModeTunnel, Proto: 50, Family: sadb.FamilyIPv4,
+			Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("192.0.2.2")}}}
+}
+
+// begin starts a Guard in a bubble of virtual time.
+func begin(t *testing.T, b *bench) {
+	t.Helper()
+	if b.path == "" {
+		b.path = filepath.Join(t.TempDir(), "guard.json")
+	}
+	b.changes, b.filter.foreign = make(chan struct{}, 1), make(chan struct{}, 1)
+	b.guard = New(Config{Path: b.path, Filter: &b.filter, Sink: &b.sink,
+		Policies: func(context.Context) ([]*sadb.Policy, error) { return b.policies, nil },
+		Changes:  func(context.Context) (<-chan struct{}, error) { return b.changes, nil },
+		Write:    func(path string, content []byte) error { return os.WriteFile(path, content, 0o600) },
+		Log:      slog.New(slog.NewTextHandler(&b.log, nil))})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.guard.Run(ctx) }()
+	b.stop = func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	synctest.Wait()
+}
+
+// now has the kernel hold other policies, and tells the Guard.
+func (b *bench) now(p ...*sadb.Policy) {
+	b.policies = p
+	b.changes <- struct{}{}
+	time.Sleep(time.Second) // virtual
+	synctest.Wait()
+}
+
+func (b *bench) drops() bool { return b.filter.program != nil && b.filter.program.Drops(inside) }
+
+func TestPolicyThatIsGoneIsGuarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		begin(t, &b)
+		defer func() { b.stop() }()
+		if b.drops() {
+			t.Error("a packet is dropped, and no policy was ever there")
+		}
+		b.now(policy(local, remote))
+		if !b.drops() || len(b.sink.routes) != 1 {
+			t.Fatalf("dropped: %v, routes %v", b.drops(), b.sink.routes)
+		}
+		b.now()
+		if s := b.guard.State(); !b.drops() || s.Selectors != 1 || s.Remembered != 1 {
+			t.Errorf("the policy was flushed: dropped %v, %+v", b.drops(), s)
+		}
+
+		// The daemon starts again on a machine that has booted.
+		b.stop()
+		b.filter.program, b.sink.routes = nil, nil
+		begin(t, &b)
+		synctest.Wait()
+		if !b.drops() || len(b.sink.routes) != 1 {
+			t.Errorf("after a start: dropped %v, routes %v", b.drops(), b.sink.routes)
+		}
+
+		if n, err := b.guard.Forget(t.Context(), netip.MustParsePrefix("10.3.0.0/16")); n != 0 || err != nil {
+			t.Errorf("another network: %d forgotten, %v", n, err)
+		}
+		if n, err := b.guard.Forget(t.Context(), netip.MustParsePrefix("10.0.0.0/8")); n != 1 || err != nil || b.drops() {
+			t.Errorf("%d forgotten, %v; dropped %v", n, err, b.drops())
+		}
+	})
+}
+
+func TestWhatIsGoneEndsAfterADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		begin(t, &b)
+		defer func() { b.stop() }()
+		b.now(policy(local, remote))
+		b.now()
+		time.Sleep(guard.Keep - time.Minute) // virtual
+		synctest.Wait()
+		if !b.drops() {
+			t.Error("forgotten before its time")
+		}
+		time.Sleep(2 * time.Minute) // virtual
+		synctest.Wait()
+		if b.drops() || b.guard.State().Selectors != 0 {
+			t.Errorf("still dropped after a day: %+v", b.guard.State())
+		}
+	})
+}
+
+func TestForeignFlushIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		begin(t, &b)
+		defer func() { b.stop() }()
+		b.now(policy(local, remote))
+		b.filter.program = nil
+		b.filter.foreign <- struct{}{}
+		synctest.Wait() // at once, not at the next look
+		if !b.drops() || b.guard.State().Repairs != 1 {
+			t.Errorf("dropped %v, %+v", b.drops(), b.guard.State())
+		}
+		b.sink.routes = nil
+		time.Sleep(tendEach) // virtual
+		synctest.Wait()
+		if len(b.sink.routes) != 1 || b.guard.State().Repairs != 2 {
+			t.Errorf("routes %v, %+v", b.sink.routes, b.guard.State())
+		}
+		// Another change of the ruleset by others costs nothing.
+		sets := b.filter.sets
+		b.filter.foreign <- struct{}{}
+		synctest.Wait()
+		if b.filter.sets != sets {
+			t.Error("the table was replaced, and nothing was the matter")
+		}
+	})
+}
+
+func TestRefusedWallIsToldAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		b.filter.err = errors.New("no memory")
+		begin(t, &b)
+		defer func() { b.stop() }()
+		b.now(policy(local, remote))
+		if s := b.guard.State(); !strings.Contains(s.Trouble, "no memory") || len(b.sink.routes) != 1 {
+			t.Errorf("%+v, routes %v", s, b.sink.routes)
+		}
+		time.Sleep(10 * tendEach) // virtual
+		synctest.Wait()
+		if n := strings.Count(b.log.String(), "not whole"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, &b.log)
+		}
+		b.filter.err = nil
+		time.Sleep(tendEach) // virtual
+		synctest.Wait()
+		if s := b.guard.State(); s.Trouble != "" || !b.drops() || !strings.Contains(b.log.String(), "whole again") {
+			t.Errorf("%+v, dropped %v:\n%s", s, b.drops(), &b.log)
+		}
+	})
+}
+
+func TestFileThatIsDamagedIsKeptAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bench{path: filepath.Join(t.TempDir(), "guard.json")}
+		if err := os.WriteFile(b.path, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		begin(t, &b)
+		defer func() { b.stop() }()
+		b.now(policy(local, remote))
+		if src, err := os.ReadFile(b.path + ".bad"); string(src) != "{" || !b.drops() {
+			t.Errorf("%q, %v; dropped %v", src, err, b.drops())
+		}
+		if _, err := Load(b.path); err != nil {
+			t.Errorf("the new file: %v", err)
+		}
+	})
+}
+
+// Policies that change without end cost a twentieth of the time, not all of it.
+func TestReadingsHaveAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		reads := 0
+		begin(t, &b)
+		defer func() { b.stop() }()
+		b.guard.cfg.Policies = func(context.Context) ([]*sadb.Policy, error) {
+			reads++
+			time.Sleep(50 * time.Millisecond) // virtual: so long takes a reading
+			return nil, nil
+		}
+		for range 1000 {
+			select {
+			case b.changes <- struct{}{}:
+			default:
+			}
+			time.Sleep(10 * time.Millisecond) // virtual
+		}
+		if reads < 5 || reads > 11 {
+			t.Errorf("%d readings in 10 s, want one a second", reads)
+		}
+	})
+}
+
+func TestDropsAreToldOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		begin(t, &b)
+		defer func() { b.stop() }()
+		for range 36 { // three minutes
+			b.filter.drops += 10
+			time.Sleep(tendEach) // virtual
+		}
+		synctest.Wait()
+		if n := strings.Count(b.log.String(), "would have left in plaintext"); n != 3 {
+			t.Errorf("told %d times:\n%s", n, &b.log)
+		}
+		if n := b.guard.State().Drops; n != 360 {
+			t.Errorf("%d drops, want 360", n)
+		}
+	})
+}
