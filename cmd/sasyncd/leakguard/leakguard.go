@@ -83,8 +83,8 @@ type Guard struct {
 	book guard.Book
 	// routes are what the second wall holds.
 	routes []guard.Route
-	asks chan func()
-	done chan struct{}
+	asks   chan func()
+	done   chan struct{}
 
 	state  atomic.Pointer[State]
 	told   struct{ trouble, leftOut string }
