@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -34,32 +35,25 @@ type walls struct {
 	sink   *rules.Sink
 }
 
-// openWalls opens the walls that are wanted, and takes the others down. Where the kernel
-// has no nf_tables, the routes are all.
-func openWalls(want conf.Guard, log *slog.Logger) (w walls, err error) {
-	filter, err := nft.Open(nft.Own{})
+// openWalls opens the walls that are wanted, and takes the others down. A kernel without
+// nf_tables has routes alone, where these are wanted.
+func openWalls(ctx context.Context, want conf.Guard, log *slog.Logger) (w walls, err error) {
+	w.filter, err = nft.New()
 	switch {
 	case errors.Is(err, nft.ErrUnsupported) && want != conf.GuardNFTables:
 		if want == conf.GuardYes {
 			log.Warn("the leak guard is made of routes alone", "err", err)
 		}
-		filter = nil
-	case err != nil:
-		return walls{}, err
-	}
-	sink, err := rules.OpenSink()
-	if err != nil {
-		return walls{}, errors.Join(err, walls{filter: filter}.close())
-	}
-	w = walls{filter, sink}
-	if want == conf.GuardNo || want == conf.GuardRoutes {
-		if filter != nil {
-			err = errors.Join(filter.Remove(), filter.Close())
-		}
+		w.filter, err = nil, nil
+	case err == nil && (want == conf.GuardNo || want == conf.GuardRoutes):
+		err = errors.Join(w.filter.Remove(ctx), w.filter.Close())
 		w.filter = nil
 	}
-	if want == conf.GuardNo || want == conf.GuardNFTables {
-		err = errors.Join(err, sink.Remove(), sink.Close())
+	if err != nil {
+		return walls{}, err
+	}
+	if w.sink, err = rules.OpenSink(); err == nil && (want == conf.GuardNo || want == conf.GuardNFTables) {
+		err = errors.Join(w.sink.Remove(), w.sink.Close())
 		w.sink = nil
 	}
 	if err != nil {
@@ -79,12 +73,24 @@ func (w walls) close() error {
 	return errors.Join(errs...)
 }
 
+// table is the wall of nf_tables as the leak guard uses it.
+type table struct{ *nft.Filter }
+
+// Set implements leakguard.Filter.
+func (t table) Set(ctx context.Context, p guard.Program) error {
+	err := t.Filter.Set(ctx, p, nft.Own{})
+	if errors.Is(err, nft.ErrUnsupported) {
+		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
+	return err
+}
+
 // config has the walls as a Guard takes them: an interface is nil where a wall is.
 func (w walls) config(c *conf.Sasyncd, log *slog.Logger) leakguard.Config {
 	cfg := leakguard.Config{Path: filepath.Join(c.StateDir, guardFile), Log: log,
 		Write: func(path string, content []byte) error { return daemon.ReplaceFile(path, content, true) }}
 	if w.filter != nil {
-		cfg.Filter = w.filter
+		cfg.Filter = table{w.filter}
 	}
 	if w.sink != nil {
 		cfg.Sink = w.sink
@@ -112,7 +118,7 @@ type leakGuarded struct {
 
 // leakGuardOf returns the leak guard of a configuration, and its task.
 func leakGuardOf(c *conf.Sasyncd, k *xfrm.Kernel, log *slog.Logger) (leakGuarded, []daemon.Task, error) {
-	w, err := openWalls(c.Guard, log)
+	w, err := openWalls(context.Background(), c.Guard, log)
 	if err != nil || c.Guard == conf.GuardNo {
 		return leakGuarded{walls: []string{}}, nil, err
 	}
@@ -199,32 +205,26 @@ func prefixOrAll(text string) (netip.Prefix, error) {
 
 // serveLeakGuard does what one of the verbs asks for.
 func serveLeakGuard(f daemon.Flags, log *slog.Logger) error {
+	ctx := context.Background()
 	if f.Args[0] == verbGuardRemove {
-		_, err := openWalls(conf.GuardNo, log)
+		_, err := openWalls(ctx, conf.GuardNo, log)
 		return err
 	}
 	c, err := conf.LoadSasyncd(f.Config)
 	if err != nil {
 		return err
 	}
-	w, err := openWalls(c.Guard, log)
+	w, err := openWalls(ctx, c.Guard, log)
 	if err != nil || c.Guard == conf.GuardNo {
 		return err
 	}
 	defer w.close()
-	cfg := w.config(c, log)
-	book, err := leakguard.Load(cfg.Path)
-	if errors.Is(err, fs.ErrNotExist) {
+	n, err := leakguard.Raise(ctx, w.config(c, log))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil // no policy yet
+	case err == nil:
+		log.Info("the leak guard is set", "by", strings.Join(w.names(), " and "), "rules", n)
 	}
-	if err != nil {
-		return err
-	}
-	list := book.Rules()
-	if err := leakguard.Raise(context.Background(), list, cfg.Filter, cfg.Sink); err != nil {
-		return err
-	}
-	log.Info("the leak guard is set before the network comes up", "by", strings.Join(w.names(), " and "),
-		"rules", len(list))
-	return nil
+	return err
 }

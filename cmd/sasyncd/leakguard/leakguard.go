@@ -23,12 +23,12 @@ import (
 
 // Filter is the exact wall.
 type Filter interface {
-	// Set replaces what the wall holds, in one step.
+	// Set replaces what the wall holds, in one step. A kernel that cannot have this wall is
+	// errors.ErrUnsupported.
 	Set(ctx context.Context, p guard.Program) error
-	Remove() error
-	There() (bool, error)
+	There(ctx context.Context) (bool, error)
 	// Drops is how many packets it has dropped since the daemon started.
-	Drops() (uint64, error)
+	Drops(ctx context.Context) (uint64, error)
 	// Watch tells that somebody else has changed the ruleset, until ctx ends.
 	Watch(ctx context.Context) (<-chan struct{}, error)
 }
@@ -36,7 +36,6 @@ type Filter interface {
 // Sink is the second wall, which needs no process and no nf_tables.
 type Sink interface {
 	Set(routes []guard.Route) error
-	Remove() error
 	There(routes []guard.Route) (bool, error)
 }
 
@@ -204,7 +203,7 @@ func (g *Guard) look(ctx context.Context) {
 		g.change(ctx)
 		return
 	}
-	g.publish()
+	g.publish(ctx)
 }
 
 // change has the walls, then the file, hold what the book does.
@@ -215,7 +214,7 @@ func (g *Guard) change(ctx context.Context) {
 	}
 	g.failed = err != nil
 	g.trouble(err)
-	g.publish()
+	g.publish(ctx)
 }
 
 // raise has the walls hold what the book does.
@@ -224,12 +223,23 @@ func (g *Guard) raise(ctx context.Context) error {
 	if g.cfg.Sink != nil {
 		g.routes = guard.Routes(list)
 	}
-	return set(ctx, list, g.routes, g.cfg.Filter, g.cfg.Sink)
+	err := set(ctx, list, g.routes, g.cfg.Filter, g.cfg.Sink)
+	if errors.Is(err, errors.ErrUnsupported) && g.cfg.Sink != nil {
+		g.cfg.Log.Warn("the leak guard is made of routes alone", "err", err)
+		g.cfg.Filter = nil
+		return set(ctx, list, g.routes, nil, g.cfg.Sink)
+	}
+	return err
 }
 
-// Raise has the walls hold rules. A nil wall is none.
-func Raise(ctx context.Context, list []guard.Rule, f Filter, s Sink) error {
-	return set(ctx, list, guard.Routes(list), f, s)
+// Raise has the walls hold what is kept at a path, and returns how many rules that are.
+func Raise(ctx context.Context, cfg Config) (int, error) {
+	book, err := Load(cfg.Path)
+	if err != nil {
+		return 0, err
+	}
+	g := &Guard{cfg: cfg, book: book}
+	return len(book.Rules()), g.raise(ctx)
 }
 
 func set(ctx context.Context, list []guard.Rule, routes []guard.Route, f Filter, s Sink) error {
@@ -247,7 +257,7 @@ func set(ctx context.Context, list []guard.Rule, routes []guard.Route, f Filter,
 func (g *Guard) tend(ctx context.Context) {
 	gone := ""
 	if f := g.cfg.Filter; f != nil {
-		if there, err := f.There(); err == nil && !there {
+		if there, err := f.There(ctx); err == nil && !there {
 			gone = "the table of nf_tables"
 		}
 	}
@@ -266,7 +276,7 @@ func (g *Guard) tend(ctx context.Context) {
 	case g.failed:
 		g.change(ctx)
 	default:
-		g.publish()
+		g.publish(ctx)
 	}
 }
 
@@ -287,7 +297,7 @@ func (g *Guard) trouble(err error) {
 }
 
 // publish has State tell what is so now.
-func (g *Guard) publish() {
+func (g *Guard) publish(ctx context.Context) {
 	now := g.State()
 	now.Selectors, now.Remembered = 0, len(g.book.Remembered())
 	for _, r := range g.book.Rules() {
@@ -297,7 +307,7 @@ func (g *Guard) publish() {
 	}
 	now.Trouble, now.LeftOut = g.told.trouble, g.told.leftOut
 	if f := g.cfg.Filter; f != nil {
-		if n, err := f.Drops(); err == nil {
+		if n, err := f.Drops(ctx); err == nil {
 			now.Drops = n
 		}
 	}

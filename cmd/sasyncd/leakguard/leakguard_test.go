@@ -45,9 +45,8 @@ func (f *fakeFilter) Set(_ context.Context, p guard.Program) error {
 	}
 	return f.err
 }
-func (f *fakeFilter) Remove() error          { f.program = nil; return nil }
-func (f *fakeFilter) There() (bool, error)   { return f.program != nil, nil }
-func (f *fakeFilter) Drops() (uint64, error) { return f.drops, nil }
+func (f *fakeFilter) There(context.Context) (bool, error)   { return f.program != nil, nil }
+func (f *fakeFilter) Drops(context.Context) (uint64, error) { return f.drops, nil }
 func (f *fakeFilter) Watch(context.Context) (<-chan struct{}, error) {
 	return f.foreign, nil
 }
@@ -55,7 +54,6 @@ func (f *fakeFilter) Watch(context.Context) (<-chan struct{}, error) {
 type fakeSink struct{ routes []guard.Route }
 
 func (s *fakeSink) Set(r []guard.Route) error { s.routes = r; return nil }
-func (s *fakeSink) Remove() error             { s.routes = nil; return nil }
 func (s *fakeSink) There(r []guard.Route) (bool, error) {
 	return len(s.routes) == len(r), nil
 }
