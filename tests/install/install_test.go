@@ -33,7 +33,7 @@ func installed(t *testing.T, deb string) (p *scenario.Pair, m1, m2 *machine) {
 		t.Logf("%s: dpkg took %.1f s\n%s", s.Name, time.Since(began).Seconds(), out)
 		// Installation starts and enables nothing.
 		for _, u := range []string{"sasyncd.service", "carpd.service", "carpd-fence.service",
-			"sasyncd-privileged.socket"} {
+			"sasyncd-guard.service", "sasyncd-privileged.socket"} {
 			out, _ := s.try("systemctl is-enabled " + u + "; systemctl is-active " + u)
 			// the release before may not have it
 			if out != "disabled\ninactive\n" && !(deb == packageOld && out == "inactive\n") {

@@ -78,7 +78,7 @@ func TestUnits(t *testing.T) {
 		t.Errorf("sasyncd-privileged@.service runs %q as %q", priv["ExecStart"], priv["User"])
 	}
 	if u := unit(t, "sasyncd.service"); !slices.Equal(u["Wants"], []string{"sasyncd-privileged.socket"}) ||
-		!slices.Equal(u["Also"], u["Wants"]) {
+		!slices.Equal(u["Also"], []string{"sasyncd-privileged.socket sasyncd-guard.service"}) {
 		t.Errorf("sasyncd.service wants %q and is enabled with %q", u["Wants"], u["Also"])
 	}
 	for verb, kill := range map[string]string{"notify": "mixed", "fence": "control-group"} {
@@ -88,6 +88,10 @@ func TestUnits(t *testing.T) {
 			!slices.Equal(u["RestartPreventExitStatus"], []string{strconv.Itoa(daemon.ExitUsage)}) {
 			t.Errorf("carp-%s@.service runs %q", verb, u["ExecStart"])
 		}
+	}
+	if g := unit(t, "sasyncd-guard.service"); !slices.Equal(g["ExecStart"], []string{"/usr/sbin/sasyncd guard-load"}) ||
+		!strings.Contains(strings.Join(g["Before"], " "), "network-pre.target") {
+		t.Errorf("sasyncd-guard.service runs %q before %q", g["ExecStart"], g["Before"])
 	}
 	c := unit(t, "carpd.service")
 	if !slices.Equal(c["ExecStopPost"], []string{"/usr/sbin/carpd cleanup"}) {
@@ -122,6 +126,7 @@ func TestExposure(t *testing.T) {
 		t.Fatal("systemd-analyze is needed: apt-get install systemd")
 	}
 	for name, limit := range map[string]int{"sasyncd.service": 20, "carpd.service": 25, "carpd-fence.service": 20,
+		"sasyncd-guard.service": 20,
 		"sasyncd-privileged@.service": 25} {
 		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true",
 			"--threshold="+strconv.Itoa(limit), filepath.Join(deploy, "systemd", name)).CombinedOutput()
