@@ -39,6 +39,7 @@ var layers = []struct {
 		"the state of a group's replication is told what happens, and when", true},
 	{"sync/coroutine/...", nil, "turns know nothing of what is done in them", true},
 	{"sync/scope/...", []string{"sync/sadb"}, "what belongs to a group follows from its addresses alone", true},
+	{"sync/guard/...", []string{"sync/sadb"}, "what must not leave follows from the policies alone", true},
 	{"sync/compare/...", []string{"sync/replica", "sync/wire", "sync/sadb"}, "pictures are compared, not gateways",
 		true},
 	{"sync/metrics/...", []string{"sync/engine"}, "metrics are made of what the engine tells everybody", false},

@@ -34,6 +34,9 @@ type Rule struct {
 	Priority uint32
 	// Require drops a packet that has no SA. Otherwise it passes.
 	Require bool
+	// NoRoute keeps Routes from a route for the rule: the route would also drop what IPsec
+	// makes of a packet.
+	NoRoute bool
 }
 
 // Program is rules in the order in which a packet filter asks them: the first layer that
@@ -60,7 +63,7 @@ type Ports uint8
 
 const (
 	NoPorts        Ports = iota // none
-	TransportPorts              // source and destination ports of TCP, UDP, SCTP, DCCP, UDP-Lite
+	TransportPorts              // source and destination ports of TCP, UDP, SCTP, UDP-Lite
 	ICMPTypes                   // type and code of ICMP or ICMPv6
 )
 
