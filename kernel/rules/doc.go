@@ -1,8 +1,9 @@
 // Package rules is what sasyncd and carpd put into the routing policy of Linux so that a
 // standby is silent and nothing leaves in plaintext: [Fence] silences virtual addresses,
 // [Hold] keeps a node that has no policies yet from forwarding, [Guard] one that is about
-// to lose them, [Detour] keeps a backup reachable, [Sources] gives IKE a source address.
-// [Others] reads what other programs have there.
+// to lose them, [Sink] is behind them where they are lost without warning, [Detour] keeps
+// a backup reachable, [Sources] gives IKE a source address. [Others] reads what other
+// programs have there.
 //
 // # The fence
 //
@@ -74,6 +75,26 @@
 //
 // The guard can go when each destination has as many policies again. It outlives who
 // set it. What the node itself sends to a destination with "throw" is not guarded.
+//
+// # The sink
+//
+// Policies may vanish without warning. [Sink] has routes behind them, which send what
+// they protect to a device that drops it:
+//
+//	10+N: from SRC lookup 112200...112263      N: how many bits SRC is shorter than an address
+//
+// so preferences from 10 to 42, for IPv6 to 138, and the longest source first. The table,
+// one for each source of a family, has
+//
+//	DST dev sasyncd-null
+//	throw DST
+//
+// The device is a dummy. A policy finds its packets first, and they are then routed by
+// their outer addresses, where a blackhole in its place would end the lookup before that.
+// The longest DST of a table decides. `throw` goes on with the next table and the node's
+// own routing.
+// The rules are for what the node itself sends too. They stand behind those of the fence,
+// the detour and IKE's source addresses.
 //
 // # A backup's own addresses inside
 //

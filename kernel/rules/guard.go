@@ -105,7 +105,8 @@ func (g *Guard) Set(ctx context.Context) (int, error) {
 			rules = append(rules, addRule(forwarded))
 		}
 	}
-	if err := errors.Join(g.apply(marks), g.apply(routes), g.apply(rules)); err != nil {
+	if err := errors.Join(g.routing.applyChunks(marks), g.routing.applyChunks(routes),
+		g.routing.applyChunks(rules)); err != nil {
 		return 0, fmt.Errorf("set guard: %w", err)
 	}
 	return len(want), nil
@@ -136,7 +137,7 @@ func (g *Guard) Leave(ctx context.Context) error {
 			changes = append(changes, addRule(guardMark(family)))
 		}
 	}
-	if err := g.apply(changes); err != nil {
+	if err := g.routing.applyChunks(changes); err != nil {
 		return fmt.Errorf("leave guard: %w", err)
 	}
 	return nil
@@ -223,7 +224,7 @@ func (g *Guard) Lift(ctx context.Context) error {
 			changes = append(changes, delRule(r))
 		}
 	}
-	if err := g.apply(changes); err != nil {
+	if err := g.routing.applyChunks(changes); err != nil {
 		return fmt.Errorf("lift guard: %w", err)
 	}
 	routes, err := g.guarded()
@@ -231,7 +232,7 @@ func (g *Guard) Lift(ctx context.Context) error {
 	for _, r := range routes {
 		changes = append(changes, delRoute(r))
 	}
-	if err := errors.Join(err, g.apply(changes)); err != nil {
+	if err := errors.Join(err, g.routing.applyChunks(changes)); err != nil {
 		return fmt.Errorf("lift guard: %w", err)
 	}
 	return nil
@@ -271,15 +272,4 @@ func prefixOf(n *net.IPNet, family sadb.Family) netip.Prefix {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-}
-
-// apply makes changes, some at a time. A kernel without one of the families has
-// nothing to guard there.
-func (g *Guard) apply(changes []change) error {
-	for some := range slices.Chunk(changes, 500) {
-		if err := g.routing.apply(some...); err != nil {
-			return err
-		}
-	}
-	return nil
 }

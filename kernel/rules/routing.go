@@ -48,7 +48,8 @@ const (
 
 // rule is `{from SRC | [not] iif NAME} {lookup TABLE | blackhole} pref PREF proto 112`.
 type rule struct {
-	src netip.Addr // a single address
+	src netip.Addr   // a single address
+	net netip.Prefix // a network in place of src, in rules of a Sink
 	// iif is the interface that a packet came in by, in place of src; family is
 	// then that of the rule, as an address would tell it.
 	iif    string
@@ -87,6 +88,12 @@ func appendRule(b []byte, r rule) []byte {
 	if r.src.IsValid() {
 		h[0], h[2] = byte(sadb.FamilyOf(r.src)), byte(r.src.BitLen())
 		b = netlink.AppendAttr(b, fraSrc, r.src.AsSlice())
+	}
+	if r.net.IsValid() {
+		h[0], h[2] = byte(sadb.FamilyOf(r.net.Addr())), byte(r.net.Bits())
+		if r.net.Bits() > 0 {
+			b = netlink.AppendAttr(b, fraSrc, r.net.Addr().AsSlice())
+		}
 	}
 	if r.iif != "" {
 		b = netlink.AppendAttr(b, fraIncoming, append([]byte(r.iif), 0))
@@ -138,6 +145,7 @@ func decodeRule(b []byte) (r rule, ok bool) {
 	r.table = uint32(b[4])
 	r.not = native.Uint32(b[8:])&ruleInvert != 0
 	ours := false
+	from := netip.PrefixFrom(zeroOf(sadb.Family(b[0])), int(b[2]))
 	for rest := netlink.Attrs(b[sizeRule:]); ; {
 		typ, data, more := rest.Next()
 		if !more {
@@ -145,8 +153,8 @@ func decodeRule(b []byte) (r rule, ok bool) {
 		}
 		switch typ {
 		case fraSrc:
-			if a, fits := netip.AddrFromSlice(data); fits && int(b[2]) == a.BitLen() {
-				r.src = a
+			if a, fits := netip.AddrFromSlice(data); fits {
+				from = netip.PrefixFrom(a, int(b[2]))
 			}
 		case fraIncoming:
 			r.iif, r.family = unix.ByteSliceToString(data), sadb.Family(b[0])
@@ -168,10 +176,58 @@ func decodeRule(b []byte) (r rule, ok bool) {
 	default:
 		return r, false
 	}
+	switch {
+	case r.pref >= SinkPref && r.pref <= sinkLastPref && r.table >= SinkTable && r.table <= sinkLastTable:
+		if from.IsValid() {
+			r.net = from.Masked()
+		}
+	case from.IsSingleIP():
+		r.src = from.Addr()
+	}
 	if r.pref == GuardPref {
 		r.family = sadb.Family(b[0])
 	}
-	return r, ours && (r.src.IsValid() || r.iif != "" || r.pref == GuardPref)
+	return r, ours && (r.src.IsValid() || r.net.IsValid() || r.iif != "" || r.pref == GuardPref)
+}
+
+// zeroOf is the address of a family that has no bits set.
+func zeroOf(family sadb.Family) netip.Addr {
+	switch family {
+	case sadb.FamilyIPv4:
+		return netip.IPv4Unspecified()
+	case sadb.FamilyIPv6:
+		return netip.IPv6Unspecified()
+	}
+	return netip.Addr{}
+}
+
+// decodeRoute reads a route of ours; ok is false for any other. It leaves out the metric,
+// and the interface of what has a special type.
+func decodeRoute(b []byte) (r route, ok bool) {
+	if len(b) < sizeRoute || b[5] != routeOwner || native.Uint32(b[8:])&unix.RTM_F_CLONED != 0 {
+		return r, false
+	}
+	r = route{family: sadb.Family(b[0]), table: uint32(b[4]), kind: b[7]}
+	dst := zeroOf(r.family)
+	for rest := netlink.Attrs(b[sizeRoute:]); ; {
+		typ, data, more := rest.Next()
+		if !more {
+			break
+		}
+		switch typ {
+		case rtaDst:
+			dst, _ = netip.AddrFromSlice(data)
+		case rtaTable:
+			r.table, _ = netlink.Uint32(data)
+		case rtaOIF:
+			r.oif, _ = netlink.Uint32(data)
+		}
+	}
+	if r.kind != unix.RTN_UNICAST {
+		r.oif = 0
+	}
+	r.dst = netip.PrefixFrom(dst, int(b[1])).Masked()
+	return r, r.dst.IsValid()
 }
 
 // routing is rtnetlink in one namespace.
@@ -255,6 +311,34 @@ func (r *routing) applyEach(changes ...change) (done []bool, err error) {
 		clear(done) // nobody knows
 	}
 	return done, errors.Join(append(errs, err)...)
+}
+
+// applyChunks makes changes, some at a time. It ends with the first of these that fail.
+func (r *routing) applyChunks(changes []change) error {
+	for some := range slices.Chunk(changes, 500) {
+		if err := r.apply(some...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routes lists the routes of the tables from first to last that carry our protocol number.
+func (r *routing) routes(ctx context.Context, first, last uint32) (list []route, err error) {
+	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
+		payload := make([]byte, sizeRoute)
+		payload[0] = byte(family)
+		ours, err := netlink.Collect(ctx, r.req, unix.RTM_GETROUTE, payload, func(m netlink.Message) (route, bool, error) {
+			x, ok := decodeRoute(m.Payload)
+			return x, ok && m.Type == unix.RTM_NEWROUTE && x.family == family && x.table >= first && x.table <= last, nil
+		})
+		// A kernel without one of the families has no routes for it.
+		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		list = append(list, ours...)
+	}
+	return list, nil
 }
 
 // rules lists the rules that carry our protocol number.

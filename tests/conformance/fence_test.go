@@ -42,24 +42,23 @@ type outside struct {
 
 func watchOutside(t *testing.T, s *lab.Standard, gw *lab.Gateway) *outside {
 	o := &outside{t: t, last: make(map[kindOf]time.Time)}
-	o.Capture = capture.Start(t, capture.Config{
-		Ports: []*lab.Port{gw.WAN}, Inner: lab.Inner(),
-		Watch: func(p *capture.Packet) {
-			if p.Src != lab.VIPOut && p.Src != lab.VIPOut6 {
-				return
-			}
-			k := kindOf{sadb.FamilyOf(p.Src), "ike"}
-			if p.IsESP {
-				k.what = "esp"
-			} else if p.Proto != 17 {
-				return // neighbour discovery, ICMP
-			}
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			o.last[k] = p.At
-		},
-	})
+	o.Capture = capture.Start(t, capture.Config{Ports: []*lab.Port{gw.WAN}, Inner: lab.Inner(), Watch: o.see})
 	return o
+}
+
+func (o *outside) see(p *capture.Packet) {
+	if p.Src != lab.VIPOut && p.Src != lab.VIPOut6 {
+		return
+	}
+	k := kindOf{sadb.FamilyOf(p.Src), "ike"}
+	if p.IsESP {
+		k.what = "esp"
+	} else if p.Proto != 17 {
+		return // neighbour discovery, ICMP
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last[k] = p.At
 }
 
 func (o *outside) newest(k kindOf) time.Time {

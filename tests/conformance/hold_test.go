@@ -20,13 +20,17 @@ type leaks struct {
 }
 
 func watchLeaks(t *testing.T, gw *lab.Gateway) *leaks {
-	l := &leaks{t: t, last: make(map[netip.Addr]time.Time)}
-	capture.Start(t, capture.Config{Ports: []*lab.Port{gw.WAN}, Inner: lab.Inner(), Watch: func(p *capture.Packet) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.last[p.Src] = p.At
-	}})
+	l := newLeaks(t)
+	capture.Start(t, capture.Config{Ports: []*lab.Port{gw.WAN}, Inner: lab.Inner(), Watch: l.see})
 	return l
+}
+
+func newLeaks(t *testing.T) *leaks { return &leaks{t: t, last: make(map[netip.Addr]time.Time)} }
+
+func (l *leaks) see(p *capture.Packet) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last[p.Src] = p.At
 }
 
 func (l *leaks) newest(src netip.Addr) time.Time {

@@ -1,0 +1,172 @@
+package leakguard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"sasyncd/sync/guard"
+)
+
+// What the kernel makes of the rules is shown with packets in tests/leakguard.
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// TestKeys: a key is what the registers hold when a packet's fields are loaded.
+func TestKeys(t *testing.T) {
+	mark := native.AppendUint32(nil, 0x2a)
+	for _, tc := range []struct {
+		name  string
+		shape guard.Shape
+		key   guard.Key
+		want  []byte
+	}{
+		{"addresses", guard.Shape{SrcBits: 24, DstBits: 16},
+			guard.Key{Src: addr("10.1.2.0"), Dst: addr("10.2.0.0")}, []byte{10, 2, 0, 0, 10, 1, 2, 0}},
+		{"what is not masked", guard.Shape{SrcBits: 24, DstBits: 16},
+			guard.Key{Src: addr("10.1.2.3"), Dst: addr("10.2.3.4")}, []byte{10, 2, 0, 0, 10, 1, 2, 0}},
+		{"one field alone is not padded", guard.Shape{Proto: true},
+			guard.Key{Src: addr("0.0.0.0"), Dst: addr("0.0.0.0"), Proto: 47}, []byte{47}},
+		{"ports", guard.Shape{SrcBits: 0, DstBits: 32, Ports: guard.TransportPorts, DstPortMask: 0xfff0},
+			guard.Key{Src: addr("0.0.0.0"), Dst: addr("10.2.3.4"), DstPort: 0x1230},
+			[]byte{10, 2, 3, 4, 0x12, 0x30, 0, 0}},
+		{"mark", guard.Shape{DstBits: 8, MarkMask: 0xff},
+			guard.Key{Src: addr("0.0.0.0"), Dst: addr("10.0.0.0"), Mark: 0x2a}, append([]byte{10, 0, 0, 0}, mark...)},
+		{"types", guard.Shape{DstBits: 8, Ports: guard.ICMPTypes, SrcPortMask: 0xff, DstPortMask: 0xff},
+			guard.Key{Src: addr("0.0.0.0"), Dst: addr("10.0.0.0"), SrcPort: 3, DstPort: 4},
+			[]byte{10, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0}},
+	} {
+		s := tc.shape
+		fields := compared(slices.Concat(addresses(s), []field{markField(s), protocolField(s)}, portFields(s))...)
+		if got := keyOf(fields, tc.key); !bytes.Equal(got, tc.want) {
+			t.Errorf("%s: %x, want %x", tc.name, got, tc.want)
+		}
+	}
+}
+
+// TestFiveFields: nft(8) cannot print a set of six.
+func TestFiveFields(t *testing.T) {
+	s := guard.Shape{IPv6: true, SrcBits: 64, DstBits: 64, Proto: true, Ports: guard.TransportPorts,
+		SrcPortMask: 0xffff, DstPortMask: 0xffff, MarkMask: ^uint32(0)}
+	key := guard.Key{Src: addr("fd01::"), Dst: addr("fd02::"), Proto: 6, SrcPort: 1, DstPort: 2, Mark: 3}
+	udp := key
+	udp.Proto = 17
+	w, err := wallOf(guard.Program{Layers: []guard.Layer{{Require: true,
+		Classes: []guard.Class{{Shape: s, Keys: []guard.Key{key, udp}}}}}}, Own{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, x := range w.sets[4:] {
+		names = append(names, fmt.Sprintf("%s: %d of %d bytes", x.name, len(x.keys), x.kind.Bytes))
+	}
+	if diff := cmp.Diff([]string{
+		"need0-0-tcp: 1 of 44 bytes", "need0-0-tcp-later: 1 of 36 bytes",
+		"need0-0-udp: 1 of 44 bytes", "need0-0-udp-later: 1 of 36 bytes",
+	}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestClassesHaveChains: which chains ask a class, and that ports are never asked of a
+// later fragment.
+func TestClassesHaveChains(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		require bool
+		ports   guard.Ports
+		want    string
+	}{
+		{"addresses that require", true, guard.NoPorts, "ipv4 need0-0, ipv4-later need0-0"},
+		{"addresses that pass", false, guard.NoPorts, "ipv4 pass0-0, ipv4-later pass0-0"},
+		{"ports that require", true, guard.TransportPorts, "ipv4 need0-0, ipv4-later need0-0-later"},
+		{"ports that pass", false, guard.TransportPorts, "ipv4 pass0-0"},
+		{"types that require", true, guard.ICMPTypes, "ipv4 need0-0, ipv4-later need0-0-later"},
+	} {
+		s := guard.Shape{SrcBits: 24, DstBits: 24, Ports: tc.ports}
+		if tc.ports != guard.NoPorts {
+			s.DstPortMask = 0xff
+		}
+		w, err := wallOf(guard.Program{Layers: []guard.Layer{{Require: tc.require, Classes: []guard.Class{{Shape: s,
+			Keys: []guard.Key{{Src: addr("10.1.0.0"), Dst: addr("10.2.0.0"), DstPort: 9}}}}}}}, Own{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		base, _ := wallOf(guard.Program{}, Own{})
+		var got []string
+		for _, r := range w.rules[len(base.rules):] {
+			got = append(got, r.chain+" "+w.sets[len(base.sets)+len(got)%(len(w.sets)-len(base.sets))].name)
+		}
+		if all := strings.Join(got, ", "); all != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, all, tc.want)
+		}
+	}
+}
+
+// TestRefused: a class that no rule can express is an error and not left out.
+func TestRefused(t *testing.T) {
+	ok := guard.Key{Src: addr("10.1.0.0"), Dst: addr("10.2.0.0")}
+	for name, c := range map[string]guard.Class{
+		"another family": {Shape: guard.Shape{IPv6: true}, Keys: []guard.Key{ok}},
+		"no addresses":   {Keys: []guard.Key{{}}},
+		"too long":       {Shape: guard.Shape{SrcBits: 33}, Keys: []guard.Key{ok}},
+		"ports of GRE": {Shape: guard.Shape{Proto: true, Ports: guard.TransportPorts},
+			Keys: []guard.Key{{Src: ok.Src, Dst: ok.Dst, Proto: 47}}},
+		"types of UDP": {Shape: guard.Shape{Proto: true, Ports: guard.ICMPTypes},
+			Keys: []guard.Key{{Src: ok.Src, Dst: ok.Dst, Proto: 17}}},
+	} {
+		if _, err := wallOf(guard.Program{Layers: []guard.Layer{{Classes: []guard.Class{c}}}}, Own{}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	for name, p := range map[string]Pair{
+		"nothing":      {},
+		"two families": {Src: netip.MustParsePrefix("10.1.0.0/24"), Dst: netip.MustParsePrefix("fd00::/64")},
+	} {
+		if _, err := wallOf(guard.Program{}, Own{Pass: []Pair{p}}); err == nil {
+			t.Errorf("a pair of %s: no error", name)
+		}
+	}
+}
+
+// TestTally: the total goes on where a counter goes, is set to zero, or begins with it.
+func TestTally(t *testing.T) {
+	var c tally
+	for i, step := range []struct{ now, want uint64 }{{5, 5}, {7, 7}, {2, 9}, {2, 9}} {
+		if c.add(volume{packets: step.now, bytes: 100 * step.now}); c.total.packets != step.want {
+			t.Errorf("step %d: %d, want %d", i, c.total.packets, step.want)
+		}
+	}
+	c.seed()
+	if c.add(volume{10, 1000}); c.total != (volume{10, 1000}) {
+		t.Errorf("behind a seed: %+v", c.total)
+	}
+}
+
+func TestFirstOf(t *testing.T) {
+	err := fmt.Errorf("batch: %w", errors.Join(errors.Join(errors.Join(nil, unix.ENOENT), unix.EINVAL), unix.EBUSY))
+	if got := firstOf(err); got != unix.ENOENT {
+		t.Error(got)
+	}
+	if got := firstOf(unix.EPERM); got != unix.EPERM {
+		t.Error(got)
+	}
+}
+
+// TestUnsupported: a kernel without nf_tables is told from one that lacks a privilege.
+func TestUnsupported(t *testing.T) {
+	for errno, want := range map[unix.Errno]bool{unix.EPROTONOSUPPORT: true, unix.EINVAL: true, unix.EOPNOTSUPP: true,
+		unix.EPERM: false, unix.ENOBUFS: false} {
+		err := withoutTables(fmt.Errorf("ask: %w", errno))
+		if errors.Is(err, ErrUnsupported) != want || !errors.Is(err, errno) {
+			t.Errorf("%v: %v", errno, err)
+		}
+	}
+}
