@@ -224,7 +224,7 @@ func serveLeakGuard(f daemon.Flags, log *slog.Logger) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // no policy yet
 	case err == nil:
-		log.Info("the leak guard is set", "by", strings.Join(w.names(), " and "), "rules", n)
+		log.Info("the leak guard is set", "walls", strings.Join(w.names(), " and "), "rules", n)
 	}
 	return err
 }

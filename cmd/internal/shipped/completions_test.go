@@ -118,7 +118,7 @@ esac`,
 		}
 	}
 	for line, want := range map[string]string{
-		"sasyncctl ":                      "check diff doctor failover peers reload resync show status top",
+		"sasyncctl ":                      "check diff doctor failover guard peers reload resync show status top",
 		"sasyncctl -j re":                 "reload resync",
 		"sasyncctl -":                     "-V -a -f -h -j -k -n -s -v -w",
 		"sasyncctl show ":                 "all flow sa",

@@ -118,7 +118,7 @@ func TestMaintainerScripts(t *testing.T) {
 		{"before an upgrade", "prerm", "upgrade 0.9", "sasyncd carpd", "", ""},
 		{"removal", "prerm", "remove", "sasyncd carpd", "",
 			"deb-systemd-invoke stop sasyncd.service sasyncd-privileged.socket; deb-systemd-invoke stop " +
-				"carpd.service; sasyncd guard-off"},
+				"carpd.service; sasyncd guard-off; sasyncd guard-remove"},
 		{"after an upgrade", "postrm", "upgrade 0.9", "", "", "systemctl daemon-reload"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

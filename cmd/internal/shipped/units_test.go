@@ -126,7 +126,7 @@ func TestExposure(t *testing.T) {
 		t.Fatal("systemd-analyze is needed: apt-get install systemd")
 	}
 	for name, limit := range map[string]int{"sasyncd.service": 20, "carpd.service": 25, "carpd-fence.service": 20,
-		"sasyncd-guard.service": 20,
+		"sasyncd-guard.service":       20,
 		"sasyncd-privileged@.service": 25} {
 		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true",
 			"--threshold="+strconv.Itoa(limit), filepath.Join(deploy, "systemd", name)).CombinedOutput()
