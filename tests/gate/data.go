@@ -15,8 +15,8 @@ var List = []Gate{
 		Shows: "unit tests with the race detector; conformance, failover, election, interoperation and replication " +
 			"drills, and cut links between three gateways",
 		Takes: 27 * time.Minute,
-		Before: "22f8739, in continuous integration: ok, 1,629 s. 96bbf9c, in a minimal root, as one command: ok, all " +
-			"66 packages",
+		Before: "22f8739, in continuous integration: ok, 1,629 s. 96bbf9c, in a minimal root, as one command: ok, " +
+			"all 66 packages",
 	},
 	{
 		Name:   "drill",
@@ -38,8 +38,8 @@ var List = []Gate{
 			"IKEv1) and 5.2, OpenIKED, systemd as init",
 		Takes: 22 * time.Minute,
 		Needs: "strongSwan, OpenIKED, libreswan of Debian 12 and 13",
-		Gap: "at 1e9f8b1 `TestStrongSwanCertificates` once counted 12 SAs after a takeover where 8 are wanted. Why is " +
-			"not known. The run of all 15 at 2bf7c41 was ok.",
+		Gap: "at 1e9f8b1 `TestStrongSwanCertificates` once counted 12 SAs after a takeover where 8 are wanted. Why " +
+			"is not known. The run of all 15 at 2bf7c41 was ok.",
 		Before: "2bf7c41, as one command, alone: ok, all 15, 1,029 s",
 	},
 	{
@@ -48,8 +48,9 @@ var List = []Gate{
 			"a really older commit, packets counted",
 		Takes: 2 * time.Minute,
 		Gap:   "a clone that lacks the older commit has the older package made of the same sources. The drill says so.",
-		Before: "d21d82c, beside two other runs: `TestPackage` ok (619 s, hand-over 224 ms), `TestUpgrade` ended by its " +
-			"limit while dpkg ran. cd38ef6: the upgrade of the standby lost 0 packets of 6,996, of the MASTER 16 of 6,968",
+		Before: "d21d82c, beside two other runs: `TestPackage` ok (619 s, hand-over 224 ms), `TestUpgrade` ended by " +
+			"its limit while dpkg ran. cd38ef6: the upgrade of the standby lost 0 packets of 6,996, of the " +
+			"MASTER 16 of 6,968",
 	},
 	{
 		Name:   "drill-prometheus",
@@ -63,8 +64,8 @@ var List = []Gate{
 		Shows: "each gateway a kernel of its own: power cut, freeze, one-way cuts, cold start, bad network",
 		Takes: 17 * time.Minute,
 		Alone: true,
-		Before: "2bf7c41, as one command, alone, 12 min: all but `TestCutDuringSnapshot`, whose bound left out the 3 s " +
-			"in which a silent member counts as reachable. With the right bound that test alone is ok at 8c53b0e",
+		Before: "2bf7c41, as one command, alone, 12 min: all but `TestCutDuringSnapshot`, whose bound left out the 3 " +
+			"s in which a silent member counts as reachable. With the right bound that test alone is ok at 8c53b0e",
 	},
 	{
 		Name:   "drill-static",
@@ -104,8 +105,8 @@ var List = []Gate{
 		Gap: "of the drills, only those of `tests/conformance`, `tests/replication`, `tests/drills` and " +
 			"`tests/election` run with the race detector.",
 		Before: "00559d7, as one command, alone: no race; 24 of 25 of `tests/drills`, as the program of " +
-			"`TestExampleTracking` needed more than its second to start. With an emulated guest's time it is ok alone at " +
-			"3ed99c3, and so is the election",
+			"`TestExampleTracking` needed more than its second to start. With an emulated guest's time it is ok " +
+			"alone at 3ed99c3, and so is the election",
 	},
 	{
 		Name:   "drill-hostile",
@@ -118,23 +119,24 @@ var List = []Gate{
 		Shows: "35 faults at 6 moments",
 		Takes: 60 * time.Minute,
 		Alone: true,
-		Gap: "while both sasyncd are away nobody can be MASTER. So a hand-over that restarts both has no bound of its " +
-			"own: the drill counts from the return of the first. At 8c53b0e the whole gap was 4,960 ms.",
-		Before: "2bf7c41, as one command, alone, 51 min: 202 of 208 cells ok, 2 make no sense. Five of the other six are " +
-			"\"sasyncd restarted on both nodes\", one is \"disk full\" in a snapshot, 6,087 ms of 3,200. At 8c53b0e, where " +
-			"the MASTER waits as long as by default, these rows alone: ok but for \"take-over\" of the former",
+		Gap: "while both sasyncd are away nobody can be MASTER. So a hand-over that restarts both has no bound of " +
+			"its own: the drill counts from the return of the first. At 8c53b0e the whole gap was 4,960 ms.",
+		Before: "2bf7c41, as one command, alone, 51 min: 202 of 208 cells ok, 2 make no sense. Five of the other six " +
+			"are \"sasyncd restarted on both nodes\", one is \"disk full\" in a snapshot, 6,087 ms of 3,200. At " +
+			"8c53b0e, where the MASTER waits as long as by default, these rows alone: ok but for " +
+			"\"take-over\" of the former",
 	},
 	{
 		Name: "drill-check",
-		Shows: "what `sasyncctl check` says in some hundred situations, faults and misconfigurations of two and three " +
-			"gateways, against real failovers, planned and by power cut; natively without ESP, several side by side, and " +
-			"in a guest with it",
+		Shows: "what `sasyncctl check` says in some hundred situations, faults and misconfigurations of two and " +
+			"three gateways, against real failovers, planned and by power cut; natively without ESP, several side by " +
+			"side, and in a guest with it",
 		Takes: 45 * time.Minute,
 		Gap: "`check` says no in four situations in which a failover works. " +
 			"[reliability.md](reliability.md) explains each. The drill allows 5 % of the situations.",
-		Before: "never as one command. Guest's part, 038f7f2, alone: one wrong yes in 13 situations, and two that the " +
-			"drill set up wrongly; mended and run again: ok. Native part, 2e526f0, beside `drill-ike`: 97 situations, no " +
-			"wrong yes, 4 wrong no",
+		Before: "never as one command. Guest's part, 038f7f2, alone: one wrong yes in 13 situations, and two that " +
+			"the drill set up wrongly; mended and run again: ok. Native part, 2e526f0, beside `drill-ike`: 97 " +
+			"situations, no wrong yes, 4 wrong no",
 	},
 	{
 		Name:   "drill-thousand",
@@ -167,7 +169,8 @@ var List = []Gate{
 		Shows:  "every decoder, a minute each, as many at once as there are processors",
 		Takes:  25 * time.Minute,
 		Writes: []string{"testdata/fuzz/"},
-		Before: "3ed99c3: all 44 without a finding, 24.5 min; eight whose counts were low again at fb606f2: none either",
+		Before: "3ed99c3: all 44 without a finding, 24.5 min; eight whose counts were low again at " +
+			"fb606f2: none either",
 	},
 	{
 		Name:   "bench",
@@ -191,7 +194,7 @@ var List = []Gate{
 		Shows:  "an hour of rekeys and faults ([soak.md](soak.md))",
 		Takes:  time.Hour,
 		Writes: []string{"docs/soak.md", "docs/soak.svg"},
-		Before: "9d1ab53, seed 20261201, beside an emulated guest: passed; 60,056 rekeys, 176 faults, 0 twice, 0 refused, " +
-			"0 in plaintext",
+		Before: "9d1ab53, seed 20261201, beside an emulated guest: passed; 60,056 rekeys, 176 faults, 0 twice, 0 " +
+			"refused, 0 in plaintext",
 	},
 }

@@ -79,8 +79,8 @@ func TestTargets(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	const makefile = "GO ?= go\nONLY ?=\nSEED     ?= 0\nNAME = x\n"
-	kept, settings := Environment(makefile, []string{"PATH=/bin", "ONLY=one", "SEED=4", "NAME=y", "GO=go1", "MAKEFLAGS=n",
-		"SASYNCD_SLOW=12", "SASYNCD_GUEST=qemu", "BENCH_ONLY=x", "OLD=c", "GOFLAGS=-x", "ONLYONE=1"})
+	kept, settings := Environment(makefile, []string{"PATH=/bin", "ONLY=one", "SEED=4", "NAME=y", "GO=go1",
+		"MAKEFLAGS=n", "SASYNCD_SLOW=12", "SASYNCD_GUEST=qemu", "BENCH_ONLY=x", "OLD=c", "GOFLAGS=-x", "ONLYONE=1"})
 	if diff := cmp.Diff([]string{"PATH=/bin", "NAME=y", "GO=go1", "SASYNCD_SLOW=12", "ONLYONE=1"}, kept); diff != "" {
 		t.Error(diff)
 	}
@@ -100,8 +100,8 @@ func TestParseLog(t *testing.T) {
 	}{
 		{"ok", "go test ./x\n?   \tsasyncd/z\t[no test files]\nok  \tsasyncd/x\t1.2s\nok  \tsasyncd/y\t(cached)\n",
 			[]string{"ok sasyncd/x 1.2s", "ok sasyncd/y (cached)"}, ""},
-		{"failed", "=== RUN   TestA\n    a_test.go:1: bad\n--- FAIL: TestA (0.10s)\n    --- FAIL: TestA/part (0.00s)\n" +
-			"FAIL\nFAIL\tsasyncd/x\t1.2s\nFAIL\tsasyncd/y [build failed]\nmake: *** [Makefile:1: x] Error 1\n",
+		{"failed", "=== RUN   TestA\n    a_test.go:1: bad\n--- FAIL: TestA (0.10s)\n    --- FAIL: TestA/part " +
+			"(0.00s)\nFAIL\nFAIL\tsasyncd/x\t1.2s\nFAIL\tsasyncd/y [build failed]\nmake: *** [Makefile:1: x] Error 1\n",
 			[]string{"--- FAIL: TestA (0.10s)", "--- FAIL: TestA/part (0.00s)", "FAIL sasyncd/x 1.2s",
 				"FAIL sasyncd/y [build failed]"}, ""},
 		{"out of time", "panic: test timed out after 30m0s\n\tok  \tx\nFAIL\tsasyncd/x\t1800.1s\n",

@@ -12,30 +12,32 @@ const (
 	title = "# Drills: what there is, and how each last ended\n\n"
 
 	generated = "This page is generated: `make gate-page` makes it of `tests/gate/data.go` and `docs/drills.json`. " +
-		"`make gate` writes `docs/drills.json`. An entry there is the last run of one gate, and nothing in it is written " +
-		"by hand."
+		"`make gate` writes `docs/drills.json`. An entry there is the last run of one gate, and nothing in it is " +
+		"written by hand."
 	gates = "A gate is a target of the Makefile that has to pass before a release. `make test` is what continuous " +
 		"integration runs. What takes longer, or needs more than it installs, has a target of its own."
-	running = "`make gate` runs all gates one after the other, for about %s. It wants a clean checkout, since a result " +
-		"is of a commit. It goes on after a failure, ends with a table, and fails if one gate failed. The logs are in " +
-		"`dist/gate`. A failed run replaces one that passed. A gate that is interrupted gets no entry."
+	running = "`make gate` runs all gates one after the other, for about %s. It wants a clean checkout, since a " +
+		"result is of a commit. It goes on after a failure, ends with a table, and fails if one gate failed. The " +
+		"logs are in `dist/gate`. A failed run replaces one that passed. A gate that is interrupted gets no entry."
 	commands = "    make gate GATES=\"drill-nodes mutants\"   # only these\n" +
 		"    make gate CONTINUE=1                    # goes on: leaves out what has passed at this commit\n\n"
-	files = "Some gates write files into the checkout, a measured table for example. The gate takes them out before the " +
-		"next one begins, and puts them back at the end. So every gate runs on the commit as it is. A target runs with " +
-		"the Makefile's own settings and without what go remembers of earlier tests. `make reliability` then takes what " +
-		"the gates have left in `dist` into [reliability.md](reliability.md)."
+	files = "Some gates write files into the checkout, a measured table for example. The gate takes them out before " +
+		"the next one begins, and puts them back at the end. So every gate runs on the commit as it is. A target " +
+		"runs with the Makefile's own settings and without what go remembers of earlier tests. `make reliability` " +
+		"then takes what the gates have left in `dist` into [reliability.md](reliability.md)."
 
-	machines = "The times are of a machine with two processors whose kernel has no ESP. What needs ESP uses kernels of " +
-		"user-mode-linux there unless said otherwise. A gate that needs the machine alone measures times, and measures " +
-		"whatever else runs there with them."
+	machines = "The times are of a machine with two processors whose kernel has no ESP. What needs ESP uses kernels " +
+		"of user-mode-linux there unless said otherwise. A gate that needs the machine alone measures times, and " +
+		"measures whatever else runs there with them."
 
 	limits = "A guest of user-mode-linux has one processor, which both gateways and what measures them share. So no " +
-		"figure of it says what real gateways do. Its kernel has no nf_tables to speak of. Firewalls are shown where the " +
-		"tests run as root on the machine's own kernel, and on Debian's cloud kernel under qemu. Where qemu has to " +
-		"emulate the processor, everything takes 12 times as long, and the drills stretch their intervals and limits."
+		"figure of it says what real gateways do. Its kernel has no nf_tables to speak of. Firewalls are shown where " +
+		"the tests run as root on the machine's own kernel, and on Debian's cloud kernel under qemu. Where qemu has " +
+		"to emulate the processor, everything takes 12 times as long, and the drills stretch their intervals and " +
+		"limits."
 
-	before = "These results were written by hand, of runs on the machine above. A line stays until its gate has an entry."
+	before = "These results were written by hand, of runs on the machine above. A line stays until its gate has an " +
+		"entry."
 )
 
 // Render writes docs/drills.md.
@@ -105,7 +107,8 @@ func byHand(b *strings.Builder, list []Gate, results *Results) {
 			continue
 		}
 		if first {
-			b.WriteString("## Before the gate was made, by hand\n\n" + wrap(before, "") + "\n| target | result |\n|---|---|\n")
+			b.WriteString("## Before the gate was made, by hand\n\n" + wrap(before, "") +
+				"\n| target | result |\n|---|---|\n")
 			first = false
 		}
 		fmt.Fprintf(b, "| `make %s` | %s |\n", g.Name, cell(g.Before))

@@ -201,8 +201,8 @@ func TestGateGoesOn(t *testing.T) {
 	b := newBench(t)
 	b.wants(b.run(false), "not passed: bad")
 	b.ran()
-	b.wants(b.run(false), "the checkout is not clean, so no result would be of a commit; commit or stash, or go on with "+
-		"CONTINUE=1")
+	b.wants(b.run(false), "the checkout is not clean, so no result would be of a commit; commit or stash, or go on "+
+		"with CONTINUE=1")
 	b.write("../mended", "")
 	if err := b.run(true); err != nil {
 		t.Errorf("error %v\n%s", err, b.out.String())
