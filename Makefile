@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh gate gate-page
 all: build
 
 deps:
@@ -127,6 +127,20 @@ mutants:
 # docs/reliability.md, of what the four have printed; what was not run again stays.
 reliability:
 	@cat dist/thousand.log dist/matrix.log dist/mutants.log dist/check.log 2>/dev/null | $(GO) run ./tests/reliability/generate
+
+# All gates of tests/gate before a release, one after the other, in some 8 hours, into
+# docs/drills.json and docs/drills.md. GATES="drill-nodes mutants": only these.
+# CONTINUE=1 leaves out what has passed at this commit.
+GATES    ?=
+CONTINUE ?=
+gate:
+	@mkdir -p bin
+	@$(GO) build -o bin/gate ./tests/gate/run
+	@GO="$(GO)" ./bin/gate $(if $(CONTINUE),-continue) $(GATES)
+
+# docs/drills.md, of tests/gate/data.go and docs/drills.json.
+gate-page:
+	@$(GO) run ./tests/gate/run -page
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:
