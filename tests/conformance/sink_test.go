@@ -118,10 +118,7 @@ func TestSink(t *testing.T) {
 		l.requireHeld(time.Now().Add(50*time.Millisecond), all...)
 	}
 
-	for _, dir := range tunnels {
-		gw.IP(fmt.Sprintf("xfrm policy add dir out src %s dst %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
-			dir.LocalNet, dir.RemoteNet, dir.Local, dir.Remote, dir.ReqID))
-	}
+	outPolicies(gw.Node, tunnels)
 	esp.requireFlow(time.Now(), tunnel...)
 	l.requireHeld(time.Now(), append(all, excepted)...)
 
@@ -137,6 +134,14 @@ func TestSink(t *testing.T) {
 	}
 	if links := gw.Run("ip -o link show"); strings.Contains(links, rules.SinkDevice) {
 		t.Errorf("left behind:\n%s", links)
+	}
+}
+
+// outPolicies gives a gateway the policies again that encrypt.
+func outPolicies(gw *lab.Node, tunnels []lab.Tunnel) {
+	for _, tn := range tunnels {
+		gw.IP(fmt.Sprintf("xfrm policy add dir out src %s dst %s tmpl src %s dst %s proto esp reqid %d mode tunnel",
+			tn.LocalNet, tn.RemoteNet, tn.Local, tn.Remote, tn.ReqID))
 	}
 }
 

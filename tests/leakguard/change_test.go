@@ -127,9 +127,8 @@ func TestCounter(t *testing.T) {
 		}},
 		{"another process", func() {
 			s.drops()
+			s.set(leakguard.Own{}, need(lanToRem)) // with the count of all before
 			s.f = s.filter()
-			want = s.drops() // what the table itself has
-			s.set(leakguard.Own{}, need(lanToRem))
 		}},
 	} {
 		step.do()
@@ -138,9 +137,6 @@ func TestCounter(t *testing.T) {
 		}
 		s.dropsIt(step.name, s.h1, udpPacket)
 		want += 3
-	}
-	if want <= 3 {
-		t.Errorf("another process goes on from %d", want)
 	}
 }
 

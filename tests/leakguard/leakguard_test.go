@@ -267,6 +267,21 @@ func TestOwn(t *testing.T) {
 	s.dropsIt("another source", s.h1, packet{src: host6, dst: remote6, proto: 99, payload: make([]byte, 8)})
 }
 
+// TestEarly: what a chain that fills a flowtable would see. A packet that a flowtable
+// takes meets no other chain.
+func TestEarly(t *testing.T) {
+	s := newStage(t)
+	s.nft("table inet flows { counter seen { }\nchain c { type filter hook forward priority filter; " +
+		"ip daddr 10.2.0.10 counter name seen; }; }")
+	for _, own := range []leakguard.Own{{}, {NoEarly: true}} {
+		s.set(own, need(class("10.1.0.0/24", "10.2.0.0/24", plain)))
+		s.dropsIt("forwarded", s.h1, udpPacket)
+		if saw := !strings.Contains(s.gw.Run(nftProgram+" list counter inet flows seen"), "packets 0 "); saw != own.NoEarly {
+			t.Errorf("the chain sees packets: %v, with %+v", saw, own)
+		}
+	}
+}
+
 // TestMasquerade: a packet counts by the addresses that it came with, and by those that
 // it leaves with.
 func TestMasquerade(t *testing.T) {
