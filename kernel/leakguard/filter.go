@@ -70,7 +70,8 @@ func New() (*Filter, error) {
 	return f, nil
 }
 
-// Close releases the sockets. The table stays.
+// Close releases the sockets, but for those of Watch, which end with their contexts. The
+// table stays.
 func (f *Filter) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

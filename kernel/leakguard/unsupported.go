@@ -32,9 +32,9 @@ var needs = []struct {
 	what         matches
 }{
 	{"chains of family inet", "CONFIG_NF_TABLES_INET", nil},
-	{"the expression rt ipsec", "CONFIG_XFRM, of Linux 5.0", encrypted()},
+	{"the expression rt ipsec", "CONFIG_XFRM, of Linux 5.0 or later", encrypted()},
 	{"the expression fib", "CONFIG_NFT_FIB_INET with CONFIG_NFT_FIB_IPV4 and CONFIG_NFT_FIB_IPV6", fromLocal()},
-	{"the expression meta oifkind", "Linux 5.1", leavesByKind("xfrm")},
+	{"the expression meta oifkind", "version 5.1 or later", leavesByKind("xfrm")},
 	{"the expression exthdr", "CONFIG_NF_TABLES", laterFragment(true)},
 	{"the expression bitwise", "CONFIG_NF_TABLES", laterFragment(false)},
 }
@@ -49,7 +49,7 @@ func (f *Filter) explain(err error) error {
 			try(c, n.what)
 			return nil
 		}); lacks(perr) {
-			return fmt.Errorf("%w: %s is not in this kernel, which needs %s: %w", ErrUnsupported, n.name, n.option, perr)
+			return fmt.Errorf("%w: it lacks %s: use one with %s: %w", ErrUnsupported, n.name, n.option, perr)
 		}
 	}
 	return err

@@ -134,6 +134,10 @@ func TestBookForgets(t *testing.T) {
 func TestBookAndBypasses(t *testing.T) {
 	wide, hole := sel("10.1.0.0/16", "10.0.0.0/8"), sel("10.1.0.0/16", "10.2.0.0/16")
 	inner, apart := sel("10.1.0.0/16", "10.2.3.0/24"), sel("10.1.0.0/16", "192.168.0.0/16")
+	marked := func(s Selector, mark uint32) Selector {
+		s.Mark, s.MarkMask = mark, 0xff
+		return s
+	}
 	for _, c := range []struct {
 		name  string
 		steps [][]Rule
@@ -152,6 +156,15 @@ func TestBookAndBypasses(t *testing.T) {
 			"+10.2.3.0/24 +10.0.0.0/8"},
 		{"a policy that encrypts before", [][]Rule{{require(5, wide), bypass(2, hole)}, nil, {require(1, inner)}},
 			"+10.2.3.0/24 -10.2.0.0/16 +10.0.0.0/8"},
+		{"a policy of equal priority that encrypts", [][]Rule{{require(5, wide), bypass(3, hole)}, nil,
+			{require(3, inner)}}, "+10.2.3.0/24 -10.2.0.0/16 +10.0.0.0/8"},
+		{"of another mark", [][]Rule{{require(5, marked(wide, 1)), bypass(1, marked(hole, 2))}, nil}, "+10.0.0.0/8"},
+		{"of one mark", [][]Rule{{require(5, marked(wide, 1)), bypass(1, marked(hole, 1))}, nil},
+			"-10.2.0.0/16 +10.0.0.0/8"},
+		{"of another port", [][]Rule{{require(5, wide.with(6, 0, 80)), bypass(1, hole.with(6, 0, 22))}, nil},
+			"+10.0.0.0/8"},
+		{"of another source port", [][]Rule{{require(5, wide.with(6, 80, 0)), bypass(1, hole.with(6, 22, 0))}, nil},
+			"+10.0.0.0/8"},
 		{"what requires comes back", [][]Rule{{require(5, wide), bypass(1, hole)}, nil, {require(5, wide)}},
 			"+10.0.0.0/8"},
 		{"a selector that encrypts no more", [][]Rule{{require(5, wide)}, {bypass(5, wide)}}, "-10.0.0.0/8"},

@@ -16,10 +16,11 @@ import (
 //
 // A rule that requires becomes a route where it compares addresses alone and has no
 // NoRoute. A bypass that decides before it, and has packets of it, is an exception: a
-// route that passes, if the bypass compares addresses alone, has every source of the rule
-// and not every destination. Of any other bypass a route cannot make an exception, and the
-// rule has no route. A rule that requires and has NoRoute is an exception like a bypass:
-// what IPsec makes of its packets has their addresses and is routed by them.
+// route in the table of the rule that passes the destinations of the bypass. The exception
+// is wider than a bypass with ports, a protocol, a mark, or some sources of the rule. A
+// rule has no route where the bypass has all its destinations, whatever else the bypass
+// compares. A rule that requires and has NoRoute is an exception like a bypass: what IPsec
+// makes of its packets has their addresses and is routed by them.
 //
 // A route drops packets of the machine itself as well, IKE and ESP among them, where its
 // prefixes have the machine's address and a peer's. Of gives NoRoute to a rule that has the
@@ -35,7 +36,8 @@ func Routes(rules []Rule) []Route {
 		if !ok {
 			continue
 		}
-		// Where a rule decides before a bypass with equal prefixes, its route counts.
+		// No exception has this place before: its bypass would decide before this rule too and
+		// leave nothing of it. One that comes after never decides here, so the drop counts.
 		pass[place{rules[w].Src, rules[w].Dst}] = false
 		for _, dst := range inner {
 			if _, ok := pass[place{rules[w].Src, dst}]; !ok {
@@ -73,7 +75,7 @@ func split(rules []Rule) (walls, exceptions []int) {
 }
 
 // around returns the destinations that a route for s, of the rule at position at, has to
-// leave out. It is not ok where the route cannot leave out what it has to.
+// leave out. It is not ok where nothing is left.
 func around(s Selector, rules []Rule, exceptions []int, at int) (inner []netip.Prefix, ok bool) {
 	for _, e := range exceptions {
 		x := rules[e]
@@ -83,9 +85,9 @@ func around(s Selector, rules []Rule, exceptions []int, at int) (inner []netip.P
 		if !x.overlaps(s) {
 			continue
 		}
-		// A source within that of s has a table of its own. What passes there comes to the
-		// table of s next.
-		if !x.plain() || !covers(x.Src, s.Src) || covers(x.Dst, s.Dst) {
+		// The exception is in the table of s also for a source within that of s: what passes
+		// in a table of that source comes to the table of s next.
+		if covers(x.Dst, s.Dst) {
 			return nil, false
 		}
 		inner = append(inner, x.Dst)

@@ -89,6 +89,8 @@ func TestRoutes(t *testing.T) {
 	part := sel("10.1.0.0/16", "10.2.3.0/24")
 	transport := require(1, part)
 	transport.NoRoute = true
+	marked := part
+	marked.Mark, marked.MarkMask = 1, 1
 	for _, c := range []struct {
 		name  string
 		rules []Rule
@@ -104,8 +106,18 @@ func TestRoutes(t *testing.T) {
 		{"one that comes after", []Rule{require(5, lan), bypass(5, part)}, "10.1.0.0/16>10.2.0.0/16"},
 		{"one of another destination", []Rule{require(5, lan), bypass(1, sel("10.1.0.0/16", "10.3.0.0/16"))},
 			"10.1.0.0/16>10.2.0.0/16"},
-		{"one with a port", []Rule{require(5, lan), bypass(1, part.with(6, 0, 22))}, ""},
-		{"one of some sources", []Rule{require(5, lan), bypass(1, sel("10.1.9.0/24", "10.2.3.0/24"))}, ""},
+		{"one with a port", []Rule{require(5, lan), bypass(1, part.with(6, 0, 22))},
+			"10.1.0.0/16!10.2.3.0/24 10.1.0.0/16>10.2.0.0/16"},
+		{"one with a port and all destinations", []Rule{require(5, lan), bypass(1, lan.with(6, 0, 22))}, ""},
+		{"one of some sources", []Rule{require(5, lan), bypass(1, sel("10.1.9.0/24", "10.2.3.0/24"))},
+			"10.1.0.0/16!10.2.3.0/24 10.1.0.0/16>10.2.0.0/16"},
+		{"one of some sources and all destinations", []Rule{require(5, lan), bypass(1, sel("10.1.9.0/24",
+			"10.2.0.0/16"))}, ""},
+		{"a source with a table of its own", []Rule{require(5, lan), bypass(1, sel("10.1.9.0/24", "10.2.3.0/24")),
+			require(3, sel("10.1.9.0/24", "10.2.0.0/16"))}, "10.1.9.0/24!10.2.3.0/24 10.1.9.0/24>10.2.0.0/16 " +
+			"10.1.0.0/16!10.2.3.0/24 10.1.0.0/16>10.2.0.0/16"},
+		{"one with another mark only", []Rule{require(5, lan), bypass(1, marked)},
+			"10.1.0.0/16!10.2.3.0/24 10.1.0.0/16>10.2.0.0/16"},
 		{"one of everything", []Rule{require(5, lan), bypass(1, sel("10.0.0.0/8", "10.0.0.0/8"))}, ""},
 		{"one that is all of it", []Rule{require(5, lan), bypass(1, lan)}, ""},
 		{"a rule within the exception", []Rule{require(5, lan), bypass(3, part), require(1, sel("10.1.0.0/16",

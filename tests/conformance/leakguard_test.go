@@ -43,6 +43,7 @@ func TestLeakGuard(t *testing.T) {
 		if !errors.Is(err, leakguard.ErrUnsupported) || !strings.Contains(err.Error(), "chains of family inet") {
 			t.Errorf("without chains of family inet: %v", err)
 		}
+		t.Log(err)
 		return
 	}
 	must(t, err)
@@ -67,6 +68,9 @@ func TestLeakGuard(t *testing.T) {
 	}
 	for _, own := range []leakguard.Own{{}, {NoEarly: true}} {
 		must(t, f.Set(t.Context(), p, own))
+		if there, err := f.There(t.Context()); err != nil || !there {
+			t.Errorf("the table is there: %v, %v", there, err)
+		}
 		esp.requireFlow(time.Now(), tunnel...)
 		before := drops()
 		l.requireHeld(time.Time{}, all...)
