@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,37 +26,55 @@ type bench struct {
 	changes  chan struct{}
 	filter   fakeFilter
 	sink     fakeSink
-	log      strings.Builder
+	log      lockedLog
 	path     string
 	stop     context.CancelFunc
 	guard    *Guard
 }
 
+// The walls are changed by the test, under mu, while the Guard runs.
 type fakeFilter struct {
+	mu      sync.Mutex
 	program *guard.Program
 	foreign chan struct{}
-	drops   uint64
+	drops   atomic.Uint64
 	err     error
 	sets    int
 }
 
 func (f *fakeFilter) Set(_ context.Context, p guard.Program) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.err == nil {
 		f.program = &p
 		f.sets++
 	}
 	return f.err
 }
-func (f *fakeFilter) There(context.Context) (bool, error)   { return f.program != nil, nil }
-func (f *fakeFilter) Drops(context.Context) (uint64, error) { return f.drops, nil }
+func (f *fakeFilter) There(context.Context) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.program != nil, nil
+}
+func (f *fakeFilter) Drops(context.Context) (uint64, error) { return f.drops.Load(), nil }
 func (f *fakeFilter) Watch(context.Context) (<-chan struct{}, error) {
 	return f.foreign, nil
 }
 
-type fakeSink struct{ routes []guard.Route }
+type fakeSink struct {
+	mu     sync.Mutex
+	routes []guard.Route
+}
 
-func (s *fakeSink) Set(r []guard.Route) error { s.routes = r; return nil }
+func (s *fakeSink) Set(r []guard.Route) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.routes = r
+	return nil
+}
 func (s *fakeSink) There(r []guard.Route) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return len(s.routes) == len(r), nil
 }
 
@@ -98,6 +118,20 @@ func begin(t *testing.T, b *bench) {
 	synctest.Wait()
 }
 
+// without has somebody else take walls down.
+func (b *bench) without(filter, sink bool) {
+	b.filter.mu.Lock()
+	defer b.filter.mu.Unlock()
+	b.sink.mu.Lock()
+	defer b.sink.mu.Unlock()
+	if filter {
+		b.filter.program = nil
+	}
+	if sink {
+		b.sink.routes = nil
+	}
+}
+
 // now has the kernel hold other policies, and tells the Guard.
 func (b *bench) now(p ...*sadb.Policy) {
 	b.policies = p
@@ -106,7 +140,27 @@ func (b *bench) now(p ...*sadb.Policy) {
 	synctest.Wait()
 }
 
-func (b *bench) drops() bool { return b.filter.program != nil && b.filter.program.Drops(inside) }
+func (b *bench) drops() bool {
+	b.filter.mu.Lock()
+	defer b.filter.mu.Unlock()
+	return b.filter.program != nil && b.filter.program.Drops(inside)
+}
+
+// routes is how many the second wall has, and sets how often the first was set.
+func (b *bench) routes() int { b.sink.mu.Lock(); defer b.sink.mu.Unlock(); return len(b.sink.routes) }
+func (b *bench) sets() int   { b.filter.mu.Lock(); defer b.filter.mu.Unlock(); return b.filter.sets }
+
+type lockedLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+func (l *lockedLog) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 func TestPolicyThatIsGoneIsGuarded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -117,8 +171,8 @@ func TestPolicyThatIsGoneIsGuarded(t *testing.T) {
 			t.Error("a packet is dropped, and no policy was ever there")
 		}
 		b.now(policy(local, remote))
-		if !b.drops() || len(b.sink.routes) != 1 {
-			t.Fatalf("dropped: %v, routes %v", b.drops(), b.sink.routes)
+		if !b.drops() || b.routes() != 1 {
+			t.Fatalf("dropped: %v, routes %d", b.drops(), b.routes())
 		}
 		b.now()
 		if s := b.guard.State(); !b.drops() || s.Selectors != 1 || s.Remembered != 1 {
@@ -127,11 +181,11 @@ func TestPolicyThatIsGoneIsGuarded(t *testing.T) {
 
 		// The daemon starts again on a machine that has booted.
 		b.stop()
-		b.filter.program, b.sink.routes = nil, nil
+		b.without(true, true)
 		begin(t, &b)
 		synctest.Wait()
-		if !b.drops() || len(b.sink.routes) != 1 {
-			t.Errorf("after a start: dropped %v, routes %v", b.drops(), b.sink.routes)
+		if !b.drops() || b.routes() != 1 {
+			t.Errorf("after a start: dropped %v, routes %d", b.drops(), b.routes())
 		}
 
 		if n, err := b.guard.Forget(t.Context(), netip.MustParsePrefix("10.3.0.0/16")); n != 0 || err != nil {
@@ -169,23 +223,23 @@ func TestForeignFlushIsMended(t *testing.T) {
 		begin(t, &b)
 		defer func() { b.stop() }()
 		b.now(policy(local, remote))
-		b.filter.program = nil
+		b.without(true, false)
 		b.filter.foreign <- struct{}{}
 		synctest.Wait() // at once, not at the next look
 		if !b.drops() || b.guard.State().Repairs != 1 {
 			t.Errorf("dropped %v, %+v", b.drops(), b.guard.State())
 		}
-		b.sink.routes = nil
+		b.without(false, true)
 		time.Sleep(tendEach) // virtual
 		synctest.Wait()
-		if len(b.sink.routes) != 1 || b.guard.State().Repairs != 2 {
-			t.Errorf("routes %v, %+v", b.sink.routes, b.guard.State())
+		if b.routes() != 1 || b.guard.State().Repairs != 2 {
+			t.Errorf("routes %d, %+v", b.routes(), b.guard.State())
 		}
 		// Another change of the ruleset by others costs nothing.
-		sets := b.filter.sets
+		sets := b.sets()
 		b.filter.foreign <- struct{}{}
 		synctest.Wait()
-		if b.filter.sets != sets {
+		if b.sets() != sets {
 			t.Error("the table was replaced, and nothing was the matter")
 		}
 	})
@@ -198,15 +252,17 @@ func TestRefusedWallIsToldAndTriedAgain(t *testing.T) {
 		begin(t, &b)
 		defer func() { b.stop() }()
 		b.now(policy(local, remote))
-		if s := b.guard.State(); !strings.Contains(s.Trouble, "no memory") || len(b.sink.routes) != 1 {
-			t.Errorf("%+v, routes %v", s, b.sink.routes)
+		if s := b.guard.State(); !strings.Contains(s.Trouble, "no memory") || b.routes() != 1 {
+			t.Errorf("%+v, routes %d", s, b.routes())
 		}
 		time.Sleep(10 * tendEach) // virtual
 		synctest.Wait()
 		if n := strings.Count(b.log.String(), "not whole"); n != 1 {
 			t.Errorf("told %d times:\n%s", n, &b.log)
 		}
+		b.filter.mu.Lock()
 		b.filter.err = nil
+		b.filter.mu.Unlock()
 		time.Sleep(tendEach) // virtual
 		synctest.Wait()
 		if s := b.guard.State(); s.Trouble != "" || !b.drops() || !strings.Contains(b.log.String(), "whole again") {
@@ -259,7 +315,7 @@ func TestDropsAreToldOnceAMinute(t *testing.T) {
 		begin(t, &b)
 		defer func() { b.stop() }()
 		for range 36 { // three minutes
-			b.filter.drops += 10
+			b.filter.drops.Add(10)
 			time.Sleep(tendEach) // virtual
 		}
 		synctest.Wait()
