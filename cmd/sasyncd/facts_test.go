@@ -151,7 +151,8 @@ func TestMasterKnowsItsSuccessor(t *testing.T) {
 			engine.GroupPeerState{Peer: "10.9.0.3", Role: "BACKUP", InSync: true})
 		s.Groups[0].Standbys = append(slices.Clone(s.Groups[0].Standbys),
 			engine.StandbyStatus{Peer: "10.9.0.3", Complete: true})
-		s.Members = []engine.MemberStatus{{Peer: "10.9.0.2", Node: "two", Tells: true, ReportAge: 1, Report: encoded(t, second)},
+		s.Members = []engine.MemberStatus{
+			{Peer: "10.9.0.2", Node: "two", Tells: true, ReportAge: 1, Report: encoded(t, second)},
 			{Peer: "10.9.0.3", Node: "three", Tells: true, ReportAge: 1, Report: encoded(t, third)}}
 		x.facts.peers = func() []peer.Status {
 			return []peer.Status{{Name: "10.9.0.2", Session: new(peer.Session)},

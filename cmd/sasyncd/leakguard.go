@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
-	"strings"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -86,8 +86,8 @@ func (t table) Set(ctx context.Context, p guard.Program) error {
 }
 
 // config has the walls as a Guard takes them: an interface is nil where a wall is.
-func (w walls) config(c *conf.Sasyncd, log *slog.Logger) leakguard.Config {
-	cfg := leakguard.Config{Path: filepath.Join(c.StateDir, guardFile), Log: log,
+func (w walls) config(path string, log *slog.Logger) leakguard.Config {
+	cfg := leakguard.Config{Path: path, Log: log,
 		Write: func(path string, content []byte) error { return daemon.ReplaceFile(path, content, true) }}
 	if w.filter != nil {
 		cfg.Filter = table{w.filter}
@@ -98,37 +98,33 @@ func (w walls) config(c *conf.Sasyncd, log *slog.Logger) leakguard.Config {
 	return cfg
 }
 
-// names are what the walls are called.
-func (w walls) names() []string {
-	list := []string{}
-	if w.filter != nil {
-		list = append(list, string(conf.GuardNFTables))
-	}
-	if w.sink != nil {
-		list = append(list, string(conf.GuardRoutes))
-	}
-	return list
-}
-
 // leakGuarded is the leak guard of this process; guard is nil where there is none.
-type leakGuarded struct {
-	guard *leakguard.Guard
-	walls []string
-}
+type leakGuarded struct{ guard *leakguard.Guard }
 
 // leakGuardOf returns the leak guard of a configuration, and its task.
 func leakGuardOf(c *conf.Sasyncd, k *xfrm.Kernel, log *slog.Logger) (leakGuarded, []daemon.Task, error) {
+	path := filepath.Join(c.StateDir, guardFile)
 	w, err := openWalls(context.Background(), c.Guard, log)
-	if err != nil || c.Guard == conf.GuardNo {
-		return leakGuarded{walls: []string{}}, nil, err
+	if c.Guard == conf.GuardNo {
+		// Who wants no guard gets a daemon all the same.
+		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+		if err != nil {
+			log.Warn("a leak guard of before may still be there", "err", err)
+		}
+		return leakGuarded{}, nil, nil
 	}
-	cfg := w.config(c, log)
+	if err != nil {
+		return leakGuarded{}, nil, err
+	}
+	cfg := w.config(path, log)
 	cfg.Policies, cfg.Changes = k.Policies, k.WatchPolicies
 	g := leakguard.New(cfg)
 	task := daemon.NewTask("leak guard", func(ctx context.Context) error {
 		return errors.Join(g.Run(ctx), w.close())
 	})
-	return leakGuarded{g, w.names()}, []daemon.Task{task}, nil
+	return leakGuarded{g}, []daemon.Task{task}, nil
 }
 
 // state is for the metrics.
@@ -147,7 +143,7 @@ func (l leakGuarded) trouble() string {
 
 // answer is for sasyncctl guard.
 func (l leakGuarded) answer(ctx context.Context) (report.Guard, error) {
-	out := report.Guard{Walls: l.walls, Gone: []report.Gone{}}
+	out := report.Guard{Walls: []string{}, Gone: []report.Gone{}}
 	if l.guard == nil {
 		return out, nil
 	}
@@ -160,7 +156,7 @@ func (l leakGuarded) answer(ctx context.Context) (report.Guard, error) {
 	}
 	s := l.guard.State()
 	out.Selectors, out.Remembered, out.Dropped, out.Repairs = s.Selectors, s.Remembered, s.Drops, s.Repairs
-	out.Trouble, out.LeftOut = s.Trouble, s.LeftOut
+	out.Trouble, out.LeftOut, out.Walls = s.Trouble, s.LeftOut, append(out.Walls, s.Walls...)
 	return out, nil
 }
 
@@ -210,21 +206,24 @@ func serveLeakGuard(f daemon.Flags, log *slog.Logger) error {
 		_, err := openWalls(ctx, conf.GuardNo, log)
 		return err
 	}
-	c, err := conf.LoadSasyncd(f.Config)
+	// At boot nobody opens root's configuration for the daemon's user. The file is there
+	// only where a guard is wanted, and the daemon takes down a wall that is not.
+	dir := conf.DefaultSasyncdState
+	if c, err := conf.LoadSasyncd(f.Config); err == nil {
+		dir = c.StateDir
+	}
+	path := filepath.Join(dir, guardFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	w, err := openWalls(ctx, conf.GuardYes, log)
 	if err != nil {
 		return err
 	}
-	w, err := openWalls(ctx, c.Guard, log)
-	if err != nil || c.Guard == conf.GuardNo {
-		return err
-	}
 	defer w.close()
-	n, err := leakguard.Raise(ctx, w.config(c, log))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // no policy yet
-	case err == nil:
-		log.Info("the leak guard is set", "walls", strings.Join(w.names(), " and "), "rules", n)
+	n, err := leakguard.Raise(ctx, w.config(path, log))
+	if err == nil {
+		log.Info("the leak guard is set", "rules", n)
 	}
 	return err
 }

@@ -78,6 +78,15 @@ func setUpSocket(fd, rcvbuf, sndbuf int, groups []int) error {
 	return nil
 }
 
+// Strict has the kernel check dump requests, and list only what they ask for
+// (NETLINK_GET_STRICT_CHK, Linux 4.20).
+func (s *Socket) Strict() (err error) {
+	cerr := s.raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	})
+	return errors.Join(cerr, err)
+}
+
 // Buffer gives the socket a buffer of n bytes, at least MaxMessage, for what is received:
 // Datagrams hands out as many as it holds.
 func (s *Socket) Buffer(n int) { s.buf = make([]byte, max(n, MaxMessage)) }

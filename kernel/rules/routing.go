@@ -234,6 +234,8 @@ func decodeRoute(b []byte) (r route, ok bool) {
 type routing struct {
 	ns  *netlink.Namespace
 	req *netlink.Requester
+	// tables lists the routes of one table; nil until the first list.
+	tables *netlink.Requester
 }
 
 func openRouting() (*routing, error) {
@@ -251,7 +253,10 @@ func openRouting() (*routing, error) {
 
 func (r *routing) close() error {
 	defer r.ns.Close()
-	return r.req.Close()
+	if r.tables == nil {
+		return r.req.Close()
+	}
+	return errors.Join(r.req.Close(), r.tables.Close())
 }
 
 // change is one request to rtnetlink.
@@ -324,19 +329,42 @@ func (r *routing) applyChunks(changes []change) error {
 }
 
 // routes lists the routes of the tables from first to last that carry our protocol number.
+// It asks for one table at a time: a list of all would have those of a whole BGP table.
 func (r *routing) routes(ctx context.Context, first, last uint32) (list []route, err error) {
-	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
-		payload := make([]byte, sizeRoute)
-		payload[0] = byte(family)
-		ours, err := netlink.Collect(ctx, r.req, unix.RTM_GETROUTE, payload, func(m netlink.Message) (route, bool, error) {
-			x, ok := decodeRoute(m.Payload)
-			return x, ok && m.Type == unix.RTM_NEWROUTE && x.family == family && x.table >= first && x.table <= last, nil
-		})
-		// A kernel without one of the families has no routes for it.
-		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+	if r.tables == nil {
+		r.tables, err = netlink.NewRequester(func() (*netlink.Socket, error) {
+			s, err := r.ns.Open(unix.NETLINK_ROUTE, 0, 0)
+			if err != nil {
+				return nil, err
+			}
+			if err := s.Strict(); err != nil {
+				return nil, errors.Join(fmt.Errorf("the routes of one table cannot be listed, which needs Linux 4.20: %w", err),
+					s.Close())
+			}
+			return s, nil
+		}, 0)
+		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
-		list = append(list, ours...)
+	}
+	for _, family := range []sadb.Family{sadb.FamilyIPv4, sadb.FamilyIPv6} {
+		for table := first; table <= last; table++ {
+			payload := make([]byte, sizeRoute)
+			payload[0] = byte(family)
+			payload = netlink.AppendAttr(payload, rtaTable, native.AppendUint32(nil, table))
+			ours, err := netlink.Collect(ctx, r.tables, unix.RTM_GETROUTE, payload,
+				func(m netlink.Message) (route, bool, error) {
+					x, ok := decodeRoute(m.Payload)
+					return x, ok && m.Type == unix.RTM_NEWROUTE && x.family == family && x.table == table, nil
+				})
+			switch {
+			case errors.Is(err, unix.ENOENT): // there is no such table
+			case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP): // nor such a family
+			case err != nil:
+				return nil, fmt.Errorf("list routes of table %d: %w", table, err)
+			}
+			list = append(list, ours...)
+		}
 	}
 	return list, nil
 }

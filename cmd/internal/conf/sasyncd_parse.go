@@ -15,7 +15,8 @@ func parseSasyncd(p *parser, file string) (*Sasyncd, error) {
 		c: &Sasyncd{
 			File: file, FlushMode: FlushStartup, Tracker: Tracker{Kind: TrackCarpd},
 			ReplayInterval: DefaultReplayInterval, MarginESN: DefaultMarginESN, Margin32: DefaultMargin32,
-			Fence: true, Guard: GuardNo, Socket: DefaultSasyncdSocket, CarpdSocket: DefaultCarpdSocket, StateDir: DefaultSasyncdState,
+			Fence: true, Guard: GuardNo, Socket: DefaultSasyncdSocket,
+			CarpdSocket: DefaultCarpdSocket, StateDir: DefaultSasyncdState,
 		},
 		control: Control{Kind: ControlAuto},
 	}

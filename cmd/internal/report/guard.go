@@ -9,7 +9,8 @@ type Guard struct {
 	// Selectors require IPsec; of these, Remembered have no policy any more.
 	Selectors  int `json:"selectors"`
 	Remembered int `json:"remembered"`
-	// Dropped counts packets that matched one and had no SA, since sasyncd started.
+	// Dropped counts packets that matched one and had no SA, since the table was first set.
+	// What the routes drop is not in it.
 	Dropped uint64 `json:"dropped"`
 	// Repairs counts how often a wall was put back that somebody had taken down.
 	Repairs uint64 `json:"repairs"`

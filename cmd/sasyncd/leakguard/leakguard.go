@@ -27,9 +27,9 @@ type Filter interface {
 	// errors.ErrUnsupported.
 	Set(ctx context.Context, p guard.Program) error
 	There(ctx context.Context) (bool, error)
-	// Drops is how many packets it has dropped since the daemon started.
+	// Drops is how many packets it has dropped since it was first set.
 	Drops(ctx context.Context) (uint64, error)
-	// Watch tells that somebody else has changed the ruleset, until ctx ends.
+	// Watch tells that somebody else has changed this wall, until ctx ends.
 	Watch(ctx context.Context) (<-chan struct{}, error)
 }
 
@@ -57,12 +57,13 @@ type Config struct {
 
 // State is what a Guard tells of itself.
 type State struct {
-	Selectors  int    // that are required by policies of the kernel or remembered
-	Remembered int    // of these, those whose policies have gone
-	Drops      uint64 // packets
-	Repairs    uint64 // how often a wall was put back that somebody had taken down
-	Trouble    string // why a wall is not as it should be, "" if all are
-	LeftOut    string // policies that no wall is for, "" for none
+	Walls      []string // that it is made of: nftables, routes
+	Selectors  int      // that are required by policies of the kernel or remembered
+	Remembered int      // of these, those whose policies have gone
+	Drops      uint64   // packets that the table has dropped since it was first set
+	Repairs    uint64   // how often a wall was put back that somebody had taken down
+	Trouble    string   // why a wall is not as it should be, "" if all are
+	LeftOut    string   // policies that no wall is for, "" for none
 }
 
 const (
@@ -112,6 +113,10 @@ func (g *Guard) Run(ctx context.Context) error {
 	}
 	var foreign <-chan struct{}
 	if g.cfg.Filter != nil {
+		// What the table of before has dropped has been told.
+		if n, err := g.cfg.Filter.Drops(ctx); err == nil {
+			g.drops = n
+		}
 		if foreign, err = g.cfg.Filter.Watch(ctx); err != nil {
 			g.cfg.Log.Warn("changes of nf_tables by others are noticed late", "err", err)
 		}
@@ -306,6 +311,13 @@ func (g *Guard) publish(ctx context.Context) {
 		}
 	}
 	now.Trouble, now.LeftOut = g.told.trouble, g.told.leftOut
+	now.Walls = nil
+	if g.cfg.Filter != nil {
+		now.Walls = append(now.Walls, "nftables")
+	}
+	if g.cfg.Sink != nil {
+		now.Walls = append(now.Walls, "routes")
+	}
 	if f := g.cfg.Filter; f != nil {
 		if n, err := f.Drops(ctx); err == nil {
 			now.Drops = n
@@ -314,7 +326,7 @@ func (g *Guard) publish(ctx context.Context) {
 	g.state.Store(&now)
 	if now.Drops > g.drops && time.Since(g.logged) >= dropsPause {
 		g.cfg.Log.Warn("packets would have left in plaintext: they match a policy that requires IPsec and had no SA",
-			"dropped", now.Drops-g.drops, "since_start", now.Drops)
+			"dropped", now.Drops-g.drops, "total", now.Drops)
 		g.drops, g.logged = now.Drops, time.Now()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,6 +194,25 @@ func TestPolicyThatIsGoneIsGuarded(t *testing.T) {
 		}
 		if n, err := b.guard.Forget(t.Context(), netip.MustParsePrefix("10.0.0.0/8")); n != 1 || err != nil || b.drops() {
 			t.Errorf("%d forgotten, %v; dropped %v", n, err, b.drops())
+		}
+	})
+}
+
+// A kernel that cannot have the table has routes alone, and says so once.
+func TestKernelWithoutTheTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		b.filter.err = errors.ErrUnsupported
+		begin(t, &b)
+		defer func() { b.stop() }()
+		b.now(policy(local, remote))
+		b.now(policy(local, remote), policy(remote, local))
+		s := b.guard.State()
+		if b.routes() != 2 || s.Trouble != "" || !slices.Equal(s.Walls, []string{"routes"}) {
+			t.Errorf("%d routes, %+v", b.routes(), s)
+		}
+		if n := strings.Count(b.log.String(), "routes alone"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, &b.log)
 		}
 	})
 }
