@@ -66,7 +66,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	for _, program := range []string{"git", "make"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("the gate needs %s: %v", program, err)
+			t.Fatalf("the gate needs %s: %v", program, err)
 		}
 	}
 	for _, v := range os.Environ() { // of a hook of git that runs the tests
