@@ -11,7 +11,9 @@ import (
 const (
 	title = "# Drills: what there is, and how each last ended\n\n"
 
-	generated = "This page is generated: `make gate-page` makes it of `tests/gate/data.go` and `docs/drills.json`. " +
+	generated = "For developers, and for everybody who asks what was shown. This page lists the drills, what each " +
+		"shows, and how each last ended. It is generated: `make gate-page` makes it of `tests/gate/data.go` and " +
+		"`docs/drills.json`. " +
 		"`make gate` writes `docs/drills.json`. An entry there is the last run of one gate, and nothing in it is " +
 		"written by hand."
 	gates = "A gate is a target of the Makefile that has to pass before a release. `make test` is what continuous " +
