@@ -63,8 +63,8 @@ type neighbor struct {
 // newSpeaker makes a speaker with the BFD sessions among the tracks.
 func newSpeaker(t *Tracker) *speaker {
 	s := &speaker{t: t, to: bfdPort, grace: bfdGrace, now: bootTime}
-	for i, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		s.in[i] = receiver{fd: -1, at: netip.AddrPortFrom(any, bfdPort), retry: carp.Never}
+	for i, all := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		s.in[i] = receiver{fd: -1, at: netip.AddrPortFrom(all, bfdPort), retry: carp.Never}
 	}
 	for i := range t.tracks {
 		c := &t.tracks[i]
