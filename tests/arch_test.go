@@ -47,6 +47,7 @@ var layers = []struct {
 		"sync/peer", "sync/channel", "sync/wire", "sync/sadb"},
 		"the engine declares the interfaces it needs, kernel, election and keying implement them", false},
 	{"carp/packet/...", nil, "codecs know bytes only", true},
+	{"carp/bfd/...", nil, "a session is told what arrives, and when", true},
 	{"carp/link/...", []string{"carp", "carp/packet", "carp/vip", "kernel/dump"},
 		"an interface knows no instance and no group", false},
 	{"carp/...", []string{"carp", "kernel/dump", "kernel/process", "kernel/trusted"},

@@ -140,6 +140,7 @@ var carpdKeywords = []Keyword{
 	{"track exec", have},
 	{"track address", have},
 	{"track ping", have},
+	{"track bfd", have},
 	{"socket", have},
 	{"metrics", have},
 	{"statedir", have},

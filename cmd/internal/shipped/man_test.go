@@ -56,7 +56,7 @@ func TestManKeywords(t *testing.T) {
 	}{
 		{"sasyncd.conf.5", conf.SasyncdKeywords(), "on port inet inet6 file -n sasyncd"},
 		{"carpd.conf.5", conf.CarpdKeywords(), "listen on port after never yes no sasyncd fence interface file " +
-			"openbsd freebsd receive-only permissive enforce demote timeout fail"},
+			"openbsd freebsd receive-only permissive enforce demote timeout fail multiplier source"},
 	} {
 		documented := macro(read(t, "man", tt.page), "Ic", "Cm")
 		allowed := map[string]bool{}
