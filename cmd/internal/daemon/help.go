@@ -18,7 +18,8 @@ import (
 type Help struct {
 	// Forms are the ways to write it, each without the program's name.
 	Forms []string
-	// Text says what it does, in lines of at most 80 columns.
+	// Text says what it does, in lines of at most 80 columns. Blanks around it do not
+	// count.
 	Text string
 	// Example is a command line, without the program's name.
 	Example string
@@ -53,8 +54,8 @@ func (h Helps) Explain(program string, f ControlFlags, stdout, stderr io.Writer)
 		fmt.Fprintf(stderr, "%s: %s\n", program, h.Unknown(args[0]))
 		return ExitUsage
 	}
-	fmt.Fprintf(stdout, "%s\n\n%s\n\nexample: %s %s\n%s(8) has the details.\n", h.Usage(program, args[0]), x.Text,
-		program, x.Example, program)
+	fmt.Fprintf(stdout, "%s\n\n%s\n\nexample: %s %s\n%[3]s(8) has the details.\n", h.Usage(program, args[0]),
+		strings.TrimSpace(x.Text), program, x.Example)
 	return ExitOK
 }
 

@@ -19,7 +19,8 @@ import (
 // Help is the help of init.
 var Help = daemon.Help{
 	Forms: []string{"init [FLAG ...] PEER"},
-	Text: `Configure this gateway and its peer, and start both. Run it as root on one of
+	Text: `
+Configure this gateway and its peer, and start both. Run it as root on one of
 them; PEER is the address of the other one on the link between them.
 
 It makes /etc/carpd.conf, /etc/sasyncd.conf and a new key, /etc/sasyncd.key, for

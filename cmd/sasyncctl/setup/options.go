@@ -19,6 +19,8 @@ type option struct {
 	// fallback gives the value that a missing flag has, "" for none: then the flag
 	// is needed. nil: none.
 	fallback func(*options) string
+	// follows is the option whose value a missing flag has.
+	follows string
 	// check says what is wrong with a value.
 	check func(string) error
 
@@ -53,7 +55,6 @@ const (
 // newOptions returns the options without values. own suggests this gateway's address on
 // the link that an address of the peer belongs to.
 func newOptions(own func(peer netip.Addr) string) *options {
-	same := func(flag string) func(*options) string { return func(o *options) string { return o.get(flag) } }
 	always := func(value string) func(*options) string { return func(*options) string { return value } }
 	return &options{list: []*option{
 		{name: flagOwn, arg: "ADDRESS", text: "this gateway's address on the sync link",
@@ -78,9 +79,9 @@ func newOptions(own func(peer netip.Addr) string) *options {
 		{name: flagInsideVHID, arg: "NUMBER", text: "of the CARP instance there", question: "vhid inside",
 			check: checkNumber, fallback: always("11")},
 		{name: flagPeerOutside, arg: "INTERFACE", text: "of the peer, if it has another name",
-			check: checkDevice, fallback: same(flagOutside)},
+			check: checkDevice, follows: flagOutside},
 		{name: flagPeerInside, arg: "INTERFACE", text: "of the peer, if it has another name",
-			check: checkDevice, fallback: same(flagInside)},
+			check: checkDevice, follows: flagInside},
 		{name: flagIKE, arg: "DAEMON", text: list(ikes), question: "IKE daemon (" + list(ikes) + ")", check: checkIKE},
 		{name: flagStatic, arg: "FILE", text: "static keys, with " + flagIKE + " static",
 			fallback: always("/etc/sasyncd/ipsec.conf")},
@@ -106,6 +107,10 @@ func (o *options) complete(ask func(question, fallback string) (string, error)) 
 			if err := x.wrong(x.value); err != nil {
 				return asked, fmt.Errorf("--%s: %w", x.name, err)
 			}
+			continue
+		}
+		if x.follows != "" {
+			x.value = o.get(x.follows)
 			continue
 		}
 		fallback := ""

@@ -178,7 +178,7 @@ func (u *Setup) broken(p *Plan, at int, err error) error {
 			written = append(written, s.Writes)
 		}
 	}
-	if last := lastOwnWrite(p); at > last {
+	if at > lastOwnWrite(p) {
 		b.WriteString("what is left, beginning with the command that failed:\n" + commands(p, p.Steps[at:]))
 		return errors.New(strings.TrimSuffix(b.String(), "\n"))
 	}
