@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ type local struct{ dir string }
 func (l local) Run(ctx context.Context, script string, stdin []byte, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", script)
 	cmd.Dir = l.dir
+	// Root by su(1) may lack the directories of daemons.
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
 	return run(cmd, stdin, out)
 }
 
