@@ -28,6 +28,9 @@ func TestHelp(t *testing.T) {
 				t.Errorf("%s: code %d: %s%s", line, code, out, errs)
 			}
 			for l := range strings.Lines(out) {
+				if verb == "help" && line != "help help" {
+					break // that is the list
+				}
 				if n := utf8.RuneCountInString(strings.TrimSuffix(l, "\n")); n > columns {
 					t.Errorf("%s: %d columns: %s", line, n, l)
 				}

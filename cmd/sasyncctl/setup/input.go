@@ -149,7 +149,7 @@ type named struct {
 func (in *Input) networks() []named { return []named{{in.Outside, outside}, {in.Inside, inside}} }
 
 // called names a side for people.
-func (in *Input) called(s Side) string {
+func (in Input) called(s Side) string {
 	if s == Own {
 		return "this gateway"
 	}

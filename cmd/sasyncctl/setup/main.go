@@ -31,8 +31,8 @@ terminal it asks for what no flag tells.
 ` + flagText() + `  --print                    of the peer, only print the commands
   -n, --dry-run              show all that would be done, and do nothing
 Exit code: 0 a failover would work, 1 refused or failed, 2 the flags are wrong.`,
-	Example: "init 10.9.0.2 --outside eth0 --outside-vip 192.0.2.1 --inside eth1 \\\n" +
-		"           --inside-vip 10.1.0.1 --ike strongswan",
+	Example: "init 10.9.0.2 --outside eth0 --outside-vip 192.0.2.1 \\\n" +
+		"           --inside eth1 --inside-vip 10.1.0.1 --ike strongswan",
 }
 
 // flagText is a line for each option.

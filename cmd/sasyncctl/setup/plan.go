@@ -87,8 +87,8 @@ func write(f File) string {
 	if f.Owner != "" {
 		owner = fmt.Sprintf("chown %s: %s && ", f.Owner, part)
 	}
-	return fmt.Sprintf("umask 077; rm -f %s; cat > %[1]s && wc -c < %[1]s | grep -qx %d && %sln %[1]s %s && rm %[1]s || "+
-		"{ rm -f %[1]s; echo %[4]s was not written >&2; exit 1; }", part, f.Content.Len(), owner, f.Path)
+	return fmt.Sprintf("umask 077; rm -f %[1]s; cat > %[1]s && wc -c < %[1]s | grep -qx %[2]d && %[3]sln %[1]s %[4]s && "+
+		"rm %[1]s || { rm -f %[1]s; echo %[4]s was not written >&2; exit 1; }", part, f.Content.Len(), owner, f.Path)
 }
 
 // source says how the file of the peer is had from that of this gateway. They have the
