@@ -231,13 +231,14 @@ func TestJSONIsDocumented(t *testing.T) {
 
 func TestDoctorTellsProblemsFromNotes(t *testing.T) {
 	var out bytes.Buffer
-	if err := tell(&out, []doctor.Finding{{Where: "eth0", What: "a note", Remedy: "nothing"}}, false); err != nil ||
+	if err := tell(&out, []doctor.Finding{{Where: "eth0", What: "a note", Remedy: "nothing"}}, false,
+		false); err != nil ||
 		out.String() != "note: eth0: a note\n    nothing\nno problem found\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	out.Reset()
 	if err := tell(&out, []doctor.Finding{{Problem: true, Where: "eth0", What: "is down", Remedy: "plug it in"}},
-		false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
+		false, false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }
