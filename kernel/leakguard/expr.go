@@ -3,6 +3,7 @@ package leakguard
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -105,6 +106,27 @@ func laterFragment(ipv6 bool) matches {
 			and(reg, 0xff, 0xf8), notZero(2))
 	}
 	return append(family(false), network(6, 2, reg), and(reg, 0x1f, 0xff), notZero(2))
+}
+
+// icmpError matches the messages of a family that quote a packet, by types.
+func icmpError(ipv6 bool) matches {
+	types := setErrors
+	if ipv6 {
+		types = setErrors6
+	}
+	return slices.Concat(family(ipv6), protocol(protoICMP(ipv6)), matches{transport(0, 1, reg), among(types)})
+}
+
+// sizeICMP is the header of an error. The packet that it quotes begins behind it.
+const sizeICMP = 8
+
+// quotedProtocol loads the protocol of the packet that an ICMP error quotes. Of IPv6 it
+// is the first header's next one.
+func quotedProtocol(ipv6 bool, to uint32) expr.Any {
+	if ipv6 {
+		return transport(sizeICMP+6, 1, to)
+	}
+	return transport(sizeICMP+9, 1, to)
 }
 
 // neighbourDiscovery matches it by types, which are in a set. No router passes on what
