@@ -31,7 +31,8 @@
 // the sender, from an address that no policy may have, and quotes it in plaintext. So an
 // error that no layer has is judged by what it quotes, turned round: the answer to that
 // packet would have needed an SA. The quoted packet counts as a later fragment does, and
-// has no mark. An IPv6 packet with extension headers has no protocol there.
+// has no mark. An IPv6 packet with extension headers has no protocol there. Of a class
+// with more than 256 sources that requires IPsec every error to its destinations counts.
 //
 // # What passes without an SA
 //

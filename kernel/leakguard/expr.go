@@ -117,18 +117,6 @@ func icmpError(ipv6 bool) matches {
 	return slices.Concat(family(ipv6), protocol(protoICMP(ipv6)), matches{transport(0, 1, reg), among(types)})
 }
 
-// sizeICMP is the header of an error. The packet that it quotes begins behind it.
-const sizeICMP = 8
-
-// quotedProtocol loads the protocol of the packet that an ICMP error quotes. Of IPv6 it
-// is the first header's next one.
-func quotedProtocol(ipv6 bool, to uint32) expr.Any {
-	if ipv6 {
-		return transport(sizeICMP+6, 1, to)
-	}
-	return transport(sizeICMP+9, 1, to)
-}
-
 // neighbourDiscovery matches it by types, which are in a set. No router passes on what
 // has this hop limit.
 func neighbourDiscovery(types string) matches {

@@ -26,19 +26,6 @@ func compared(fields ...field) []field {
 	})
 }
 
-// addresses are the fields that every packet of a family has.
-func addresses(s guard.Shape) []field {
-	src, dst := addressOffsets(s.IPv6)
-	return addressFields(s, network, src, dst)
-}
-
-// quotedAddresses are those of the packet that an ICMP error quotes. It went the other
-// way, so its source is the destination of the answer.
-func quotedAddresses(s guard.Shape) []field {
-	src, dst := addressOffsets(s.IPv6)
-	return addressFields(s, transport, sizeICMP+dst, sizeICMP+src)
-}
-
 // addressOffsets are where the header of a family has its addresses.
 func addressOffsets(ipv6 bool) (src, dst uint32) {
 	if ipv6 {
@@ -47,16 +34,18 @@ func addressOffsets(ipv6 bool) (src, dst uint32) {
 	return 12, 16
 }
 
-// addressFields has the destination first: where many selectors have one source, few
-// packets then reach a longer comparison.
-func addressFields(s guard.Shape, load func(offset, size, to uint32) expr.Any, src, dst uint32) []field {
+// addresses are the fields that every packet of a family has.
+func addresses(s guard.Shape) []field {
 	kind, size := nftables.TypeIPAddr, 4
 	if s.IPv6 {
 		kind, size = nftables.TypeIP6Addr, 16
 	}
 	at := func(offset uint32) func(to uint32) expr.Any {
-		return func(to uint32) expr.Any { return load(offset, uint32(size), to) }
+		return func(to uint32) expr.Any { return network(offset, uint32(size), to) }
 	}
+	src, dst := addressOffsets(s.IPv6)
+	// Destination first: where many selectors have one source, few packets then reach a
+	// longer comparison.
 	return []field{
 		{kind, net.CIDRMask(s.DstBits, 8*size), at(dst), func(k guard.Key) []byte { return k.Dst.AsSlice() }},
 		{kind, net.CIDRMask(s.SrcBits, 8*size), at(src), func(k guard.Key) []byte { return k.Src.AsSlice() }},
@@ -69,13 +58,6 @@ func protocolField(s guard.Shape) field {
 	if s.Proto {
 		f.mask[0] = 0xff
 	}
-	return f
-}
-
-// quotedProtocolField is the protocol of the packet that an ICMP error quotes.
-func quotedProtocolField(s guard.Shape) field {
-	f := protocolField(s)
-	f.load = func(to uint32) expr.Any { return quotedProtocol(s.IPv6, to) }
 	return f
 }
 

@@ -168,7 +168,7 @@ func (w *wall) class(name string, require bool, c guard.Class) error {
 		for _, chain := range []string{wholeChain(s.IPv6), laterChain(s.IPv6)} {
 			w.match(chain, require, family(s.IPv6), when)
 		}
-		return w.quote(name, name, require, s, nil, append(quotedAddresses(s), quotedProtocolField(s)), c.Keys)
+		return w.quote(name, require, s, c.Keys, nil)
 	}
 	for _, part := range byProtocol(c) {
 		whole := part.when(meta(expr.MetaKeyL4PROTO, reg))
@@ -180,40 +180,14 @@ func (w *wall) class(name string, require bool, c guard.Class) error {
 		if !require {
 			continue
 		}
-		later := name + part.name + "-later"
-		if when, err = w.set(later, compared(plain...), part.keys); err != nil {
+		if when, err = w.set(name+part.name+"-later", compared(plain...), part.keys); err != nil {
 			return err
 		}
 		w.match(laterChain(s.IPv6), require, family(s.IPv6), whole, when)
-		quoted := part.when(quotedProtocol(s.IPv6, reg))
-		if err := w.quote(name+part.name, later, require, s, quoted, quotedAddresses(s), part.keys); err != nil {
+		if err := w.quote(name+part.name, require, s, part.keys, part.when(quotedProtocol(s.IPv6, reg))); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// quote adds what a class has to do with the packet that an ICMP error quotes. The packet
-// went the other way, and has no mark any more: a class that compares marks has it where
-// it requires, and has it not where it passes. The set that the class has for its other
-// packets serves here too, unless marks are in it.
-func (w *wall) quote(name, shared string, require bool, s guard.Shape, protocol matches, fields []field,
-	keys []guard.Key,
-) error {
-	fields = compared(fields...)
-	var when matches
-	switch {
-	case s.MarkMask != 0 && !require:
-		return nil
-	case s.MarkMask != 0:
-		var err error
-		if when, err = w.set(name+"-quoted", fields, keys); err != nil {
-			return err
-		}
-	case len(fields) > 0:
-		when = lookUp(fields, shared)
-	}
-	w.match(quotedChain(s.IPv6), require, family(s.IPv6), protocol, when)
 	return nil
 }
 
