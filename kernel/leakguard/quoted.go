@@ -19,15 +19,15 @@ const (
 	maxQuoted = 256
 )
 
-// quote adds what a class has to do with the packet that an ICMP error quotes; protocol
-// matches the protocols of a class with ports. The quoted packet went the other way, and
-// the error goes to where it came from: so the class's destination is the error's, and
-// its source the quoted destination. nft(8) does not load a set again that compares what
-// is quoted, so there is a rule for each source.
+// quote adds what a class has to do with the packet that an ICMP error quotes; protocols
+// are those of a class with ports. The quoted packet went the other way, and the error
+// goes to where it came from: so the class's destination is the error's, and its source
+// the quoted destination. nft(8) does not load rules again that look up in a set what is
+// quoted, so there is one for each source and protocol.
 //
 // A quoted packet has no mark any more: a class that compares marks has it where it
 // requires, and has it not where it passes. So it is with a class of too many sources.
-func (w *wall) quote(name string, require bool, s guard.Shape, keys []guard.Key, protocol matches) error {
+func (w *wall) quote(name string, require bool, s guard.Shape, keys []guard.Key, protocols ...uint8) error {
 	if s.MarkMask != 0 && !require {
 		return nil
 	}
@@ -43,14 +43,19 @@ func (w *wall) quote(name string, require bool, s guard.Shape, keys []guard.Key,
 		if err != nil {
 			return err
 		}
-		when := slices.Clone(protocol)
+		var when matches
 		if g.src.IsValid() && s.SrcBits > 0 {
-			when = append(when, quotedDestination(g.src, s.SrcBits)...)
+			when = quotedDestination(g.src, s.SrcBits)
 		}
 		if g.compares {
-			when = append(when, quotedProtocol(s.IPv6, reg), equal(g.proto))
+			protocols = []uint8{g.proto}
 		}
-		w.match(quotedChain(s.IPv6), require, family(s.IPv6), when, dst)
+		if protocols == nil {
+			w.match(quotedChain(s.IPv6), require, family(s.IPv6), when, dst)
+		}
+		for _, p := range protocols {
+			w.match(quotedChain(s.IPv6), require, family(s.IPv6), matches{quotedProtocol(s.IPv6, reg), equal(p)}, when, dst)
+		}
 	}
 	return nil
 }

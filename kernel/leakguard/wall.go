@@ -168,10 +168,10 @@ func (w *wall) class(name string, require bool, c guard.Class) error {
 		for _, chain := range []string{wholeChain(s.IPv6), laterChain(s.IPv6)} {
 			w.match(chain, require, family(s.IPv6), when)
 		}
-		return w.quote(name, require, s, c.Keys, nil)
+		return w.quote(name, require, s, c.Keys)
 	}
 	for _, part := range byProtocol(c) {
-		whole := part.when(meta(expr.MetaKeyL4PROTO, reg))
+		whole := part.when()
 		when, err := w.set(name+part.name, compared(slices.Concat(plain, portFields(s))...), part.keys)
 		if err != nil {
 			return err
@@ -184,7 +184,7 @@ func (w *wall) class(name string, require bool, c guard.Class) error {
 			return err
 		}
 		w.match(laterChain(s.IPv6), require, family(s.IPv6), whole, when)
-		if err := w.quote(name+part.name, require, s, part.keys, part.when(quotedProtocol(s.IPv6, reg))); err != nil {
+		if err := w.quote(name+part.name, require, s, part.keys, part.protocols()...); err != nil {
 			return err
 		}
 	}
@@ -198,12 +198,19 @@ type part struct {
 	keys  []guard.Key
 }
 
-// when matches the protocols of a part, by what loads a packet's protocol.
-func (p part) when(load expr.Any) matches {
+// when matches the protocols of a part.
+func (p part) when() matches {
 	if p.proto == 0 {
-		return matches{load, among(setTransport)}
+		return matches{meta(expr.MetaKeyL4PROTO, reg), among(setTransport)}
 	}
-	return matches{load, equal(p.proto)}
+	return protocol(p.proto)
+}
+
+func (p part) protocols() []uint8 {
+	if p.proto == 0 {
+		return transportProtocols
+	}
+	return []uint8{p.proto}
 }
 
 // byProtocol divides a class with ports. A rule for one protocol lets nft(8) print the

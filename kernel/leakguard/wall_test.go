@@ -91,8 +91,8 @@ func TestClassesHaveChains(t *testing.T) {
 		{"addresses that pass", false, guard.NoPorts, 0,
 			"ipv4 pass0-0, ipv4-later pass0-0, ipv4-quoted pass0-0-quoted0"},
 		{"ports that require", true, guard.TransportPorts, 0,
-			"ipv4 need0-0, ipv4-later need0-0-later, ipv4-quoted need0-0-quoted0"},
-		{"ports that pass", false, guard.TransportPorts, 0, "ipv4 pass0-0"},
+			"ipv4 need0-0-udp, ipv4-later need0-0-udp-later, ipv4-quoted need0-0-udp-quoted0"},
+		{"ports that pass", false, guard.TransportPorts, 0, "ipv4 pass0-0-udp"},
 		{"types that require", true, guard.ICMPTypes, 0,
 			"ipv4 need0-0, ipv4-later need0-0-later, ipv4-quoted need0-0-quoted0"},
 		{"a mark that requires", true, guard.NoPorts, 1,
@@ -100,11 +100,14 @@ func TestClassesHaveChains(t *testing.T) {
 		{"a mark that passes", false, guard.NoPorts, 1, "ipv4 pass0-0, ipv4-later pass0-0"},
 	} {
 		s := guard.Shape{SrcBits: 24, DstBits: 24, Ports: tc.ports, MarkMask: tc.mark}
+		proto := uint8(0)
 		if tc.ports != guard.NoPorts {
-			s.DstPortMask = 0xff
+			s.Proto, s.DstPortMask = true, 0xff
+			proto = map[guard.Ports]uint8{guard.TransportPorts: unix.IPPROTO_UDP, guard.ICMPTypes: unix.IPPROTO_ICMP}[tc.ports]
 		}
 		w, err := wallOf(guard.Program{Layers: []guard.Layer{{Require: tc.require, Classes: []guard.Class{{Shape: s,
-			Keys: []guard.Key{{Src: addr("10.1.0.0"), Dst: addr("10.2.0.0"), DstPort: 9, Mark: tc.mark}}}}}}}, Own{})
+			Keys: []guard.Key{{Src: addr("10.1.0.0"), Dst: addr("10.2.0.0"), Proto: proto, DstPort: 9,
+				Mark: tc.mark}}}}}}}, Own{})
 		if err != nil {
 			t.Fatal(err)
 		}
