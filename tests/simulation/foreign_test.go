@@ -12,6 +12,7 @@ import (
 	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/kernel/link"
 	"sasyncd/sync/engine"
+	"sasyncd/sync/wire"
 )
 
 // foreign is an election that asks nobody and counts no terms, as that of keepalived:
@@ -23,6 +24,8 @@ type foreign struct {
 	has     bool // the virtual addresses
 	sight   tracker.Observation
 	changed chan struct{}
+	// prepared is whether this sasyncd has answered the last question for MASTER.
+	prepared bool
 }
 
 func newForeign(n *node) *foreign { return &foreign{n: n, changed: make(chan struct{}, 1)} }
@@ -69,6 +72,12 @@ func (f *foreign) Follow(ctx context.Context, see func(string, tracker.Observati
 func (f *foreign) Set(vips ...netip.Addr) error { return f.n.fence(context.Background(), vips) }
 func (f *foreign) RenewFor(time.Duration) error { return nil }
 func (f *foreign) Clear(int, ...netip.Addr) error {
+	f.mu.Lock()
+	prepared := f.prepared
+	f.mu.Unlock()
+	if !prepared {
+		f.n.s.t.Errorf("%s: node %d opens its fence, and sasyncd is not prepared", time.Since(f.n.s.start), f.n.i)
+	}
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
 	f.n.fenced = false
@@ -90,6 +99,11 @@ type elector struct {
 
 func (e elector) Events() <-chan engine.ElectorEvent { return e.n.Events() }
 
+func (e elector) Prepared(group string, term uint64) {
+	e.n.foreign.prepare(true)
+	e.Elector.Prepared(group, term)
+}
+
 func (e elector) Ready(group string, r engine.Readiness) {
 	e.n.mu.Lock()
 	e.n.inSync = r.InSync
@@ -97,8 +111,15 @@ func (e elector) Ready(group string, r engine.Readiness) {
 	e.Elector.Ready(group, r)
 }
 
+func (f *foreign) prepare(done bool) {
+	f.mu.Lock()
+	f.prepared = done
+	f.mu.Unlock()
+}
+
 // start starts the tracker of a sasyncd, until ctx ends.
 func (f *foreign) start(ctx context.Context) engine.Elector {
+	f.prepare(false)
 	t := tracker.New(tracker.Config{Groups: []tracker.Group{{Name: groupName, VIPs: vips}}, Source: f, Interfaces: f,
 		Fence: f, Log: f.n.log, Holds: func(ctx context.Context, _ []netip.Addr) (bool, error) {
 			snap, err := f.n.kernel.Dump(ctx)
@@ -113,6 +134,9 @@ func (f *foreign) start(ctx context.Context) engine.Elector {
 		for {
 			select {
 			case ev := <-t.Events():
+				if ev.Kind == engine.ElectorPrepare && ev.To == wire.RoleMaster {
+					f.prepare(false)
+				}
 				f.n.deliver(ev)
 			case <-ctx.Done():
 				return
@@ -185,6 +209,9 @@ func (s *sim) withoutTerms() {
 			s.busy(time.Duration(s.rng.IntN(5000)) * time.Millisecond)
 			n.foreign.boots()
 			n.startCarpd()
+			if s.rng.IntN(2) == 0 { // the election is the faster one
+				s.pass(time.Duration(1000+s.rng.IntN(2000)) * time.Millisecond)
+			}
 			n.startSasyncd()
 		case 3:
 			j := (n.i + 1) % len(s.nodes)
