@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh gate gate-page
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground fresh gate gate-page
 all: build
 
 deps:
@@ -56,6 +56,13 @@ test: deps
 FRESH ?=
 fresh:
 	@./.ci/fresh dist/fresh $(if $(FRESH),"$(FRESH)")
+
+# Drills with the kernel, the tools and the daemons of another release of Debian, in a
+# minimal root of it: GROUND=trixie (Debian 13) or sid. GROUNDS: other commands.
+GROUND  ?= trixie
+GROUNDS ?= make drill
+drill-ground:
+	@./.ci/fresh -r $(GROUND) dist/ground "$(GROUNDS)"
 
 unit:
 	$(GO) test -race -timeout 15m $(UNITS)

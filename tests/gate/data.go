@@ -33,6 +33,13 @@ var List = []Gate{
 		Before: "96bbf9c, as one command: ok, 38 min, with a compiler at work beside it now and then",
 	},
 	{
+		Name: "drill-ground",
+		Shows: "what `make drill` shows, with the kernel (user-mode-linux 6.12), iproute2, nftables, keepalived, " +
+			"FRR and ucarp of Debian 13, in a minimal root of it",
+		Takes: 25 * time.Minute,
+		Needs: "root, mmdebstrap, a mirror of Debian",
+	},
+	{
 		Name: "drill-ike",
 		Shows: "strongSwan (plain, ha, IKEv1, certificates, NAT, 30 tunnels and 30 remotes), libreswan 4.10 (IKEv2, " +
 			"IKEv1) and 5.2, OpenIKED, systemd as init",
