@@ -17,6 +17,7 @@ const Never = time.Duration(math.MaxInt64)
 var (
 	ErrOtherSession = errors.New("discriminator is of another session")
 	ErrStopped      = errors.New("session is administratively down")
+	ErrOwnPacket    = errors.New("packet is our own, sent back")
 )
 
 // Config is what a session is told at its start.
@@ -103,6 +104,8 @@ func (s *Session) Receive(now time.Duration, p *Packet) (reply Packet, send bool
 	switch {
 	case p.YourDiscr != 0 && p.YourDiscr != s.cfg.Discr:
 		return Packet{}, false, ErrOtherSession
+	case p.MyDiscr == s.cfg.Discr: // or, once in 2^32 neighbors, one that has chosen the same
+		return Packet{}, false, ErrOwnPacket
 	case s.state == AdminDown:
 		return Packet{}, false, ErrStopped
 	}

@@ -111,6 +111,17 @@ func TestOtherSession(t *testing.T) {
 	if s.Status() != before || s.Deadline() != deadline {
 		t.Errorf("%+v, before %+v", s.Status(), before)
 	}
+	// A path that leads back to us is no neighbor.
+	for state := range Up + 1 {
+		loop := said(state)
+		loop.MyDiscr = own
+		if _, send, err := s.Receive(time.Millisecond, loop); !errors.Is(err, ErrOwnPacket) || send {
+			t.Errorf("our own %v: sends %v, %v", state, send, err)
+		}
+	}
+	if s.Status() != before || s.Deadline() != deadline {
+		t.Errorf("our own packet: %+v, before %+v", s.Status(), before)
+	}
 	// One that does not know ours is of this session, whose neighbor has started anew.
 	p.YourDiscr, p.MyDiscr = 0, theirs+1
 	reply, send, err := s.Receive(time.Millisecond, p)

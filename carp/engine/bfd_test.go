@@ -8,11 +8,18 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/carp/bfd"
+	"sasyncd/carp/link"
 )
 
 // The status of a group has its sessions, and their age since the state changed.
 func TestBFDInStatus(t *testing.T) {
 	e, _ := testEngine(t, nil)
+	poll, err := link.NewPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.setPoller(poll)
+	defer poll.Close()
 	g := e.groups[0]
 	router, local := netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("fe80::fe")
 	tell := func(now time.Duration, group string, a netip.Addr, device string, s bfd.Status) {

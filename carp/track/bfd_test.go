@@ -363,7 +363,7 @@ func TestBFDWithoutSocket(t *testing.T) {
 
 // The end does not wait for neighbors that do not answer, beside other tracks.
 func TestEndOfBFD(t *testing.T) {
-	tracks := []Config{{Kind: BFD, Addr: netip.MustParseAddr("127.0.0.1"), Group: "g", Demote: 1, Interval: time.Hour,
+	tracks := []Config{{Kind: BFD, Addr: netip.MustParseAddr("127.0.0.9"), Group: "g", Demote: 1, Interval: time.Hour,
 		Multiplier: 255}, {Kind: Link, Target: "lo", Demote: 1}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

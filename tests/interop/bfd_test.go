@@ -32,6 +32,7 @@ const handOver = 300 * time.Millisecond
 type uplink struct {
 	t      *testing.T
 	router *host
+	port   *lab.Port // of the router
 	gws    [2]*host
 	ups    [2]*lab.Port
 	zebra  *lab.Daemon
@@ -60,7 +61,7 @@ func newUplink(t *testing.T) *uplink {
 	net := lab.New(t)
 	lan, up := net.Switch("lan"), net.Switch("up")
 	u := &uplink{t: t, router: &host{Node: net.Node("router"), t: t}}
-	u.router.Plug(up, "eth0", "10.77.0.254/24", "fd77::fe/64", "fe80::fe/64")
+	u.port = u.router.Plug(up, "eth0", "10.77.0.254/24", "fd77::fe/64", "fe80::fe/64")
 	for i := range u.gws {
 		nd, n := net.Node(fmt.Sprintf("h%d", i+1)), i+1
 		u.gws[i] = &host{Node: nd, t: t, port: nd.Plug(lan, "lan0", fmt.Sprintf("10.66.0.%d/24", n))}
@@ -197,8 +198,7 @@ func (u *uplink) cut(old int) time.Duration {
 	u.t.Helper()
 	next := u.gws[2-old]
 	w := lab.NewWatch()
-	u.ups[old-1].Block(lab.In)
-	u.ups[old-1].Block(lab.Out)
+	lab.Part(u.ups[old-1], u.port)
 	for w.Elapsed() < patience {
 		if s, err := ask.Group(next.socket(), patience); err == nil && s.State == api.StateMaster {
 			return w.Elapsed()
@@ -211,8 +211,7 @@ func (u *uplink) cut(old int) time.Duration {
 
 func (u *uplink) mend(n int) {
 	u.t.Helper()
-	u.ups[n-1].Unblock(lab.In)
-	u.ups[n-1].Unblock(lab.Out)
+	lab.Rejoin(u.ups[n-1], u.port)
 }
 
 // carpd's sessions against FRR's bfdd: they agree on intervals, the loss of the path
