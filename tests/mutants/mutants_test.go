@@ -78,12 +78,7 @@ var mutants = []mutant{
 		"./sync/engine", "TestFirstMastershipWithoutTerms", false,
 	},
 	{
-		"I5", "an empty node that another election has elected does not wait", "cmd/sasyncd/tracker/machine.go",
-		[][2]string{{"if m.fit(now) {", "if true {"}},
-		"./tests/simulation", "TestWithoutTerms", false,
-	},
-	{
-		"I1", "the fence beside another election opens too early", "cmd/sasyncd/tracker/machine.go",
+		"I11", "the fence beside another election opens before sasyncd is prepared", "cmd/sasyncd/tracker/machine.go",
 		[][2]string{{"m.asked++\n\treturn []action{m.event(", "m.asked++\n\treturn []action{{unfence: true}, m.event("}},
 		"./tests/simulation", "TestWithoutTerms", false,
 	},
