@@ -79,6 +79,7 @@ drill:
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
+	$(GO) test -count=1 -timeout 15m -run '^TestBFDWithFRR$$' ./tests/interop -args -brisk
 
 # Gateways without an IKE daemon: the files of deploy/examples/static. The same in
 # virtual time is in "make test" (tests/simulation).

@@ -166,8 +166,9 @@ var List = []Gate{
 		Before: "46306bb: all caught, 96 s",
 	},
 	{
-		Name:   "drill-long",
-		Shows:  "50 ms advertisements while six processes take two processors",
+		Name: "drill-long",
+		Shows: "50 ms advertisements while six processes take two processors; a hand-over within 0.3 s by BFD at 50 ms " +
+			"with FRR",
 		Takes:  time.Minute,
 		Alone:  true,
 		Before: "783d854, alone: ok",
