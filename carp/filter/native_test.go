@@ -2,7 +2,6 @@ package filter
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -121,25 +120,35 @@ func TestLease(t *testing.T) {
 	check("without leases", true, true)
 }
 
-// TestManyAddresses: one advertisement renews them all, however many rules that takes.
+// TestManyAddresses: one advertisement renews all that a router can have.
 func TestManyAddresses(t *testing.T) {
 	var vips []netip.Addr
-	for i := range 2*perRule + 1 {
-		vips = append(vips, netip.MustParseAddr(fmt.Sprintf("10.1.0.%d", 120+i)))
+	for i := range 255 {
+		vips = append(vips, netip.AddrFrom4([4]byte{10, 1, 1, byte(i)}))
 	}
-	first, last := vips[0], vips[len(vips)-1]
-	w := newWire(t, first, vips[perRule], last)
-	ok(t, new(Rules).Lease(Lease{Device: "in0", ID: 10, VIPs: vips, For: 10 * time.Second}))
-	for _, ip := range []netip.Addr{first, vips[perRule], last} {
-		if w.arrives(ip) {
-			t.Errorf("%v has a lease before an advertisement", ip)
+	some := []netip.Addr{vips[0], vips[perRule-1], vips[perRule], vips[200], vips[254]}
+	w := newWire(t, some...)
+	check := func(when string, want bool) {
+		t.Helper()
+		for _, ip := range some {
+			if w.arrives(ip) != want {
+				t.Errorf("%s: %v arrives: %v", when, ip, !want)
+			}
 		}
 	}
+	r := new(Rules)
+	lease := Lease{Device: "in0", ID: 10, VIPs: vips, For: 10 * time.Second}
+	ok(t, r.Lease(lease))
+	check("before an advertisement", false)
 	w.advertise(10, own4)
-	for _, ip := range []netip.Addr{first, vips[perRule], last} {
-		if !w.arrives(ip) {
-			t.Errorf("%v has no lease after an advertisement", ip)
-		}
+	check("after an advertisement", true)
+	ok(t, r.Lease(lease))
+	check("before the next", false)
+	lease.Live = true
+	ok(t, r.Lease(lease))
+	check("in use", true)
+	if _, changed, err := r.Changed(); err != nil || changed {
+		t.Errorf("somebody has changed it: %v, %v", changed, err)
 	}
 }
 
@@ -222,8 +231,8 @@ func TestRefusal(t *testing.T) {
 	t.Parallel()
 	netns.Enter(t)
 	r := new(Rules)
-	if err := r.Lease(Lease{Device: "absent0", ID: 1, VIPs: []netip.Addr{vip4}, For: time.Second}); err == nil {
-		t.Error("a lease on an interface that is not there")
+	if err := r.Lease(Lease{Device: "a name of 16 and", ID: 1, VIPs: []netip.Addr{vip4}, For: time.Second}); err == nil {
+		t.Error("a lease on an interface that cannot be")
 	}
 	if _, rules, err := lookAt(unix.NFPROTO_NETDEV); err != nil || rules != 0 || r.lease != nil {
 		t.Errorf("%d rules are there, remembered %x: %v", rules, r.lease, err)

@@ -89,7 +89,11 @@ func (w *wire) conn(ip netip.Addr) *net.UDPConn {
 // put sends a frame from an end: the node sends it past its routing.
 func (w *wire) put(index int, frame []byte) {
 	w.t.Helper()
-	ok(w.t, unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index}))
+	ok(w.t, w.send(index, frame))
+}
+
+func (w *wire) send(index int, frame []byte) error {
+	return unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index})
 }
 
 // frame is one of an IP protocol from one end to the other.
@@ -179,7 +183,12 @@ func (w *wire) leaves(from netip.Addr) bool {
 func (w *wire) asks(from netip.Addr) bool {
 	w.t.Helper()
 	frame := packet.AppendARPRequest(nil, w.mac[w.node], from, netip.MustParseAddr("10.1.0.99"))
-	return w.seen(from, func() { w.put(w.node, frame) }, func(b []byte) bool { return string(b) == string(frame) })
+	return w.seen(from, func() {
+		// What is dropped on its way out is said to the sender.
+		if err := w.send(w.node, frame); err != unix.ENOBUFS {
+			ok(w.t, err)
+		}
+	}, func(b []byte) bool { return string(b) == string(frame) })
 }
 
 // seen reports whether the other end sees what send sends, before what leaves the node

@@ -43,7 +43,7 @@ func TestRead(t *testing.T) {
 	ok(t, netlink.RouteAdd(&netlink.Route{LinkIndex: index, Gw: []byte{10, 1, 0, 254}, Dst: netlink.NewIPNet(
 		far.AsSlice()), Src: own4.AsSlice()}))
 	virtual := map[netip.Addr]bool{configured: true, carried: true}
-	st, err := Read(Kernel{}, "in0", virtual, []netip.Addr{far, peer4, netip.MustParseAddr("203.0.113.1")})
+	st, err := Read(Kernel{}, "in0", virtual, []netip.Addr{far, peer4, netip.MustParseAddr("2001:db8::1")})
 	ok(t, err)
 	if st.Index != index || !st.Up || st.MTU != 1500 || st.MAC != packet.MAC(l.Attrs().HardwareAddr) || st.Unknown ||
 		st.Torn {

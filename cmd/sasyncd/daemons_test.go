@@ -297,7 +297,7 @@ func TestDaemons(t *testing.T) {
 	}
 	two.is("BACKUP")
 
-	for path, want := range map[string]string{"/metrics": "sasyncd_", "/healthz": "200 OK", "/status.json": "carp1"} {
+	for path, want := range map[string]string{"/metrics": "sasyncd_", "/healthz": "200 OK", "/status.json": "gate"} {
 		if got := two.get(path); !strings.Contains(got, want) {
 			t.Errorf("%s: %.200s", path, got)
 		}

@@ -59,7 +59,9 @@ func TestEngineConfig(t *testing.T) {
 			return c.Peers == 2 && slices.Equal(c.Skip, []netip.Addr{netip.MustParseAddr("10.9.0.2"),
 				netip.MustParseAddr("10.8.0.3"), netip.MustParseAddr("10.9.0.3")})
 		},
-		"interface carp2\n": func(c engine.Config) bool { return len(c.Groups) == 2 && c.Groups[1].Name == "carp2" },
+		"control none\ninterface carp2\ncontrol none\n": func(c engine.Config) bool {
+			return len(c.Groups) == 2 && c.Groups[1].Name == "carp2"
+		},
 	} {
 		if c := of(base + text); !want(c) {
 			t.Errorf("%q: %+v", text, c)
@@ -73,8 +75,8 @@ func TestEngineConfig(t *testing.T) {
 // TestElectorOf: the mode and the tracker decide who says the role.
 func TestElectorOf(t *testing.T) {
 	for text, role := range map[string]wire.Role{"mode master\n": wire.RoleMaster, "mode slave\n": wire.RoleBackup} {
-		el, err := electorOf(parsed(t, "interface carp1\nvip 192.0.2.1\ninterface carp2\npeer 10.9.0.2\n"+text), nil, nil,
-			slog.Default())
+		el, err := electorOf(parsed(t, "control none\ninterface carp1\nvip 192.0.2.1\ninterface carp2\npeer 10.9.0.2\n"+
+			text), nil, nil, slog.Default())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,8 +95,8 @@ func TestElectorOf(t *testing.T) {
 			t.Errorf("%q: a locked role is handed over", text)
 		}
 	}
-	el, err := electorOf(parsed(t, "interface carp1\ninterface carp2\npeer 10.9.0.2\ncarpd socket \"/x\"\n"), nil, nil,
-		slog.Default())
+	el, err := electorOf(parsed(t, "control none\ninterface carp1\ninterface carp2\npeer 10.9.0.2\ncarpd socket \"/x\"\n"),
+		nil, nil, slog.Default())
 	if e, ok := el.(*carpdElector); err != nil || !ok || !slices.Equal(e.names, []string{"carp1", "carp2"}) {
 		t.Errorf("%T, %v", el, err)
 	}

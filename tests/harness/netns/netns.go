@@ -4,10 +4,12 @@ package netns
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -86,6 +88,18 @@ func Add(t testing.TB, name, addr string) {
 	}
 	if err := netlink.AddrAdd(l, a); err != nil {
 		t.Fatalf("add %s to %s: %v", addr, name, err)
+	}
+	if a.IP.To4() != nil || l.Attrs().Flags&net.FlagUp == 0 {
+		return
+	}
+	// The kernel takes an IPv6 address for its own a moment later.
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		if to, err := netlink.RouteGet(a.IP); err == nil && len(to) > 0 && to[0].Type == unix.RTN_LOCAL {
+			return
+		}
+		if time.Since(began) > 5*time.Second {
+			t.Fatalf("%s, added to %s, is not the kernel's own", addr, name)
+		}
 	}
 }
 
