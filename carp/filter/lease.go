@@ -132,8 +132,9 @@ func (b *batch) renewal(l Lease) {
 	}
 }
 
-// perRule keeps a rule below 128 expressions (NFT_RULE_MAXEXPRS).
-const perRule = 32
+// perRule keeps a rule below 128 expressions (NFT_RULE_MAXEXPRS), and what the kernel
+// makes of them, some 150 bytes for an address, below 4096 bytes (dlen of struct nft_rule).
+const perRule = 16
 
 // drops silences an address without a lease. What announces it to others is not
 // kept from this node: it may be an address of another one.

@@ -24,6 +24,8 @@ const (
 	batchEnd     = 0x11
 	nested       = 0x8000 // NLA_F_NESTED
 	answerLimit  = 2 * time.Second
+	answerRoom   = 1024      // of a socket's buffer for an answer
+	usualBuffer  = 208 << 10 // net.core.wmem_default and rmem_default
 	nfTables     = unix.NFNL_SUBSYS_NFTABLES
 	flagsCreate  = unix.NLM_F_REQUEST | unix.NLM_F_ACK | unix.NLM_F_CREATE
 	flagsAppend  = flagsCreate | unix.NLM_F_APPEND
@@ -90,6 +92,13 @@ func (b *batch) commit() error {
 		return err
 	}
 	defer unix.Close(fd)
+	// It is one datagram, and the answers to all of it wait to be read. Where there is no
+	// room for them, that is said by what follows.
+	for opt, size := range map[int]int{unix.SO_SNDBUFFORCE: len(b.b), unix.SO_RCVBUFFORCE: int(count) * answerRoom} {
+		if size > usualBuffer/2 {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, max(size, usualBuffer))
+		}
+	}
 	if err := unix.Sendto(fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("send rules: %w", err)
 	}

@@ -135,19 +135,6 @@ func eventCases() []testCase {
 				c.Error("hard, want soft")
 			}
 		}},
-		{"events: a hard limit expires a policy without a delete", func(c *check) {
-			ch := c.watch(c.Bench)
-			p := samplePolicy()
-			p.Limits.HardAdd = 1
-			c.must(addPol(p))
-			c.want(ch, sadb.EventPutPolicy, true)
-			if ev := c.want(ch, sadb.EventExpirePolicy, false); !ev.Hard || ev.Policy.Key != p.Key {
-				c.Errorf("hard %v of %s, want true of %s", ev.Hard, ev.Policy.Key, p.Key)
-			}
-			if n := len(c.dump().Policies); n != 0 {
-				c.Errorf("%d policies left", n)
-			}
-		}},
 		{"events: the channel closes when the context ends", func(c *check) {
 			ctx, cancel := context.WithCancel(c.ctx)
 			ch, err := c.Watch(ctx)

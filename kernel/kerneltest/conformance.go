@@ -34,10 +34,20 @@ type Bench struct {
 // Conformance runs the table of behaviours. open returns empty tables; around,
 // if not nil, runs each case (in a synctest bubble, for instance).
 func Conformance(t *testing.T, open func(t *testing.T) Bench, around func(t *testing.T, f func(t *testing.T))) {
+	conformance(t, cases(), open, around)
+}
+
+// Policies runs the part of the table that a kernel without ESP has as well.
+func Policies(t *testing.T, open func(t *testing.T) Bench) {
+	conformance(t, append(policyCases(), policyEventCases()...), open, nil)
+}
+
+func conformance(t *testing.T, list []testCase, open func(t *testing.T) Bench,
+	around func(t *testing.T, f func(t *testing.T))) {
 	if around == nil {
 		around = func(t *testing.T, f func(t *testing.T)) { f(t) }
 	}
-	for _, c := range cases() {
+	for _, c := range list {
 		t.Run(c.name, func(t *testing.T) {
 			around(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
@@ -58,6 +68,7 @@ func cases() []testCase {
 	all = append(all, saCases()...)
 	all = append(all, counterCases()...)
 	all = append(all, policyCases()...)
+	all = append(all, policyEventCases()...)
 	return append(all, eventCases()...)
 }
 

@@ -128,10 +128,14 @@ func serve(t *testing.T, src Source, r *recorder) (conn *net.UnixConn, ended <-c
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	srv := NewServer(src, func(Rules) keying.Privileged { return r }, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	srv := newServer(t, src, r)
 	go func() { done <- srv.Serve(context.Background(), server) }()
 	t.Cleanup(func() { client.Close() })
 	return client, done
+}
+
+func newServer(t *testing.T, src Source, r *recorder) *Server {
+	return NewServer(src, func(Rules) keying.Privileged { return r }, slog.New(slog.NewTextHandler(t.Output(), nil)))
 }
 
 func newClient(t *testing.T, src Source, r *recorder) *Client {

@@ -52,6 +52,44 @@ func TestSuperseded(t *testing.T) {
 				}
 			}
 		}, late, 0},
+		{"only the other direction is fresh", func(p *Publisher, _ []sadb.Op) {
+			for k, e := range p.sas {
+				if !e.imported && e.sa.Dir != sadb.DirIn {
+					p.DeleteSA(now, k)
+				}
+			}
+		}, late, 0},
+		{"the remote end used the old SA lately", func(p *Publisher, _ []sadb.Op) {
+			for _, e := range p.sas {
+				if e.imported && e.sa.Dir == sadb.DirIn {
+					e.heard = time.Second
+				}
+			}
+		}, late, 0},
+		{"this node used the old SA lately", func(p *Publisher, _ []sadb.Op) {
+			for _, e := range p.sas {
+				if e.imported && e.sa.Dir != sadb.DirIn {
+					e.heard = time.Second
+				}
+			}
+		}, late, 2},
+		{"the fresh SAs are of another interface", func(p *Publisher, _ []sadb.Op) {
+			for _, e := range p.sas {
+				if !e.imported {
+					e.sa.IfID = 7
+				}
+			}
+		}, late, 0},
+		{"a flush has taken the old SA", func(p *Publisher, _ []sadb.Op) {
+			for _, e := range p.sas {
+				e.retained = e.imported
+			}
+		}, late, 0},
+		{"an operator's keys", func(p *Publisher, _ []sadb.Op) {
+			for _, e := range p.sas {
+				e.sa.Reqid = sadb.StaticReqid
+			}
+		}, late, 0},
 		{"a policy names the old SA", func(p *Publisher, old []sadb.Op) {
 			pol := *old[2].Policy
 			pol.Templates = []sadb.Template{pol.Templates[0]}
