@@ -25,6 +25,7 @@ type link struct {
 	now     time.Duration
 	ends    [2]*end
 	flying  []flight
+	latest  [2]time.Duration // when something last arrives at an end: a single hop keeps the order
 	refused int
 }
 
@@ -52,7 +53,9 @@ func (l *link) send(from int, p *Packet) {
 	}
 	if l.random.Float64() >= e.lost {
 		way := time.Millisecond + time.Duration(l.random.IntN(2000))*time.Microsecond
-		l.flying = append(l.flying, flight{l.now + way, 1 - from, p.Append(nil)})
+		to := 1 - from
+		l.latest[to] = max(l.latest[to], l.now+way)
+		l.flying = append(l.flying, flight{l.latest[to], to, p.Append(nil)})
 	}
 }
 
@@ -240,7 +243,7 @@ func TestRestart(t *testing.T) {
 	l.both("at first", Up)
 	b := l.ends[1]
 	b.cfg.Discr = 77
-	b.Session = New(l.now, b.cfg)
+	b.Session, b.sent = New(l.now, b.cfg), 0
 	l.flying = nil
 	l.run(50 * time.Millisecond)
 	if a := l.ends[0]; len(a.downs) != 1 || a.Status().Diag != NoDiagnostic && a.Status().Diag != NeighborDown {
