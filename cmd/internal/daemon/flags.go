@@ -112,10 +112,12 @@ func CtlFlags(program, socket string, args []string, stderr io.Writer, usage str
 const ctlFlags = `
 
 %[1]s help COMMAND says more about one of them, with an example.
-Flags stand before or behind the command. All commands have
+Flags stand before or behind the command:
+  -h         print help, of the command where there is one
   -j         print one JSON document
   -s socket  use this socket instead of %[2]s
   -v         print more
+  -V         print the version
 %[1]s(8) has the details.`
 
 func newFlagSet(program string) *pflag.FlagSet {

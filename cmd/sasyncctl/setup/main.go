@@ -23,11 +23,14 @@ var Help = daemon.Help{
 Configure this gateway and its peer, and start both. Run it as root on one of
 them; PEER is the address of the other one on the link between them.
 
-It makes /etc/carpd.conf, /etc/sasyncd.conf and a new key, /etc/sasyncd.key, for
-both, shows the files, copies the peer's by ssh, checks them, starts carpd and
-sasyncd, and waits until a failover would work. NOTHING IS OVERWRITTEN: if one
-of the files exists on either side, init says so and changes nothing. On a
-terminal it asks for what no flag tells.
+init makes /etc/carpd.conf, /etc/sasyncd.conf and a new key, /etc/sasyncd.key,
+for both gateways, and shows the files. It copies those of the peer by ssh, has
+carpd and sasyncd check and then use them, and waits until a failover would work.
+
+Nothing is overwritten: if a file exists on either side, init says which and
+changes nothing. A file that is as the package installed it is renamed.
+
+On a terminal init asks for what no flag tells.
 ` + flagText() + `  --print                    of the peer, only print the commands
   -n, --dry-run              show all that would be done, and do nothing
 Exit code: 0 a failover would work, 1 refused or failed, 2 the flags are wrong.`,

@@ -58,7 +58,7 @@ func New(in Input, secrets Secrets, dir string, found [2]Found) (*Plan, error) {
 			p.add(step)
 		}
 		for _, program := range []string{"carpd", "sasyncd"} {
-			p.add(Step{Side: s, What: "check its configuration", Script: program + " -n"})
+			p.add(Step{Side: s, What: "check the configuration of " + program, Script: program + " -n"})
 		}
 	}
 	for _, s := range []Side{Own, Peer} {

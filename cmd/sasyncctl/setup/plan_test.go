@@ -120,14 +120,14 @@ func TestSteps(t *testing.T) {
 	for _, l := range strings.Split(`this gateway: write /etc/sasyncd.key
 this gateway: write /etc/carpd.conf
 this gateway: write /etc/sasyncd.conf
-this gateway: check its configuration
-this gateway: check its configuration
+this gateway: check the configuration of carpd
+this gateway: check the configuration of sasyncd
 root@10.9.0.2: rename /etc/carpd.conf to /etc/carpd.conf.orig
 root@10.9.0.2: write /etc/sasyncd.key
 root@10.9.0.2: write /etc/carpd.conf
 root@10.9.0.2: write /etc/sasyncd.conf
-root@10.9.0.2: check its configuration
-root@10.9.0.2: check its configuration
+root@10.9.0.2: check the configuration of carpd
+root@10.9.0.2: check the configuration of sasyncd
 this gateway: start carpd and sasyncd
 root@10.9.0.2: start carpd and sasyncd
 this gateway: wait for at most 60 s until a failover would work`, "\n") {
