@@ -25,7 +25,8 @@ them; PEER is the address of the other one on the link between them.
 
 init makes /etc/carpd.conf, /etc/sasyncd.conf and a new key, /etc/sasyncd.key,
 for both gateways, and shows the files. It copies those of the peer by ssh, has
-carpd and sasyncd check and then use them, and waits until a failover would work.
+carpd and sasyncd check them, starts both, and waits until a failover would
+work.
 
 Nothing is overwritten: if a file exists on either side, init says which and
 changes nothing. A file that is as the package installed it is renamed.

@@ -83,7 +83,7 @@ func newOptions(own func(peer netip.Addr) string) *options {
 		{name: flagPeerInside, arg: "INTERFACE", text: "of the peer, if it has another name",
 			check: checkDevice, follows: flagInside},
 		{name: flagIKE, arg: "DAEMON", text: list(ikes), question: "IKE daemon (" + list(ikes) + ")", check: checkIKE},
-		{name: flagStatic, arg: "FILE", text: "with --ike static: the keys (/etc/sasyncd/ipsec.conf)",
+		{name: flagStatic, arg: "FILE", text: "of --ike static (/etc/sasyncd/ipsec.conf)",
 			fallback: always("/etc/sasyncd/ipsec.conf")},
 		{name: flagSSH, arg: "DESTINATION", text: "the peer for ssh, as root (root@PEER)", question: "ssh destination of the peer",
 			fallback: func(o *options) string { return "root@" + o.peer }},
