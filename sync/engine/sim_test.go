@@ -150,12 +150,13 @@ func (p *simPeers) Kick() {}
 type simLink struct{ a, b *simSession }
 
 type simSession struct {
-	to     *simNode
-	from   *simNode
-	queue  chan []byte
-	peer   *simSession
-	closed chan struct{}
-	once   sync.Once
+	to      *simNode
+	from    *simNode
+	queue   chan []byte
+	peer    *simSession
+	closed  chan struct{}
+	once    sync.Once
+	stalled atomic.Bool // the other end takes nothing
 }
 
 func (s *simSession) Peer() string { return fmt.Sprintf("10.9.0.%d", s.to.i+1) }
@@ -226,6 +227,10 @@ func (s *simSession) deliver() {
 			}
 			return
 		case b := <-s.queue:
+			if s.stalled.Load() {
+				<-s.closed
+				continue
+			}
 			time.Sleep(200 * time.Microsecond) // the wire
 			m, err := wire.Parse(wire.Type(b[4]), b[wire.HeaderLen:])
 			if err != nil {

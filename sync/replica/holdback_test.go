@@ -47,7 +47,12 @@ func TestHoldback(t *testing.T) {
 	due("taken back", until, []sadb.SAKey{b, c}, []sadb.PolicyKey{q})
 	h.Release(now, func(k sadb.SAKey) bool { return k == c })
 	due("one is covered", now, []sadb.SAKey{c}, nil)
-	h.Release(now, func(k sadb.SAKey) bool { h.CancelSA(b); return k == b }) // taken back in a pause
+	h.Release(now, func(k sadb.SAKey) bool { // taken back in a pause
+		if k == b {
+			h.CancelSA(b)
+		}
+		return k == b
+	})
 	due("taken back meanwhile", until, []sadb.SAKey{c}, []sadb.PolicyKey{q})
 	if !h.TakeSA(c) || h.TakeSA(c) || h.TakeSA(b) || !h.TakePolicy(q) || h.TakePolicy(q) || h.TakePolicy(p) {
 		t.Error("what is taken is taken once, and what has come back not at all")

@@ -307,6 +307,10 @@ func TestReinsertion(t *testing.T) {
 	if ops := p.PoliciesOf(true); len(ops) != 1 || !ops[0].Policy.Key.Sub {
 		t.Errorf("policies of the other type %v", kinds(ops))
 	}
+	p.PutPolicy(began, list[2]) // it is back by itself
+	if ops := p.PoliciesOf(false); len(ops) != 2 {
+		t.Errorf("policies %v", kinds(ops))
+	}
 	now := began.Add(10 * time.Second)
 	ops := p.Reinsertion(now, m)
 	lead, _ := m.Lead(true, 0, 0)

@@ -110,6 +110,25 @@ func TestSuperseded(t *testing.T) {
 				}
 			}
 		}, late, 0},
+		{"others that were replicated are gone", func(p *Publisher, _ []sadb.Op) {
+			for _, op := range tunnel(r, 5, false)[:2] {
+				sa := *op.SA
+				p.PutSA(now, &sa)
+				p.TakeSA(now, sa.Key)
+				p.TakeSA(now, sa.Key)
+				p.DeleteSA(now, sa.Key)
+			}
+		}, late, 2},
+		{"replicated since just now", func(p *Publisher, _ []sadb.Op) {
+			for k, e := range p.sas {
+				if e.imported && e.sa.Dir == sadb.DirIn {
+					sa := *e.sa
+					p.DeleteSA(now, k)
+					p.PutSA(now, &sa)
+					p.TakeSA(now.Add(2*time.Second), k)
+				}
+			}
+		}, late, 0},
 		{"nothing is replicated", func(p *Publisher, _ []sadb.Op) {
 			for _, e := range p.sas {
 				e.imported = false
@@ -130,5 +149,46 @@ func TestSuperseded(t *testing.T) {
 				t.Errorf("%d SAs are superseded, want %d", len(got), c.want)
 			}
 		})
+	}
+}
+
+// TestAdopt: what a new master held as a standby is replicated, with what is known of its
+// traffic, and what it has made is not.
+func TestAdopt(t *testing.T) {
+	s := newStandby(t)
+	held, own, installed := outbound(2), outbound(4), outbound(6)
+	s.put(held, 1)
+	s.counters(time.Second, wire.CounterEntry{Handle: 1, OSeq: 1000, Packets: 1000})
+	s.counters(2*time.Second, wire.CounterEntry{Handle: 1, OSeq: 51_000, Packets: 51_000})
+	peak := s.r.want[held.Key].rate.Peak()
+	if peak < 40_000 {
+		t.Fatalf("a rate of %v", peak)
+	}
+	now := time.Unix(1e6, 0)
+	p := NewPublisher(wire.StreamID{Term: 2}, now)
+	for _, sa := range []*sadb.SA{held, own, installed} {
+		p.PutSA(now, sa)
+	}
+	p.Adopt(now, s.r, func(sa *sadb.SA) bool { return sa.Key == installed.Key })
+	p.Adopt(now, s.r, nil) // once is enough
+	for sa, want := range map[*sadb.SA]bool{held: true, own: false, installed: true} {
+		if e := p.sas[sa.Key]; e.imported != want {
+			t.Errorf("%s is replicated: %v", sa.Key, e.imported)
+		}
+	}
+	if p.imported != 2 {
+		t.Errorf("%d are replicated, want 2", p.imported)
+	}
+	if got := p.sas[held.Key].rate.Peak(); got != peak {
+		t.Errorf("a rate of %v, was %v", got, peak)
+	}
+	s.r.KeepNames()
+	if !s.r.NamesOnly() || !s.r.WasHeld(held.Key) || s.r.WasHeld(own.Key) {
+		t.Error("what was held is not known by its name")
+	}
+	q := NewPublisher(wire.StreamID{Term: 3}, now)
+	q.PutSA(now, held)
+	if q.Adopt(now, s.r, nil); !q.sas[held.Key].imported {
+		t.Error("what is known by name is not replicated")
 	}
 }
