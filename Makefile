@@ -274,7 +274,7 @@ install: build
 		install -D -m 644 -t "$(DESTDIR)$(ZSHDIR)" zsh/*; install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" fish/*
 
 # Paths of the programs in what starts them.
-PLACED = sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\)\b,$(SBINDIR)/\1,g" -e "s,/usr/bin/carpctl\b,$(PREFIX)/bin/carpctl,g" -e "s,/usr/lib/sasyncd\b,$(PREFIX)/lib/sasyncd,g"
+PLACED = sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\)\b,$(SBINDIR)/\1,g" -e "s,/usr/bin/\(sasyncctl\|carpctl\)\b,$(PREFIX)/bin/\1,g" -e "s,/usr/lib/sasyncd\b,$(PREFIX)/lib/sasyncd,g"
 
 install-systemd:
 	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
