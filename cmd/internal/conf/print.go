@@ -91,7 +91,7 @@ func (s *Sasyncd) text(reveal bool) string {
 		if g.DemoteGroup != "" {
 			p.line("group", bare(g.DemoteGroup))
 		}
-		p.path("control "+string(g.Control.Kind), g.Control.Path)
+		p.line(g.Control.text())
 	}
 	for _, l := range s.Listen {
 		where := bare(l.Interface)
@@ -148,6 +148,18 @@ func (s *Sasyncd) text(reveal bool) string {
 }
 
 // path writes a statement that ends with a path if it has one.
+// text is the statement.
+func (c Control) text() string {
+	words := "control " + string(c.Kind)
+	for _, o := range []struct{ name, path string }{{"", c.Path}, {" at", c.At}, {" fifo", c.FIFO},
+		{" settings", c.Settings}} {
+		if o.path != "" {
+			words += o.name + " " + quote(o.path)
+		}
+	}
+	return words
+}
+
 func (p *printer) path(words, path string) {
 	if path != "" {
 		words += " " + quote(path)

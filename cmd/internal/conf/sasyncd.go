@@ -139,6 +139,24 @@ type Control struct {
 	Pos  Pos
 	Kind ControlKind
 	Path string // of exec and static
+	// Where the IKE daemon is, if not where distributions keep it: its control socket
+	// (strongSwan, OpenIKED), PID file (libreswan) or FIFO (isakmpd).
+	At       string
+	FIFO     string // of strongSwan's ha plugin
+	Settings string // swanctl.conf
+}
+
+// options are what may follow a kind, with a path each.
+func (k ControlKind) options() []string {
+	switch k {
+	case ControlStrongswan:
+		return []string{"at", "settings"}
+	case ControlStrongswanHA:
+		return []string{"at", "fifo", "settings"}
+	case ControlLibreswan, ControlIked, ControlIsakmpd:
+		return []string{"at"}
+	}
+	return nil
 }
 
 // ControlKind is the kind of the IKE daemon.

@@ -1,6 +1,9 @@
 package conf
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // ParseSasyncd parses sasyncd.conf. file is its name for messages. It opens no
 // other file: a `sharedkey file` is returned as a Key with its File only, which
@@ -169,6 +172,15 @@ func (s *sasyncdParser) controlKind(t token) bool {
 	c := Control{Pos: t.pos, Kind: ControlKind(v)}
 	if ok && (c.Kind == ControlExec || c.Kind == ControlStatic) {
 		c.Path, ok = s.path("control " + v)
+	}
+	for ok && s.cur().kind == tokWord && !s.cur().first && slices.Contains(c.Kind.options(), s.cur().text) {
+		o := s.next()
+		s.use(o.pos, "control "+o.text)
+		to := map[string]*string{"at": &c.At, "fifo": &c.FIFO, "settings": &c.Settings}[o.text]
+		if *to != "" {
+			s.errorf(o.pos, "remove it", "%s is there twice", o.text)
+		}
+		*to, ok = s.path("control " + v + " " + o.text)
 	}
 	switch n := len(s.c.Groups); {
 	case !ok:
