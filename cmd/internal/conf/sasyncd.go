@@ -146,19 +146,6 @@ type Control struct {
 	Settings string // swanctl.conf
 }
 
-// options are what may follow a kind, with a path each.
-func (k ControlKind) options() []string {
-	switch k {
-	case ControlStrongswan:
-		return []string{"at", "settings"}
-	case ControlStrongswanHA:
-		return []string{"at", "fifo", "settings"}
-	case ControlLibreswan, ControlIked, ControlIsakmpd:
-		return []string{"at"}
-	}
-	return nil
-}
-
 // ControlKind is the kind of the IKE daemon.
 type ControlKind string
 

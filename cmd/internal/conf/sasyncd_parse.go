@@ -173,9 +173,9 @@ func (s *sasyncdParser) controlKind(t token) bool {
 	if ok && (c.Kind == ControlExec || c.Kind == ControlStatic) {
 		c.Path, ok = s.path("control " + v)
 	}
-	for ok && s.cur().kind == tokWord && !s.cur().first && slices.Contains(c.Kind.options(), s.cur().text) {
+	for ok && s.cur().kind == tokWord && !s.cur().first && slices.Contains(below(s.table, "control "+v), s.cur().text) {
 		o := s.next()
-		s.use(o.pos, "control "+o.text)
+		s.use(o.pos, "control "+v+" "+o.text)
 		to := map[string]*string{"at": &c.At, "fifo": &c.FIFO, "settings": &c.Settings}[o.text]
 		if *to != "" {
 			s.errorf(o.pos, "remove it", "%s is there twice", o.text)
