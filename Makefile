@@ -308,7 +308,7 @@ check-deb:
 # The same of all formats, with the tools of their distributions as far as Debian has
 # them; those that it has not are named.
 check-packages:
-	@./.ci/deps lintian rpm rpmlint libarchive-tools pacman-package-manager shellcheck firewalld
+	@./.ci/deps lintian rpm rpmlint libarchive-tools pacman-package-manager openrc procps shellcheck firewalld
 	@./.ci/quadlet dist/quadlet
 	@NFPM="$(GO) run $(NFPM)" FORMATS="$(FORMATS)" ./deploy/packages/check $(PACKARCH)
 
