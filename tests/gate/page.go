@@ -29,7 +29,7 @@ const (
 		"then takes what the gates have left in `dist` into [reliability.md](reliability.md)."
 	grounds = "`make drill-ground GROUND=trixie` and `GROUND=sid` run suites on other releases of Debian: in a root " +
 		"directory of that release, with its kernel in guests, its tools and its daemons. Each suite on each release is a " +
-		"gate of its own, `make ground-trixie-drill-ike` for example. Their results are in " +
+		"gate of its own (`GATES=\"ground-trixie-drill-ike\"`). Their results are in " +
 		"[platforms.md](platforms.md#what-was-tried)."
 	older = "A result is of the commit beside it. Where code has changed since that the gate runs, the result says " +
 		"\"older than\" and names the folders. Unit tests beside the product's code count for gates that run them."
