@@ -29,7 +29,8 @@ const (
 	dpdTimeout = 10 * time.Second
 )
 
-// budgetRestart is for how long a charon that has crashed may be away.
+// budgetRestart is for how long a charon that has crashed may be away, and how long a
+// pluto that has crashed and emptied the tables may keep packets from passing.
 const budgetRestart = 1500 * time.Millisecond
 
 // requireRace is requireLost for IKEv1, where packets can be lost to the remote
