@@ -147,7 +147,6 @@ func (s *Sasyncd) text(reveal bool) string {
 	return p.w.String()
 }
 
-// path writes a statement that ends with a path if it has one.
 // text is the statement.
 func (c Control) text() string {
 	words := "control " + string(c.Kind)
@@ -160,6 +159,7 @@ func (c Control) text() string {
 	return words
 }
 
+// path writes a statement that ends with a path if it has one.
 func (p *printer) path(words, path string) {
 	if path != "" {
 		words += " " + quote(path)
