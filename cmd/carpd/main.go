@@ -60,6 +60,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, daemon.Version("carpd"))
 		return daemon.ExitOK
 	}
+	if len(f.Args) > 0 && f.Args[0] == daemon.VerbFormat {
+		return daemon.Format("carpd", f, f.Args[1:], func(file string, src []byte) (text, shown, source []byte, err error) {
+			x, err := conf.FormatCarpd(file, src)
+			return x.Text, x.Shown, x.Source, err
+		}, os.Stdin, stdout, stderr)
+	}
 	c, err := reader(f.Check || len(f.Args) > 0).LoadCarpd(f.Config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)

@@ -34,6 +34,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, daemon.Version("sasyncd"))
 		return daemon.ExitOK
 	}
+	if len(f.Args) > 0 && f.Args[0] == daemon.VerbFormat {
+		return daemon.Format("sasyncd", f, f.Args[1:], func(file string, src []byte) (text, shown, source []byte,
+			err error) {
+			x, err := conf.FormatSasyncd(file, src)
+			return x.Text, x.Shown, x.Source, err
+		}, os.Stdin, stdout, stderr)
+	}
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
 	switch {
 	case len(f.Args) == 0:

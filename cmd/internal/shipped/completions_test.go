@@ -19,12 +19,12 @@ func programs(t *testing.T) map[string][2]string {
 	t.Helper()
 	out := map[string][2]string{}
 	for _, name := range []string{"sasyncd", "carpd", "sasyncctl", "carpctl"} {
-		verbs := ""
+		verbs := "fmt"
 		if strings.HasSuffix(name, "ctl") {
 			verbs = strings.Join(commands(t, name), " ")
 		}
 		if name == "carpd" {
-			verbs = "cleanup"
+			verbs = "cleanup fmt"
 		}
 		out[name] = [2]string{letters(usage(t, name)), verbs}
 	}
@@ -57,7 +57,8 @@ func TestCompletions(t *testing.T) {
 		for shell, got := range map[string][2][]string{
 			"bash": {strings.Split(strings.Join(all(`(?:words=|-W )"((?:-\w ?)+)"`, bash), " "), " "),
 				strings.Fields(strings.Join(all(`verbs="([^"]*)"`, bash), " "))},
-			"zsh":  {all(`'\*?(-\w)\[`, zsh), append(all(`(?m)^\t\t'([a-z]+):`, zsh), all(`:\((\w+)\)'`, zsh)...)},
+			"zsh": {all(`'\*?(-\w)\[`, zsh), append(all(`(?m)^\t\t'([a-z]+):`, zsh), strings.Fields(strings.Join(
+				all(`'1:command:\(([\w ]+)\)'`, zsh), " "))...)},
 			"fish": {all(` -s (\w) `, fish), all(`__fish_use_subcommand -a (\w+) `, fish)},
 		} {
 			var flags strings.Builder
@@ -159,7 +160,9 @@ esac`,
 		"carpctl show ":                   "",
 		"carpd c":                         "cleanup",
 		"carpd -":                         "-V -c -d -h -n -v",
-		"sasyncd ":                        "",
+		"carpd ":                          "cleanup fmt",
+		"sasyncd ":                        "fmt",
+		"sasyncd fmt -w completions_":     "completions_test.go",
 	} {
 		words := strings.Split(line, " ")
 		program := words[0]
