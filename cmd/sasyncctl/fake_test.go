@@ -67,7 +67,10 @@ func full() report.Status {
 		Stop:   "keeps tunnels",
 		Absent: true, ProbeError: "permission denied"}
 	last := &engine.Failover{At: at, From: "10.0.0.2", To: "this node", Planned: true,
-		Reason: "takeover", GapSeconds: 0.012}
+		Reason: "takeover", GapSeconds: 0.012, Steps: []engine.FailoverStep{{Step: engine.StepHandedOver, After: 0.002},
+			{Step: engine.StepDecided, After: 0.0021}, {Step: engine.StepAddresses, After: 0.011},
+			{Step: engine.StepMaster, After: 0.012}, {Step: engine.StepPublished, After: 0.015},
+			{Step: engine.StepTraffic, After: 0.9}}}
 	s := report.Status{
 		Status: engine.Status{
 			Node: "3f2a91c000000000000000000000abcd",

@@ -45,6 +45,8 @@ func TestJSONIsDocumented(t *testing.T) {
 		{"failover", "failover", says(report.Line[report.Failover]{Step: &report.Step{}},
 			report.Line[report.Failover]{Result: &fo}), 0},
 		{"resync", "resync", says(report.Line[report.Resync]{Result: &rs}), 0},
+		{"last", "last", says(report.Last{Groups: []report.GroupLast{{Group: "carp1",
+			Failovers: []report.Timeline{report.NewTimeline(*s.Groups[0].LastFailover)}}}}), 0},
 		{"reload", "done", says(), 0},
 		{"diff x", "error", daemon.Verb{Handle: says().Handle, Changes: false}, 1}, // no answer
 		{"explode", "error", says(), 2},

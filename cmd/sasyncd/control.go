@@ -64,6 +64,7 @@ func (k *control) verbs() map[string]daemon.Verb {
 		"resync": {Changes: true, Handle: k.resync},
 		"doctor": ask(k.doctor),
 		"plan":   ask(k.plan),
+		"last":   ask(k.last),
 		"guard":  ask(func(ctx context.Context, _ *daemon.Call) (any, error) { return k.leaks.answer(ctx) }),
 		"guard-forget": {Changes: true, Handle: ask(func(ctx context.Context, c *daemon.Call) (any, error) {
 			return k.leaks.forget(ctx, c)

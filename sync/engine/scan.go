@@ -321,6 +321,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		g.pub = pub
 		e.raiseAsMaster(ctx, g, now)
 		e.timed(PhasePublish, &g.promotion.promotedAt)
+		e.stepDone(g, StepPublished, time.Now())
 		sas, known := g.pub.Size()
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", sas, "policies", known)
 		e.broadcast(&wire.State{GroupState: g.state()})

@@ -220,7 +220,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{},
 			InSync: g.ready.reported.InSync, Why: g.ready.reported.Reason, Held: g.holds.Len(),
 			Offloaded: g.reading.offloaded,
-			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.gap.last}
+			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last()}
 		if g.pub != nil {
 			gs.SAs, gs.Policies = g.pub.Size()
 			gs.Seq = g.pub.Seq()

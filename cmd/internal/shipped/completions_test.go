@@ -137,7 +137,7 @@ esac`,
 		}
 	}
 	for line, want := range map[string]string{
-		"sasyncctl ":                      "check diff doctor failover guard help init peers reload resync show status top",
+		"sasyncctl ":                      "check diff doctor failover guard help init last peers reload resync show status top",
 		"sasyncctl -j re":                 "reload resync",
 		"sasyncctl -":                     "-V -a -f -h -j -k -n -s -v -w",
 		"sasyncctl show ":                 "all flow sa",
@@ -151,6 +151,7 @@ esac`,
 		"sasyncctl init 10.9.0.2 --own ":  "",
 		"sasyncctl -s /run/x diff ":       "10.0.0.2 fw3.example",
 		"sasyncctl resync fw":             "fw3.example",
+		"sasyncctl last ":                 "carp1 carp2",
 		"sasyncctl failover ":             "carp1 carp2 to",
 		"sasyncctl failover carp1 ":       "to",
 		"sasyncctl failover to ":          "10.0.0.2 fw3.example",
