@@ -35,6 +35,7 @@ func daemonUsers() []string { return []string{"sasyncd", "_sasyncd", "carpd", "_
 func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
 	board := newBoard()
 	if c.Metrics.IsValid() {
+		board.tracks = trackConfig(c.Tracks)
 		log = slog.New(board.recorder.Tee(log.Handler()))
 	}
 	fence, err := openFence()

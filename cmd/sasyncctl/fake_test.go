@@ -87,7 +87,7 @@ func full() report.Status {
 						Snapshot: &engine.Progress{Peer: "10.0.0.3", Done: 1200, Of: 5000}}},
 				Peers:  []engine.GroupPeerState{{Peer: "10.0.0.2", Role: "BACKUP", Term: 7, InSync: true}},
 				Keying: keys, MarginESN: 67108864, MarginLegacy: 1048576, LeadPackets: 67108000, LeadSeconds: 3600,
-				PacketsOut: 1e9, PacketsIn: 2e9,
+				PacketsOut: 1e9, PacketsIn: 2e9, BytesOut: 1e12, BytesIn: 2e12,
 				Following: "10.0.0.2", Complete: true, Snapshot: &engine.Progress{Peer: "10.0.0.2", Done: 1, Of: 2},
 				LastFailover: last,
 			}},

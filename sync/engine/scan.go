@@ -205,6 +205,7 @@ func (g *group) keep(sa *sadb.SA) *sadb.SA {
 func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	e.stats.Dumps++
 	e.stats.DumpTime, e.stats.DumpSeconds = r.took, r.took.Seconds()
+	e.seen.dump.add(r.took)
 	if r.err != nil {
 		e.dump.running = false
 		e.stats.DumpErrors++

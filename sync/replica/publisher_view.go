@@ -32,6 +32,9 @@ func (p *Publisher) Headroom() float64 { return p.headroom }
 // Packets returns how many packets all SAs carried.
 func (p *Publisher) Packets() (out, in uint64) { return p.out, p.in }
 
+// Bytes returns the same in bytes, as the kernel counts them for lifetimes.
+func (p *Publisher) Bytes() (out, in uint64) { return p.outBytes, p.inBytes }
+
 // HadSAs reports whether an SA was ever published.
 func (p *Publisher) HadSAs() bool { return p.lastHandle > 0 }
 

@@ -32,6 +32,9 @@ func (r *Receiver) Expected() uint64 { return r.snap.expected }
 // Packets returns how many packets all SAs carried, by the master's counters.
 func (r *Receiver) Packets() (out, in uint64) { return r.out, r.in }
 
+// Bytes returns the same in bytes.
+func (r *Receiver) Bytes() (out, in uint64) { return r.outBytes, r.inBytes }
+
 // SetSameKernel says whether this kernel reads netlink attributes as the master's does, so that
 // those which this code does not know may be passed on.
 func (r *Receiver) SetSameKernel(alike bool) { r.sameKernel = alike }
