@@ -79,7 +79,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if other := conf.SasyncdBeside(f.Config); other != nil {
 			warnings = append(warnings, other.Unmatched(c)...)
 		}
-		return daemon.Checked(f, warnings, c.Refused, c.Print, stdout, stderr)
+		refused := slices.Concat(c.Refused, conf.WebProblem(c.MetricsConfig, daemon.CheckWeb))
+		return daemon.Checked(f, warnings, refused, c.Print, stdout, stderr)
 	}
 	cfg := engineConfig(c)
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)

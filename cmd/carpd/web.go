@@ -40,7 +40,7 @@ func newBoard() *board {
 }
 
 // web returns the listener for metrics, health and the status page.
-func web(addr netip.AddrPort, eng *engine.Engine, server *api.Server, b *board, pulse *daemon.Pulse, starts uint64,
+func web(addr netip.AddrPort, config string, eng *engine.Engine, server *api.Server, b *board, pulse *daemon.Pulse, starts uint64,
 	log *slog.Logger) []daemon.Task {
 	b.status = daemon.Recent(eng.Status)
 	alive := func() error {
@@ -51,6 +51,7 @@ func web(addr netip.AddrPort, eng *engine.Engine, server *api.Server, b *board, 
 	}
 	reg := registry(newCollector(b.status, b.tracks), starts)
 	w := daemon.NewWeb(addr, log, reg, alive, b.ready)
+	w.Config = config
 	reg.MustRegister(daemon.NewRefusalCounts("carpd", map[string]func(func(string, uint64)){
 		"control": server.Refused, "metrics": w.Refused.Each}))
 	w.Handle("/{$}", page.HTML())

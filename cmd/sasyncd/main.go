@@ -68,7 +68,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if other := conf.CarpdBeside(f.Config); other != nil {
 			warnings = append(warnings, c.Unmatched(other)...)
 		}
-		return daemon.Checked(f, warnings, c.Refused, c.Print, stdout, stderr)
+		refused := slices.Concat(c.Refused, conf.WebProblem(c.MetricsConfig, daemon.CheckWeb))
+		return daemon.Checked(f, warnings, refused, c.Print, stdout, stderr)
 	}
 	if err := divide(c, f, log); err != nil {
 		return ended(log, err)

@@ -227,6 +227,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 		board.check, board.names = fs.verdict, names
 		board.status, board.sample, board.peers, board.known = status, eng.Sample, neighbours, ss.members.Known
 		web := daemon.NewWeb(c.Metrics, log, reg, alive, fit)
+		web.Config = c.MetricsConfig
 		reg.MustRegister(daemon.NewRefusalCounts("sasyncd", map[string]func(func(string, uint64)){
 			"control": asked.Refused.Each, "metrics": web.Refused.Each}))
 		web.Handle("/{$}", page.HTML())

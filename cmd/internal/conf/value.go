@@ -214,21 +214,25 @@ func hostName(s string) bool {
 	return !digits(labels[len(labels)-1])
 }
 
-// metrics reads the rest of: metrics listen on ADDR [port N].
-func (p *parser) metrics(port uint16) (netip.AddrPort, bool) {
+// metrics reads the rest of: metrics listen on ADDR [port N] [config PATH].
+func (p *parser) metrics(port uint16) (on netip.AddrPort, config string, ok bool) {
 	if !p.phrase("metrics", "listen", "on") {
-		return netip.AddrPort{}, false
+		return netip.AddrPort{}, "", false
 	}
 	t, ok := p.word("metrics listen on", "an address")
 	if !ok {
-		return netip.AddrPort{}, false
+		return netip.AddrPort{}, "", false
 	}
 	a, ok := p.addr(t, "metrics listen on")
 	if p.accept("port") {
 		n, portOK := p.port()
 		port, ok = n, ok && portOK
 	}
-	return netip.AddrPortFrom(a, port), ok
+	if p.accept("config") {
+		path, pathOK := p.path("config")
+		config, ok = path, ok && pathOK
+	}
+	return netip.AddrPortFrom(a, port), config, ok
 }
 
 // phrase consumes the words that must follow keyword.
