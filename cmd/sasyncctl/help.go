@@ -49,7 +49,8 @@ old and the new MASTER know it, the new one in more detail.
 Print what the leak guard holds, and the selectors whose policies have gone.
 With forget, let those in a prefix leave in plaintext again.`, Example: "guard forget 10.2.0.0/16"},
 	"top": {Forms: []string{"[-j] top"}, Text: `
-Show roles, rates and lag, each second. Leave with q or Ctrl-C.`, Example: "top"},
+Show roles, rates and lag, and the tunnels that have carried a packet last, each
+second. Leave with q or Ctrl-C.`, Example: "top"},
 	"reload": {Forms: []string{"[-j] reload"}, Text: `
 Have sasyncd read its configuration again, all or nothing.`, Example: "reload"},
 	"help": {Forms: []string{"help [COMMAND]"}, Text: `

@@ -123,3 +123,12 @@ func (k *control) last(ctx context.Context, c *daemon.Call) (any, error) {
 	}
 	return out, nil
 }
+
+// tunnels answers sasyncctl top.
+func (k *control) tunnels(ctx context.Context, _ *daemon.Call) (any, error) {
+	list, err := k.eng.Tunnels(ctx, report.TunnelsMost)
+	for i := range list {
+		list[i].Group = k.names.shown(list[i].Group)
+	}
+	return report.Tunnels{Tunnels: list}, err
+}
