@@ -58,9 +58,13 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-func (p *printer) metrics(a netip.AddrPort) {
+func (p *printer) metrics(a netip.AddrPort, config string) {
+	words := []any{"metrics listen on", a.Addr(), "port", a.Port()}
+	if config != "" {
+		words = append(words, "config", quote(config))
+	}
 	if a.IsValid() {
-		p.line("metrics listen on", a.Addr(), "port", a.Port())
+		p.line(words...)
 	}
 }
 
@@ -143,7 +147,7 @@ func (s *Sasyncd) text(reveal bool) string {
 	p.line("socket", quote(s.Socket))
 	p.line("carpd socket", quote(s.CarpdSocket))
 	p.line("statedir", quote(s.StateDir))
-	p.metrics(s.Metrics)
+	p.metrics(s.Metrics, s.MetricsConfig)
 	return p.w.String()
 }
 
@@ -191,7 +195,7 @@ func (c *Carpd) text(reveal bool) string {
 	}
 	p.line("socket", quote(c.Socket))
 	p.line("statedir", quote(c.StateDir))
-	p.metrics(c.Metrics)
+	p.metrics(c.Metrics, c.MetricsConfig)
 	return p.w.String()
 }
 

@@ -109,9 +109,9 @@ func (s *sasyncdParser) statement(t token) bool {
 	case "statedir":
 		return s.setPath("statedir", &s.c.StateDir)
 	case "metrics":
-		a, ok := s.metrics(DefaultSasyncdMetrics)
+		a, web, ok := s.metrics(DefaultSasyncdMetrics)
 		if ok {
-			s.c.Metrics = a
+			s.c.Metrics, s.c.MetricsConfig = a, web
 		}
 		return ok
 	}
