@@ -137,6 +137,9 @@ func (k *simKernel) apply(op sadb.Op, own bool) error {
 		}
 		c := *old
 		c.Limits = op.SA.Limits
+		if c.Encap != nil && op.SA.Encap != nil {
+			c.Encap = op.SA.Encap
+		}
 		k.sas[c.Key] = &c
 		ev = sadb.Event{Kind: sadb.EventPutSA, SA: &c}
 	case sadb.OpDeleteSA:

@@ -54,3 +54,42 @@ func TestReportsThatComeTogether(t *testing.T) {
 		t.Errorf("a peak of %.0f is remembered as %.0f", r.Peak(), heir.Peak())
 	}
 }
+
+// TestPeak: a burst is remembered for long, and fades; a higher rate counts at once.
+func TestPeak(t *testing.T) {
+	var r Rate
+	at, n := time.Duration(0), uint64(0)
+	second := func(packets uint64) {
+		at, n = at+time.Second, n+packets
+		r.Report(n, at)
+	}
+	second(0)
+	second(1000)
+	if r.Peak() != 1000 || r.Last() != 1000 {
+		t.Errorf("after 1000 packets in a second: peak %.0f, last %.0f", r.Peak(), r.Last())
+	}
+	second(10)
+	if r.Peak() < 990 || r.Last() != 10 {
+		t.Errorf("a second after the burst: peak %.0f, last %.0f", r.Peak(), r.Last())
+	}
+	for range 599 {
+		second(10)
+	}
+	if r.Peak() < 450 || r.Peak() > 550 {
+		t.Errorf("ten minutes after a burst of 1000: %.0f, want half", r.Peak())
+	}
+	second(2000)
+	if r.Peak() != 2000 {
+		t.Errorf("after a higher one: %.0f", r.Peak())
+	}
+	n = 0 // another master, which has heard less
+	if r.Report(n, at+time.Second); r.Peak() != 2000 {
+		t.Errorf("after a count that went back: peak %.0f", r.Peak())
+	}
+	var o Rate
+	o.Remember(&r)
+	r.Remember(&Rate{})
+	if o.Peak() != 2000 || r.Peak() != 2000 {
+		t.Errorf("taken over: %.0f and %.0f", o.Peak(), r.Peak())
+	}
+}
