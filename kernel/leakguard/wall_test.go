@@ -15,7 +15,7 @@ import (
 	"sasyncd/sync/guard"
 )
 
-// What the kernel makes of the rules is shown with packets in tests/leakguard.
+// What the kernel makes of the rules is shown with packets in classes_test.go.
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
