@@ -21,7 +21,7 @@ func TestHandLimit(t *testing.T) {
 		s.to(2 * time.Second)
 		s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
 		s.done()
-		s.do(Event{Kind: EvResign})
+		s.do(Event{Kind: EvResign, Request: 1})
 		var limit time.Duration
 		for _, a := range s.g.Step(s.now, Event{Kind: EvDone, Op: s.op}) {
 			if a.Kind == ActPrepare {
@@ -97,7 +97,7 @@ func TestCancelReachesWhoPrepares(t *testing.T) {
 		s.to(time.Second)
 		s.expect("term 1", "prepare master")
 		s.do(Event{Kind: EvDown, Router: 1})
-		s.expect("cancel (interface down)", "advert 0 prio 0")
+		s.expect("cancel (interface down)", "advert 0 prio 0", "state backup>init (interface down)")
 		if d := s.g.Snapshot(s.now).Demotions; len(d) != 1 || d[0].Reason != "interface down" || d[0].By != 1 {
 			t.Errorf("demotions %+v", d)
 		}
@@ -122,13 +122,13 @@ func TestStopInEachPhase(t *testing.T) {
 			s.to(time.Second)
 			s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
 			s.done()
-			s.do(Event{Kind: EvResign})
+			s.do(Event{Kind: EvResign, Request: 1})
 		}, nil},
 		"handing over": {func(s *script) {
 			s.to(time.Second)
 			s.do(Event{Kind: EvPrepared, Client: 7, Term: 1})
 			s.done()
-			s.do(Event{Kind: EvResign})
+			s.do(Event{Kind: EvResign, Request: 1})
 			s.done()
 		}, nil},
 	} {
@@ -158,14 +158,14 @@ func TestResignEndsAnAttempt(t *testing.T) {
 	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd", Prepare: true})
 	s.to(time.Second)
 	s.expect("term 1", "prepare master")
-	s.do(Event{Kind: EvResign, Reason: "order"})
+	s.do(Event{Kind: EvResign, Reason: "order", Request: 1})
 	s.expect("cancel (order)", "advert 0 prio 0", "advert 1 prio 0", "reply <nil>")
-	s.do(Event{Kind: EvResign, Reason: "order"})
+	s.do(Event{Kind: EvResign, Reason: "order", Request: 1})
 	s.expect("reply " + ErrNotMaster.Error())
 	s.to(s.now + 3*time.Second)
 	s.expect("term 2", "prepare master")
 	s.do(Event{Kind: EvPrepared, Client: 7, Term: 2})
-	s.do(Event{Kind: EvResign})
+	s.do(Event{Kind: EvResign, Request: 1})
 	s.expect("acquire", "cancel (resign)", "release", "reply <nil>")
 	s.done()
 	s.expect("advert 0 prio 0", "advert 1 prio 0")
@@ -189,10 +189,10 @@ func TestPrepareOfAnotherTerm(t *testing.T) {
 // TestAnnounceOnOrder: a MASTER announces its addresses anew, and nobody else.
 func TestAnnounceOnOrder(t *testing.T) {
 	s := start(t, twoRouters())
-	s.do(Event{Kind: EvAnnounce})
+	s.do(Event{Kind: EvAnnounce, Request: 1})
 	s.expect("reply " + ErrNotMaster.Error())
 	s.master()
-	s.do(Event{Kind: EvAnnounce})
+	s.do(Event{Kind: EvAnnounce, Request: 1})
 	s.expect("announce", "reply <nil>")
 }
 
