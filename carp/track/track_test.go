@@ -123,6 +123,7 @@ func TestAnswers(t *testing.T) {
 		{"stub", v4, []byte{0x45}, from(v4), false},
 		{"header without a message", v4, header, from(v4), false},
 		{"no address", v4, icmp(0), nil, false},
+		{"reply of the link", netip.MustParseAddr("fe80::1%lo"), icmp(129), from(netip.MustParseAddr("fe80::1")), true},
 	} {
 		if seq, ok := answers(tc.b, tc.from, tc.addr, 0x1234); ok != tc.ok || ok && seq != 7 {
 			t.Errorf("%s: %d %v", tc.what, seq, ok)

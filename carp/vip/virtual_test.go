@@ -152,6 +152,45 @@ func TestVirtualRefuses(t *testing.T) {
 	if _, err := v.Acquire(as[:1], 2*time.Second); err == nil {
 		t.Error("an interface with another MAC was used")
 	}
+	// Nor is one on another interface.
+	l, err = netlink.LinkByName(name)
+	ok(t, err)
+	ok(t, netlink.LinkDel(l))
+	a.ParentIndex, a.HardwareAddr = netns.Veth(t, "other0", "other1"), net.HardwareAddr(mac[:])
+	ok(t, netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_BRIDGE}))
+	if _, err := v.Acquire(as[:1], 2*time.Second); err == nil {
+		t.Error("an interface on another one was used")
+	}
+}
+
+// TestVirtualOwner: an owner's address with a MAC of its own is never where the system has
+// configured it, so it is held as any other.
+func TestVirtualOwner(t *testing.T) {
+	index, _ := inside(t)
+	v := virtual(t)
+	own := netip.MustParseAddr("10.1.0.11") // which the interface has
+	as := []Address{{IP: own, Index: index, MAC: packet.VirtualMAC(10, false), Virtual: true, Owner: true}}
+	_, err := v.Acquire(as, 5*time.Second)
+	ok(t, err)
+	ok(t, v.Renew(as, 5*time.Second))
+	if up := macvlans(t); len(up) != 1 || !up[MACName(index, as[0].MAC)] {
+		t.Errorf("interfaces %v", up)
+	}
+	list, err := Addresses(0)
+	ok(t, err)
+	n := 0
+	for _, a := range list {
+		if a.IP == own {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("it is there %d times, want 2", n)
+	}
+	ok(t, v.Release(as))
+	if up := macvlans(t); up[MACName(index, as[0].MAC)] {
+		t.Error("released, its interface is up")
+	}
 }
 
 // TestVirtualWithoutParent: what has gone with its interface is no error to release.
