@@ -284,6 +284,12 @@ func TestForwardingIsHeldAtBoot(t *testing.T) {
 			}
 			g.WriteFile("carpd.conf", strings.Replace(string(b), "start-hold 300ms", "start-hold 300ms; require sasyncd", 1))
 		}
+		// From the time before the first start on.
+		cleanup := g.Self("cleanup", "-c", g.conf, verbCleanup)
+		cleanup.MayExit()
+		if code, got := cleanup.WaitExit(patience), holds(); code != 0 || !slices.Equal(got, want) {
+			t.Errorf("required %v, before the start: code %d, held are %q, want %q", requires, code, got, want)
+		}
 		g.start()
 		lab.Eventually(t, patience, g.Name+" to answer", func() bool {
 			_, err := ask.Group(g.socket(), 2*time.Second)
