@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu fresh gate gate-page
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground fresh gate gate-page
 all: build
 
 deps:
@@ -57,6 +57,13 @@ FRESH ?=
 fresh:
 	@./.ci/fresh dist/fresh $(if $(FRESH),"$(FRESH)")
 
+# Drills with the kernel, the tools and the daemons of another release of Debian, in a
+# minimal root of it: GROUND=trixie (Debian 13) or sid. GROUNDS: other commands.
+GROUND  ?= trixie
+GROUNDS ?= make drill
+drill-ground:
+	@./.ci/fresh -r $(GROUND) dist/ground "$(GROUNDS)"
+
 unit:
 	$(GO) test -race -timeout 15m $(UNITS)
 
@@ -72,6 +79,7 @@ drill:
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
 	$(GO) test -timeout 15m -run '^TestHogs$$' ./tests/election -args -hogs 60s
+	$(GO) test -count=1 -timeout 15m -run '^TestBFDWithFRR$$' ./tests/interop -args -brisk
 
 # Gateways without an IKE daemon: the files of deploy/examples/static. The same in
 # virtual time is in "make test" (tests/simulation).

@@ -110,6 +110,7 @@ type GroupState struct {
 	Held      string          `json:"held,omitempty"`    // why nothing is forwarded from the group's interfaces
 	Demotion  int             `json:"demotion"`          // sum
 	Demotions []Demotion      `json:"demotions,omitempty"`
+	BFD       []BFDSession    `json:"bfd,omitempty"` // sessions that the group tracks
 	Clients   []string        `json:"clients,omitempty"`
 	WhenSplit string          `json:"when_split"` // continue, prefer-traffic or witness
 	Instances []InstanceState `json:"instances"`
@@ -130,6 +131,25 @@ type GroupState struct {
 	Configured []Configured `json:"configured,omitempty"`
 	// StateError is why carpd cannot write its state directory; absent if it can.
 	StateError string `json:"state_error,omitempty"`
+}
+
+// BFDSession is a BFD session that a group tracks. States and diagnostics have the
+// names of RFC 5880 section 4.1.
+type BFDSession struct {
+	Neighbor  netip.Addr `json:"neighbor"`
+	Interface string     `json:"interface,omitempty"` // absent: any
+	State     string     `json:"state"`               // AdminDown, Down, Init, Up
+	AgeMS     int64      `json:"age_ms"`              // since it changed
+	// Diagnostic is why the session went Down; absent while it is Up, and where it
+	// never was anything but Down.
+	Diagnostic string `json:"diagnostic,omitempty"`
+	// What the neighbor said last; absent if it is not heard.
+	NeighborState      string `json:"neighbor_state,omitempty"`
+	NeighborDiagnostic string `json:"neighbor_diagnostic,omitempty"` // absent: none
+	TransmitMS         int64  `json:"transmit_ms"`                   // interval at which this node sends
+	// DetectionMS is the silence after which the neighbor counts as lost; 0 if it is
+	// not heard.
+	DetectionMS int64 `json:"detection_ms"`
 }
 
 // Repair is one kind of change by somebody else to what carpd owns in the kernel.

@@ -32,6 +32,7 @@ type group struct {
 	ended    time.Duration // when its latest mastership ended, 0 none
 	silent   time.Duration // since when the master that hands over to this node has been fenced, 0 not known
 	repairs  repairs
+	bfd      []bfdSession
 }
 
 // router is a virtual router and what belongs to it.

@@ -46,6 +46,7 @@ func (e *Engine) state(g *group, now time.Duration) api.GroupState {
 	slices.Sort(out.Clients)
 	g.describeMoves(&out, &s, now)
 	g.repairs.describe(&out, now)
+	g.describeBFD(&out, now)
 	least := carp.Master
 	for i, r := range g.routers {
 		rs := s.Routers[i]

@@ -1,6 +1,6 @@
 // Package track watches things outside the election that make a node a lesser
-// master: a link, a file, a command, an address. Each becomes a demotion with
-// the id "track:KIND:TARGET" while something is wrong with it.
+// master: a link, a file, a command, an address, a BFD session. Each becomes a
+// demotion with the id "track:KIND:TARGET" while something is wrong with it.
 package track
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sasyncd/carp/bfd"
 	"sasyncd/kernel/process"
 	"sasyncd/kernel/trusted"
 )
@@ -30,6 +31,7 @@ const (
 	File    Kind = "file"    // demote by the number in the file; none in it: by the configured one
 	Exec    Kind = "exec"    // demote while the command fails
 	Address Kind = "address" // demote while the address does not answer ICMP echo
+	BFD     Kind = "bfd"     // demote while the BFD session with the address is not Up
 )
 
 // Times that are not configurable. A link is looked at that often when the
@@ -43,26 +45,37 @@ const (
 type Config struct {
 	Kind     Kind
 	Target   string     // interface, path of a file, path of a program
-	Addr     netip.Addr // of Address
+	Addr     netip.Addr // of Address and BFD, without a zone
 	Group    string
 	Demote   int           // 1..255
-	Interval time.Duration // Exec, Address
+	Interval time.Duration // Exec, Address; BFD: whole microseconds, up to bfd.MaxInterval
 	Timeout  time.Duration // Exec, Address
 	Fail     int           // of Address: requests in a row that must stay unanswered
+
+	// Of BFD. Tracks of several groups with the same Addr and Device are one session
+	// and must be alike in the rest of this.
+	Device     string     // the neighbor is on this interface; required if Addr is link-local
+	Source     netip.Addr // own address; invalid: what the kernel chooses
+	Multiplier int        // 1..255
 }
 
 // ID is the id of the demotion.
 func (c *Config) ID() string {
-	if c.Kind == Address {
-		return "track:address:" + c.Addr.String()
+	switch {
+	case c.Kind == BFD && c.Device != "":
+		return "track:bfd:" + c.Addr.String() + "%" + c.Device
+	case c.Kind == BFD || c.Kind == Address:
+		return "track:" + string(c.Kind) + ":" + c.Addr.String()
 	}
 	return fmt.Sprintf("track:%s:%s", c.Kind, c.Target)
 }
 
-// Demoter holds demotions; by 0 withdraws. It is called when something changed,
-// from several goroutines.
+// Demoter holds demotions; by 0 withdraws. It is told of the BFD sessions of a group,
+// too, whether they demote or not; device is empty for one on any interface. It is
+// called when something changed, from several goroutines.
 type Demoter interface {
 	Track(group, id string, by int, reason string)
+	BFD(group string, neighbor netip.Addr, device string, status bfd.Status)
 }
 
 // Tracker runs tracks.
@@ -77,14 +90,28 @@ func New(tracks []Config, to Demoter, log *slog.Logger) *Tracker {
 	return &Tracker{tracks, to, log}
 }
 
-// Run watches until ctx ends.
+// Run watches until ctx ends. An error is of what BFD sessions need of the kernel.
 func (t *Tracker) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		wg  sync.WaitGroup
+		err error
+	)
 	for i := range t.tracks {
-		wg.Go(func() { t.watch(ctx, &t.tracks[i]) })
+		if t.tracks[i].Kind != BFD {
+			wg.Go(func() { t.watch(ctx, &t.tracks[i]) })
+		}
+	}
+	if s := newSpeaker(t); len(s.neighbors) > 0 {
+		wg.Go(func() {
+			if err = s.run(ctx); err != nil {
+				cancel()
+			}
+		})
 	}
 	wg.Wait()
-	return nil
+	return err
 }
 
 // watch looks again and again and tells what has changed.
@@ -99,12 +126,7 @@ func (t *Tracker) watch(ctx context.Context, c *Config) {
 			return
 		}
 		if by != last {
-			level := slog.LevelWarn
-			if by == 0 {
-				level = slog.LevelInfo
-			}
-			t.log.Log(ctx, level, "track", "id", c.ID(), "group", c.Group, "demote", by, "reason", reason)
-			t.to.Track(c.Group, c.ID(), by, reason)
+			t.tell(c, by, reason)
 			last = by
 		}
 		select {
@@ -113,6 +135,16 @@ func (t *Tracker) watch(ctx context.Context, c *Config) {
 		case <-tick.C:
 		}
 	}
+}
+
+// tell says by how much to demote from now on.
+func (t *Tracker) tell(c *Config, by int, reason string) {
+	level := slog.LevelWarn
+	if by == 0 {
+		level = slog.LevelInfo
+	}
+	t.log.Log(context.Background(), level, "track", "id", c.ID(), "group", c.Group, "demote", by, "reason", reason)
+	t.to.Track(c.Group, c.ID(), by, reason)
 }
 
 // look returns the function that says by how much to demote now and why.

@@ -10,12 +10,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sasyncd/carp/bfd"
 )
 
 // told collects what a tracker says.
 type told chan int
 
-func (c told) Track(_, _ string, by int, _ string) { c <- by }
+func (c told) Track(_, _ string, by int, _ string)        { c <- by }
+func (c told) BFD(string, netip.Addr, string, bfd.Status) {}
 
 // follow runs one track.
 func follow(t *testing.T, c Config) told {

@@ -18,6 +18,7 @@ import (
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/internal/term"
 )
 
 const usage = `  show                        who is master of what, and why
@@ -29,19 +30,25 @@ const usage = `  show                        who is master of what, and why
   reload                      read carpd.conf again, all or nothing
   freeze [SECONDS]            restart carpd within this time (10) and nothing changes hands
   fence GROUP PROGRAM [ARG]   before taking over from a silent master, have a program silence it
-  notify GROUP PROGRAM [ARG]  run a program at every change of state, until stopped`
+  notify GROUP PROGRAM [ARG]  run a program at every change of state, until stopped
+  help [COMMAND]              what a command does, with an example`
 
-const limit = 8 * time.Second
+const (
+	self  = "carpctl"
+	limit = 8 * time.Second
+)
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	f, err := daemon.CtlFlags("carpctl", conf.DefaultCarpdSocket, args, stderr, usage)
-	if err != nil {
+	f, err := daemon.CtlFlags(self, conf.DefaultCarpdSocket, args, stderr, usage)
+	switch {
+	case err != nil:
 		return daemon.ExitUsage
-	}
-	if f.Version {
-		fmt.Fprintln(stdout, daemon.Version("carpctl"))
+	case f.WantsHelp():
+		return helps.Explain(self, f, stdout, stderr)
+	case f.Version:
+		fmt.Fprintln(stdout, daemon.Version(self))
 		return daemon.ExitOK
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -54,7 +61,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 		if err = command(ctx, f, stdout); errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("daemon is not reachable: it has not answered for %v", limit)
+			err = fmt.Errorf("%w: it has not answered for %v", daemon.ErrUnreachable, limit)
 		}
 	}
 	code := exitCode(err)
@@ -64,7 +71,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case f.JSON:
 		_ = printJSON(stdout, daemon.Failure{Error: err.Error(), Code: code}) // the exit code says it too
 	}
-	fmt.Fprintln(stderr, "carpctl:", err)
+	fmt.Fprintln(stderr, self+":", err)
+	if hint := daemon.Hint("carpd", err); hint != "" {
+		fmt.Fprintln(stderr, hint)
+	}
 	return code
 }
 
@@ -86,7 +96,7 @@ func exitCode(err error) int {
 	return daemon.ExitUnknown
 }
 
-var errUsage = errors.New("unknown command or operands, see -h")
+var errUsage = errors.New("wrong command line")
 
 const (
 	verbDoctor = "doctor"
@@ -99,6 +109,9 @@ const operator = "operator"
 
 // follow follows a group until ctx ends.
 func follow(ctx context.Context, f daemon.ControlFlags, stderr io.Writer) error {
+	if len(f.Args) < 3 {
+		return fmt.Errorf("%w: %s", errUsage, helps.Usage(self, f.Args[0]))
+	}
 	n, err := newNotifier(f.Socket, f.Args[1:], slog.New(slog.NewTextHandler(stderr, nil)))
 	if err != nil {
 		return err
@@ -120,7 +133,7 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	}
 	defer c.Close()
 	if f.Args[0] == verbDoctor {
-		return examine(ctx, c, f.JSON, out)
+		return examine(ctx, c, f.JSON, out, term.Paint(term.Colours(out)))
 	}
 	if r.Group != "" {
 		m, err := c.Call(ctx, api.Request{Verb: api.VerbStatus})
@@ -181,7 +194,7 @@ func request(args []string) (api.Request, error) {
 		if len(args) == 1 {
 			var err error
 			if seconds, err = strconv.Atoi(args[0]); err != nil || seconds < 1 || seconds > 120 {
-				return api.Request{}, fmt.Errorf("freeze for 1 to 120 seconds, not %q: %w", args[0], errUsage)
+				return api.Request{}, fmt.Errorf("%w: freeze for 1 to 120 seconds, not %q", errUsage, args[0])
 			}
 		}
 		return api.Request{Verb: api.VerbFreeze, HoldMS: int64(seconds) * 1000}, nil
@@ -192,11 +205,14 @@ func request(args []string) (api.Request, error) {
 	case verb == "demote" && len(args) >= 2:
 		by, err := strconv.Atoi(args[1])
 		if err != nil || by < 1 || by > 255 {
-			return api.Request{}, fmt.Errorf("demote by 1 to 255, not %q: %w", args[1], errUsage)
+			return api.Request{}, fmt.Errorf("%w: demote by 1 to 255, not %q", errUsage, args[1])
 		}
 		return api.Request{Verb: api.VerbDemote, Group: args[0], Demotion: &api.Demotion{
 			ID: operator, By: by, Reason: strings.Join(args[2:], " "), Hold: api.HoldPersistent,
 		}}, nil
 	}
-	return api.Request{}, errUsage
+	if _, ok := helps[verb]; !ok {
+		return api.Request{}, fmt.Errorf("%w: %s: carpctl help lists all", errUsage, helps.Unknown(verb))
+	}
+	return api.Request{}, fmt.Errorf("%w: %s", errUsage, helps.Usage(self, verb))
 }

@@ -89,6 +89,11 @@ func full() []api.GroupState {
 		Demotion: 11, Demotions: []api.Demotion{{ID: "operator", By: 11,
 			Reason: "maintenance of the line card in slot three, see ticket 4711", Hold: api.HoldPersistent,
 			TTLMS: 5000}},
+		BFD: []api.BFDSession{
+			{Neighbor: a("fe80::fe"), Interface: "eth0", State: "Down", AgeMS: 3000,
+				Diagnostic: "Neighbor Signaled Session Down", NeighborState: "Down",
+				NeighborDiagnostic: "Control Detection Time Expired", TransmitMS: 1000, DetectionMS: 3000},
+			{Neighbor: a("192.0.2.254"), State: "Init", AgeMS: 1}},
 		Clients: []string{"sasyncd"},
 		Instances: []api.InstanceState{{Name: "outside", Interface: "eth0", Virtual: true, Protocol: "vrrp3", ID: 10,
 			State: api.StateMaster,
@@ -177,6 +182,9 @@ func TestShow(t *testing.T) {
 		"group ipsec (outside): MASTER for 1m1s (master timed out), term 7, highest 8",
 		"would not take over: waiting for sasyncd",
 		"demoted by 11: operator (maintenance of", "clients: sasyncd",
+		"BFD with fe80::fe on eth0: Down for 3s (Neighbor Signaled Session Down), neighbor says Down " +
+			"(Control Detection Time Expired), sends every 1000 ms, down after 3000 ms",
+		"BFD with 192.0.2.254: Init for ", ", neighbor is not heard",
 		"outside on eth0: MASTER, vrrp3 id 10, 192.0.2.1 2001:db8:", "ipv6 priority 200",
 		"hears no master", "sent 1, received 2, dropped 3",
 	} {
@@ -223,13 +231,14 @@ func TestJSONIsDocumented(t *testing.T) {
 
 func TestDoctorTellsProblemsFromNotes(t *testing.T) {
 	var out bytes.Buffer
-	if err := tell(&out, []doctor.Finding{{Where: "eth0", What: "a note", Remedy: "nothing"}}, false); err != nil ||
+	if err := tell(&out, []doctor.Finding{{Where: "eth0", What: "a note", Remedy: "nothing"}}, false,
+		false); err != nil ||
 		out.String() != "note: eth0: a note\n    nothing\nno problem found\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	out.Reset()
 	if err := tell(&out, []doctor.Finding{{Problem: true, Where: "eth0", What: "is down", Remedy: "plug it in"}},
-		false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
+		false, false); err != errSick || out.String() != "PROBLEM: eth0: is down\n    plug it in\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }

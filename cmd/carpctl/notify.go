@@ -87,12 +87,12 @@ func newNotifier(socket string, args []string, log *slog.Logger) (*notifier, err
 		path, err = filepath.Abs(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find the program: %w: %w", err, errUsage)
+		return nil, fmt.Errorf("%w: find the program: %w", errUsage, err)
 	}
 	n.argv = append([]string{path}, n.argv[1:]...)
 	program, err := n.program()
 	if err != nil {
-		return nil, fmt.Errorf("find the program: %w: %w", err, errUsage)
+		return nil, fmt.Errorf("%w: find the program: %w", errUsage, err)
 	}
 	program.Close()
 	n.run = n.execute

@@ -39,6 +39,9 @@ func group(b *strings.Builder, g *api.GroupState, verbose bool) {
 		}
 		b.WriteString(term.Wrap("  ", "    ", what))
 	}
+	for i := range g.BFD {
+		b.WriteString(term.Wrap("  ", "    ", session(&g.BFD[i])))
+	}
 	if len(g.Clients) > 0 {
 		b.WriteString(term.Wrap("  ", "    ", "clients: "+strings.Join(g.Clients, " ")))
 	}
@@ -55,6 +58,26 @@ func group(b *strings.Builder, g *api.GroupState, verbose bool) {
 			router(b, r, verbose)
 		}
 	}
+}
+
+// session describes a BFD session.
+func session(s *api.BFDSession) string {
+	text := "BFD with " + s.Neighbor.String()
+	if s.Interface != "" {
+		text += " on " + s.Interface
+	}
+	text += fmt.Sprintf(": %s for %v", s.State, term.Age(s.AgeMS))
+	if s.Diagnostic != "" {
+		text += " (" + s.Diagnostic + ")"
+	}
+	if s.NeighborState == "" {
+		return text + ", neighbor is not heard"
+	}
+	text += ", neighbor says " + s.NeighborState
+	if s.NeighborDiagnostic != "" {
+		text += " (" + s.NeighborDiagnostic + ")"
+	}
+	return text + fmt.Sprintf(", sends every %d ms, down after %d ms", s.TransmitMS, s.DetectionMS)
 }
 
 func router(b *strings.Builder, r api.RouterState, verbose bool) {

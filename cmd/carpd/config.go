@@ -117,6 +117,7 @@ func trackConfig(ts []conf.Track) []track.Config {
 		out = append(out, track.Config{
 			Kind: track.Kind(t.Kind), Target: t.Target, Addr: t.Addr, Group: t.Group,
 			Demote: int(t.Demote), Interval: t.Interval, Timeout: t.Timeout, Fail: int(t.Fail),
+			Device: t.Interface, Source: t.Source, Multiplier: int(t.Multiplier),
 		})
 	}
 	return out

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,5 +83,29 @@ carp carp4 { carpdev eth2  vhid 9  pass "love"  advbase 0  advskew 64  address 2
 	if diff := cmp.Diff(witnesses, witnessConfig(c, got),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// All that a track says arrives at who watches.
+func TestTrackConfig(t *testing.T) {
+	c, err := conf.ParseCarpd("carpd.conf", []byte(`vrrp v { carpdev eth0 vrid 1 address 10.0.0.1 }
+track ping 10.0.0.254 interval 100ms timeout 50ms fail 4 demote 5
+track bfd fe80::fe interface eth0 source fe80::2 interval 50ms multiplier 4 demote 6
+track exec "/bin/true" interval 2s
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := netip.MustParseAddr
+	want := []track.Config{
+		{Kind: track.Address, Addr: a("10.0.0.254"), Group: "carp", Demote: 5, Interval: 100 * time.Millisecond,
+			Timeout: 50 * time.Millisecond, Fail: 4},
+		{Kind: track.BFD, Addr: a("fe80::fe"), Group: "carp", Demote: 6, Interval: 50 * time.Millisecond,
+			Device: "eth0", Source: a("fe80::2"), Multiplier: 4},
+		{Kind: track.Exec, Target: "/bin/true", Group: "carp", Demote: 1, Interval: 2 * time.Second,
+			Timeout: time.Second},
+	}
+	if got := trackConfig(c.Tracks); !slices.Equal(got, want) {
+		t.Errorf("%+v\nwant %+v", got, want)
 	}
 }

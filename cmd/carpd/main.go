@@ -50,10 +50,13 @@ func main() {
 
 func run(args []string, stdout, stderr io.Writer) int {
 	f, err := daemon.DaemonFlags("carpd", defaultConfig, args, stderr, verbCleanup)
-	if err != nil {
+	switch {
+	case err != nil:
 		return daemon.ExitUsage
-	}
-	if f.Version {
+	case f.Help:
+		fmt.Fprintln(stdout, f.Usage)
+		return daemon.ExitOK
+	case f.Version:
 		fmt.Fprintln(stdout, daemon.Version("carpd"))
 		return daemon.ExitOK
 	}
@@ -66,19 +69,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range slices.Concat(c.Warnings, misfits(c), c.Refused) {
-			fmt.Fprintln(stderr, w)
+		warnings := slices.Concat(c.Warnings, misfits(c), c.Absent(conf.Interfaces()))
+		if other := conf.SasyncdBeside(f.Config); other != nil {
+			warnings = append(warnings, other.Unmatched(c)...)
 		}
-		if f.Verbose > 0 {
-			if err := c.Print(stdout); err != nil {
-				fmt.Fprintln(stderr, err)
-				return daemon.ExitFailure
-			}
-		}
-		if len(c.Refused) > 0 {
-			return daemon.ExitConfig
-		}
-		return daemon.ExitOK
+		return daemon.Checked(f, warnings, c.Refused, c.Print, stdout, stderr)
 	}
 	cfg := engineConfig(c)
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)

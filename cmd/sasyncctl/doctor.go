@@ -17,6 +17,7 @@ import (
 	"sasyncd/cmd/internal/doctor"
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/internal/term"
 )
 
 const (
@@ -46,7 +47,7 @@ func (p *program) doctor(ctx context.Context) (int, error) {
 	if p.flags.JSON {
 		return sickness(x), printJSON(p.out, x)
 	}
-	return sickness(x), examined(p.out, x)
+	return sickness(x), examined(p.out, x, p.paint)
 }
 
 func (p *program) askDoctor(ctx context.Context) (out report.Doctor, err error) {
@@ -188,7 +189,7 @@ func sickness(x report.Examination) int {
 }
 
 // examined prints an examination for people.
-func examined(out io.Writer, x report.Examination) error {
+func examined(out io.Writer, x report.Examination, paint term.Paint) error {
 	var b strings.Builder
 	for _, g := range x.Gateways {
 		b.WriteString(gatewayLine(g.Gateway) + "\n")
@@ -199,10 +200,10 @@ func examined(out io.Writer, x report.Examination) error {
 				where = f.Where + ": "
 			}
 			sick = sick || f.Problem || f.Severity == "unknown"
-			b.WriteString(doctor.Text(f.Problem || f.Severity == "unknown", where, f.What, f.Remedy))
+			b.WriteString(doctor.Text(f.Problem || f.Severity == "unknown", where, f.What, f.Remedy, paint))
 		}
 		if !sick {
-			b.WriteString("no problem found\n")
+			b.WriteString(paint.Good(doctor.NoProblem) + "\n")
 		}
 	}
 	if x.Elsewhere > 0 {

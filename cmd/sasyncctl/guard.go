@@ -6,11 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"sasyncd/cmd/internal/doctor"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/internal/term"
 )
 
 // guard prints what the leak guard holds; after forget, what has become of it.
-func guard(w io.Writer, g report.Guard, forgot bool) error {
+func guard(w io.Writer, g report.Guard, forgot bool, paint term.Paint) error {
 	var b strings.Builder
 	if len(g.Walls) == 0 {
 		b.WriteString("there is no leak guard: see `guard` of sasyncd.conf(5)\n")
@@ -22,7 +24,7 @@ func guard(w io.Writer, g report.Guard, forgot bool) error {
 			strings.Join(g.Walls, " and "), g.Selectors, g.Remembered, g.Dropped)
 	}
 	if g.Trouble != "" {
-		fmt.Fprintf(&b, "PROBLEM: %s\n", g.Trouble)
+		fmt.Fprintf(&b, "%s%s\n", paint.Bad(doctor.Problem), g.Trouble)
 	}
 	if g.LeftOut != "" {
 		fmt.Fprintf(&b, "not guarded: %s\n", g.LeftOut)

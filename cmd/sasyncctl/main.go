@@ -16,9 +16,11 @@ import (
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/internal/term"
+	"sasyncd/cmd/sasyncctl/setup"
 )
 
-const usage = `  status                       who is master of what, who is in sync, what is wrong
+const usage = `  init PEER                    set up this gateway and its peer: both files, the key, the start
+  status                       who is master of what, who is in sync, what is wrong
   check                        would a failover work now? If not, why and what to do
   check -w SECONDS             the same, after waiting for at most so long until it would
   doctor                       what is wrong on this gateway, of both daemons, and what to do
@@ -32,22 +34,33 @@ const usage = `  status                       who is master of what, who is in s
   guard                        what the leak guard holds, and which policies have gone
   guard forget PREFIX|all      let what has no policy any more leave in plaintext again
   top                          rates and lag, each second
-  reload                       read the configuration again`
+  reload                       read the configuration again
+  help [COMMAND]               what a command does, with an example`
+
+const verbInit = "init"
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
+const self = "sasyncctl"
+
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	f, err := daemon.CtlFlags("sasyncctl", conf.DefaultSasyncdSocket, args, stderr, usage)
-	if err != nil {
-		return daemon.ExitUsage
-	}
-	if f.Version {
-		fmt.Fprintln(stdout, daemon.Version("sasyncctl"))
-		return daemon.ExitOK
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(args) > 0 && args[0] == verbInit { // it has flags of its own
+		return setup.Main(ctx, args[1:], stdin, stdout, stderr)
+	}
+	f, err := daemon.CtlFlags(self, conf.DefaultSasyncdSocket, args, stderr, usage)
+	switch {
+	case err != nil:
+		return daemon.ExitUsage
+	case f.WantsHelp():
+		return helps.Explain(self, f, stdout, stderr)
+	case f.Version:
+		fmt.Fprintln(stdout, daemon.Version(self))
+		return daemon.ExitOK
+	}
 	p := &program{flags: f, in: stdin, out: stdout, progress: io.Discard, errs: stderr}
+	p.paint = term.Paint(!f.JSON && term.Colours(stdout))
 	if f.Verbose > 0 || term.Is(stderr) {
 		p.progress = stderr
 	}
@@ -55,7 +68,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err == nil {
 		return code
 	}
-	fmt.Fprintln(stderr, "sasyncctl:", err)
+	fmt.Fprintln(stderr, self+":", err)
+	if hint := daemon.Hint("sasyncd", err); hint != "" {
+		fmt.Fprintln(stderr, hint)
+	}
 	code = exitCode(err)
 	if f.JSON {
 		_ = printJSON(stdout, daemon.Failure{Error: err.Error(), Code: code}) // the exit code says it too
@@ -77,7 +93,7 @@ func exitCode(err error) int {
 	return daemon.ExitFailure
 }
 
-var errUsage = errors.New("unknown command or operands, see -h")
+var errUsage = errors.New("wrong command line")
 
 // program is one run.
 type program struct {
@@ -86,6 +102,7 @@ type program struct {
 	out      io.Writer
 	progress io.Writer // of what takes its time
 	errs     io.Writer // standard error
+	paint    term.Paint
 	client   *daemon.ControlClient
 }
 
@@ -136,8 +153,12 @@ func parse(args []string) (request, error) {
 		if len(ops) <= 1 && r.group != "to" {
 			return r, nil
 		}
+	case verbInit: // only as the first word, see run
+		return r, fmt.Errorf("%w: the flags of init stand behind it: sasyncctl help init", errUsage)
+	default:
+		return r, fmt.Errorf("%w: %s: sasyncctl help lists all", errUsage, helps.Unknown(r.verb))
 	}
-	return r, errUsage
+	return r, fmt.Errorf("%w: %s", errUsage, helps.Usage(self, r.verb))
 }
 
 // misused says which flag is not one of the verb.
@@ -148,11 +169,11 @@ func misused(verb string, f daemon.ControlFlags) error {
 	}{{f.All, "-a", "doctor"}, {f.Force, "-f", "failover"}, {f.DryRun, "-n", "failover"},
 		{f.Wait != 0, "-w", "check"}} {
 		if x.set && verb != x.verb {
-			return fmt.Errorf("%s is a flag of %s, not of %s: %w", x.flag, x.verb, verb, errUsage)
+			return fmt.Errorf("%w: %s is a flag of %s, not of %s", errUsage, x.flag, x.verb, verb)
 		}
 	}
 	if f.Wait < 0 {
-		return fmt.Errorf("-w %d: want seconds from 1: %w", f.Wait, errUsage)
+		return fmt.Errorf("%w: -w %d: want seconds from 1", errUsage, f.Wait)
 	}
 	return nil
 }
@@ -190,10 +211,10 @@ func (p *program) command(ctx context.Context) (int, error) {
 	switch r.verb {
 	case "status":
 		var s report.Status
-		return p.ask(ctx, "status", nil, &s, func() error { return status(p.out, s) }, nil)
+		return p.ask(ctx, "status", nil, &s, func() error { return status(p.out, s, p.paint) }, nil)
 	case "check":
 		var v report.Verdict
-		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v) },
+		return p.ask(ctx, "check", nil, &v, func() error { return check(p.out, v, p.paint) },
 			func() int { return answered(v.Answer) })
 	case "peers":
 		var v report.Peers
@@ -215,13 +236,13 @@ func (p *program) command(ctx context.Context) (int, error) {
 		if r.forget != "" {
 			verb, args = "guard-forget", map[string]any{"destination": r.forget}
 		}
-		return p.ask(ctx, verb, args, &g, func() error { return guard(p.out, g, r.forget != "") }, nil)
+		return p.ask(ctx, verb, args, &g, func() error { return guard(p.out, g, r.forget != "", p.paint) }, nil)
 	case "resync":
 		return p.resync(ctx, r)
 	case "failover":
 		if p.flags.DryRun {
 			var v report.Plan
-			return p.ask(ctx, "plan", order(r, false), &v, func() error { return plan(p.out, v) },
+			return p.ask(ctx, "plan", order(r, false), &v, func() error { return plan(p.out, v, p.paint) },
 				func() int { return answered(v.Answer) })
 		}
 		return p.failover(ctx, r)

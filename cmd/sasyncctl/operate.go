@@ -63,7 +63,7 @@ func (p *program) failover(ctx context.Context, r request) (int, error) {
 		}
 		if !h.OK {
 			code = daemon.ExitFailure
-			text = fmt.Sprintf("%s: FAILED: %s", named(h.Group), h.Error)
+			text = fmt.Sprintf("%s: %s %s", named(h.Group), p.paint.Bad("FAILED:"), h.Error)
 		}
 		if p.flags.JSON {
 			continue

@@ -10,24 +10,24 @@ import (
 )
 
 // plan prints what failover would do.
-func plan(out io.Writer, v report.Plan) error {
+func plan(out io.Writer, v report.Plan, paint term.Paint) error {
 	var b strings.Builder
 	for _, h := range v.Handovers {
-		planned(&b, h)
+		planned(&b, h, paint)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
 }
 
-func planned(b *strings.Builder, h report.Planned) {
+func planned(b *strings.Builder, h report.Planned, paint term.Paint) {
 	line := func(format string, args ...any) {
 		b.WriteString(term.Wrap("  ", "    ", fmt.Sprintf(format, args...)))
 	}
+	what := "would be refused without -f: " + h.Check.Summary
 	if h.Check.Answer == report.AnswerYes {
-		fmt.Fprintf(b, "%s: would be handed over to %s\n", named(h.Group), successors(h.To))
-	} else {
-		fmt.Fprintf(b, "%s: would be refused without -f: %s\n", named(h.Group), h.Check.Summary)
+		what = "would be handed over to " + successors(h.To)
 	}
+	fmt.Fprintf(b, "%s: %s\n", named(h.Group), answer(h.Check.Answer, what, paint))
 	problems(b, h.Check.Reasons)
 	if h.Check.Answer != report.AnswerYes && len(h.To) > 0 {
 		line("with -f to %s", successors(h.To))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sasyncd/cmd/internal/doctor"
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/internal/term"
@@ -17,13 +18,14 @@ import (
 const wrongMost = 4
 
 // status prints all that an operator looks for first, in one screen.
-func status(out io.Writer, s report.Status) error {
+func status(out io.Writer, s report.Status, paint term.Paint) error {
 	var b strings.Builder
 	line := func(format string, args ...any) {
 		b.WriteString(term.Clip(fmt.Sprintf(format, args...), columns) + "\n")
 	}
 	if p := worst(s.Check); p != nil {
-		b.WriteString(term.Wrap("PROBLEM: ", "  ", p.Where()+p.What))
+		text := term.Wrap(doctor.Problem, "  ", p.Where()+p.What)
+		b.WriteString(paint.Bad(doctor.Problem) + strings.TrimPrefix(text, doctor.Problem))
 	}
 	connected := 0
 	for _, p := range s.Peers {
@@ -36,7 +38,7 @@ func status(out io.Writer, s report.Status) error {
 	for _, g := range s.Groups {
 		group(line, g, s.Seen)
 	}
-	line("%s", s.Check.Summary)
+	b.WriteString(answer(s.Check.Answer, term.Clip(s.Check.Summary, columns), paint) + "\n")
 	wrong(line, "wrong", s.Check.Reasons)
 	wrong(line, "also", s.Check.Warnings)
 	_, err := io.WriteString(out, b.String())
@@ -222,10 +224,21 @@ func failover(f *engine.Failover) string {
 	return fmt.Sprintf("%s ago %s -> %s, %s, gap %s (%s)", ago(f.At), from, f.To, kind, gap(f.GapSeconds), f.Reason)
 }
 
+// answer paints words that say yes, no or that it cannot be told.
+func answer(answer, words string, paint term.Paint) string {
+	switch answer {
+	case report.AnswerYes:
+		return paint.Good(words)
+	case report.AnswerUnknown:
+		return paint.Doubtful(words)
+	}
+	return paint.Bad(words)
+}
+
 // check prints a verdict with the reasons and what to do about each.
-func check(out io.Writer, v report.Verdict) error {
+func check(out io.Writer, v report.Verdict, paint term.Paint) error {
 	var b strings.Builder
-	b.WriteString(v.Summary + "\n")
+	b.WriteString(answer(v.Answer, v.Summary, paint) + "\n")
 	problems(&b, v.Reasons)
 	problems(&b, v.Warnings)
 	_, err := io.WriteString(out, b.String())

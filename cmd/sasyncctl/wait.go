@@ -33,7 +33,7 @@ func (p *program) waitFit(ctx context.Context) (int, error) {
 			if p.flags.JSON {
 				_, err = fmt.Fprintf(p.out, "%s\n", raw)
 			} else {
-				err = check(p.out, v)
+				err = check(p.out, v, p.paint)
 			}
 			return answered(v.Answer), err
 		}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/daemon"
@@ -23,10 +24,13 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	f, err := daemon.DaemonFlags("sasyncd", defaultConfig, args, stderr, verbPrivileged, verbGuard, verbGuardWait,
 		verbGuardOff, verbGuardLoad, verbGuardRemove)
-	if err != nil {
+	switch {
+	case err != nil:
 		return daemon.ExitUsage
-	}
-	if f.Version {
+	case f.Help:
+		fmt.Fprintln(stdout, f.Usage)
+		return daemon.ExitOK
+	case f.Version:
 		fmt.Fprintln(stdout, daemon.Version("sasyncd"))
 		return daemon.ExitOK
 	}
@@ -53,18 +57,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return daemon.ExitFailure
 	}
 	if f.Check {
-		for _, w := range append(c.Warnings, c.Refused...) {
-			fmt.Fprintln(stderr, w)
+		warnings := slices.Concat(c.Warnings, c.Absent(conf.Interfaces()))
+		if other := conf.CarpdBeside(f.Config); other != nil {
+			warnings = append(warnings, c.Unmatched(other)...)
 		}
-		if f.Verbose > 0 {
-			if err := c.Print(stdout); err != nil {
-				return daemon.ExitFailure
-			}
-		}
-		if len(c.Refused) > 0 {
-			return daemon.ExitConfig
-		}
-		return daemon.ExitOK
+		return daemon.Checked(f, warnings, c.Refused, c.Print, stdout, stderr)
 	}
 	if err := divide(c, f, log); err != nil {
 		return ended(log, err)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -197,8 +198,12 @@ func TestReadable(t *testing.T) {
 	if again := fresh.Run(nftProgram + " list ruleset"); again != listed {
 		t.Errorf("loaded again it is\n%s\nand was\n%s", again, listed)
 	}
-	if strings.Contains(listed, "@nh") || strings.Contains(listed, "@th") {
-		t.Errorf("it has headers without a name:\n%s", listed)
+	for line := range strings.Lines(listed) {
+		// nft(8) has no names for what an ICMP error quotes: protocol and destination.
+		quoted := regexp.MustCompile(`@th,(136,8|192,32|112,8|256,128)\b`).ReplaceAllString(line, "")
+		if strings.Contains(quoted, "@nh") || strings.Contains(quoted, "@th") {
+			t.Errorf("it has headers without a name: %s", line)
+		}
 	}
 	there(t, s.f, true)
 }

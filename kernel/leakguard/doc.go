@@ -7,8 +7,8 @@
 //	  └─ chain wall         what has an SA returns, and what of the gateway needs none
 //	       ├─ chain ipv4          the layers of the program
 //	       ├─ chain ipv4-later    the same, for fragments other than the first
-//	       ├─ chain ipv6
-//	       └─ chain ipv6-later
+//	       ├─ chain ipv4-quoted   the same, for the packet that an ICMP error quotes
+//	       └─ chains ipv6...      the same
 //
 // Each class of a layer is one hash set without intervals and one rule: the rule loads
 // the fields of the shape, masks them and looks them up. Ports are compared for one
@@ -24,6 +24,15 @@
 // layer that passes it has none. With connection tracking, which puts datagrams together
 // before the chains, neither happens. An IPv6 fragment that continues with a further
 // extension header has no protocol that the kernel tells, and no class that compares one.
+//
+// # ICMP errors
+//
+// An error quotes a packet. A gateway that cannot deliver what came out of a tunnel tells
+// the sender, from an address that no policy may have, and quotes it in plaintext. So an
+// error that no layer has is judged by what it quotes, turned round: the answer to that
+// packet would have needed an SA. The quoted packet counts as a later fragment does, and
+// has no mark. An IPv6 packet with extension headers has no protocol there. Of a class
+// with more than 256 sources that requires IPsec every error to its destinations counts.
 //
 // # What passes without an SA
 //

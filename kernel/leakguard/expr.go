@@ -3,6 +3,7 @@ package leakguard
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -105,6 +106,15 @@ func laterFragment(ipv6 bool) matches {
 			and(reg, 0xff, 0xf8), notZero(2))
 	}
 	return append(family(false), network(6, 2, reg), and(reg, 0x1f, 0xff), notZero(2))
+}
+
+// icmpError matches the messages of a family that quote a packet, by types.
+func icmpError(ipv6 bool) matches {
+	types := setErrors
+	if ipv6 {
+		types = setErrors6
+	}
+	return slices.Concat(family(ipv6), protocol(protoICMP(ipv6)), matches{transport(0, 1, reg), among(types)})
 }
 
 // neighbourDiscovery matches it by types, which are in a set. No router passes on what

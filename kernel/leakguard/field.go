@@ -26,15 +26,24 @@ func compared(fields ...field) []field {
 	})
 }
 
+// addressOffsets are where the header of a family has its addresses.
+func addressOffsets(ipv6 bool) (src, dst uint32) {
+	if ipv6 {
+		return 8, 24
+	}
+	return 12, 16
+}
+
 // addresses are the fields that every packet of a family has.
 func addresses(s guard.Shape) []field {
-	kind, size, src, dst := nftables.TypeIPAddr, 4, uint32(12), uint32(16)
+	kind, size := nftables.TypeIPAddr, 4
 	if s.IPv6 {
-		kind, size, src, dst = nftables.TypeIP6Addr, 16, 8, 24
+		kind, size = nftables.TypeIP6Addr, 16
 	}
 	at := func(offset uint32) func(to uint32) expr.Any {
 		return func(to uint32) expr.Any { return network(offset, uint32(size), to) }
 	}
+	src, dst := addressOffsets(s.IPv6)
 	// Destination first: where many selectors have one source, few packets then reach a
 	// longer comparison.
 	return []field{

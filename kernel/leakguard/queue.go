@@ -55,7 +55,11 @@ func (w *wall) queue(c *nftables.Conn, there bool, dropped volume) error {
 		}
 	}
 	chains := make(map[string]*nftables.Chain)
-	for _, name := range []string{mainChain, wholeChain(false), laterChain(false), wholeChain(true), laterChain(true)} {
+	names := []string{mainChain}
+	for _, ipv6 := range []bool{false, true} {
+		names = append(names, wholeChain(ipv6), laterChain(ipv6), quotedChain(ipv6))
+	}
+	for _, name := range names {
 		chains[name] = c.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
 	for _, r := range w.rules {

@@ -23,6 +23,8 @@ const (
 	setPorts      = "own-ports"
 	setNeighbours = "neighbours"
 	setTransport  = "transport"
+	setErrors     = "errors4"
+	setErrors6    = "errors6"
 )
 
 // wholeChain is that of packets of a family which have a transport header, laterChain
@@ -35,6 +37,9 @@ func wholeChain(ipv6 bool) string {
 }
 
 func laterChain(ipv6 bool) string { return wholeChain(ipv6) + "-later" }
+
+// quotedChain is that of ICMP errors, by the packet that they quote.
+func quotedChain(ipv6 bool) string { return wholeChain(ipv6) + "-quoted" }
 
 // wall is the content of the table, but for its chains in hooks.
 type wall struct {
@@ -78,6 +83,10 @@ func wallOf(p guard.Program, own Own) (*wall, error) {
 			}
 		}
 	}
+	// An error that no layer has is judged by what it quotes.
+	for _, ipv6 := range []bool{false, true} {
+		w.rule(wholeChain(ipv6), icmpError(ipv6), goTo(quotedChain(ipv6)))
+	}
 	return w, nil
 }
 
@@ -86,6 +95,8 @@ func (w *wall) begin(own Own) {
 	w.numbers(setProtocols, nftables.TypeInetProto, unix.IPPROTO_ESP, unix.IPPROTO_AH, protoElection)
 	w.numbers(setNeighbours, nftables.TypeICMP6Type, 133, 134, 135, 136, 137) // RFC 4861
 	w.numbers(setTransport, nftables.TypeInetProto, transportProtocols...)
+	w.numbers(setErrors, nftables.TypeICMPType, 3, 4, 5, 11, 12) // RFC 792
+	w.numbers(setErrors6, nftables.TypeICMP6Type, 1, 2, 3, 4)    // RFC 4443
 	ports := set{name: setPorts, kind: nftables.TypeInetService}
 	for _, p := range own.ports() {
 		ports.keys = append(ports.keys, binary.BigEndian.AppendUint16(nil, p))
@@ -157,30 +168,49 @@ func (w *wall) class(name string, require bool, c guard.Class) error {
 		for _, chain := range []string{wholeChain(s.IPv6), laterChain(s.IPv6)} {
 			w.match(chain, require, family(s.IPv6), when)
 		}
-		return nil
+		return w.quote(name, require, s, c.Keys)
 	}
 	for _, part := range byProtocol(c) {
+		whole := part.when()
 		when, err := w.set(name+part.name, compared(slices.Concat(plain, portFields(s))...), part.keys)
 		if err != nil {
 			return err
 		}
-		w.match(wholeChain(s.IPv6), require, family(s.IPv6), part.when, when)
+		w.match(wholeChain(s.IPv6), require, family(s.IPv6), whole, when)
 		if !require {
 			continue
 		}
 		if when, err = w.set(name+part.name+"-later", compared(plain...), part.keys); err != nil {
 			return err
 		}
-		w.match(laterChain(s.IPv6), require, family(s.IPv6), part.when, when)
+		w.match(laterChain(s.IPv6), require, family(s.IPv6), whole, when)
+		if err := w.quote(name+part.name, require, s, part.keys, part.protocols()...); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // part is keys of a class with ports that one rule looks up.
 type part struct {
-	name string
-	when matches // the protocols
-	keys []guard.Key
+	name  string
+	proto uint8 // 0: each that has ports
+	keys  []guard.Key
+}
+
+// when matches the protocols of a part.
+func (p part) when() matches {
+	if p.proto == 0 {
+		return matches{meta(expr.MetaKeyL4PROTO, reg), among(setTransport)}
+	}
+	return protocol(p.proto)
+}
+
+func (p part) protocols() []uint8 {
+	if p.proto == 0 {
+		return transportProtocols
+	}
+	return []uint8{p.proto}
 }
 
 // byProtocol divides a class with ports. A rule for one protocol lets nft(8) print the
@@ -188,13 +218,13 @@ type part struct {
 func byProtocol(c guard.Class) []part {
 	switch {
 	case c.Shape.Ports == guard.ICMPTypes:
-		return []part{{"", protocol(protoICMP(c.Shape.IPv6)), c.Keys}}
+		return []part{{"", protoICMP(c.Shape.IPv6), c.Keys}}
 	case !c.Shape.Proto:
-		return []part{{"", matches{meta(expr.MetaKeyL4PROTO, reg), among(setTransport)}, c.Keys}}
+		return []part{{"", 0, c.Keys}}
 	}
 	var list []part
 	for _, proto := range append(slices.Clone(transportProtocols), unix.IPPROTO_DCCP) {
-		p := part{name: "-" + portProtocols[proto], when: protocol(proto)}
+		p := part{name: "-" + portProtocols[proto], proto: proto}
 		for _, k := range c.Keys {
 			if k.Proto == proto {
 				p.keys = append(p.keys, k)

@@ -65,48 +65,103 @@ func TestFiveFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, x := range w.sets[4:] {
+	for _, x := range w.sets[6:] {
 		names = append(names, fmt.Sprintf("%s: %d of %d bytes", x.name, len(x.keys), x.kind.Bytes))
 	}
 	if diff := cmp.Diff([]string{
-		"need0-0-tcp: 1 of 44 bytes", "need0-0-tcp-later: 1 of 36 bytes",
-		"need0-0-udp: 1 of 44 bytes", "need0-0-udp-later: 1 of 36 bytes",
+		"need0-0-tcp: 1 of 44 bytes", "need0-0-tcp-later: 1 of 36 bytes", "need0-0-tcp-quoted0: 1 of 16 bytes",
+		"need0-0-udp: 1 of 44 bytes", "need0-0-udp-later: 1 of 36 bytes", "need0-0-udp-quoted0: 1 of 16 bytes",
 	}, names); diff != "" {
 		t.Error(diff)
 	}
 }
 
 // TestClassesHaveChains: which chains ask a class, and that ports are never asked of a
-// later fragment.
+// later fragment, nor marks of a packet that is quoted.
 func TestClassesHaveChains(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		require bool
 		ports   guard.Ports
+		mark    uint32
 		want    string
 	}{
-		{"addresses that require", true, guard.NoPorts, "ipv4 need0-0, ipv4-later need0-0"},
-		{"addresses that pass", false, guard.NoPorts, "ipv4 pass0-0, ipv4-later pass0-0"},
-		{"ports that require", true, guard.TransportPorts, "ipv4 need0-0, ipv4-later need0-0-later"},
-		{"ports that pass", false, guard.TransportPorts, "ipv4 pass0-0"},
-		{"types that require", true, guard.ICMPTypes, "ipv4 need0-0, ipv4-later need0-0-later"},
+		{"addresses that require", true, guard.NoPorts, 0,
+			"ipv4 need0-0, ipv4-later need0-0, ipv4-quoted need0-0-quoted0"},
+		{"addresses that pass", false, guard.NoPorts, 0,
+			"ipv4 pass0-0, ipv4-later pass0-0, ipv4-quoted pass0-0-quoted0"},
+		{"ports that require", true, guard.TransportPorts, 0,
+			"ipv4 need0-0-udp, ipv4-later need0-0-udp-later, ipv4-quoted need0-0-udp-quoted0"},
+		{"ports that pass", false, guard.TransportPorts, 0, "ipv4 pass0-0-udp"},
+		{"types that require", true, guard.ICMPTypes, 0,
+			"ipv4 need0-0, ipv4-later need0-0-later, ipv4-quoted need0-0-quoted0"},
+		{"a mark that requires", true, guard.NoPorts, 1,
+			"ipv4 need0-0, ipv4-later need0-0, ipv4-quoted need0-0-quoted0"},
+		{"a mark that passes", false, guard.NoPorts, 1, "ipv4 pass0-0, ipv4-later pass0-0"},
 	} {
-		s := guard.Shape{SrcBits: 24, DstBits: 24, Ports: tc.ports}
+		s := guard.Shape{SrcBits: 24, DstBits: 24, Ports: tc.ports, MarkMask: tc.mark}
+		proto := uint8(0)
 		if tc.ports != guard.NoPorts {
-			s.DstPortMask = 0xff
+			s.Proto, s.DstPortMask = true, 0xff
+			proto = map[guard.Ports]uint8{guard.TransportPorts: unix.IPPROTO_UDP, guard.ICMPTypes: unix.IPPROTO_ICMP}[tc.ports]
 		}
 		w, err := wallOf(guard.Program{Layers: []guard.Layer{{Require: tc.require, Classes: []guard.Class{{Shape: s,
-			Keys: []guard.Key{{Src: addr("10.1.0.0"), Dst: addr("10.2.0.0"), DstPort: 9}}}}}}}, Own{})
+			Keys: []guard.Key{{Src: addr("10.1.0.0"), Dst: addr("10.2.0.0"), Proto: proto, DstPort: 9,
+				Mark: tc.mark}}}}}}}, Own{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		base, _ := wallOf(guard.Program{}, Own{})
 		var got []string
-		for _, r := range w.rules[len(base.rules):] {
-			got = append(got, r.chain+" "+w.sets[len(base.sets)+len(got)%(len(w.sets)-len(base.sets))].name)
+		for _, r := range w.rules {
+			for _, x := range r.what {
+				if l, ok := x.(*expr.Lookup); ok && strings.Contains(l.SetName, "0-0") {
+					got = append(got, r.chain+" "+l.SetName)
+				}
+			}
 		}
 		if all := strings.Join(got, ", "); all != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, all, tc.want)
+		}
+		seen := map[string]bool{}
+		for _, x := range w.sets {
+			if seen[x.name] {
+				t.Errorf("%s: the set %s is there twice", tc.name, x.name)
+			}
+			seen[x.name] = true
+		}
+	}
+}
+
+// TestManySources: a class of too many sources has one rule for errors where it requires
+// IPsec, which drops more, and none where it passes.
+func TestManySources(t *testing.T) {
+	for _, require := range []bool{true, false} {
+		for n, want := range map[int]int{1: 1, maxQuoted: maxQuoted, maxQuoted + 1: map[bool]int{true: 1}[require]} {
+			c := guard.Class{Shape: guard.Shape{SrcBits: 32, DstBits: 24}}
+			for i := range n {
+				c.Keys = append(c.Keys, guard.Key{Src: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}),
+					Dst: addr("10.2.0.0")})
+			}
+			w, err := wallOf(guard.Program{Layers: []guard.Layer{{Require: require, Classes: []guard.Class{c}}}}, Own{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules, sources := 0, 0
+			for _, r := range w.rules {
+				if r.chain != quotedChain(false) {
+					continue
+				}
+				rules++
+				for _, x := range r.what {
+					if p, ok := x.(*expr.Payload); ok && p.Base == expr.PayloadBaseTransportHeader {
+						sources++
+					}
+				}
+			}
+			if wantSources := want * map[bool]int{true: 1}[n <= maxQuoted]; rules != want || sources != wantSources {
+				t.Errorf("%d sources, require %v: %d rules with %d sources, want %d with %d", n, require, rules, sources,
+					want, wantSources)
+			}
 		}
 	}
 }

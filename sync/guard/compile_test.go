@@ -249,6 +249,53 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestErrorsAreJudgedByWhatTheyQuote: where the answer to a packet requires IPsec, no error
+// about it leaves in plaintext unless a policy is for the error.
+func TestErrorsAreJudgedByWhatTheyQuote(t *testing.T) {
+	own, dropped, passed := 0, 0, 0
+	for seed := range int64(seeds) {
+		d := dice{rand.New(rand.NewSource(seed))}
+		policies := d.policies()
+		rules, _ := Of(policies)
+		p := Compile(rules)
+		for range 60 {
+			answer := d.packet(policies)
+			e := Packet{Src: netip.MustParseAddr("192.0.2.1"), Dst: answer.Dst, Proto: protoICMP, SrcPort: 3}
+			if answer.Dst.Is6() {
+				e.Src, e.Proto, e.SrcPort = netip.MustParseAddr("2001:db8::1"), protoICMPv6, 1
+			}
+			quoted := Packet{Src: answer.Dst, Dst: answer.Src, Proto: answer.Proto, SrcPort: answer.DstPort,
+				DstPort: answer.SrcPort}
+			got := p.DropsError(e, quoted)
+			if verdict, found := p.decides(e); found {
+				if own++; got != verdict {
+					t.Fatalf("seed %d: the error %+v is dropped: %v, and by its own addresses: %v", seed, e, got, verdict)
+				}
+				continue
+			}
+			if demands(decides(policies, answer)) && !got {
+				t.Fatalf("seed %d: an error that quotes %+v leaves\n%s", seed, quoted, list(rules))
+			}
+			if got && !slices.ContainsFunc(policies, func(p *sadb.Policy) bool {
+				answer.Mark = p.Key.Mark.Value // nobody knows its mark
+				return lookedAt(p) && demands(p) && addressed(p, answer)
+			}) {
+				t.Fatalf("seed %d: an error is dropped that quotes %+v, for whose answer no policy requires IPsec\n%s",
+					seed, quoted, list(rules))
+			}
+			if got {
+				dropped++
+			} else {
+				passed++
+			}
+		}
+	}
+	t.Logf("%d decided by their own addresses, %d dropped, %d passed", own, dropped, passed)
+	if min(own, dropped, passed) < seeds/2 {
+		t.Error("the packets do not try everything")
+	}
+}
+
 // manyRules makes rules of one shape.
 func manyRules(n int) (list []Rule) {
 	for i := range n {

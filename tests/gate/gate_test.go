@@ -51,8 +51,12 @@ func TestPageIsGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	now, err := ReadTree(os.DirFS("../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var page strings.Builder
-	if err := Render(&page, List, results); err != nil {
+	if err := Render(&page, List, results, now); err != nil {
 		t.Fatal(err)
 	}
 	have, err := os.ReadFile("../../" + Page)
@@ -229,15 +233,19 @@ func TestRender(t *testing.T) {
 			Machine: "Linux x, 2 CPU", Last: "x | y"},
 		{Gate: "b", Commit: "abc", Lines: []string{"ok p 1s"}},
 	}}
+	now := NewTree([]File{{"carp/a.go", "1"}, {"sync/b.go", "2"}, {"cmd/c.go", "3"}}, "a:\n\t./tests/a\n")
+	results.Runs[1].Areas = now.Of("b")
+	results.Runs[0].Areas = map[string]string{"carp": "old", "sync": now.Areas["sync"]}
 	var page strings.Builder
-	if err := Render(&page, list, results); err != nil {
+	if err := Render(&page, list, results, now); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"about 3 hours",
 		"| `make a` | this\\|that | 90 s | the machine alone; qemu |\n",
 		"| `make part` |  | 0 s | nothing: it is part of `make test` |\n",
-		"| `make a` | 0123456 | 2026-12-03 10:01 | 10 min | Linux x, 2 CPU | **failed**, exit status 2: x \\| y |\n",
+		"| `make a` | 0123456 | 2026-12-03 10:01 | 10 min | Linux x, 2 CPU | **failed**, exit status 2: x \\| y; " +
+			"**older than** carp, cmd |\n",
 		"| ok |\n",
 		"| `make part` |  |  |  |  | not run by the gate yet; `make test` runs it |\n",
 		"| `make c` |  |  |  |  | not run by the gate yet |\n",

@@ -11,7 +11,9 @@ import (
 const (
 	title = "# Drills: what there is, and how each last ended\n\n"
 
-	generated = "This page is generated: `make gate-page` makes it of `tests/gate/data.go` and `docs/drills.json`. " +
+	generated = "For developers, and for everybody who asks what was shown. This page lists the drills, what each " +
+		"shows, and how each last ended. It is generated: `make gate-page` makes it of `tests/gate/data.go` and " +
+		"`docs/drills.json`. " +
 		"`make gate` writes `docs/drills.json`. An entry there is the last run of one gate, and nothing in it is " +
 		"written by hand."
 	gates = "A gate is a target of the Makefile that has to pass before a release. `make test` is what continuous " +
@@ -25,6 +27,8 @@ const (
 		"the next one begins, and puts them back at the end. So every gate runs on the commit as it is. A target " +
 		"runs with the Makefile's own settings and without what go remembers of earlier tests. `make reliability` " +
 		"then takes what the gates have left in `dist` into [reliability.md](reliability.md)."
+	older = "A result is of the commit beside it. Where code has changed since that the gate runs, the result says " +
+		"\"older than\" and names the folders. Unit tests beside the product's code count for gates that run them."
 
 	machines = "The times are of a machine with two processors whose kernel has no ESP. What needs ESP uses kernels " +
 		"of user-mode-linux there unless said otherwise. A gate that needs the machine alone measures times, and " +
@@ -40,8 +44,8 @@ const (
 		"entry."
 )
 
-// Render writes docs/drills.md.
-func Render(w io.Writer, list []Gate, results *Results) error {
+// Render writes docs/drills.md, as it is for a tree.
+func Render(w io.Writer, list []Gate, results *Results, now *Tree) error {
 	all, err := Choose(list, nil, new(Results), "", false)
 	if err != nil {
 		return err
@@ -54,8 +58,8 @@ func Render(w io.Writer, list []Gate, results *Results) error {
 	for _, g := range list {
 		fmt.Fprintf(&b, "| `make %s` | %s | %s | %s |\n", g.Name, cell(g.Shows), Took(g.Takes), cell(g.needs()))
 	}
-	b.WriteString("\n## How each last ended\n\n| target | commit | began (UTC) | took | machine | result |\n" +
-		"|---|---|---|---|---|---|\n")
+	b.WriteString("\n## How each last ended\n\n" + wrap(older, "") +
+		"\n| target | commit | began (UTC) | took | machine | result |\n|---|---|---|---|---|---|\n")
 	for _, g := range list {
 		last := results.Last(g.Name)
 		if last == nil {
@@ -72,13 +76,27 @@ func Render(w io.Writer, list []Gate, results *Results) error {
 		}
 		fmt.Fprintf(&b, "| `make %s` | %s | %s | %s | %s | %s |\n", g.Name, short(last.Commit),
 			last.Began.UTC().Format("2006-01-02 15:04"), Took(time.Duration(last.Seconds)*time.Second),
-			cell(last.Machine), outcome)
+			cell(last.Machine), outcome+cell(since(now, last)))
 	}
 	b.WriteString("\n## What these drills cannot show\n\n" + wrap(limits, "") + "\n")
 	gaps(&b, list)
 	byHand(&b, list, results)
 	_, err = io.WriteString(w, strings.TrimRight(b.String(), "\n")+"\n")
 	return err
+}
+
+// since says what has changed since a run that the gate depends on.
+func since(now *Tree, r *Run) string {
+	areas, known := now.Changed(r)
+	switch {
+	case !known:
+		return "; its code is not known"
+	case len(areas) == 0:
+		return ""
+	case len(areas) > 4:
+		return fmt.Sprintf("; **older than** %s and %d more", strings.Join(areas[:3], ", "), len(areas)-3)
+	}
+	return "; **older than** " + strings.Join(areas, ", ")
 }
 
 // gaps lists what is known not to be shown, or not to be explained.

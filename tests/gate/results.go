@@ -25,6 +25,8 @@ type Run struct {
 	Last  string   `json:"last_line,omitempty"`
 	// Wrote are the files of the checkout that the run has changed.
 	Wrote []string `json:"wrote,omitempty"`
+	// Areas are those of the commit's tree that the gate depends on, with their digests.
+	Areas map[string]string `json:"areas,omitempty"`
 }
 
 // OK reports whether the gate has passed.

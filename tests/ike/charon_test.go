@@ -22,6 +22,7 @@ type charon struct {
 	proc *lab.Daemon
 	run  string // directory that is its /run, if it has one of its own
 	ha   string // strongswan.conf of the ha plugin, if it is loaded
+	more string // further settings of the section of the daemon
 }
 
 func newCharon(t *testing.T, nd *lab.Node, spis, conf string) *charon {
@@ -62,8 +63,9 @@ charon-systemd {
 	}
 	journal { default = -1 }
 	syslog { identifier = charon }
+	%s
 }
-`, plugin, c.uri(), c.logFile()))
+`, plugin, c.uri(), c.logFile(), c.more))
 }
 
 // uri is where charon itself sees its socket.

@@ -78,6 +78,11 @@ var mutants = []mutant{
 		"./sync/engine", "TestFirstMastershipWithoutTerms", false,
 	},
 	{
+		"I11", "the fence beside another election opens before sasyncd is prepared", "cmd/sasyncd/tracker/machine.go",
+		[][2]string{{"m.asked++\n\treturn []action{m.event(", "m.asked++\n\treturn []action{{unfence: true}, m.event("}},
+		"./tests/simulation", "TestWithoutTerms", false,
+	},
+	{
 		"I1", "a standby that is to be MASTER in the middle of a snapshot does not raise what it was told",
 		"sync/engine/raise.go",
 		[][2]string{{"case pos.Term > g.raises.bumped && !pos.Complete:", "case false:"}},

@@ -10,7 +10,9 @@ import (
 
 // head is what the page begins with. What follows it is figures only.
 const head = "# Reliability\n\n" +
-	"This page is generated from `docs/reliability.json`, which holds what the drills printed (`make reliability`). Nothing in it is written by hand.\n\n"
+	"For everybody who asks which faults were injected, and what happened. This page is generated from\n" +
+	"`docs/reliability.json`, which holds what the drills printed (`make reliability`). Nothing in it is written by " +
+	"hand.\n\n"
 
 // invariants, in words, and how the matrix looks at each.
 var invariants = []struct{ name, what, how string }{

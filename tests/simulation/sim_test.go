@@ -76,6 +76,11 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 
 // run plays a history of n gateways under a seed inside a bubble of its own.
 func run(t *testing.T, seed uint64, n int, play func(*sim)) {
+	runWith(t, seed, n, func(*node) {}, play)
+}
+
+// runWith is run with nodes that are made otherwise before they start.
+func runWith(t *testing.T, seed uint64, n int, with func(*node), play func(*sim)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 99)), start: time.Now(),
 			sessions: make(map[[2]int]*session), syncCut: make(map[[2]int]bool), lan: lan{down: make(map[[2]int]bool)},
@@ -87,6 +92,7 @@ func run(t *testing.T, seed uint64, n int, play func(*sim)) {
 			s.nodes = append(s.nodes, &node{s: s, i: i, kernel: k, tables: &tables{Kernel: k}, ike: k.Other(),
 				sent: make(map[sadb.SAKey]uint64),
 				log:  slog.New(slog.NewTextHandler(s.log, nil)).With("node", i)})
+			with(s.nodes[i])
 		}
 		for _, x := range s.nodes {
 			x.startCarpd()

@@ -20,6 +20,8 @@ const (
 	DefaultTrackInterval        = time.Second
 	DefaultTrackTimeout         = time.Second
 	DefaultTrackFail      uint8 = 3
+	DefaultBFDInterval          = 300 * time.Millisecond
+	DefaultBFDMultiplier  uint8 = 3
 	DefaultCarpdState           = "/var/lib/carpd"
 
 	DefaultCarpdMetrics uint16 = 9751
@@ -198,6 +200,12 @@ type Track struct {
 	Interval time.Duration
 	Timeout  time.Duration
 	Fail     uint8 // of an address: unanswered requests in a row
+
+	// Of BFD. Tracks of several groups with the same Addr and Interface are one
+	// session, and have the same interval, multiplier and source.
+	Multiplier uint8      // packets missed in a row, 1 to 255
+	Interface  string     // required where Addr is link-local, else "" is any
+	Source     netip.Addr // invalid: what the kernel chooses
 }
 
 // TrackKind is what is tracked.
@@ -209,6 +217,7 @@ const (
 	TrackFile   TrackKind = "file"    // demote by the number in the file
 	TrackExec   TrackKind = "exec"    // demote while the command fails
 	TrackAddr   TrackKind = "address" // demote while the address does not answer
+	TrackBFD    TrackKind = "bfd"     // demote while the BFD session with the address is not Up
 )
 
 // Router is one virtual router of an instance: election runs per address family.

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"sasyncd/cmd/internal/spell"
 )
 
 // finish fills in the defaults of an instance that depend on each other and
@@ -180,7 +182,7 @@ func (c *carpdParser) checkGroups() {
 			})
 		default:
 			remedy := fmt.Sprintf("declare it with group %s { ... }", r.name)
-			if n := nearest(r.name, names); n != "" {
+			if n := spell.Nearest(r.name, names); n != "" {
 				remedy = "did you mean " + n + "?"
 			}
 			c.errorf(r.pos, remedy, "group %s is not declared", r.name)

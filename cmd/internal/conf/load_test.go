@@ -246,18 +246,3 @@ func TestOpenBSDMeaning(t *testing.T) {
 		t.Error("a key may contain what is punctuation in carpd.conf, and # ends it")
 	}
 }
-
-func TestNearest(t *testing.T) {
-	words := []string{"interface", "peer", "listen", "sharedkey", "mode"}
-	for word, want := range map[string]string{
-		"intreface": "interface", "Peer": "peer", "shared-key": "sharedkey", "mdoe": "mode", "pear": "peer", "vip": "",
-		"xyz": "", "": "",
-	} {
-		if got := nearest(word, words); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
-		}
-	}
-	if a, b, c := distance("", "abc"), distance("abcd", ""), distance("abcd", "acbd"); a != 3 || b != 4 || c != 1 {
-		t.Errorf("distances are %d, %d and %d, want 3, 4 and 1", a, b, c)
-	}
-}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"sasyncd/cmd/internal/spell"
 )
 
 // parser walks over the tokens of one file. Methods that read a value report
@@ -101,7 +103,7 @@ func (p *parser) unknown(t token) {
 	}
 	words := below(p.table, p.context)
 	remedy := "known are " + list(words, "and")
-	if n := nearest(t.text, words); n != "" && t.kind == tokWord {
+	if n := spell.Nearest(t.text, words); n != "" && t.kind == tokWord {
 		remedy = "did you mean " + n + "?"
 	}
 	shown := t.String()
@@ -168,7 +170,7 @@ func (p *parser) oneOf(path string, choices ...string) (string, bool) {
 		}
 	}
 	remedy := "write " + list(choices, "or")
-	if n := nearest(t.text, choices); n != "" {
+	if n := spell.Nearest(t.text, choices); n != "" {
 		remedy = "did you mean " + n + "?"
 	}
 	p.errorf(t.pos, remedy, "%s is not a value of %s", t, name)

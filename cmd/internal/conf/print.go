@@ -276,7 +276,7 @@ func (p *printer) track(t Track) {
 	switch t.Kind {
 	case TrackIfLink:
 		target = bare(t.Target)
-	case TrackAddr:
+	case TrackAddr, TrackBFD:
 		target = t.Addr.String()
 	}
 	words := []any{"track", t.Kind, target, "group", bare(t.Group), "demote", t.Demote}
@@ -290,6 +290,15 @@ func (p *printer) track(t Track) {
 	}
 	if t.Fail > 0 {
 		words = append(words, "fail", t.Fail)
+	}
+	if t.Multiplier > 0 {
+		words = append(words, "multiplier", t.Multiplier)
+	}
+	if t.Interface != "" {
+		words = append(words, "interface", bare(t.Interface))
+	}
+	if t.Source.IsValid() {
+		words = append(words, "source", t.Source)
 	}
 	p.line(words...)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func TestDaemonFlags(t *testing.T) {
-	const usage = "usage: carpd [-dnvV] [-c file]\n       carpd [-v] [-c file] cleanup\n"
+	const usage = "usage: carpd [-dhnvV] [-c file]\n       carpd [-v] [-c file] cleanup\n"
 	for _, tt := range []struct {
 		args   string
 		want   Flags
@@ -24,8 +24,11 @@ func TestDaemonFlags(t *testing.T) {
 		{"-x", Flags{}, "carpd: unknown shorthand flag: 'x' in -x\n" + usage},
 		{"-c", Flags{}, "carpd: flag needs an argument: 'c' in -c\n" + usage},
 		{"clean", Flags{}, "carpd: unknown argument \"clean\"\n" + usage},
+		{"claenup", Flags{}, "carpd: unknown argument \"claenup\", did you mean cleanup?\n" + usage},
 		{"cleanup -d", Flags{}, "carpd: too many arguments: cleanup -d\n" + usage},
-		{"-h", Flags{}, usage},
+		{"-h", Flags{Config: "/etc/carpd.conf", Help: true, Args: []string{}}, ""},
+		{"-nh what ever", Flags{Config: "/etc/carpd.conf", Check: true, Help: true, Args: []string{"what", "ever"}},
+			""},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			var stderr bytes.Buffer
@@ -37,6 +40,11 @@ func TestDaemonFlags(t *testing.T) {
 				t.Errorf("standard error (-want +got):\n%s", diff)
 			}
 			if err == nil {
+				if !strings.HasPrefix(got.Usage, usage) || !strings.Contains(got.Usage, "\n  -c file  read this "+
+					"configuration instead of /etc/carpd.conf\n") {
+					t.Errorf("help is %q", got.Usage)
+				}
+				got.Usage = ""
 				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Errorf("flags (-want +got):\n%s", diff)
 				}
@@ -51,6 +59,7 @@ func TestCtlFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	got.Usage = ""
 	want := ControlFlags{Socket: "/tmp/s", JSON: true, Verbose: 1, Args: []string{"show", "sa"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("flags (-want +got):\n%s", diff)
@@ -70,7 +79,7 @@ func TestCtlFlags(t *testing.T) {
 	if _, err := CtlFlags("sasyncctl", "/run/s.sock", nil, &stderr, "  show sa"); err == nil {
 		t.Error("no command is accepted")
 	}
-	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-afjknvV] [-s socket] [-w seconds] command ...\n  " +
+	if want := "sasyncctl: a command is missing\nusage: sasyncctl [-afhjknvV] [-s socket] [-w seconds] command ...\n  " +
 		"show sa\n"; stderr.String() != want {
 		t.Errorf("standard error is %q, want %q", stderr.String(), want)
 	}

@@ -69,13 +69,20 @@ func Examine(ctx context.Context, c *api.Conn) ([]Finding, error) {
 	return x.diagnose(), nil
 }
 
+// Problem begins a line about what is wrong.
+const Problem = "PROBLEM: "
+
+// NoProblem is said instead of findings.
+const NoProblem = "no problem found"
+
 // Text is a finding for people, in lines.
-func Text(problem bool, where, what, remedy string) string {
-	word := "note: "
+func Text(problem bool, where, what, remedy string, paint term.Paint) string {
+	word, painted := "note: ", "note: "
 	if problem {
-		word = "PROBLEM: "
+		word, painted = Problem, paint.Bad(Problem)
 	}
-	return term.Wrap(word, "  ", where+what) + term.Wrap("    ", "    ", remedy)
+	first := strings.TrimPrefix(term.Wrap(word, "  ", where+what), word)
+	return painted + first + term.Wrap("    ", "    ", remedy)
 }
 
 func readSysctl(name string) string {

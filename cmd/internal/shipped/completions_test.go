@@ -1,7 +1,6 @@
 package shipped
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -12,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"sasyncd/cmd/internal/daemon"
+	"sasyncd/cmd/sasyncctl/setup"
 )
 
 // programs are all four with the flags and commands that the code has.
@@ -20,20 +19,14 @@ func programs(t *testing.T) map[string][2]string {
 	t.Helper()
 	out := map[string][2]string{}
 	for _, name := range []string{"sasyncd", "carpd", "sasyncctl", "carpctl"} {
-		var usage bytes.Buffer
 		verbs := ""
 		if strings.HasSuffix(name, "ctl") {
-			if _, err := daemon.CtlFlags(name, "", []string{"-h"}, &usage, ""); err == nil {
-				t.Fatal("-h is no error")
-			}
 			verbs = strings.Join(commands(t, name), " ")
-		} else if _, err := daemon.DaemonFlags(name, "", []string{"-h"}, &usage); err == nil {
-			t.Fatal("-h is no error")
 		}
 		if name == "carpd" {
 			verbs = "cleanup"
 		}
-		out[name] = [2]string{letters(usage.String() + " -h"), verbs}
+		out[name] = [2]string{letters(usage(t, name)), verbs}
 	}
 	return out
 }
@@ -83,6 +76,31 @@ func TestCompletions(t *testing.T) {
 	}
 }
 
+// TestFlagsOfInit: completions and the man page have the long flags that init has.
+func TestFlagsOfInit(t *testing.T) {
+	want := sorted(setup.Flags())
+	man := all(`(?m)^\.(?:It )?Fl -([a-z-]+)`, read(t, "man", "sasyncctl.8"))
+	for i, f := range man {
+		man[i] = "--" + f
+	}
+	fish := all(` -l ([a-z-]+)`, read(t, "completions/fish", "sasyncctl.fish"))
+	fish = slices.DeleteFunc(fish, func(f string) bool { return f == "force" }) // of failover
+	for i, f := range fish {
+		fish[i] = "--" + f
+	}
+	for where, got := range map[string][]string{
+		"bash": strings.Fields(strings.Join(all(`-W "(--dry-run [^"]*)"`, read(t, "completions/bash", "sasyncctl")),
+			" ")),
+		"zsh":      all(`'(--[a-z-]+)\[`, read(t, "completions/zsh", "_sasyncctl")),
+		"fish":     fish,
+		"man page": man,
+	} {
+		if got := sorted(got); got != want {
+			t.Errorf("%s: init has the flags %s there, and %s in the program", where, got, want)
+		}
+	}
+}
+
 // TestCompletionSyntax has the shells read their files, those that are installed.
 func TestCompletionSyntax(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
@@ -118,7 +136,7 @@ esac`,
 		}
 	}
 	for line, want := range map[string]string{
-		"sasyncctl ":                      "check diff doctor failover guard peers reload resync show status top",
+		"sasyncctl ":                      "check diff doctor failover guard help init peers reload resync show status top",
 		"sasyncctl -j re":                 "reload resync",
 		"sasyncctl -":                     "-V -a -f -h -j -k -n -s -v -w",
 		"sasyncctl show ":                 "all flow sa",
@@ -126,6 +144,10 @@ esac`,
 		"sasyncctl check -w ":             "",
 		"sasyncctl -n failover ":          "carp1 carp2 to",
 		"sasyncctl show sa ":              "",
+		"sasyncctl help st":               "status",
+		"sasyncctl init --outs":           "--outside --outside-vhid --outside-vip",
+		"sasyncctl init --ike l":          "libreswan",
+		"sasyncctl init 10.9.0.2 --own ":  "",
 		"sasyncctl -s /run/x diff ":       "10.0.0.2 fw3.example",
 		"sasyncctl resync fw":             "fw3.example",
 		"sasyncctl failover ":             "carp1 carp2 to",
@@ -173,6 +195,7 @@ func TestCompletionInFish(t *testing.T) {
 		"carpctl d":         "demote doctor",
 		"carpd c":           "cleanup",
 		"sasyncctl resync ": "10.0.0.2",
+		"carpctl help d":    "demote doctor",
 	} {
 		program, _, _ := strings.Cut(line, " ")
 		file, err := filepath.Abs(filepath.Join(deploy, "completions/fish", program+".fish"))

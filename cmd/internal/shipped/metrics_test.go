@@ -224,16 +224,15 @@ func TestDashboard(t *testing.T) {
 // TestMetricsPage: docs/metrics.md lists what there is.
 func TestMetricsPage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Metrics\n\nEach daemon serves these at `/metrics` of its `metrics listen on` address, beside " +
-		"those of the Go runtime and the process.\n" +
-		"No label names an SA or an address of a tunnel, so their number is bounded. Alerts for them are in " +
-		"`deploy/prometheus`, a dashboard in\n`deploy/grafana`. " +
-		"This page is checked against the code.\n\n" +
-		"The label `group` is the same in both daemons: the group of carpd. Where carpd does not elect, or has not " +
-		"answered sasyncd yet, it is the\n" +
-		"interface that sasyncd.conf follows. Release 0.1 had that interface in the metrics of sasyncd; " +
-		"`sasyncd_group_info` tells it, for a query that\n" +
-		"still needs the old name: `sasyncd_role * on (instance, group) group_left (followed) sasyncd_group_info`.\n")
+	b.WriteString("# Metrics\n\nFor developers of monitoring. This page lists each metric of both daemons. A test " +
+		"compares it with the code.\n\n" +
+		"Each daemon serves them at `/metrics` of its `metrics listen on` address, beside those of the Go runtime and " +
+		"the process.\nNo label names an SA or an address of a tunnel, so their number is bounded. Alerts are in " +
+		"`deploy/prometheus`, a\ndashboard in `deploy/grafana`.\n\n" +
+		"The label `group` has the same value in both daemons: the group of carpd. If carpd does not elect, or has " +
+		"not answered\nsasyncd yet, it is the interface that sasyncd.conf follows. Release 0.1 had that interface in " +
+		"the metrics of sasyncd.\n`sasyncd_group_info` has it for a query that still needs the old name:\n\n" +
+		"    sasyncd_role * on (instance, group) group_left (followed) sasyncd_group_info\n")
 	for _, daemon := range []string{"sasyncd", "carpd"} {
 		fmt.Fprintf(&b, "\n## %s\n\n| metric | labels | kind | meaning |\n|---|---|---|---|\n", daemon)
 		all := metrics(t, daemon)

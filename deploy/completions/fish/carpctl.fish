@@ -20,4 +20,6 @@ complete -c carpctl -n __fish_use_subcommand -a reload -d 'read carpd.conf again
 complete -c carpctl -n __fish_use_subcommand -a freeze -d 'restart carpd soon and nothing changes hands'
 complete -c carpctl -n __fish_use_subcommand -a fence -d 'have a program silence a master that is not heard'
 complete -c carpctl -n __fish_use_subcommand -a notify -d 'run a program at every change of state'
+complete -c carpctl -n __fish_use_subcommand -a help -d 'what a command does'
+complete -c carpctl -n '__fish_seen_subcommand_from help' -a 'show demote undemote resign announce doctor reload freeze fence notify'
 complete -c carpctl -n '__fish_seen_subcommand_from demote undemote resign fence notify' -a '(__carpctl_groups)'

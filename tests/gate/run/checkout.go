@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"sasyncd/tests/gate"
 )
 
 // checkout is a work tree of git.
@@ -33,6 +35,23 @@ func (c checkout) git(args ...string) (string, error) {
 func (c checkout) head() (string, error) {
 	out, err := c.git("rev-parse", "--verify", "HEAD")
 	return strings.TrimSpace(out), err
+}
+
+// tree returns the tree of a commit.
+func (c checkout) tree(commit string) (*gate.Tree, error) {
+	out, err := c.git("ls-tree", "-r", "-z", commit)
+	if err != nil {
+		return nil, err
+	}
+	files, err := gate.ParseFiles(out)
+	if err != nil {
+		return nil, err
+	}
+	makefile, err := c.git("show", commit+":Makefile")
+	if err != nil {
+		return nil, err
+	}
+	return gate.NewTree(files, makefile), nil
 }
 
 // changes returns what differs from the commit: what git status --porcelain says,

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -45,9 +44,19 @@ func main() {
 
 // page makes the page of the results that the checkout holds.
 func (r *runner) page() error {
-	results, err := load(filepath.Join(r.dir, gate.Store))
+	results, err := load(r.path(gate.Store))
 	if err != nil {
 		return err
+	}
+	if len(results.Runs) > 0 {
+		complete(checkout{r.dir}, results)
+		b, err := results.Encode(r.list)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(r.path(gate.Store), b, 0o644); err != nil {
+			return err
+		}
 	}
 	return writePage(r.dir, r.list, results)
 }

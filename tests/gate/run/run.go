@@ -58,7 +58,7 @@ func (r *runner) run(ctx context.Context, names []string, goOn bool) error {
 	if err != nil {
 		return err
 	}
-	results, err := r.results()
+	results, err := r.results(tree)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,11 @@ func (r *runner) run(ctx context.Context, names []string, goOn bool) error {
 	}
 	r.say("commit %.7s: %d to run, about %s; %d have passed before", commit, len(plan.Run), gate.Took(plan.Takes()),
 		len(plan.Skipped))
-	ran, err := r.all(ctx, tree, commit, plan, results)
+	of, err := tree.tree(commit)
+	if err != nil {
+		return err
+	}
+	ran, err := r.all(ctx, tree, of, commit, plan, results)
 	if end := r.finish(tree, results); end != nil {
 		err = errors.Join(err, fmt.Errorf("%w; the results are in %s", end, r.path(pending)))
 	}
@@ -113,11 +117,12 @@ func (r *runner) lock() (unlock func(), err error) {
 
 // results are those that the checkout holds, and those of a call that was killed
 // before it could put them there.
-func (r *runner) results() (*gate.Results, error) {
+func (r *runner) results(tree checkout) (*gate.Results, error) {
 	results, err := load(r.path(gate.Store))
 	if err != nil {
 		return nil, err
 	}
+	complete(tree, results)
 	left, err := load(r.path(pending + "/drills.json"))
 	if err != nil {
 		return nil, err
@@ -126,6 +131,19 @@ func (r *runner) results() (*gate.Results, error) {
 		results.Put(run)
 	}
 	return results, nil
+}
+
+// complete gives runs the areas that they depend on, where git still has the commit.
+func complete(tree checkout, results *gate.Results) {
+	for i := range results.Runs {
+		r := &results.Runs[i]
+		if r.Areas != nil {
+			continue
+		}
+		if t, err := tree.tree(r.Commit); err == nil {
+			r.Areas = t.Of(r.Gate)
+		}
+	}
 }
 
 // begin refuses a checkout that is not clean. With goOn, files that the gate and its
@@ -159,7 +177,8 @@ func (r *runner) own(path string) bool {
 
 // all runs a plan, and returns the names of the gates that have an entry of it. It
 // ends early only when it is interrupted, or when the checkout is no longer the commit.
-func (r *runner) all(ctx context.Context, tree checkout, commit string, plan *gate.Plan, results *gate.Results,
+func (r *runner) all(ctx context.Context, tree checkout, of *gate.Tree, commit string, plan *gate.Plan,
+	results *gate.Results,
 ) (ran []string, err error) {
 	for i, g := range plan.Run {
 		r.say("make %s (%d of %d, about %s; log: %s/%s.log)", g.Name, i+1, len(plan.Run), gate.Took(g.Takes), logs,
@@ -171,7 +190,7 @@ func (r *runner) all(ctx context.Context, tree checkout, commit string, plan *ga
 		if err != nil {
 			return ran, err
 		}
-		run.Commit = commit
+		run.Commit, run.Areas = commit, of.Of(g.Name)
 		changes, err := r.changed(tree, commit, g)
 		if err != nil {
 			return ran, err
@@ -306,8 +325,12 @@ func (r *runner) finish(tree checkout, results *gate.Results) error {
 }
 
 func writePage(dir string, list []gate.Gate, results *gate.Results) error {
+	now, err := gate.ReadTree(os.DirFS(dir))
+	if err != nil {
+		return err
+	}
 	var page bytes.Buffer
-	if err := gate.Render(&page, list, results); err != nil {
+	if err := gate.Render(&page, list, results, now); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, gate.Page), page.Bytes(), 0o644)

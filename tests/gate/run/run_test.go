@@ -82,6 +82,7 @@ func newBench(t *testing.T) *bench {
 	b.write("Makefile", makefile)
 	b.write(".gitignore", "/dist/\n")
 	b.write("docs/table.md", "old\n")
+	b.write("carp/carp.go", "package carp\n")
 	b.git("init", "-q")
 	b.git("add", ".")
 	b.git("-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "-m", "first")
@@ -166,7 +167,10 @@ func TestGate(t *testing.T) {
 		t.Fatalf("entry %+v", good)
 	}
 	want := &gate.Run{Gate: "good", Commit: commit, Began: good.Began, Seconds: good.Seconds, Machine: good.Machine,
-		Lines: []string{"ok p/a 1.0s", "ok p/b 2.0s"}}
+		Lines: []string{"ok p/a 1.0s", "ok p/b 2.0s"}, Areas: good.Areas}
+	if _, there := good.Areas["carp"]; !there || len(good.Areas) != 1 {
+		t.Errorf("the run depends on %v", good.Areas)
+	}
 	if diff := cmp.Diff(want, good); diff != "" {
 		t.Error(diff)
 	}
@@ -316,6 +320,44 @@ func TestParseStatus(t *testing.T) {
 	}
 	if _, err := parseStatus("nonsense"); err == nil {
 		t.Error("nonsense was taken for a change")
+	}
+}
+
+// TestOldResultIsShown: who reads the page sees that a result is not of today's code.
+func TestOldResultIsShown(t *testing.T) {
+	b := newBench(t)
+	if err := b.run(false, "good"); err != nil {
+		t.Fatal(err)
+	}
+	page := func() string {
+		t.Helper()
+		if err := b.r.page(); err != nil {
+			t.Fatal(err)
+		}
+		return b.read(gate.Page)
+	}
+	b.write("docs/table.md", "edited\n")
+	if text := page(); strings.Contains(text, "**older than**") {
+		t.Errorf("a page was changed, and no code:\n%s", text)
+	}
+	b.write("carp/carp.go", "package carp // changed\n")
+	if text := page(); !strings.Contains(text, "| ok, 2 packages; **older than** carp |\n") {
+		t.Errorf("page:\n%s", text)
+	}
+	// An entry that lacks what the run depends on gets it of git.
+	results := &gate.Results{Runs: []gate.Run{{Gate: "good", Commit: b.git("rev-parse", "HEAD")},
+		{Gate: "writes", Commit: strings.Repeat("0", 40)}}}
+	text, err := results.Encode(fake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(gate.Store, string(text))
+	if text := page(); !strings.Contains(text, "| ok; **older than** carp |\n") ||
+		!strings.Contains(text, "| ok; its code is not known |\n") {
+		t.Errorf("page:\n%s", text)
+	}
+	if good := b.entry("good"); good.Areas == nil {
+		t.Error("what the run depends on is not kept")
 	}
 }
 

@@ -13,16 +13,15 @@ import (
 func page(run *soakdata.Run) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
-	p("# Soak\n\nMade by `make soak` (tests/soak) from a run; do not edit.\n\n")
-	p("A pair of gateways with carpd and sasyncd lives through %.0f minutes. %d tunnels are rekeyed at random, %d "+
-		"times a minute, by what plays\n", run.Took/60, run.Tunnels, run.Rate)
-	p("the MASTER's IKE daemon; traffic flows through two more, in IPv4 and IPv6, both ways; and after 5 to 25 s of " +
-		"quiet comes the next fault,\n")
-	p("drawn at random. After each, a failover must work again (`sasyncctl check` on both, one MASTER, a complete " +
-		"standby, less than 1 s of lag)\n")
-	p("and then, while the churn waits, the tables of both kernels must be equal. All times are from the end of the " +
-		"fault: when the\n")
-	p("daemon was started again, the cable plugged in.\n\n")
+	p("# Soak\n\nFor everybody who asks whether a pair recovers from every fault, again and again. `make soak` " +
+		"(tests/soak) makes this\npage from a run; do not edit it.\n\n")
+	p("A pair of gateways with carpd and sasyncd runs for %.0f minutes. %d tunnels are rekeyed at random, %d times a "+
+		"minute,\n", run.Took/60, run.Tunnels, run.Rate)
+	p("by a program in the place of the MASTER's IKE daemon. Traffic flows through two more, in IPv4 and IPv6, both " +
+		"ways.\nAfter 5 to 25 s of quiet comes the next fault, drawn at random.\n\n")
+	p("After each fault, a failover must work again (`sasyncctl check` on both, one MASTER, a complete standby, less " +
+		"than 1 s\nof lag). Then, while the rekeys wait, the tables of both kernels must be equal. All times count from " +
+		"the end of the\nfault: when the daemon was started again, the cable plugged in.\n\n")
 	kernel := run.Kernel
 	if run.Guest {
 		kernel += " (user-mode-linux: both gateways, the network and all that measures share one processor)"
