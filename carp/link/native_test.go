@@ -59,6 +59,7 @@ func TestRead(t *testing.T) {
 	host, err := netlink.LinkByName("host0")
 	ok(t, err)
 	ok(t, netlink.LinkSetDown(host)) // the carrier goes
+	// The kernel tells later, in its own time: the sleep is the pause between two looks.
 	for began := time.Now(); st.Up; time.Sleep(5 * time.Millisecond) {
 		if st, err = Read(Kernel{}, "in0", virtual, nil); err != nil || time.Since(began) > 5*time.Second {
 			t.Fatalf("without carrier it is up: %v", err)
@@ -249,7 +250,7 @@ func TestPort(t *testing.T) {
 			if time.Since(began) > 5*time.Second {
 				t.Fatalf("not received: %v", want)
 			}
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // the socket does not block: the pause between two looks
 			continue
 		}
 		ok(t, err)
