@@ -79,3 +79,15 @@ func TestColdStartIsNoTakeover(t *testing.T) {
 		t.Errorf("takeover %+v", s.Takeover)
 	}
 }
+
+// TestTakeoverOfAnUnknownGroup is refused, however long its master was silent.
+func TestTakeoverOfAnUnknownGroup(t *testing.T) {
+	e, _ := testEngine(t, nil)
+	for _, silent := range []int64{0, 30} {
+		err := e.serveGroup(time.Second, api.Peer{Trusted: true}, new(session), api.Request{Verb: api.VerbTakeover,
+			Group: "absent", SilentMS: silent}, func() error { return nil })
+		if err == nil {
+			t.Errorf("silent for %d ms: taken", silent)
+		}
+	}
+}

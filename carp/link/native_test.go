@@ -168,6 +168,30 @@ func TestPoller(t *testing.T) {
 	for range 2 { // until it is read
 		ok(t, p.Wait(carp.Never))
 	}
+	_, err = unix.Read(pipe[0], make([]byte, 8))
+	ok(t, err)
+	// A time that has been waited for counts again: it is past.
+	at = BootTime() + 20*time.Millisecond
+	done := make(chan error)
+	go func() {
+		for range 3 {
+			if err := p.Wait(at); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	select {
+	case err := <-done:
+		ok(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("a time that is past is waited for")
+		for range 3 {
+			p.Wake()
+		}
+		<-done
+	}
 }
 
 // TestPort: an interface gives what is of the election and nothing else, and what is sent
