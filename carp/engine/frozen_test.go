@@ -145,7 +145,7 @@ func TestAllAddressesOrNone(t *testing.T) {
 	e, f := testEngine(t, guarded)
 	g := e.groups[0]
 	f.log = nil
-	if err := e.acquire(e.task(g, carp.Action{Kind: carp.ActAcquire})); err != nil ||
+	if err := e.acquire(e.task(g, carp.Action{Kind: carp.ActAcquire}), new(course)); err != nil ||
 		!slices.Contains(f.log, "acquire") || !slices.Contains(f.log, "unfence") {
 		t.Errorf("%v: %q", err, f.log)
 	}
@@ -153,7 +153,7 @@ func TestAllAddressesOrNone(t *testing.T) {
 		f.log = nil
 		was := p.Index
 		p.Index = 0
-		if err := e.acquire(e.task(g, carp.Action{Kind: carp.ActAcquire})); err == nil || len(f.log) > 0 {
+		if err := e.acquire(e.task(g, carp.Action{Kind: carp.ActAcquire}), new(course)); err == nil || len(f.log) > 0 {
 			t.Errorf("%v: %q", err, f.log)
 		}
 		p.Index = was

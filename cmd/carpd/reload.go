@@ -23,7 +23,8 @@ func reload(file string, running *conf.Carpd, log *slog.Logger) (engine.Config, 
 		a.Pos, b.Pos = conf.Pos{}, conf.Pos{}
 		return a == b
 	}
-	if c.Socket != running.Socket || c.StateDir != running.StateDir || c.Metrics != running.Metrics || c.MetricsConfig != running.MetricsConfig ||
+	if c.Socket != running.Socket || c.StateDir != running.StateDir || c.Metrics != running.Metrics ||
+		c.MetricsConfig != running.MetricsConfig ||
 		!slices.EqualFunc(c.Tracks, running.Tracks, sameTrack) || !sameWitnesses(c.Groups, running.Groups) {
 		return engine.Config{}, errFixed
 	}

@@ -40,8 +40,8 @@ func newBoard() *board {
 }
 
 // web returns the listener for metrics, health and the status page.
-func web(addr netip.AddrPort, config string, eng *engine.Engine, server *api.Server, b *board, pulse *daemon.Pulse, starts uint64,
-	log *slog.Logger) []daemon.Task {
+func web(addr netip.AddrPort, config string, eng *engine.Engine, server *api.Server, b *board,
+	pulse *daemon.Pulse, starts uint64, log *slog.Logger) []daemon.Task {
 	b.status = daemon.Recent(eng.Status)
 	alive := func() error {
 		if !pulse.Alive(stuckAfter) {

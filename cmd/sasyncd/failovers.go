@@ -68,14 +68,19 @@ func (m *failoverMemory) SetFailovers(group string, list []engine.Failover) {
 	}
 }
 
-// run writes what is new until ctx ends.
+// run writes what is new until ctx ends, and then what is still to be written.
 func (m *failoverMemory) run(ctx context.Context) error {
 	warned := false
-	for {
+	for ended := false; !ended; {
 		select {
-		case <-ctx.Done():
-			return nil
 		case <-m.wake:
+		case <-ctx.Done():
+			ended = true
+			select {
+			case <-m.wake:
+			default:
+				return nil
+			}
 		}
 		m.mu.Lock()
 		groups := maps.Clone(m.groups)
@@ -89,6 +94,7 @@ func (m *failoverMemory) run(ctx context.Context) error {
 		}
 		warned = err != nil
 	}
+	return nil
 }
 
 // last answers sasyncctl last.

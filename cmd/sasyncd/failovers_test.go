@@ -31,6 +31,14 @@ func TestFailoversAreRemembered(t *testing.T) {
 	if d := cmp.Diff(list, openFailovers(dir, log).Failovers("outside")); d != "" {
 		t.Errorf("after a restart (-before +after):\n%s", d)
 	}
+	// The end of the process loses nothing.
+	m := openFailovers(dir, log)
+	m.SetFailovers("inside", list)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.run(ended); err != nil || len(openFailovers(dir, log).Failovers("inside")) != 1 {
+		t.Errorf("the last one is not written: %v", err)
+	}
 	if st, err := os.Stat(filepath.Join(dir, failoversFile)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("file %v, error %v", st, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	udiff "github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/pflag"
 )
 
@@ -68,7 +69,7 @@ func Format(program string, f Flags, args []string, format Formatter, stdin io.R
 	code := ExitOK
 	switch {
 	case diff && !same:
-		_, err = io.WriteString(stdout, unified(path, string(source), string(shown)))
+		_, err = io.WriteString(stdout, udiff.Unified(path, path+" (formatted)", string(source), string(shown)))
 		if !write {
 			code = ExitFailure
 		}

@@ -3,10 +3,8 @@ package daemon
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -73,65 +71,5 @@ func TestFormatCommand(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
 		t.Errorf("files are left behind: %v, %v", left, err)
-	}
-}
-
-// apply makes the new text of an old one and a difference, as patch(1) does, and fails
-// where a hunk does not fit.
-func apply(t *testing.T, before, diff string) string {
-	t.Helper()
-	old := slices.Collect(strings.Lines(before))
-	var out []string
-	at := 0
-	for l := range strings.Lines(diff) {
-		var first, n int
-		switch {
-		case strings.HasPrefix(l, "---"), strings.HasPrefix(l, "+++"):
-		case strings.HasPrefix(l, "@@"):
-			if c, _ := fmt.Sscanf(l, "@@ -%d,%d", &first, &n); c == 1 {
-				n = 1
-			}
-			if n > 0 {
-				first--
-			}
-			out = append(out, old[at:first]...)
-			at = first
-		case l[0] == '+':
-			out = append(out, l[1:])
-		default:
-			if at >= len(old) || old[at] != l[1:] {
-				t.Fatalf("line %d of the old text is not %q:\n%s", at+1, l[1:], diff)
-			}
-			if l[0] == ' ' {
-				out = append(out, l[1:])
-			}
-			at++
-		}
-	}
-	return strings.Join(append(out, old[at:]...), "")
-}
-
-// TestUnified makes the new text of the old one and the difference.
-func TestUnified(t *testing.T) {
-	lines := func(s string) string {
-		var b strings.Builder
-		for _, r := range s {
-			b.WriteString(string(r) + "\n")
-		}
-		return b.String()
-	}
-	for _, tt := range [][2]string{
-		{"abc", "abc"}, {"", "ab"}, {"ab", ""}, {"abcdefghijklmnop", "abXdefghijklmnYp"}, {"abcdefghijkl", "Xabcdefghijkl"},
-		{"abcdefghijkl", "abcdefghijklX"}, {"abcdefgh", "bXYgha"}, {"aaaa", "aa"}, {"abcdefghijklm", "aBcdefghijkLm"},
-	} {
-		before, after := lines(tt[0]), lines(tt[1])
-		d := unified("f", before, after)
-		if (d == "") != (before == after) || d != "" && apply(t, before, d) != after {
-			t.Errorf("%v: difference\n%s", tt, d)
-		}
-	}
-	want := "--- f\n+++ f (formatted)\n@@ -1,5 +1,6 @@\n a\n-b\n+X\n+Y\n c\n d\n e\n@@ -10,3 +11,4 @@\n j\n k\n l\n+m\n"
-	if d := unified("f", lines("abcdefghijkl"), lines("aXYcdefghijklm")); d != want {
-		t.Errorf("difference\n%s\nwant\n%s", d, want)
 	}
 }
