@@ -1,6 +1,9 @@
 package kerneltest
 
 import (
+	"context"
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"sasyncd/sync/sadb"
@@ -24,6 +27,40 @@ func counterCases() []testCase {
 					c.must(setAE(&up))
 					c.same(c.dump().SAs[0], &up)
 				}
+			}
+		}},
+		{"counters: of named SAs, in their order, without those that are gone", func(c *check) {
+			marked := SampleSA(addrA, addrB, 0x1003)
+			marked.Key.Mark = sadb.Mark{Value: 5, Mask: 0xff}
+			list := []*sadb.SA{SampleSA(addrA, addrB, 0x1001), SampleESN(addrA, addrB, 0x1002), marked,
+				SampleSA(addrB, addrA, 0x1004)}
+			var keys []sadb.SAKey
+			for i, sa := range list {
+				sa.OSeq, sa.Seq, sa.Bytes, sa.Packets = uint64(i+10), uint64(i+20), uint64(i+30), uint64(i+40)
+				c.must(addSA(sa), setAE(sa))
+				keys = append(keys, sa.Key)
+			}
+			c.must(sadb.Op{Kind: sadb.OpDeleteSA, SA: list[1]})
+			keys = append(keys[:3:3], SampleSA(addrA, addrB, 0x1005).Key)
+			got, err := c.Glances(c.ctx, keys)
+			if err != nil || len(got) != 2 || got[0].Key != keys[0] || got[1].Key != keys[2] {
+				c.Fatalf("%+v, %v", got, err)
+			}
+			for i, want := range []*sadb.SA{list[0], list[2]} {
+				if r := got[i]; r.OSeq != want.OSeq || r.Seq != want.Seq || r.Bytes != want.Bytes ||
+					r.Packets != want.Packets {
+					c.Errorf("%v: %+v", r.Key, r.Counters)
+				}
+			}
+			for _, sa := range c.dump().SAs {
+				if g, err := c.Glances(c.ctx, []sadb.SAKey{sa.Key}); err != nil || len(g) != 1 || c.known[g[0].Config] == nil {
+					c.Errorf("%v: a glance has another fingerprint than a scan: %+v, %v", sa.Key, g, err)
+				}
+			}
+			ctx, cancel := context.WithCancel(c.ctx)
+			cancel()
+			if _, err := c.Glances(ctx, keys); !errors.Is(err, context.Canceled) {
+				c.Errorf("after its context: %v", err)
 			}
 		}},
 		{"counters: an unknown bitmap marks the whole window as seen", func(c *check) {

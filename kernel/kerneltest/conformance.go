@@ -17,6 +17,7 @@ import (
 type Subject interface {
 	Dump(ctx context.Context) (*sadb.Snapshot, error)
 	Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error)
+	Glances(ctx context.Context, keys []sadb.SAKey) ([]sadb.Reading, error)
 	Apply(ctx context.Context, ops []sadb.Op) []error
 	Watch(ctx context.Context) (<-chan sadb.Event, error)
 }

@@ -129,6 +129,22 @@ func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.P
 	return snap.Policies, nil
 }
 
+// Glances returns what a Scan shows of some SAs, as the real one does.
+func (k *Kernel) Glances(ctx context.Context, keys []sadb.SAKey) (list []sadb.Reading, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now().Unix()
+	for _, key := range keys {
+		if err := ctx.Err(); err != nil {
+			return list, err
+		}
+		if s := k.locate(key); s != nil {
+			list = append(list, s.reading(now))
+		}
+	}
+	return list, nil
+}
+
 // Apply executes ops in order, as the real one does.
 func (k *Kernel) Apply(ctx context.Context, ops []sadb.Op) []error {
 	errs := make([]error, len(ops))

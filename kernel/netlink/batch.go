@@ -60,6 +60,13 @@ func (r *Requester) Reserve(n int) {
 // acknowledgement; the kernel reports failures of the others by itself. The error is that
 // of the socket: nobody knows then what was done.
 func (r *Requester) Batch(fill func(b *Batch), fail func(i int, res Result)) error {
+	return r.Questions(fill, nil, fail)
+}
+
+// Questions is Batch for requests that the kernel answers with messages. It calls take,
+// which may be nil, with each of them and the number of its request. The payload is valid
+// during the call only.
+func (r *Requester) Questions(fill func(b *Batch), take func(i int, m Message), fail func(i int, res Result)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := Batch{Data: r.out[:0], first: r.seq + 1, pid: r.pid}
@@ -76,7 +83,13 @@ func (r *Requester) Batch(fill func(b *Batch), fail func(i int, res Result)) err
 	defer func() { r.sock.wipe() }()
 	return r.answers(func(m Message) (done bool) {
 		i := m.Seq - b.first
-		if m.Type != unix.NLMSG_ERROR || i >= uint32(b.n) {
+		if i >= uint32(b.n) {
+			return false
+		}
+		if m.Type != unix.NLMSG_ERROR {
+			if take != nil {
+				take(int(i), m)
+			}
 			return false
 		}
 		if errno, text := ack(m); errno != 0 {

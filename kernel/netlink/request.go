@@ -51,7 +51,8 @@ func (r *Requester) Close() error {
 
 // Request sends one request and calls f, which may be nil, for each message of
 // the answer. f's payload is valid during the call only. After an error of f
-// or the end of ctx the rest of the answer is read and dropped. The error of a
+// or the end of ctx the rest of the answer is dropped. The kernel does not finish a dump
+// that is given up so. The error of a
 // dump that was torn is dump.ErrInterrupted; see Collect for one that is repeated.
 func (r *Requester) Request(ctx context.Context, typ, flags uint16, payload []byte, f func(m Message) error) error {
 	return r.ask(ctx, typ, flags, payload, f, nil)
@@ -81,6 +82,7 @@ func (r *Requester) ask(ctx context.Context, typ, flags uint16, payload []byte, 
 	defer func() { r.sock.wipe() }() // whichever it is then
 	var failed error
 	var v Verdict
+	dumps := flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
 	err := r.answers(func(m Message) (done bool) {
 		switch {
 		case m.Seq != r.seq:
@@ -92,16 +94,29 @@ func (r *Requester) ask(ctx context.Context, typ, flags uint16, payload []byte, 
 				failed = f(m)
 			}
 		}
-		return false
+		return failed != nil && dumps
 	}, func() {
 		if end != nil && failed == nil {
 			failed = end()
 		}
 	})
-	if err == nil {
+	switch {
+	case err != nil:
+	case failed != nil && dumps:
+		r.renew() // the socket holds the rest of the dump
+	default:
 		err = v.Err()
 	}
 	return errors.Join(failed, err)
+}
+
+// renew replaces the socket, unless no other can be opened.
+func (r *Requester) renew() {
+	if fresh, err := r.open(); err == nil {
+		r.sock.wipe()
+		_ = r.sock.Close()
+		r.sock = fresh
+	}
 }
 
 // Collect dumps the messages of a table and lists what pick makes of them; pick
@@ -165,11 +180,7 @@ func (r *Requester) answers(f func(m Message) (done bool), end func()) error {
 	for {
 		datagram, err := r.sock.Answer()
 		if err != nil {
-			if fresh, oerr := r.open(); oerr == nil {
-				r.sock.wipe()
-				_ = r.sock.Close()
-				r.sock = fresh
-			}
+			r.renew()
 			return err
 		}
 		done := false

@@ -55,9 +55,9 @@ type Kernel struct {
 	// write carries changes, read dumps: a long dump must not hold back a
 	// change of role.
 	// scan is apart from read because a scan waits for whoever looks at it, who
-	// may want a dump meanwhile.
-	write, read, scan *netlink.Requester
-	names             *link.Names
+	// may want a dump meanwhile, and glance is for a hand-over, which waits for no dump.
+	write, read, scan, glance *netlink.Requester
+	names                     *link.Names
 	// applying has an Apply end before the next begins.
 	applying sync.Mutex
 	encoder  encoder
@@ -119,6 +119,9 @@ func (k *Kernel) open() (err error) {
 	if k.scan, err = netlink.NewRequester(openScan, k.pid); err != nil {
 		return err
 	}
+	if k.glance, err = netlink.NewRequester(open, k.pid); err != nil {
+		return err
+	}
 	k.write.Reserve(batchBytes + netlink.MaxMessage)
 	if err := k.ns.Do(func() (err error) { k.names, err = link.OpenNames(); return err }); err != nil {
 		return err
@@ -131,7 +134,7 @@ func (k *Kernel) open() (err error) {
 // until their context ends.
 func (k *Kernel) Close() error {
 	var errs []error
-	for _, r := range []*netlink.Requester{k.write, k.read, k.scan} {
+	for _, r := range []*netlink.Requester{k.write, k.read, k.scan, k.glance} {
 		if r != nil {
 			errs = append(errs, r.Close())
 		}

@@ -33,12 +33,11 @@ import (
 
 // Fixed times of the engine.
 const (
-	holdTime      = 2 * time.Second        // deletions that leave a selector uncovered
-	housekeeping  = 100 * time.Millisecond // resolution of holds, audits and readiness
-	handoverLimit = 80 * time.Millisecond  // how long a hand-over waits for the successor's acknowledgement
-	bumpDelay     = 2 * time.Second        // a master of a newer term whose stream is not here by then
-	foreignDelay  = 200 * time.Millisecond // how soon a standby looks after a foreign change
-	hiddenPause   = 5 * time.Second        // longest pause between readings that do not show what is there
+	holdTime     = 2 * time.Second        // deletions that leave a selector uncovered
+	housekeeping = 100 * time.Millisecond // resolution of holds, audits and readiness
+	bumpDelay    = 2 * time.Second        // a master of a newer term whose stream is not here by then
+	foreignDelay = 200 * time.Millisecond // how soon a standby looks after a foreign change
+	hiddenPause  = 5 * time.Second        // longest pause between readings that do not show what is there
 )
 
 // Engine owns a node's replication. Its methods are safe for concurrent use;
@@ -62,6 +61,8 @@ type Engine struct {
 	turns turns
 	calls chan func()
 	ready chan struct{}
+	// events are the changes of the kernel's tables, while Run is under way.
+	events <-chan sadb.Event
 
 	bypassed   bool // bypass policies may be in the kernel
 	stats      Counts
@@ -78,17 +79,22 @@ type Engine struct {
 
 // dumping is the reading of the kernel's tables.
 type dumping struct {
-	running   bool
-	again     bool // read again when the one under way is done
-	stale     bool // the one under way is older than what is known
-	last      time.Time
-	fails     int // how many have failed in a row
-	results   chan dumpResult
-	chunks    chan *sadb.Chunk // of the one under way
-	chunkDone chan struct{}
-	scanning  int         // groups whose part of the last one is not finished
-	local     scope.Local // of the last one
-	localScan scope.LocalScan
+	running bool
+	reading bool   // the kernel's tables are, else what they have shown is looked at
+	stop    func() // ends that
+	stopped bool   // it is about to end
+	again   bool   // read again when the one under way is done
+	stale   bool   // the one under way is older than what is known
+	last    time.Time
+	fails   int // how many have failed in a row
+	// pausedUntil is when readings may begin again that only time asks for.
+	pausedUntil time.Time
+	results     chan dumpResult
+	chunks      chan *sadb.Chunk // of the one under way
+	chunkDone   chan struct{}
+	scanning    int         // groups whose part of the last one is not finished
+	local       scope.Local // of the last one
+	localScan   scope.LocalScan
 }
 
 // turns is whose turn it is, see tasks.go.
@@ -157,6 +163,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch the kernel's tables: %w", err)
 	}
+	e.events = events
 	e.requestDump(ctx)
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
@@ -250,7 +257,7 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 			every = min(every, raiseAgain)
 		}
 	}
-	if now.Sub(e.dump.last) >= e.readEvery(every) && !e.dump.running {
+	if now.Sub(e.dump.last) >= e.readEvery(every) && !e.dump.running && now.After(e.dump.pausedUntil) {
 		e.requestDump(ctx)
 	}
 	for _, g := range e.order {
@@ -369,4 +376,8 @@ type Counts struct {
 	Collected         uint64        `json:"collected_sas"`
 	Reinserted        uint64        `json:"reinserted_sas"`
 	PoliciesBack      uint64        `json:"reinserted_policies"`
+	// HandOvers are those that this node began and a standby has confirmed,
+	// HandOversUnconfirmed the others.
+	HandOvers            uint64 `json:"handovers"`
+	HandOversUnconfirmed uint64 `json:"handovers_unconfirmed"`
 }

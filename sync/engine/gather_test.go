@@ -23,8 +23,8 @@ func (h *heardCounters) Send(m wire.Message) bool {
 	return true
 }
 
-// TestCountersOfAGivenUpReadingAreSent: a hand-over gives up the publishing of a
-// reading between two turns. The successor hears of all that had moved all the same.
+// TestCountersOfAGivenUpReadingAreSent: the election's question gives up the publishing of
+// a reading between two turns. What had moved is sent after the next one all the same.
 func TestCountersOfAGivenUpReadingAreSent(t *testing.T) {
 	const items = 2500
 	given := 0

@@ -66,8 +66,9 @@ type work struct {
 	turns   replica.Pace // of its computations, to copy
 	// policyOps is how many operations that install a policy are left of the task.
 	policyOps int
-	// publishing: the task publishes a reading.
-	publishing bool
+	// publishing: the task publishes a reading. auditing: it compares one with what a
+	// standby is to have, and has ordered nothing yet.
+	publishing, auditing bool
 	// finish does at once what is left of the task, where half of it would be worse
 	// than none; nil where it may be given up as it is.
 	finish   func()
@@ -119,9 +120,8 @@ type promotion struct {
 
 // leaving is how far this node is on its way from MASTER to BACKUP.
 type leaving struct {
-	preparing *handover // of the election's question, until its answer counts for nothing
-	handover  *handover // the same, once the final counters are sent
-	since     time.Time // when the question came; zero: none is under way
+	handover *handover // of the election's question, until its answer counts for nothing
+	since    time.Time // when the question came; zero: none is under way
 	// handedAt is when this node last handed over: its successor is master a
 	// moment before the election has told this node that it no longer is.
 	handedAt time.Time
@@ -293,7 +293,7 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 		e.run(g, func() { e.groupTurn(ctx, g, now) })
 	}
 	if g.role == wire.RoleMaster && g.pub != nil {
-		e.advanceHandover(g, now)
+		e.advanceHandover(g, g.leaving.handover, now)
 	}
 	if slices.Contains(g.gap.open, StepKeying) && e.cfg.Keying.Status(g.name).State == keyingActive {
 		e.stepDone(g, StepKeying, now)

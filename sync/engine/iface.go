@@ -17,6 +17,10 @@ type Kernel interface {
 	// returns the policies. It tells what Dump tells, at a fraction of the
 	// cost where little has changed.
 	Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error)
+	// Glances returns what Scan tells of some SAs by name, without those that are not
+	// there. It waits for no other reading. When ctx ends, what was read until then comes
+	// with the error.
+	Glances(ctx context.Context, keys []sadb.SAKey) ([]sadb.Reading, error)
 	// Apply carries out ops in order, pipelined, and returns one error for
 	// each. Deleting what is absent succeeds; adding what exists fails with
 	// an error that is fs.ErrExist.

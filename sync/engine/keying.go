@@ -113,9 +113,7 @@ func (e *Engine) silence(ctx context.Context, g *group, h *handover) {
 					"err", err)
 			}
 			h.silent = true
-			if g.leaving.handover == h {
-				e.advanceHandover(g, time.Now())
-			}
+			e.advanceHandover(g, h, time.Now())
 		})
 	})
 }

@@ -120,7 +120,12 @@ func (e *Engine) peerEvent(ctx context.Context, ev PeerEvent) {
 	case PeerMessage:
 		if m := e.members[ev.Session]; m != nil {
 			e.seen.count(m.session.Peer(), true, ev.Message)
-			if g := e.concerned(m, ev.Message); g != nil {
+			if o, is := ev.Message.(*wire.Outage); is {
+				e.masterIsFenced(m, o)
+			}
+			if ack, is := ev.Message.(*wire.Ack); is {
+				e.acked(m, ack)
+			} else if g := e.concerned(m, ev.Message); g != nil {
 				e.run(g, func() { e.message(ctx, m, ev.Message) })
 			} else {
 				e.message(ctx, m, ev.Message)
@@ -151,8 +156,6 @@ func (e *Engine) concerned(m *member, msg wire.Message) *group {
 		return m.routes[msg.Stream]
 	case *wire.BucketItems:
 		return m.routes[msg.Stream]
-	case *wire.Ack:
-		return e.sentTo(m, msg.Stream)
 	case *wire.BucketRequest:
 		return e.sentTo(m, msg.Stream)
 	case *wire.Handover:
@@ -247,8 +250,6 @@ func (e *Engine) message(ctx context.Context, m *member, msg wire.Message) {
 				e.ack(m, g, msg.Stream)
 			}
 		}
-	case *wire.Ack:
-		e.acked(m, msg)
 	case *wire.Handover:
 		e.handoverTo(m, msg)
 	case *wire.Maxima:

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -41,9 +40,9 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
 	case ElectorCancel:
-		g.promotion.asked, g.leaving.preparing = nil, nil
+		g.promotion.asked, g.leaving.handover = nil, nil
 		g.rcv.Reception().Open()
-		g.leaving.handover, g.gap.fencedAt = nil, time.Time{}
+		g.gap.fencedAt = time.Time{}
 		g.promotion.preparedAt, g.leaving.since = time.Time{}, time.Time{}
 		e.tellKeying(g)
 		if g.role != wire.RoleMaster {
@@ -84,104 +83,8 @@ func (e *Engine) prepareMaster(ctx context.Context, g *group, term uint64) {
 	g.promotion.preparedAt = time.Now()
 	g.term = max(g.term, term)
 	g.promotion.asked = &term
+	e.makeWay(g)
 	e.prepare(ctx, g)
-}
-
-// prepareBackup sends the exact counters of a fenced master to its standbys.
-// The answer to the election waits for a complete standby's acknowledgement,
-// or for the limit.
-func (e *Engine) prepareBackup(ctx context.Context, g *group, term uint64) {
-	g.noteFence(time.Now(), term)
-	h := &handover{term: term}
-	g.leaving.preparing, g.leaving.since = h, time.Now()
-	e.silence(ctx, g, h)
-	if g.pub == nil {
-		e.elector.Prepared(g.name, term)
-		return
-	}
-	if g.work.publishing {
-		e.giveUp(g) // what it would have told is read again
-	}
-	e.runNext(g, func() { e.handOver(ctx, g, h) })
-}
-
-// handOver reads and sends the exact counters.
-func (e *Engine) handOver(ctx context.Context, g *group, h *handover) {
-	if g.leaving.preparing != h {
-		return // cancelled, or over
-	}
-	snap, err := e.dumpNow(ctx)
-	if g.leaving.preparing != h {
-		return
-	}
-	if err != nil {
-		e.log.Error("reading the final counters failed", "group", g.name, "err", err)
-		e.elector.Prepared(g.name, h.term)
-		return
-	}
-	e.publishDump(g, g.pick(snap))
-	if g.leaving.preparing != h {
-		return
-	}
-	h.epoch, h.until = g.pub.Epoch(), time.Now().Add(handoverLimit)
-	g.leaving.handover = h
-	e.advanceHandover(g, time.Now())
-}
-
-// advanceHandover answers the election once a successor holds the final
-// counters, and tells that successor to take over without waiting.
-func (e *Engine) advanceHandover(g *group, now time.Time) {
-	h := g.leaving.handover
-	if h == nil || g.pub == nil || !h.silent && now.Before(h.silentBy) {
-		return
-	}
-	members := e.sorted()
-	able := slices.DeleteFunc(members, func(m *member) bool {
-		ms := m.groups[g.name]
-		return ms == nil || !ms.out.Complete() || !ms.state.InSync || g.directed(m, now)
-	})
-	able = g.serving(able)
-	// The fittest is waited for, but not as long as somebody else would do.
-	best := place{math.MaxInt, 0}
-	if now.Before(h.until.Add(-handoverLimit / 2)) {
-		for _, m := range able {
-			if p := g.place(m); p.before(best) {
-				best = p
-			}
-		}
-	}
-	for _, m := range able {
-		ms := m.groups[g.name]
-		if best.before(g.place(m)) {
-			continue
-		}
-		if !ms.out.Holds(h.epoch, g.pub.Seq()) {
-			continue
-		}
-		g.leaving.handover, g.leaving.handedAt = nil, now
-		e.timed(PhaseHandOver, &g.leaving.since)
-		e.elector.Prepared(g.name, h.term)
-		m.session.Send(&wire.Outage{Group: g.name, Term: h.term, Gap: time.Since(g.gap.fencedAt)})
-		m.session.Send(&wire.Handover{Group: g.name, Term: h.term})
-		e.log.Info("hand-over", "group", g.name, "to", m.session.Peer(), "term", h.term)
-		return
-	}
-	if !now.Before(h.until) {
-		g.leaving.handover = nil
-		e.log.Warn("hand-over without acknowledgement by a standby", "group", g.name, "term", h.term)
-		e.elector.Prepared(g.name, h.term)
-	}
-}
-
-// handover is a planned loss of mastership that waits for the successor's
-// acknowledgement of the final counters.
-type handover struct {
-	term  uint64
-	epoch uint64
-	until time.Time
-
-	silent   bool // so is the IKE daemon
-	silentBy time.Time
 }
 
 // setRole follows a change of role.
@@ -191,7 +94,8 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 		e.requestDump(ctx)
 	}
 	g.rcv.Reception().Open()
-	g.promotion.asked, g.leaving.preparing, g.split.preferTraffic = nil, nil, ev.PreferTraffic
+	e.endHandOver(g)
+	g.promotion.asked, g.split.preferTraffic = nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)
 	if ev.Term == 0 && ev.Role == wire.RoleMaster && old != wire.RoleMaster {
@@ -254,7 +158,6 @@ func (e *Engine) becomeMaster(ctx context.Context, g *group) {
 	e.timed(PhasePrepare, &g.promotion.preparedAt)
 	g.promotion.promotedAt = time.Now()
 	g.split.dual = dual{}
-	g.leaving.handover = nil
 	g.rcv.Reception().Stop()
 	g.used.saidAs = wire.StreamID{}
 	if g.pub != nil {
@@ -302,9 +205,7 @@ func (e *Engine) loseMaster(ctx context.Context, g *group) {
 	pub := g.pub
 	owed := g.used.jumps.Take()
 	g.reading.emptied, g.reading.lostPolicies = false, nil
-	g.pub, g.leaving.handover, g.promotion.softLimitOps, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil,
-		nil,
-		dual{}
+	g.pub, g.promotion.softLimitOps, g.promotion.tail, g.mapped, g.split.dual = nil, nil, nil, nil, dual{}
 	if n := g.holds.Len(); n > 0 {
 		e.stats.DroppedDeletes += uint64(n)
 	}

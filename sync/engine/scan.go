@@ -66,6 +66,8 @@ func (e *Engine) requestDump(ctx context.Context) {
 	}
 	now := time.Now()
 	e.dump.running, e.dump.again, e.dump.stale, e.dump.last = true, false, false, now
+	ctx, e.dump.stop = context.WithCancel(ctx)
+	e.dump.reading, e.dump.stopped = true, false
 	for _, g := range e.order {
 		e.beginScan(g, now)
 	}
@@ -84,6 +86,14 @@ func (e *Engine) requestDump(ctx context.Context) {
 		took := time.Since(now)
 		e.dump.results <- dumpResult{policies, scope.LocalPolicies(scopes, policies), err, took}
 	}()
+}
+
+// stopReading ends the reading of the tables that is under way, if there is one.
+func (e *Engine) stopReading() {
+	if e.dump.reading {
+		e.dump.stopped = true
+		e.dump.stop()
+	}
 }
 
 // dumpRetry is how soon a reading is repeated after the first failure; the time
@@ -110,7 +120,7 @@ func (e *Engine) dumpNow(ctx context.Context) (snap *sadb.Snapshot, err error) {
 
 // scanned takes a part of the reading under way.
 func (e *Engine) scanned(c *sadb.Chunk) {
-	if e.dump.stale {
+	if e.dump.stale || e.dump.stopped {
 		return
 	}
 	for _, g := range e.order {
@@ -203,6 +213,14 @@ func (g *group) keep(sa *sadb.SA) *sadb.SA {
 
 // dumped ends the reading under way, once each group has done its part.
 func (e *Engine) dumped(ctx context.Context, r dumpResult) {
+	e.dump.stop()
+	e.dump.reading = false
+	if e.dump.stopped {
+		if e.dump.running = false; e.dump.again {
+			e.requestDump(ctx)
+		}
+		return
+	}
 	e.stats.Dumps++
 	e.stats.DumpTime, e.stats.DumpSeconds = r.took, r.took.Seconds()
 	e.seen.dump.add(r.took)
@@ -223,28 +241,39 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	}
 	e.endLocal(r.local)
 	e.dump.scanning = len(e.order)
+	givenUp := false
 	for _, g := range e.order {
 		e.run(g, func() {
-			// Also when the task is given up.
+			ended := false
 			defer func() {
+				givenUp = givenUp || !ended
 				if e.dump.scanning--; e.dump.scanning == 0 {
-					e.dumpEnds(ctx, r)
+					e.dumpEnds(ctx, r, givenUp)
 				}
 			}()
-			if g.reading.emptied || !g.reading.scan.valid(g) { // what is about to be put back is not gone
-				e.dump.again = true
-				return
-			}
-			g.reading.offloaded = g.reading.scan.offloaded
-			e.groupScanned(ctx, g, g.pickPolicies(r.policies))
+			e.groupDumped(ctx, g, r)
+			ended = true
 		})
 	}
 }
 
-// dumpEnds is what follows when all groups have done their parts.
-func (e *Engine) dumpEnds(ctx context.Context, r dumpResult) {
+// groupDumped does a group's part of the end of a reading.
+func (e *Engine) groupDumped(ctx context.Context, g *group, r dumpResult) {
+	if g.reading.emptied || !g.reading.scan.valid(g) { // what is about to be put back is not gone
+		e.dump.again = true
+		return
+	}
+	g.reading.offloaded = g.reading.scan.offloaded
+	e.groupScanned(ctx, g, g.pickPolicies(r.policies))
+}
+
+// dumpEnds is what follows when all groups have done their parts, or one of them has given
+// up its own.
+func (e *Engine) dumpEnds(ctx context.Context, r dumpResult, givenUp bool) {
 	e.dump.running = false
-	e.bypass(ctx, r.policies)
+	if !givenUp {
+		e.bypass(ctx, r.policies)
+	}
 	select {
 	case <-e.ready:
 	default:
@@ -272,7 +301,9 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 		return // following a master now would collide with what is here already
 	}
 	first := !g.rcv.Adopted()
+	g.work.auditing = !first
 	g.rcv.EndScan(policies, g.reading.touched)
+	g.work.auditing = false
 	e.raiseBeyondSuccessor(ctx, g, now)
 	if g.rcv.Whole() && !g.rcv.Reception().Closed() && g.rcv.Adopted() {
 		e.repair(ctx, g, now)
@@ -287,7 +318,9 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 func (e *Engine) repair(ctx context.Context, g *group, now time.Time) {
 	hidden := &g.reading.hidden
 	hidden.met = false
+	g.work.auditing = true
 	ops := g.rcv.Repair(now)
+	g.work.auditing = false
 	n := ops.Repairs()
 	e.stats.Repairs += uint64(n)
 	e.execAll(ctx, g, ops)

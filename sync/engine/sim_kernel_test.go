@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sasyncd/sync/replica"
@@ -29,6 +30,7 @@ type simKernel struct {
 	dates    map[sadb.SAKey]time.Duration // add_time, on this kernel's wall clock since born
 	wall     time.Duration
 	dumps    int
+	shown    atomic.Int64 // SAs and policies that were handed out
 }
 
 // readings is how often the tables were read.
@@ -60,6 +62,7 @@ func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.dumps++
+	k.shown.Add(int64(len(k.sas) + len(k.policies)))
 	s := &sadb.Snapshot{}
 	for _, key := range slices.Backward(k.order) {
 		c := *k.sas[key]
@@ -92,6 +95,22 @@ func (k *simKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sad
 		}
 	}
 	return snap.Policies, nil
+}
+
+func (k *simKernel) Glances(_ context.Context, keys []sadb.SAKey) (list []sadb.Reading, err error) {
+	time.Sleep(100 * time.Microsecond)
+	if err := k.faults.dump(); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, key := range keys {
+		if sa := k.sas[key]; sa != nil {
+			list = append(list, sadb.Reading{Key: key, Counters: sa.Counters, Used: sa.Used})
+		}
+	}
+	k.shown.Add(int64(len(list)))
+	return list, nil
 }
 
 func (k *simKernel) Watch(context.Context) (<-chan sadb.Event, error) {

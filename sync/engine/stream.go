@@ -135,7 +135,8 @@ func (e *Engine) sendCountersTo(g *group, m *member, out *replica.Follower, now 
 	out.MovedSent(g.pub) // not before: between two messages the task may be given up
 }
 
-// acked notes what a standby's kernel holds.
+// acked notes what a standby's kernel holds. It goes over no items, so it waits for no
+// task; what a snapshot sends next does.
 func (e *Engine) acked(m *member, a *wire.Ack) {
 	for name, ms := range m.groups {
 		if ms.out == nil || ms.out.Handle() != a.Stream {
@@ -155,8 +156,14 @@ func (e *Engine) acked(m *member, a *wire.Ack) {
 			e.reportReadiness(g, now)
 			e.log.Info("standby is complete", "group", name, "peer", m.session.Peer(), "took", out.Age(now))
 		}
-		e.pump(g, m, out, now)
-		e.advanceHandover(g, now)
+		if out.Sending() {
+			e.run(g, func() {
+				if ms.out == out { // no other stream has begun meanwhile
+					e.pump(g, m, out, now)
+				}
+			})
+		}
+		e.advanceHandover(g, g.leaving.handover, now)
 		return
 	}
 }

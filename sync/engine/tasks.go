@@ -35,8 +35,11 @@ import (
 //     task pauses with a number given and its record not sent. Deletions that are
 //     being forwarded (forwardDue) are all sent first, without a pause. The first
 //     that follows is the raise. Until it is done the node is not ready.
-//   - A hand-over gives up a reading that is being published, as it reads the
-//     tables itself, and waits for any other task.
+//   - The election's question, either way, gives up a reading that is being published
+//     or compared (makeWay): the next one shows the same. So does a standby that hears
+//     that its master is fenced. A hand-over waits for no task: it sends its counters
+//     between two turns of one.
+//   - What a standby acknowledges is noted between two turns.
 
 // task is work on a group that has begun.
 type task struct {
@@ -106,7 +109,8 @@ func (e *Engine) giveUp(g *group) {
 		return
 	}
 	finish := g.work.finish
-	g.work.task, g.work.policyOps, g.work.publishing, g.work.finish = nil, 0, false, nil
+	g.work.task, g.work.policyOps, g.work.finish = nil, 0, nil
+	g.work.publishing, g.work.auditing = false, false
 	t.on.GiveUp()
 	e.release(t.on)
 	if finish != nil {

@@ -29,6 +29,13 @@ func (k *idleKernel) Dump(context.Context) (*sadb.Snapshot, error) { return k.sn
 func (k *idleKernel) Scan(context.Context, func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
 	return k.snap.Policies, nil
 }
+func (k *idleKernel) Glances(_ context.Context, keys []sadb.SAKey) ([]sadb.Reading, error) {
+	list := make([]sadb.Reading, len(keys))
+	for i, key := range keys {
+		list[i].Key = key
+	}
+	return list, nil
+}
 func (k *idleKernel) Watch(context.Context) (<-chan sadb.Event, error) { return nil, nil }
 func (k *idleKernel) Apply(_ context.Context, ops []sadb.Op) []error {
 	k.most = max(k.most, len(ops))
@@ -252,12 +259,6 @@ var works = []struct {
 	{"reinsert", func(r *turnsRig) func() {
 		r.master()
 		return func() { r.e.reinsert(context.Background(), r.g, time.Now()) }
-	}},
-	{"hand-over", func(r *turnsRig) func() {
-		r.master()
-		h := &handover{silent: true}
-		r.g.leaving.preparing = h
-		return func() { r.e.handOver(context.Background(), r.g, h) }
 	}},
 	{"snapshot", func(r *turnsRig) func() {
 		r.master()

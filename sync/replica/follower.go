@@ -147,6 +147,9 @@ func (f *Follower) Progress() (acked, of uint64) {
 	return uint64(f.acked), uint64(f.ofSAs) + uint64(f.ofPolicies)
 }
 
+// Sending reports whether a snapshot is being sent.
+func (f *Follower) Sending() bool { return f.state == FollowerSnapshot }
+
 // TakesCounters reports whether counters are sent: a snapshot carries them.
 func (f *Follower) TakesCounters() bool {
 	return f.state == FollowerSent || f.state == FollowerComplete
@@ -158,6 +161,16 @@ func (f *Follower) Moved(p *Publisher) []wire.CounterEntry {
 	entries := p.countersSince(f.sentEpoch)
 	f.counters += uint64(len(entries))
 	return entries
+}
+
+// Final returns the message of a fenced MASTER's last counters; nil where none are sent.
+// What moved and is not among them goes with a later epoch.
+func (f *Follower) Final(p *Publisher, entries []wire.CounterEntry) *wire.Counters {
+	if f == nil || !f.TakesCounters() {
+		return nil
+	}
+	f.counters += uint64(len(entries))
+	return &wire.Counters{Stream: f.handle, Epoch: p.epoch, Entries: entries}
 }
 
 // MovedSent notes that all of them were sent.

@@ -38,6 +38,7 @@ type Publisher struct {
 
 	mark    uint64              // epoch that the reading under way will have been, or epoch
 	moved   []*pubSA            // whose counters moved since that reading began
+	earlier [lately][]*pubSA    // the same of the readings before it, the latest first
 	sending []wire.CounterEntry // reused
 	// gathering: countersSince goes over moved, perhaps between two of its turns.
 	gathering bool
@@ -329,8 +330,7 @@ func (p *Publisher) RetainFlushed(gone Missing) {
 func (p *Publisher) countersSince(epoch uint64) []wire.CounterEntry {
 	p.sending = p.sending[:0]
 	add := func(e *pubSA) {
-		p.sending = append(p.sending, wire.CounterEntry{Handle: e.handle, OSeq: e.sa.OSeq, Seq: e.sa.Seq,
-			Bytes: e.sa.Bytes, Packets: e.sa.Packets})
+		p.sending = append(p.sending, e.counters())
 	}
 	if epoch+1 == p.epoch && p.epoch == p.mark { // the rule
 		p.gathering = true

@@ -76,11 +76,8 @@ func (p *Publisher) BeginScan(now time.Time) {
 	p.collectedAt(now)
 	p.mark++ // never again the number of a reading that was given up
 	p.outs[p.mark%outEpochs] = p.out
-	if p.gathering {
-		p.moved = nil // countersSince still has the list
-	}
-	clear(p.moved)
-	p.moved, p.scan.changed, p.scan.fresh = p.moved[:0], nil, nil
+	p.remember()
+	p.scan.changed, p.scan.fresh = nil, nil
 	clear(p.scan.coming)
 	p.scan.coming, p.scan.at, p.scan.found = p.scan.coming[:0], 0, 0
 }

@@ -37,6 +37,13 @@ func (t *tables) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.P
 	return t.Kernel.Scan(ctx, f)
 }
 
+func (t *tables) Glances(ctx context.Context, keys []sadb.SAKey) ([]sadb.Reading, error) {
+	if t.broken.Load() {
+		return nil, errBroken
+	}
+	return t.Kernel.Glances(ctx, keys)
+}
+
 // breakReadings makes the node's readings of its tables fail, or work again.
 func (n *node) breakReadings(broken bool) {
 	n.s.note("readings of node %d fail: %v", n.i, broken)
