@@ -16,8 +16,10 @@ import (
 
 // Tables are the kernel's, as [Static] needs them.
 type Tables interface {
-	// Scan hands all SAs to f, some at a time, and returns the policies.
-	Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error)
+	// Scan hands all SAs to f, some at a time.
+	Scan(ctx context.Context, f func(*sadb.Chunk) error) error
+	// ScanPolicies returns all policies, unless their fingerprint is the one that is known.
+	ScanPolicies(ctx context.Context, known uint64) (list []*sadb.Policy, print uint64, err error)
 	// Apply carries out ops in order and returns one error for each.
 	Apply(ctx context.Context, ops []sadb.Op) []error
 }
@@ -240,7 +242,7 @@ func (s *Static) apply(ctx context.Context, ops []sadb.Op) (refused int, err err
 // kernel: SAs with their counters, and policies.
 func (s *Static) read(ctx context.Context) (sas []*sadb.SA, policies []*sadb.Policy, err error) {
 	seen := make(map[sadb.SAKey]fingerprint, len(s.seen))
-	all, err := s.Tables.Scan(ctx, func(c *sadb.Chunk) error {
+	err = s.Tables.Scan(ctx, func(c *sadb.Chunk) error {
 		for i, r := range c.Readings {
 			g, ok := s.seen[r.Key]
 			if !ok || r.Config == 0 || g.config != r.Config {
@@ -262,6 +264,10 @@ func (s *Static) read(ctx context.Context) (sas []*sadb.SA, policies []*sadb.Pol
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	all, _, err := s.Tables.ScanPolicies(ctx, 0)
 	if err != nil {
 		return nil, nil, err
 	}

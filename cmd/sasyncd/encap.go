@@ -27,18 +27,18 @@ type encapWatch struct {
 }
 
 // Scan implements engine.Kernel.
-func (w *encapWatch) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+func (w *encapWatch) Scan(ctx context.Context, f func(*sadb.Chunk) error) error {
 	var e encapped
-	policies, err := w.Kernel.Scan(ctx, func(c *sadb.Chunk) error {
+	err := w.Kernel.Scan(ctx, func(c *sadb.Chunk) error {
 		e.add(c.Readings)
 		return f(c)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	w.ip4.Store(e.ip4)
 	w.ip6.Store(e.ip6)
-	return policies, nil
+	return nil
 }
 
 // encapped says for which families SAs for ESP in UDP are there.

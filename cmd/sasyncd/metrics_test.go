@@ -47,6 +47,7 @@ func pictured() engine.Status {
 			Resumes:           8, CutOffs: 9, RecordsSent: 10, RecordsReceived: 11, CountersSent: 12, Takeovers: 13,
 			SplitsSeen: 14, SplitJumps: 15,
 			HeldDeletes: 16, DroppedDeletes: 17, DigestMismatches: 18, TailRecords: 19,
+			HandOvers: 20, HandOversUnconfirmed: 21,
 			DumpTime: 20 * time.Millisecond},
 		Traffic: []engine.TrafficCount{{Traffic: engine.Traffic{Peer: "10.9.0.2", Kind: "counter"}, Count: 12},
 			{Traffic: engine.Traffic{Peer: "10.9.0.2", In: true, Kind: "put-sa"}, Count: 11}},

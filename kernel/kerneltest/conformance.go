@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 // own with empty tables.
 type Subject interface {
 	Dump(ctx context.Context) (*sadb.Snapshot, error)
-	Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error)
+	Scan(ctx context.Context, f func(*sadb.Chunk) error) error
+	ScanPolicies(ctx context.Context, known uint64) (list []*sadb.Policy, print uint64, err error)
 	Glances(ctx context.Context, keys []sadb.SAKey) ([]sadb.Reading, error)
 	Apply(ctx context.Context, ops []sadb.Op) []error
 	Watch(ctx context.Context) (<-chan sadb.Event, error)
@@ -80,6 +82,9 @@ type check struct {
 	ctx context.Context
 	// known is what each fingerprint stood for.
 	known map[uint64]*sadb.SA
+	// policies are those of the last scan, and print is their fingerprint.
+	policies []*sadb.Policy
+	print    uint64
 }
 
 func (c *check) must(ops ...sadb.Op) {
@@ -117,7 +122,7 @@ func (c *check) scan(snap *sadb.Snapshot) {
 		c.known = make(map[uint64]*sadb.SA)
 	}
 	n := 0
-	policies, err := c.Scan(c.ctx, func(chunk *sadb.Chunk) error {
+	err := c.Scan(c.ctx, func(chunk *sadb.Chunk) error {
 		for i := range chunk.Readings {
 			if n == len(snap.SAs) {
 				return errors.New("more sas in a scan than in a dump")
@@ -142,10 +147,25 @@ func (c *check) scan(snap *sadb.Snapshot) {
 		}
 		return nil
 	})
-	if err != nil || n != len(snap.SAs) || len(policies) != len(snap.Policies) {
+	policies, print, perr := c.ScanPolicies(c.ctx, 0)
+	if known, again, e := c.ScanPolicies(c.ctx, print); print != 0 && (known != nil || again != print || e != nil) {
+		c.Errorf("policies that are known are told again: %d, fingerprint %x after %x, %v", len(known), again, print, e)
+	}
+	if print != 0 && c.print == print && !slices.EqualFunc(c.policies, policies, samePolicy) {
+		c.Errorf("one fingerprint for %+v and %+v", c.policies, policies)
+	}
+	c.policies, c.print = policies, print
+	if err = errors.Join(err, perr); err != nil || n != len(snap.SAs) || len(policies) != len(snap.Policies) {
 		c.Errorf("a scan tells %d sas and %d policies of %d and %d: %v", n, len(policies), len(snap.SAs),
 			len(snap.Policies), err)
 	}
+}
+
+// samePolicy reports whether two policies are the same, however they were used.
+func samePolicy(a, b *sadb.Policy) bool {
+	x, y := *a, *b
+	x.Use, y.Use = sadb.Use{}, sadb.Use{}
+	return cmp.Equal(x, y)
 }
 
 // one returns the only SA in the tables.

@@ -2,6 +2,8 @@ package kerneltest
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
@@ -98,13 +100,13 @@ const scanChunk = 3
 
 // Scan hands out a copy of the tables as the real one does. They may change
 // between chunks; what is new then is not shown.
-func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) error {
 	k.mu.Lock()
 	list := slices.Clone(k.sas)
 	k.mu.Unlock()
 	for part := range slices.Chunk(list, scanChunk) {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		c := sadb.Chunk{}
 		var whole []*sadb.SA
@@ -119,14 +121,32 @@ func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.P
 		k.mu.Unlock()
 		c.SA = func(i int) (*sadb.SA, error) { return whole[i], nil }
 		if err := f(&c); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	snap, err := k.Dump(ctx)
-	if err != nil {
-		return nil, err
+	return nil
+}
+
+// ScanPolicies returns a copy of the policies as the real one does.
+func (k *Kernel) ScanPolicies(ctx context.Context, known uint64) (list []*sadb.Policy, print uint64, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
 	}
-	return snap.Policies, nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now().Unix()
+	list = make([]*sadb.Policy, 0, len(k.policies))
+	h := fnv.New64a()
+	for _, p := range k.policies {
+		list = append(list, p.view(now))
+		unused := *list[len(list)-1]
+		unused.Use = sadb.Use{}
+		fmt.Fprintf(h, "%+v", unused)
+	}
+	if print = max(h.Sum64(), 1); print == known {
+		return nil, print, nil
+	}
+	return list, print, nil
 }
 
 // Glances returns what a Scan shows of some SAs, as the real one does.

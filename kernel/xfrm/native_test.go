@@ -363,7 +363,7 @@ func TestScanOfManySAs(t *testing.T) {
 	snap, err := k.Dump(t.Context())
 	ok(t, err)
 	chunks, at := 0, 0
-	policies, err := k.Scan(t.Context(), func(c *sadb.Chunk) error {
+	err = k.Scan(t.Context(), func(c *sadb.Chunk) error {
 		chunks++
 		for i, r := range c.Readings {
 			sa, err := c.SA(i)
@@ -375,18 +375,23 @@ func TestScanOfManySAs(t *testing.T) {
 		}
 		return nil
 	})
+	ok(t, err)
+	policies, print, err := k.ScanPolicies(t.Context(), 0)
+	if again, same, err := k.ScanPolicies(t.Context(), print); err != nil || again != nil || same != print || print == 0 {
+		t.Errorf("policies that are known: %d, fingerprint %x after %x: %v", len(again), same, print, err)
+	}
 	if err != nil || at != n || len(snap.SAs) != n || chunks < 2 || len(policies) != 1 || len(snap.Policies) != 1 {
 		t.Errorf("%d SAs in %d pieces, of %d in a dump, %d policies of %d: %v", at, chunks, len(snap.SAs), len(policies),
 			len(snap.Policies), err)
 	}
 	enough := errors.New("enough")
 	calls := 0
-	if _, err := k.Scan(t.Context(), func(*sadb.Chunk) error { calls++; return enough }); !errors.Is(err, enough) ||
+	if err := k.Scan(t.Context(), func(*sadb.Chunk) error { calls++; return enough }); !errors.Is(err, enough) ||
 		calls != 1 {
 		t.Errorf("%d calls after an error: %v", calls, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := k.Scan(ctx, func(*sadb.Chunk) error { cancel(); return nil }); err == nil {
+	if err := k.Scan(ctx, func(*sadb.Chunk) error { cancel(); return nil }); err == nil {
 		t.Error("a scan outlives its context")
 	}
 	if _, err := k.Dump(ctx); err == nil {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sasyncd/kernel/dump"
 	"sasyncd/kernel/netlink"
 	"sasyncd/sync/sadb"
 )
@@ -17,12 +18,12 @@ const scanBuffer = 256 << 10
 
 // Scan reads all SAs, as Dump does, and hands them to f in the kernel's order,
 // some hundred at a time, undecoded but for what a Reading holds. It allocates nothing for an SA unless f asks for the
-// whole of it. Then it returns the policies.
+// whole of it.
 //
 // f may be slow, and may call any other method: the kernel waits. An error of f ends the scan and is returned.
 // What f has seen cannot be taken back, so a scan that was torn is not repeated here: its error is
 // dump.ErrInterrupted.
-func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) error {
 	d, now := newDecoder(k.names.Name), k.now().Unix()
 	s := scanner{decoder: d, seed: k.scanSeed, now: now}
 	s.chunk.SA = s.sa
@@ -40,9 +41,78 @@ func (k *Kernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.P
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("scan sas: %w", err)
+		return fmt.Errorf("scan sas: %w", err)
 	}
-	return k.policies(ctx, d, now)
+	return nil
+}
+
+// ScanPolicies returns all policies and a fingerprint of them all, which leaves out how
+// they were used. Policies whose fingerprint is known are not decoded: the list is nil
+// then. Two results of one process with the same fingerprint are of the same policies in
+// the same order. It is 0 where that cannot be told, and then equals nothing.
+func (k *Kernel) ScanPolicies(ctx context.Context, known uint64) (list []*sadb.Policy, print uint64, err error) {
+	p := policyPrint{}
+	p.h.SetSeed(k.scanSeed)
+	if known != 0 {
+		err = k.read.Request(ctx, msgGetPolicy, unix.NLM_F_DUMP, nil, p.add)
+		if err == nil && p.sum() == known {
+			return nil, known, nil
+		}
+	}
+	d, now := newDecoder(k.names.Name), k.now().Unix()
+	list, err = dump.List(func() ([]*sadb.Policy, error) {
+		all := make([]*sadb.Policy, 0, len(list))
+		p.reset()
+		err := k.read.Request(ctx, msgGetPolicy, unix.NLM_F_DUMP, nil, func(m netlink.Message) error {
+			if m.Type != msgNewPolicy {
+				return nil
+			}
+			one, err := d.policy(m.Payload, now)
+			if err == nil {
+				all = append(all, one)
+				err = p.add(m)
+			}
+			return err
+		})
+		return all, err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("scan policies: %w", err)
+	}
+	return list, p.sum(), nil
+}
+
+// policyPrint makes one fingerprint of many policies.
+type policyPrint struct {
+	h      maphash.Hash
+	byName bool // one is of an interface: its index stands for a name, which may come to mean another
+}
+
+func (p *policyPrint) reset() {
+	p.h.Reset()
+	p.byName = false
+}
+
+// add takes a message of a dump.
+func (p *policyPrint) add(m netlink.Message) error {
+	if m.Type != msgNewPolicy {
+		return nil
+	}
+	b := m.Payload
+	if len(b) < sizePolicy {
+		return errShort("policy", len(b), sizePolicy)
+	}
+	p.byName = p.byName || native.Uint32(b[selIfindex:]) != 0
+	_, _ = p.h.Write(b[:polCurrent])
+	_, _ = p.h.Write(b[polPriority:])
+	return nil
+}
+
+func (p *policyPrint) sum() uint64 {
+	if p.byName {
+		return 0
+	}
+	return max(p.h.Sum64(), 1)
 }
 
 // scanner fills chunks. It is pure but for its decoder's look at the names of

@@ -17,7 +17,7 @@ func (e *Engine) Diff(ctx context.Context) ([]compare.Difference, error) {
 		return nil, err
 	}
 	out := []compare.Difference{}
-	err = e.do(ctx, func() {
+	err = e.inTurns(ctx, func() {
 		for _, g := range e.order {
 			sas, policies := g.published()
 			out = append(out, compare.Published(g.name, sas, policies, g.pick(snap))...)

@@ -38,6 +38,8 @@ const (
 	bumpDelay    = 2 * time.Second        // a master of a newer term whose stream is not here by then
 	foreignDelay = 200 * time.Millisecond // how soon a standby looks after a foreign change
 	hiddenPause  = 5 * time.Second        // longest pause between readings that do not show what is there
+	// snapshotAudit is how often a standby audits its tables while a snapshot comes.
+	snapshotAudit = 10 * time.Second
 )
 
 // Engine owns a node's replication. Its methods are safe for concurrent use;
@@ -79,14 +81,15 @@ type Engine struct {
 
 // dumping is the reading of the kernel's tables.
 type dumping struct {
-	running bool
-	reading bool   // the kernel's tables are, else what they have shown is looked at
-	stop    func() // ends that
-	stopped bool   // it is about to end
-	again   bool   // read again when the one under way is done
-	stale   bool   // the one under way is older than what is known
-	last    time.Time
-	fails   int // how many have failed in a row
+	running  bool
+	reading  bool   // the kernel's tables are, else what they have shown is looked at
+	stop     func() // ends that
+	stopped  bool   // it is about to end
+	again    bool   // read again when the one under way is done
+	stale    bool   // the one under way is older than what is known
+	last     time.Time
+	policies policyLook
+	fails    int // how many have failed in a row
 	// pausedUntil is when readings may begin again that only time asks for.
 	pausedUntil time.Time
 	results     chan dumpResult
@@ -108,9 +111,12 @@ type turns struct {
 
 type dumpResult struct {
 	policies []*sadb.Policy
-	local    scope.Local // policies only
-	err      error
-	took     time.Duration
+	print    uint64 // fingerprint of the policies
+	// known: the policies are those of an earlier reading, and not listed.
+	known bool
+	local scope.Local // policies only
+	err   error
+	took  time.Duration
 }
 
 // New returns an engine that does nothing until Run.
@@ -246,11 +252,15 @@ func (e *Engine) mono() time.Duration { return time.Since(e.start) }
 func (e *Engine) tick(ctx context.Context, now time.Time) {
 	e.clockStep(ctx, now)
 	e.forgetQuestions()
-	every := e.cfg.Audit
+	every, snapshot := e.cfg.Audit, false
 	for _, g := range e.order {
 		if g.role == wire.RoleMaster {
 			every = e.cfg.Interval
 		}
+		snapshot = snapshot || g.rcv.Reception().Snapshot()
+	}
+	if snapshot && every == e.cfg.Audit { // would find what is on its way
+		every = max(every, snapshotAudit)
 	}
 	for _, g := range e.order {
 		if g.raising != nil {
@@ -258,7 +268,7 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 		}
 	}
 	if now.Sub(e.dump.last) >= e.readEvery(every) && !e.dump.running && now.After(e.dump.pausedUntil) {
-		e.requestDump(ctx)
+		e.read(ctx, e.dump.policies.due(now))
 	}
 	for _, g := range e.order {
 		e.groupTick(ctx, g, now)

@@ -52,6 +52,7 @@ func (e *Engine) kernelEvent(ctx context.Context, ev sadb.Event) bool {
 	switch {
 	case ev.Kind == sadb.EventResync:
 		e.stats.Resyncs++
+		e.dump.policies.known = 0
 		e.log.Warn("events of the kernel were lost, reading its tables", "reason", ev.Reason)
 		e.requestDump(ctx)
 		return false

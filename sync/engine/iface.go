@@ -13,10 +13,12 @@ import (
 type Kernel interface {
 	// Dump reads all SAs and policies.
 	Dump(ctx context.Context) (*sadb.Snapshot, error)
-	// Scan reads them too, handing all SAs to f, some at a time, and then
-	// returns the policies. It tells what Dump tells, at a fraction of the
-	// cost where little has changed.
-	Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error)
+	// Scan reads the SAs, handing all of them to f, some at a time. It tells what Dump
+	// tells, at a fraction of the cost where little has changed.
+	Scan(ctx context.Context, f func(*sadb.Chunk) error) error
+	// ScanPolicies reads the policies and a fingerprint of all of them. The list is nil
+	// where the fingerprint is the one that is known. A fingerprint of 0 stands for nothing.
+	ScanPolicies(ctx context.Context, known uint64) (list []*sadb.Policy, print uint64, err error)
 	// Glances returns what Scan tells of some SAs by name, without those that are not
 	// there. It waits for no other reading. When ctx ends, what was read until then comes
 	// with the error.

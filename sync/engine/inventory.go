@@ -17,7 +17,7 @@ func (e *Engine) inventory(ctx context.Context, group string) (*sadb.Snapshot, e
 		return nil, err
 	}
 	var out *sadb.Snapshot
-	err = e.do(ctx, func() {
+	err = e.inTurns(ctx, func() {
 		if g := e.groups[group]; g != nil && g.known() {
 			out = g.pick(snap)
 		}

@@ -16,9 +16,13 @@ func (e *Engine) beginLocal() {
 }
 
 // endLocal ends a reading that was complete.
-func (e *Engine) endLocal(policies scope.Local) {
+func (e *Engine) endLocal(r dumpResult) {
 	if e.dump.localScan.Void {
 		return // what was known stands
+	}
+	policies := r.local
+	if r.known && e.dump.local.Policies > 0 {
+		policies = e.dump.local
 	}
 	e.dump.local = e.dump.localScan.Found
 	e.dump.local.Policies = policies.Policies

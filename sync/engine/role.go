@@ -40,7 +40,7 @@ func (e *Engine) electorEvent(ctx context.Context, ev ElectorEvent) {
 			e.prepareBackup(ctx, g, ev.Term)
 		}
 	case ElectorCancel:
-		g.promotion.asked, g.leaving.handover = nil, nil
+		g.promotion.asked, g.leaving.handover, e.dump.policies.known = nil, nil, 0
 		g.rcv.Reception().Open()
 		g.gap.fencedAt = time.Time{}
 		g.promotion.preparedAt, g.leaving.since = time.Time{}, time.Time{}
@@ -95,6 +95,7 @@ func (e *Engine) setRole(ctx context.Context, g *group, ev ElectorEvent) {
 	}
 	g.rcv.Reception().Open()
 	e.endHandOver(g)
+	e.dump.policies.known = 0 // what depends on them depends on the role
 	g.promotion.asked, g.split.preferTraffic = nil, ev.PreferTraffic
 	old, oldTerm := g.role, g.term
 	g.term = max(g.term, ev.Term)

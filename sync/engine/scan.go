@@ -64,6 +64,11 @@ func (e *Engine) requestDump(ctx context.Context) {
 		e.dump.again = true
 		return
 	}
+	e.read(ctx, true)
+}
+
+// read reads the kernel's SAs, and its policies if they are to be looked at.
+func (e *Engine) read(ctx context.Context, policies bool) {
 	now := time.Now()
 	e.dump.running, e.dump.again, e.dump.stale, e.dump.last = true, false, false, now
 	ctx, e.dump.stop = context.WithCancel(ctx)
@@ -72,9 +77,14 @@ func (e *Engine) requestDump(ctx context.Context) {
 		e.beginScan(g, now)
 	}
 	e.beginLocal()
-	scopes := e.dump.localScan.Scopes
+	scopes, known := e.dump.localScan.Scopes, e.knownPolicies(now)
+	policies = policies || known == 0
+	if policies {
+		e.dump.policies.at = now
+	}
 	go func() {
-		policies, err := e.kernel.Scan(ctx, func(c *sadb.Chunk) error {
+		r := dumpResult{print: known}
+		r.err = e.kernel.Scan(ctx, func(c *sadb.Chunk) error {
 			select {
 			case e.dump.chunks <- c:
 				<-e.dump.chunkDone
@@ -83,8 +93,13 @@ func (e *Engine) requestDump(ctx context.Context) {
 				return ctx.Err()
 			}
 		})
-		took := time.Since(now)
-		e.dump.results <- dumpResult{policies, scope.LocalPolicies(scopes, policies), err, took}
+		if r.err == nil && policies {
+			r.policies, r.print, r.err = e.kernel.ScanPolicies(ctx, known)
+			r.local = scope.LocalPolicies(scopes, r.policies)
+		}
+		r.known = known != 0 && r.print == known
+		r.took = time.Since(now)
+		e.dump.results <- r
 	}()
 }
 
@@ -114,6 +129,7 @@ func (e *Engine) readEvery(every time.Duration) time.Duration {
 // then and is thrown away.
 func (e *Engine) dumpNow(ctx context.Context) (snap *sadb.Snapshot, err error) {
 	e.dump.stale = e.dump.running
+	e.dump.policies.known = 0
 	e.await(ctx, func() { snap, err = e.kernel.Dump(ctx) })
 	return snap, err
 }
@@ -239,7 +255,8 @@ func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 		e.requestDump(ctx)
 		return
 	}
-	e.endLocal(r.local)
+	e.endLocal(r)
+	e.dump.policies.quiet = true
 	e.dump.scanning = len(e.order)
 	givenUp := false
 	for _, g := range e.order {
@@ -264,16 +281,21 @@ func (e *Engine) groupDumped(ctx context.Context, g *group, r dumpResult) {
 		return
 	}
 	g.reading.offloaded = g.reading.scan.offloaded
+	if r.known {
+		g.policiesKnown()
+	}
 	e.groupScanned(ctx, g, g.pickPolicies(r.policies))
+	e.dump.policies.quiet = e.dump.policies.quiet && g.policiesQuiet()
 }
 
 // dumpEnds is what follows when all groups have done their parts, or one of them has given
 // up its own.
 func (e *Engine) dumpEnds(ctx context.Context, r dumpResult, givenUp bool) {
 	e.dump.running = false
-	if !givenUp {
+	if !givenUp && !r.known {
 		e.bypass(ctx, r.policies)
 	}
+	e.dump.policies.ends(r, e.dump.last, givenUp || e.dump.again || e.dump.stale)
 	select {
 	case <-e.ready:
 	default:

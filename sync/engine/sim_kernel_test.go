@@ -31,6 +31,9 @@ type simKernel struct {
 	wall     time.Duration
 	dumps    int
 	shown    atomic.Int64 // SAs and policies that were handed out
+	// policyLooks is how often the policies were looked at by ScanPolicies, policiesTold
+	// how many it has told.
+	policyLooks, policiesTold int
 }
 
 // readings is how often the tables were read.
@@ -77,11 +80,33 @@ func (k *simKernel) Dump(context.Context) (*sadb.Snapshot, error) {
 	return s, nil
 }
 
-// Scan hands out what Dump does, five at a time. The fingerprint is the digest's.
-func (k *simKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+// ScanPolicies hands out the policies, and a fingerprint of all of them.
+func (k *simKernel) ScanPolicies(_ context.Context, known uint64) (list []*sadb.Policy, print uint64, err error) {
+	if err := k.faults.dump(); err != nil {
+		return nil, 0, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.policyLooks++
+	list = make([]*sadb.Policy, 0, len(k.policies))
+	for _, p := range k.policies {
+		c := *p
+		list = append(list, &c)
+		print += wire.PolicyDigest(p).Fold() + uint64(p.Index) // the order is the map's
+	}
+	if print++; print == known {
+		return nil, print, nil
+	}
+	k.policiesTold += len(list)
+	k.shown.Add(int64(len(list)))
+	return list, print, nil
+}
+
+// Scan hands out the SAs as Dump does, five at a time. The fingerprint is the digest's.
+func (k *simKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) error {
 	snap, err := k.Dump(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for part := range slices.Chunk(snap.SAs, 5) {
 		c := &sadb.Chunk{SA: func(i int) (*sadb.SA, error) { sa := *part[i]; return &sa, nil }}
@@ -91,10 +116,10 @@ func (k *simKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sad
 				Age:      sa.Age, UseAge: sa.UseAge, Used: sa.Used, Tag: sa.Tag})
 		}
 		if err := f(c); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return snap.Policies, nil
+	return nil
 }
 
 func (k *simKernel) Glances(_ context.Context, keys []sadb.SAKey) (list []sadb.Reading, err error) {

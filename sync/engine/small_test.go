@@ -63,8 +63,8 @@ type oddKernel struct {
 	slow  atomic.Int64 // for how long a reading goes on, in nanoseconds
 }
 
-func (k *oddKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
-	policies, err := k.simKernel.Scan(ctx, func(c *sadb.Chunk) error {
+func (k *oddKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) error {
+	err := k.simKernel.Scan(ctx, func(c *sadb.Chunk) error {
 		time.Sleep(time.Duration(k.slow.Load()))
 		if odd := k.odd.Load(); odd != nil {
 			whole := c.SA
@@ -85,9 +85,9 @@ func (k *oddKernel) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sad
 	})
 	if k.fails.Load() > 0 {
 		k.fails.Add(-1)
-		return nil, errors.New("interrupted system call")
+		return errors.New("interrupted system call")
 	}
-	return policies, err
+	return err
 }
 
 // odd gives a node a kernel of that kind.

@@ -159,15 +159,46 @@ type MemberStatus struct {
 }
 
 // Status returns a picture of the engine. It takes the engine's time in proportion
-// to the number of SAs.
-func (e *Engine) Status(ctx context.Context) (Status, error) { return e.look(ctx, true) }
+// to the number of SAs and policies, in turns.
+func (e *Engine) Status(ctx context.Context) (s Status, err error) {
+	err = e.inTurns(ctx, func() {
+		found := make([]counted, len(e.order))
+		for i, g := range e.order {
+			found[i] = g.count(e.standbyOfOtherKernel(g))
+		}
+		s = e.status(time.Now(), found)
+	})
+	return s, err
+}
+
+// counted is what it takes a look at all items to know. The zero value is for none.
+type counted struct {
+	refused, uncovered, unlike int
+	lead, leadPackets          uint64
+	hasLead                    bool
+	leadSeconds, headroom      float64
+}
+
+// count looks at all items of a group. others says that a standby has another kernel.
+func (g *group) count(others bool) (c counted) {
+	if g.pub != nil {
+		if others {
+			c.unlike = g.pub.Unknown()
+		}
+		return c
+	}
+	rcv := g.rcv // the role may change meanwhile
+	c.refused, c.uncovered = rcv.Lost()
+	c.leadPackets, c.leadSeconds = rcv.Lead()
+	c.unlike = rcv.RefusedUnknown()
+	c.lead, c.hasLead, c.headroom = rcv.Leads()
+	return c
+}
 
 // Glance is Status without what takes time: Refused, Uncovered and the lead are
 // left out. It may be called often, also during a change of role.
-func (e *Engine) Glance(ctx context.Context) (Status, error) { return e.look(ctx, false) }
-
-func (e *Engine) look(ctx context.Context, whole bool) (s Status, err error) {
-	err = e.do(ctx, func() { s = e.status(time.Now(), whole) })
+func (e *Engine) Glance(ctx context.Context) (s Status, err error) {
+	err = e.do(ctx, func() { s = e.status(time.Now(), make([]counted, len(e.order))) })
 	return s, err
 }
 
@@ -209,7 +240,8 @@ func sameState(a, b wire.GroupState) bool {
 		a.Have == b.Have && slices.Equal(a.VIPs, b.VIPs)
 }
 
-func (e *Engine) status(now time.Time, whole bool) Status {
+// status tells all that is known at once, and what was counted of each group.
+func (e *Engine) status(now time.Time, found []counted) Status {
 	s := Status{Node: e.cfg.Node.String(), Counts: e.stats, Local: e.dump.local, Groups: []GroupStatus{},
 		Members: []MemberStatus{}}
 	e.seen.copyTo(&s)
@@ -218,7 +250,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			Kernel: m.hello.Kernel, Since: m.since, Tells: m.hello.Caps&wire.CapReport != 0,
 			Report: m.report, ReportAge: now.Sub(m.reported).Seconds()})
 	}
-	for _, g := range e.order {
+	for i, g := range e.order {
 		gs := GroupStatus{Name: g.name, Role: g.role.String(), Term: g.term, Since: g.since, Reason: g.reason,
 			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{},
 			InSync: g.ready.reported.InSync, Why: g.ready.reported.Reason, Held: g.holds.Len(),
@@ -232,17 +264,13 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			gs.PacketsOut, gs.PacketsIn = g.pub.Packets()
 			gs.BytesOut, gs.BytesIn = g.pub.Bytes()
 			gs.Complete = true
-			if e.standbyOfOtherKernel(g) {
-				gs.Unlike = g.pub.Unknown()
-			}
+			gs.Unlike = found[i].unlike
 		} else {
 			gs.SAs, gs.Policies = g.rcv.Size()
-			if whole {
-				gs.Refused, gs.Uncovered = g.rcv.Lost()
-				gs.LeadPackets, gs.LeadSeconds = g.rcv.Lead()
-				gs.Unlike = g.rcv.RefusedUnknown()
-				gs.Lead, gs.HasLead, gs.Headroom = g.rcv.Leads()
-			}
+			c := &found[i]
+			gs.Refused, gs.Uncovered, gs.Unlike = c.refused, c.uncovered, c.unlike
+			gs.LeadPackets, gs.LeadSeconds = c.leadPackets, c.leadSeconds
+			gs.Lead, gs.HasLead, gs.Headroom = c.lead, c.hasLead, c.headroom
 			gs.Seq = g.rcv.Pos().Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.Packets()
 			gs.BytesOut, gs.BytesIn = g.rcv.Bytes()

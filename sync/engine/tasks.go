@@ -76,17 +76,40 @@ func (e *Engine) step(g *group) {
 		t = &task{role: g.role, on: e.begin(f)}
 		g.work.task = t
 	}
-	outer := e.turns.task
-	e.turns.task, e.turns.began = t, time.Now()
-	ended := t.on.Turn()
-	e.turns.task = outer
-	if !ended {
+	if !e.takeTurn(t) {
 		return
 	}
 	e.release(t.on)
 	if g.work.task == t {
 		g.work.task = nil
 	}
+}
+
+// takeTurn gives a task a turn and reports whether it has ended.
+func (e *Engine) takeTurn(t *task) (ended bool) {
+	outer := e.turns.task
+	e.turns.task, e.turns.began = t, time.Now()
+	ended = t.on.Turn()
+	e.turns.task = outer
+	return ended
+}
+
+// inTurns is do for what goes over many items and only looks: it is carried out in turns,
+// and waits for no task. Anything may change between two of them.
+func (e *Engine) inTurns(ctx context.Context, f func()) error {
+	t := &task{on: coroutine.New()}
+	defer t.on.Stop()
+	t.on.Begin(f)
+	begun, ended := false, false
+	for !ended {
+		if err := e.do(ctx, func() { begun, ended = true, e.takeTurn(t) }); err != nil {
+			if begun {
+				t.on.GiveUp()
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 // late reports whether the turn under way has taken turnLimit.

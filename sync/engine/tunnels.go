@@ -29,7 +29,7 @@ type Tunnel struct {
 }
 
 // Tunnels returns at most so many tunnels, those that have carried a packet last first.
-// It takes the engine's time in proportion to the number of SAs.
+// It takes the engine's time in proportion to the number of SAs, in turns.
 func (e *Engine) Tunnels(ctx context.Context, most int) ([]Tunnel, error) {
 	type ends struct {
 		group         string
@@ -37,7 +37,7 @@ func (e *Engine) Tunnels(ctx context.Context, most int) ([]Tunnel, error) {
 		reqid         uint32
 	}
 	by := make(map[ends]*Tunnel)
-	err := e.do(ctx, func() {
+	err := e.inTurns(ctx, func() {
 		for _, g := range e.order {
 			g.each(func(sa *sadb.SA, moved time.Time) {
 				k := ends{g.name, sa.Src, sa.Key.Dst, sa.Reqid}
@@ -77,7 +77,7 @@ func (e *Engine) Tunnels(ctx context.Context, most int) ([]Tunnel, error) {
 // which that is not known are left out.
 func (e *Engine) LastPackets(ctx context.Context) (map[sadb.SAKey]time.Time, error) {
 	out := make(map[sadb.SAKey]time.Time)
-	err := e.do(ctx, func() {
+	err := e.inTurns(ctx, func() {
 		for _, g := range e.order {
 			g.each(func(sa *sadb.SA, moved time.Time) {
 				if !moved.IsZero() {

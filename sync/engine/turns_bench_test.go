@@ -22,12 +22,15 @@ import (
 type idleKernel struct {
 	snap *sadb.Snapshot
 	most int // operations of one call
-	none []error
+	// counted, if it is not nil, counts all operations.
+	counted *int
+	none    []error
 }
 
-func (k *idleKernel) Dump(context.Context) (*sadb.Snapshot, error) { return k.snap, nil }
-func (k *idleKernel) Scan(context.Context, func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
-	return k.snap.Policies, nil
+func (k *idleKernel) Dump(context.Context) (*sadb.Snapshot, error)        { return k.snap, nil }
+func (k *idleKernel) Scan(context.Context, func(*sadb.Chunk) error) error { return nil }
+func (k *idleKernel) ScanPolicies(context.Context, uint64) ([]*sadb.Policy, uint64, error) {
+	return k.snap.Policies, 0, nil
 }
 func (k *idleKernel) Glances(_ context.Context, keys []sadb.SAKey) ([]sadb.Reading, error) {
 	list := make([]sadb.Reading, len(keys))
@@ -39,6 +42,9 @@ func (k *idleKernel) Glances(_ context.Context, keys []sadb.SAKey) ([]sadb.Readi
 func (k *idleKernel) Watch(context.Context) (<-chan sadb.Event, error) { return nil, nil }
 func (k *idleKernel) Apply(_ context.Context, ops []sadb.Op) []error {
 	k.most = max(k.most, len(ops))
+	if k.counted != nil {
+		*k.counted += len(ops)
+	}
 	k.none = append(k.none[:0], make([]error, len(ops))...)
 	return k.none
 }

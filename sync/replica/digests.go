@@ -9,9 +9,11 @@ import (
 func (p *Publisher) Digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
 	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
 	for k, e := range p.sas {
+		p.Item()
 		sas[k] = CoreDigest(e.sa)
 	}
 	for k, e := range p.policies {
+		p.Item()
 		policies[k] = PolicyDigest(e.policy)
 	}
 	return sas, policies
@@ -22,11 +24,13 @@ func (p *Publisher) Digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.
 func (r *Receiver) Digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
 	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
 	for k, w := range r.want {
+		r.Item()
 		if !w.short {
 			sas[k] = CoreDigest(w.sa)
 		}
 	}
 	for k, w := range r.wantPolicy {
+		r.Item()
 		policies[k] = w.digest
 	}
 	return sas, policies

@@ -46,6 +46,7 @@ func (p *Publisher) updateHeadroom(sa *sadb.SA, oseq, moved uint64) {
 func (r *Receiver) Leads() (lead uint64, any bool, room float64) {
 	lead, room = math.MaxUint64, never
 	for k, w := range r.want {
+		r.Item()
 		h, ok := r.have[k]
 		if !ok || w.sa.Dir == sadb.DirIn || h.core != w.core {
 			continue

@@ -67,6 +67,9 @@ type pubScan struct {
 	// published at its end: a reading may be given up, and what has got a number must be
 	// sent.
 	changed, fresh []foundSA
+	// policiesKnown: it has shown the policies of an earlier reading. policiesQuiet: none
+	// of them was new, changed or gone.
+	policiesKnown, policiesQuiet bool
 }
 
 // outEpochs is for how many readings it is remembered what had been sent.

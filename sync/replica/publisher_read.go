@@ -78,6 +78,7 @@ func (p *Publisher) BeginScan(now time.Time) {
 	p.outs[p.mark%outEpochs] = p.out
 	p.remember()
 	p.scan.changed, p.scan.fresh = nil, nil
+	p.scan.policiesKnown, p.scan.policiesQuiet = false, false
 	clear(p.scan.coming)
 	p.scan.coming, p.scan.at, p.scan.found = p.scan.coming[:0], 0, 0
 }
@@ -196,19 +197,7 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
 	p.scan.changed, p.scan.fresh = nil, nil
 	clear(p.scan.order)
 	p.scan.order, p.scan.coming = p.scan.coming, p.scan.order[:0]
-	found := 0
-	for _, pol := range policies {
-		item()
-		if !t.policies[pol.Key] {
-			if r, ok := p.PutPolicy(now, pol); ok {
-				recs = append(recs, r)
-			}
-		}
-		if e := p.policies[pol.Key]; e != nil {
-			e.seen = p.epoch
-			found++
-		}
-	}
+	found, quiet := p.endPolicies(now, policies, t, item, func(r wire.Record) { recs = append(recs, r) })
 	flush()
 	// Of the right size at once: to grow a long list takes longer than a turn.
 	if p.scan.found < len(p.sas) {
@@ -222,16 +211,49 @@ func (p *Publisher) EndScan(now time.Time, policies []*sadb.Policy, t *Touched,
 	}
 	if found < len(p.policies) {
 		gone.Policies = make([]sadb.PolicyKey, 0, len(p.policies)-found)
-	}
-	for k, e := range p.policies {
-		p.Item()
-		if e.seen != p.epoch && !t.policies[k] && !e.retained {
-			gone.Policies = append(gone.Policies, k)
+		for k, e := range p.policies {
+			p.Item()
+			if e.seen != p.epoch && !t.policies[k] && !e.retained {
+				gone.Policies = append(gone.Policies, k)
+			}
 		}
 	}
+	p.scan.policiesQuiet = quiet && len(gone.Policies) == 0
 	p.outs[p.epoch%outEpochs] = p.out
 	return gone
 }
+
+// endPolicies publishes the policies of a reading that are new or changed, and returns how
+// many published ones there are, and whether nothing was new, changed or touched.
+func (p *Publisher) endPolicies(now time.Time, policies []*sadb.Policy, t *Touched, item func(),
+	add func(wire.Record)) (found int, quiet bool) {
+	if p.scan.policiesKnown {
+		return len(p.policies), true
+	}
+	quiet = len(t.policies) == 0
+	for _, pol := range policies {
+		item()
+		if !t.policies[pol.Key] {
+			if r, ok := p.PutPolicy(now, pol); ok {
+				add(r)
+				quiet = false
+			}
+		}
+		if e := p.policies[pol.Key]; e != nil {
+			e.seen = p.epoch
+			found++
+		}
+	}
+	return found, quiet
+}
+
+// PoliciesKnown notes that the reading under way has shown the policies of an earlier one
+// that was quiet, so its end gets none.
+func (p *Publisher) PoliciesKnown() { p.scan.policiesKnown = true }
+
+// PoliciesQuiet reports whether the last reading has shown all policies as they are
+// published, and no event has changed one meanwhile.
+func (p *Publisher) PoliciesQuiet() bool { return p.scan.policiesQuiet }
 
 // Fill ends the first reading, of which nobody is told: whoever follows begins with a
 // snapshot.

@@ -39,6 +39,7 @@ func (p *Publisher) Bytes() (out, in uint64) { return p.outBytes, p.inBytes }
 // have moved, zero for never since this node publishes. The SA is the publisher's.
 func (p *Publisher) Each(f func(sa *sadb.SA, moved time.Time)) {
 	for _, e := range p.sas {
+		p.Item()
 		var moved time.Time
 		if e.moved > 0 {
 			moved = p.began.Add(e.heard)

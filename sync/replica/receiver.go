@@ -41,8 +41,12 @@ type Receiver struct {
 	handles    counterHandles // of the stream at pos
 	have       map[sadb.SAKey]*haveSA
 	havePolicy map[sadb.PolicyKey]wire.Sum
-	sums       Sums    // over what is wanted
-	tail       journal // the last deltas, for a new master that lacks them
+	// policiesKnown: the reading under way has shown the policies of an earlier one.
+	// policiesQuiet: the last repair found all policies as they are to be, and neither side
+	// has changed since.
+	policiesKnown, policiesQuiet bool
+	sums                         Sums    // over what is wanted
+	tail                         journal // the last deltas, for a new master that lacks them
 
 	scan  uint64 // number of the reading under way, or of the last
 	slabs slabs  // for the SAs of operations

@@ -7,7 +7,18 @@ import (
 // BeginScan begins a reading of the kernel's tables. read and ReadWhole, for
 // each SA of the group, and EndScan belong to it. Items named in t changed while
 // the tables were read, so what is known of them stays.
-func (r *Receiver) BeginScan() { r.scan++ }
+func (r *Receiver) BeginScan() {
+	r.scan++
+	r.policiesKnown = false
+}
+
+// PoliciesKnown notes that the reading under way has shown the policies of an earlier one
+// that was quiet, so its end gets none.
+func (r *Receiver) PoliciesKnown() { r.policiesKnown = true }
+
+// PoliciesQuiet reports whether the kernel's policies are those that are wanted, as far as
+// the last reading and what was ordered since tell.
+func (r *Receiver) PoliciesQuiet() bool { return r.policiesQuiet }
 
 // Read takes what a glance at an SA tells. It reports whether that was enough;
 // if not, the whole SA is wanted.
@@ -68,6 +79,10 @@ func (r *Receiver) EndScan(list []*sadb.Policy, t *Touched) {
 			delete(r.have, k)
 		}
 	}
+	if r.policiesKnown {
+		return
+	}
+	r.policiesQuiet = false
 	found := 0
 	for _, p := range list {
 		r.Item()

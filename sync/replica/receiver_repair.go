@@ -38,6 +38,11 @@ func (r *Receiver) EndSnapshot(seq uint64) (ops OpList) {
 
 // sweep adds what deletes what the kernel has and the stream does not name, SAs first.
 func (r *Receiver) sweep(ops *OpList) {
+	r.sweepSAs(ops)
+	r.sweepPolicies(ops)
+}
+
+func (r *Receiver) sweepSAs(ops *OpList) {
 	if r.CountersOnly {
 		return
 	}
@@ -47,20 +52,34 @@ func (r *Receiver) sweep(ops *OpList) {
 			ops.Add(sadb.Op{Kind: sadb.OpDeleteSA, SA: &sadb.SA{Key: k}})
 		}
 	}
+}
+
+// sweepPolicies returns how many it adds.
+func (r *Receiver) sweepPolicies(ops *OpList) (n int) {
+	if r.CountersOnly {
+		return 0
+	}
 	for k := range r.havePolicy {
 		r.Item()
 		if r.wantPolicy[k] == nil {
 			ops.Add(sadb.Op{Kind: sadb.OpDeletePolicy, Policy: &sadb.Policy{Key: k}})
+			n++
 		}
 	}
+	return n
 }
 
 // Repair returns what it takes to make the kernel what the stream says, after
 // a dump. Only a complete stream may delete.
 func (r *Receiver) Repair(now time.Time) (ops OpList) {
-	for _, w := range r.wantPolicy {
-		r.Item()
-		ops.Add(r.wantPolicyOps(w)...)
+	quiet, n := r.policiesQuiet, 0
+	if !quiet {
+		for _, w := range r.wantPolicy {
+			r.Item()
+			list := r.wantPolicyOps(w)
+			ops.Add(list...)
+			n += len(list)
+		}
 	}
 	// Order matters for what is installed, and mostly nothing is: the oldest
 	// first, and of the same age that which was published first.
@@ -83,9 +102,14 @@ func (r *Receiver) Repair(now time.Time) (ops OpList) {
 		r.Item()
 		ops.Add(r.wantSAOps(now, w)...)
 	}
-	if r.pos.Complete && !r.rx.Snapshot() && r.Sweeps {
-		r.sweep(&ops)
+	sweeps := r.pos.Complete && !r.rx.Snapshot() && r.Sweeps
+	if sweeps {
+		r.sweepSAs(&ops)
 	}
+	if sweeps && !quiet {
+		n += r.sweepPolicies(&ops)
+	}
+	r.policiesQuiet = n == 0 && (sweeps || !r.Sweeps)
 	return ops
 }
 
@@ -124,6 +148,7 @@ func (r *Receiver) Result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 			}
 		}
 	case sadb.OpAddPolicy, sadb.OpUpdatePolicy:
+		r.policiesQuiet = false
 		w := r.wantPolicy[op.Policy.Key]
 		if err == nil && w != nil && w.policy == op.Policy {
 			r.havePolicy[op.Policy.Key] = w.digest // of the same
@@ -136,6 +161,7 @@ func (r *Receiver) Result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 			w.failed = err
 		}
 	case sadb.OpDeletePolicy:
+		r.policiesQuiet = false
 		if err == nil {
 			delete(r.havePolicy, op.Policy.Key)
 		}
@@ -147,6 +173,7 @@ func (r *Receiver) Result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 // be used after a takeover.
 func (r *Receiver) Lost() (refused, uncovered int) {
 	for _, w := range r.want {
+		r.Item()
 		// What an IKE daemon that replicates by itself has left behind on the
 		// master is no loss: see lateUse.
 		if w.failed != nil && (!errors.Is(w.failed, errNotHere) || r.counters.Sub(w.moved) < lateUse) {
@@ -157,6 +184,7 @@ func (r *Receiver) Lost() (refused, uncovered int) {
 		}
 	}
 	for _, w := range r.wantPolicy {
+		r.Item()
 		if w.failed != nil {
 			refused++
 		}

@@ -39,13 +39,17 @@ func (r *Receiver) Bytes() (out, in uint64) { return r.outBytes, r.inBytes }
 // when they were last heard to have moved, zero for never. The SA is the receiver's.
 func (r *Receiver) Each(f func(sa *sadb.SA, moved time.Time)) {
 	for _, w := range r.want {
+		r.Item()
 		f(w.sa, w.moved)
 	}
 }
 
 // SetSameKernel says whether this kernel reads netlink attributes as the master's does, so that
 // those which this code does not know may be passed on.
-func (r *Receiver) SetSameKernel(alike bool) { r.sameKernel = alike }
+func (r *Receiver) SetSameKernel(alike bool) {
+	r.policiesQuiet = r.policiesQuiet && r.sameKernel == alike
+	r.sameKernel = alike
+}
 
 // Sums returns those over what is wanted here.
 func (r *Receiver) Sums() *Sums { return &r.sums }
@@ -75,6 +79,7 @@ func (r *Receiver) WantsPolicy(k sadb.PolicyKey) bool { return r.wantPolicy[k] !
 // seconds are the fewest. Without traffic both are 0.
 func (r *Receiver) Lead() (packets uint64, seconds float64) {
 	for k, w := range r.want {
+		r.Item()
 		h, ok := r.have[k]
 		if peak := w.rate.Peak(); ok && w.sa.Dir != sadb.DirIn && peak > 0 && h.oseq > w.sa.OSeq {
 			if s := float64(h.oseq-w.sa.OSeq) / peak; seconds == 0 || s < seconds {

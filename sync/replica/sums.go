@@ -152,6 +152,7 @@ func (r *Receiver) forgetSA(k sadb.SAKey) {
 
 // wantsPolicy and forgetPolicy do the same for policies.
 func (r *Receiver) wantsPolicy(w *wantPolicy) {
+	r.policiesQuiet = false
 	r.forgetPolicy(w.policy.Key)
 	w.part = partOf(wire.PolicyKeyDigest(&w.policy.Key), wire.PolicyDigest(w.policy))
 	r.wantPolicy[w.policy.Key] = w
@@ -160,6 +161,7 @@ func (r *Receiver) wantsPolicy(w *wantPolicy) {
 
 func (r *Receiver) forgetPolicy(k sadb.PolicyKey) {
 	if w := r.wantPolicy[k]; w != nil {
+		r.policiesQuiet = false
 		r.sums.remove(w.part)
 		delete(r.wantPolicy, k)
 	}

@@ -141,6 +141,7 @@ func (p *Publisher) Named(k sadb.SAKey) *sadb.SA {
 		return e.sa
 	}
 	for other, e := range p.sas {
+		p.Item()
 		if k.Mark = other.Mark; k == other {
 			return e.sa
 		}

@@ -143,7 +143,8 @@
 //
 // Outage is sent before Handover, with the time since the sender was fenced, and by
 // a new master before the State that says so, with the gap that it has measured,
-// so that both ends of a hand-over show the same figure.
+// so that both ends of a hand-over show the same figure. It is also sent as soon as the
+// fence is set: a standby then puts off its audits, until the final counters are there.
 //
 // # Would a failover work?
 //

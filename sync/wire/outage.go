@@ -8,10 +8,11 @@ import (
 )
 
 // Outage tells for how long nobody is MASTER of Group, in whole microseconds. Of
-// a master that hands over, before its Handover: for how long it has been fenced,
-// and Term is the one that it gives up. Over, of the new master, before its State:
+// a master that hands over, as soon as it is fenced and again before its Handover: for how
+// long it has been fenced, and Term is the one that it gives up. A standby that hears it
+// puts off what can wait. Over, of the new master, before its State:
 // from the last sign of the old one until the new one had the virtual addresses
-// and no fence, and Term is its own. It is for people: nothing depends on it.
+// and no fence, and Term is its own. The figure is for people: nothing depends on it.
 type Outage struct {
 	Group string
 	Term  uint64

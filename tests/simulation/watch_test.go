@@ -30,11 +30,18 @@ func (t *tables) Dump(ctx context.Context) (*sadb.Snapshot, error) {
 	return t.Kernel.Dump(ctx)
 }
 
-func (t *tables) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
+func (t *tables) Scan(ctx context.Context, f func(*sadb.Chunk) error) error {
 	if t.broken.Load() {
-		return nil, errBroken
+		return errBroken
 	}
 	return t.Kernel.Scan(ctx, f)
+}
+
+func (t *tables) ScanPolicies(ctx context.Context, known uint64) ([]*sadb.Policy, uint64, error) {
+	if t.broken.Load() {
+		return nil, 0, errBroken
+	}
+	return t.Kernel.ScanPolicies(ctx, known)
 }
 
 func (t *tables) Glances(ctx context.Context, keys []sadb.SAKey) ([]sadb.Reading, error) {

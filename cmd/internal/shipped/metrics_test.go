@@ -263,6 +263,7 @@ var notOnDashboard = map[string]string{
 	"sasyncd_guard_repairs_total":            inCheck,
 	"sasyncd_guard_selectors":                setting,
 	"sasyncd_guard_whole":                    inCheck,
+	"sasyncd_handovers_total":                inAnother,
 	"sasyncd_held_deletes_total":             inAnother,
 	"sasyncd_ike_promotion_duration_seconds": forAlerts,
 	"sasyncd_ike_restarts_total":             forAlerts,
