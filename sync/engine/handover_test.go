@@ -11,7 +11,6 @@ import (
 
 	"sasyncd/sync/replica"
 	"sasyncd/sync/sadb"
-	"sasyncd/sync/scope"
 	"sasyncd/sync/wire"
 )
 
@@ -238,8 +237,6 @@ func TestHandOverDoesNotWaitForAudits(t *testing.T) {
 			task = func() { rig.e.masterScanned(t.Context(), rig.g, time.Now(), rig.k.snap.Policies) }
 		} else {
 			rig.standby(true)
-			rig.g.reading.touched = replica.NewTouched()
-			rig.g.own.scope = scope.New(nil, true, nil)
 			id := rig.g.rcv.Pos().StreamID
 			rig.g.rcv.Reception().Ask(rig.m, id, time.Now())
 			rig.g.rcv.Reception().Bind(1, time.Now())
