@@ -48,8 +48,8 @@ type Config struct {
 	Skip []netip.Addr
 	// Bypass keeps this node's own addresses inside reachable while it is
 	// BACKUP of the groups with these virtual IPs, and undoes that without
-	// any. It is called after each reading of the kernel with the policies
-	// found; nil for nothing.
+	// any. It is called after a reading that has listed the policies, with these, on a
+	// goroutine of its own, one call at a time; nil for nothing.
 	Bypass func(ctx context.Context, vips []netip.Addr, policies []*sadb.Policy) error
 	// Fence silences the virtual IPs of a group whose elector died while this
 	// node was MASTER: nobody else on this machine would, and another node is

@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +65,7 @@ type Engine struct {
 	// events are the changes of the kernel's tables, while Run is under way.
 	events <-chan sadb.Event
 
-	bypassed   bool // bypass policies may be in the kernel
+	own        ownAddresses
 	stats      Counts
 	seen       observed
 	states     atomic.Pointer[[]wire.GroupState] // of all groups, as of the last event
@@ -273,30 +272,6 @@ func (e *Engine) tick(ctx context.Context, now time.Time) {
 	for _, g := range e.order {
 		e.groupTick(ctx, g, now)
 	}
-}
-
-// bypass keeps the own addresses of a BACKUP reachable, and takes that back
-// when it is MASTER.
-func (e *Engine) bypass(ctx context.Context, policies []*sadb.Policy) {
-	if e.cfg.Bypass == nil {
-		return
-	}
-	var vips []netip.Addr
-	for _, g := range e.order {
-		if g.role == wire.RoleBackup && !g.rcv.Reception().Closed() {
-			vips = append(vips, g.own.vips...)
-		}
-	}
-	if len(vips) == 0 && !e.bypassed {
-		return
-	}
-	if err := e.cfg.Bypass(ctx, vips, policies); err != nil {
-		if ctx.Err() == nil {
-			e.log.Warn("own addresses inside are not reachable from remote sites", "err", err)
-		}
-		return
-	}
-	e.bypassed = len(vips) > 0
 }
 
 // remember keeps the highest terms over a restart.

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -23,18 +24,36 @@ type fenceWork struct {
 	Items    int64 // records and counters in them
 }
 
-// countMessages counts what the nodes send from now on.
-func (w *world) countMessages(messages, items *atomic.Int64) {
-	w.lose = func(_ int, m wire.Message) bool {
-		messages.Add(1)
-		switch m := m.(type) {
-		case *wire.Batch:
-			items.Add(int64(len(m.Records)))
-		case *wire.Counters:
-			items.Add(int64(len(m.Entries)))
-		}
-		return false
+// onTheWire counts what the nodes send, and loses what it is told to.
+type onTheWire struct {
+	messages, items atomic.Int64
+	// lose, while losing says so, tells which messages do not arrive.
+	lose   func(wire.Message) bool
+	losing atomic.Bool
+}
+
+func (c *onTheWire) sees(_ int, m wire.Message) bool {
+	c.messages.Add(1)
+	switch m := m.(type) {
+	case *wire.Batch:
+		c.items.Add(int64(len(m.Records)))
+	case *wire.Counters:
+		c.items.Add(int64(len(m.Entries)))
 	}
+	return c.losing.Load() && c.lose(m)
+}
+
+// watchedPair is pair with somebody on the wire.
+func watchedPair(t *testing.T, n int, c *onTheWire) *world {
+	w := newWorld(t, 2)
+	w.lose = c.sees
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range n {
+		w.nodes[0].kernel.foreign(tunnel(r, i, i%3 == 0)...)
+	}
+	w.join(100)
+	time.Sleep(time.Second)
+	return w
 }
 
 // outbound returns the names of the SAs on which a node sends, in order.
@@ -68,7 +87,8 @@ func (k *simKernel) send(keys []sadb.SAKey, n uint64) map[sadb.SAKey]uint64 {
 func handOverWith(t *testing.T, tunnels int) (work fenceWork) {
 	synctest.Test(t, func(t *testing.T) {
 		const active = 5
-		w, _ := pair(t, tunnels)
+		var seen onTheWire
+		w := watchedPair(t, tunnels, &seen)
 		defer w.stop()
 		old, next := w.nodes[0].kernel, w.nodes[1].kernel
 		time.Sleep(5 * time.Second)
@@ -79,15 +99,14 @@ func handOverWith(t *testing.T, tunnels int) (work fenceWork) {
 		}
 		time.Sleep(300 * time.Millisecond) // no reading is under way
 		old.send(busy, 100)
-		var messages, items atomic.Int64
-		w.countMessages(&messages, &items)
+		messages, items := seen.messages.Load(), seen.items.Load()
 		shown, ops := old.shown.Load()+next.shown.Load(), old.count()+next.count()
 		w.nodes[0].elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1}
 		if after, ok := w.nodes[0].elector.answeredWithin(time.Second); !ok || after > handoverLimit/2 {
 			t.Errorf("%d tunnels: answered %v after %v", tunnels, ok, after)
 		}
 		work = fenceWork{Shown: old.shown.Load() + next.shown.Load() - shown, Ops: old.count() + next.count() - ops,
-			Messages: messages.Load(), Items: items.Load()}
+			Messages: seen.messages.Load() - messages, Items: seen.items.Load() - items}
 		time.Sleep(5 * time.Millisecond)
 		if len(w.nodes[1].elector.takeovers()) != 1 {
 			t.Errorf("%d tunnels: the standby was not told to take over", tunnels)
@@ -184,25 +203,25 @@ func (n *simNode) wanted(k sadb.SAKey) (oseq uint64) {
 func TestHandOverIsAnsweredInTime(t *testing.T) {
 	cases := []struct {
 		name string
+		lose func(wire.Message) bool
 		harm func(w *world)
 		// ended: the election goes on before that.
 		ended bool
 	}{
-		{"nothing arrives", func(w *world) {
-			w.lose = func(_ int, m wire.Message) bool { _, is := m.(*wire.Counters); return is }
-		}, false},
-		{"no standby", func(w *world) { w.cut(0, 1) }, false},
-		{"the election does not wait", func(w *world) {
-			w.lose = func(_ int, m wire.Message) bool { _, is := m.(*wire.Ack); return is }
-		}, true},
+		{"nothing arrives", func(m wire.Message) bool { _, is := m.(*wire.Counters); return is }, nil, false},
+		{"no standby", nil, func(w *world) { w.cut(0, 1) }, false},
+		{"the election does not wait", func(m wire.Message) bool { _, is := m.(*wire.Ack); return is }, nil, true},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, _ := pair(t, 20)
+				seen := onTheWire{lose: c.lose}
+				w := watchedPair(t, 20, &seen)
 				defer w.stop()
 				time.Sleep(5 * time.Second)
-				c.harm(w)
+				if seen.losing.Store(c.lose != nil); c.harm != nil {
+					c.harm(w)
+				}
 				n := w.nodes[0]
 				n.elector.events <- ElectorEvent{Kind: ElectorPrepare, Group: simGroup, To: wire.RoleBackup, Term: 1}
 				if c.ended {
