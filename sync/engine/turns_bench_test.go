@@ -206,6 +206,18 @@ var works = []struct {
 		}
 		return func() { r.e.exec(context.Background(), r.g, r.g.rcv.Raise(later)) }
 	}},
+	{"counters", func(r *turnsRig) func() {
+		r.standby(true)
+		var entries []wire.CounterEntry
+		for i, sa := range r.k.snap.SAs {
+			entries = append(entries, wire.CounterEntry{Handle: uint32(i + 1), OSeq: sa.OSeq + 1<<27, Packets: sa.Packets + 9})
+		}
+		return func() {
+			for part := range slices.Chunk(entries, counterBatch) {
+				r.e.exec(context.Background(), r.g, r.g.rcv.SetCounters(time.Now(), time.Second, part))
+			}
+		}
+	}},
 	{"retire", func(r *turnsRig) func() {
 		r.standby(true)
 		return func() {

@@ -111,6 +111,7 @@ func (r *Receiver) SetCounters(now time.Time, mono time.Duration, entries []wire
 	r.counters = now
 	var ops []sadb.Op
 	for _, e := range entries {
+		r.Item()
 		w := r.handles.find(e.Handle)
 		if w == nil {
 			r.unnamed++
