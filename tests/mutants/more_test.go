@@ -157,6 +157,27 @@ var more = []mutant{
 		[][2]string{{"p.Age <= reportLimit {", "true {"}},
 		"./cmd/internal/judge", "TestReportsHaveAnAge", false,
 	},
+	{
+		"I15", "the old MASTER reads all its tables behind the fence", "sync/engine/leaving.go",
+		[][2]string{{"keys := g.pub.Recent(replica.FinalSAs)\n",
+			"keys := g.pub.Recent(replica.FinalSAs)\n\t_, _ = e.kernel.Dump(ctx)\n"}},
+		"./sync/engine", "TestHandOverIsConstantWork", false,
+	},
+	{
+		"I15", "a standby goes on with an audit when its MASTER is fenced", "sync/engine/leaving.go",
+		[][2]string{{"g.work.publishing || g.work.auditing {", "g.work.publishing {"}},
+		"./sync/engine", "TestHandOverDoesNotWaitForAudits", false,
+	},
+	{
+		"I15", "a hand-over waits for a standby for ever", "sync/engine/leaving.go",
+		[][2]string{{"if !now.Before(h.until) {", "if false {"}},
+		"./sync/engine", "TestHandOverIsAnsweredInTime", false,
+	},
+	{
+		"I4", "a fingerprint of policies stands for them though events were lost", "sync/engine/events.go",
+		[][2]string{{"e.dump.policies.known = 0\n", "\n"}},
+		"./sync/engine", "TestPoliciesOfALostEventAreListed", false,
+	},
 }
 
 func init() { mutants = append(mutants, more...) }
