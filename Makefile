@@ -32,7 +32,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground fresh gate gate-page
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground ground fresh gate gate-page
 all: build
 
 deps:
@@ -58,11 +58,19 @@ fresh:
 	@./.ci/fresh dist/fresh $(if $(FRESH),"$(FRESH)")
 
 # Drills with the kernel, the tools and the daemons of another release of Debian, in a
-# minimal root of it: GROUND=trixie (Debian 13) or sid. GROUNDS: other commands.
-GROUND  ?= trixie
-GROUNDS ?= make drill
+# root directory of it: GROUND=trixie (Debian 13) or sid. The results go into
+# docs/platforms.md. "make ground-sid-drill-ike": one target on one release.
+GROUND ?= trixie
+ground:
+	@./.ci/ground $(GROUND)
 drill-ground:
-	@./.ci/fresh -r $(GROUND) dist/ground "$(GROUNDS)"
+	@$(MAKE) --no-print-directory gate GATES="ground-$(GROUND)-*"
+ground-%:
+	@./.ci/ground $(firstword $(subst -, ,$*)) "make $(patsubst $(firstword $(subst -, ,$*))-%,%,$*)"
+
+# The tests of one folder of tests/.
+suite-%: deps
+	$(GO) test -count=1 -timeout 20m -skip '$(SKIP)' ./tests/$*
 
 unit:
 	$(GO) test -race -timeout 15m $(UNITS)
@@ -73,8 +81,9 @@ EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 
 # TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
 # built by the tests, so a result that go has kept says nothing of them.
+SKIP = ^(TestHogs|TestStaticKeys|TestLeaks(Table|Both)|$(EXAMPLES))$$
 drill:
-	$(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|TestLeaks(Table|Both)|$(EXAMPLES))$$' $(DRILLS)
+	$(GO) test -count=1 -p 1 -timeout 15m -skip '$(SKIP)' $(DRILLS)
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
@@ -152,8 +161,7 @@ gate-page:
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:
-	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked \
-		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1
+	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked
 	@./.ci/libreswan dist/libreswan
 	@./.ci/libreswan dist/libreswan-trixie trixie
 	$(GO) test -p 1 -timeout 30m ./tests/ike

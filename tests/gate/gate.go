@@ -5,6 +5,7 @@ package gate
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -68,8 +69,15 @@ func Choose(list []Gate, names []string, results *Results, commit string, goOn b
 	for _, g := range list {
 		known = append(known, g.Name)
 	}
+	// chosen reports whether a gate is named; "ground-sid-*" names several (path.Match).
+	chosen := func(name string) bool {
+		return slices.ContainsFunc(names, func(pattern string) bool {
+			ok, err := path.Match(pattern, name)
+			return ok && err == nil
+		})
+	}
 	for _, n := range names {
-		if !slices.Contains(known, n) {
+		if !slices.ContainsFunc(known, func(name string) bool { ok, err := path.Match(n, name); return ok && err == nil }) {
 			unknown = append(unknown, n)
 		}
 	}
@@ -78,7 +86,7 @@ func Choose(list []Gate, names []string, results *Results, commit string, goOn b
 	}
 	p := new(Plan)
 	for _, g := range list {
-		if len(names) == 0 && g.InTest || len(names) > 0 && !slices.Contains(names, g.Name) {
+		if len(names) == 0 && g.InTest || len(names) > 0 && !chosen(g.Name) {
 			continue
 		}
 		if last := results.Last(g.Name); goOn && last != nil && last.Commit == commit && last.OK() {

@@ -72,27 +72,43 @@ exec %s "$@"
 	return name, os.WriteFile(name, []byte(script), 0o755)
 }
 
+// preloaded is what nearly every drill uses: modules by name, and algorithms of the
+// kernel by the name that its own requests use (MODULE_ALIAS_CRYPTO), since the
+// modules of algorithms differ between releases. Hashes stand before what asks for
+// them while it is loaded.
+var preloaded = struct{ modules, algorithms []string }{
+	modules: []string{"ipv6", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "veth", "bridge", "sch_netem"},
+	algorithms: []string{
+		"ecb", "cbc", "ctr", "hmac", "sha1", "sha256", "sha512", "digest_null", "seqiv", "echainiv",
+		"authenc", "authencesn", "ghash", "gcm", "ccm", jitter, "drbg_nopr_hmac_sha512", "cmac",
+		"chacha20", "poly1305", "rfc7539esp",
+	},
+}
+
 // preload inserts what nearly every drill uses, in this process. Left to the
 // kernel's requests that takes a process for every name it thinks of, and
 // seconds in all. A name this kernel lacks is built in or goes by another one.
 func (x *moduleIndex) preload() error {
-	for _, name := range []string{
-		"ipv6", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "veth", "bridge", "sch_netem",
-		"seqiv", "echainiv", "authenc", "authencesn", "gcm", "ccm", "ghash_generic", "ctr", "cbc",
-		"hmac", "sha512_generic", jitter, "drbg", "cmac",
-		"chacha20poly1305", "chacha_generic", "poly1305_generic",
-	} {
-		if p, ok := x.file[name]; ok {
-			err := x.insert(p)
-			// It measures the clock when it is loaded, and refuses (crypto/jitterentropy-kcapi.c)
-			// if that is too even, as on an emulated machine, or too coarse, as on a busy one.
-			// Nothing needs it.
-			if name == jitter && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EFAULT)) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
+	files := make([]string, 0, len(preloaded.modules)+len(preloaded.algorithms))
+	for _, name := range preloaded.modules {
+		files = append(files, x.file[name])
+	}
+	for _, name := range preloaded.algorithms {
+		files = append(files, x.file[x.algorithm[name]])
+	}
+	for _, file := range files {
+		if file == "" {
+			continue
+		}
+		err := x.insert(file)
+		// It measures the clock when it is loaded, and refuses (crypto/jitterentropy-kcapi.c)
+		// if that is too even, as on an emulated machine, or too coarse, as on a busy one.
+		// Nothing needs it.
+		if moduleName(file) == jitter && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EFAULT)) {
+			continue
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -105,6 +121,8 @@ type moduleIndex struct {
 	dir  string
 	file map[string]string   // normalised name -> path below dir
 	deps map[string][]string // path below dir -> paths it needs
+	// algorithm has the normalised name of the module of each of the kernel's algorithms.
+	algorithm map[string]string
 }
 
 // openModules reads the index of the guest that this is.
@@ -115,6 +133,19 @@ func readModules(dir, release string) (*moduleIndex, error) {
 		dir:  filepath.Join(dir, release),
 		file: map[string]string{},
 		deps: map[string][]string{},
+
+		algorithm: map[string]string{},
+	}
+	aliases, err := os.ReadFile(filepath.Join(x.dir, "modules.alias"))
+	if err != nil {
+		return nil, fmt.Errorf("read module aliases: %w", err)
+	}
+	for line := range strings.Lines(string(aliases)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" {
+			if name, ok := strings.CutPrefix(f[1], "crypto-"); ok {
+				x.algorithm[name] = moduleName(f[2])
+			}
+		}
 	}
 	f, err := os.Open(filepath.Join(x.dir, "modules.dep"))
 	if err != nil {

@@ -152,9 +152,10 @@ const many = 30
 func TestStrongSwanMany(t *testing.T) {
 	t.Run("one remote", func(t *testing.T) { testMany(t, "", func(int) netip.Addr { return lab.RGWOut }) })
 	// One charon has all the addresses; the gateways cannot tell. It asks for cookies by
-	// the half-open SAs of all addresses, where each of 30 daemons would have its own.
+	// the half-open SAs of all addresses, and since version 6 by those of one peer, where
+	// each of 30 daemons would have its own.
 	t.Run("a remote each", func(t *testing.T) {
-		testMany(t, "cookie_threshold = 0", func(i int) netip.Addr {
+		testMany(t, "cookie_threshold = 0\n\tcookie_threshold_ip = 0", func(i int) netip.Addr {
 			if i == 0 {
 				return lab.RGWOut
 			}
