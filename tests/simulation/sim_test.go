@@ -342,8 +342,8 @@ func (s *sim) quiet() {
 		if n == m {
 			continue
 		}
-		want := config(m, n.kernel.ABI().Features)
-		if got := config(n, n.kernel.ABI().Features); got != want {
+		want := configFor(m, n.kernel.ABI().Features)
+		if got := configFor(n, n.kernel.ABI().Features); got != want {
 			s.t.Errorf("I4: seed %d: tables of node %d and the master %d differ:\n--- node %d\n%s\n--- node %d\n%s",
 				s.seed, n.i, m.i, n.i, got, m.i, want)
 		}
@@ -361,9 +361,11 @@ func (s *sim) quiet() {
 	}
 }
 
-// config prints a node's tables without what moves or differs by design, as a kernel with
-// these features can hold them.
-func config(n *node, f sadb.Features) string {
+// config prints a node's tables without what moves or differs by design.
+func config(n *node) string { return configFor(n, sadb.AllFeatures()) }
+
+// configFor is config as a kernel with these features can hold it.
+func configFor(n *node, f sadb.Features) string {
 	snap, _ := n.kernel.Dump(n.s.t.Context())
 	for i, sa := range snap.SAs {
 		fit, _ := f.Fit(sa)
