@@ -69,17 +69,18 @@ func Choose(list []Gate, names []string, results *Results, commit string, goOn b
 	for _, g := range list {
 		known = append(known, g.Name)
 	}
-	// chosen reports whether a gate is named; "ground-sid-*" names several (path.Match).
-	chosen := func(name string) bool {
-		return slices.ContainsFunc(names, func(pattern string) bool {
-			ok, err := path.Match(pattern, name)
-			return ok && err == nil
-		})
+	// A name may be a pattern of path.Match: "ground-sid-*". A bad one is of no gate.
+	isOf := func(pattern, gate string) bool {
+		ok, err := path.Match(pattern, gate)
+		return ok && err == nil
 	}
 	for _, n := range names {
-		if !slices.ContainsFunc(known, func(name string) bool { ok, err := path.Match(n, name); return ok && err == nil }) {
+		if !slices.ContainsFunc(known, func(gate string) bool { return isOf(n, gate) }) {
 			unknown = append(unknown, n)
 		}
+	}
+	chosen := func(gate string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return isOf(n, gate) })
 	}
 	if len(unknown) > 0 {
 		return nil, fmt.Errorf("no such gate: %s; there are %s", strings.Join(unknown, ", "), strings.Join(known, " "))

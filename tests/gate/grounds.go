@@ -65,17 +65,17 @@ func onGround(name string) (ground Ground, target string, ok bool) {
 // Where the table of grounds stands.
 const (
 	GroundsPage  = "docs/platforms.md"
-	groundsBegin = "<!-- generated: grounds -->\n"
-	groundsEnd   = "<!-- end of generated: grounds -->\n"
+	GroundsBegin = "<!-- generated: grounds -->\n"
+	GroundsEnd   = "<!-- end of generated: grounds -->\n"
 )
 
 // WithGrounds returns a page with the table of what passed on which ground, as it is
 // for a tree. The page has the two marks between which the table stands.
 func WithGrounds(page string, results *Results, now *Tree) (string, error) {
-	before, rest, found := strings.Cut(page, groundsBegin)
-	_, after, ended := strings.Cut(rest, groundsEnd)
+	before, rest, found := strings.Cut(page, GroundsBegin)
+	_, after, ended := strings.Cut(rest, GroundsEnd)
 	if !found || !ended {
-		return "", fmt.Errorf("%s has no %q and %q", GroundsPage, groundsBegin, groundsEnd)
+		return "", fmt.Errorf("%s has no %q and %q", GroundsPage, GroundsBegin, GroundsEnd)
 	}
 	var b strings.Builder
 	for _, ground := range Grounds {
@@ -106,7 +106,7 @@ func WithGrounds(page string, results *Results, now *Tree) (string, error) {
 		b.WriteString("\n")
 	}
 	b.WriteString("\n")
-	return before + groundsBegin + b.String() + groundsEnd + after, nil
+	return before + GroundsBegin + b.String() + GroundsEnd + after, nil
 }
 
 // newest says of what a ground was made, as its last run has printed it.

@@ -7,7 +7,7 @@ import (
 )
 
 func TestWithGrounds(t *testing.T) {
-	page := "# Platforms\n" + groundsBegin + "| old |\n" + groundsEnd + "rest\n"
+	page := "# Platforms\n" + GroundsBegin + "| old |\n" + GroundsEnd + "rest\n"
 	now := NewTree([]File{{"carp/a.go", "1"}, {"tests/ike/a_test.go", "2"}, {"tests/election/a_test.go", "3"}},
 		"drill-ike:\n\tgo test ./tests/ike\n")
 	results := &Results{Runs: []Run{
@@ -25,7 +25,7 @@ func TestWithGrounds(t *testing.T) {
 		"| suite | Debian 13 | Debian sid |\n",
 		"OpenIKED | ok, 2 packages; 2026-12-03, 0123456 | not run |\n",
 		"| not run | **failed**, exit status 2: TestCARP; 2026-12-03, abcdef0; **older than** carp, tests/election |\n",
-		groundsEnd + "rest\n",
+		GroundsEnd + "rest\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
@@ -37,7 +37,7 @@ func TestWithGrounds(t *testing.T) {
 	if again, err := WithGrounds(text, results, now); err != nil || again != text {
 		t.Errorf("a second time changes the page (%v)", err)
 	}
-	for _, bad := range []string{"# Platforms\n", groundsBegin} {
+	for _, bad := range []string{"# Platforms\n", GroundsBegin} {
 		if _, err := WithGrounds(bad, results, now); err == nil {
 			t.Errorf("%q has no place for the table, and is taken", bad)
 		}

@@ -85,8 +85,8 @@ func (s *machines) boot(c MachineConfig) (*Machine, error) {
 	} else {
 		args = append(args, "init="+c.Init)
 	}
-	m := &Machine{Name: c.Name, kernel: cmp.Or(c.Kernel, s.UML), Console: filepath.Join(dir, "console"), rw: filepath.Join(dir, "rw"),
-		ended: make(chan struct{})}
+	m := &Machine{Name: c.Name, kernel: cmp.Or(c.Kernel, s.UML), Console: filepath.Join(dir, "console"),
+		rw: filepath.Join(dir, "rw"), ended: make(chan struct{})}
 	if err := m.start(s, append(args, c.Args...), c.Init == ""); err != nil {
 		m.Cut()
 		return nil, fmt.Errorf("%w; its console said:\n%s", err, m.ConsoleEnd())

@@ -189,7 +189,12 @@ func (p *pluto) empties(t *testing.T) bool {
 func requirePutBack(t *testing.T, m *meter.Meter, gw *scenario.Member, from, to time.Time) {
 	t.Helper()
 	for _, f := range m.Flows {
-		t.Logf("pluto's crash on the master: %v", f.Between(from, to))
+		r := f.Between(from, to)
+		t.Logf("pluto's crash on the master: %v", r)
+		may := int((budgetRestart + min(r.Stall, slowest)).Seconds() * rate)
+		if r.Lost > may || r.Sent == 0 {
+			t.Errorf("pluto's crash on the master: %s lost %d of %d packets, at most %d may be", f.Name, r.Lost, r.Sent, may)
+		}
 	}
 	if s, err := gw.Status(); err != nil || s.Counts.PoliciesBack == 0 || s.Counts.Reinserted == 0 {
 		t.Errorf("%d policies and %d SAs were put back, %v: has it not flushed?", s.Counts.PoliciesBack,
