@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,10 +14,7 @@ import (
 	"sasyncd/tests/harness/lab"
 )
 
-var (
-	otherKernel  = flag.String("kernel", "", "program of another user-mode-linux, for TestTwoKernels")
-	otherModules = flag.String("modules", "", "directory of its modules, with a directory for its release")
-)
+var other = flag.String("other", "", "directory into which another user-mode-linux is unpacked, for TestTwoKernels")
 
 // Kernel is what a gateway's kernel is and knows.
 type Kernel struct {
@@ -80,17 +78,15 @@ func (s *Gateway) Directed(_ struct{}, n *int) error {
 	})
 }
 
-// TestTwoKernels has two gateways of which one runs the kernel that -kernel names. The SAs of the
+// TestTwoKernels has two gateways of which one runs the kernel that -other names. The SAs of the
 // newer one have directions, which the older one may not know. The older one holds all of them and
 // does not make them anew at each reading; the power of either is cut, and the traffic goes on.
 func TestTwoKernels(t *testing.T) {
-	if *otherKernel == "" {
-		t.Skip("a second kernel is missing: -args -kernel PROGRAM -modules DIRECTORY")
+	program := filepath.Join(*other, "usr/bin/linux.uml")
+	if _, err := os.Stat(program); *other == "" || err != nil {
+		t.Fatalf("a second kernel is missing (%v): run make drill-kernels", err)
 	}
-	if _, err := os.Stat(*otherKernel); err != nil {
-		t.Fatal(err)
-	}
-	s := newStageOn(t, nil, "", *otherKernel, *otherModules)
+	s := newStageOn(t, nil, "", program, filepath.Join(*other, "usr/lib/uml/modules"))
 	newer, older := s.gw[0], s.gw[1]
 	knows := func(g *gateway) (k Kernel) {
 		s.call(g.Machine, "Gateway.Kernel", struct{}{}, &k)
