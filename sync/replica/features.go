@@ -3,7 +3,6 @@ package replica
 import (
 	"errors"
 	"slices"
-	"syscall"
 
 	"sasyncd/sync/sadb"
 )
@@ -43,7 +42,7 @@ func (r *Receiver) Reduced() (n int) {
 // if it was refused for another reason. The number is left out: a standby with fewer CPUs has to
 // receive on all SAs, as its peer may send on any.
 func (r *Receiver) onAnyCPU(w *wantSA, sa *sadb.SA, err error) *sadb.SA {
-	if w == nil || sa.PCPU == nil || !errors.Is(err, syscall.ERANGE) {
+	if w == nil || sa.PCPU == nil || !errors.Is(err, sadb.ErrNoCPU) {
 		return nil
 	}
 	r.features.CPUs = min(r.features.CPUs, *sa.PCPU)

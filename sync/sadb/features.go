@@ -1,6 +1,13 @@
 package sadb
 
-import "math"
+import (
+	"errors"
+	"math"
+)
+
+// ErrNoCPU is what the error of an operation is with which a kernel refuses the SA of a
+// CPU that it cannot have.
+var ErrNoCPU = errors.New("the kernel does not have this CPU")
 
 // Features is what a kernel knows of what an SA may have. What it does not know it
 // ignores without a word, and an SA is then another than the one that was asked for.
