@@ -117,8 +117,7 @@ drill-nodes:
 # A pair of two kernels: this release's and that of the release before. Debian 13 and
 # sid have one; on Debian 12: make ground-trixie-drill-kernels.
 drill-kernels: deps
-	@./.ci/uml dist/uml
-	$(GO) test -count=1 -v -timeout 15m -run '^TestTwoKernels$$' ./tests/nodes -args -other $(CURDIR)/dist/uml
+	@other=$$(./.ci/uml $(CURDIR)/dist) && $(GO) test -count=1 -v -timeout 15m -run '^TestTwoKernels$$' ./tests/nodes -args -other "$$other"
 
 # The leak guard with real ESP, by each wall. user-mode-linux lacks a part of nf_tables
 # (fib), so the table is tried under qemu; "make test" tries the routes, and no guard.
