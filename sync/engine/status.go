@@ -56,6 +56,9 @@ type GroupStatus struct {
 	// on only between like kernels: on a standby those that it has refused for
 	// that, on a MASTER those that a connected standby refuses.
 	Unlike int `json:"unlike"`
+	// Reduced are SAs that this kernel holds without a NAT keepalive or the number of a CPU,
+	// which it does not have.
+	Reduced int `json:"reduced"`
 	// Offloaded SAs are left out: hardware would reuse their numbers as IVs.
 	Offloaded int `json:"offloaded"`
 	// Seq is the number of the last delta published or installed, CounterAge
@@ -173,10 +176,10 @@ func (e *Engine) Status(ctx context.Context) (s Status, err error) {
 
 // counted is what it takes a look at all items to know. The zero value is for none.
 type counted struct {
-	refused, uncovered, unlike int
-	lead, leadPackets          uint64
-	hasLead                    bool
-	leadSeconds, headroom      float64
+	refused, uncovered, unlike, reduced int
+	lead, leadPackets                   uint64
+	hasLead                             bool
+	leadSeconds, headroom               float64
 }
 
 // count looks at all items of a group. others says that a standby has another kernel.
@@ -190,7 +193,7 @@ func (g *group) count(others bool) (c counted) {
 	rcv := g.rcv // the role may change meanwhile
 	c.refused, c.uncovered = rcv.Lost()
 	c.leadPackets, c.leadSeconds = rcv.Lead()
-	c.unlike = rcv.RefusedUnknown()
+	c.unlike, c.reduced = rcv.RefusedUnknown(), rcv.Reduced()
 	c.lead, c.hasLead, c.headroom = rcv.Leads()
 	return c
 }
@@ -268,7 +271,7 @@ func (e *Engine) status(now time.Time, found []counted) Status {
 		} else {
 			gs.SAs, gs.Policies = g.rcv.Size()
 			c := &found[i]
-			gs.Refused, gs.Uncovered, gs.Unlike = c.refused, c.uncovered, c.unlike
+			gs.Refused, gs.Uncovered, gs.Unlike, gs.Reduced = c.refused, c.uncovered, c.unlike, c.reduced
 			gs.LeadPackets, gs.LeadSeconds = c.leadPackets, c.leadSeconds
 			gs.Lead, gs.HasLead, gs.Headroom = c.lead, c.hasLead, c.headroom
 			gs.Seq = g.rcv.Pos().Seq
