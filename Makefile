@@ -90,7 +90,7 @@ EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 
 # TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
 # built by the tests, so a result that go has kept says nothing of them.
-SKIP = ^(TestHogs|TestStaticKeys|TestLeaks(Table|Both)|$(EXAMPLES))$$
+SKIP = ^(TestHogs|TestStaticKeys|TestLeaks(Table|Both|Rows)|$(EXAMPLES))$$
 drill:
 	$(GO) test -count=1 -p 1 -timeout 15m -skip '$(SKIP)' $(DRILLS)
 

@@ -65,10 +65,10 @@ func noLeaks(t *testing.T, guard string) {
 	}
 	silent := func(what string) {
 		t.Helper()
-		was := stopped(t, gw1)
+		was := stopped(t, gw1.Node)
 		lab.Eventually(t, limit, "the guard to stop packets: "+what, func() bool {
 			time.Sleep(20 * time.Millisecond)
-			return stopped(t, gw1) > was+rate
+			return stopped(t, gw1.Node) > was+rate
 		})
 	}
 
@@ -96,15 +96,15 @@ func noLeaks(t *testing.T, guard string) {
 	}
 	run := bin + " -c " + gw1.Dir() + "/sasyncd.conf "
 	gw1.Run(run + "guard-remove")
-	if n := stopped(t, gw1); n != 0 {
+	if n := stopped(t, gw1.Node); n != 0 {
 		t.Fatalf("the guard is still there: it has stopped %d packets", n)
 	}
 	gw1.Run(run + "guard-load")
 	gw1.PowerOn()
 	for _, way := range [][2]netip.Addr{{gw1.InAddr, lab.H2Addr}, {gw1.InAddr6, lab.H2Addr6}} {
-		was := stopped(t, gw1)
+		was := stopped(t, gw1.Node)
 		sendOnce(t, gw1, way[0], way[1])
-		if stopped(t, gw1) == was {
+		if stopped(t, gw1.Node) == was {
 			t.Errorf("a gateway that has booted sends from %v to %v, and no guard stops it", way[0], way[1])
 		}
 	}
@@ -135,10 +135,10 @@ func sendOnce(t *testing.T, g *scenario.Member, from, to netip.Addr) {
 	}
 }
 
-var counted = regexp.MustCompile(`counter packets (\d+)`)
+var counted = regexp.MustCompile(`packets (\d+) bytes`)
 
 // stopped is how many packets the walls of a gateway have stopped, as the kernel counts.
-func stopped(t *testing.T, g *scenario.Member) (n int) {
+func stopped(t *testing.T, g *lab.Node) (n int) {
 	t.Helper()
 	table, err := g.Try("nft list table inet sasyncd")
 	if err != nil {
