@@ -440,10 +440,12 @@ func TestEachFactHasItsPlace(t *testing.T) {
 		Absent: true, Version: "version", Probed: true, ProbeError: "probe"}
 	g.Standbys[0].Lag = 7
 	x.status.Local = scope.Local{SAs: 8, Policies: 9, Example: "example"}
-	x.state, x.guard, x.seen = "state error", leakguard.State{Trouble: "guard error", Lately: 10}, []report.Seen{{Node: "three"}}
+	x.state, x.seen = "state error", []report.Seen{{Node: "three"}}
+	x.guard = leakguard.State{Trouble: "guard error", Lately: 10}
 	x.sysctl["net/ipv6/conf/all/forwarding"] = "0"
 	got := x.facts.collect(t.Context(), x.status)
-	if got.Tracker != "carpd" || got.StateError != "state error" || got.GuardError != "guard error" || got.GuardDropped != 10 ||
+	if got.Tracker != "carpd" || got.StateError != "state error" || got.GuardError != "guard error" ||
+		got.GuardDropped != 10 ||
 		!slices.Equal(got.Apart, []string{"three"}) || *got.Local != (judge.Local{SAs: 8, Policies: 9, Example: "example"}) ||
 		!*got.Forward4 || *got.Forward6 {
 		t.Errorf("%+v", got)

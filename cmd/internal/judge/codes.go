@@ -165,8 +165,8 @@ var kinds = map[Code]struct {
 	StrictFilter: {Odd, "sysctl -w NAME=2 there, and in /etc/sysctl.d"},
 	HostSetting:  {Costs, "sysctl -w NAME there, and in /etc/sysctl.d"},
 	LeakGuard:    {Costs, "sasyncctl guard there"},
-	LeakStopped: {Costs, "sasyncctl guard there names the selectors without a policy: bring their tunnels up; of tunnels " +
-		"that were removed, sasyncctl guard forget"},
+	LeakStopped: {Costs, "sasyncctl guard there names the selectors without a policy: bring their tunnels up; of " +
+		"tunnels that were removed, sasyncctl guard forget"},
 	StateUnwritable: {Costs, "df -h, df -i and mount there: make room, or the file system writable"},
 	ClockDiffers:    {Odd, "timedatectl, chronyc tracking on both gateways"},
 	PeersDiffer:     {Costs, "write the same gateways as `peer` into every sasyncd.conf; sasyncctl reload"},
