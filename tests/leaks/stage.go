@@ -168,6 +168,12 @@ func (s *Stage) Gone(n int) {
 	})
 }
 
+// Flowing waits until n more packets have arrived on each protected flow.
+func (s *Stage) Flowing(n int) {
+	s.T.Helper()
+	flowing(s.T, s.protected, n)
+}
+
 // Plaintext is how many packets have left in plaintext so far; it lags some 20 ms behind.
 func (s *Stage) Plaintext() int { return int(s.plain.Load()) }
 
