@@ -134,7 +134,7 @@ func leakGuardOf(c *conf.Sasyncd, k *xfrm.Kernel, log *slog.Logger) (leakGuarded
 	case err != nil:
 		return leakGuarded{}, nil, err
 	case w.none():
-		log.Warn("there is no leak guard", "err", lacks)
+		log.Info("there is no leak guard", "reason", lacks)
 		return leakGuarded{why: lacks.Error()}, nil, nil
 	case lacks != nil && c.Guard == conf.GuardYes:
 		log.Warn("the leak guard is made of routes alone", "err", lacks)
@@ -245,7 +245,7 @@ func serveLeakGuard(f daemon.Flags, log *slog.Logger) error {
 	}
 	defer w.close()
 	if w.none() {
-		log.Warn("there is no leak guard", "err", lacks)
+		log.Info("there is no leak guard", "reason", lacks)
 		return nil
 	}
 	n, err := leakguard.Raise(ctx, w.config(path, log), book)
