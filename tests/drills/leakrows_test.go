@@ -138,7 +138,7 @@ func disarm(t *testing.T, s *leaks.Stage, command string) {
 		t.Errorf("%d packets left in plaintext before anybody took the table away", n)
 	}
 	s.Gateway.Run(command)
-	lab.Eventually(s.t, limit, "the table to be back", func() bool {
+	lab.Eventually(s.T, limit, "the table to be back", func() bool {
 		_, err := s.Gateway.Try("nft list table inet sasyncd")
 		return err == nil
 	})
@@ -158,7 +158,7 @@ func encapsulated() leaks.Setting {
 	}
 	return leaks.Setting{Tunnels: tunnels, Before: func(s *leaks.Stage) {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-			encapSocket(s.t, s.RGW, family, 4501)
+			encapSocket(s.T, s.RGW, family, 4501)
 		}
 	}}
 }
@@ -186,7 +186,8 @@ func oneService() leaks.Setting {
 // greInTransport is a GRE tunnel whose packets a policy encrypts.
 func greInTransport() leaks.Setting {
 	gre := lab.Tunnels()[:1]
-	return leaks.Setting{Tunnels: gre, Only4: true, Plain: func(p *capture.Packet) bool { return p.Proto == unix.IPPROTO_GRE },
+	return leaks.Setting{Tunnels: gre, Only4: true,
+		Plain: func(p *capture.Packet) bool { return p.Proto == unix.IPPROTO_GRE },
 		Before: func(s *leaks.Stage) {
 			key := "aead rfc4106(gcm(aes)) 0x" + strings.Repeat("5a", 20) + " 128"
 			for _, nd := range []*lab.Node{s.Gateway.Node, s.RGW} {

@@ -37,12 +37,12 @@ const (
 // front of hosts that do not stop sending.
 type Stage struct {
 	*lab.Standard
+	T       lab.T
 	Gateway *lab.Gateway
 	Guard   string // of sasyncd.conf
 	Tunnels []lab.Tunnel
 	Sasyncd *lab.Daemon
 
-	T lab.T
 	// protected flows go where policies lead. Nothing may hit those beside: forwarded to
 	// where no policy leads, and the gateway's own, inside and outside.
 	protected, beside *meter.Meter
@@ -144,7 +144,7 @@ func (s *Stage) Verb(name string) {
 	s.T.Helper()
 	bin, err := harness.Binary("sasyncd")
 	if err != nil {
-		s.T.Fatal(err)
+		s.T.Fatalf("%v", err)
 	}
 	s.Gateway.Run(bin + " -c " + s.Gateway.Dir() + "/sasyncd.conf " + name)
 }
@@ -219,7 +219,7 @@ func reportLeak(t lab.T, r *reliability.Leak) {
 	t.Logf("%s, guard %s: %d in plaintext in %d ms, %d dropped, %d of others lost", r.Row, r.Guard, r.Plaintext,
 		r.GapMS, r.Dropped, r.Lost)
 	if err := reliability.Print(os.Stdout, r); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 }
 
@@ -303,7 +303,7 @@ func Stopped(t lab.T, g *lab.Node) (n int) {
 	for _, m := range counted.FindAllStringSubmatch(table, -1) {
 		k, err := strconv.Atoi(m[1])
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v", err)
 		}
 		n += k
 	}
