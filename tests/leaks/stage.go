@@ -193,18 +193,18 @@ func (s *Stage) Result(row string, gap bool) {
 		r.GapMS = int((s.last.Load() - s.first.Load()) / int64(time.Millisecond))
 	}
 	if s.esp.Load() == 0 {
-		s.T.Error("nothing was ever encrypted")
+		s.T.Errorf("nothing was ever encrypted")
 	}
 	if r.Lost > 0 {
 		s.T.Errorf("of what no policy is for, and of the gateway's own, %v", s.beside.Total())
 	}
 	switch {
 	case s.Guard == "no" && r.Plaintext == 0:
-		s.T.Error("without a guard nothing left in plaintext: the row shows nothing")
+		s.T.Errorf("without a guard nothing left in plaintext: the row shows nothing")
 	case s.Guard != "no" && r.Plaintext > 0 && !gap:
 		s.T.Errorf("%d packets left in plaintext", r.Plaintext)
 	case s.Guard != "no" && r.Dropped == 0:
-		s.T.Error("the guard has dropped nothing")
+		s.T.Errorf("the guard has dropped nothing")
 	}
 	reportLeak(s.T, r)
 }
