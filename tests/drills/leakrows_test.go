@@ -78,6 +78,14 @@ table ip beside {
 		{name: "a tunnel is taken out of the configuration", do: func(t *testing.T, s *leaks.Stage) {
 			s.Gateway.IP(s.Policies("delete", "")...)
 			s.Gone(200)
+			if s.Guard == "no" {
+				return
+			}
+			// What the metric and the alert are about.
+			lab.Eventually(t, limit, "sasyncd to count what is dropped", func() bool {
+				var a struct{ Dropped, Remembered int }
+				return s.Ask("guard", &a) == nil && a.Dropped > 0 && a.Remembered == len(s.Tunnels)
+			})
 		}},
 		{name: "boot alone, no policy yet", do: func(t *testing.T, s *leaks.Stage) {
 			if code := s.Sasyncd.Term(limit); code != 0 {

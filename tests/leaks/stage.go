@@ -134,10 +134,13 @@ guard %s
 		Selectors int
 	}
 	lab.Eventually(s.T, 2*limit, "sasyncd to guard "+s.Guard, func() bool {
-		return scenario.Ask(dir+"/sasyncd.sock", "guard", &a) == nil &&
+		return s.Ask("guard", &a) == nil &&
 			(s.Guard == "no" || len(a.Walls) > 0 && a.Selectors == len(s.Tunnels))
 	})
 }
+
+// Ask asks sasyncd, see [scenario.Ask].
+func (s *Stage) Ask(verb string, v any) error { return scenario.Ask(s.Gateway.Dir()+"/sasyncd.sock", verb, v) }
 
 // Verb runs sasyncd with one of its verbs.
 func (s *Stage) Verb(name string) {
