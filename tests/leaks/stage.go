@@ -140,7 +140,9 @@ guard %s
 }
 
 // Ask asks sasyncd, see [scenario.Ask].
-func (s *Stage) Ask(verb string, v any) error { return scenario.Ask(s.Gateway.Dir()+"/sasyncd.sock", verb, v) }
+func (s *Stage) Ask(verb string, v any) error {
+	return scenario.Ask(s.Gateway.Dir()+"/sasyncd.sock", verb, v)
+}
 
 // Verb runs sasyncd with one of its verbs.
 func (s *Stage) Verb(name string) {
