@@ -38,6 +38,7 @@ type sim struct {
 	apart    bool // two nodes cannot hear each other: both may send
 
 	nat         bool // remote ends are behind NATs
+	directed    bool // IKE daemons give SAs what their kernel knows
 	masterships int
 	answers     int // the node to which the remote ends send, -1 nobody
 	back        uint64
@@ -79,8 +80,10 @@ func run(t *testing.T, seed uint64, n int, play func(*sim)) {
 	runWith(t, seed, n, func(*node) {}, play)
 }
 
-// runWith is run with nodes that are made otherwise before they start.
+// runWith is run with nodes that are made otherwise before they start. Histories share
+// nothing, so they are played side by side.
 func runWith(t *testing.T, seed uint64, n int, with func(*node), play func(*sim)) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 99)), start: time.Now(),
 			sessions: make(map[[2]int]*session), syncCut: make(map[[2]int]bool), lan: lan{down: make(map[[2]int]bool)},
@@ -188,6 +191,9 @@ func (s *sim) sa(src, dst netip.Addr, id int) *sadb.SA {
 				s.t.Error(err)
 			}
 		}
+	}
+	if s.directed {
+		return directed(sa, id, s.master().kernel.Features())
 	}
 	return sa
 }
@@ -334,12 +340,12 @@ func (s *sim) quiet() {
 		s.t.Errorf("seed %d: after quiet there is no single master", s.seed)
 		return
 	}
-	want := config(m)
 	for _, n := range s.nodes {
 		if n == m {
 			continue
 		}
-		if got := config(n); got != want {
+		want := configFor(m, n.kernel.ABI().Features)
+		if got := configFor(n, n.kernel.ABI().Features); got != want {
 			s.t.Errorf("I4: seed %d: tables of node %d and the master %d differ:\n--- node %d\n%s\n--- node %d\n%s",
 				s.seed, n.i, m.i, n.i, got, m.i, want)
 		}
@@ -358,8 +364,15 @@ func (s *sim) quiet() {
 }
 
 // config prints a node's tables without what moves or differs by design.
-func config(n *node) string {
+func config(n *node) string { return configFor(n, sadb.AllFeatures()) }
+
+// configFor is config as a kernel with these features can hold it.
+func configFor(n *node, f sadb.Features) string {
 	snap, _ := n.kernel.Dump(n.s.t.Context())
+	for i, sa := range snap.SAs {
+		fit, _ := f.Fit(sa)
+		snap.SAs[i] = fit
+	}
 	for _, sa := range snap.SAs {
 		sa.Counters = sadb.Counters{}
 		sa.Age, sa.Used, sa.UseAge, sa.Tag, sa.Dir = 0, false, 0, 0, sadb.DirUnknown
