@@ -97,7 +97,7 @@ Address=%v
 		mount -t proc proc proc
 		mount -t sysfs -o ro sys sys
 		mkdir -p run/systemd/network run/systemd/netif/links run/systemd/netif/leases run/systemd/netif/lldp run/dbus
-		chown -R systemd-network run/systemd/netif || chown -R 998 run/systemd/netif
+		chroot . chown -R systemd-network: /run/systemd/netif
 		cat >run/systemd/network/10-wan.network <<'END'
 %[2]sEND
 		printf '[Match]\nName=*\n[Link]\nUnmanaged=yes\n' >run/systemd/network/20-rest.network
