@@ -48,7 +48,7 @@ func newMachine(t *testing.T, m *scenario.Member, files map[string]string, units
 	t.Helper()
 	s := &machine{Member: m, t: t}
 	for _, dev := range []string{"lan0", "wan0", "sync0"} {
-		m.IP("addr flush dev " + dev)
+		m.IP("addr flush dev " + dev + " scope global")
 	}
 	var enabled []string
 	masks := append([]string(nil), masked...)
@@ -85,8 +85,12 @@ func newMachine(t *testing.T, m *scenario.Member, files map[string]string, units
 			"umount -l %[1]s/cgroup || true", m.Dir(), s.group)
 	})
 	for name, content := range files {
-		s.outside("install -D -m 600 %s %s/root%s && chmod 644 %[2]s/root%[3]s && case %[3]s in *.nmconnection) chmod "+
-			"600 %[2]s/root%[3]s;; esac", s.WriteFile(strings.ReplaceAll(name[1:], "/", "-"), content), m.Dir(), name)
+		mode := 0o644
+		if strings.HasSuffix(name, ".nmconnection") || strings.HasSuffix(name, ".yaml") {
+			mode = 0o600 // they may have secrets, so their readers insist
+		}
+		s.outside("install -D -m %o %s %s/root%s", mode, s.WriteFile(strings.ReplaceAll(name[1:], "/", "-"), content),
+			m.Dir(), name)
 	}
 	for from, to := range map[string]string{m.Socket(): "run/sasyncd/control.sock",
 		m.CarpdSocket(): "run/carpd/control.sock"} {
@@ -136,7 +140,8 @@ func (s *machine) boot() {
 		pivot_root . mnt/outer
 		cd /
 		umount -l /mnt/outer
-		exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --log-target=console --show-status=0 </dev/null`,
+		exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system \
+			--log-target=console --show-status=0 </dev/null`,
 		s.Dir(), s.Name)
 	// /run is to be seen from outside too.
 	s.outside("mount -t tmpfs -o mode=755 run %[1]s/run", s.Dir())

@@ -102,8 +102,10 @@ Address=%v
 %[2]sEND
 		printf '[Match]\nName=*\n[Link]\nUnmanaged=yes\n' >run/systemd/network/20-rest.network
 		mkdir -p run/systemd/networkd.conf.d
-		printf '[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n' >run/systemd/networkd.conf.d/a.conf
-		exec chroot . env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_LOG_LEVEL=info /usr/lib/systemd/systemd-networkd`,
+		printf '[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n' \
+			>run/systemd/networkd.conf.d/a.conf
+		exec chroot . env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_LOG_LEVEL=debug \
+			/usr/lib/systemd/systemd-networkd`,
 		debian13(t), conf)
 	d := rgw.Exec("networkd", exec.Command("unshare", "-m", "sh", rgw.WriteFile("networkd.sh", script)))
 	d.MayExit()
