@@ -1,13 +1,21 @@
 # make demo: see a failover.  make test: what CI runs.  Both install what they need.
 
 PREFIX  ?= /usr/local
+# Fedora since 42 and Arch Linux have no other directory than /usr/bin.
+SBINDIR ?= $(PREFIX)/sbin
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+# What starts daemons: systemd or openrc.
+INIT    ?= systemd
 GO      ?= go
 BIN     ?= bin
 # Further flags of the build.
 STAMP   ?=
 # What -V says; empty: what the sources know.
 RELEASE ?=
-DEBARCH ?= amd64 arm64
+DEBARCH ?= $$($(GO) env GOARCH)
+# Of "make packages" and the checks.
+PACKARCH ?= amd64 arm64
+FORMATS  ?= deb rpm apk archlinux
 IMAGEARCH ?= $$($(GO) env GOARCH)
 # Time for each fuzz target of "make fuzz".
 FUZZTIME ?= 1m
@@ -16,8 +24,9 @@ PICK     ?= .
 # Of "make soak"; seed 0 takes one from the clock.
 DURATION ?= 60m
 SEED     ?= 0
-# Versions of the optional linters.
+# Versions of the optional linters, and of what makes packages.
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NFPM         = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0
 GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Tests that need a kernel with ESP are those of packages that use the harness.
@@ -31,8 +40,8 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 # With a kernel of their own: see tests/harness/qemu.go.
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
-.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install deb check-deb image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground fresh gate gate-page
+.PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install install-systemd install-openrc deb packages check-deb check-packages image clean \
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground ground fresh gate gate-page
 all: build
 
 deps:
@@ -58,11 +67,19 @@ fresh:
 	@./.ci/fresh dist/fresh $(if $(FRESH),"$(FRESH)")
 
 # Drills with the kernel, the tools and the daemons of another release of Debian, in a
-# minimal root of it: GROUND=trixie (Debian 13) or sid. GROUNDS: other commands.
-GROUND  ?= trixie
-GROUNDS ?= make drill
+# root directory of it: GROUND=trixie (Debian 13) or sid. The results go into
+# docs/platforms.md. "make ground-sid-drill-ike": one target on one release.
+GROUND ?= trixie
+ground:
+	@./.ci/ground $(GROUND)
 drill-ground:
-	@./.ci/fresh -r $(GROUND) dist/ground "$(GROUNDS)"
+	@$(MAKE) --no-print-directory gate GATES="ground-$(GROUND)-*"
+ground-%:
+	@./.ci/ground $(firstword $(subst -, ,$*)) "make $(patsubst $(firstword $(subst -, ,$*))-%,%,$*)"
+
+# The tests of one folder of tests/.
+suite-%: deps
+	$(GO) test -count=1 -timeout 20m -skip '$(SKIP)' ./tests/$*
 
 unit:
 	$(GO) test -race -timeout 15m $(UNITS)
@@ -73,8 +90,9 @@ EXAMPLES = TestExample(CARP|Keepalived|Fencing|Tracking)
 
 # TestHogs leaves a machine nothing, so what else runs on it decides with. Daemons are
 # built by the tests, so a result that go has kept says nothing of them.
+SKIP = ^(TestHogs|TestStaticKeys|TestLeaks(Table|Both)|$(EXAMPLES))$$
 drill:
-	$(GO) test -count=1 -p 1 -timeout 15m -skip '^(TestHogs|TestStaticKeys|TestLeaks(Table|Both)|$(EXAMPLES))$$' $(DRILLS)
+	$(GO) test -count=1 -p 1 -timeout 15m -skip '$(SKIP)' $(DRILLS)
 
 # What takes long, or has to have the machine to itself, and is not in "make test".
 drill-long: deps
@@ -152,8 +170,7 @@ gate-page:
 
 # With strongSwan, libreswan and OpenIKED from Debian.
 drill-ike:
-	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked \
-		libnss3-tools libldns3 libunbound8 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss libldap-2.5-0 libcap-ng0 libaudit1
+	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked
 	@./.ci/libreswan dist/libreswan
 	@./.ci/libreswan dist/libreswan-trixie trixie
 	$(GO) test -p 1 -timeout 30m ./tests/ike
@@ -248,37 +265,60 @@ soak: deps
 fuzz:
 	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" KEEP="$(KEEP)" ./tests/fuzz.sh "$(PICK)"
 
-# Daemons go to sbin, control programs to bin, the rest of deploy/ to where
-# Debian looks for it. Configuration and keys are never touched.
+# Daemons go to SBINDIR, control programs to bin, the rest of deploy/ to where the
+# system looks for it. Configuration and keys are never touched. INIT=openrc places
+# scripts of OpenRC into /etc/init.d instead of what systemd reads.
 install: build
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(BIN)/sasyncd $(BIN)/carpd $(DESTDIR)$(PREFIX)/sbin/
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BIN)/sasyncd $(BIN)/carpd $(DESTDIR)$(SBINDIR)/
 	install -m 755 $(BIN)/sasyncctl $(BIN)/carpctl $(DESTDIR)$(PREFIX)/bin/
 	set -e; cd deploy/man; for m in *.[58]; do install -D -m 644 "$$m" "$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m"; done
-	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
-		sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\),$(PREFIX)/sbin/\1," -e "s,/usr/bin/carpctl,$(PREFIX)/bin/carpctl," "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
-	set -e; cd deploy/adopt; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/sasyncd/units/$$u"; \
-		sed -i -e "s,/usr/sbin/sasyncd,$(PREFIX)/sbin/sasyncd," "$(DESTDIR)$(PREFIX)/lib/sasyncd/units/$$u"; done
-	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators" deploy/generators/sasyncd-generator
-	sed -i -e "s,/usr/lib/sasyncd,$(PREFIX)/lib/sasyncd," "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators/sasyncd-generator"
-	set -e; cd deploy; for d in sysusers.d sysctl.d modules-load.d; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
-	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d" deploy/networkd.conf.d/*
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/sasyncd" deploy/packages/restart
+	@$(MAKE) --no-print-directory install-$(INIT)
+	set -e; cd deploy; for d in sysctl.d modules-load.d firewalld/services; do install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/$$d" $$d/*; done
 	set -e; cd deploy; find examples nftables prometheus grafana etc -type f | while read -r f; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/sasyncd/$$f"; done
 	install -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sasyncd README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg
-	set -e; cd deploy; for c in completions/*/*; do case $$c in \
-		*/bash/*) to=bash-completion/completions ;; \
-		*/zsh/*) to=zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions) ;; \
-		*/fish/*) to=fish/vendor_completions.d ;; \
-		*) continue ;; esac; install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/$$to" "$$c"; done
+	set -e; cd deploy/completions; install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" bash/*; \
+		install -D -m 644 -t "$(DESTDIR)$(ZSHDIR)" zsh/*; install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" fish/*
 
-# Packages for Debian, in dist/.
+# Paths of the programs in what starts them.
+PLACED = sed -i -e "s,/usr/sbin/\(sasyncd\|carpd\)\b,$(SBINDIR)/\1,g" -e "s,/usr/bin/\(sasyncctl\|carpctl\)\b,$(PREFIX)/bin/\1,g" -e "s,/usr/lib/sasyncd\b,$(PREFIX)/lib/sasyncd,g"
+
+install-systemd:
+	set -e; cd deploy/systemd; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
+		$(PLACED) "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
+	set -e; cd deploy/adopt; find . -type f | while read -r u; do install -D -m 644 "$$u" "$(DESTDIR)$(PREFIX)/lib/sasyncd/units/$$u"; \
+		$(PLACED) "$(DESTDIR)$(PREFIX)/lib/sasyncd/units/$$u"; done
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators" deploy/generators/sasyncd-generator
+	$(PLACED) "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators/sasyncd-generator"
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/sysusers.d" deploy/sysusers.d/*
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d" deploy/networkd.conf.d/*
+
+install-openrc:
+	install -D -m 755 -t "$(DESTDIR)/etc/init.d" deploy/openrc/*
+	set -e; for s in deploy/openrc/*; do $(PLACED) "$(DESTDIR)/etc/init.d/$${s##*/}"; done
+
+# A package for Debian and its relatives, in dist/, for this machine's architecture.
+# DEBARCH="amd64 arm64": for these.
 deb:
-	@for arch in $(DEBARCH); do ./deploy/deb/build $$arch dist; done
+	@for arch in $(DEBARCH); do NFPM="$(GO) run $(NFPM)" ./deploy/packages/build $$arch dist deb; done
 
-# Twice from different directories: the same bits. And what lintian says.
+# Packages of all formats, in dist/.
+packages:
+	@for arch in $(PACKARCH); do NFPM="$(GO) run $(NFPM)" ./deploy/packages/build $$arch dist $(FORMATS); done
+
+# The Debian package twice from different directories: the same bits. And what
+# lintian says.
 check-deb:
 	@./.ci/deps lintian
-	@./deploy/deb/check $(DEBARCH)
+	@NFPM="$(GO) run $(NFPM)" FORMATS=deb ./deploy/packages/check $(PACKARCH)
+
+# The same of all formats, with the tools of their distributions as far as Debian has
+# them; those that it has not are named.
+check-packages:
+	@./.ci/deps lintian rpm rpmlint libarchive-tools pacman-package-manager openrc procps shellcheck firewalld
+	@./.ci/quadlet dist/quadlet
+	@NFPM="$(GO) run $(NFPM)" FORMATS="$(FORMATS)" ./deploy/packages/check $(PACKARCH)
 
 # An image without anything but the programs, in dist/image (OCI layout) and
 # dist/rootfs.tar; see deploy/container/README.md.

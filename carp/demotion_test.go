@@ -237,3 +237,26 @@ func TestLinkDemotes(t *testing.T) {
 		t.Errorf("interface up: demotion %d", got)
 	}
 }
+
+// TestStartDemotionEnds when the required clients are in sync, and not before; a link that
+// was down is another matter.
+func TestStartDemotionEnds(t *testing.T) {
+	cfg := twoRouters()
+	cfg.DemoteAtStart, cfg.Require = 4, []string{"sasyncd"}
+	s := start(t, cfg)
+	want := func(sum int) {
+		t.Helper()
+		if got := s.g.Snapshot(s.now).Demotion; got != sum {
+			t.Errorf("demotion %d, want %d", got, sum)
+		}
+	}
+	s.do(Event{Kind: EvDemote, Demotion: Demotion{ID: "operator", By: 8}})
+	s.do(Event{Kind: EvClient, Client: 7, Name: "sasyncd"})
+	want(12)
+	s.do(Event{Kind: EvReady, Client: 7})
+	want(12)
+	s.do(Event{Kind: EvReady, Client: 7, Ready: Ready{InSync: true}})
+	want(8)
+	s.do(Event{Kind: EvReady, Client: 7})
+	want(8) // it was for the start
+}

@@ -21,6 +21,11 @@ import (
 
 // Place is where an IKE daemon is found on this machine.
 type Place struct {
+	// Elsewhere are where other distributions keep it: the socket, PID file, FIFO and
+	// settings of the first of them that is there count instead, where this one's is
+	// not there. Of an entry nothing else is used.
+	Elsewhere []Place
+
 	Units   []string // of systemd; the first that exists counts
 	Socket  string   // control socket
 	PIDFile string   // instead of a socket to find its process by
@@ -39,25 +44,86 @@ type Place struct {
 	Start func(context.Context) error
 }
 
-// Places returns where Debian and Fedora keep the IKE daemons.
-func Places() map[Daemon]Place {
+// Places returns where distributions keep the IKE daemons.
+func Places() map[Daemon]Place { return PlacesBelow("") }
+
+// PlacesBelow is Places for a system whose root directory is root, "" for this one.
+func PlacesBelow(root string) map[Daemon]Place {
 	return map[Daemon]Place{
+		// Debian, Ubuntu, Arch Linux, Alpine; then Fedora, RHEL with EPEL and others that
+		// give strongSwan directories of its own; then what is built from the sources.
 		StrongSwan: {Units: []string{"strongswan.service", "strongswan-starter.service"},
-			Socket: "/run/charon.vici", FIFO: "/run/charon.ha", Comms: []string{"charon-systemd", "charon"},
-			Settings: "/etc/swanctl/swanctl.conf"},
+			Socket: root + "/run/charon.vici", FIFO: root + "/run/charon.ha",
+			Comms: []string{"charon-systemd", "charon"}, Settings: root + "/etc/swanctl/swanctl.conf",
+			Elsewhere: []Place{
+				{Socket: root + "/run/strongswan/charon.vici", FIFO: root + "/run/strongswan/charon.ha",
+					Settings: root + "/etc/strongswan/swanctl/swanctl.conf"},
+				{Settings: root + "/usr/local/etc/swanctl/swanctl.conf"},
+			}},
 		// whack --shutdown --leave-state ends with 12 in 4.x, with 0 later.
-		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: "/run/pluto/pluto.pid", Comms: []string{"pluto"},
+		Libreswan: {Units: []string{"ipsec.service"}, PIDFile: root + "/run/pluto/pluto.pid", Comms: []string{"pluto"},
 			Control: []string{"ipsec", "whack"}, OK: []int{12}},
-		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: "/run/iked.sock",
+		OpenIKED: {Units: []string{"openiked.service", "iked.service"}, Socket: root + "/run/iked.sock",
 			Comms: []string{"iked"}, Many: true,
 			Control: []string{"ikectl"}, Config: []string{"sh", "-c", "exec iked -nv 2>&1"}},
-		ISAKMPD: {Units: []string{"isakmpd.service"}, FIFO: "/run/isakmpd.fifo", Comms: []string{"isakmpd"}},
+		ISAKMPD: {Units: []string{"isakmpd.service"}, FIFO: root + "/run/isakmpd.fifo",
+			Comms: []string{"isakmpd"}},
 	}
+}
+
+// found is p with what is of another distribution, where that is there and p's is not.
+func (p Place) found() Place {
+	for _, e := range append([]Place{p}, p.Elsewhere...) {
+		if e.at() != "" && there(e.at()) {
+			p.Socket, p.PIDFile, p.FIFO = e.Socket, e.PIDFile, e.FIFO
+			break
+		}
+	}
+	// Those who set things up by hand mix them.
+	for _, e := range append([]Place{p}, p.Elsewhere...) {
+		if e.Settings != "" && there(e.Settings) {
+			p.Settings = e.Settings
+			break
+		}
+	}
+	return p
+}
+
+// at is the file by which the daemon is found.
+func (p Place) at() string {
+	switch {
+	case p.Socket != "":
+		return p.Socket
+	case p.PIDFile != "":
+		return p.PIDFile
+	}
+	return p.FIFO
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// absence is ErrNotRunning with all the places that were looked at.
+func (p Place) absence(err error) error {
+	places := []string{p.at()}
+	for _, e := range p.Elsewhere {
+		if at := e.at(); at != "" && !slices.Contains(places, at) {
+			places = append(places, at)
+		}
+	}
+	if len(places) == 1 {
+		return fmt.Errorf("%w (%w)", ErrNotRunning, err)
+	}
+	return fmt.Errorf("%w (%w; looked for at %s)", ErrNotRunning, err, strings.Join(places, ", "))
 }
 
 // Local is Privileged inside this process, which must be root then.
 type Local struct {
 	Places map[Daemon]Place
+	// Found, when set, is told of the file by which a daemon was found, each time.
+	Found func(d Daemon, path string)
 	// Hooks are the programs of `control exec`, by group.
 	Hooks map[string]string
 }
@@ -67,7 +133,13 @@ func (l *Local) place(d Daemon) (Place, error) {
 	if !ok {
 		return p, fmt.Errorf("find %s: not known here", d)
 	}
-	return p, nil
+	return p.found(), nil
+}
+
+func (l *Local) tell(d Daemon, p Place) {
+	if l.Found != nil {
+		l.Found(d, p.at())
+	}
 }
 
 // absent reports errors of a socket or FIFO that nobody serves.
@@ -85,10 +157,11 @@ func (l *Local) Dial(ctx context.Context, d Daemon) (net.Conn, error) {
 	conn, err := nd.DialContext(ctx, "unix", p.Socket)
 	if err != nil {
 		if absent(err) {
-			err = fmt.Errorf("%w (%w)", ErrNotRunning, err)
+			err = p.absence(err)
 		}
 		return nil, fmt.Errorf("connect to %s: %w", d, err)
 	}
+	l.tell(d, p)
 	return conn, nil
 }
 
@@ -102,6 +175,7 @@ func (l *Local) Running(ctx context.Context, d Daemon) error {
 		fd, err := p.openFIFO(ctx, d)
 		if err == nil {
 			unix.Close(fd)
+			l.tell(d, p)
 		}
 		return err
 	}
@@ -143,7 +217,7 @@ func (p Place) openFIFO(ctx context.Context, d Daemon) (fd int, err error) {
 	}
 	if err != nil {
 		if absent(err) {
-			err = fmt.Errorf("%w (%w)", ErrNotRunning, err)
+			err = p.absence(err)
 		}
 		return 0, fmt.Errorf("open %s of %s: %w", p.FIFO, d, err)
 	}

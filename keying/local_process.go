@@ -45,6 +45,7 @@ func (l *Local) process(ctx context.Context, d Daemon, p Place) (pid int, done f
 	if err != nil {
 		return 0, nil, fmt.Errorf("find process of %s: %w", d, err)
 	}
+	l.tell(d, p)
 	return pid, func() {}, nil
 }
 

@@ -255,3 +255,20 @@ func TestStartOfAPlace(t *testing.T) {
 		t.Errorf("%v, %v", props, err)
 	}
 }
+
+// TestPeerPID: the process at the other end of a socket is the one that listens.
+func TestPeerPID(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if pid, err := peerPID(conn); err != nil || pid != os.Getpid() {
+		t.Errorf("process %d, %v, want %d", pid, err, os.Getpid())
+	}
+}

@@ -88,6 +88,8 @@ var bans = []struct {
 		"membership gives hints only, so one package sees it"},
 	{"github.com/prometheus/client_golang", []string{"metrics.go", "metrics_test.go", "cmd/internal/daemon/...",
 		"tests/..."}, "metrics are described in one file of a package"},
+	{"github.com/prometheus/exporter-toolkit", []string{"cmd/internal/daemon/..."},
+		"there is one metrics listener, whatever serves it"},
 	{"os/exec", []string{"keying/...", "carp/track/...", "kernel/process/...", "kernel/trusted/...", "cmd/internal/...",
 		"tests/...", "arch_test.go", "deploy/...", "lock_test.go", "claim_test.go", "top_test.go", "notify.go",
 		"cmd/sasyncctl/setup/..."},

@@ -194,7 +194,23 @@ type Takeover struct {
 	From   netip.Addr `json:"from,omitzero"` // the master before
 	GapMS  int64      `json:"gap_ms"`        // from its last sign until this node had the addresses and no fence
 	AgeMS  int64      `json:"age_ms"`        // since then
+	// Steps are in the order of time. Another release may tell none, or others.
+	Steps []Step `json:"steps,omitempty"`
 }
+
+// Step is one on the way to a mastership.
+type Step struct {
+	Step  string  `json:"step"`          // one of the Step names
+	After float64 `json:"after_seconds"` // the last sign of the master before
+}
+
+// Steps of a takeover.
+const (
+	StepDecided   = "decided"   // the group takes over: the silence was long enough, or it is told to
+	StepPrepared  = "prepared"  // its clients are prepared
+	StepAddresses = "addresses" // the addresses are configured
+	StepFence     = "fence"     // the fence is open
+)
 
 // What GroupState.WhenSplit can be.
 const (

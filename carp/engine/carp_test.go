@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,13 @@ func TestReceiveCARP(t *testing.T) {
 			e.packet(r.port, time.Second, frameOf(t, b))
 			if got := r.rx.Load() == 1; got != tc.want {
 				t.Errorf("taken: %v, want %v", got, tc.want)
+			}
+			digests := uint64(0)
+			if strings.HasPrefix(name, "other") {
+				digests = 1
+			}
+			if got := r.badDigest.Load(); got != digests {
+				t.Errorf("%d wrong digests are counted, want %d", got, digests)
 			}
 			if got := r.dropped.Load() == 0; got != tc.want {
 				t.Errorf("not refused: %v, want %v", got, tc.want)

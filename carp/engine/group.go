@@ -29,6 +29,7 @@ type group struct {
 	contests [2]pace                                  // what was said of their beginning, and of their end
 	moves    [carp.Master + 1][carp.Master + 1]uint64 // changes of state, from and to
 	takeover takeover
+	course   course        // of the mastership that began last
 	ended    time.Duration // when its latest mastership ended, 0 none
 	silent   time.Duration // since when the master that hands over to this node has been fenced, 0 not known
 	repairs  repairs

@@ -124,9 +124,13 @@ func (e *Engine) do(g *group, now time.Duration, a carp.Action) {
 	case carp.ActFence, carp.ActRelease:
 		e.thaw(g)
 		e.order(g, a)
-	case carp.ActAcquire, carp.ActRenew, carp.ActAnnounce:
+	case carp.ActAcquire:
+		g.course.prepared = now
+		e.order(g, a)
+	case carp.ActRenew, carp.ActAnnounce:
 		e.order(g, a)
 	case carp.ActTerm:
+		g.course = course{decided: now}
 		e.queues.terms.put(termOf{g.name, a.Term})
 	case carp.ActReply:
 		e.answer(a.Request, a.Err)

@@ -13,6 +13,26 @@ type takeover struct {
 	at, gap time.Duration
 	from    netip.Addr
 	reason  string
+	steps   []api.Step
+}
+
+// course is when the steps of a mastership were done, since the boot of the machine;
+// 0: not. The worker notes addresses and fence in one of its own.
+type course struct{ decided, prepared, addresses, fence time.Duration }
+
+// steps returns those that came after the last sign of the master before.
+func (c course) steps(sign time.Duration) []api.Step {
+	var out []api.Step
+	for _, s := range []struct {
+		name string
+		at   time.Duration
+	}{{api.StepDecided, c.decided}, {api.StepPrepared, c.prepared}, {api.StepAddresses, c.addresses},
+		{api.StepFence, c.fence}} {
+		if s.at >= sign && s.at != 0 {
+			out = append(out, api.Step{Step: s.name, After: (s.at - sign).Seconds()})
+		}
+	}
+	return out
 }
 
 // handedFor is how old the word of a master that hands over may be when this node
@@ -46,7 +66,7 @@ func (g *group) moved(now time.Duration, a carp.Action) {
 	}
 	g.silent = 0
 	if gap >= 0 && (g.ended == 0 || now-gap > g.ended) {
-		g.takeover = takeover{now, gap, from, a.Reason}
+		g.takeover = takeover{now, gap, from, a.Reason, g.course.steps(now - gap)}
 	}
 }
 
@@ -62,7 +82,7 @@ func (g *group) describeMoves(out *api.GroupState, s *carp.Snapshot, now time.Du
 	}
 	if t := g.takeover; t.at != 0 {
 		out.Takeover = &api.Takeover{Reason: t.reason, From: t.from, GapMS: t.gap.Milliseconds(),
-			AgeMS: (now - t.at).Milliseconds()}
+			AgeMS: (now - t.at).Milliseconds(), Steps: t.steps}
 	}
 	out.OutageMS = outage(s)
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sasyncd/carp"
 	"sasyncd/carp/api"
 	"sasyncd/carp/packet"
@@ -18,12 +20,19 @@ func TestTakeoverIsMeasured(t *testing.T) {
 		t.Fatalf("before: takeover %+v, predicted outage %d ms, want three intervals of 250 ms and a skew", s.Takeover,
 			s.OutageMS)
 	}
+	g.course = course{decided: 1790 * time.Millisecond, prepared: 1792 * time.Millisecond,
+		addresses: 1797 * time.Millisecond, fence: 1799 * time.Millisecond}
 	g.moved(1800*time.Millisecond, carp.Action{Kind: carp.ActState, Old: carp.Backup, To: carp.Master,
 		Reason: "silence"})
 	s := e.state(g, 2*time.Second)
 	if s.Takeover == nil || s.Takeover.GapMS != 800 || s.Takeover.AgeMS != 200 || s.Takeover.From != peerAddr ||
 		s.Takeover.Reason != "silence" {
 		t.Errorf("takeover %+v", s.Takeover)
+	}
+	want := []api.Step{{Step: api.StepDecided, After: 0.79}, {Step: api.StepPrepared, After: 0.792},
+		{Step: api.StepAddresses, After: 0.797}, {Step: api.StepFence, After: 0.799}}
+	if d := cmp.Diff(want, s.Takeover.Steps); d != "" {
+		t.Errorf("steps (-want +got):\n%s", d)
 	}
 	for _, m := range s.Transitions {
 		if want := m.From == "backup" && m.To == "master"; (m.Count == 1) != want && m.From != "init" {
@@ -68,5 +77,17 @@ func TestColdStartIsNoTakeover(t *testing.T) {
 	g.moved(time.Second, carp.Action{Kind: carp.ActState, Old: carp.Backup, To: carp.Master})
 	if s := e.state(g, time.Second); s.Takeover != nil {
 		t.Errorf("takeover %+v", s.Takeover)
+	}
+}
+
+// TestTakeoverOfAnUnknownGroup is refused, however long its master was silent.
+func TestTakeoverOfAnUnknownGroup(t *testing.T) {
+	e, _ := testEngine(t, nil)
+	for _, silent := range []int64{0, 30} {
+		err := e.serveGroup(time.Second, api.Peer{Trusted: true}, new(session), api.Request{Verb: api.VerbTakeover,
+			Group: "absent", SilentMS: silent}, func() error { return nil })
+		if err == nil {
+			t.Errorf("silent for %d ms: taken", silent)
+		}
 	}
 }

@@ -134,3 +134,17 @@ func TestContestsAreBounded(t *testing.T) {
 		t.Errorf("told of %d beginnings and %d ends in a minute", told[false], told[true])
 	}
 }
+
+// TestKindsOfWarnings: each has a name of its own for clients, and what is none is invalid.
+func TestKindsOfWarnings(t *testing.T) {
+	want := map[warning]string{warnVersion: api.RefusedVersion, warnCARP: api.RefusedProtocol,
+		warnVRRP: api.RefusedProtocol, warnInterval: api.RefusedInterval, warnAddresses: api.RefusedAddresses,
+		warnAuth: api.RefusedAuth, warnTrailer: api.RefusedAuth, warnTTL: api.RefusedTTL, warnInvalid: api.RefusedInvalid,
+		warnOwn: api.RefusedOwn, warnCast: api.RefusedCast, warnPeer: api.RefusedPeer, warnMAC: api.RefusedMAC,
+		warnTrailerTaken: api.RefusedInvalid}
+	for w := range warnings {
+		if name, ok := want[w]; !ok || w.kind() != name {
+			t.Errorf("warning %d is %q, want %q", w, w.kind(), name)
+		}
+	}
+}

@@ -206,7 +206,7 @@ func (e *Engine) swap(g *group, before []vip.Address, gone []netip.Addr, master 
 		if master && len(fresh) > 0 {
 			one := t
 			one.vips, one.all = fresh, nil
-			errs = append(errs, e.acquire(one))
+			errs = append(errs, e.acquire(one, new(course)))
 		}
 		return errors.Join(errs...)
 	}

@@ -107,6 +107,7 @@ func (e *Engine) runWorker(ctx context.Context) {
 func (e *Engine) runTask(t task) {
 	began := time.Now()
 	var err error
+	var way course
 	if t.do != nil {
 		if err := t.do(); err != nil {
 			e.say(slog.LevelError, "kernel operation failed", "group", t.group.name, "err", err)
@@ -119,7 +120,7 @@ func (e *Engine) runTask(t task) {
 		err = e.deps.Fence.Set(t.all...)
 	case carp.ActAcquire:
 		e.fenced[t.group] = false
-		err = e.acquire(t)
+		err = e.acquire(t, &way)
 	case carp.ActRelease:
 		e.fenced[t.group] = true
 		// Both, whatever happens to the first.
@@ -143,6 +144,9 @@ func (e *Engine) runTask(t task) {
 	}
 	if t.op != 0 {
 		e.post(func(now time.Duration) {
+			if t.kind == carp.ActAcquire {
+				t.group.course.addresses, t.group.course.fence = way.addresses, way.fence
+			}
 			e.step(t.group, now, carp.Event{Kind: carp.EvDone, Op: t.op, Err: err})
 		})
 	}
@@ -162,8 +166,8 @@ func (e *Engine) renew(t task) error {
 }
 
 // acquire takes the addresses and opens the fence, in the order in which
-// nothing can leave that should not.
-func (e *Engine) acquire(t task) error {
+// nothing can leave that should not. It notes in way when which was done.
+func (e *Engine) acquire(t task, way *course) error {
 	if len(t.vips) < len(t.all) {
 		return errNoInterface
 	}
@@ -177,6 +181,7 @@ func (e *Engine) acquire(t task) error {
 	if err != nil {
 		return err
 	}
+	way.addresses = link.BootTime()
 	if len(late) > 0 {
 		// The others serve meanwhile. To give up would cost them as long as these.
 		e.say(slog.LevelWarn, "kernel does not route addresses as its own yet", "group", t.group.name,
@@ -202,6 +207,7 @@ func (e *Engine) acquire(t task) error {
 			return err
 		}
 	}
+	way.fence = link.BootTime()
 	if t.overdue() {
 		return errOverdue
 	}

@@ -59,6 +59,7 @@ func TestRead(t *testing.T) {
 	host, err := netlink.LinkByName("host0")
 	ok(t, err)
 	ok(t, netlink.LinkSetDown(host)) // the carrier goes
+	// The kernel tells later, in its own time: the sleep is the pause between two looks.
 	for began := time.Now(); st.Up; time.Sleep(5 * time.Millisecond) {
 		if st, err = Read(Kernel{}, "in0", virtual, nil); err != nil || time.Since(began) > 5*time.Second {
 			t.Fatalf("without carrier it is up: %v", err)
@@ -167,6 +168,30 @@ func TestPoller(t *testing.T) {
 	for range 2 { // until it is read
 		ok(t, p.Wait(carp.Never))
 	}
+	_, err = unix.Read(pipe[0], make([]byte, 8))
+	ok(t, err)
+	// A time that has been waited for counts again: it is past.
+	at = BootTime() + 20*time.Millisecond
+	done := make(chan error)
+	go func() {
+		for range 3 {
+			if err := p.Wait(at); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	select {
+	case err := <-done:
+		ok(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("a time that is past is waited for")
+		for range 3 {
+			p.Wake()
+		}
+		<-done
+	}
 }
 
 // TestPort: an interface gives what is of the election and nothing else, and what is sent
@@ -225,7 +250,7 @@ func TestPort(t *testing.T) {
 			if time.Since(began) > 5*time.Second {
 				t.Fatalf("not received: %v", want)
 			}
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // the socket does not block: the pause between two looks
 			continue
 		}
 		ok(t, err)

@@ -2,7 +2,10 @@ package link
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // addresses of an interface, in the order of the kernel.
@@ -96,6 +99,29 @@ func TestSourceComesBack(t *testing.T) {
 		st := addressesOf(step.addrs...)
 		if s.Choose(&st, dst); s.Src.String() != step.want {
 			t.Errorf("of %v: %v, want %s", step.addrs, s.Src, step.want)
+		}
+	}
+}
+
+// TestAim: a member is spoken to from the address that leads there, and by the interface;
+// a link-local one says nothing without.
+func TestAim(t *testing.T) {
+	for _, tt := range []struct {
+		peer, src string
+		to        unix.Sockaddr
+	}{
+		{"192.0.2.3", "192.0.2.2", &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, 3}}},
+		{"2001:db8::3", "2001:db8::2", &unix.SockaddrInet6{Addr: netip.MustParseAddr("2001:db8::3").As16()}},
+		{"fe80::3", "fe80::2", &unix.SockaddrInet6{Addr: netip.MustParseAddr("fe80::3").As16(), ZoneId: 7}},
+		{"fe80::3", "", nil},
+	} {
+		p := Path{Peer: netip.MustParseAddr(tt.peer)}
+		if tt.src != "" {
+			p.Src = netip.MustParseAddr(tt.src)
+		}
+		p.Aim(7)
+		if !reflect.DeepEqual(p.to, tt.to) || (tt.to == nil) != (p.control == nil) {
+			t.Errorf("to %s from %s: %+v, %v", tt.peer, tt.src, p.to, p.control)
 		}
 	}
 }

@@ -381,3 +381,25 @@ func TestEndOfBFD(t *testing.T) {
 		t.Fatal("does not end")
 	}
 }
+
+// TestBFDPacketsAreMarked: they leave with the hops that a neighbor checks (RFC 5881 section
+// 5), in the class of network control.
+func TestBFDPacketsAreMarked(t *testing.T) {
+	for _, local := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
+		s := sender{neighbor: local, source: local, of: 1, fd: -1}
+		s.send([]byte{0}, freePort(t, local))
+		if s.err != nil {
+			t.Fatal(s.err)
+		}
+		level, hops, class := unix.IPPROTO_IP, unix.IP_TTL, unix.IP_TOS
+		if local.Is6() {
+			level, hops, class = unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_TCLASS
+		}
+		for name, want := range map[int]int{hops: 255, class: 0xc0} {
+			if got, err := unix.GetsockoptInt(s.fd, level, name); err != nil || got != want {
+				t.Errorf("%v: option %d is %d, %v, want %d", local, name, got, err, want)
+			}
+		}
+		s.close()
+	}
+}

@@ -68,4 +68,9 @@ func TestExecLeavesNothing(t *testing.T) {
 		}
 	}
 	await("processes that the command had started go on", func() bool { return len(running(t, pids)) == 0 })
+	c.Timeout = 100 * time.Millisecond
+	if err := c.run(t.Context()); err == nil || !strings.Contains(err.Error(), "did not end within 100ms") {
+		t.Errorf("one that takes too long: %v", err)
+	}
+	await("processes of one that took too long go on", func() bool { return len(running(t, pids)) == 0 })
 }

@@ -58,6 +58,7 @@ func TestCarrier(t *testing.T) {
 	}
 	await := func(when string, well bool) {
 		t.Helper()
+		// The kernel tells later, in its own time: the sleep is the pause between two looks.
 		for began := time.Now(); (carrier("in0") == nil) != well; time.Sleep(5 * time.Millisecond) {
 			if time.Since(began) > 5*time.Second {
 				t.Fatalf("%s: %v", when, carrier("in0"))

@@ -28,6 +28,7 @@ type pinger struct {
 	seq     uint16
 	missed  int
 	bad     bool
+	open    func(netip.Addr) (echoer, error) // nil: of the kernel
 }
 
 // check asks once. It fails from the configured number of failures in a row on,
@@ -48,7 +49,11 @@ func (p *pinger) check(context.Context) error {
 }
 
 func (p *pinger) ask() error {
-	s, err := openEcho(p.addr)
+	open := p.open
+	if open == nil {
+		open = func(a netip.Addr) (echoer, error) { return openEcho(a) }
+	}
+	s, err := open(p.addr)
 	if err != nil {
 		return err
 	}

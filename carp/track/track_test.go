@@ -126,6 +126,7 @@ func TestAnswers(t *testing.T) {
 		{"stub", v4, []byte{0x45}, from(v4), false},
 		{"header without a message", v4, header, from(v4), false},
 		{"no address", v4, icmp(0), nil, false},
+		{"reply of the link", netip.MustParseAddr("fe80::1%lo"), icmp(129), from(netip.MustParseAddr("fe80::1")), true},
 	} {
 		if seq, ok := answers(tc.b, tc.from, tc.addr, 0x1234); ok != tc.ok || ok && seq != 7 {
 			t.Errorf("%s: %d %v", tc.what, seq, ok)
@@ -179,5 +180,34 @@ func TestEndOfTracks(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("does not end")
+	}
+}
+
+// lateEcho answers with numbers that it is given.
+type lateEcho struct{ answers []uint16 }
+
+func (l *lateEcho) Send(uint16) error { return nil }
+func (l *lateEcho) Close()            {}
+func (l *lateEcho) Receive(time.Duration) (seq uint16, ok bool, err error) {
+	if len(l.answers) == 0 {
+		return 0, false, errSilent
+	}
+	seq = l.answers[0]
+	l.answers = l.answers[1:]
+	return seq, true, nil
+}
+
+// TestLateEcho: an answer to an earlier request is none to this one.
+func TestLateEcho(t *testing.T) {
+	for _, tt := range []struct {
+		answers []uint16
+		ok      bool
+	}{{nil, false}, {[]uint16{1}, true}, {[]uint16{0, 65535}, false}, {[]uint16{0, 1}, true}, {[]uint16{2}, false}} {
+		p := &pinger{timeout: 10 * time.Second, fail: 1, open: func(netip.Addr) (echoer, error) {
+			return &lateEcho{tt.answers}, nil
+		}}
+		if err := p.check(t.Context()); (err == nil) != tt.ok {
+			t.Errorf("answers %d: %v", tt.answers, err)
+		}
 	}
 }

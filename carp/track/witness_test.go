@@ -165,3 +165,40 @@ func TestWitness(t *testing.T) {
 		time.Sleep(time.Second) // of virtual time, in which replies under way come to nothing
 	})
 }
+
+// TestEchoThatComesTwice counts once.
+func TestEchoThatComesTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		now := func() time.Duration { return time.Since(start) + time.Hour }
+		end := &farEnd{there: true, way: time.Millisecond}
+		v := &verdicts{now: now}
+		w := NewWitness(WitnessConfig{Group: "g", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+			Each: 100 * time.Millisecond, Lost: time.Second}, v, slog.New(slog.DiscardHandler))
+		w.now = now
+		var s *farSocket
+		w.open = func(a netip.Addr) (echoer, error) {
+			e, err := end.open(a)
+			s = e.(*farSocket)
+			return e, err
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := make(chan error, 1)
+		go func() { stop <- w.Run(ctx) }()
+		time.Sleep(50 * time.Millisecond)
+		end.set(false, nil)
+		synctest.Wait()
+		_, said, _, _, _ := v.get()
+		for seq := range uint16(3) { // also those that were never asked
+			s.replies <- seq
+		}
+		time.Sleep(20 * time.Millisecond)
+		if _, again, _, _, _ := v.get(); said != 1 || again != said {
+			t.Errorf("said %d times, then %d", said, again)
+		}
+		cancel()
+		if err := <-stop; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -92,6 +92,8 @@ func TestPlainLease(t *testing.T) {
 	if err != nil || !have[four] || !have[six] || !have[netip.MustParseAddr("10.1.0.11")] {
 		t.Errorf("present: %v, %v", have, err)
 	}
+	// The kernel ends lifetimes in its own time. The sleeps are the pause between two
+	// renewals, and between two looks.
 	for end := time.Now().Add(lease + time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		ok(t, p.Renew(as, lease))
 		routed(t, p, "renewed", index, both...)

@@ -3,7 +3,9 @@ package vip
 import (
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,6 +154,45 @@ func TestVirtualRefuses(t *testing.T) {
 	if _, err := v.Acquire(as[:1], 2*time.Second); err == nil {
 		t.Error("an interface with another MAC was used")
 	}
+	// Nor is one on another interface.
+	l, err = netlink.LinkByName(name)
+	ok(t, err)
+	ok(t, netlink.LinkDel(l))
+	a.ParentIndex, a.HardwareAddr = netns.Veth(t, "other0", "other1"), net.HardwareAddr(mac[:])
+	ok(t, netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_BRIDGE}))
+	if _, err := v.Acquire(as[:1], 2*time.Second); err == nil {
+		t.Error("an interface on another one was used")
+	}
+}
+
+// TestVirtualOwner: an owner's address with a MAC of its own is never where the system has
+// configured it, so it is held as any other.
+func TestVirtualOwner(t *testing.T) {
+	index, _ := inside(t)
+	v := virtual(t)
+	own := netip.MustParseAddr("10.1.0.11") // which the interface has
+	as := []Address{{IP: own, Index: index, MAC: packet.VirtualMAC(10, false), Virtual: true, Owner: true}}
+	_, err := v.Acquire(as, 5*time.Second)
+	ok(t, err)
+	ok(t, v.Renew(as, 5*time.Second))
+	if up := macvlans(t); len(up) != 1 || !up[MACName(index, as[0].MAC)] {
+		t.Errorf("interfaces %v", up)
+	}
+	list, err := Addresses(0)
+	ok(t, err)
+	n := 0
+	for _, a := range list {
+		if a.IP == own {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("it is there %d times, want 2", n)
+	}
+	ok(t, v.Release(as))
+	if up := macvlans(t); up[MACName(index, as[0].MAC)] {
+		t.Error("released, its interface is up")
+	}
 }
 
 // TestVirtualWithoutParent: what has gone with its interface is no error to release.
@@ -239,5 +280,57 @@ func TestAnnouncerSends(t *testing.T) {
 				delete(want, string(b[:l]))
 			}
 		}
+	}
+}
+
+// TestVirtualSettings: what of net.ipv4.conf a virtual MAC needs is set, at it and at its
+// parent. A kernel that checks sources strictly is not to do so there.
+func TestVirtualSettings(t *testing.T) {
+	index, _ := inside(t)
+	read := func(device, name string) string {
+		b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + device + "/" + name)
+		ok(t, err)
+		return strings.TrimSpace(string(b))
+	}
+	for id, check := range map[uint8][2]string{10: {"0", "0"}, 11: {"1", "2"}, 12: {"2", "2"}} {
+		netns.Set(t, "ipv4/conf/all/rp_filter", check[0])
+		netns.Set(t, "ipv4/conf/default/rp_filter", check[0])
+		for _, name := range []string{"arp_ignore", "arp_filter", "arp_announce"} {
+			netns.Set(t, "ipv4/conf/in0/"+name, "0")
+		}
+		v := virtual(t)
+		mac := packet.VirtualMAC(id, false)
+		as := []Address{{IP: four, Index: index, MAC: mac, Virtual: true}}
+		_, err := v.Acquire(as, 5*time.Second)
+		ok(t, err)
+		for _, s := range [][3]string{{MACName(index, mac), "arp_ignore", "1"}, {MACName(index, mac), "arp_announce", "2"},
+			{MACName(index, mac), "accept_local", "1"}, {MACName(index, mac), "rp_filter", check[1]},
+			{"in0", "arp_ignore", "1"}, {"in0", "arp_announce", "2"}, {"in0", "arp_filter", "1"}} {
+			if got := read(s[0], s[1]); got != s[2] {
+				t.Errorf("rp_filter of all is %s: %s of %s is %s, want %s", check[0], s[1], s[0], got, s[2])
+			}
+		}
+		ok(t, v.Release(as))
+	}
+}
+
+// TestReleaseLeavesInterfacesUp: an interface that is no virtual one stays up without an
+// address.
+func TestReleaseLeavesInterfacesUp(t *testing.T) {
+	index, _ := inside(t)
+	bare := netns.Veth(t, "in1", "host1")
+	netns.Set(t, "ipv6/conf/in1/disable_ipv6", "1")
+	v := virtual(t)
+	as := []Address{{IP: four, Index: bare}, {IP: four, Index: index, MAC: packet.VirtualMAC(10, false), Virtual: true}}
+	_, err := v.Acquire(as, 5*time.Second)
+	ok(t, err)
+	ok(t, v.Release(as))
+	if list, err := Addresses(bare); err != nil || len(list) > 0 {
+		t.Fatalf("addresses %v, %v", list, err)
+	}
+	l, err := netlink.LinkByName("in1")
+	ok(t, err)
+	if l.Attrs().RawFlags&unix.IFF_UP == 0 {
+		t.Error("an interface was set down")
 	}
 }

@@ -30,6 +30,9 @@ func files(c *conf.Carpd) []privileges.Path {
 	out := append(privileges.Common(), privileges.Path{Path: c.StateDir, Access: privileges.Change},
 		privileges.Path{Path: filepath.Dir(c.Socket), Access: privileges.Change})
 	out = append(out, privileges.Reads(c.File)...)
+	if c.MetricsConfig != "" {
+		out = append(out, privileges.Reads(c.MetricsConfig)...)
+	}
 	for _, in := range c.Instances {
 		for _, k := range in.Keys {
 			if k.File != "" {

@@ -18,6 +18,7 @@ vrrp one { carpdev eth0; vrid 1; address 192.0.2.1/32; auth enforce; key 1 file 
 track file "`+dir+`/tracked/weight" group g demote 10
 socket "`+dir+`/run/carpd.sock"
 statedir "`+dir+`/state"
+metrics listen on 127.0.0.1 config "`+dir+`/web/web.yml"
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -25,6 +26,7 @@ statedir "`+dir+`/state"
 	got := files(c)
 	for _, want := range []privileges.Path{
 		{Path: dir + "/etc", Access: privileges.Read}, {Path: dir + "/keys", Access: privileges.Read},
+		{Path: dir + "/web", Access: privileges.Read},
 		{Path: dir + "/tracked", Access: privileges.Read}, {Path: dir + "/run", Access: privileges.Change},
 		{Path: dir + "/state", Access: privileges.Change}, {Path: "/proc", Access: privileges.Read},
 	} {

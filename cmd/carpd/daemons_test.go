@@ -256,3 +256,50 @@ func TestFreeze(t *testing.T) {
 	}
 	one.is(api.StateMaster)
 }
+
+// TestForwardingIsHeldAtBoot: a machine without policies forwards nothing for a group that
+// requires who brings them, and everything for one that does not.
+func TestForwardingIsHeldAtBoot(t *testing.T) {
+	g := newGateways(t)[0]
+	holds := func() (list []string) {
+		g.in(func() error {
+			h, err := rules.OpenHold()
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			list, err = h.Held(context.Background())
+			return err
+		})
+		slices.Sort(list)
+		return list
+	}
+	for _, requires := range []bool{false, true} {
+		want := []string{}
+		if g.write("10.3.0.1/32"); requires {
+			want = []string{"in0", "out0"}
+			b, err := os.ReadFile(g.conf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.WriteFile("carpd.conf", strings.Replace(string(b), "start-hold 300ms", "start-hold 300ms; require sasyncd", 1))
+		}
+		// From the time before the first start on.
+		cleanup := g.Self("cleanup", "-c", g.conf, verbCleanup)
+		cleanup.MayExit()
+		if code, got := cleanup.WaitExit(patience), holds(); code != 0 || !slices.Equal(got, want) {
+			t.Errorf("required %v, before the start: code %d, held are %q, want %q", requires, code, got, want)
+		}
+		g.start()
+		lab.Eventually(t, patience, g.Name+" to answer", func() bool {
+			_, err := ask.Group(g.socket(), 2*time.Second)
+			return err == nil
+		})
+		if got := holds(); !slices.Equal(got, want) {
+			t.Errorf("required %v: held are %q, want %q", requires, got, want)
+		}
+		if code := g.d.Term(patience); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+}

@@ -60,6 +60,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, daemon.Version("carpd"))
 		return daemon.ExitOK
 	}
+	if len(f.Args) > 0 && f.Args[0] == daemon.VerbFormat {
+		return daemon.Format("carpd", f, f.Args[1:], func(file string, src []byte) (text, shown, source []byte, err error) {
+			x, err := conf.FormatCarpd(file, src)
+			return x.Text, x.Shown, x.Source, err
+		}, os.Stdin, stdout, stderr)
+	}
 	c, err := reader(f.Check || len(f.Args) > 0).LoadCarpd(f.Config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -73,7 +79,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if other := conf.SasyncdBeside(f.Config); other != nil {
 			warnings = append(warnings, other.Unmatched(c)...)
 		}
-		return daemon.Checked(f, warnings, c.Refused, c.Print, stdout, stderr)
+		refused := slices.Concat(c.Refused, conf.WebProblem(c.MetricsConfig, daemon.CheckWeb))
+		return daemon.Checked(f, warnings, refused, c.Print, stdout, stderr)
 	}
 	cfg := engineConfig(c)
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)

@@ -5,12 +5,15 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sasyncd/carp/api"
+	"sasyncd/carp/track"
 	"sasyncd/cmd/internal/daemon"
 )
 
@@ -18,14 +21,40 @@ import (
 // is kept up to date where it costs time.
 type collector struct {
 	status func(context.Context) ([]api.GroupState, error)
+	tracks []track.Config
+	moments
 
 	state, term, demotion, source, fenced, held, blocked, age, moves *prometheus.Desc
 	outage, gap, gapAt                                               *prometheus.Desc
 	adverts, dropped, rejected, priority, advskew, trailers, down    *prometheus.Desc
-	digests, silence, repaired, repairs, static                      *prometheus.Desc
+	digests, heard, repaired, repairs, static, tracked               *prometheus.Desc
 }
 
-func newCollector(status func(context.Context) ([]api.GroupState, error)) *collector {
+// moments turns ages into times of day. A moment keeps the value that it was first told
+// with, as one that wavers by what a scrape takes would look like a change.
+type moments struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	seen map[string]float64
+}
+
+// wavers is how far two readings of one moment may be apart, in seconds.
+const wavers = 0.1
+
+// of returns the moment name, ms milliseconds ago, in Unix time.
+func (m *moments) of(name string, ms int64) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := float64(m.now().UnixMilli()-ms) / 1000
+	if was, ok := m.seen[name]; ok && math.Abs(was-at) < wavers {
+		return was
+	}
+	m.seen[name] = at
+	return at
+}
+
+func newCollector(status func(context.Context) ([]api.GroupState, error), tracks []track.Config) *collector {
 	group := []string{"group"}
 	router := []string{"group", "router", "family"}
 	also := func(more ...string) []string { return slices.Concat(router, more) }
@@ -34,6 +63,8 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 	}
 	return &collector{
 		status:   status,
+		tracks:   tracks,
+		moments:  moments{now: time.Now, seen: map[string]float64{}},
 		state:    desc("state", "1 for the state that the group is in.", []string{"group", "state"}),
 		term:     desc("term", "Highest term known of the group.", group),
 		demotion: desc("group_demotion", "Sum of demotions of the group.", group),
@@ -42,7 +73,7 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 		held: desc("forwarding_held", "1 while nothing is forwarded from the group's interfaces, because IPsec "+
 			"policies are not there yet.", group),
 		blocked: desc("blocked", "1 while the group would not take over.", group),
-		age:     desc("state_age_seconds", "Seconds since the state changed.", group),
+		age:     desc("state_start_timestamp_seconds", "When the state changed, in Unix time.", group),
 		moves:   desc("transitions_total", "Changes of state.", []string{"group", "from", "to"}),
 		outage: desc("predicted_outage_seconds",
 			"How long nobody would be MASTER if the master died now, as far as this node can tell; infinite if it "+
@@ -50,7 +81,7 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 		gap: desc("last_takeover_gap_seconds",
 			"From the last sign of the master before until this node had the addresses and no fence, at its latest "+
 				"takeover.", group),
-		gapAt: desc("last_takeover_age_seconds", "Seconds since that takeover.", group),
+		gapAt: desc("last_takeover_timestamp_seconds", "When that takeover ended, in Unix time.", group),
 		adverts: desc("advertisements_total", "Advertisements sent, and valid ones of others received.",
 			also("direction")),
 		dropped: desc("advertisements_dropped_total", "Advertisements not taken, for any reason.", router),
@@ -63,11 +94,13 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 		down: desc("down_interval_seconds", "Silence after which a master counts as gone.", router),
 		digests: desc("carp_bad_digests_total", "CARP advertisements with another pass phrase or set of addresses.",
 			router),
-		silence: desc("peer_heard_seconds", "Seconds since another master was heard.", router),
+		heard: desc("peer_heard_timestamp_seconds", "When another master was last heard, in Unix time.", router),
 		repaired: desc("addresses_repaired_total", "Virtual addresses that somebody deleted on the master, put back.",
 			router),
 		repairs: desc("repairs_total", "Changes by others to what carpd owns in the kernel, undone.",
 			[]string{"group", "kind"}),
+		tracked: desc("track_up", "1 while what is tracked is well, 0 while it demotes the group.",
+			[]string{"group", "track"}),
 		static: desc("configured_addresses", "Virtual addresses that the system has configured, too.", group),
 	}
 }
@@ -76,8 +109,8 @@ func newCollector(status func(context.Context) ([]api.GroupState, error)) *colle
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.state, c.term, c.demotion, c.source, c.fenced, c.held, c.blocked, c.age,
 		c.moves, c.outage, c.gap, c.gapAt,
-		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.silence, c.repaired,
-		c.repairs, c.static} {
+		c.adverts, c.dropped, c.rejected, c.priority, c.advskew, c.trailers, c.down, c.digests, c.heard, c.repaired,
+		c.repairs, c.static, c.tracked} {
 		ch <- d
 	}
 }
@@ -116,7 +149,13 @@ func (c *collector) group(ch chan<- prometheus.Metric, g *api.GroupState) {
 	gauge(ch, c.fenced, bit(g.Fenced), g.Group)
 	gauge(ch, c.held, bit(g.Held != ""), g.Group)
 	gauge(ch, c.blocked, bit(g.Blocked != ""), g.Group)
-	gauge(ch, c.age, float64(g.AgeMS)/1000, g.Group)
+	gauge(ch, c.age, c.of("state "+g.Group, g.AgeMS), g.Group)
+	for i := range c.tracks {
+		if t := &c.tracks[i]; t.Group == g.Group {
+			failed := slices.ContainsFunc(g.Demotions, func(d api.Demotion) bool { return d.ID == t.ID() })
+			gauge(ch, c.tracked, bit(!failed), g.Group, strings.TrimPrefix(t.ID(), "track:"))
+		}
+	}
 	for _, t := range g.Transitions {
 		count(ch, c.moves, t.Count, g.Group, t.From, t.To)
 	}
@@ -127,7 +166,7 @@ func (c *collector) group(ch chan<- prometheus.Metric, g *api.GroupState) {
 	gauge(ch, c.outage, outage, g.Group)
 	if t := g.Takeover; t != nil {
 		gauge(ch, c.gap, float64(t.GapMS)/1000, g.Group)
-		gauge(ch, c.gapAt, float64(t.AgeMS)/1000, g.Group)
+		gauge(ch, c.gapAt, c.of("takeover "+g.Group, t.AgeMS), g.Group)
 	}
 	repairs := make(map[string]uint64)
 	for _, r := range g.Repairs {
@@ -169,7 +208,7 @@ func (c *collector) router(ch chan<- prometheus.Metric, r *api.RouterState, labe
 	}
 	gauge(ch, c.down, float64(r.DownMS)/1000, labels...)
 	if r.Peer.IsValid() {
-		gauge(ch, c.silence, float64(r.HeardMS)/1000, labels...)
+		gauge(ch, c.heard, c.of("heard "+strings.Join(labels, " "), r.HeardMS), labels...)
 	}
 	count(ch, c.repaired, r.Repaired, labels...)
 }
@@ -182,9 +221,9 @@ func bit(b bool) float64 {
 }
 
 // registry holds everything that the metrics listener shows.
-func registry(status func(context.Context) ([]api.GroupState, error), starts uint64) *prometheus.Registry {
+func registry(c *collector, starts uint64) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(newCollector(status), collectors.NewGoCollector(),
+	reg.MustRegister(c, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	daemon.RegisterSelf(reg, "carpd", starts)
 	return reg

@@ -5,8 +5,10 @@ import (
 	"flag"
 	"net/netip"
 	"testing"
+	"time"
 
 	"sasyncd/carp/api"
+	"sasyncd/carp/track"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/daemon/daemontest"
 )
@@ -20,7 +22,7 @@ func pictured() []api.GroupState {
 	return []api.GroupState{
 		{Group: "ipsec", State: api.StateMaster, Reason: "no advertisements", AgeMS: 61500, Term: 8, Seen: 8,
 			Demotion:  3,
-			Demotions: []api.Demotion{{ID: "track eth2", By: 2}, {ID: "operator", By: 1}}, Clients: []string{"sasyncd"},
+			Demotions: []api.Demotion{{ID: "track:link:eth2", By: 2}, {ID: "operator", By: 1}}, Clients: []string{"sasyncd"},
 			Instances: []api.InstanceState{{Name: "outside", Interface: "eth0", Protocol: "vrrp3", ID: 10,
 				State: api.StateMaster,
 				Routers: []api.RouterState{{Family: "ipv4", State: api.StateMaster, Priority: 200, DownMS: 804,
@@ -46,8 +48,30 @@ func pictured() []api.GroupState {
 }
 
 func TestMetrics(t *testing.T) {
-	reg := registry(func(context.Context) ([]api.GroupState, error) { return pictured(), nil }, 5)
+	c := newCollector(func(context.Context) ([]api.GroupState, error) { return pictured(), nil }, []track.Config{
+		{Kind: track.Link, Target: "eth2", Group: "ipsec"}, {Kind: track.Address,
+			Addr: netip.MustParseAddr("192.0.2.254"), Group: "ipsec"}})
+	c.now = func() time.Time { return time.Unix(1_700_000_000, 0) }
+	reg := registry(c, 5)
 	reg.MustRegister(daemon.NewRefusalCounts("carpd", map[string]func(func(string, uint64)){
 		"control": api.NewServer(nil, nil, nil).Refused, "metrics": new(daemon.Refusals).Each}))
 	daemontest.Metrics(t, reg, *update)
+}
+
+// TestMomentsStay: a moment is the same in each scrape although it is told as an age,
+// and a new one is another.
+func TestMomentsStay(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	m := moments{now: func() time.Time { return now }, seen: map[string]float64{}}
+	first := m.of("state g", 61500)
+	now = now.Add(15*time.Second + 7*time.Millisecond)
+	if again := m.of("state g", 76503); again != first || first != 1_699_999_938.5 {
+		t.Errorf("%v, then %v", first, again)
+	}
+	if other := m.of("state h", 76503); other == first {
+		t.Error("two moments are one")
+	}
+	if later := m.of("state g", 0); later != 1_700_000_015.007 {
+		t.Errorf("after a change %v", later)
+	}
 }

@@ -24,6 +24,7 @@ func reload(file string, running *conf.Carpd, log *slog.Logger) (engine.Config, 
 		return a == b
 	}
 	if c.Socket != running.Socket || c.StateDir != running.StateDir || c.Metrics != running.Metrics ||
+		c.MetricsConfig != running.MetricsConfig ||
 		!slices.EqualFunc(c.Tracks, running.Tracks, sameTrack) || !sameWitnesses(c.Groups, running.Groups) {
 		return engine.Config{}, errFixed
 	}

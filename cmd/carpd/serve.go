@@ -35,6 +35,7 @@ func daemonUsers() []string { return []string{"sasyncd", "_sasyncd", "carpd", "_
 func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) error {
 	board := newBoard()
 	if c.Metrics.IsValid() {
+		board.tracks = trackConfig(c.Tracks)
 		log = slog.New(board.recorder.Tee(log.Handler()))
 	}
 	fence, err := openFence()
@@ -123,7 +124,7 @@ func serve(file string, c *conf.Carpd, cfg engine.Config, log *slog.Logger) erro
 		watch("witness of "+w.Group, track.NewWitness(w, eng, log).Run)
 	}
 	if c.Metrics.IsValid() {
-		p.Tasks = append(p.Tasks, web(c.Metrics, eng, server, board, pulse, starts, log)...)
+		p.Tasks = append(p.Tasks, web(c.Metrics, c.MetricsConfig, eng, server, board, pulse, starts, log)...)
 	}
 	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked: a takeover may wait for a disk", "err", err)

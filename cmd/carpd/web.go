@@ -12,6 +12,7 @@ import (
 
 	"sasyncd/carp/api"
 	"sasyncd/carp/engine"
+	"sasyncd/carp/track"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/page"
 )
@@ -26,6 +27,7 @@ type board struct {
 	started  time.Time
 	host     string
 	status   func(context.Context) ([]api.GroupState, error)
+	tracks   []track.Config
 }
 
 func newBoard() *board {
@@ -38,8 +40,8 @@ func newBoard() *board {
 }
 
 // web returns the listener for metrics, health and the status page.
-func web(addr netip.AddrPort, eng *engine.Engine, server *api.Server, b *board, pulse *daemon.Pulse, starts uint64,
-	log *slog.Logger) []daemon.Task {
+func web(addr netip.AddrPort, config string, eng *engine.Engine, server *api.Server, b *board,
+	pulse *daemon.Pulse, starts uint64, log *slog.Logger) []daemon.Task {
 	b.status = daemon.Recent(eng.Status)
 	alive := func() error {
 		if !pulse.Alive(stuckAfter) {
@@ -47,8 +49,9 @@ func web(addr netip.AddrPort, eng *engine.Engine, server *api.Server, b *board, 
 		}
 		return nil
 	}
-	reg := registry(b.status, starts)
+	reg := registry(newCollector(b.status, b.tracks), starts)
 	w := daemon.NewWeb(addr, log, reg, alive, b.ready)
+	w.Config = config
 	reg.MustRegister(daemon.NewRefusalCounts("carpd", map[string]func(func(string, uint64)){
 		"control": server.Refused, "metrics": w.Refused.Each}))
 	w.Handle("/{$}", page.HTML())

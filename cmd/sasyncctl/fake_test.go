@@ -67,7 +67,10 @@ func full() report.Status {
 		Stop:   "keeps tunnels",
 		Absent: true, ProbeError: "permission denied"}
 	last := &engine.Failover{At: at, From: "10.0.0.2", To: "this node", Planned: true,
-		Reason: "takeover", GapSeconds: 0.012}
+		Reason: "takeover", GapSeconds: 0.012, Steps: []engine.FailoverStep{{Step: engine.StepHandedOver, After: 0.002},
+			{Step: engine.StepDecided, After: 0.0021}, {Step: engine.StepAddresses, After: 0.011},
+			{Step: engine.StepMaster, After: 0.012}, {Step: engine.StepPublished, After: 0.015},
+			{Step: engine.StepTraffic, After: 0.9}}}
 	s := report.Status{
 		Status: engine.Status{
 			Node: "3f2a91c000000000000000000000abcd",
@@ -84,7 +87,7 @@ func full() report.Status {
 						Snapshot: &engine.Progress{Peer: "10.0.0.3", Done: 1200, Of: 5000}}},
 				Peers:  []engine.GroupPeerState{{Peer: "10.0.0.2", Role: "BACKUP", Term: 7, InSync: true}},
 				Keying: keys, MarginESN: 67108864, MarginLegacy: 1048576, LeadPackets: 67108000, LeadSeconds: 3600,
-				PacketsOut: 1e9, PacketsIn: 2e9,
+				PacketsOut: 1e9, PacketsIn: 2e9, BytesOut: 1e12, BytesIn: 2e12,
 				Following: "10.0.0.2", Complete: true, Snapshot: &engine.Progress{Peer: "10.0.0.2", Done: 1, Of: 2},
 				LastFailover: last,
 			}},

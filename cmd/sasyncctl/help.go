@@ -40,11 +40,17 @@ which gap. It is refused where check does not say yes.
   -n  tell to whom it would go, what is against it and what it would cost, and
       do nothing; the long form is --dry-run
 Exit code 1: nobody, or another one, took over.`, Example: "failover to 10.9.0.2"},
+	"last": {Forms: []string{"[-jv] last [GROUP]"}, Text: `
+Print the last failover of each group, or of one, step by step: when each step
+was done after the last sign of the old MASTER, and how long it took. Both the
+old and the new MASTER know it, the new one in more detail.
+  -v  print all that are remembered, at most 10 of a group`, Example: "last"},
 	"guard": {Forms: []string{"[-j] guard", "[-j] guard forget PREFIX | all"}, Text: `
 Print what the leak guard holds, and the selectors whose policies have gone.
 With forget, let those in a prefix leave in plaintext again.`, Example: "guard forget 10.2.0.0/16"},
 	"top": {Forms: []string{"[-j] top"}, Text: `
-Show roles, rates and lag, each second. Leave with q or Ctrl-C.`, Example: "top"},
+Show roles, rates and lag, and the tunnels that have carried a packet last, each
+second. Leave with q or Ctrl-C.`, Example: "top"},
 	"reload": {Forms: []string{"[-j] reload"}, Text: `
 Have sasyncd read its configuration again, all or nothing.`, Example: "reload"},
 	"help": {Forms: []string{"help [COMMAND]"}, Text: `

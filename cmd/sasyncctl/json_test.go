@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -45,7 +46,12 @@ func TestJSONIsDocumented(t *testing.T) {
 		{"failover", "failover", says(report.Line[report.Failover]{Step: &report.Step{}},
 			report.Line[report.Failover]{Result: &fo}), 0},
 		{"resync", "resync", says(report.Line[report.Resync]{Result: &rs}), 0},
+		{"last", "last", says(report.Last{Groups: []report.GroupLast{{Group: "carp1",
+			Failovers: []report.Timeline{report.NewTimeline(*s.Groups[0].LastFailover)}}}}), 0},
 		{"reload", "done", says(), 0},
+		// top prints these beside the fields of status, without end.
+		{"peers", "tunnels", says(report.Tunnels{Tunnels: []engine.Tunnel{{Group: "carp1", SAs: 2, Last: at,
+			Local: netip.MustParseAddr("203.0.113.1"), Remote: netip.MustParseAddr("198.51.100.1")}, {}}}), 0},
 		{"diff x", "error", daemon.Verb{Handle: says().Handle, Changes: false}, 1}, // no answer
 		{"explode", "error", says(), 2},
 	} {
@@ -77,7 +83,7 @@ var (
 			Src: "192.0.2.1", Dst: "192.0.2.2", Reqid: 1, SPI: "0x1", Level: "use"}}}
 	fullSA = report.SA{Text: "esp", Protocol: "esp", Mode: "tunnel", Auth: "a", Enc: "e", Comp: "c", AuthKey: "0x00",
 		EncKey: "0x00", Mark: "0x1/0xff", IfID: 1, UDPEncap: 4500,
-		UseAge: &age, Soft: &report.Lifetime{Bytes: &some, Packets: &some, Add: &age, Use: &age},
+		UseAge: &age, LastPacket: &age, Soft: &report.Lifetime{Bytes: &some, Packets: &some, Add: &age, Use: &age},
 		Hard: &report.Lifetime{}}
 )
 

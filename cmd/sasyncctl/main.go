@@ -31,6 +31,7 @@ const usage = `  init PEER                    set up this gateway and its peer: 
   resync [PEER]                fetch snapshots anew, or send them to a standby
   failover [GROUP] [to PEER]   hand mastership over and tell how it went; -f: whatever check says
   failover -n [...]            to whom it would go, what is against it, what it would cost
+  last [GROUP]                 the last failover step by step, and its slowest step; -v: all known
   guard                        what the leak guard holds, and which policies have gone
   guard forget PREFIX|all      let what has no policy any more leave in plaintext again
   top                          rates and lag, each second
@@ -125,6 +126,13 @@ func parse(args []string) (request, error) {
 		r.what = "all"
 		if len(ops) == 1 {
 			r.what = ops[0]
+		}
+		if len(ops) <= 1 {
+			return r, nil
+		}
+	case "last":
+		if len(ops) == 1 {
+			r.group = ops[0]
 		}
 		if len(ops) <= 1 {
 			return r, nil
@@ -228,6 +236,10 @@ func (p *program) command(ctx context.Context) (int, error) {
 				}
 				return daemon.ExitOK
 			})
+	case "last":
+		var v report.Last
+		return p.ask(ctx, "last", map[string]any{"group": r.group}, &v,
+			func() error { return last(p.out, v, p.flags.Verbose > 0, p.paint) }, nil)
 	case "show":
 		return daemon.ExitOK, p.show(ctx, r.what)
 	case "guard":

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"time"
 
+	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/cmd/internal/term"
 	"sasyncd/sync/engine"
@@ -18,7 +22,33 @@ const topEvery = time.Second
 // sample is a status and when it was taken.
 type sample struct {
 	report.Status
-	at time.Time
+	tunnels []engine.Tunnel
+	at      time.Time
+}
+
+// MarshalJSON prints a status, and the tunnels beside its fields.
+func (s sample) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		report.Status
+		Tunnels []engine.Tunnel `json:"tunnels"`
+	}{s.Status, s.tunnels})
+}
+
+// ask fills a sample. A daemon of the release before knows no tunnels.
+func (s *sample) ask(ctx context.Context, c *daemon.ControlClient) error {
+	if err := c.Get(ctx, "status", nil, &s.Status); err != nil {
+		return err
+	}
+	var t report.Tunnels
+	err := c.Get(ctx, "tunnels", nil, &t)
+	if ce, ok := errors.AsType[*daemon.CallError](err); ok && ce.Code == daemon.CodeUnknown {
+		err = nil
+	}
+	s.tunnels, s.at = t.Tunnels, time.Now()
+	if s.tunnels == nil {
+		s.tunnels = []engine.Tunnel{}
+	}
+	return err
 }
 
 // top shows rates and lag each second until q, Ctrl-C or the end of the daemon.
@@ -38,7 +68,7 @@ func (p *program) top(ctx context.Context) error {
 	defer cancel()
 	switch {
 	case p.flags.JSON:
-		draw = func(s, _ sample) error { return printJSON(p.out, s.Status) }
+		draw = func(s, _ sample) error { return printJSON(p.out, s) }
 	case ok && term.Is(out):
 		in, _ := p.in.(*os.File)
 		screen, err := term.Open(in, out)
@@ -56,13 +86,12 @@ func (p *program) top(ctx context.Context) error {
 	var before sample
 	for {
 		var s sample
-		if err := p.client.Get(ctx, "status", nil, &s.Status); err != nil {
+		if err := s.ask(ctx, p.client); err != nil {
 			if ctx.Err() != nil {
 				return nil // as asked for
 			}
 			return err
 		}
-		s.at = time.Now()
 		if err := draw(s, before); err != nil {
 			return err
 		}
@@ -138,6 +167,9 @@ func frame(s, before sample) []string {
 	}
 	lines = append(append(lines, table(groups)...), "")
 	lines = append(append(lines, table(links)...), "")
+	if rows := busiest(s, before, r); len(rows) > 1 {
+		lines = append(append(lines, table(rows)...), "")
+	}
 	for _, p := range s.Peers {
 		if !p.Connected {
 			lines = append(lines, "peer "+p.Name+" is not connected: "+p.Trouble)
@@ -155,6 +187,38 @@ func frame(s, before sample) []string {
 		lines[i] = term.Clip(lines[i], columns)
 	}
 	return lines
+}
+
+// topTunnels is how many tunnels a picture has.
+const topTunnels = 6
+
+// busiest are the rows of the tunnels that have carried a packet last.
+func busiest(s, before sample, r rates) [][]string {
+	type ends struct {
+		group         string
+		local, remote netip.Addr
+		reqid         uint32
+	}
+	key := func(t engine.Tunnel) ends { return ends{t.Group, t.Local, t.Remote, t.Reqid} }
+	old := map[ends]engine.Tunnel{}
+	for _, t := range before.tunnels {
+		old[key(t)] = t
+	}
+	rows := [][]string{{"TUNNEL TO", "REQID", "OUT/s", "IN/s", "BYTES OUT/s", "BYTES IN/s", "LAST PACKET"}}
+	for _, t := range s.tunnels[:min(topTunnels, len(s.tunnels))] {
+		o, known := old[key(t)]
+		x := r
+		if !known {
+			x = rates{}
+		}
+		last := "-"
+		if !t.Last.IsZero() {
+			last = span(s.at.Sub(t.Last)) + " ago"
+		}
+		rows = append(rows, []string{t.Remote.String(), fmt.Sprint(t.Reqid), x.of(t.PacketsOut, o.PacketsOut),
+			x.of(t.PacketsIn, o.PacketsIn), x.of(t.BytesOut, o.BytesOut), x.of(t.BytesIn, o.BytesIn), last})
+	}
+	return rows
 }
 
 func standbyRow(g engine.GroupStatus, st, old engine.StandbyStatus, r rates) []string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/sync/engine"
 )
 
 // TestMain lets the test binary be sasyncctl itself, for a terminal of its own.
@@ -28,7 +30,15 @@ func TestMain(m *testing.M) {
 }
 
 func TestFrameFitsATerminal(t *testing.T) {
-	before, now := sample{full(), at}, sample{full(), at.Add(2 * time.Second)}
+	tunnels := func(i uint64) (out []engine.Tunnel) {
+		for n := range 9 {
+			out = append(out, engine.Tunnel{Group: "carp1", Local: netip.MustParseAddr("203.0.113.1"),
+				Remote: netip.MustParseAddr("2001:db8:ffff:ffff::1"), Reqid: uint32(n + 1), PacketsOut: 1000 * i,
+				PacketsIn: 500 * i, BytesOut: 2e6 * i, BytesIn: 1e6 * i, Last: at.Add(-time.Second)})
+		}
+		return out
+	}
+	before, now := sample{full(), tunnels(1), at}, sample{full(), tunnels(2), at.Add(2 * time.Second)}
 	g := &now.Groups[0]
 	g.PacketsOut += 20000
 	g.Standbys[0].Counters += 800
@@ -44,7 +54,7 @@ func TestFrameFitsATerminal(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"10.0k", "changes/s 5 sent", "400", "in sync", "1200/5000", "0.03",
-		"peer 10.0.0.3 is not connected", "last failover of carp1"} {
+		"peer 10.0.0.3 is not connected", "last failover of carp1", "2001:db8:ffff:ffff::1  1      500    250   1.0M         500k", "3s ago"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("lacks %q:\n%s", want, text)
 		}

@@ -20,6 +20,7 @@ sharedkey file "`+dir+`/keys/one"
 sharedkey file "`+dir+`/other/two"
 socket "`+dir+`/run/control.sock"
 statedir "`+dir+`/state"
+metrics listen on 127.0.0.1 config "`+dir+`/web/web.yml"
 tracker keepalived "`+dir+`/fifos/notify"
 vip 192.0.2.1
 control static "`+dir+`/static/ipsec.conf"
@@ -32,7 +33,7 @@ control static "`+dir+`/static/ipsec.conf"
 		{Path: dir + "/etc", Access: privileges.Read}, {Path: dir + "/keys", Access: privileges.Read},
 		{Path: dir + "/other", Access: privileges.Read}, {Path: dir + "/run", Access: privileges.Change},
 		{Path: dir + "/state", Access: privileges.Change}, {Path: dir + "/fifos", Access: privileges.Change},
-		{Path: dir + "/static", Access: privileges.Read},
+		{Path: dir + "/web", Access: privileges.Read}, {Path: dir + "/static", Access: privileges.Read},
 		{Path: "/proc", Access: privileges.Read}, {Path: "/etc", Access: privileges.Read},
 	} {
 		if !slices.Contains(got, want) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
@@ -59,12 +60,14 @@ func (k *control) verbs() map[string]daemon.Verb {
 			s, err := k.status(ctx)
 			return s.Check, err
 		}),
-		"diff":   ask(k.diff),
-		"show":   {Handle: k.show},
-		"resync": {Changes: true, Handle: k.resync},
-		"doctor": ask(k.doctor),
-		"plan":   ask(k.plan),
-		"guard":  ask(func(ctx context.Context, _ *daemon.Call) (any, error) { return k.leaks.answer(ctx) }),
+		"diff":    ask(k.diff),
+		"show":    {Handle: k.show},
+		"resync":  {Changes: true, Handle: k.resync},
+		"doctor":  ask(k.doctor),
+		"plan":    ask(k.plan),
+		"last":    ask(k.last),
+		"tunnels": ask(k.tunnels),
+		"guard":   ask(func(ctx context.Context, _ *daemon.Call) (any, error) { return k.leaks.answer(ctx) }),
 		"guard-forget": {Changes: true, Handle: ask(func(ctx context.Context, c *daemon.Call) (any, error) {
 			return k.leaks.forget(ctx, c)
 		}).Handle},
@@ -215,8 +218,16 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	if err != nil {
 		return err
 	}
+	moved, err := k.eng.LastPackets(ctx)
+	if err != nil {
+		return err
+	}
+	last := make(show.Last, len(moved))
+	for key, at := range moved {
+		last[key] = time.Since(at)
+	}
 	if args.Objects {
-		return showObjects(c, args.What, args.Keys, snap)
+		return showObjects(c, args.What, args.Keys, snap, last)
 	}
 	flows, sad, all := show.Flows, show.SAD, show.All
 	if args.Keys {
@@ -225,12 +236,12 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 	var out []string
 	switch args.What {
 	case "sa":
-		out = sad(snap.SAs, args.Verbose)
+		out = sad(snap.SAs, args.Verbose, last)
 	case "flow":
 		out = flows(snap.Policies, args.Verbose)
 	case "all":
 		var b strings.Builder
-		if err := all(&b, snap, args.Verbose); err != nil {
+		if err := all(&b, snap, args.Verbose, last); err != nil {
 			return err
 		}
 		out = []string{strings.TrimSuffix(b.String(), "\n")}
@@ -246,7 +257,7 @@ func (k *control) show(ctx context.Context, c *daemon.Call) error {
 }
 
 // showObjects sends SAs and policies one by one.
-func showObjects(c *daemon.Call, what string, keys bool, snap *sadb.Snapshot) error {
+func showObjects(c *daemon.Call, what string, keys bool, snap *sadb.Snapshot, last show.Last) error {
 	if !slices.Contains([]string{"sa", "flow", "all"}, what) {
 		return daemon.Bad("show %s: want sa, flow or all", what)
 	}
@@ -258,7 +269,7 @@ func showObjects(c *daemon.Call, what string, keys bool, snap *sadb.Snapshot) er
 		}
 	}
 	if what != "flow" {
-		for _, a := range show.SAObjects(snap.SAs, keys) {
+		for _, a := range show.SAObjects(snap.SAs, keys, last) {
 			if err := c.Send(report.ShowItem{SA: &a}); err != nil {
 				return err
 			}

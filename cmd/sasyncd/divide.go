@@ -120,7 +120,7 @@ func (h *privilegedLink) privileged(c *conf.Sasyncd, log *slog.Logger) keying.Pr
 		log.Warn("the ike daemon is not controlled with root's rights, as the configuration is not root's; chown root",
 			"file", c.File)
 	}
-	return &keying.Local{Places: keying.Places(), Hooks: hooks(c)}
+	return &keying.Local{Places: places(c), Hooks: hooks(c), Found: found(log)}
 }
 
 // foreign reports whether a file is known to be somebody else's than root's.

@@ -144,10 +144,11 @@ func (e *carpdElector) message(ctx context.Context, m api.Message) {
 			if m.State.State == api.StateMaster {
 				term = m.State.Term
 			}
-			gap, measured := gapOf(m.State)
+			gap, steps, measured := gapOf(m.State)
 			e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorState, Group: name, Role: roleOf(m.State.State),
 				Term: term, VIPs: m.State.Addresses(), Reason: m.State.Reason,
-				PreferTraffic: m.State.WhenSplit == api.SplitPreferTraffic, Gap: gap, Measured: measured})
+				PreferTraffic: m.State.WhenSplit == api.SplitPreferTraffic, Gap: gap, Steps: steps,
+				Measured: measured})
 			if hearsMaster(m.State) { // the event may have been before our time, or before we gave way
 				e.deliver(ctx, engine.ElectorEvent{Kind: engine.ElectorHeard, Group: name})
 			}
@@ -184,14 +185,24 @@ func (e *carpdElector) fitness(ctx context.Context, name string, f *api.Fitness)
 		Willing: f.Willing})
 }
 
-// gapOf returns the gap of the takeover by which a group is MASTER. ok is false
-// where it is not, or became it without one.
-func gapOf(g *api.GroupState) (gap time.Duration, ok bool) {
-	if t := g.Takeover; t != nil && g.State == api.StateMaster && t.AgeMS <= g.AgeMS {
-		return time.Duration(t.GapMS) * time.Millisecond, true
+// gapOf returns the gap of the takeover by which a group is MASTER, and carpd's steps of
+// it. ok is false where it is not, or became it without one.
+func gapOf(g *api.GroupState) (gap time.Duration, steps []engine.FailoverStep, ok bool) {
+	t := g.Takeover
+	if t == nil || g.State != api.StateMaster || t.AgeMS > g.AgeMS {
+		return 0, nil, false
 	}
-	return 0, false
+	for _, s := range t.Steps {
+		if name, known := stepNames[s.Step]; known {
+			steps = append(steps, engine.FailoverStep{Step: name, After: s.After})
+		}
+	}
+	return time.Duration(t.GapMS) * time.Millisecond, steps, true
 }
+
+// stepNames are the engine's names of carpd's steps.
+var stepNames = map[string]string{api.StepDecided: engine.StepDecided, api.StepPrepared: engine.StepPrepared,
+	api.StepAddresses: engine.StepAddresses, api.StepFence: engine.StepFence}
 
 // hearsMaster reports whether advertisements of another master arrive.
 func hearsMaster(g *api.GroupState) bool {

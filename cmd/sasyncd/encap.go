@@ -28,22 +28,29 @@ type encapWatch struct {
 
 // Scan implements engine.Kernel.
 func (w *encapWatch) Scan(ctx context.Context, f func(*sadb.Chunk) error) ([]*sadb.Policy, error) {
-	var ip4, ip6 bool
+	var e encapped
 	policies, err := w.Kernel.Scan(ctx, func(c *sadb.Chunk) error {
-		for i := range c.Readings {
-			if r := &c.Readings[i]; r.Encap {
-				ip4 = ip4 || r.Key.Dst.Is4()
-				ip6 = ip6 || !r.Key.Dst.Is4()
-			}
-		}
+		e.add(c.Readings)
 		return f(c)
 	})
 	if err != nil {
 		return nil, err
 	}
-	w.ip4.Store(ip4)
-	w.ip6.Store(ip6)
+	w.ip4.Store(e.ip4)
+	w.ip6.Store(e.ip6)
 	return policies, nil
+}
+
+// encapped says for which families SAs for ESP in UDP are there.
+type encapped struct{ ip4, ip6 bool }
+
+func (e *encapped) add(list []sadb.Reading) {
+	for i := range list {
+		if r := &list[i]; r.Encap {
+			e.ip4 = e.ip4 || r.Key.Dst.Is4()
+			e.ip6 = e.ip6 || !r.Key.Dst.Is4()
+		}
+	}
 }
 
 // open helps an IKE daemon that was started while the port was held and could

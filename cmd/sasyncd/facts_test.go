@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -422,6 +423,88 @@ func TestRepairsOfTheLastMinutes(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("step %d: %d, want %d", i, got, tt.want)
+		}
+	}
+}
+
+// TestEachFactHasItsPlace: no value is told under another one's name.
+func TestEachFactHasItsPlace(t *testing.T) {
+	x := newPairOf()
+	g := &x.status.Groups[0]
+	g.Role, g.Reason, g.InSync, g.Why, g.VIPs, g.Following = "BACKUP", "reason", true, "why",
+		[]netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.1")}, "10.9.0.2"
+	g.SAs, g.Policies, g.Refused, g.Unlike, g.Uncovered, g.Offloaded = 1, 2, 3, 4, 5, 6
+	g.Keying = engine.KeyingStatus{Driver: "driver", State: "state", Error: "error", Lint: [][2]string{{"a", "b"}},
+		Absent: true, Version: "version", Probed: true, ProbeError: "probe"}
+	g.Standbys[0].Lag = 7
+	x.status.Local = scope.Local{SAs: 8, Policies: 9, Example: "example"}
+	x.state, x.guard, x.seen = "state error", "guard error", []report.Seen{{Node: "three"}}
+	x.sysctl["net/ipv6/conf/all/forwarding"] = "0"
+	got := x.facts.collect(t.Context(), x.status)
+	if got.Tracker != "carpd" || got.StateError != "state error" || got.GuardError != "guard error" ||
+		!slices.Equal(got.Apart, []string{"three"}) || *got.Local != (judge.Local{SAs: 8, Policies: 9, Example: "example"}) ||
+		!*got.Forward4 || *got.Forward6 {
+		t.Errorf("%+v", got)
+	}
+	two, of := "two", got.Groups[0]
+	of.Carp, of.Missing, of.Stray = nil, nil, nil
+	want := judge.Group{Name: "outside", Role: "BACKUP", Reason: "reason", InSync: true, Why: "why",
+		VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
+		SAs:  1, Policies: 2, Refused: 3, Unlike: 4, Uncovered: 5, Offloaded: 6,
+		Keying: judge.Keying{Driver: "driver", State: "state", Error: "error", Lint: [][2]string{{"a", "b"}}, Absent: true,
+			Version: "version", Probed: true, ProbeError: "probe"},
+		Following: &two, Others: []judge.Other{{Node: "two", Role: "BACKUP"}},
+		Standbys: []judge.Standby{{Node: "two", Complete: true, Lag: 7}}}
+	if !reflect.DeepEqual(of, want) {
+		t.Errorf("got  %+v\nwant %+v", of, want)
+	}
+	for _, carried := range []func(g *engine.GroupStatus){func(g *engine.GroupStatus) { g.HadSAs = true },
+		func(g *engine.GroupStatus) { g.PacketsIn = 1 }, func(g *engine.GroupStatus) { g.PacketsOut = 1 }} {
+		s := x.status
+		s.Groups = slices.Clone(s.Groups)
+		carried(&s.Groups[0])
+		if !x.facts.collect(t.Context(), s).Groups[0].Carried {
+			t.Errorf("that it carried traffic is not told: %+v", s.Groups[0])
+		}
+	}
+}
+
+// TestSettingsAreReadNowAndThen: again when their time is over, and at once for other
+// interfaces; what is told meanwhile is what was read.
+func TestSettingsAreReadNowAndThen(t *testing.T) {
+	var h hostFacts
+	value, reads := "2", 0
+	read := func(name string) string {
+		reads++
+		if strings.HasSuffix(name, "accept_ra") {
+			return value
+		}
+		return "1"
+	}
+	of := func(devices ...string) *judge.Facts {
+		c := &judge.Carp{}
+		for _, d := range devices {
+			c.Instances = append(c.Instances, judge.Instance{Interface: d, Routers: []judge.Router{{Family: "ipv6"}}})
+		}
+		return &judge.Facts{Groups: []judge.Group{{}, {Carp: c}}}
+	}
+	begin := time.Unix(1000, 0)
+	for i, tt := range []struct {
+		facts *judge.Facts
+		after time.Duration
+		value string
+		want  int
+		reads bool
+	}{
+		{of("eth0"), 0, "2", 1, true}, {of("eth0"), 0, "2", 1, false}, {of("eth0"), settingsEvery - 1, "0", 1, false},
+		{of("eth0"), settingsEvery, "0", 0, true}, {of("eth0"), settingsEvery, "2", 0, false},
+		{of("eth0", "eth1"), settingsEvery, "2", 2, true}, {of("eth0", "eth1"), settingsEvery + 1, "0", 2, false},
+		{of("eth1"), settingsEvery + 1, "2", 1, true},
+	} {
+		value, reads = tt.value, 0
+		got := h.settings(tt.facts, read, begin.Add(tt.after))
+		if len(got) != tt.want || (reads > 0) != tt.reads {
+			t.Errorf("step %d: %v, read %d times", i, got, reads)
 		}
 	}
 }

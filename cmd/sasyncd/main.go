@@ -34,6 +34,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, daemon.Version("sasyncd"))
 		return daemon.ExitOK
 	}
+	if len(f.Args) > 0 && f.Args[0] == daemon.VerbFormat {
+		return daemon.Format("sasyncd", f, f.Args[1:], func(file string, src []byte) (text, shown, source []byte,
+			err error) {
+			x, err := conf.FormatSasyncd(file, src)
+			return x.Text, x.Shown, x.Source, err
+		}, os.Stdin, stdout, stderr)
+	}
 	log := daemon.NewLogger(stderr, f.Debug, f.Verbose)
 	switch {
 	case len(f.Args) == 0:
@@ -61,7 +68,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if other := conf.CarpdBeside(f.Config); other != nil {
 			warnings = append(warnings, c.Unmatched(other)...)
 		}
-		return daemon.Checked(f, warnings, c.Refused, c.Print, stdout, stderr)
+		refused := slices.Concat(c.Refused, conf.WebProblem(c.MetricsConfig, daemon.CheckWeb))
+		return daemon.Checked(f, warnings, refused, c.Print, stdout, stderr)
 	}
 	if err := divide(c, f, log); err != nil {
 		return ended(log, err)

@@ -32,6 +32,7 @@ func pictured() engine.Status {
 		Groups: []engine.GroupStatus{
 			{Name: "outside", Followed: "outside", Role: "MASTER", Term: 8, Since: at, InSync: true, SAs: 20,
 				Policies: 30, Held: 1, Seq: 100, Headroom: 3600,
+				PacketsOut: 1000, PacketsIn: 2000, BytesOut: 90000, BytesIn: 2e6,
 				Standbys: []engine.StandbyStatus{{Peer: "10.9.0.2", Complete: true, Unacked: 3, Lag: 0.25, AckedAt: at},
 					{Peer: "10.9.0.3"}},
 				Keying: engine.KeyingStatus{Driver: "strongswan", State: "active", Wanted: 4, Up: 3,
@@ -53,6 +54,7 @@ func pictured() engine.Status {
 		Snapshots: map[string]uint64{engine.SnapshotFirst: 1, engine.SnapshotOther: 2, engine.SnapshotGap: 3},
 		Phases:    map[string]engine.Duration{engine.PhasePrepare: quick},
 		Apply:     quick,
+		Dump:      quick,
 	}
 }
 

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,8 +42,9 @@ func servePrivileged(f daemon.Flags, log *slog.Logger) error {
 	// change of role: not when a terminal or a service manager says so.
 	// Caught rather than ignored, which hooks would inherit.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	tell := found(log)
 	local := func(r privsep.Rules) keying.Privileged {
-		return &keying.Local{Places: keying.Places(), Hooks: r.Hooks}
+		return &keying.Local{Places: r.Places, Hooks: r.Hooks, Found: tell}
 	}
 	return privsep.NewServer(src, local, log).Serve(context.Background(), conn)
 }
@@ -70,7 +74,7 @@ func (s source) Rules() (privsep.Rules, error) {
 			r.Files = append(r.Files, k.File)
 		}
 	}
-	r.Hooks = hooks(c)
+	r.Hooks, r.Places = hooks(c), places(c)
 	for _, g := range c.Groups {
 		r.Daemons = append(r.Daemons, daemonsOf(g.Control.Kind)...)
 		if g.Control.Kind == conf.ControlStatic {
@@ -105,6 +109,57 @@ func hooks(c *conf.Sasyncd) map[string]string {
 		}
 	}
 	return out
+}
+
+// places are where IKE daemons are, as distributions and the configuration say.
+func places(c *conf.Sasyncd) map[keying.Daemon]keying.Place {
+	out := keying.Places()
+	for _, g := range c.Groups {
+		ctl := g.Control
+		for _, d := range daemonsOf(ctl.Kind) {
+			p := out[d]
+			if ctl.At != "" {
+				switch d {
+				case keying.StrongSwan, keying.OpenIKED:
+					p.Socket = ctl.At
+				case keying.Libreswan:
+					p.PIDFile = ctl.At
+				case keying.ISAKMPD:
+					p.FIFO = ctl.At
+				}
+				// The FIFO of the ha plugin is beside the socket.
+				if d == keying.StrongSwan {
+					p.FIFO = filepath.Join(filepath.Dir(ctl.At), filepath.Base(p.FIFO))
+				}
+			}
+			p.FIFO, p.Settings = cmp.Or(ctl.FIFO, p.FIFO), cmp.Or(ctl.Settings, p.Settings)
+			for i := range p.Elsewhere { // what is said is not looked for
+				e := &p.Elsewhere[i]
+				if ctl.At != "" {
+					e.Socket, e.PIDFile, e.FIFO = "", "", ""
+				}
+				if ctl.FIFO != "" && e.Socket != "" {
+					e.FIFO = ctl.FIFO
+				}
+				if ctl.Settings != "" {
+					e.Settings = ""
+				}
+			}
+			out[d] = p
+		}
+	}
+	return out
+}
+
+// found logs where an IKE daemon was found: at the first time, and when it is another
+// place. It may be called concurrently.
+func found(log *slog.Logger) func(keying.Daemon, string) {
+	var last sync.Map
+	return func(d keying.Daemon, path string) {
+		if was, _ := last.Swap(d, path); was != path {
+			log.Info("ike daemon found", "daemon", d, "file", path)
+		}
+	}
 }
 
 // daemonsOf are the IKE daemons that a driver deals with.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,6 +64,42 @@ func TestRulesAreRootsOwn(t *testing.T) {
 	if r, err := write("intreface x\n"+text, 0, 0o600).Rules(); err == nil || len(r.Daemons)+len(r.Hooks) != 0 ||
 		!slices.Equal(r.Files, []string{path}) {
 		t.Errorf("wrong: rules are %+v, %v", r, err)
+	}
+}
+
+// TestConfiguredPlaces: what sasyncd.conf says about where an IKE daemon is holds, and the
+// rest is looked for.
+func TestConfiguredPlaces(t *testing.T) {
+	root := t.TempDir()
+	for _, tt := range []struct {
+		control string
+		d       keying.Daemon
+		want    string // socket, PID file, FIFO, settings, or a distribution's place
+	}{
+		{`strongswan at "/x/vici" settings "/y/swanctl.conf"`, keying.StrongSwan, "/x/vici  /x/charon.ha /y/swanctl.conf"},
+		{`strongswan-ha at "/x/vici" fifo "/z/ha"`, keying.StrongSwan, "/x/vici  /z/ha /etc/swanctl/swanctl.conf"},
+		{`strongswan-ha fifo "/z/ha"`, keying.StrongSwan, "/run/charon.vici  /z/ha /etc/swanctl/swanctl.conf"},
+		{`strongswan`, keying.StrongSwan, "/run/charon.vici  /run/charon.ha /etc/swanctl/swanctl.conf"},
+		{`libreswan at "/x/pid"`, keying.Libreswan, " /x/pid  "},
+		{`iked at "/x/sock"`, keying.OpenIKED, "/x/sock   "},
+		{`isakmpd at "/x/fifo"`, keying.ISAKMPD, "  /x/fifo "},
+	} {
+		c, err := conf.ParseSasyncd(root, []byte("interface a\npeer 10.0.0.2\nsharedkey \"0123456789abcdef\"\ncontrol "+
+			tt.control+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := places(c)[tt.d]
+		if got := p.Socket + " " + p.PIDFile + " " + p.FIFO + " " + p.Settings; got != tt.want {
+			t.Errorf("control %s: %q, want %q", tt.control, got, tt.want)
+		}
+		for _, e := range p.Elsewhere {
+			if strings.Contains(tt.control, " at ") && e.Socket+e.PIDFile+e.FIFO != "" ||
+				strings.Contains(tt.control, " settings ") && e.Settings != "" ||
+				strings.Contains(tt.control, " fifo ") && e.Socket != "" && e.FIFO != "/z/ha" {
+				t.Errorf("control %s: it is looked for at %+v, too", tt.control, e)
+			}
+		}
 	}
 }
 

@@ -113,6 +113,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 	find.status, find.set, find.own = mgr.Status, mgr.SetPeers, ownAddrs
 	cfg := engineConfig(c, hello, fence, slog.New(names.log(log.Handler())))
 	cfg.Terms = state
+	past := openFailovers(c.StateDir, log)
+	cfg.Failovers = past
 	cfg.Bypass = bypass(k, links, detour)
 	cfg.Imported = func(sa *sadb.SA) bool { return xfrm.IsOurs(sa.Tag) }
 	file := &static{reader: h.reader, state: c.StateDir, node: hello.Node, log: log}
@@ -184,6 +186,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 		daemon.NewTask("elector", el.Run),
 		daemon.NewTask("report", fs.Run),
 		daemon.NewTask("state directory", state.Watch),
+		daemon.NewTask("failovers", past.run),
 		daemon.NewTask("encapsulation port", watched.hold(port, restarter(c, priv), log)),
 		daemon.NewTask("warm crypto", warmCrypto(log)),
 		asked,
@@ -224,6 +227,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 		board.check, board.names = fs.verdict, names
 		board.status, board.sample, board.peers, board.known = status, eng.Sample, neighbours, ss.members.Known
 		web := daemon.NewWeb(c.Metrics, log, reg, alive, fit)
+		web.Config = c.MetricsConfig
 		reg.MustRegister(daemon.NewRefusalCounts("sasyncd", map[string]func(func(string, uint64)){
 			"control": asked.Refused.Each, "metrics": web.Refused.Each}))
 		web.Handle("/{$}", page.HTML())

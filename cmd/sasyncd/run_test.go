@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/hex"
+	"os"
+	"strings"
 	"testing"
 
 	"sasyncd/cmd/internal/conf"
@@ -29,5 +32,17 @@ func TestFixedDifference(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("%q: got %q %v, want %q", tt.text, got, err, tt.want)
 		}
+	}
+}
+
+// TestBootID is the kernel's.
+func TestBootID(t *testing.T) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := bootID()
+	if got, want := hex.EncodeToString(id[:]), strings.ReplaceAll(strings.TrimSpace(string(b)), "-", ""); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

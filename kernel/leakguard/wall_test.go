@@ -16,7 +16,7 @@ import (
 	"sasyncd/sync/guard"
 )
 
-// What the kernel makes of the rules is shown with packets in tests/leakguard.
+// What the kernel makes of the rules is shown with packets in classes_test.go.
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
@@ -192,6 +192,37 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestOwnTraffic: what a gateway sends itself, or by tunnel interfaces of any kind, passes;
+// what is named twice is asked once.
+func TestOwnTraffic(t *testing.T) {
+	if got := (Own{IKEPorts: []uint16{4501, 500, 4501, 1}}).ports(); !slices.Equal(got, []uint16{1, 500, 4500, 4501}) {
+		t.Errorf("ports %d", got)
+	}
+	key := func(dst string) guard.Key { return guard.Key{Src: addr("10.1.0.0"), Dst: addr(dst)} }
+	w, err := wallOf(guard.Program{Layers: []guard.Layer{{Require: true, Classes: []guard.Class{{
+		Shape: guard.Shape{SrcBits: 24, DstBits: 24},
+		Keys:  []guard.Key{key("10.4.0.0"), key("10.2.0.0"), key("10.4.0.0"), key("10.3.0.0"), key("10.2.0.0")}}}}}}, Own{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(w.sets[len(w.sets)-1].keys); got != 3 {
+		t.Errorf("%d keys, want 3", got)
+	}
+	kinds := make(map[string]bool)
+	for _, r := range w.rules {
+		for i, m := range r.what {
+			if x, ok := m.(*expr.Meta); ok && x.Key == metaOutKind && r.chain == mainChain {
+				kinds[string(bytes.TrimRight(r.what[i+1].(*expr.Cmp).Data, "\x00"))] = true
+			}
+		}
+	}
+	for _, kind := range []string{"xfrm", "vti", "vti6"} {
+		if !kinds[kind] {
+			t.Errorf("what leaves by %s does not pass", kind)
+		}
+	}
+}
+
 // TestTally: the total goes on where a counter goes, is set to zero, or begins with it.
 func TestTally(t *testing.T) {
 	var c tally
@@ -200,6 +231,15 @@ func TestTally(t *testing.T) {
 			t.Errorf("step %d: %d, want %d", i, c.total.packets, step.want)
 		}
 	}
+	// Set to zero, and counted larger packets since.
+	if c.add(volume{1, 9000}); c.total.packets != 10 {
+		t.Errorf("fewer packets, more bytes: %+v", c.total)
+	}
+	if c.add(volume{2, 100}); c.total.packets != 12 {
+		t.Errorf("more packets, fewer bytes: %+v", c.total)
+	}
+	c.seed()
+	c.total = volume{9, 900}
 	c.seed()
 	if c.add(volume{10, 1000}); c.total != (volume{10, 1000}) {
 		t.Errorf("behind a seed: %+v", c.total)

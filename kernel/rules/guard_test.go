@@ -54,7 +54,10 @@ func TestGuard(t *testing.T) {
 	missing("without policies", 0, false)
 	unguarded := outbound("10.1.0.0/24", "10.9.0.0/24", vip4, far4, 4)
 	unguarded.Templates = nil
-	install(sadb.OpAddPolicy, append(policies, unguarded)...)
+	ofInterface, inbound := outbound("10.1.0.0/24", "10.10.0.0/24", vip4, far4, 5), outbound("10.11.0.0/24",
+		"10.1.0.0/24", far4, vip4, 6)
+	ofInterface.Key.IfID, inbound.Key.Dir = 5, sadb.DirIn
+	install(sadb.OpAddPolicy, append(policies, unguarded, ofInterface, inbound)...)
 	// The far end of IPv6 is in the network of an address of ours, so what is forwarded is held.
 	if n, err := g.Set(t.Context()); n != 2 || err != nil {
 		t.Errorf("%d destinations are guarded, want 2: %v", n, err)

@@ -150,6 +150,9 @@ func TestMasksOfPFKEY(t *testing.T) {
 
 func TestSocketPolicies(t *testing.T) {
 	raw := oneFixture(t, "policies.hex", "out4")
+	if !encrypts(newDecoder(testName), raw, nil) {
+		t.Error("a policy with a template has nothing encrypted")
+	}
 	for dir, want := range map[byte]sadb.Direction{3: sadb.DirIn, 4: sadb.DirOut, 5: sadb.DirFwd} {
 		raw[polDir] = dir
 		p, err := newDecoder(testName).policy(raw, 0)
@@ -158,6 +161,9 @@ func TestSocketPolicies(t *testing.T) {
 		}
 		if !p.Socket || p.Key.Dir != want {
 			t.Errorf("dir %d: socket %v, direction %s", dir, p.Socket, p.Key.Dir)
+		}
+		if encrypts(newDecoder(testName), raw, nil) {
+			t.Errorf("dir %d: a socket's policy counts as one of the machine", dir)
 		}
 		e := encoder{ifindex: testIndex}
 		if _, err := e.appendPolicy(nil, p, 0); err == nil {

@@ -33,6 +33,8 @@ type Rules struct {
 	Daemons []keying.Daemon // that may be switched
 	// Hooks are the programs of `control exec`, by group.
 	Hooks map[string]string
+	// Places are where the daemons are.
+	Places map[keying.Daemon]keying.Place
 	// Files may be opened for reading, as the configuration is now.
 	Files []string
 }

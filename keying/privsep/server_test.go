@@ -179,6 +179,9 @@ func TestClientIsPrivileged(t *testing.T) {
 	if got := r.deeds(); !slices.Equal(got, want) {
 		t.Errorf("did %q, want %q", got, want)
 	}
+	if n := len(c.session.waiting); n > 0 {
+		t.Errorf("%d requests that were answered are waited for", n)
+	}
 }
 
 // TestWhatIsNotConfiguredIsRefused: nothing happens, and the connection stays.

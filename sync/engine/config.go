@@ -42,6 +42,8 @@ type Config struct {
 	// Terms remembers the highest term of each group over a restart; nil for
 	// no memory.
 	Terms Terms
+	// Failovers remembers what the failovers were like; nil for no memory.
+	Failovers Failovers
 	// Skip are the peers' own addresses in `mode skipslave`.
 	Skip []netip.Addr
 	// Bypass keeps this node's own addresses inside reachable while it is

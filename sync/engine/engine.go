@@ -135,6 +135,9 @@ func New(cfg Config, k Kernel, p Peers, el Elector) *Engine {
 			g.term = cfg.Terms.Term(gc.Name)
 			g.stored = g.term
 		}
+		if cfg.Failovers != nil {
+			g.gap.past = cfg.Failovers.Failovers(gc.Name)
+		}
 		e.groups[g.name] = g
 		e.order = append(e.order, g)
 	}

@@ -172,13 +172,14 @@ type split struct {
 
 // gap is what the last failover is measured by.
 type gap struct {
-	fencedAt   time.Time // when this node was fenced for a hand-over
-	gaveTerm   uint64    // the term that it gave up
-	handoverAt time.Time // when it was told to take over
-	silentFrom time.Time // when the one that handed over was fenced, as far as it told
-	heardAt    time.Time // when a master's stream was last heard
-	heardFrom  string    // and from whom
-	last       *Failover
+	fencedAt   time.Time  // when this node was fenced for a hand-over
+	gaveTerm   uint64     // the term that it gave up
+	handoverAt time.Time  // when it was told to take over
+	silentFrom time.Time  // when the one that handed over was fenced, as far as it told
+	heardAt    time.Time  // when a master's stream was last heard
+	heardFrom  string     // and from whom
+	past       []Failover // the latest first
+	open       []string   // steps of the latest that are to come
 }
 
 func newGroup(gc GroupConfig, cfg Config) *group {
@@ -293,6 +294,9 @@ func (e *Engine) groupTick(ctx context.Context, g *group, now time.Time) {
 	}
 	if g.role == wire.RoleMaster && g.pub != nil {
 		e.advanceHandover(g, now)
+	}
+	if slices.Contains(g.gap.open, StepKeying) && e.cfg.Keying.Status(g.name).State == keyingActive {
+		e.stepDone(g, StepKeying, now)
 	}
 	e.reportReadiness(g, now)
 }

@@ -155,6 +155,8 @@ type ElectorEvent struct {
 	// from the last sign of that node. Measured says that the election knows it.
 	Gap      time.Duration
 	Measured bool
+	// Steps are the election's own on the way there, if Measured.
+	Steps []FailoverStep
 
 	Demotion int  // Fitness
 	Willing  bool // Fitness

@@ -105,6 +105,7 @@ type observed struct {
 	snapshots map[string]uint64 // sent, by why
 	phases    map[string]*Duration
 	apply     Duration
+	dump      Duration
 }
 
 // Why a snapshot is sent.
@@ -189,6 +190,7 @@ func (o *observed) copyTo(s *Status) {
 		return cmp.Or(cmp.Compare(a.Op, b.Op), cmp.Compare(a.Errno, b.Errno))
 	})
 	s.Snapshots, s.Phases, s.Apply = maps.Clone(o.snapshots), make(map[string]Duration, len(o.phases)), o.apply
+	s.Dump = o.dump
 	for name, d := range o.phases {
 		s.Phases[name] = *d
 	}

@@ -205,6 +205,7 @@ func (g *group) keep(sa *sadb.SA) *sadb.SA {
 func (e *Engine) dumped(ctx context.Context, r dumpResult) {
 	e.stats.Dumps++
 	e.stats.DumpTime, e.stats.DumpSeconds = r.took, r.took.Seconds()
+	e.seen.dump.add(r.took)
 	if r.err != nil {
 		e.dump.running = false
 		e.stats.DumpErrors++
@@ -321,6 +322,7 @@ func (e *Engine) masterScanned(ctx context.Context, g *group, now time.Time, pol
 		g.pub = pub
 		e.raiseAsMaster(ctx, g, now)
 		e.timed(PhasePublish, &g.promotion.promotedAt)
+		e.stepDone(g, StepPublished, time.Now())
 		sas, known := g.pub.Size()
 		e.log.Info("publishing", "group", g.name, "term", g.term, "sas", sas, "policies", known)
 		e.broadcast(&wire.State{GroupState: g.state()})

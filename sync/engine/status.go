@@ -26,6 +26,7 @@ type Status struct {
 	Snapshots map[string]uint64   `json:"-"`
 	Phases    map[string]Duration `json:"-"`
 	Apply     Duration            `json:"-"`
+	Dump      Duration            `json:"-"` // of readings of the kernel's tables
 }
 
 // GroupStatus is one group on this node.
@@ -90,10 +91,12 @@ type GroupStatus struct {
 	LeadSeconds  float64 `json:"lead_seconds"`
 	// HadSAs: a MASTER has published an SA since it is MASTER, or held one before.
 	HadSAs bool `json:"-"`
-	// PacketsOut and PacketsIn count what the group's SAs carried since the role
+	// PacketsOut, PacketsIn, BytesOut and BytesIn count what the group's SAs carried since the role
 	// was taken, as far as the master's counters are known here.
 	PacketsOut uint64 `json:"packets_out"`
 	PacketsIn  uint64 `json:"packets_in"`
+	BytesOut   uint64 `json:"bytes_out"`
+	BytesIn    uint64 `json:"bytes_in"`
 	// Following is the peer whose stream this standby receives, "" if none.
 	Following string `json:"following"`
 	// Complete: a whole snapshot of some master is installed, or this is one.
@@ -220,13 +223,14 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			VIPs: append([]netip.Addr{}, g.own.vips...), Standbys: []StandbyStatus{}, Peers: []GroupPeerState{},
 			InSync: g.ready.reported.InSync, Why: g.ready.reported.Reason, Held: g.holds.Len(),
 			Offloaded: g.reading.offloaded,
-			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.gap.last}
+			MarginESN: e.cfg.Margin.ESN, MarginLegacy: e.cfg.Margin.Legacy, LastFailover: g.last()}
 		if g.pub != nil {
 			gs.SAs, gs.Policies = g.pub.Size()
 			gs.Seq = g.pub.Seq()
 			gs.Headroom = g.pub.Headroom()
 			gs.HadSAs = g.pub.HadSAs() || g.rcv.HadSAs()
 			gs.PacketsOut, gs.PacketsIn = g.pub.Packets()
+			gs.BytesOut, gs.BytesIn = g.pub.Bytes()
 			gs.Complete = true
 			if e.standbyOfOtherKernel(g) {
 				gs.Unlike = g.pub.Unknown()
@@ -241,6 +245,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			}
 			gs.Seq = g.rcv.Pos().Seq
 			gs.PacketsOut, gs.PacketsIn = g.rcv.Packets()
+			gs.BytesOut, gs.BytesIn = g.rcv.Bytes()
 			x := g.rcv.Reception()
 			gs.Complete = g.rcv.Whole() && !x.WantsAll()
 			if from := x.Member(); from != nil { // also while it has been asked again, as by a resync

@@ -95,13 +95,67 @@ func TestBothEndsShowOneGap(t *testing.T) {
 		const gap = 43 * time.Millisecond
 		to.elector.events <- ElectorEvent{Kind: ElectorState, Group: simGroup, Role: wire.RoleMaster, Term: 2,
 			VIPs: simVIPs, Reason: "takeover",
-			Gap: gap, Measured: true}
+			Gap: gap, Measured: true, Steps: []FailoverStep{{StepAddresses, 0.042}}}
 		time.Sleep(10 * time.Millisecond)
 		old.role(wire.RoleBackup, 1)
 		time.Sleep(time.Second)
 		a, b := old.status().LastFailover, to.status().LastFailover
 		if a == nil || b == nil || a.GapSeconds != gap.Seconds() || b.GapSeconds != gap.Seconds() {
 			t.Errorf("old master %+v, new master %+v, want %v", a, b, gap)
+		}
+		wantSteps(t, "the old master", a, StepCountersSent, StepMaster)
+		wantSteps(t, "the new master", b, StepHandedOver, StepAddresses, StepMaster, StepPublished)
+	})
+}
+
+// wantSteps fails unless f has these steps, in the order of time, and MASTER ends the gap.
+func wantSteps(t *testing.T, what string, f *Failover, want ...string) {
+	t.Helper()
+	var got []string
+	at := 0.0
+	for _, s := range f.Steps {
+		got = append(got, s.Step)
+		if s.After < at || s.Step == StepMaster && s.After != f.GapSeconds {
+			t.Errorf("%s: step %s after %v s, the one before after %v s", what, s.Step, s.After, at)
+		}
+		at = s.After
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: steps %v, want %v", what, got, want)
+	}
+}
+
+// TestSlowestStep: the longest wait, whatever the remote ends do.
+func TestSlowestStep(t *testing.T) {
+	f := Failover{Steps: []FailoverStep{{StepDecided, 0.75}, {StepAddresses, 0.8}, {StepMaster, 0.81}, {StepTraffic, 9}}}
+	if s, d := f.Slowest(); s != StepDecided || d != 0.75 {
+		t.Errorf("%s, %v s", s, d)
+	}
+	if s, d := (Failover{}).Slowest(); s != "" || d != 0 {
+		t.Errorf("without steps: %q, %v s", s, d)
+	}
+}
+
+// TestFailoversAreKept: the latest come first, a restart included, and no more than are
+// kept.
+func TestFailoversAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		defer w.stop()
+		n := w.nodes[0]
+		for i := range 2 * failoversKept {
+			n.role(wire.RoleBackup, uint64(2*i+1))
+			n.role(wire.RoleMaster, uint64(2*i+2))
+			time.Sleep(time.Second)
+		}
+		list, err := n.engine.Failovers(t.Context())
+		if err != nil || len(list) != 1 || list[0].Group != simGroup || len(list[0].Past) != failoversKept {
+			t.Fatalf("%d groups, error %v", len(list), err)
+		}
+		for i, f := range list[0].Past[1:] {
+			if f.At.After(list[0].Past[i].At) {
+				t.Errorf("failover %d is later than the one before it", i+1)
+			}
 		}
 	})
 }

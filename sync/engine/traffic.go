@@ -35,6 +35,7 @@ func (e *Engine) countReceived(g *group, now time.Time) {
 		return
 	}
 	g.split.received, g.split.receivedAt = g.split.received+n, now
+	e.stepDone(g, StepTraffic, now)
 	if !g.split.dual.since.IsZero() {
 		e.broadcast(&wire.State{GroupState: g.state()})
 	}

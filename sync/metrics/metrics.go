@@ -52,10 +52,8 @@ func groupGauges() []groupGauge {
 			func(g *engine.GroupStatus) float64 { return float64(g.Refused) }),
 		g("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.",
 			func(g *engine.GroupStatus) float64 { return float64(g.Uncovered) }),
-		g("held_deletes", "Deletions held back because they would leave traffic uncovered.",
+		g("pending_deletes", "Deletions held back now, because they would leave traffic uncovered.",
 			func(g *engine.GroupStatus) float64 { return float64(g.Held) }),
-		g("counter_age_seconds", "Age of the master's counters on a standby, 0 on a master.",
-			func(g *engine.GroupStatus) float64 { return g.CounterAge }),
 		g("oseq_headroom_seconds", "How long the outbound counter that would run out first lasts at its present rate.",
 			func(g *engine.GroupStatus) float64 { return g.Headroom }),
 		g("ike_tunnels_wanted", "Tunnels that the IKE daemon should have as MASTER.",
@@ -120,6 +118,7 @@ func totals() []total {
 
 // metricDescs are those with further labels.
 type metricDescs struct {
+	counters, packets, bytes                                      *prometheus.Desc
 	role, entries, lead, digest, lastSync, lag, unacked, complete *prometheus.Desc
 	ikeRestarts, records, refused, snapshots, phase, apply, dump  *prometheus.Desc
 }
@@ -147,7 +146,13 @@ func descs() metricDescs {
 		phase:       desc("takeover_duration_seconds", "Duration of the phases of a change of role.", "phase"),
 		apply: desc("kernel_apply_duration_seconds",
 			"Duration of a batch of at most 100 operations of the kernel."),
-		dump: desc("kernel_dump_duration_seconds", "How long the last reading of the kernel's tables took."),
+		dump: desc("kernel_dump_duration_seconds", "Duration of a reading of the kernel's tables."),
+		counters: desc("counters_timestamp_seconds",
+			"On a standby, when the master's counters were last heard, in Unix time.", "group"),
+		packets: desc("ipsec_packets_total", "On a master, packets that the group's SAs carried since it is one.",
+			"group", "direction"),
+		bytes: desc("ipsec_bytes_total", "On a master, bytes that the group's SAs carried since it is one, as the "+
+			"kernel counts them for lifetimes.", "group", "direction"),
 	}
 }
 
@@ -156,7 +161,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	d := descs()
 	for _, x := range []*prometheus.Desc{d.role, d.entries, d.lead, d.digest, d.lastSync, d.lag, d.unacked, d.complete,
 		d.ikeRestarts,
-		d.records, d.refused, d.snapshots, d.phase, d.apply, d.dump} {
+		d.records, d.refused, d.snapshots, d.phase, d.apply, d.dump, d.counters, d.packets, d.bytes} {
 		ch <- x
 	}
 	for _, g := range groupGauges() {
@@ -203,7 +208,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		histogram(ch, d.phase, s.Phases[name], name)
 	}
 	histogram(ch, d.apply, s.Apply)
-	ch <- prometheus.MustNewConstMetric(d.dump, prometheus.GaugeValue, s.Counts.DumpTime.Seconds())
+	histogram(ch, d.dump, s.Dump)
 }
 
 func collectGroup(ch chan<- prometheus.Metric, d *metricDescs, g *engine.GroupStatus) {
@@ -226,6 +231,19 @@ func collectGroup(ch chan<- prometheus.Metric, d *metricDescs, g *engine.GroupSt
 			gauge(d.lead, float64(g.Lead), g.From)
 		}
 		gauge(d.lastSync, unix(g.CounterAt), g.From)
+	}
+	if !g.CounterAt.IsZero() {
+		gauge(d.counters, unix(g.CounterAt))
+	}
+	if g.Role == "MASTER" {
+		for _, x := range []struct {
+			desc      *prometheus.Desc
+			direction string
+			n         uint64
+		}{{d.packets, "out", g.PacketsOut}, {d.packets, "in", g.PacketsIn}, {d.bytes, "out", g.BytesOut},
+			{d.bytes, "in", g.BytesIn}} {
+			ch <- prometheus.MustNewConstMetric(x.desc, prometheus.CounterValue, float64(x.n), g.Name, x.direction)
+		}
 	}
 	if g.Audited != "" {
 		gauge(d.digest, bit(g.Agreed), g.Audited)

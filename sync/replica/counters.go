@@ -127,8 +127,10 @@ func (r *Receiver) SetCounters(now time.Time, mono time.Duration, entries []wire
 		sa.OSeq, sa.Seq = max(sa.OSeq, e.OSeq), max(sa.Seq, e.Seq)
 		if moved := e.Packets - sa.Packets; e.Packets > sa.Packets && sa.Dir == sadb.DirIn {
 			r.in += moved
+			r.inBytes += e.Bytes - min(sa.Bytes, e.Bytes)
 		} else if e.Packets > sa.Packets {
 			r.out += moved
+			r.outBytes += e.Bytes - min(sa.Bytes, e.Bytes)
 		}
 		if e.Packets > sa.Packets {
 			w.moved = now

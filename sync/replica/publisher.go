@@ -46,8 +46,9 @@ type Publisher struct {
 
 	// out and in count the packets of all SAs; outs is what out was when the last
 	// epochs began, by number.
-	out, in uint64
-	outs    [outEpochs]uint64
+	out, in           uint64
+	outBytes, inBytes uint64
+	outs              [outEpochs]uint64
 }
 
 // pubScan is what the readings of the tables have shown.
@@ -259,8 +260,10 @@ func (p *Publisher) noteCounters(now time.Time, e *pubSA, c *sadb.Counters, used
 	} else if e.sa.Dir == sadb.DirIn {
 		p.in += d
 		p.received += d
+		p.inBytes += c.Bytes - min(own.Bytes, c.Bytes)
 	} else {
 		p.out += d
+		p.outBytes += c.Bytes - min(own.Bytes, c.Bytes)
 	}
 	if c.OSeq > own.OSeq {
 		p.updateHeadroom(e.sa, c.OSeq, c.OSeq-own.OSeq)

@@ -32,6 +32,21 @@ func (p *Publisher) Headroom() float64 { return p.headroom }
 // Packets returns how many packets all SAs carried.
 func (p *Publisher) Packets() (out, in uint64) { return p.out, p.in }
 
+// Bytes returns the same in bytes, as the kernel counts them for lifetimes.
+func (p *Publisher) Bytes() (out, in uint64) { return p.outBytes, p.inBytes }
+
+// Each calls f with each published SA and with when its counters were last seen to
+// have moved, zero for never since this node publishes. The SA is the publisher's.
+func (p *Publisher) Each(f func(sa *sadb.SA, moved time.Time)) {
+	for _, e := range p.sas {
+		var moved time.Time
+		if e.moved > 0 {
+			moved = p.began.Add(e.heard)
+		}
+		f(e.sa, moved)
+	}
+}
+
 // HadSAs reports whether an SA was ever published.
 func (p *Publisher) HadSAs() bool { return p.lastHandle > 0 }
 

@@ -47,8 +47,9 @@ type Receiver struct {
 	scan  uint64 // number of the reading under way, or of the last
 	slabs slabs  // for the SAs of operations
 	// pending are the items of a message whose operations are not carried out.
-	pending *Touched
-	out, in uint64 // packets of all SAs, from the master's counters
+	pending           *Touched
+	out, in           uint64 // packets of all SAs, from the master's counters
+	outBytes, inBytes uint64
 	// beyond are counters that the master does not know to be so far ahead of its
 	// own, see noteBeyond.
 	beyond map[sadb.SAKey]uint64

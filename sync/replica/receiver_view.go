@@ -32,6 +32,17 @@ func (r *Receiver) Expected() uint64 { return r.snap.expected }
 // Packets returns how many packets all SAs carried, by the master's counters.
 func (r *Receiver) Packets() (out, in uint64) { return r.out, r.in }
 
+// Bytes returns the same in bytes.
+func (r *Receiver) Bytes() (out, in uint64) { return r.outBytes, r.inBytes }
+
+// Each calls f with each SA that is wanted here, with the master's counters, and with
+// when they were last heard to have moved, zero for never. The SA is the receiver's.
+func (r *Receiver) Each(f func(sa *sadb.SA, moved time.Time)) {
+	for _, w := range r.want {
+		f(w.sa, w.moved)
+	}
+}
+
 // SetSameKernel says whether this kernel reads netlink attributes as the master's does, so that
 // those which this code does not know may be passed on.
 func (r *Receiver) SetSameKernel(alike bool) { r.sameKernel = alike }

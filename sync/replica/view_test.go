@@ -213,8 +213,8 @@ func TestLeads(t *testing.T) {
 		t.Errorf("without traffic a lead of %d for %v s", packets, seconds)
 	}
 	s.counters(time.Second, wire.CounterEntry{Handle: 2}, wire.CounterEntry{Handle: 3})
-	s.counters(2*time.Second, wire.CounterEntry{Handle: 2, OSeq: 1000, Packets: 1000},
-		wire.CounterEntry{Handle: 3, Seq: 1e6, Packets: 1e6})
+	s.counters(2*time.Second, wire.CounterEntry{Handle: 2, OSeq: 1000, Packets: 1000, Bytes: 90000},
+		wire.CounterEntry{Handle: 3, Seq: 1e6, Packets: 1e6, Bytes: 7e7})
 	held := s.k[busy.Key].OSeq - 1000
 	packets, seconds := s.r.Lead()
 	if packets != held || seconds < float64(held)/1001 || seconds > float64(held)/999 {
@@ -227,6 +227,9 @@ func TestLeads(t *testing.T) {
 	out, received := s.r.Packets()
 	if out != 1000 || received != 1e6 {
 		t.Errorf("%d packets out, %d in", out, received)
+	}
+	if out, received := s.r.Bytes(); out != 90000 || received != 7e7 {
+		t.Errorf("%d bytes out, %d in", out, received)
 	}
 }
 

@@ -41,6 +41,28 @@ func TestWhoHoldsMore(t *testing.T) {
 	}
 }
 
+// TestTextIsCutBetweenLetters: words that are too long arrive as the words that they begin
+// with, in whatever script.
+func TestTextIsCutBetweenLetters(t *testing.T) {
+	for _, letter := range []string{"a", "é", "語", "😀"} {
+		for shift := range 4 {
+			said := strings.Repeat("x", shift) + strings.Repeat(letter, maxBye)
+			body, err := AppendFrame(nil, &Bye{Code: ByeTimeout, Text: said})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := Parse(Type(body[4]), body[HeaderLen:])
+			if err != nil {
+				t.Fatalf("%s: %v", letter, err)
+			}
+			got := m.(*Bye).Text
+			if !strings.HasPrefix(said, got) || len(got) > maxBye || len(got) <= maxBye-len(letter) {
+				t.Errorf("%s, behind %d: %d bytes arrive, %q", letter, shift, len(got), got[max(0, len(got)-8):])
+			}
+		}
+	}
+}
+
 // TestBelievableTerms: a term is believed up to where one message may carry a group,
 // and not where none could be numbered above it for long.
 func TestBelievableTerms(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // TestLeakGuard: what has an SA passes the packet filter, forwarded and from the node
 // itself, and when the policies have gone nothing of what they protected leaves.
 // user-mode-linux has no chains of family inet, so there it is shown that the error says
-// so. What the filter drops in detail is in tests/leakguard.
+// so. What the filter drops in detail is in kernel/leakguard.
 func TestLeakGuard(t *testing.T) {
 	s := lab.NewStandard(t, 1)
 	gw := s.Gateways[0]

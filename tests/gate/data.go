@@ -3,7 +3,10 @@ package gate
 import "time"
 
 // List is all gates, in the order in which they run.
-var List = []Gate{
+var List = append(here, onGrounds()...)
+
+// here are the gates on this system.
+var here = []Gate{
 	{
 		Name:   "demo",
 		Shows:  "the failover of the README: power cuts, returns and hand-overs of a pair under traffic",
@@ -31,13 +34,6 @@ var List = []Gate{
 		Takes:  32 * time.Minute,
 		Needs:  "root, mmdebstrap, a mirror of Debian",
 		Before: "96bbf9c, as one command: ok, 38 min, with a compiler at work beside it now and then",
-	},
-	{
-		Name: "drill-ground",
-		Shows: "what `make drill` shows, with the kernel (user-mode-linux 6.12), iproute2, nftables, keepalived, " +
-			"FRR and ucarp of Debian 13, in a minimal root of it",
-		Takes: 25 * time.Minute,
-		Needs: "root, mmdebstrap, a mirror of Debian",
 	},
 	{
 		Name: "drill-ike",

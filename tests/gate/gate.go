@@ -5,6 +5,7 @@ package gate
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -68,17 +69,25 @@ func Choose(list []Gate, names []string, results *Results, commit string, goOn b
 	for _, g := range list {
 		known = append(known, g.Name)
 	}
+	// A name may be a pattern of path.Match: "ground-sid-*". A bad one is of no gate.
+	isOf := func(pattern, gate string) bool {
+		ok, err := path.Match(pattern, gate)
+		return ok && err == nil
+	}
 	for _, n := range names {
-		if !slices.Contains(known, n) {
+		if !slices.ContainsFunc(known, func(gate string) bool { return isOf(n, gate) }) {
 			unknown = append(unknown, n)
 		}
+	}
+	chosen := func(gate string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return isOf(n, gate) })
 	}
 	if len(unknown) > 0 {
 		return nil, fmt.Errorf("no such gate: %s; there are %s", strings.Join(unknown, ", "), strings.Join(known, " "))
 	}
 	p := new(Plan)
 	for _, g := range list {
-		if len(names) == 0 && g.InTest || len(names) > 0 && !slices.Contains(names, g.Name) {
+		if len(names) == 0 && g.InTest || len(names) > 0 && !chosen(g.Name) {
 			continue
 		}
 		if last := results.Last(g.Name); goOn && last != nil && last.Commit == commit && last.OK() {

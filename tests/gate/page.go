@@ -27,6 +27,10 @@ const (
 		"the next one begins, and puts them back at the end. So every gate runs on the commit as it is. A target " +
 		"runs with the Makefile's own settings and without what go remembers of earlier tests. `make reliability` " +
 		"then takes what the gates have left in `dist` into [reliability.md](reliability.md)."
+	grounds = "`make drill-ground GROUND=trixie` and `GROUND=sid` run suites on other releases of Debian: in a root " +
+		"directory of that release, with its kernel in guests, its tools and its daemons. Each suite on each release is a " +
+		"gate of its own (`GATES=\"ground-trixie-drill-ike\"`). Their results are in " +
+		"[platforms.md](platforms.md#what-was-tried)."
 	older = "A result is of the commit beside it. Where code has changed since that the gate runs, the result says " +
 		"\"older than\" and names the folders. Unit tests beside the product's code count for gates that run them."
 
@@ -56,11 +60,18 @@ func Render(w io.Writer, list []Gate, results *Results, now *Tree) error {
 	b.WriteString("\n## What there is\n\n" + wrap(machines, "") +
 		"\n| target | what it shows | takes about | needs |\n|---|---|---|---|\n")
 	for _, g := range list {
+		if _, _, ok := onGround(g.Name); ok {
+			continue
+		}
 		fmt.Fprintf(&b, "| `make %s` | %s | %s | %s |\n", g.Name, cell(g.Shows), Took(g.Takes), cell(g.needs()))
 	}
+	b.WriteString("\n" + wrap(grounds, ""))
 	b.WriteString("\n## How each last ended\n\n" + wrap(older, "") +
 		"\n| target | commit | began (UTC) | took | machine | result |\n|---|---|---|---|---|---|\n")
 	for _, g := range list {
+		if _, _, ok := onGround(g.Name); ok {
+			continue
+		}
 		last := results.Last(g.Name)
 		if last == nil {
 			text := "not run by the gate yet"

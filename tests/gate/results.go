@@ -23,6 +23,8 @@ type Run struct {
 	// is the last line of the log.
 	Lines []string `json:"lines,omitempty"`
 	Last  string   `json:"last_line,omitempty"`
+	// Ground is of what the ground was made on which it ran.
+	Ground string `json:"ground,omitempty"`
 	// Wrote are the files of the checkout that the run has changed.
 	Wrote []string `json:"wrote,omitempty"`
 	// Areas are those of the commit's tree that the gate depends on, with their digests.
@@ -98,6 +100,16 @@ func ParseLog(log string) (lines []string, last string) {
 		return lines, ""
 	}
 	return nil, last
+}
+
+// ParseGround takes from a log the line in which a ground says of what it was made.
+func ParseGround(log string) string {
+	for line := range strings.Lines(log) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "ground: made of "); ok {
+			return text
+		}
+	}
+	return ""
 }
 
 // closing reports whether a line is one of those. A part of a test is indented, and

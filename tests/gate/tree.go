@@ -125,14 +125,19 @@ var folder = regexp.MustCompile(`\./(tests/[a-z.]+)`)
 // Of returns the areas that a gate depends on: the product, what all drills share, and
 // the folders that its recipe in the Makefile names. A recipe that names none runs all.
 func (t *Tree) Of(gate string) map[string]string {
+	_, gate, _ = onGround(gate)
 	own := []string{"tests/harness", "tests/scenario", module}
 	if gate == "fuzz" {
 		own = append(own, unitTests)
 	}
-	named := folder.FindAllStringSubmatch(recipe(t.makefile, gate), -1)
-	for _, m := range named {
-		own = append(own, m[1])
+	var named []string
+	for _, m := range folder.FindAllStringSubmatch(recipe(t.makefile, gate), -1) {
+		named = append(named, m[1])
 	}
+	if suite, ok := strings.CutPrefix(gate, "suite-"); ok {
+		named = append(named, "tests/"+suite)
+	}
+	own = append(own, named...)
 	areas := maps.Clone(t.Areas)
 	maps.DeleteFunc(areas, func(a, _ string) bool {
 		return len(named) > 0 && !slices.Contains(product, a) && !slices.Contains(own, a)

@@ -46,13 +46,9 @@ func (x *moduleIndex) refuser(dir, helper string) (string, error) {
 		return "", err
 	}
 	names := slices.Collect(maps.Keys(x.file))
-	aliases, err := os.ReadFile(filepath.Join(x.dir, "modules.alias"))
-	if err != nil {
-		return "", fmt.Errorf("read module aliases: %w", err)
-	}
-	for line := range strings.Lines(string(aliases)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" && !strings.ContainsAny(f[1], ":/") {
-			names = append(names, f[1])
+	for _, a := range x.aliases {
+		if !strings.ContainsAny(a.pattern, ":/") {
+			names = append(names, a.pattern)
 		}
 	}
 	for _, n := range names {
@@ -72,30 +68,54 @@ exec %s "$@"
 	return name, os.WriteFile(name, []byte(script), 0o755)
 }
 
+// preloaded is what nearly every drill uses: modules by name, and algorithms of the
+// kernel by the name that its own requests use (MODULE_ALIAS_CRYPTO), since the
+// modules of algorithms differ between releases. Hashes stand before what asks for
+// them while it is loaded.
+var preloaded = struct{ modules, algorithms []string }{
+	modules: []string{"ipv6", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "veth", "bridge", "sch_netem"},
+	algorithms: []string{
+		"ecb", "cbc", "ctr", "hmac", "sha1", "sha256", "sha512", "digest_null", "seqiv", "echainiv",
+		"authenc", "authencesn", "ghash", "gcm", "ccm", jitter, "drbg_nopr_hmac_sha512", "cmac",
+		"chacha20", "poly1305", "rfc7539esp",
+	},
+}
+
 // preload inserts what nearly every drill uses, in this process. Left to the
 // kernel's requests that takes a process for every name it thinks of, and
 // seconds in all. A name this kernel lacks is built in or goes by another one.
 func (x *moduleIndex) preload() error {
-	for _, name := range []string{
-		"ipv6", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "veth", "bridge", "sch_netem",
-		"seqiv", "echainiv", "authenc", "authencesn", "gcm", "ccm", "ghash_generic", "ctr", "cbc",
-		"hmac", "sha512_generic", jitter, "drbg", "cmac",
-		"chacha20poly1305", "chacha_generic", "poly1305_generic",
-	} {
-		if p, ok := x.file[name]; ok {
-			err := x.insert(p)
-			// It measures the clock when it is loaded, and refuses (crypto/jitterentropy-kcapi.c)
-			// if that is too even, as on an emulated machine, or too coarse, as on a busy one.
-			// Nothing needs it.
-			if name == jitter && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EFAULT)) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
+	for _, file := range x.preloads() {
+		err := x.insert(file)
+		// It measures the clock when it is loaded, and refuses (crypto/jitterentropy-kcapi.c)
+		// if that is too even, as on an emulated machine, or too coarse, as on a busy one.
+		// Nothing needs it.
+		if moduleName(file) == jitter && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EFAULT)) {
+			continue
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// preloads returns the files of what is preloaded, without what they need in turn.
+func (x *moduleIndex) preloads() (files []string) {
+	names := slices.Clone(preloaded.modules)
+	for _, algorithm := range preloaded.algorithms {
+		for _, a := range x.aliases {
+			if a.pattern == "crypto-"+algorithm {
+				names = append(names, a.module)
+			}
+		}
+	}
+	for _, name := range names {
+		if file, ok := x.file[moduleName(name)]; ok && !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 const jitter = "jitterentropy_rng"
@@ -105,7 +125,11 @@ type moduleIndex struct {
 	dir  string
 	file map[string]string   // normalised name -> path below dir
 	deps map[string][]string // path below dir -> paths it needs
+	// aliases are the names by which the kernel may ask for a module (path.Match).
+	aliases []alias
 }
+
+type alias struct{ pattern, module string }
 
 // openModules reads the index of the guest that this is.
 func openModules() (*moduleIndex, error) { return readModules(guestModuleDir, kernelRelease()) }
@@ -115,6 +139,15 @@ func readModules(dir, release string) (*moduleIndex, error) {
 		dir:  filepath.Join(dir, release),
 		file: map[string]string{},
 		deps: map[string][]string{},
+	}
+	aliases, err := os.ReadFile(filepath.Join(x.dir, "modules.alias"))
+	if err != nil {
+		return nil, fmt.Errorf("read module aliases: %w", err)
+	}
+	for line := range strings.Lines(string(aliases)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" {
+			x.aliases = append(x.aliases, alias{f[1], f[2]})
+		}
 	}
 	f, err := os.Open(filepath.Join(x.dir, "modules.dep"))
 	if err != nil {
@@ -144,10 +177,7 @@ func (x *moduleIndex) load(name string) error {
 	if p, ok := x.file[strings.ReplaceAll(name, "-", "_")]; ok {
 		return x.insert(p)
 	}
-	mods, err := x.byAlias(name)
-	if err != nil {
-		return err
-	}
+	mods := x.byAlias(name)
 	if len(mods) == 0 {
 		return fmt.Errorf("find module %s: no such name or alias", name)
 	}
@@ -161,26 +191,15 @@ func (x *moduleIndex) load(name string) error {
 	return nil
 }
 
-func (x *moduleIndex) byAlias(name string) ([]string, error) {
-	f, err := os.Open(filepath.Join(x.dir, "modules.alias"))
-	if err != nil {
-		return nil, fmt.Errorf("open module aliases: %w", err)
-	}
-	defer f.Close()
+func (x *moduleIndex) byAlias(name string) (mods []string) {
 	want := strings.ReplaceAll(name, "-", "_")
-	var mods []string
-	sc := bufio.NewScanner(f)
-	for sc.Scan() {
-		fields := strings.Fields(sc.Text())
-		if len(fields) != 3 || fields[0] != "alias" {
-			continue
-		}
-		ok, err := path.Match(strings.ReplaceAll(fields[1], "-", "_"), want)
+	for _, a := range x.aliases {
+		ok, err := path.Match(strings.ReplaceAll(a.pattern, "-", "_"), want)
 		if err == nil && ok {
-			mods = append(mods, fields[2])
+			mods = append(mods, a.module)
 		}
 	}
-	return mods, sc.Err()
+	return mods
 }
 
 // insert loads what p needs, deepest first as modules.dep lists it, then p.

@@ -55,8 +55,12 @@ func TestModuleOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As depmod writes it: what is needed first comes last.
+	aliases := "alias crypto-sha512 sha512\nalias pci:v1* virtio-pci\nalias crypto-gcm gcm-new\n"
+	if err := os.WriteFile(filepath.Join(dir, "1.0", "modules.alias"), []byte(aliases), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	index := "k/virtio_pci.ko: k/virtio_ring.ko k/virtio.ko\nk/virtio.ko:\nk/virtio_ring.ko: " +
-		"k/virtio.ko\nk/virtiofs.ko: k/fuse.ko k/virtio_ring.ko k/virtio.ko\nk/fuse.ko:\n"
+		"k/virtio.ko\nk/virtiofs.ko: k/fuse.ko k/virtio_ring.ko k/virtio.ko\nk/fuse.ko:\nk/sha512.ko:\nk/gcm-new.ko:\nk/esp4.ko:\n"
 	if err := os.WriteFile(filepath.Join(dir, "1.0", "modules.dep"), []byte(index), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +71,13 @@ func TestModuleOrder(t *testing.T) {
 	want := []string{"k/virtio.ko", "k/virtio_ring.ko", "k/virtio_pci.ko", "k/fuse.ko", "k/virtiofs.ko"}
 	if got := x.order("virtio_pci", "builtin", "virtiofs"); !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)
+	}
+	// A kernel may give the module of an algorithm another name.
+	if got, want := x.preloads(), []string{"k/esp4.ko", "k/sha512.ko", "k/gcm-new.ko"}; !slices.Equal(got, want) {
+		t.Errorf("preloads %v, want %v", got, want)
+	}
+	if got := x.byAlias("pci:v17"); !slices.Equal(got, []string{"virtio-pci"}) {
+		t.Errorf("pci:v17 is for %v", got)
 	}
 }
 

@@ -96,7 +96,10 @@ func packages(dir string) error {
 
 // build builds the package of the sources in root and moves it.
 func build(root, tmp, to string) error {
-	cmd := exec.Command(filepath.Join(root, "deploy/deb/build"), runtime.GOARCH, tmp)
+	cmd := exec.Command(filepath.Join(root, "deploy/packages/build"), runtime.GOARCH, tmp, "deb")
+	if _, err := os.Stat(cmd.Path); err != nil { // the release before has another
+		cmd = exec.Command(filepath.Join(root, "deploy/deb/build"), runtime.GOARCH, tmp)
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("build the package in %s: %w", root, err)

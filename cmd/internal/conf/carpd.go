@@ -47,6 +47,8 @@ type Carpd struct {
 	Socket    string
 	StateDir  string
 	Metrics   netip.AddrPort // invalid: off
+	// MetricsConfig is the web configuration of that listener, "" for plain HTTP.
+	MetricsConfig string
 	// Warnings is what is allowed but probably not meant.
 	Warnings []Error
 	// Refused are the programs that will not be run, and why.

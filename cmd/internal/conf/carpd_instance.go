@@ -181,6 +181,7 @@ func (c *carpdParser) address(in *Instance) bool {
 			c.errorf(t.pos, "name it once", "address %s is given twice", pre.Addr())
 		}
 	}
+	c.normal[t.pos] = pre.String()
 	in.Addresses = append(in.Addresses, pre)
 	return true
 }

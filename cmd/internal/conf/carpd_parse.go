@@ -68,9 +68,9 @@ func (c *carpdParser) statement(t token) bool {
 	case "statedir":
 		return c.setPath("statedir", &c.c.StateDir)
 	case "metrics":
-		a, ok := c.metrics(DefaultCarpdMetrics)
+		a, web, ok := c.metrics(DefaultCarpdMetrics)
 		if ok {
-			c.c.Metrics = a
+			c.c.Metrics, c.c.MetricsConfig = a, web
 		}
 		return ok
 	}

@@ -176,3 +176,15 @@ func meant(word string, words []string, otherwise string) string {
 	}
 	return otherwise
 }
+
+// WebProblem returns what check says of the web configuration at path, nothing for "".
+func WebProblem(path string, check func(path string) error) []Error {
+	if path == "" {
+		return nil
+	}
+	if err := check(path); err != nil {
+		return []Error{{Pos{File: path}, "metrics cannot be served with it: " + err.Error(),
+			"see metrics in carpd.conf(5) or sasyncd.conf(5)"}}
+	}
+	return nil
+}

@@ -10,6 +10,8 @@ type token struct {
 	pos    Pos
 	quoted bool // never a keyword
 	first  bool // first on its line (lines joined by a trailing \ count as one)
+	off    int  // of its first byte in the file
+	end    int  // of the byte behind its last
 }
 
 type tokenKind uint8
@@ -48,17 +50,25 @@ type lexer struct {
 	pos       Pos
 	braces    bool
 	lineStart bool
+	comments  []comment
 	diag      *diagnostics
 }
 
-func lex(file string, src []byte, braces bool, diag *diagnostics) []token {
+// comment is a # and the rest of its line.
+type comment struct {
+	pos      Pos
+	off, end int
+}
+
+func lex(file string, src []byte, braces bool, diag *diagnostics) ([]token, []comment) {
 	l := &lexer{src: string(src), pos: Pos{file, 1, 1}, braces: braces, lineStart: true, diag: diag}
 	var toks []token
 	for {
 		t := l.next()
+		t.end = l.off
 		toks = append(toks, t)
 		if t.kind == tokEOF {
-			return toks
+			return toks, l.comments
 		}
 	}
 }
@@ -111,12 +121,13 @@ func (l *lexer) next() token {
 			if n < 0 {
 				n = len(l.src) - l.off
 			}
+			l.comments = append(l.comments, comment{l.pos, l.off, l.off + n})
 			l.advance(n)
 		case c == '\\' && l.lineEnd(1) > 0: // continuation, as OpenBSD's manual promises
 			l.advance(1 + l.lineEnd(1))
 		case l.braces && strings.IndexByte("{};", c) >= 0:
 			t := token{kind: map[byte]tokenKind{'{': tokOpen, '}': tokClose, ';': tokSemi}[c], text: string(c),
-				pos: l.pos, first: l.lineStart}
+				pos: l.pos, first: l.lineStart, off: l.off}
 			l.lineStart = false
 			l.advance(1)
 			return t
@@ -126,13 +137,13 @@ func (l *lexer) next() token {
 			return l.bareWord()
 		}
 	}
-	return token{kind: tokEOF, pos: l.pos, first: true}
+	return token{kind: tokEOF, pos: l.pos, first: true, off: l.off}
 }
 
 // bareWord reads to the next blank, comment or line end. A quote inside a word
 // is an ordinary character, as it is to OpenBSD.
 func (l *lexer) bareWord() token {
-	t := token{kind: tokWord, pos: l.pos, first: l.lineStart}
+	t := token{kind: tokWord, pos: l.pos, first: l.lineStart, off: l.off}
 	n := 0
 	for l.off+n < len(l.src) {
 		c := l.peek(n)
@@ -153,7 +164,7 @@ func (l *lexer) bareWord() token {
 
 // quotedWord reads "...", in which \" and \\ stand for themselves.
 func (l *lexer) quotedWord() token {
-	t := token{kind: tokWord, pos: l.pos, quoted: true, first: l.lineStart}
+	t := token{kind: tokWord, pos: l.pos, quoted: true, first: l.lineStart, off: l.off}
 	l.lineStart = false
 	l.advance(1)
 	var b strings.Builder

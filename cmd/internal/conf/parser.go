@@ -22,11 +22,12 @@ type parser struct {
 	all bool
 	// muted is set inside what was refused as a whole.
 	muted bool
+	notes
 }
 
 func newParser(file string, src []byte, braces bool, table []Keyword) *parser {
-	p := &parser{table: table}
-	p.toks = lex(file, src, braces, &p.diagnostics)
+	p := &parser{table: table, notes: newNotes()}
+	p.toks, p.comments = lex(file, src, braces, &p.diagnostics)
 	return p
 }
 
@@ -133,6 +134,7 @@ func (p *parser) supported(path string) bool {
 // begin starts the statement of keyword path. If that is refused as a whole,
 // what is inside it is not, until the function it returns is called.
 func (p *parser) begin(pos Pos, path string) (end func()) {
+	p.starts[pos] = true
 	p.use(pos, path)
 	muted := p.muted
 	p.muted = muted || !p.supported(path)
@@ -166,6 +168,7 @@ func (p *parser) oneOf(path string, choices ...string) (string, bool) {
 	for _, c := range choices {
 		if t.text == c {
 			p.use(t.pos, path+" "+c)
+			p.normal[t.pos] = c
 			return c, true
 		}
 	}

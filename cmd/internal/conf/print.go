@@ -58,9 +58,13 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-func (p *printer) metrics(a netip.AddrPort) {
+func (p *printer) metrics(a netip.AddrPort, config string) {
+	words := []any{"metrics listen on", a.Addr(), "port", a.Port()}
+	if config != "" {
+		words = append(words, "config", quote(config))
+	}
 	if a.IsValid() {
-		p.line("metrics listen on", a.Addr(), "port", a.Port())
+		p.line(words...)
 	}
 }
 
@@ -91,7 +95,7 @@ func (s *Sasyncd) text(reveal bool) string {
 		if g.DemoteGroup != "" {
 			p.line("group", bare(g.DemoteGroup))
 		}
-		p.path("control "+string(g.Control.Kind), g.Control.Path)
+		p.line(g.Control.text())
 	}
 	for _, l := range s.Listen {
 		where := bare(l.Interface)
@@ -143,8 +147,20 @@ func (s *Sasyncd) text(reveal bool) string {
 	p.line("socket", quote(s.Socket))
 	p.line("carpd socket", quote(s.CarpdSocket))
 	p.line("statedir", quote(s.StateDir))
-	p.metrics(s.Metrics)
+	p.metrics(s.Metrics, s.MetricsConfig)
 	return p.w.String()
+}
+
+// text is the statement.
+func (c Control) text() string {
+	words := "control " + string(c.Kind)
+	for _, o := range []struct{ name, path string }{{"", c.Path}, {" at", c.At}, {" fifo", c.FIFO},
+		{" settings", c.Settings}} {
+		if o.path != "" {
+			words += o.name + " " + quote(o.path)
+		}
+	}
+	return words
 }
 
 // path writes a statement that ends with a path if it has one.
@@ -179,7 +195,7 @@ func (c *Carpd) text(reveal bool) string {
 	}
 	p.line("socket", quote(c.Socket))
 	p.line("statedir", quote(c.StateDir))
-	p.metrics(c.Metrics)
+	p.metrics(c.Metrics, c.MetricsConfig)
 	return p.w.String()
 }
 

@@ -105,6 +105,7 @@ func TestSasyncdRules(t *testing.T) {
 		{"control none\ngroup y\ninterface a\ngroup x\ninterface b\npeer 10.0.0.2\n" + key, ""},
 		{"peer 10.0.0.2\n" + key, "there is no interface"}, {"peer 10.0.0.2\nmode slave\n" + key, ""},
 		{"interface a\npeer 10.0.0.2\n", "there is no sharedkey"},
+		{"interface a\npeer 10.0.0.2\\\nport 501\n" + key, ""},
 		{"interface a \\\npeer 10.0.0.2\n" + key, ""}, {"interface a \\\r\npeer 10.0.0.2\r\n" + key, ""},
 		{"interface \"a\npeer 10.0.0.2\n" + key, "has no end"}, {"interface a\x00\npeer 10.0.0.2\n" + key, "NUL byte"},
 		{"interface \"a\x00\"\npeer 10.0.0.2\n" + key, "NUL byte"}, {"interface a # b\npeer 10.0.0.2\n" + key, ""},

@@ -50,6 +50,8 @@ type Sasyncd struct {
 	Guard                         Guard
 	Socket, CarpdSocket, StateDir string
 	Metrics                       netip.AddrPort // invalid: off
+	// MetricsConfig is the web configuration of that listener, "" for plain HTTP.
+	MetricsConfig string
 	// Warnings is what is allowed but probably not meant.
 	Warnings []Error
 	// Refused are the programs that will not be run, and why.
@@ -139,6 +141,11 @@ type Control struct {
 	Pos  Pos
 	Kind ControlKind
 	Path string // of exec and static
+	// Where the IKE daemon is, if not where distributions keep it: its control socket
+	// (strongSwan, OpenIKED), PID file (libreswan) or FIFO (isakmpd).
+	At       string
+	FIFO     string // of strongSwan's ha plugin
+	Settings string // swanctl.conf
 }
 
 // ControlKind is the kind of the IKE daemon.

@@ -1,6 +1,9 @@
 package conf
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // ParseSasyncd parses sasyncd.conf. file is its name for messages. It opens no
 // other file: a `sharedkey file` is returned as a Key with its File only, which
@@ -106,9 +109,9 @@ func (s *sasyncdParser) statement(t token) bool {
 	case "statedir":
 		return s.setPath("statedir", &s.c.StateDir)
 	case "metrics":
-		a, ok := s.metrics(DefaultSasyncdMetrics)
+		a, web, ok := s.metrics(DefaultSasyncdMetrics)
 		if ok {
-			s.c.Metrics = a
+			s.c.Metrics, s.c.MetricsConfig = a, web
 		}
 		return ok
 	}
@@ -169,6 +172,15 @@ func (s *sasyncdParser) controlKind(t token) bool {
 	c := Control{Pos: t.pos, Kind: ControlKind(v)}
 	if ok && (c.Kind == ControlExec || c.Kind == ControlStatic) {
 		c.Path, ok = s.path("control " + v)
+	}
+	for ok && s.cur().kind == tokWord && !s.cur().first && slices.Contains(below(s.table, "control "+v), s.cur().text) {
+		o := s.next()
+		s.use(o.pos, "control "+v+" "+o.text)
+		to := map[string]*string{"at": &c.At, "fifo": &c.FIFO, "settings": &c.Settings}[o.text]
+		if *to != "" {
+			s.errorf(o.pos, "remove it", "%s is there twice", o.text)
+		}
+		*to, ok = s.path("control " + v + " " + o.text)
 	}
 	switch n := len(s.c.Groups); {
 	case !ok:

@@ -74,6 +74,7 @@ func (p *parser) secretWord(keyword, what string) (token, bool) {
 		p.errorf(t.pos, "write the key itself", "%s stands for a key that was left out when this was printed", t)
 		return t, false
 	}
+	p.secrets[t.pos] = true
 	return t, true
 }
 

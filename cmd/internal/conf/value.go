@@ -23,6 +23,7 @@ func (p *parser) number(keyword string, lo, hi uint64) (uint64, bool) {
 	case err != nil || n < lo || n > hi:
 		p.errorf(t.pos, "write "+what, "%s %s is out of range", keyword, t.text)
 	default:
+		p.normal[t.pos] = strconv.FormatUint(n, 10)
 		return n, true
 	}
 	return 0, false
@@ -48,6 +49,7 @@ func (p *parser) duration(keyword string, lo, hi, step time.Duration) (time.Dura
 	case d%step != 0:
 		p.errorf(t.pos, "write a multiple of "+durationText(step), "%s %s is too fine", keyword, t.text)
 	default:
+		p.normal[t.pos] = durationText(d)
 		return d, true
 	}
 	return 0, false
@@ -78,6 +80,7 @@ func (p *parser) addr(t token, keyword string) (netip.Addr, bool) {
 	case a.Zone() != "":
 		p.errorf(t.pos, "write it without a zone", "%s has a zone, which %s does not take", t, keyword)
 	default:
+		p.normal[t.pos] = a.String()
 		return a, true
 	}
 	return netip.Addr{}, false
@@ -103,6 +106,7 @@ func (p *parser) device(keyword, what string) (token, bool) {
 		p.errorf(t.pos, "write at most 15 characters without blanks, : and /", "%s is not %s", t, what)
 		return t, false
 	}
+	p.normalName(t)
 	return t, true
 }
 
@@ -127,6 +131,7 @@ func (p *parser) groupName(keyword string) (token, bool) {
 		p.errorf(t.pos, "write at most 31 characters", "%s is too long for a name", t)
 		return t, false
 	}
+	p.normalName(t)
 	return t, true
 }
 
@@ -140,6 +145,7 @@ func (p *parser) path(keyword string) (string, bool) {
 		p.errorf(t.pos, "write an absolute path", "%s is not an absolute path", t)
 		return "", false
 	}
+	p.normal[t.pos] = quote(t.text)
 	return t.text, true
 }
 
@@ -176,6 +182,7 @@ func (p *parser) host(t token) (Host, bool) {
 		p.errorf(t.pos, fmt.Sprintf("write %s%%eth0 with the interface it is on", a),
 			"%s is link-local and lacks its interface", t)
 	case err == nil && (a.Zone() == "" || deviceName(a.Zone())):
+		p.normal[t.pos] = bare(a.String())
 		return Host{Addr: a}, true
 	case err != nil && hostName(t.text):
 		return Host{Name: strings.ToLower(t.text)}, true
@@ -207,21 +214,25 @@ func hostName(s string) bool {
 	return !digits(labels[len(labels)-1])
 }
 
-// metrics reads the rest of: metrics listen on ADDR [port N].
-func (p *parser) metrics(port uint16) (netip.AddrPort, bool) {
+// metrics reads the rest of: metrics listen on ADDR [port N] [config PATH].
+func (p *parser) metrics(port uint16) (on netip.AddrPort, config string, ok bool) {
 	if !p.phrase("metrics", "listen", "on") {
-		return netip.AddrPort{}, false
+		return netip.AddrPort{}, "", false
 	}
 	t, ok := p.word("metrics listen on", "an address")
 	if !ok {
-		return netip.AddrPort{}, false
+		return netip.AddrPort{}, "", false
 	}
 	a, ok := p.addr(t, "metrics listen on")
 	if p.accept("port") {
 		n, portOK := p.port()
 		port, ok = n, ok && portOK
 	}
-	return netip.AddrPortFrom(a, port), ok
+	if p.accept("config") {
+		path, pathOK := p.path("config")
+		config, ok = path, ok && pathOK
+	}
+	return netip.AddrPortFrom(a, port), config, ok
 }
 
 // phrase consumes the words that must follow keyword.

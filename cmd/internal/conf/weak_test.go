@@ -52,17 +52,21 @@ func TestWeakKeysAreWarnedOf(t *testing.T) {
 	}
 	const conf = "carp c { carpdev eth0 vhid 1 address 10.0.0.1 pass x key 1 KEY }"
 	for key, weak := range map[string]bool{strings.Repeat("password", 4): true, "0x" + strings.Repeat("00", 32): true,
-		hexKey: false} {
-		c, err := LoadCarpd(write(t, "carpd.conf", strings.Replace(conf, "KEY", key, 1), 0o600))
-		if err != nil {
-			t.Fatal(err)
-		}
-		found := false
-		for _, w := range c.Warnings {
-			found = found || strings.Contains(w.Error(), "can be guessed")
-		}
-		if found != weak {
-			t.Errorf("%s of carpd: warnings %v", key, c.Warnings)
+		hexKey: false, "kE7xvq5Tz0VwLr2BkE8yvq4Tz1VwLr3C": false,
+		"0x" + hex.EncodeToString([]byte("correct horse battery staple, an")): true} {
+		file := "file \"" + write(t, "k", key+"\n", 0o600) + "\""
+		for _, written := range []string{key, file} {
+			c, err := LoadCarpd(write(t, "carpd.conf", strings.Replace(conf, "KEY", written, 1), 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, w := range c.Warnings {
+				found = found || strings.Contains(w.Error(), "can be guessed")
+			}
+			if found != weak {
+				t.Errorf("%s of carpd, written as %s: warnings %v", key, written, c.Warnings)
+			}
 		}
 	}
 }

@@ -22,7 +22,8 @@ type Flags struct {
 }
 
 // DaemonFlags parses the command line of a daemon, args without its name. What
-// is not a flag must be one of verbs. On an error it has written the reason and
+// is not a flag must be one of verbs, or VerbFormat and what Format reads, if there are
+// verbs. On an error it has written the reason and
 // the usage to stderr, and the program exits with ExitUsage. With -h the program
 // prints Usage to standard output and exits with ExitOK.
 func DaemonFlags(program, config string, args []string, stderr io.Writer, verbs ...string) (Flags, error) {
@@ -37,12 +38,15 @@ func DaemonFlags(program, config string, args []string, stderr io.Writer, verbs 
 	usage := fmt.Sprintf("usage: %s [-dhnvV] [-c file]", program)
 	if len(verbs) > 0 {
 		usage += fmt.Sprintf("\n       %s [-v] [-c file] %s", program, strings.Join(verbs, "|"))
+		usage += fmt.Sprintf("\n       %s [-c file] %s [-dw] [file | -]", program, VerbFormat)
+		verbs = append(slices.Clone(verbs), VerbFormat)
 	}
 	f.Usage = usage + fmt.Sprintf(daemonFlags, config, program)
 	err := fs.Parse(args)
 	f.Args = fs.Args()
 	switch {
 	case err != nil, f.Help:
+	case len(f.Args) > 0 && f.Args[0] == VerbFormat && slices.Contains(verbs, VerbFormat):
 	case len(f.Args) > 1:
 		err = fmt.Errorf("too many arguments: %s", strings.Join(f.Args, " "))
 	case len(f.Args) == 1 && !slices.Contains(verbs, f.Args[0]):

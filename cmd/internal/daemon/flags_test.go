@@ -10,7 +10,8 @@ import (
 )
 
 func TestDaemonFlags(t *testing.T) {
-	const usage = "usage: carpd [-dhnvV] [-c file]\n       carpd [-v] [-c file] cleanup\n"
+	const usage = "usage: carpd [-dhnvV] [-c file]\n       carpd [-v] [-c file] cleanup\n" +
+		"       carpd [-c file] fmt [-dw] [file | -]\n"
 	for _, tt := range []struct {
 		args   string
 		want   Flags
@@ -21,6 +22,7 @@ func TestDaemonFlags(t *testing.T) {
 		{"-nvv -c x.conf", Flags{Config: "x.conf", Check: true, Verbose: 2, Args: []string{}}, ""},
 		{"-cx.conf -V", Flags{Config: "x.conf", Version: true, Args: []string{}}, ""},
 		{"-v cleanup", Flags{Config: "/etc/carpd.conf", Verbose: 1, Args: []string{"cleanup"}}, ""},
+		{"fmt -dw x", Flags{Config: "/etc/carpd.conf", Args: []string{"fmt", "-dw", "x"}}, ""},
 		{"-x", Flags{}, "carpd: unknown shorthand flag: 'x' in -x\n" + usage},
 		{"-c", Flags{}, "carpd: flag needs an argument: 'c' in -c\n" + usage},
 		{"clean", Flags{}, "carpd: unknown argument \"clean\"\n" + usage},

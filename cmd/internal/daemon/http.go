@@ -16,7 +16,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/sys/unix"
+
+	"sasyncd/kernel/trusted"
 )
 
 // retryListen is how often an address that is in use is tried again.
@@ -26,8 +29,14 @@ const retryListen = 5 * time.Second
 // /readyz, and pages that the daemon adds. It answers GET and HEAD only, and
 // only to a Host that is an address, localhost, or a name of this machine, so
 // that a web page elsewhere cannot read it through a visitor's browser (DNS
-// rebinding). It has no authentication: off loopback it warns.
+// rebinding). TLS and authentication are those of Config; without it, off loopback it
+// warns.
 type Web struct {
+	// Config is a web configuration as Prometheus' exporters have it: TLS, certificates
+	// of clients, users with passwords. It is read again for each connection. "": plain
+	// HTTP for everybody. It must not change once Run is called.
+	Config string
+
 	addr    netip.AddrPort
 	log     *slog.Logger
 	mux     *http.ServeMux
@@ -72,7 +81,7 @@ func (w *Web) String() string { return "metrics listener" }
 // without metrics is better than none.
 func (w *Web) Run(ctx context.Context) error {
 	close(w.ready)
-	if !w.addr.Addr().IsLoopback() {
+	if !w.addr.Addr().IsLoopback() && w.Config == "" {
 		w.log.Warn("metrics are readable by everyone who reaches the address", "address", w.addr)
 	}
 	ln, err := w.listen(ctx)
@@ -88,8 +97,66 @@ func (w *Web) Run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
-	if err := srv.Serve(open); ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
+	if err := w.serve(ctx, open, srv); ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve metrics: %w", err)
+	}
+	return nil
+}
+
+// serve serves with TLS and authentication where there is a configuration of it. While
+// that is wrong nobody is served.
+func (w *Web) serve(ctx context.Context, ln net.Listener, srv *http.Server) error {
+	if w.Config == "" {
+		return srv.Serve(ln)
+	}
+	for warned := false; ; warned = true {
+		err := CheckWeb(w.Config)
+		if err == nil {
+			break
+		}
+		if !warned {
+			w.log.Error("metrics are not served until the web configuration is right", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(http.ErrServerClosed, ln.Close())
+		case <-time.After(retryListen):
+		}
+	}
+	return web.Serve(ln, srv, &web.FlagConfig{WebConfigFile: &w.Config}, quietly(w.log))
+}
+
+// quietly has what the library says of its start at a lower level.
+func quietly(log *slog.Logger) *slog.Logger { return slog.New(quiet{log.Handler()}) }
+
+type quiet struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level == slog.LevelInfo {
+		if r.Level = slog.LevelDebug; !q.Enabled(ctx, r.Level) {
+			return nil
+		}
+	}
+	return q.Handler.Handle(ctx, r)
+}
+
+// CheckWeb says what is wrong with a web configuration, nil if nothing. It must be a
+// file that others can neither change nor read, as it has the hashes of passwords.
+func CheckWeb(path string) error {
+	f, err := trusted.For(os.Geteuid()).Open(path)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if st.Mode().Perm()&0o027 != 0 {
+		return fmt.Errorf("%s: its mode %04o gives access to others, set it with chmod 640", path, st.Mode().Perm())
+	}
+	if err := web.Validate(path); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }

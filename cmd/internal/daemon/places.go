@@ -88,6 +88,9 @@ type placeKey struct{}
 
 // remember lets a handler find its connection: for http.Server.ConnContext.
 func (p *places) remember(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS above it
+		c = t.NetConn()
+	}
 	return context.WithValue(ctx, placeKey{}, c)
 }
 

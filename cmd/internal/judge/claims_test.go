@@ -3,6 +3,7 @@ package judge
 import (
 	"maps"
 	"net/netip"
+	"testing"
 )
 
 // Rows of TestJudge about who answers for the VIPs.
@@ -39,4 +40,25 @@ func init() {
 			s.router(0).MAC = ""
 		}, 2, Yes, "", nil},
 	})
+}
+
+// TestWordsOfAClaim: who answers, for what, where, and who is MASTER.
+func TestWordsOfAClaim(t *testing.T) {
+	for mac, want := range map[string]string{
+		"02:00:00:00:00:99": "02:00:00:00:00:99, which is none of the gateways, answers for 192.0.2.1 and 1 more on eth7, " +
+			"and one is MASTER",
+		"02:00:00:00:00:02": "it (02:00:00:00:00:02) answers for 192.0.2.1 and 1 more on eth7, and one is MASTER",
+	} {
+		of := func(mac string) *Group {
+			return &Group{Carp: &Carp{Instances: []Instance{{Name: "a", Interface: "eth7",
+				Routers: []Router{{Family: "ipv4", MAC: mac}}}}}}
+		}
+		members := []member{{name: "one", node: "1", group: of("02:00:00:00:00:01")},
+			{name: "two", node: "2", group: of("02:00:00:00:00:02")}}
+		got := conflict(&members[0], members, members[0].group.Carp.Instances[0], "ipv4",
+			Claim{mac, 2, netip.MustParseAddr("192.0.2.1")}, "g")
+		if got.Cause != want {
+			t.Errorf("got  %q\nwant %q", got.Cause, want)
+		}
+	}
 }

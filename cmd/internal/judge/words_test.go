@@ -229,3 +229,33 @@ func TestTheWorstComesFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoIsElectedBefore: a standby that could not serve is fatal where it is the next to
+// be elected, wherever it is in the list, and costs something where another one is.
+func TestWhoIsElectedBefore(t *testing.T) {
+	for bad := 1; bad <= 3; bad++ {
+		for turn := range 3 {
+			s := newSituation(4)
+			s.facts[bad].Forward4, s.facts[bad].Forward6 = not(), not()
+			rest := s.facts[1:]
+			rest = append(slices.Clone(rest[turn:]), rest[:turn]...) // in another order
+			s.facts = append(s.facts[:1:1], rest...)
+			v, want, severity := s.at(t, 0), Yes, Costs
+			if bad == 1 {
+				want, severity = No, Fails
+			}
+			n := 0
+			for _, f := range v.Findings {
+				if f.Severity <= Costs {
+					n++
+					if f.Severity != severity {
+						t.Errorf("number %d, turned by %d: %+v", bad, turn, f)
+					}
+				}
+			}
+			if v.Answer != want || n == 0 {
+				t.Errorf("number %d, turned by %d: %v, %+v", bad, turn, v.Answer, v.Findings)
+			}
+		}
+	}
+}

@@ -46,31 +46,33 @@ type Template struct {
 
 // SA is one security association of the kernel. Keys are there for root with -k.
 type SA struct {
-	Text     string    `json:"text"` // as show prints it
-	Protocol string    `json:"protocol"`
-	Mode     string    `json:"mode"`
-	Src      string    `json:"src"`
-	Dst      string    `json:"dst"`
-	SPI      string    `json:"spi"`
-	Reqid    uint32    `json:"reqid"`
-	Auth     string    `json:"auth,omitempty"`
-	Enc      string    `json:"enc,omitempty"`
-	Comp     string    `json:"comp,omitempty"`
-	AuthKey  string    `json:"auth_key,omitempty"`
-	EncKey   string    `json:"enc_key,omitempty"`
-	Window   uint32    `json:"replay_window"`
-	ESN      bool      `json:"esn"`
-	Mark     string    `json:"mark,omitempty"`
-	IfID     uint32    `json:"if_id,omitempty"`
-	UDPEncap uint16    `json:"udpencap_port,omitempty"`
-	SeqIn    uint64    `json:"seq_in"`
-	SeqOut   uint64    `json:"seq_out"`
-	Bytes    uint64    `json:"bytes"`
-	Packets  uint64    `json:"packets"`
-	Age      float64   `json:"age_seconds"`
-	UseAge   *float64  `json:"first_use_age_seconds,omitempty"`
-	Soft     *Lifetime `json:"soft,omitempty"`
-	Hard     *Lifetime `json:"hard,omitempty"`
+	Text     string   `json:"text"` // as show prints it
+	Protocol string   `json:"protocol"`
+	Mode     string   `json:"mode"`
+	Src      string   `json:"src"`
+	Dst      string   `json:"dst"`
+	SPI      string   `json:"spi"`
+	Reqid    uint32   `json:"reqid"`
+	Auth     string   `json:"auth,omitempty"`
+	Enc      string   `json:"enc,omitempty"`
+	Comp     string   `json:"comp,omitempty"`
+	AuthKey  string   `json:"auth_key,omitempty"`
+	EncKey   string   `json:"enc_key,omitempty"`
+	Window   uint32   `json:"replay_window"`
+	ESN      bool     `json:"esn"`
+	Mark     string   `json:"mark,omitempty"`
+	IfID     uint32   `json:"if_id,omitempty"`
+	UDPEncap uint16   `json:"udpencap_port,omitempty"`
+	SeqIn    uint64   `json:"seq_in"`
+	SeqOut   uint64   `json:"seq_out"`
+	Bytes    uint64   `json:"bytes"`
+	Packets  uint64   `json:"packets"`
+	Age      float64  `json:"age_seconds"`
+	UseAge   *float64 `json:"first_use_age_seconds,omitempty"`
+	// LastPacket is how long ago a counter was last seen to have moved.
+	LastPacket *float64  `json:"last_packet_age_seconds,omitempty"`
+	Soft       *Lifetime `json:"soft,omitempty"`
+	Hard       *Lifetime `json:"hard,omitempty"`
 }
 
 // Lifetime limits an SA; what does not is absent.

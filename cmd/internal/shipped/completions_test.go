@@ -19,12 +19,12 @@ func programs(t *testing.T) map[string][2]string {
 	t.Helper()
 	out := map[string][2]string{}
 	for _, name := range []string{"sasyncd", "carpd", "sasyncctl", "carpctl"} {
-		verbs := ""
+		verbs := "fmt"
 		if strings.HasSuffix(name, "ctl") {
 			verbs = strings.Join(commands(t, name), " ")
 		}
 		if name == "carpd" {
-			verbs = "cleanup"
+			verbs = "cleanup fmt"
 		}
 		out[name] = [2]string{letters(usage(t, name)), verbs}
 	}
@@ -57,7 +57,8 @@ func TestCompletions(t *testing.T) {
 		for shell, got := range map[string][2][]string{
 			"bash": {strings.Split(strings.Join(all(`(?:words=|-W )"((?:-\w ?)+)"`, bash), " "), " "),
 				strings.Fields(strings.Join(all(`verbs="([^"]*)"`, bash), " "))},
-			"zsh":  {all(`'\*?(-\w)\[`, zsh), append(all(`(?m)^\t\t'([a-z]+):`, zsh), all(`:\((\w+)\)'`, zsh)...)},
+			"zsh": {all(`'\*?(-\w)\[`, zsh), append(all(`(?m)^\t\t'([a-z]+):`, zsh), strings.Fields(strings.Join(
+				all(`'1:command:\(([\w ]+)\)'`, zsh), " "))...)},
 			"fish": {all(` -s (\w) `, fish), all(`__fish_use_subcommand -a (\w+) `, fish)},
 		} {
 			var flags strings.Builder
@@ -136,7 +137,7 @@ esac`,
 		}
 	}
 	for line, want := range map[string]string{
-		"sasyncctl ":                      "check diff doctor failover guard help init peers reload resync show status top",
+		"sasyncctl ":                      "check diff doctor failover guard help init last peers reload resync show status top",
 		"sasyncctl -j re":                 "reload resync",
 		"sasyncctl -":                     "-V -a -f -h -j -k -n -s -v -w",
 		"sasyncctl show ":                 "all flow sa",
@@ -150,6 +151,7 @@ esac`,
 		"sasyncctl init 10.9.0.2 --own ":  "",
 		"sasyncctl -s /run/x diff ":       "10.0.0.2 fw3.example",
 		"sasyncctl resync fw":             "fw3.example",
+		"sasyncctl last ":                 "carp1 carp2",
 		"sasyncctl failover ":             "carp1 carp2 to",
 		"sasyncctl failover carp1 ":       "to",
 		"sasyncctl failover to ":          "10.0.0.2 fw3.example",
@@ -159,7 +161,9 @@ esac`,
 		"carpctl show ":                   "",
 		"carpd c":                         "cleanup",
 		"carpd -":                         "-V -c -d -h -n -v",
-		"sasyncd ":                        "",
+		"carpd ":                          "cleanup fmt",
+		"sasyncd ":                        "fmt",
+		"sasyncd fmt -w completions_":     "completions_test.go",
 	} {
 		words := strings.Split(line, " ")
 		program := words[0]

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sasyncd/keying"
 )
 
 // dropIns are the units that they are for, in the shortest form that systemd
@@ -26,6 +28,10 @@ var dropIns = map[string]struct {
 		"ExecStop":     {"/usr/libexec/ipsec/whack --shutdown --leave-state"},
 		"ExecStopPost": {"-/usr/sbin/sasyncd guard-wait"}, "ExecStartPost": {"-/usr/sbin/sasyncd guard-wait"},
 		"SuccessExitStatus": {"12 SIGKILL"}, "RestartPreventExitStatus": nil, "Restart": {"always"},
+	}},
+	"iked.service": {"[Service]\nType=forking\nExecStart=/bin/true\n", map[string][]string{
+		"ExecStart": {"/usr/sbin/iked -S"}, "KillSignal": {"SIGKILL"}, "SuccessExitStatus": {"SIGKILL"},
+		"Restart": {"no"},
 	}},
 	"openiked.service": {"[Service]\nType=forking\nExecStart=/bin/true\n", map[string][]string{
 		"ExecStart": {"/usr/sbin/iked -S"}, "KillSignal": {"SIGKILL"}, "SuccessExitStatus": {"SIGKILL"},
@@ -67,6 +73,33 @@ func TestDropInsTakeEffect(t *testing.T) {
 			"/usr/sbin/sasyncd guard ") {
 			t.Errorf("%s: the last thing before it is %s", name, pre[len(pre)-1])
 		}
+	}
+}
+
+// TestDropInsAreForAll: the IKE daemons that sasyncd looks for by their units have one
+// each, and both names of OpenIKED's have the same.
+func TestDropInsAreForAll(t *testing.T) {
+	for d, p := range keying.Places() {
+		if d == keying.ISAKMPD { // no distribution has it
+			continue
+		}
+		for _, u := range p.Units {
+			if _, ok := dropIns[u]; !ok {
+				t.Errorf("%s has no drop-in", u)
+			}
+			for _, f := range []string{"sasyncd.service", "carpd.service"} {
+				if text := read(t, "systemd", f); !strings.Contains(text, " "+u) && !strings.Contains(text, "="+u) {
+					t.Errorf("%s is not ordered by %s", u, f)
+				}
+			}
+		}
+	}
+	settings := func(unit string) string {
+		_, text, _ := strings.Cut(read(t, "adopt", unit+".d", dropIn), "\n\n")
+		return text
+	}
+	if settings("iked.service") != settings("openiked.service") {
+		t.Error("iked.service and openiked.service differ")
 	}
 }
 

@@ -28,19 +28,56 @@ func generate(t *testing.T, units map[string]string) (dir, made string) {
 			t.Fatal(err)
 		}
 	}
+	if out := runGenerator(t, dir, made, made, made); out != "" {
+		t.Fatalf("the generator: %s", out)
+	}
+	return dir, made
+}
+
+// runGenerator runs it with the unit files of a directory, and returns what it printed.
+func runGenerator(t *testing.T, dir string, args ...string) string {
+	t.Helper()
 	// As `make install` does.
 	script := filepath.Join(t.TempDir(), "generator")
-	text := strings.Replace(read(t, "generators", "sasyncd-generator"), "/usr/lib/sasyncd/units",
-		filepath.Join(deploy, "adopt"), 1)
+	text := strings.ReplaceAll(read(t, "generators", "sasyncd-generator"), "/usr/lib/sasyncd/units",
+		filepath.Join(deploy, "adopt"))
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", script, made, made, made)
+	cmd := exec.Command("sh", append([]string{script}, args...)...)
 	cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_DIRS="+filepath.Join(dir, "none")+" "+dir)
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("the generator: %v\n%s", err, out)
 	}
-	return dir, made
+	return string(out)
+}
+
+// TestGeneratorShows: what would be changed can be read before sasyncd is enabled, and
+// then it is that.
+func TestGeneratorShows(t *testing.T) {
+	units := map[string]string{"sasyncd.service": "file", "strongswan-starter.service": "file",
+		"ipsec.service": "strongswan-starter.service", "openiked.service": "file"}
+	dir, made := generate(t, units)
+	before := runGenerator(t, dir, "show")
+	if files, _ := filepath.Glob(filepath.Join(made, "*")); len(files) > 0 {
+		t.Errorf("without sasyncd it made %q", files)
+	}
+	want := ""
+	for _, u := range []string{"openiked.service", "strongswan-starter.service"} {
+		want += "# /run/systemd/generator/" + u + ".d/" + dropIn + ", which changes " + filepath.Join(dir, u) + "\n" +
+			read(t, "adopt", u+".d", dropIn) + "\n"
+	}
+	if before != want {
+		t.Errorf("it shows\n%s\nwant\n%s", before, want)
+	}
+	units["multi-user.target.wants/sasyncd.service"] = "../sasyncd.service"
+	_, made = generate(t, units)
+	for _, f := range below(t, made) {
+		if !strings.Contains(before, "/run/systemd/generator/"+f+",") {
+			t.Errorf("it did not show %s", f)
+		}
+	}
 }
 
 func errOf(errs ...error) error {

@@ -54,8 +54,8 @@ func TestManKeywords(t *testing.T) {
 		// of a statement, values that every version has, and names of other pages
 		more string
 	}{
-		{"sasyncd.conf.5", conf.SasyncdKeywords(), "on port inet inet6 file -n sasyncd"},
-		{"carpd.conf.5", conf.CarpdKeywords(), "listen on port after never yes no sasyncd fence interface file " +
+		{"sasyncd.conf.5", conf.SasyncdKeywords(), "on port inet inet6 file -n sasyncd config"},
+		{"carpd.conf.5", conf.CarpdKeywords(), "listen on port config after never yes no sasyncd fence interface file " +
 			"openbsd freebsd receive-only permissive enforce demote timeout fail multiplier source"},
 	} {
 		documented := macro(read(t, "man", tt.page), "Ic", "Cm")

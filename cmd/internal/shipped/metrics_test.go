@@ -175,10 +175,11 @@ func TestDashboard(t *testing.T) {
 			List []struct{ Name, Query string }
 		}
 		Panels []struct {
-			ID      int
-			Title   string
-			GridPos struct{ X, Y, W, H int }
-			Targets []struct{ Expr, LegendFormat string }
+			ID          int
+			Title       string
+			Description string
+			GridPos     struct{ X, Y, W, H int }
+			Targets     []struct{ Expr, LegendFormat string }
 		}
 	}
 	if err := json.Unmarshal([]byte(read(t, "grafana", "sasyncd.json")), &d); err != nil {
@@ -199,6 +200,9 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("panel %q: id %d again, or nothing to show", p.Title, p.ID)
 		}
 		ids[p.ID] = true
+		if !strings.HasSuffix(p.Description, ".") {
+			t.Errorf("panel %q does not say what it shows: %q", p.Title, p.Description)
+		}
 		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
 			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
 				if other := cells[[2]int{x, y}]; other != "" || x >= 24 {
@@ -219,7 +223,74 @@ func TestDashboard(t *testing.T) {
 	for _, a := range d.Annotations.List {
 		used(t, "annotation", a.Expr, all)
 	}
+	text := read(t, "grafana", "sasyncd.json")
+	for name := range all {
+		on := regexp.MustCompile(`\b` + name + `(_bucket)?\b`).MatchString(text)
+		if why, off := notOnDashboard[name]; on == off {
+			t.Errorf("%s: on the dashboard: %v, and the reason why not is %q", name, on, why)
+		}
+	}
 }
+
+// notOnDashboard are the metrics without a panel, with the reason.
+var notOnDashboard = map[string]string{
+	"carpd_addresses_repaired_total":         inAnother,
+	"carpd_advertisements_dropped_total":     inAnother,
+	"carpd_advskew":                          setting,
+	"carpd_authentication_total":             forAlerts,
+	"carpd_build_info":                       setting,
+	"carpd_carp_bad_digests_total":           inAnother,
+	"carpd_clients_refused_total":            forAlerts,
+	"carpd_configured_addresses":             inCheck,
+	"carpd_down_interval_seconds":            setting,
+	"carpd_group_demotion":                   inAnother,
+	"carpd_last_takeover_timestamp_seconds":  inAnother,
+	"carpd_peer_heard_timestamp_seconds":     inCheck,
+	"carpd_priority":                         setting,
+	"carpd_starts_total":                     forAlerts,
+	"carpd_state_start_timestamp_seconds":    inAnother,
+	"carpd_term":                             forAlerts,
+	"carpd_transitions_total":                forAlerts,
+	"sasyncd_build_info":                     setting,
+	"sasyncd_changes_published_total":        inAnother,
+	"sasyncd_clients_refused_total":          forAlerts,
+	"sasyncd_collected_sas_total":            forAlerts,
+	"sasyncd_connections_refused_total":      forAlerts,
+	"sasyncd_digest_mismatches_total":        forAlerts,
+	"sasyncd_dropped_deletes_total":          forAlerts,
+	"sasyncd_gossip_refused_total":           forAlerts,
+	"sasyncd_group_info":                     setting,
+	"sasyncd_guard_repairs_total":            inCheck,
+	"sasyncd_guard_selectors":                setting,
+	"sasyncd_guard_whole":                    inCheck,
+	"sasyncd_held_deletes_total":             inAnother,
+	"sasyncd_ike_promotion_duration_seconds": forAlerts,
+	"sasyncd_ike_restarts_total":             forAlerts,
+	"sasyncd_kernel_dump_errors_total":       forAlerts,
+	"sasyncd_kernel_dumps_total":             inAnother,
+	"sasyncd_last_sync_timestamp_seconds":    inAnother,
+	"sasyncd_nat_mappings_total":             forAlerts,
+	"sasyncd_peer_connections_closed_total":  forAlerts,
+	"sasyncd_peer_cutoffs_total":             forAlerts,
+	"sasyncd_resumes_total":                  forAlerts,
+	"sasyncd_role_start_timestamp_seconds":   inAnother,
+	"sasyncd_sadb_digest_match":              inCheck,
+	"sasyncd_snapshots_received_total":       inAnother,
+	"sasyncd_snapshots_total":                forAlerts,
+	"sasyncd_split_jumps_total":              forAlerts,
+	"sasyncd_standby_complete":               inCheck,
+	"sasyncd_starts_total":                   forAlerts,
+	"sasyncd_tail_records_total":             forAlerts,
+	"sasyncd_takeovers_total":                inAnother,
+	"sasyncd_term":                           forAlerts,
+}
+
+const (
+	inAnother = "another panel shows it, or what it is about"
+	inCheck   = "the panel of findings shows it"
+	forAlerts = "for alerts, and for whoever looks for a cause"
+	setting   = "it follows from the configuration or the build"
+)
 
 // TestMetricsPage: docs/metrics.md lists what there is.
 func TestMetricsPage(t *testing.T) {

@@ -46,7 +46,7 @@ func FlowObjects(policies []*sadb.Policy) []report.Flow {
 }
 
 // SAObjects returns all SAs by SPI, with their keys if asked for.
-func SAObjects(sas []*sadb.SA, keys bool) []report.SA {
+func SAObjects(sas []*sadb.SA, keys bool, last Last) []report.SA {
 	out := []report.SA{}
 	for _, a := range bySPI(sas) {
 		if a.Larval() {
@@ -62,6 +62,10 @@ func SAObjects(sas []*sadb.SA, keys bool) []report.SA {
 		if a.Used {
 			age := float64(a.UseAge)
 			x.UseAge = &age
+		}
+		if d, ok := last[a.Key]; ok {
+			age := max(d, 0).Seconds()
+			x.LastPacket = &age
 		}
 		if a.Encap != nil {
 			x.UDPEncap = a.Encap.DstPort

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"sasyncd/sync/sadb"
 )
@@ -33,7 +34,7 @@ func TestObjects(t *testing.T) {
 	s[0].OSeq, s[0].Bytes, s[0].Age = 77, 1000, 100
 	s[0].Limits.HardBytes, s[0].Limits.HardAdd = 5000, 3600
 	for _, keys := range []bool{false, true} {
-		b, err := json.Marshal(SAObjects(s, keys))
+		b, err := json.Marshal(SAObjects(s, keys, Last{s[0].Key: 3 * time.Second}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +42,7 @@ func TestObjects(t *testing.T) {
 		if strings.Contains(text, "0011223344") != keys {
 			t.Errorf("keys asked for: %v: %s", keys, text)
 		}
-		for _, want := range []string{`"spi":"0x00001000"`, `"seq_out":77`, `"bytes":1000`, `"age_seconds":100`,
+		for _, want := range []string{`"spi":"0x00001000"`, `"seq_out":77`, `"bytes":1000`, `"age_seconds":100`, `"last_packet_age_seconds":3`,
 			`"hard":{"bytes":5000,"add_seconds":3600}`,
 			`"auth":"hmac-sha2-256"`, `"enc":"aes-256"`} {
 			if !strings.Contains(text, want) {

@@ -12,9 +12,9 @@ import (
 
 // AllRules writes all policies and SAs, keys included, as a file that
 // `control static` reads: what no rule makes, and everything else, is a comment.
-func AllRules(w io.Writer, snap *sadb.Snapshot, verbose bool) error {
+func AllRules(w io.Writer, snap *sadb.Snapshot, verbose bool, last Last) error {
 	_, err := fmt.Fprintf(w, "# FLOWS:\n%s\n# SAD:\n%s", section(FlowRules(snap.Policies, verbose), "# No flows"),
-		section(SARules(snap.SAs, verbose), "# No entries"))
+		section(SARules(snap.SAs, verbose, last), "# No entries"))
 	return err
 }
 
@@ -40,7 +40,7 @@ func FlowRules(policies []*sadb.Policy, verbose bool) []string {
 }
 
 // SARules returns one rule per SA with its keys, by SPI.
-func SARules(sas []*sadb.SA, verbose bool) []string {
+func SARules(sas []*sadb.SA, verbose bool, last Last) []string {
 	var out []string
 	for _, a := range bySPI(sas) {
 		if a.Larval() {
@@ -51,7 +51,7 @@ func SARules(sas []*sadb.SA, verbose bool) []string {
 			s = "# no rule makes this: " + sa(a)
 		}
 		if verbose {
-			s += comment(details(a))
+			s += comment(details(a, last))
 		}
 		out = append(out, s)
 	}

@@ -57,7 +57,7 @@ func TestRulesAreReadBack(t *testing.T) {
 	}, snap.SAs...)}
 	for _, verbose := range []bool{false, true} {
 		var text strings.Builder
-		if err := AllRules(&text, mixed, verbose); err != nil {
+		if err := AllRules(&text, mixed, verbose, nil); err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(static(snap), static(load(t, text.String()))); d != "" {
@@ -90,7 +90,7 @@ func static(s *sadb.Snapshot) map[string]string {
 // TestKeysOnlyWhenAskedFor: without -k there are none, and that is said.
 func TestKeysOnlyWhenAskedFor(t *testing.T) {
 	var text strings.Builder
-	if err := All(&text, load(t, staticFile), true); err != nil {
+	if err := All(&text, load(t, staticFile), true, nil); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(text.String(), "0011223344") || !strings.Contains(text.String(), "Keys are left out") {

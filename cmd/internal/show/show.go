@@ -17,14 +17,19 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"sasyncd/sync/sadb"
 )
 
+// Last is how long ago each SA carried a packet. Of those that are not in it, it is
+// not known.
+type Last map[sadb.SAKey]time.Duration
+
 // All writes both sections, FLOWS and SAD, with details if verbose.
-func All(w io.Writer, snap *sadb.Snapshot, verbose bool) error {
+func All(w io.Writer, snap *sadb.Snapshot, verbose bool, last Last) error {
 	_, err := fmt.Fprintf(w, "FLOWS:\n%s\nSAD:\n%s", section(Flows(snap.Policies, verbose), "No flows"),
-		section(SAD(snap.SAs, verbose), "No entries"))
+		section(SAD(snap.SAs, verbose, last), "No entries"))
 	if err == nil && verbose {
 		_, err = fmt.Fprint(w, "\nKeys are left out: -k shows them, to root.\n")
 	}
@@ -39,7 +44,7 @@ func section(lines []string, none string) string {
 }
 
 // SAD returns one entry per SA, by SPI.
-func SAD(sas []*sadb.SA, verbose bool) []string {
+func SAD(sas []*sadb.SA, verbose bool, last Last) []string {
 	var out []string
 	for _, s := range bySPI(sas) {
 		if s.Larval() {
@@ -47,7 +52,7 @@ func SAD(sas []*sadb.SA, verbose bool) []string {
 		}
 		line := sa(s)
 		if verbose {
-			line += details(s)
+			line += details(s, last)
 		}
 		out = append(out, line)
 	}
@@ -84,7 +89,7 @@ func sa(s *sadb.SA) string {
 	return b.String()
 }
 
-func details(s *sadb.SA) string {
+func details(s *sadb.SA, last Last) string {
 	var b strings.Builder
 	window := s.Window
 	fmt.Fprintf(&b, "\n\tsa: reqid %d replay %d flags 0x%x", s.Reqid, window, s.Flags)
@@ -110,6 +115,9 @@ func details(s *sadb.SA) string {
 		fmt.Fprintf(&b, "\n\tudpencap: udpencap port %d", s.Encap.DstPort)
 	}
 	fmt.Fprintf(&b, "\n\treplay: rpl %d out %d", s.Seq, s.OSeq)
+	if d, ok := last[s.Key]; ok {
+		fmt.Fprintf(&b, "\n\tlast_packet: %.0f s ago", max(d, 0).Seconds())
+	}
 	return b.String()
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"sasyncd/sync/sadb"
 )
@@ -37,7 +38,7 @@ func TestAll(t *testing.T) {
 		},
 	}
 	var out strings.Builder
-	if err := All(&out, snap, false); err != nil {
+	if err := All(&out, snap, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := `FLOWS:
@@ -53,14 +54,17 @@ esp tunnel from 192.0.2.10 to 192.0.2.20 spi 0xff0000a1 enc aes-256-gcm
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 	out.Reset()
-	if err := All(&out, snap, true); err != nil {
+	if err := All(&out, snap, true, Last{snap.SAs[0].Key: 3 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(out.String(), "KKKK") || strings.Contains(out.String(), "4b4b4b4b") {
 		t.Errorf("key in %s", out.String())
 	}
+	if strings.Count(out.String(), "\n\tlast_packet: 3 s ago\n") != 1 {
+		t.Errorf("of one SA it is known when it carried a packet: %s", out.String())
+	}
 	out.Reset()
-	if err := All(&out, &sadb.Snapshot{}, false); err != nil ||
+	if err := All(&out, &sadb.Snapshot{}, false, nil); err != nil ||
 		out.String() != "FLOWS:\nNo flows\n\nSAD:\nNo entries\n" {
 		t.Errorf("empty: %q %v", out.String(), err)
 	}

@@ -228,13 +228,19 @@ func (g *Guard) raise(ctx context.Context) error {
 	if g.cfg.Sink != nil {
 		g.routes = guard.Routes(list)
 	}
-	err := set(ctx, list, g.routes, g.cfg.Filter, g.cfg.Sink)
-	if errors.Is(err, errors.ErrUnsupported) && g.cfg.Sink != nil {
-		g.cfg.Log.Warn("the leak guard is made of routes alone", "err", err)
-		g.cfg.Filter = nil
-		return set(ctx, list, g.routes, nil, g.cfg.Sink)
+	var errs []error
+	if f := g.cfg.Filter; f != nil {
+		err := f.Set(ctx, guard.Compile(list))
+		if errors.Is(err, errors.ErrUnsupported) && g.cfg.Sink != nil {
+			g.cfg.Log.Warn("the leak guard is made of routes alone", "err", err)
+			g.cfg.Filter, err = nil, nil
+		}
+		errs = append(errs, err)
 	}
-	return err
+	if s := g.cfg.Sink; s != nil { // that one may be unsupported too, which is no word about the filter
+		errs = append(errs, s.Set(g.routes))
+	}
+	return errors.Join(errs...)
 }
 
 // Raise has the walls hold what is kept at a path, and returns how many rules that are.
@@ -245,17 +251,6 @@ func Raise(ctx context.Context, cfg Config) (int, error) {
 	}
 	g := &Guard{cfg: cfg, book: book}
 	return len(book.Rules()), g.raise(ctx)
-}
-
-func set(ctx context.Context, list []guard.Rule, routes []guard.Route, f Filter, s Sink) error {
-	var errs []error
-	if f != nil {
-		errs = append(errs, f.Set(ctx, guard.Compile(list)))
-	}
-	if s != nil {
-		errs = append(errs, s.Set(routes))
-	}
-	return errors.Join(errs...)
 }
 
 // tend puts a wall back that somebody else has taken down, and counts drops.
@@ -272,13 +267,13 @@ func (g *Guard) tend(ctx context.Context) {
 		}
 	}
 	switch {
+	case g.failed: // what is not there was never put there
+		g.change(ctx)
 	case gone != "":
 		now := g.State()
 		now.Repairs++
 		g.state.Store(&now)
 		g.cfg.Log.Warn("somebody removed what the leak guard is made of; it is put back", "what", gone)
-		g.change(ctx)
-	case g.failed:
 		g.change(ctx)
 	default:
 		g.publish(ctx)

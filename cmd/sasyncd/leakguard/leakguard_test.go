@@ -3,6 +3,7 @@ package leakguard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,13 +67,16 @@ func (f *fakeFilter) Watch(context.Context) (<-chan struct{}, error) {
 type fakeSink struct {
 	mu     sync.Mutex
 	routes []guard.Route
+	err    error
 }
 
 func (s *fakeSink) Set(r []guard.Route) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.routes = r
-	return nil
+	if s.err == nil {
+		s.routes = r
+	}
+	return s.err
 }
 func (s *fakeSink) There(r []guard.Route) (bool, error) {
 	s.mu.Lock()
@@ -213,6 +218,34 @@ func TestKernelWithoutTheTable(t *testing.T) {
 		}
 		if n := strings.Count(b.log.String(), "routes alone"); n != 1 {
 			t.Errorf("told %d times:\n%s", n, &b.log)
+		}
+	})
+}
+
+// A kernel that cannot have the routes has the table, and the guard says what is missing:
+// once, and never that somebody has removed it.
+func TestKernelWithoutTheRoutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bench
+		b.sink.err = fmt.Errorf("no dummy devices: %w", syscall.EOPNOTSUPP)
+		begin(t, &b)
+		defer func() { b.stop() }()
+		b.now(policy(local, remote))
+		time.Sleep(time.Hour)
+		s := b.guard.State()
+		if !b.drops() || s.Repairs != 0 || !strings.Contains(s.Trouble, "no dummy devices") ||
+			!slices.Contains(s.Walls, "nftables") {
+			t.Errorf("drops %v, %+v", b.drops(), s)
+		}
+		if n := strings.Count(b.log.String(), "\n"); n != 1 || strings.Contains(b.log.String(), "routes alone") {
+			t.Errorf("%d lines are told:\n%s", n, &b.log)
+		}
+		b.sink.mu.Lock()
+		b.sink.err = nil // the module is loaded
+		b.sink.mu.Unlock()
+		time.Sleep(time.Hour)
+		if s := b.guard.State(); s.Trouble != "" || b.routes() == 0 {
+			t.Errorf("%d routes, %+v", b.routes(), s)
 		}
 	})
 }

@@ -27,15 +27,17 @@ complete -c sasyncctl -n __fish_use_subcommand -a show -d 'what the kernel holds
 complete -c sasyncctl -n __fish_use_subcommand -a diff -d 'what differs'
 complete -c sasyncctl -n __fish_use_subcommand -a resync -d 'whole snapshots anew'
 complete -c sasyncctl -n __fish_use_subcommand -a failover -d 'hand mastership over'
+complete -c sasyncctl -n __fish_use_subcommand -a last -d 'the last failover, step by step'
 complete -c sasyncctl -n __fish_use_subcommand -a guard -d 'what the leak guard holds'
 complete -c sasyncctl -n __fish_use_subcommand -a top -d 'rates and lag, each second'
 complete -c sasyncctl -n __fish_use_subcommand -a reload -d 'read the configuration again'
 complete -c sasyncctl -n __fish_use_subcommand -a init -d 'set up this gateway and its peer'
 complete -c sasyncctl -n __fish_use_subcommand -a help -d 'what a command does'
-complete -c sasyncctl -n '__fish_seen_subcommand_from help' -a 'status check doctor peers show diff resync failover guard top reload init'
+complete -c sasyncctl -n '__fish_seen_subcommand_from help' -a 'status check doctor peers show diff resync failover last guard top reload init'
 complete -c sasyncctl -n '__fish_seen_subcommand_from show' -a 'sa flow all'
 complete -c sasyncctl -n '__fish_seen_subcommand_from guard; and not __fish_seen_subcommand_from forget' -a forget
 complete -c sasyncctl -n '__fish_seen_subcommand_from forget' -a all
+complete -c sasyncctl -n '__fish_seen_subcommand_from last' -a '(__sasyncctl_groups)'
 complete -c sasyncctl -n '__fish_seen_subcommand_from diff resync' -a '(__sasyncctl_peers)'
 complete -c sasyncctl -n '__fish_seen_subcommand_from failover; and not __fish_seen_subcommand_from to' -a 'to (__sasyncctl_groups)'
 complete -c sasyncctl -n '__fish_seen_subcommand_from failover; and __fish_seen_subcommand_from to' -a '(__sasyncctl_peers)'

@@ -171,7 +171,7 @@ func (r *runner) begin(tree checkout, goOn bool, results *gate.Results) error {
 
 // own reports whether the gate or one of its gates writes a file.
 func (r *runner) own(path string) bool {
-	return path == gate.Store || path == gate.Page ||
+	return path == gate.Store || path == gate.Page || path == gate.GroundsPage ||
 		slices.ContainsFunc(r.list, func(g gate.Gate) bool { return g.MayWrite(path) })
 }
 
@@ -275,6 +275,7 @@ func (r *runner) one(ctx context.Context, g gate.Gate) (*gate.Run, error) {
 		return nil, err
 	}
 	run.Lines, run.Last = gate.ParseLog(string(text))
+	run.Ground = gate.ParseGround(string(text))
 	return run, nil
 }
 
@@ -333,7 +334,18 @@ func writePage(dir string, list []gate.Gate, results *gate.Results) error {
 	if err := gate.Render(&page, list, results, now); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, gate.Page), page.Bytes(), 0o644)
+	if err := writeFile(filepath.Join(dir, gate.Page), page.Bytes(), 0o644); err != nil {
+		return err
+	}
+	platforms, err := os.ReadFile(filepath.Join(dir, gate.GroundsPage))
+	if err != nil {
+		return err
+	}
+	text, err := gate.WithGrounds(string(platforms), results, now)
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, gate.GroundsPage), []byte(text), 0o644)
 }
 
 // load reads results from a file, which need not exist.

@@ -82,6 +82,7 @@ func newBench(t *testing.T) *bench {
 	b.write("Makefile", makefile)
 	b.write(".gitignore", "/dist/\n")
 	b.write("docs/table.md", "old\n")
+	b.write(gate.GroundsPage, gate.GroundsBegin+gate.GroundsEnd)
 	b.write("carp/carp.go", "package carp\n")
 	b.git("init", "-q")
 	b.git("add", ".")

@@ -1,4 +1,4 @@
-package leakguard
+package leakguard_test
 
 import (
 	"net/netip"

@@ -1,7 +1,4 @@
-// Package leakguard tests the leak guard's packet filter with packets, in network
-// namespaces, on this kernel. No packet has an SA, so what the filter requires IPsec for
-// is what it must drop. It needs root, but no ESP.
-package leakguard
+package leakguard_test
 
 import (
 	"encoding/binary"
@@ -18,6 +15,10 @@ import (
 	"sasyncd/kernel/leakguard"
 	"sasyncd/tests/harness/lab"
 )
+
+// What the filter does to packets is tried on this kernel, in network namespaces. No packet
+// has an SA, so what the filter requires IPsec for is what it must drop. It needs root, but
+// no ESP.
 
 // patience is for what takes milliseconds.
 const patience = 20 * time.Second
