@@ -173,7 +173,7 @@ drill-ike:
 	@./.ci/deps charon-systemd strongswan-swanctl libstrongswan-standard-plugins libcharon-extra-plugins openiked
 	@./.ci/libreswan dist/libreswan
 	@./.ci/libreswan dist/libreswan-trixie trixie
-	$(GO) test -p 1 -timeout 30m ./tests/ike
+	$(GO) test -v -count=1 -p 1 -timeout 30m ./tests/ike
 
 # Other shapes of VPNs: transport mode, GRE with BGP; WireGuard on a virtual IP.
 drill-shapes:

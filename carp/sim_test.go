@@ -371,6 +371,7 @@ func simulate(t *testing.T, f func(s *sim, p profile, seed int64), edit func(i i
 func simulateUpTo(most int, t *testing.T, f func(s *sim, p profile, seed int64), edit func(i int, c *GroupConfig)) {
 	for _, p := range profiles() {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel() // histories share nothing
 			for seed := range int64(p.runs()) {
 				s := newSim(t, seed, 2+int(seed)%(most-1), func(i int, c *GroupConfig) {
 					p.edit(i, c)

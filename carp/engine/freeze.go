@@ -93,7 +93,7 @@ func (e *Engine) thaw(g *group) {
 func (e *Engine) thawExpired(now time.Duration) {
 	for _, g := range e.groups {
 		if g.frozenTo != 0 && now >= g.frozenTo {
-			e.say(slog.LevelWarn, "no restart came, freezeExpired", "group", g.name)
+			e.say(slog.LevelWarn, "the freeze expired without a restart", "group", g.name)
 			e.thaw(g)
 			e.advertiseAll(g)
 		}

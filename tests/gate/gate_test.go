@@ -126,6 +126,8 @@ func TestParseLog(t *testing.T) {
 				"FAIL sasyncd/y [build failed]"}, ""},
 		{"out of time", "panic: test timed out after 30m0s\n\tok  \tx\nFAIL\tsasyncd/x\t1800.1s\n",
 			[]string{"panic: test timed out after 30m0s", "FAIL sasyncd/x 1800.1s"}, ""},
+		{"skipped", "--- SKIP: TestA (0.10s)\n    a_test.go:1: no b\n--- PASS: TestB (0.00s)\n    --- SKIP: TestB/part (0.00s)\n" +
+			"ok  \tsasyncd/x\t1.2s\n", []string{"--- SKIP: TestA (0.10s)", "--- SKIP: TestB/part (0.00s)", "ok sasyncd/x 1.2s"}, ""},
 		{"what another test printed", "        --- FAIL: TestOther (0.00s)\n        ok  \tother\t1s\n", nil,
 			"ok  \tother\t1s"},
 		{"no test", "one\n  two  \n\nmake[1]: Leaving\nmake: *** [x] Error 1\n", nil, "two"},
@@ -140,9 +142,10 @@ func TestParseLog(t *testing.T) {
 
 func TestOutcome(t *testing.T) {
 	for want, r := range map[string]Run{
-		"ok":                   {Lines: []string{"ok a 1s"}},
-		"ok, 2 packages":       {Lines: []string{"ok a 1s", "ok b 2s"}},
-		"ok (SASYNCD_SLOW=12)": {Settings: []string{"SASYNCD_SLOW=12"}},
+		"ok":                             {Lines: []string{"ok a 1s"}},
+		"ok, 2 packages":                 {Lines: []string{"ok a 1s", "ok b 2s"}},
+		"ok; skipped: TestA, TestB/part": {Lines: []string{"--- SKIP: TestA (1s)", "--- SKIP: TestB/part (0s)", "ok a 1s"}},
+		"ok (SASYNCD_SLOW=12)":           {Settings: []string{"SASYNCD_SLOW=12"}},
 		"failed, exit status 2: TestA, panic: b": {Exit: 2, Lines: []string{"--- FAIL: TestA (1s)",
 			"--- FAIL: TestA/part (1s)", "panic: b", "FAIL a 1s"}},
 		"failed, exit status 2: A, B, C, and 1 more": {Exit: 2, Lines: []string{"--- FAIL: A (1s)", "--- FAIL: B (1s)",

@@ -83,8 +83,8 @@ func (r *Results) Put(run Run) {
 }
 
 // ParseLog takes from a log the lines in which go test says how it ended: "ok" and
-// "FAIL" of packages, "--- FAIL" of tests and of their parts, and a panic at column
-// zero, which is a time limit as a rule. Where there are none, it returns the last
+// "FAIL" of packages, "--- FAIL" and "--- SKIP" of tests and of their parts, and a panic
+// at column zero, which is a time limit as a rule. Where there are none, it returns the last
 // line that is not make's own.
 func ParseLog(log string) (lines []string, last string) {
 	for line := range strings.Lines(log) {
@@ -115,18 +115,22 @@ func ParseGround(log string) string {
 // closing reports whether a line is one of those. A part of a test is indented, and
 // its name has a slash: other indented lines are what a test prints of another one.
 func closing(line string) bool {
-	for _, prefix := range []string{"ok \t", "ok  \t", "FAIL\t", "--- FAIL: ", "panic: "} {
+	for _, prefix := range []string{"ok \t", "ok  \t", "FAIL\t", "--- FAIL: ", "--- SKIP: ", "panic: "} {
 		if strings.HasPrefix(line, prefix) {
 			return true
 		}
 	}
-	part, found := strings.CutPrefix(strings.TrimLeft(line, " "), "--- FAIL: ")
-	name, _, _ := strings.Cut(part, " ")
-	return found && strings.Contains(name, "/")
+	for _, prefix := range []string{"--- FAIL: ", "--- SKIP: "} {
+		part, found := strings.CutPrefix(strings.TrimLeft(line, " "), prefix)
+		if name, _, _ := strings.Cut(part, " "); found && strings.Contains(name, "/") {
+			return true
+		}
+	}
+	return false
 }
 
 // Outcome says in one line how a run ended: how many packages passed, or what failed
-// first.
+// first, and which tests did not run.
 func (r *Run) Outcome() string {
 	var text string
 	switch {
@@ -152,6 +156,16 @@ func (r *Run) Outcome() string {
 		} else if len(why) > 0 {
 			text += ": " + strings.Join(why, ", ")
 		}
+	}
+	var skipped []string
+	for _, l := range r.Lines {
+		if name, ok := strings.CutPrefix(l, "--- SKIP: "); ok {
+			name, _, _ = strings.Cut(name, " ")
+			skipped = append(skipped, name)
+		}
+	}
+	if len(skipped) > 0 {
+		text += "; skipped: " + strings.Join(skipped, ", ")
 	}
 	if len(r.Settings) > 0 {
 		text += " (" + strings.Join(r.Settings, ", ") + ")"

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -115,7 +116,11 @@ func (u *uplink) start(prefix, local string, link bool) {
 		u.zebra = run("zebra", "/dev/null")
 		lab.Eventually(u.t, patience, "zebra listens", func() bool { _, err := os.Stat(socket); return err == nil })
 	}
-	u.bfdd = run("bfdd", file, "--bfdctl", filepath.Join(u.dir, "bfdd.sock"))
+	var more []string
+	if help, _ := exec.Command(foreign(u.t, "bfdd"), "--help").CombinedOutput(); bytes.Contains(help, []byte("--bfdctl")) {
+		more = []string{"--bfdctl", filepath.Join(u.dir, "bfdd.sock")} // FRR before 10
+	}
+	u.bfdd = run("bfdd", file, more...)
 }
 
 // peers asks bfdd for its sessions, by the last number of the gateway's address.

@@ -79,8 +79,10 @@ func run(t *testing.T, seed uint64, n int, play func(*sim)) {
 	runWith(t, seed, n, func(*node) {}, play)
 }
 
-// runWith is run with nodes that are made otherwise before they start.
+// runWith is run with nodes that are made otherwise before they start. Histories share
+// nothing, so they are played side by side.
 func runWith(t *testing.T, seed uint64, n int, with func(*node), play func(*sim)) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 99)), start: time.Now(),
 			sessions: make(map[[2]int]*session), syncCut: make(map[[2]int]bool), lan: lan{down: make(map[[2]int]bool)},

@@ -43,6 +43,7 @@ func TestPrediction(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%02d %s", i, it.Name), func(t *testing.T) {
+				t.Parallel()
 				check.Run(t, &it, stamp, func(p *reliability.Prediction) {
 					mu.Lock()
 					defer mu.Unlock()
