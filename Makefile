@@ -41,7 +41,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install install-systemd install-openrc deb packages check-deb check-packages image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground ground fresh gate gate-page
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes drill-kernels mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground ground fresh gate gate-page
 all: build
 
 deps:
@@ -112,7 +112,12 @@ drill-examples: deps
 # a switch of ours joins them.
 drill-nodes:
 	@./.ci/deps
-	$(GO) test -count=1 -timeout 30m ./tests/nodes
+	$(GO) test -count=1 -timeout 30m -skip '^TestTwoKernels$$' ./tests/nodes
+
+# A pair of two kernels: this release's and that of the release before. Debian 13 and
+# sid have one; on Debian 12: make ground-trixie-drill-kernels.
+drill-kernels: deps
+	@other=$$(./.ci/uml $(CURDIR)/dist) && $(GO) test -count=1 -v -timeout 15m -run '^TestTwoKernels$$' ./tests/nodes -args -other "$$other"
 
 # The leak guard with real ESP, by each wall. user-mode-linux lacks a part of nf_tables
 # (fib), so the table is tried under qemu; "make test" tries the routes, and no guard.

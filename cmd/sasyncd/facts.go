@@ -99,7 +99,7 @@ func (f *facts) Run(ctx context.Context) error {
 			for i := range s.Groups {
 				g := &s.Groups[i]
 				c := counted[g.Name]
-				g.Refused, g.Unlike, g.Uncovered = c.Refused, c.Unlike, c.Uncovered
+				g.Refused, g.Unlike, g.Uncovered, g.Reduced = c.Refused, c.Unlike, c.Uncovered, c.Reduced
 			}
 			err = f.tell(ctx, s)
 		}
@@ -173,7 +173,7 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 		x := judge.Group{Name: g.Name, Role: g.Role, Reason: g.Reason, InSync: g.InSync, Why: g.Why,
 			VIPs: slices.Clone(g.VIPs),
 			SAs:  g.SAs, Policies: g.Policies, Refused: g.Refused, Unlike: g.Unlike, Uncovered: g.Uncovered,
-			Offloaded: g.Offloaded, Carried: g.HadSAs || g.PacketsOut+g.PacketsIn > 0,
+			Offloaded: g.Offloaded, Reduced: g.Reduced, Carried: g.HadSAs || g.PacketsOut+g.PacketsIn > 0,
 			Keying: judge.Keying{Driver: g.Keying.Driver, State: g.Keying.State, Error: g.Keying.Error,
 				Lint:   g.Keying.Lint,
 				Absent: g.Keying.Absent, Version: g.Keying.Version, Probed: g.Keying.Probed,

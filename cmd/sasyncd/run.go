@@ -112,7 +112,8 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 	}
 	find.status, find.set, find.own = mgr.Status, mgr.SetPeers, ownAddrs
 	cfg := engineConfig(c, hello, fence, slog.New(names.log(log.Handler())))
-	cfg.Terms = state
+	features := k.Features()
+	cfg.Terms, cfg.Features = state, &features
 	past := openFailovers(c.StateDir, log)
 	cfg.Failovers = past
 	cfg.Bypass = bypass(k, links, detour)

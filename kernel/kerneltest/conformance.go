@@ -29,6 +29,8 @@ type Bench struct {
 	// FlushSA and FlushPolicy empty the tables, as another process.
 	FlushSA     func(proto uint8)
 	FlushPolicy func(sub bool)
+	// Features are what the kernel says that it knows.
+	Features sadb.Features
 }
 
 // Conformance runs the table of behaviours. open returns empty tables; around,
@@ -66,6 +68,7 @@ type testCase struct {
 func cases() []testCase {
 	var all []testCase
 	all = append(all, saCases()...)
+	all = append(all, directionCases()...)
 	all = append(all, counterCases()...)
 	all = append(all, policyCases()...)
 	all = append(all, policyEventCases()...)

@@ -32,6 +32,7 @@ type tables struct {
 	saTag     uint32
 	polTag    uint32
 	configs   uint64 // fingerprints given out
+	abi       ABI
 	resyncs   uint64
 	applied   map[sadb.OpKind]int
 }
@@ -40,7 +41,8 @@ type tables struct {
 // time limits are judged; limits are looked at when timers of package time say
 // so, as the real kernel does with its own.
 func New(now func() time.Time) *Kernel {
-	t := &tables{now: now, watchers: make(map[*watcher]struct{}), applied: make(map[sadb.OpKind]int)}
+	t := &tables{now: now, watchers: make(map[*watcher]struct{}), applied: make(map[sadb.OpKind]int),
+		abi: ABI{Features: sadb.AllFeatures(), IPTFS: IPTFSBuilt}}
 	return t.join()
 }
 
@@ -180,7 +182,7 @@ func (k *Kernel) apply(op sadb.Op) error {
 	return refuse(op, unix.EINVAL)
 }
 
-func refuse(op sadb.Op, errno unix.Errno) error {
+func refuse(op sadb.Op, errno unix.Errno) *xfrm.OpError {
 	e := &xfrm.OpError{Kind: op.Kind, Errno: errno}
 	switch {
 	case op.SA != nil:

@@ -59,9 +59,9 @@ func (t *tables) locate(key sadb.SAKey) *sa {
 }
 
 func (k *Kernel) addSA(op sadb.Op) error {
-	in := op.SA
-	if err := checkSA(in); err != 0 {
-		return refuse(op, err)
+	in, err := k.understood(op)
+	if err != nil {
+		return err
 	}
 	if old := k.locate(in.Key); old != nil {
 		if !old.Larval() {
@@ -102,6 +102,7 @@ func checkSA(in *sadb.SA) unix.Errno {
 		in.BitmapLen > 128,
 		ring && in.Window > 32*in.BitmapLen,
 		in.ESN() && in.KernelDir != sadb.DirOut && in.Window == 0,
+		in.MappingTimer != 0 && in.Encap == nil,
 		in.Bitmap != nil && ring && uint32(len(in.Bitmap)) != in.BitmapLen,
 		in.Bitmap != nil && !ring && len(in.Bitmap) != 1:
 		return unix.EINVAL
@@ -132,12 +133,16 @@ func bitmap(in *sadb.SA) []uint32 {
 // updateSA changes limits, the ports of an encapsulation of the same type, the
 // output mark and the interface id; everything else is silently left alone.
 func (k *Kernel) updateSA(op sadb.Op) error {
-	s, in := k.locate(op.SA.Key), op.SA
+	s := k.locate(op.SA.Key)
 	if s == nil {
 		return refuse(op, unix.ESRCH)
 	}
-	if err := checkSA(in); err != 0 {
-		return refuse(op, err)
+	in, err := k.understood(op)
+	if err != nil {
+		return err
+	}
+	if k.abi.Direction && in.KernelDir != s.KernelDir {
+		return refuse(op, unix.ESRCH)
 	}
 	if s.Larval() {
 		k.removeSA(s)

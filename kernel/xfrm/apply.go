@@ -39,9 +39,10 @@ func (e *OpError) Error() string {
 // Unwrap returns the errno.
 func (e *OpError) Unwrap() error { return e.Errno }
 
-// Is maps ESRCH, which XFRM uses for an absent SA, to fs.ErrNotExist.
+// Is maps ESRCH, which XFRM uses for an absent SA, to fs.ErrNotExist, and ERANGE, which it
+// uses for the CPU of an SA, to sadb.ErrNoCPU.
 func (e *OpError) Is(target error) bool {
-	return target == fs.ErrNotExist && e.Errno == unix.ESRCH
+	return target == fs.ErrNotExist && e.Errno == unix.ESRCH || target == sadb.ErrNoCPU && e.Errno == unix.ERANGE
 }
 
 // Apply executes ops in order, many to a system call. A failure does not stop

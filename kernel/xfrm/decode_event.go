@@ -53,8 +53,9 @@ func (d *decoder) event(m netlink.Message, own uint32, now int64) (ev sadb.Event
 	case msgMapping:
 		ev.Kind = sadb.EventMapping
 		ev.SA, ev.Encap, err = d.mapping(m.Payload)
-	case msgMigrate:
-		// The kernel rewrites SAs and policies without saying which.
+	case msgMigrate, msgMigrateState:
+		// The kernel rewrites SAs and policies without saying which. The newer message
+		// names the SA that was, and no other message has the one that is.
 		ev.Kind, ev.Reason = sadb.EventResync, "migrate"
 	default:
 		return ev, false, nil

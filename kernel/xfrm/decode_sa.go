@@ -254,6 +254,11 @@ func replayESN(s *sadb.Block, b []byte) bool {
 		return false
 	}
 	sa := &s.SA
+	if n == 0 && !sa.ESN() {
+		// In the tables this would look like the legacy window, for which the kernel wants
+		// the other attribute. It is kept as unknown, so that such an SA is refused.
+		return false
+	}
 	sa.OSeq, sa.Seq = esnCounters(b)
 	sa.Window, sa.BitmapLen = native.Uint32(b[20:]), uint32(n)
 	sa.Bitmap = s.Words(n)

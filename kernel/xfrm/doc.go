@@ -12,6 +12,19 @@
 // become ages and the other way round, by the clock of [Options]. Unknown
 // attributes are carried as they are.
 //
+// A kernel ignores the types of attributes above its highest, in silence: an SA is
+// installed without what it does not know. [Kernel.Features] says what it knows;
+// sadb.Features.Fit makes an SA what such a kernel can hold.
+//
+// An SA with a direction (XFRMA_SA_DIR) may not have what belongs to the other one. The
+// kernel refuses: outbound, a replay window, an inbound sequence number and a bitmap (an
+// ESN SA has a bitmap of no words), a mapping timer, and the flags decap-dscp, wildrecv and
+// icmp; inbound, an ESN SA's outbound number, a NAT keepalive, and the flags nopmtudisc,
+// dont-encap-dscp and oseq-may-wrap. Keepalives need a direction and UDP, a number of a CPU
+// needs a direction. XFRM_MSG_UPDSA finds only an SA of the direction that it names.
+// XFRM_MSG_NEWAE takes no direction (verify_newsa_info, xfrm_state_update and
+// xfrm_reject_unused_attr in net/xfrm; each tried on 6.12 and 7.2).
+//
 // A new SA's use and age are set by XFRMA_LTIME_VAL; among SAs that fit, the
 // kernel sends on the one added last by that date, and among equal dates on
 // the one installed last: install oldest first. Counters of an existing SA are

@@ -3,6 +3,7 @@ package xfrm
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"sasyncd/kernel/netlink"
 	"sasyncd/sync/sadb"
@@ -100,6 +101,9 @@ func appendKey(b []byte, key sadb.SAKey) []byte {
 // of an existing SA. What to set is decided by which attributes are present;
 // the flags of struct xfrm_aevent_id are ignored by the kernel.
 func appendCounters(b []byte, sa *sadb.SA, now int64) ([]byte, error) {
+	if slices.ContainsFunc(sa.Unknown, func(a sadb.Attr) bool { return a.Type == attrReplayESN }) {
+		return b, fmt.Errorf("encode counters of %s: its replay state is of a kind that is not known", sa.Key)
+	}
 	start := len(b)
 	b = appendKey(b, sa.Key)
 	b, h := netlink.Zeros(b, sizeAEventID-sizeSAID)

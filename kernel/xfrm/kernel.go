@@ -62,6 +62,7 @@ type Kernel struct {
 	applying sync.Mutex
 	encoder  encoder
 	tags     tags
+	features sadb.Features
 	resyncs  atomic.Uint64
 	// scanSeed makes fingerprints worthless outside this process.
 	scanSeed maphash.Seed
@@ -91,6 +92,9 @@ func New(opt Options) (*Kernel, error) {
 		return nil, errors.Join(err, k.Close())
 	}
 	if err := k.learnTags(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open kernel: %w", err), k.Close())
+	}
+	if err := k.learnFeatures(context.Background()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open kernel: %w", err), k.Close())
 	}
 	return k, nil

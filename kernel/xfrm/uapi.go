@@ -23,10 +23,13 @@ const (
 	msgGetSPDInfo  = 0x25
 	msgMapping     = 0x26
 	msgGetDefault  = 0x28
+	// msgMigrateState moves one SA to other addresses (7.2).
+	msgMigrateState = 0x29
 )
 
-// Attributes, include/uapi/linux/xfrm.h (enum xfrm_attr_type_t). Those above 32
-// are newer than Debian 12's headers.
+// Attributes, include/uapi/linux/xfrm.h (enum xfrm_attr_type_t). Those from 33 on are
+// newer than Debian 12's headers. A release names the first of mainline; distributions
+// have them in older ones too, so a kernel is asked: see [Kernel.Knows].
 const (
 	attrAuth          = 1
 	attrCrypt         = 2
@@ -54,7 +57,7 @@ const (
 	attrMappingTimer  = 32
 	attrDirection     = 33 // 6.10
 	attrKeepalive     = 34 // 6.11
-	attrPCPU          = 35 // 6.13
+	attrPCPU          = 35 // 6.13; Debian's 6.12 has it
 	spdAttrInfo       = 1
 	spdAttrHash       = 2
 	spdAttrThreshold4 = 3

@@ -17,6 +17,8 @@ type Config struct {
 	// Kernel and BigEndian are what this node's Hello says of its kernel.
 	Kernel    string
 	BigEndian bool
+	// Features are those of this node's kernel; nil for all.
+	Features *sadb.Features
 	// Peers is how many members the configuration names; without hearing all
 	// of them a node cannot know that nobody holds more than it does.
 	Peers int

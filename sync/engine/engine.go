@@ -330,9 +330,14 @@ func (e *Engine) apply(ctx context.Context, chunk []sadb.Op) []error {
 	return errs
 }
 
-func (e *Engine) kernelError(g *group, op sadb.Op, err error) {
+// countRefused counts what the kernel has refused.
+func (e *Engine) countRefused(op sadb.Op, err error) {
 	e.stats.KernelErrors++
 	e.seen.refused[Refused{op.Kind.String(), errnoName(err)}]++
+}
+
+func (e *Engine) kernelError(g *group, op sadb.Op, err error) {
+	e.countRefused(op, err)
 	what := ""
 	if op.SA != nil {
 		what = op.SA.Key.String()

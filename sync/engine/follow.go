@@ -70,7 +70,7 @@ func (e *Engine) streamBegins(ctx context.Context, m *member, handle uint32, id 
 		return
 	}
 	g.maximaHeard()
-	g.rcv.SetSameKernel(e.sameKernel(m))
+	g.rcv.SetKernel(e.sameKernel(m), e.sameOrder(m))
 	g.term = max(g.term, id.Term)
 }
 

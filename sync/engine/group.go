@@ -66,6 +66,8 @@ type work struct {
 	turns   replica.Pace // of its computations, to copy
 	// policyOps is how many operations that install a policy are left of the task.
 	policyOps int
+	// again is how many operations the kernel has refused as it did before.
+	again int
 	// publishing: the task publishes a reading.
 	publishing bool
 	// finish does at once what is left of the task, where half of it would be worse
@@ -89,6 +91,7 @@ type reading struct {
 	// offloaded is how many SAs of the group are left out because a device does
 	// their cryptography.
 	offloaded, offloadedTold int
+	lackTold                 sadb.Lack
 }
 
 // hidden is about what the kernel has and no reading shows: SAs of a virtual IP that the
@@ -194,7 +197,7 @@ func newGroup(gc GroupConfig, cfg Config) *group {
 // newReceiver returns the group's, empty.
 func (g *group) newReceiver(cfg Config) *replica.Receiver {
 	r := replica.NewReceiver(replica.Options{Margin: cfg.Margin, Sweeps: cfg.Sweep, Advance: cfg.Advance,
-		CountersOnly: g.countersOnly})
+		CountersOnly: g.countersOnly, Features: cfg.Features})
 	r.Pace = g.work.turns
 	return r
 }

@@ -274,6 +274,7 @@ func (e *Engine) groupScanned(ctx context.Context, g *group, policies []*sadb.Po
 	first := !g.rcv.Adopted()
 	g.rcv.EndScan(policies, g.reading.touched)
 	e.raiseBeyondSuccessor(ctx, g, now)
+	e.noteLacks(g)
 	if g.rcv.Whole() && !g.rcv.Reception().Closed() && g.rcv.Adopted() {
 		e.repair(ctx, g, now)
 		e.tellBeyond(g, g.source())
@@ -289,8 +290,10 @@ func (e *Engine) repair(ctx context.Context, g *group, now time.Time) {
 	hidden.met = false
 	ops := g.rcv.Repair(now)
 	n := ops.Repairs()
-	e.stats.Repairs += uint64(n)
+	g.work.again = 0
 	e.execAll(ctx, g, ops)
+	n = max(0, n-g.work.again) // what the kernel refuses again differs, and is no repair
+	e.stats.Repairs += uint64(n)
 	switch {
 	case !hidden.met:
 		hidden.pause = 0

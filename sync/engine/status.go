@@ -56,6 +56,9 @@ type GroupStatus struct {
 	// on only between like kernels: on a standby those that it has refused for
 	// that, on a MASTER those that a connected standby refuses.
 	Unlike int `json:"unlike"`
+	// Reduced are SAs that this kernel holds without a NAT keepalive or the number of a CPU,
+	// which it does not have.
+	Reduced int `json:"reduced"`
 	// Offloaded SAs are left out: hardware would reuse their numbers as IVs.
 	Offloaded int `json:"offloaded"`
 	// Seq is the number of the last delta published or installed, CounterAge
@@ -240,7 +243,7 @@ func (e *Engine) status(now time.Time, whole bool) Status {
 			if whole {
 				gs.Refused, gs.Uncovered = g.rcv.Lost()
 				gs.LeadPackets, gs.LeadSeconds = g.rcv.Lead()
-				gs.Unlike = g.rcv.RefusedUnknown()
+				gs.Unlike, gs.Reduced = g.rcv.RefusedUnknown(), g.rcv.Reduced()
 				gs.Lead, gs.HasLead, gs.Headroom = g.rcv.Leads()
 			}
 			gs.Seq = g.rcv.Pos().Seq

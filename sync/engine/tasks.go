@@ -251,6 +251,7 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops replica.OpList) int 
 				if round == 0 && setsPolicy(op) {
 					g.work.policyOps--
 				}
+				before := g.rcv.RefusedBefore(op, err)
 				retry, unknown := g.rcv.Result(op, err)
 				again.Add(retry...)
 				if op.Kind == sadb.OpSetCounters {
@@ -259,6 +260,9 @@ func (e *Engine) execAll(ctx context.Context, g *group, ops replica.OpList) int 
 				switch {
 				case unknown:
 					e.lookForHidden(ctx, g)
+				case err != nil && retry == nil && before: // it has been logged
+					g.work.again++
+					e.countRefused(op, err)
 				case err != nil && retry == nil:
 					e.kernelError(g, op, err)
 				}

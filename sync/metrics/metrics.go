@@ -50,6 +50,8 @@ func groupGauges() []groupGauge {
 			func(g *engine.GroupStatus) float64 { return float64(g.Offloaded) }),
 		g("refused_entries", "Items that this kernel refuses.",
 			func(g *engine.GroupStatus) float64 { return float64(g.Refused) }),
+		g("reduced_sas", "SAs that this kernel holds without NAT keepalives or the number of a CPU, which it does not have.",
+			func(g *engine.GroupStatus) float64 { return float64(g.Reduced) }),
 		g("uncovered_sas", "SAs whose counter margin cannot be kept; they need a rekey.",
 			func(g *engine.GroupStatus) float64 { return float64(g.Uncovered) }),
 		g("pending_deletes", "Deletions held back now, because they would leave traffic uncovered.",

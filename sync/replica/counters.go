@@ -40,7 +40,7 @@ func (r *Receiver) overshoots(w *wantSA, h haveSA, need uint64) bool {
 // outbound counter ahead by the margin and never below h, ages counted on.
 func (r *Receiver) installed(now time.Time, w *wantSA, h haveSA) *sadb.SA {
 	c := r.slabs.next()
-	*c = *w.sa
+	*c = *r.local(w.sa)
 	c.Limits = standbyLimits(w.sa.Limits)
 	c.OSeq = r.ahead(w, 0, h.oseq)
 	passed := uint64(max(now.Sub(w.at), 0) / time.Second)

@@ -17,13 +17,13 @@ func (p *Publisher) Digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.
 	return sas, policies
 }
 
-// Digests returns those of everything that is wanted here, but for SAs that are
-// withdrawn on purpose.
+// Digests returns those of everything that is wanted here, as this kernel can hold it,
+// but for SAs that are withdrawn on purpose.
 func (r *Receiver) Digests() (map[sadb.SAKey]wire.Sum, map[sadb.PolicyKey]wire.Sum) {
 	sas, policies := make(map[sadb.SAKey]wire.Sum), make(map[sadb.PolicyKey]wire.Sum)
 	for k, w := range r.want {
 		if !w.short {
-			sas[k] = CoreDigest(w.sa)
+			sas[k] = CoreDigest(r.local(w.sa))
 		}
 	}
 	for k, w := range r.wantPolicy {

@@ -19,9 +19,13 @@ import (
 type Receiver struct {
 	Options
 	// sameKernel: this kernel reads netlink attributes as the master's does, so that
-	// those which this code does not know may be passed on.
-	sameKernel bool
-	Pace       // of computations over all items
+	// those which this code does not know may be passed on. sameOrder: it has the byte
+	// order of the master's.
+	sameKernel, sameOrder bool
+	Pace                  // of computations over all items
+
+	features sadb.Features // of this kernel
+	lacked   sadb.Lack     // what an SA went without
 
 	pos wire.StreamPos // what is installed, of which stream
 	rx  Reception      // what comes of it
@@ -79,12 +83,14 @@ type Options struct {
 	// CountersOnly: the IKE daemon replicates SAs and policies itself; nothing is
 	// added, changed or deleted here but the counters of SAs that are there.
 	CountersOnly bool
+	// Features are those of this kernel; nil for all.
+	Features *sadb.Features
 }
 
 // wantSA is an SA that the master has published. There may be very many.
 type wantSA struct {
 	sa     *sadb.SA // ours: as published, with the master's last counters
-	core   uint64   // of the configuration without limits, see coreOf
+	core   uint64   // of the configuration that this kernel can hold, without limits, see coreOf
 	limits uint64   // of the limits of a standby, see limitsOf
 	gen    uint64
 	at     time.Time // when sa was received: its ages count from here
@@ -94,6 +100,7 @@ type wantSA struct {
 	part   part // of the sums
 	handle counterHandle
 	short  bool // the margin could not be kept: uncovered
+	lack   sadb.Lack
 }
 
 type wantPolicy struct {
@@ -150,8 +157,13 @@ type haveSA struct {
 
 // NewReceiver returns one that wants nothing and knows nothing of the kernel.
 func NewReceiver(o Options) *Receiver {
+	features := sadb.AllFeatures()
+	if o.Features != nil {
+		features = *o.Features
+	}
 	return &Receiver{
 		Options:    o,
+		features:   features,
 		handles:    newCounterHandles(),
 		want:       make(map[sadb.SAKey]*wantSA),
 		wantPolicy: make(map[sadb.PolicyKey]*wantPolicy),
@@ -175,7 +187,7 @@ func (r *Receiver) holds(k sadb.SAKey) (h haveSA, ok bool) {
 // asInstalled is what the kernel has after sa was added. It is what w wants, but
 // for what was refused to be known.
 func (r *Receiver) asInstalled(w *wantSA, sa *sadb.SA) haveSA {
-	if w == nil || !sadb.SameButLimits(w.sa, sa) {
+	if w == nil || !sadb.SameButLimits(r.local(w.sa), sa) {
 		h := asHave(sa)
 		h.unused = true
 		return h
@@ -306,7 +318,8 @@ func (r *Receiver) Apply(now time.Time, mono time.Duration, rec wire.Record) []s
 
 func (r *Receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []sadb.Op {
 	w := r.want[rec.SA.Key]
-	core := coreOf(rec.SA)
+	local, lack := r.features.Fit(rec.SA)
+	core := coreOf(local)
 	if w == nil || w.core != core {
 		r.forgetSA(rec.SA.Key)
 		w = &wantSA{core: core}
@@ -315,6 +328,7 @@ func (r *Receiver) putSA(now time.Time, mono time.Duration, rec wire.Record) []s
 		w.part = part{}
 	}
 	w.sa, w.limits, w.gen, w.at, w.failed = rec.SA, limitsOf(standbyLimits(rec.SA.Limits)), r.snap.gen, now, nil
+	r.lacks(w, lack)
 	w.rate.Report(rec.SA.Packets, mono)
 	r.handles.bind(rec.Handle, w)
 	r.wants(rec.SA.Key, w)
@@ -331,8 +345,10 @@ func (r *Receiver) wantSAOps(now time.Time, w *wantSA) []sadb.Op {
 		}
 		return r.counterOps(now, w, 0)
 	}
-	if len(w.sa.Unknown) > 0 && !r.sameKernel {
+	if !r.reads(w.sa.Unknown) {
 		w.failed = errOtherKernel
+	}
+	if errors.Is(w.failed, errOtherKernel) || errors.Is(w.failed, errIPTFS) {
 		return r.withdraw(w)
 	}
 	if r.ahead(w, 0, 0); w.short {
@@ -360,7 +376,7 @@ func (r *Receiver) wantPolicyOps(w *wantPolicy) []sadb.Op {
 	if r.CountersOnly {
 		return nil
 	}
-	if len(w.policy.Unknown) > 0 && !r.sameKernel {
+	if !r.reads(w.policy.Unknown) {
 		w.failed = errOtherKernel
 		return nil
 	}
@@ -378,7 +394,7 @@ func (r *Receiver) RestoreLimits() (ops []sadb.Op) {
 	for _, w := range r.want {
 		r.Item()
 		if standbyLimits(w.sa.Limits) != w.sa.Limits && !r.CountersOnly {
-			sa := *w.sa
+			sa := *r.local(w.sa)
 			ops = append(ops, sadb.Op{Kind: sadb.OpUpdateSA, SA: &sa})
 		}
 	}

@@ -44,11 +44,14 @@ func (r *Receiver) ReadWhole(sa *sadb.SA, config uint64, t *Touched) {
 	}
 	old, ok := r.holds(sa.Key)
 	h := old
-	if w := r.want[sa.Key]; ok && w != nil && w.core == old.core && sadb.SameButLimits(w.sa, sa) {
+	if w := r.want[sa.Key]; ok && w != nil && w.core == old.core && sadb.SameButLimits(r.local(w.sa), sa) {
 		// As it was: no need to digest it again.
 		h.limits, h.oseq, h.seq, h.inbound = limitsOf(sa.Limits), sa.OSeq, sa.Seq, sa.Dir == sadb.DirIn
 	} else {
 		h = asHave(sa)
+		if w != nil && ok && w.core == old.core && otherIPTFS(w.sa, sa) {
+			w.failed = errIPTFS
+		}
 	}
 	h.unused = ok && old.unused && old.oseq == h.oseq
 	h.config, h.seen = config, r.scan

@@ -100,6 +100,8 @@ func (r *Receiver) Result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 		if err == nil {
 			h := r.asInstalled(w, op.SA)
 			r.have[op.SA.Key] = &h
+		} else if fit := r.onAnyCPU(w, op.SA, err); fit != nil {
+			return []sadb.Op{{Kind: sadb.OpAddSA, SA: fit}}, false
 		}
 		unknown = errors.Is(err, fs.ErrExist)
 		if w != nil {
@@ -141,6 +143,18 @@ func (r *Receiver) Result(op sadb.Op, err error) (again []sadb.Op, unknown bool)
 		}
 	}
 	return nil, unknown
+}
+
+// RefusedBefore reports whether the kernel has refused the same for the same reason.
+func (r *Receiver) RefusedBefore(op sadb.Op, err error) bool {
+	var failed error
+	switch {
+	case op.SA != nil && r.want[op.SA.Key] != nil:
+		failed = r.want[op.SA.Key].failed
+	case op.Policy != nil && r.wantPolicy[op.Policy.Key] != nil:
+		failed = r.wantPolicy[op.Policy.Key].failed
+	}
+	return err != nil && failed != nil && failed.Error() == err.Error()
 }
 
 // Lost returns how many of the items that are wanted the kernel refused, or cannot

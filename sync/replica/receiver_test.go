@@ -137,7 +137,7 @@ func TestInboundAdvance(t *testing.T) {
 func TestUnknownAttributes(t *testing.T) {
 	for _, alike := range []bool{true, false} {
 		s := newStandby(t)
-		s.r.sameKernel = alike
+		s.r.SetKernel(alike, alike)
 		sa := outbound(1)
 		sa.Unknown = []sadb.Attr{{Type: 99, Data: []byte{1, 2}}}
 		s.put(sa, 1)

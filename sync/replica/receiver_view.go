@@ -43,9 +43,9 @@ func (r *Receiver) Each(f func(sa *sadb.SA, moved time.Time)) {
 	}
 }
 
-// SetSameKernel says whether this kernel reads netlink attributes as the master's does, so that
-// those which this code does not know may be passed on.
-func (r *Receiver) SetSameKernel(alike bool) { r.sameKernel = alike }
+// SetKernel says whether this kernel reads netlink attributes as the master's does, so that
+// those which this code does not know may be passed on, and whether it has the same byte order.
+func (r *Receiver) SetKernel(alike, sameOrder bool) { r.sameKernel, r.sameOrder = alike, sameOrder }
 
 // Sums returns those over what is wanted here.
 func (r *Receiver) Sums() *Sums { return &r.sums }

@@ -97,11 +97,25 @@ func (m Mark) IsZero() bool { return m == Mark{} }
 
 // Attr is a netlink attribute that this version does not know. It is carried
 // as it is between kernels of the same release and byte order, and refused
-// otherwise.
+// otherwise, but for what [Attr.IPTFS] says.
 type Attr struct {
 	Type uint16
 	Data []byte
 }
+
+// Types of the settings of [ModeIPTFS], include/uapi/linux/xfrm.h: 36 drop time (u32 µs) and
+// 37 reorder window (u16 packets) of an inbound SA; 38 no fragments (a flag), 39 initial delay
+// (u32 µs), 40 size of the queue (u32 bytes) and 41 size of packets (u32 bytes, 0 for the path
+// MTU) of an outbound one.
+const (
+	attrIPTFSFirst = 36
+	attrIPTFSLast  = 41
+)
+
+// IPTFS reports whether the attribute is a setting of ModeIPTFS: numbers of the machine's byte
+// order, which mean the same to every release that knows them. A kernel that does not know
+// them refuses the mode.
+func (a Attr) IPTFS() bool { return a.Type >= attrIPTFSFirst && a.Type <= attrIPTFSLast }
 
 // Limits are the lifetime limits of an SA or policy (struct
 // xfrm_lifetime_cfg). NoLimit means none for bytes and packets, 0 means none

@@ -12,8 +12,9 @@ import (
 func TestRealKernelConforms(t *testing.T) {
 	kerneltest.Conformance(t, func(t *testing.T) kerneltest.Bench {
 		enterNS(t)
+		k := openKernel(t)
 		return kerneltest.Bench{
-			Subject: openKernel(t), Other: openKernel(t),
+			Subject: k, Other: openKernel(t), Features: k.Features(),
 			FlushSA: func(proto uint8) {
 				names := map[uint8]string{0: "", sadb.ProtoESP: " proto esp", sadb.ProtoAH: " proto ah"}
 				run(t, "ip xfrm state flush"+names[proto])

@@ -19,7 +19,11 @@ func TestListIsTheMakefiles(t *testing.T) {
 	}
 	targets := Targets(string(b))
 	for _, target := range targets {
-		if IsGate(target) && !slices.ContainsFunc(List, func(g Gate) bool { return g.Name == target }) {
+		is := func(g Gate) bool {
+			_, name, _ := onGround(g.Name) // some run on other releases alone
+			return name == target
+		}
+		if IsGate(target) && !slices.ContainsFunc(List, is) {
 			t.Errorf("the target %s of the Makefile is no gate: add it to tests/gate/data.go", target)
 		}
 	}

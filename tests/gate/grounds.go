@@ -27,6 +27,7 @@ var Suites = []Suite{
 	{"suite-drills", "failovers with ESP and traffic", 6 * time.Minute},
 	{"suite-election", "the election on real interfaces", 3 * time.Minute},
 	{"suite-interop", "beside that release's keepalived, FRR and ucarp", 2 * time.Minute},
+	{"drill-kernels", "a pair of that release's kernel and that of the release before", 3 * time.Minute},
 	{"drill-ike", "that release's strongSwan, libreswan and OpenIKED", 15 * time.Minute},
 	{"drill-package", "the package under that release's systemd", 4 * time.Minute},
 	{"drill-static", "`control static`", time.Minute},

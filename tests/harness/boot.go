@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -17,6 +18,9 @@ type MachineConfig struct {
 	// Disk is a directory that outlives the power: the guest has it as [DiskDir].
 	// What it has not synced is lost with the power, as from a disk.
 	Disk string
+	// Kernel is the program of another user-mode-linux than the installed one, and Modules the
+	// directory of its modules, with a directory for its release. Empty: the installed one.
+	Kernel, Modules string
 
 	// Init, if it is set, is run as PID 1 in place of the agent, which is for
 	// whoever brings a system of his own: such a machine cannot be called.
@@ -81,8 +85,8 @@ func (s *machines) boot(c MachineConfig) (*Machine, error) {
 	} else {
 		args = append(args, "init="+c.Init)
 	}
-	m := &Machine{Name: c.Name, Console: filepath.Join(dir, "console"), rw: filepath.Join(dir, "rw"),
-		ended: make(chan struct{})}
+	m := &Machine{Name: c.Name, kernel: cmp.Or(c.Kernel, s.UML), Console: filepath.Join(dir, "console"),
+		rw: filepath.Join(dir, "rw"), ended: make(chan struct{})}
 	if err := m.start(s, append(args, c.Args...), c.Init == ""); err != nil {
 		m.Cut()
 		return nil, fmt.Errorf("%w; its console said:\n%s", err, m.ConsoleEnd())
@@ -115,7 +119,7 @@ func (s *machines) orders(dir string, c *MachineConfig) ([]string, error) {
 	}
 	o := spec{
 		Binary: s.Binary, Args: []string{s.Binary}, Dir: cwd, RW: rw, Disk: c.Disk,
-		Files:   hostFiles{Kind: "hostfs", Modules: umlModules},
+		Files:   hostFiles{Kind: "hostfs", Modules: cmp.Or(c.Modules, umlModules)},
 		Visible: []string{filepath.Dir(s.Binary), os.Getenv(envBin), cwd},
 		Env: []string{
 			"PATH=" + os.Getenv("PATH"), "HOME=/root", "GODEBUG=multipathtcp=0", envAgent + "=" + c.Name,

@@ -20,6 +20,7 @@ type Machine struct {
 	// Console is a file with what its kernel and programs print.
 	Console string
 
+	kernel string // its program
 	rw     string // directory that it may write
 	cmd    *exec.Cmd
 	client *rpc.Client // nil with an Init of its own
@@ -43,7 +44,7 @@ func (m *Machine) start(s *machines, args []string, agent bool) (err error) {
 		return err
 	}
 	defer console.Close()
-	m.cmd = exec.Command(s.UML, append(args, "ssl3=fd:5,fd:6")...)
+	m.cmd = exec.Command(m.kernel, append(args, "ssl3=fd:5,fd:6")...)
 	m.cmd.Env = append(os.Environ(), s.Env...)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	m.cmd.Stdout, m.cmd.Stderr = console, console

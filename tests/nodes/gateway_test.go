@@ -99,6 +99,8 @@ type State struct {
 	Fit     bool // "sasyncctl check" is content
 	Reasons []string
 	Term    uint64
+	Refused int
+	Repairs uint64
 }
 
 // State asks the daemons.
@@ -116,6 +118,7 @@ func (s *Gateway) State(_ struct{}, st *State) error {
 	}
 	g := status.Groups[0]
 	st.Role, st.InSync, st.SAs, st.Why, st.Term = g.Role, g.InSync, g.SAs, g.Why, g.Term
+	st.Refused, st.Repairs = g.Refused, status.Counts.Repairs
 	var v struct {
 		Fit     bool
 		Reasons []struct{ What, Remedy string }

@@ -54,6 +54,8 @@ type gateway struct {
 	n    int
 	disk string
 	st   *stage
+	// kernel and modules are those of another user-mode-linux, see harness.MachineConfig.
+	kernel, modules string
 }
 
 // newStage boots all three, starts the daemons, makes the tunnels on the master
@@ -66,6 +68,12 @@ func newStage(t *testing.T) *stage {
 // newStageWith has further lines of "ip -batch" run on the master, and further
 // lines in all carpd.conf.
 func newStageWith(t *testing.T, lines []string, carpd string) *stage {
+	t.Helper()
+	return newStageOn(t, lines, carpd, "", "")
+}
+
+// newStageOn has one gateway run another kernel than everything else, unless it is "".
+func newStageOn(t *testing.T, lines []string, carpd, kernel, modules string) *stage {
 	t.Helper()
 	s := &stage{
 		t: t, carpd: carpd, more: len(lines), ledger: capture.NewLedger([]string{"gw1", "gw2", "rgw"}, lab.Inner()),
@@ -90,12 +98,13 @@ func newStageWith(t *testing.T, lines []string, carpd string) *stage {
 	for i := range s.gw {
 		s.gw[i] = &gateway{name: fmt.Sprintf("gw%d", i+1), n: i + 1, disk: t.TempDir(), st: s}
 	}
+	s.gw[1].kernel, s.gw[1].modules = kernel, modules
 	var boots sync.WaitGroup
 	var worldErr error
 	var gwErr [2]error
-	boots.Go(func() { s.world, worldErr = s.boot("world", "", "lan", "wan") })
+	boots.Go(func() { s.world, worldErr = s.boot(harness.MachineConfig{Name: "world"}, "lan", "wan") })
 	for i, g := range s.gw {
-		boots.Go(func() { g.Machine, gwErr[i] = s.boot(g.name, g.disk, "lan", "wan", "sync") })
+		boots.Go(func() { g.Machine, gwErr[i] = s.boot(g.config(), "lan", "wan", "sync") })
 	}
 	boots.Wait()
 	t.Cleanup(func() {
@@ -127,10 +136,13 @@ func newStageWith(t *testing.T, lines []string, carpd string) *stage {
 	return s
 }
 
-func (s *stage) boot(name, disk string, lans ...string) (*harness.Machine, error) {
-	c := harness.MachineConfig{Name: name, Disk: disk}
+func (g *gateway) config() harness.MachineConfig {
+	return harness.MachineConfig{Name: g.name, Disk: g.disk, Kernel: g.kernel, Modules: g.modules}
+}
+
+func (s *stage) boot(c harness.MachineConfig, lans ...string) (*harness.Machine, error) {
 	for _, l := range lans {
-		c.Ports = append(c.Ports, s.ports[l+"-"+name].Path)
+		c.Ports = append(c.Ports, s.ports[l+"-"+c.Name].Path)
 	}
 	return harness.Boot(c)
 }
@@ -163,7 +175,7 @@ func (g *gateway) restore() {
 func (g *gateway) power() {
 	g.st.t.Helper()
 	var err error
-	if g.Machine, err = g.st.boot(g.name, g.disk, "lan", "wan", "sync"); err != nil {
+	if g.Machine, err = g.st.boot(g.config(), "lan", "wan", "sync"); err != nil {
 		g.st.t.Fatal(err)
 	}
 	g.st.call(g.Machine, "Gateway.Setup", Place{N: g.n, Carpd: g.carpd()}, nil)

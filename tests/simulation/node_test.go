@@ -142,8 +142,10 @@ func (n *node) startSasyncd() {
 	if n.static != nil {
 		keys = n.static.start(ctx, n)
 	}
+	features := n.kernel.Features()
 	n.engine = engine.New(engine.Config{
-		Node: wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
+		Features: &features,
+		Node:     wire.NodeID{byte(n.i + 1)}, Nonce: n.boots, Peers: len(n.s.nodes) - 1,
 		Groups: []engine.GroupConfig{{Name: groupName}}, Margin: m,
 		Interval: time.Second, Audit: 2 * time.Second, Sweep: true, ForwardFlush: true, Log: n.log, Fence: n.fence,
 		Keying: keys, Hints: n.hints,

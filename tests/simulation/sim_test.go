@@ -38,6 +38,7 @@ type sim struct {
 	apart    bool // two nodes cannot hear each other: both may send
 
 	nat         bool // remote ends are behind NATs
+	directed    bool // IKE daemons give SAs what their kernel knows
 	masterships int
 	answers     int // the node to which the remote ends send, -1 nobody
 	back        uint64
@@ -191,6 +192,9 @@ func (s *sim) sa(src, dst netip.Addr, id int) *sadb.SA {
 			}
 		}
 	}
+	if s.directed {
+		return directed(sa, id, s.master().kernel.Features())
+	}
 	return sa
 }
 
@@ -336,12 +340,12 @@ func (s *sim) quiet() {
 		s.t.Errorf("seed %d: after quiet there is no single master", s.seed)
 		return
 	}
-	want := config(m)
 	for _, n := range s.nodes {
 		if n == m {
 			continue
 		}
-		if got := config(n); got != want {
+		want := configFor(m, n.kernel.ABI().Features)
+		if got := configFor(n, n.kernel.ABI().Features); got != want {
 			s.t.Errorf("I4: seed %d: tables of node %d and the master %d differ:\n--- node %d\n%s\n--- node %d\n%s",
 				s.seed, n.i, m.i, n.i, got, m.i, want)
 		}
@@ -360,8 +364,15 @@ func (s *sim) quiet() {
 }
 
 // config prints a node's tables without what moves or differs by design.
-func config(n *node) string {
+func config(n *node) string { return configFor(n, sadb.AllFeatures()) }
+
+// configFor is config as a kernel with these features can hold it.
+func configFor(n *node, f sadb.Features) string {
 	snap, _ := n.kernel.Dump(n.s.t.Context())
+	for i, sa := range snap.SAs {
+		fit, _ := f.Fit(sa)
+		snap.SAs[i] = fit
+	}
 	for _, sa := range snap.SAs {
 		sa.Counters = sadb.Counters{}
 		sa.Age, sa.Used, sa.UseAge, sa.Tag, sa.Dir = 0, false, 0, 0, sadb.DirUnknown

@@ -42,6 +42,7 @@ const (
 	Refused         Code = "refused"
 	RefusedHA       Code = "refused-ha"
 	Unlike          Code = "unlike-kernel"
+	Reduced         Code = "reduced-kernel"
 	Uncovered       Code = "uncovered"
 	Offloaded       Code = "offloaded"
 	NoTunnel        Code = "no-tunnel"
@@ -126,6 +127,8 @@ var kinds = map[Code]struct {
 	Refused:         {Fails, "see its log: usually a missing algorithm module"},
 	RefusedHA:       {Fails, "see the logs of charon on both gateways"},
 	Unlike:          {Fails, "run the same kernel release on all gateways, or do without what these items use"},
+	Reduced: {Costs, "run the same kernel release on all gateways, with as many CPUs; or do without NAT keepalives of " +
+		"the kernel and SAs of one CPU in the IKE daemon"},
 	Uncovered:       {Fails, "rekey them"},
 	Offloaded:       {Fails, "have the IKE daemon not offload them: hardware uses the bare sequence number as IV"},
 	NoTunnel: {Odd,

@@ -85,6 +85,7 @@ type Group struct {
 	Unlike    int `json:"unlike,omitempty"`    // of them those of another kernel's release
 	Uncovered int `json:"uncovered,omitempty"` // SAs that cannot be kept ahead
 	Offloaded int `json:"offloaded,omitempty"` // SAs that are not replicated
+	Reduced   int `json:"reduced,omitempty"`   // SAs without what this kernel does not have
 	// Carried: there were SAs since Role was taken, or when it was.
 	Carried bool `json:"carried,omitempty"`
 

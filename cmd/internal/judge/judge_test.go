@@ -198,6 +198,7 @@ var rows = map[string]row{
 	"another kernel": {func(s *situation) { s.standby().Refused, s.standby().Unlike = 2, 2 }, 2, No, Unlike,
 		nil},
 	"uncovered": {func(s *situation) { s.standby().Uncovered = 1 }, 2, No, Uncovered, nil},
+	"reduced":   {func(s *situation) { s.standby().Reduced = 1 }, 2, Yes, Reduced, nil},
 	"offloaded": {func(s *situation) { s.master().Offloaded = 1 }, 2, No, Offloaded, nil},
 	"IKE daemon": {func(s *situation) {
 		s.standby().Keying = Keying{Driver: "strongswan", State: "passive",

@@ -96,6 +96,9 @@ func stands(m, master *member, group string) (list []Finding) {
 	if g.Unlike > 0 {
 		add(Unlike, count(g.Unlike, "item")+" with attributes of another kernel release cannot be installed")
 	}
+	if g.Reduced > 0 {
+		add(Reduced, "its kernel holds "+count(g.Reduced, "SA")+" without NAT keepalives or the number of a CPU")
+	}
 	if g.Uncovered > 0 {
 		add(Uncovered, count(g.Uncovered, "SA")+" cannot be kept ahead of the MASTER")
 	}

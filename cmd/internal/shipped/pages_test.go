@@ -122,7 +122,9 @@ func TestPagesNameWhatExists(t *testing.T) {
 			}
 		}
 		for _, m := range regexp.MustCompile(`\bmake ([a-z][a-z-]*)`).FindAllStringSubmatch(code, -1) {
-			if !strings.Contains(makefile, "\n"+m[1]+":") {
+			// ground-RELEASE-TARGET is a target on another release.
+			target := regexp.MustCompile(`^ground-[a-z]+-`).ReplaceAllString(m[1], "")
+			if !strings.Contains(makefile, "\n"+target+":") {
 				t.Errorf("%s: make has no target %s", path, m[1])
 			}
 		}
