@@ -16,6 +16,7 @@ import (
 	"sasyncd/cmd/internal/conf"
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/leakguard"
 	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/kernel/rules"
 	"sasyncd/sync/engine"
@@ -57,8 +58,8 @@ type facts struct {
 	host    hostFacts
 	// state is why the state directory cannot be written, "" if it can.
 	state func() string
-	// guard is why the leak guard is not whole, "" if it is or there is none.
-	guard func() string
+	// guard is what the leak guard says of itself, if there is one.
+	guard func() (leakguard.State, bool)
 	// rules reads what the routing rules of other programs do.
 	rules func(context.Context) (rules.Rules, error)
 	// setting reads a file below /proc/sys, "" if that is not possible.
@@ -155,8 +156,10 @@ func (f *facts) collect(ctx context.Context, s engine.Status) *judge.Facts {
 	host, _ := os.Hostname() // "" where there is none
 	out := &judge.Facts{Host: host, Version: f.version, Tracker: f.tracker, Forward4: f.flag("net/ipv4/ip_forward"),
 		Forward6: f.flag("net/ipv6/conf/all/forwarding"), Clock: time.Now().Unix(), StateError: f.state(),
-		GuardError: f.guard(),
-		Groups:     []judge.Group{}}
+		Groups: []judge.Group{}}
+	if s, on := f.guard(); on {
+		out.GuardError, out.GuardDropped = s.Trouble, s.Lately
+	}
 	for _, x := range f.seen() {
 		out.Apart = append(out.Apart, x.Node)
 	}

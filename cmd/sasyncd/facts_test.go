@@ -15,6 +15,7 @@ import (
 	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/judge"
 	"sasyncd/cmd/internal/report"
+	"sasyncd/cmd/sasyncd/leakguard"
 	"sasyncd/cmd/sasyncd/tracker"
 	"sasyncd/kernel/rules"
 	"sasyncd/sync/engine"
@@ -55,7 +56,7 @@ type pairOf struct {
 	peer    judge.Facts
 	sysctl  map[string]string
 	state   string
-	guard   string
+	guard   leakguard.State
 	rules   rules.Rules
 }
 
@@ -86,7 +87,7 @@ func newPairOf() *pairOf {
 		seen:    func() []report.Seen { return x.seen },
 		own:     func() map[netip.Addr]bool { return x.own },
 		setting: func(name string) string { return x.sysctl[name] }, state: func() string { return x.state },
-		guard: func() string { return x.guard }}
+		guard: func() (leakguard.State, bool) { return x.guard, true }}
 	return x
 }
 
@@ -258,8 +259,9 @@ func TestCheckSeesBothGateways(t *testing.T) {
 			report.AnswerYes, judge.StrictFilter},
 		"own interface does not forward": {func(x *pairOf) { x.sysctl["net/ipv4/conf/eth0/forwarding"] = "0" },
 			report.AnswerNo, judge.ForwardingOff},
-		"own guard broken": {func(x *pairOf) { x.guard = "operation not supported" }, report.AnswerYes,
+		"own guard broken": {func(x *pairOf) { x.guard.Trouble = "operation not supported" }, report.AnswerYes,
 			judge.LeakGuard},
+		"own guard drops": {func(x *pairOf) { x.guard.Lately = 3 }, report.AnswerYes, judge.LeakStopped},
 		"own disk full": {func(x *pairOf) { x.state = "no space left on device" }, report.AnswerYes,
 			judge.StateUnwritable},
 		"carpd's disk full": {func(x *pairOf) { x.carp.StateError = "no space left on device" },
@@ -438,10 +440,12 @@ func TestEachFactHasItsPlace(t *testing.T) {
 		Absent: true, Version: "version", Probed: true, ProbeError: "probe"}
 	g.Standbys[0].Lag = 7
 	x.status.Local = scope.Local{SAs: 8, Policies: 9, Example: "example"}
-	x.state, x.guard, x.seen = "state error", "guard error", []report.Seen{{Node: "three"}}
+	x.state, x.seen = "state error", []report.Seen{{Node: "three"}}
+	x.guard = leakguard.State{Trouble: "guard error", Lately: 10}
 	x.sysctl["net/ipv6/conf/all/forwarding"] = "0"
 	got := x.facts.collect(t.Context(), x.status)
 	if got.Tracker != "carpd" || got.StateError != "state error" || got.GuardError != "guard error" ||
+		got.GuardDropped != 10 ||
 		!slices.Equal(got.Apart, []string{"three"}) || *got.Local != (judge.Local{SAs: 8, Policies: 9, Example: "example"}) ||
 		!*got.Forward4 || *got.Forward6 {
 		t.Errorf("%+v", got)

@@ -35,32 +35,37 @@ type walls struct {
 	sink   *rules.Sink
 }
 
-// openWalls opens the walls that are wanted, and takes the others down. A kernel without
-// nf_tables has routes alone, where these are wanted.
-func openWalls(ctx context.Context, want conf.Guard, log *slog.Logger) (w walls, err error) {
+// openWalls opens the walls that are wanted, and takes the others down. Where the kernel
+// cannot have the table and it is not asked for by its name, the error is no failure: lacks
+// says why, and there is no filter.
+func openWalls(ctx context.Context, want conf.Guard) (w walls, lacks, err error) {
 	w.filter, err = nft.New()
-	switch {
-	case errors.Is(err, nft.ErrUnsupported) && want != conf.GuardNFTables:
-		if want == conf.GuardYes {
-			log.Warn("the leak guard is made of routes alone", "err", err)
-		}
-		w.filter, err = nil, nil
-	case err == nil && (want == conf.GuardNo || want == conf.GuardRoutes):
+	if err == nil && (want == conf.GuardNo || want == conf.GuardRoutes) {
 		err = errors.Join(w.filter.Remove(ctx), w.filter.Close())
 		w.filter = nil
+	} else if err == nil {
+		if err = w.filter.Supported(ctx); err != nil {
+			err = errors.Join(err, w.filter.Close())
+		}
+	}
+	if errors.Is(err, nft.ErrUnsupported) && want != conf.GuardNFTables {
+		w.filter, lacks, err = nil, err, nil
 	}
 	if err != nil {
-		return walls{}, err
+		return walls{}, nil, err
 	}
-	if w.sink, err = rules.OpenSink(); err == nil && (want == conf.GuardNo || want == conf.GuardNFTables) {
+	if w.sink, err = rules.OpenSink(); err == nil && want != conf.GuardYes && want != conf.GuardRoutes {
 		err = errors.Join(w.sink.Remove(), w.sink.Close())
 		w.sink = nil
 	}
 	if err != nil {
-		return walls{}, errors.Join(err, w.close())
+		return walls{}, nil, errors.Join(err, w.close())
 	}
-	return w, nil
+	return w, lacks, nil
 }
+
+// none reports whether there is no wall.
+func (w walls) none() bool { return w.filter == nil && w.sink == nil }
 
 func (w walls) close() error {
 	var errs []error
@@ -78,7 +83,8 @@ type table struct{ *nft.Filter }
 
 // Set implements leakguard.Filter.
 func (t table) Set(ctx context.Context, p guard.Program) error {
-	err := t.Filter.Set(ctx, p, nft.Own{})
+	// Where packets wait for their SA they have none yet in the forward hook.
+	err := t.Filter.Set(ctx, p, nft.Own{NoEarly: readSetting("net/core/xfrm_larval_drop") == "0"})
 	if errors.Is(err, nft.ErrUnsupported) {
 		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
@@ -98,13 +104,19 @@ func (w walls) config(path string, log *slog.Logger) leakguard.Config {
 	return cfg
 }
 
-// leakGuarded is the leak guard of this process; guard is nil where there is none.
-type leakGuarded struct{ guard *leakguard.Guard }
+// leakGuarded is the leak guard of this process.
+type leakGuarded struct {
+	guard *leakguard.Guard // nil where there is none
+	// why is the reason where there should be one: broken says that the kernel could have
+	// it.
+	why    string
+	broken bool
+}
 
 // leakGuardOf returns the leak guard of a configuration, and its task.
 func leakGuardOf(c *conf.Sasyncd, k *xfrm.Kernel, log *slog.Logger) (leakGuarded, []daemon.Task, error) {
 	path := filepath.Join(c.StateDir, guardFile)
-	w, err := openWalls(context.Background(), c.Guard, log)
+	w, lacks, err := openWalls(context.Background(), c.Guard)
 	if c.Guard == conf.GuardNo {
 		// Who wants no guard gets a daemon all the same.
 		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
@@ -115,8 +127,17 @@ func leakGuardOf(c *conf.Sasyncd, k *xfrm.Kernel, log *slog.Logger) (leakGuarded
 		}
 		return leakGuarded{}, nil, nil
 	}
-	if err != nil {
+	switch {
+	case err != nil && c.Guard == conf.GuardAuto: // nobody has asked for more than is there
+		log.Error("there is no leak guard", "err", err)
+		return leakGuarded{why: err.Error(), broken: true}, nil, nil
+	case err != nil:
 		return leakGuarded{}, nil, err
+	case w.none():
+		log.Info("there is no leak guard", "reason", lacks)
+		return leakGuarded{why: lacks.Error()}, nil, nil
+	case lacks != nil && c.Guard == conf.GuardYes:
+		log.Warn("the leak guard is made of routes alone", "err", lacks)
 	}
 	cfg := w.config(path, log)
 	cfg.Policies, cfg.Changes = k.Policies, k.WatchPolicies
@@ -124,26 +145,20 @@ func leakGuardOf(c *conf.Sasyncd, k *xfrm.Kernel, log *slog.Logger) (leakGuarded
 	task := daemon.NewTask("leak guard", func(ctx context.Context) error {
 		return errors.Join(g.Run(ctx), w.close())
 	})
-	return leakGuarded{g}, []daemon.Task{task}, nil
+	return leakGuarded{guard: g}, []daemon.Task{task}, nil
 }
 
-// state is for the metrics.
+// state is for the metrics and the judgement.
 func (l leakGuarded) state() (leakguard.State, bool) {
 	if l.guard == nil {
-		return leakguard.State{}, false
+		return leakguard.State{Trouble: l.why}, l.broken
 	}
 	return l.guard.State(), true
 }
 
-// trouble is for the judgement.
-func (l leakGuarded) trouble() string {
-	s, _ := l.state()
-	return s.Trouble
-}
-
 // answer is for sasyncctl guard.
 func (l leakGuarded) answer(ctx context.Context) (report.Guard, error) {
-	out := report.Guard{Walls: []string{}, Gone: []report.Gone{}}
+	out := report.Guard{Walls: []string{}, Gone: []report.Gone{}, Trouble: l.why}
 	if l.guard == nil {
 		return out, nil
 	}
@@ -203,7 +218,7 @@ func prefixOrAll(text string) (netip.Prefix, error) {
 func serveLeakGuard(f daemon.Flags, log *slog.Logger) error {
 	ctx := context.Background()
 	if f.Args[0] == verbGuardRemove {
-		_, err := openWalls(ctx, conf.GuardNo, log)
+		_, _, err := openWalls(ctx, conf.GuardNo)
 		return err
 	}
 	// At boot nobody opens root's configuration for the daemon's user. The file is there
@@ -213,15 +228,27 @@ func serveLeakGuard(f daemon.Flags, log *slog.Logger) error {
 		dir = c.StateDir
 	}
 	path := filepath.Join(dir, guardFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	book, routes, err := leakguard.Load(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
 	}
-	w, err := openWalls(ctx, conf.GuardYes, log)
+	want := conf.GuardAuto
+	if routes {
+		want = conf.GuardYes
+	}
+	w, lacks, err := openWalls(ctx, want)
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	n, err := leakguard.Raise(ctx, w.config(path, log))
+	if w.none() {
+		log.Info("there is no leak guard", "reason", lacks)
+		return nil
+	}
+	n, err := leakguard.Raise(ctx, w.config(path, log), book)
 	if err == nil {
 		log.Info("the leak guard is set", "rules", n)
 	}

@@ -160,7 +160,7 @@ func build(c *conf.Sasyncd, f daemon.Flags, h *privilegedLink, log *slog.Logger)
 	fs := &facts{node: hello.Node.String(), version: daemon.Version("sasyncd"), tracker: trackerName(c), log: log,
 		eng:   eng,
 		peers: mgr.Status, seen: seen, names: names, own: ownAddrs, setting: readSetting, state: state.Trouble,
-		rules: foreign.Read, guard: leaks.trouble}
+		rules: foreign.Read, guard: leaks.state}
 	if el, ok := el.(*carpdElector); ok {
 		fs.carp = el.state
 	}

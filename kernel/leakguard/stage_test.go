@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sasyncd/kernel/leakguard"
+	"sasyncd/sync/guard"
 	"sasyncd/tests/harness/lab"
 )
 
@@ -295,4 +296,25 @@ func (s *stage) passes(name string, from *lab.Node, p packet) {
 func (s *stage) dropsIt(name string, from *lab.Node, p packet) {
 	s.t.Helper()
 	s.expect(name, from, p, 0, 1)
+}
+
+// TestSupported: to ask whether the kernel can have the table leaves the one that is there,
+// and none.
+func TestSupported(t *testing.T) {
+	s := newStage(t)
+	if err := s.f.Supported(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.gw.Run("nft list tables"); out != "" {
+		t.Errorf("tables: %s", out)
+	}
+	if err := s.f.Set(t.Context(), guard.Program{}, leakguard.Own{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.f.Supported(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := s.f.There(t.Context()); err != nil || !there {
+		t.Errorf("the table is as it was: %v, %v", there, err)
+	}
 }

@@ -1,6 +1,7 @@
 package leakguard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,6 +38,26 @@ var needs = []struct {
 	{"the expression meta oifkind", "version 5.1 or later", leavesByKind("xfrm")},
 	{"the expression exthdr", "CONFIG_NF_TABLES", laterFragment(true)},
 	{"the expression bitwise", "CONFIG_NF_TABLES", laterFragment(false)},
+}
+
+// Supported reports whether the kernel has what the table needs: it is nil,
+// ErrUnsupported, or why that cannot be told. It changes nothing.
+func (f *Filter) Supported(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := f.send(func(c *nftables.Conn) error {
+		for _, n := range needs {
+			try(c, n.what)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("try leak guard: %w", f.explain(err))
+	}
+	return nil
 }
 
 // explain says which of the needs the kernel lacks, if that is why it refused the table.

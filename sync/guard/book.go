@@ -74,6 +74,9 @@ func (b *Book) Rules() []Rule {
 	return inOrder(list)
 }
 
+// Gone is how many rules are remembered.
+func (b *Book) Gone() int { return len(b.gone) }
+
 // Remembered returns the remembered rules, in order.
 func (b *Book) Remembered() []Entry { return slices.Clone(b.gone) }
 

@@ -200,7 +200,7 @@ func TestBookIsBounded(t *testing.T) {
 	if got := len(book.Remembered()); got != 0 {
 		t.Errorf("%d remembered beside more current ones than fit", got)
 	}
-	if b, err := Decode(Encode(book)); err != nil || len(b.Rules()) != MaxEntries {
+	if b, _, err := Decode(Encode(book, false)); err != nil || len(b.Rules()) != MaxEntries {
 		t.Errorf("more than a full book: %d rules, %v", len(b.Rules()), err)
 	}
 }
@@ -266,7 +266,7 @@ func TestMemoryOpensNothing(t *testing.T) {
 				}
 			}
 		}
-		again, err := Decode(Encode(book))
+		again, _, err := Decode(Encode(book, false))
 		if err != nil || !slices.Equal(again.Rules(), book.Rules()) {
 			t.Fatalf("seed %d: stored rules are %s, %v; want %s", seed, names(again.Rules()), err, names(book.Rules()))
 		}

@@ -15,7 +15,9 @@ const storeVersion = 1
 
 // file is a stored Book.
 type file struct {
-	Version int               `json:"version"`
+	Version int `json:"version"`
+	// Routes says that the second wall is wanted.
+	Routes  bool              `json:"routes,omitempty"`
 	Entries []json.RawMessage `json:"entries"`
 }
 
@@ -44,8 +46,9 @@ const (
 
 // Encode returns a Book as JSON, one rule a line. It has selectors, verdicts and times, and
 // nothing of SAs. Of more than MaxEntries rules it has the first in order, current ones
-// before remembered ones: what a rule decides does not depend on those after it.
-func Encode(b Book) []byte {
+// before remembered ones: what a rule decides does not depend on those after it. With
+// routes, who reads it is to have the second wall as well.
+func Encode(b Book, routes bool) []byte {
 	list := make([]record, 0, len(b.current)+len(b.gone))
 	for _, r := range b.current {
 		list = append(list, recordOf(r))
@@ -56,7 +59,11 @@ func Encode(b Book) []byte {
 		list = append(list, r)
 	}
 	list = list[:min(len(list), MaxEntries)]
-	out := fmt.Appendf(nil, "{\"version\":%d,\"entries\":[", storeVersion)
+	wanted := ""
+	if routes {
+		wanted = `"routes":true,`
+	}
+	out := fmt.Appendf(nil, "{\"version\":%d,%s\"entries\":[", storeVersion, wanted)
 	for i, r := range list {
 		if i > 0 {
 			out = append(out, ',')
@@ -85,24 +92,23 @@ func recordOf(r Rule) record {
 // yet when a machine boots is protected for Keep, however long the machine was off.
 //
 // Decode is strict. An error names the number of the entry, from 1, and its field.
-func Decode(data []byte) (Book, error) {
+func Decode(data []byte) (b Book, routes bool, err error) {
 	var f file
 	if err := strictly(data, &f); err != nil {
-		return Book{}, fmt.Errorf("the stored book is not readable: %w", err)
+		return Book{}, false, fmt.Errorf("the stored book is not readable: %w", err)
 	}
 	if f.Version != storeVersion {
-		return Book{}, fmt.Errorf("field version: version %d of the stored book is not %d", f.Version, storeVersion)
+		return Book{}, false, fmt.Errorf("field version: version %d of the stored book is not %d", f.Version, storeVersion)
 	}
 	if len(f.Entries) > MaxEntries {
-		return Book{}, fmt.Errorf("entry %d: a stored book has at most %d entries", MaxEntries+1, MaxEntries)
+		return Book{}, false, fmt.Errorf("entry %d: a stored book has at most %d entries", MaxEntries+1, MaxEntries)
 	}
-	var b Book
 	var gone []Entry
 	for i, raw := range f.Entries {
 		e, current, err := entryOf(raw)
 		switch {
 		case err != nil:
-			return Book{}, fmt.Errorf("entry %d: %w", i+1, err)
+			return Book{}, false, fmt.Errorf("entry %d: %w", i+1, err)
 		case current:
 			b.current = append(b.current, e.Rule)
 		default:
@@ -111,7 +117,7 @@ func Decode(data []byte) (Book, error) {
 	}
 	b.current = inOrder(b.current)
 	b.remember(gone)
-	return b, nil
+	return b, f.Routes, nil
 }
 
 // strictly decodes one JSON value without unknown fields.

@@ -17,9 +17,12 @@ func TestStore(t *testing.T) {
 	var book Book
 	book.Learn(at(0), []Rule{require(9, full), hidden, bypass(2, sel("0.0.0.0/0", "10.2.0.0/24"))})
 	book.Learn(start.Add(time.Nanosecond), []Rule{hidden})
-	got, err := Decode(Encode(book))
+	got, routes, err := Decode(Encode(book, true))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !routes {
+		t.Error("the second wall is forgotten")
 	}
 	if !slices.Equal(got.Rules(), book.Rules()) || len(got.Rules()) != 3 {
 		t.Errorf("rules\n%swant\n%s", list(got.Rules()), list(book.Rules()))
@@ -38,7 +41,7 @@ func TestStore(t *testing.T) {
 	if seen := got.Remembered()[0].Seen; !seen.Equal(at(1000)) {
 		t.Errorf("a rule that was current is seen at %s, want %s", seen, at(1000))
 	}
-	if b, err := Decode(Encode(Book{})); err != nil || len(b.Rules()) != 0 {
+	if b, routes, err := Decode(Encode(Book{}, false)); err != nil || len(b.Rules()) != 0 || routes {
 		t.Errorf("an empty book: %v", err)
 	}
 }
@@ -74,11 +77,11 @@ func TestStoreIsStrict(t *testing.T) {
 		{"no time", plus(`"seen":"yesterday"`), "entry 2: field seen"},
 		{"too many", file(slices.Repeat([]string{"0"}, MaxEntries+1)...), fmt.Sprintf("entry %d:", MaxEntries+1)},
 	} {
-		if _, err := Decode([]byte(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := Decode([]byte(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
 	}
-	if _, err := Decode([]byte(plus(`"sport":80,"sport_mask":255,"seen":"2026-03-01T12:00:00Z"`))); err != nil {
+	if _, _, err := Decode([]byte(plus(`"sport":80,"sport_mask":255,"seen":"2026-03-01T12:00:00Z"`))); err != nil {
 		t.Errorf("what is allowed: %v", err)
 	}
 }
@@ -88,15 +91,15 @@ func FuzzDecode(f *testing.F) {
 	var book Book
 	book.Learn(at(0), manyRules(3))
 	book.Learn(at(1), manyRules(1))
-	f.Add(Encode(book))
+	f.Add(Encode(book, true))
 	f.Add([]byte(`{"version":1,"entries":[{"src":"::/0","dst":"::ffff:0:0/96","priority":0,"action":"pass"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b, err := Decode(data)
+		b, routes, err := Decode(data)
 		if err != nil {
 			return
 		}
-		again, err := Decode(Encode(b))
-		if err != nil || !slices.Equal(again.Rules(), b.Rules()) {
+		again, more, err := Decode(Encode(b, routes))
+		if err != nil || more != routes || !slices.Equal(again.Rules(), b.Rules()) {
 			t.Fatalf("rules %s are read as %s, %v", names(b.Rules()), names(again.Rules()), err)
 		}
 		checkProgram(t, Compile(b.Rules()))

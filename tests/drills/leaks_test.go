@@ -1,12 +1,9 @@
 package drills
 
 import (
-	"encoding/json"
 	"errors"
 	"net"
 	"net/netip"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +13,7 @@ import (
 	"sasyncd/tests/harness"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
+	"sasyncd/tests/leaks"
 	"sasyncd/tests/scenario"
 )
 
@@ -65,10 +63,10 @@ func noLeaks(t *testing.T, guard string) {
 	}
 	silent := func(what string) {
 		t.Helper()
-		was := stopped(t, gw1)
+		was := leaks.Stopped(t, gw1.Node)
 		lab.Eventually(t, limit, "the guard to stop packets: "+what, func() bool {
 			time.Sleep(20 * time.Millisecond)
-			return stopped(t, gw1) > was+rate
+			return leaks.Stopped(t, gw1.Node) > was+rate
 		})
 	}
 
@@ -96,15 +94,15 @@ func noLeaks(t *testing.T, guard string) {
 	}
 	run := bin + " -c " + gw1.Dir() + "/sasyncd.conf "
 	gw1.Run(run + "guard-remove")
-	if n := stopped(t, gw1); n != 0 {
+	if n := leaks.Stopped(t, gw1.Node); n != 0 {
 		t.Fatalf("the guard is still there: it has stopped %d packets", n)
 	}
 	gw1.Run(run + "guard-load")
 	gw1.PowerOn()
 	for _, way := range [][2]netip.Addr{{gw1.InAddr, lab.H2Addr}, {gw1.InAddr6, lab.H2Addr6}} {
-		was := stopped(t, gw1)
+		was := leaks.Stopped(t, gw1.Node)
 		sendOnce(t, gw1, way[0], way[1])
-		if stopped(t, gw1) == was {
+		if leaks.Stopped(t, gw1.Node) == was {
 			t.Errorf("a gateway that has booted sends from %v to %v, and no guard stops it", way[0], way[1])
 		}
 	}
@@ -133,34 +131,4 @@ func sendOnce(t *testing.T, g *scenario.Member, from, to netip.Addr) {
 	if err != nil && !errors.Is(err, unix.EPERM) {
 		t.Fatalf("send from %v to %v: %v", from, to, err)
 	}
-}
-
-var counted = regexp.MustCompile(`counter packets (\d+)`)
-
-// stopped is how many packets the walls of a gateway have stopped, as the kernel counts.
-func stopped(t *testing.T, g *scenario.Member) (n int) {
-	t.Helper()
-	table, err := g.Try("nft list table inet sasyncd")
-	if err != nil {
-		table = "" // there is none
-	}
-	for _, m := range counted.FindAllStringSubmatch(table, -1) {
-		k, err := strconv.Atoi(m[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		n += k
-	}
-	var links []struct {
-		Stats64 struct{ TX struct{ Packets int } }
-	}
-	if out, err := g.Try("ip -s -j link show dev sasyncd-null"); err == nil {
-		if err := json.Unmarshal([]byte(out), &links); err != nil {
-			t.Fatalf("%s: %v", out, err)
-		}
-	}
-	for _, l := range links {
-		n += l.Stats64.TX.Packets
-	}
-	return n
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // encapSocket opens a UDP port for ESP in UDP in a node, as an IKE daemon does.
-func encapSocket(t *testing.T, nd *lab.Node, family int, port int) (end func()) {
+func encapSocket(t lab.T, nd *lab.Node, family int, port int) (end func()) {
 	t.Helper()
 	fd := -1
 	err := nd.Do(func() (err error) {

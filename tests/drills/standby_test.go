@@ -2,18 +2,16 @@ package drills
 
 import (
 	"bytes"
-	"errors"
 	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"sasyncd/sync/sadb"
 	"sasyncd/tests/harness/capture"
 	"sasyncd/tests/harness/lab"
 	"sasyncd/tests/harness/meter"
+	"sasyncd/tests/leaks"
 )
 
 // A standby's kernel has what the master's has, and its outbound counters are
@@ -84,7 +82,7 @@ func TestBackupIsSilent(t *testing.T) {
 		t.Errorf("%v: all should be lost", n)
 	}
 	for _, vip := range []netip.Addr{lab.VIPOut, lab.VIPOut6} {
-		if sendIKE(t, gw2.Node, vip) == nil {
+		if leaks.SendIKE(t, gw2.Node, vip) == nil {
 			t.Errorf("gw2, a backup, can send from port 500 of %v", vip)
 		}
 	}
@@ -107,43 +105,13 @@ func TestBackupIsSilent(t *testing.T) {
 	requireNothingRefused(t, p)
 }
 
-// sendIKE sends a datagram from port 500 of an address that the node may not
-// have, and returns what the kernel says to that.
-func sendIKE(t *testing.T, nd *lab.Node, src netip.Addr) (sent error) {
-	t.Helper()
-	err := nd.Do(func() error {
-		domain, level, opt := unix.AF_INET, unix.IPPROTO_IP, unix.IP_FREEBIND
-		var from, to unix.Sockaddr = &unix.SockaddrInet4{Port: 500, Addr: lab.VIPOut.As4()},
-			&unix.SockaddrInet4{Port: 500, Addr: lab.RGWOut.As4()}
-		if src.Is6() {
-			domain, level, opt = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
-			from, to = &unix.SockaddrInet6{Port: 500, Addr: src.As16()}, &unix.SockaddrInet6{Port: 500,
-				Addr: lab.RGWOut6.As16()}
-		}
-		fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		if err := errors.Join(unix.SetsockoptInt(fd, level, opt, 1), unix.Bind(fd, from)); err != nil {
-			return err
-		}
-		sent = unix.Sendto(fd, []byte("from a gateway"), 0, to)
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("send from %v of %s: %v", src, nd.Name, err)
-	}
-	return sent
-}
-
 // A gateway whose cables went dead while it was MASTER has packets waiting for
 // neighbours. When the cables come back another is MASTER, and they must not leave.
 func TestReturningMasterSendsNothingOld(t *testing.T) {
 	p, gw1, gw2 := started(t)
 	gw1.Off()
 	for _, vip := range []netip.Addr{lab.VIPOut, lab.VIPOut6} {
-		if err := sendIKE(t, gw1.Node, vip); err != nil {
+		if err := leaks.SendIKE(t, gw1.Node, vip); err != nil {
 			t.Fatalf("gw1 cannot even try to send from %v: %v", vip, err)
 		}
 	}

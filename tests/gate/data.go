@@ -148,10 +148,10 @@ var here = []Gate{
 	},
 	{
 		Name: "drill-leaks",
-		Shows: "the leak guard with real ESP, by routes, by the table of nf_tables and by both: policies and SAs " +
-			"flushed on a MASTER without sasyncd, `nft flush ruleset`, a boot, a hand-over; and that without it the " +
-			"same sends in plaintext",
-		Takes:  10 * time.Minute,
+		Shows: "the leak guard with real ESP, by routes, by the table of nf_tables and by both: flushes, expiry and " +
+			"replacement of policies, a boot, NAT, a flowtable, `nft flush ruleset`, fragments, ports, GRE, IKE daemons, " +
+			"hand-overs and power cuts; and that without it the same sends in plaintext",
+		Takes:  25 * time.Minute,
 		Needs:  "qemu",
 		Before: "never as one command. The routes, and no guard, are in `make test`; the table under qemu has not run",
 	},

@@ -249,7 +249,25 @@ statedir "%[1]s/carpd"
 				w.back()
 			},
 		},
+		{
+			name: "another program has the device of the leak guard's routes",
+			cause: func(w *world) {
+				w.gw2.stopSasyncd()
+				w.gw2.IP("link add sasyncd-null type bridge")
+				w.gw2.startSasyncd("sasyncd", "none\nguard routes")
+			},
+			alerts: []string{"SasyncdGuardBroken"},
+			repair: func(w *world) {
+				w.gw2.IP("link del sasyncd-null")
+				w.fit()
+			},
+		},
 	}
+}
+
+// elsewhere are alerts that no phase causes, each with the reason.
+var elsewhere = map[string]string{
+	"SasyncdLeaksStopped": "the guest's kernel cannot have the table that counts: tests/drills has it count, under qemu",
 }
 
 // must ends the test for an error.
@@ -279,7 +297,7 @@ func TestEveryAlertFires(t *testing.T) {
 		caused = append(caused, p.alerts...)
 	}
 	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(shippedRules(t), -1) {
-		if !slices.Contains(caused, m[1]) {
+		if !slices.Contains(caused, m[1]) && elsewhere[m[1]] == "" {
 			t.Fatalf("no phase of the drill causes %s", m[1])
 		}
 	}

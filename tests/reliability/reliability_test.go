@@ -22,6 +22,10 @@ func TestResultsPassThroughOutput(t *testing.T) {
 			Planned: "worked", Cut: "after 4s: nobody is MASTER", Verdict: FalseYes},
 		&Prediction{Situation: "deaf", Where: "standby", Gateways: 2, Election: "carpd, VRRP",
 			Said: []string{"no", "no"}, Planned: "worked", Cut: "worked", Verdict: FalseNo, Why: "because"},
+		&Leak{Row: "flush", Guard: "no", Plaintext: 1346, GapMS: 2100, Stamp: Stamp{Kernel: "Linux 6.1"}},
+		&Leak{Row: "flush", Guard: "auto", Dropped: 7, Lost: 1, Stamp: Stamp{Kernel: "Linux 6.1"}},
+		&Leak{Row: "flush", Guard: "auto", Dropped: 1400, Stamp: Stamp{Kernel: "Linux 6.1"}},
+		&Leak{Row: "boot", Guard: "auto", Plaintext: 3, Lost: 2, Stamp: Stamp{Kernel: "Linux 6.1"}},
 	} {
 		out.WriteString("    some line of a test\n")
 		if err := Print(&out, x); err != nil {
@@ -45,7 +49,9 @@ func TestResultsPassThroughOutput(t *testing.T) {
 		"2 situations: 1 times a member said yes and a failover did not work, 1 times one said no and both worked " +
 			"(50.0 %)", "### 2 gateways, carpd, VRRP\n",
 		"| dead | standby | no, yes | fails elector-lost | worked | after 4s: nobody is MASTER: **false yes** |  |",
-		"| worked | worked: false no | because |"} {
+		"| worked | worked: false no | because |",
+		"### Linux 6.1\n\n| | no | auto | lost |\n",
+		"| flush | 1,346 in 2,100 ms | 0; 1,400 dropped | 0 |", "| boot |  | 3 in 0 ms | 2 |"} {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("the page lacks %q:\n%s", want, page.String())
 		}

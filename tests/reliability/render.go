@@ -43,6 +43,7 @@ func (r *Results) Render(w io.Writer) error {
 	r.renderRuns(&b)
 	r.renderCells(&b)
 	r.renderPredictions(&b)
+	r.renderLeaks(&b)
 	r.renderMutants(&b)
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -120,12 +120,26 @@ const (
 	FalseNo  = "false no"  // a member said no, and both worked
 )
 
+// Leak is what a gateway sent in plaintext in one situation.
+type Leak struct {
+	Row   string `json:"row"`
+	Guard string `json:"guard"` // of sasyncd.conf
+	// Plaintext is how many packets left that should have been encrypted, and GapMS the time
+	// from the first to the last of them.
+	Plaintext int `json:"plaintext"`
+	GapMS     int `json:"gap_ms"`
+	Dropped   int `json:"dropped"` // packets, by the guard
+	Lost      int `json:"lost"`    // packets that no policy was for
+	Stamp
+}
+
 // Results are all that is known.
 type Results struct {
 	Cells       []Cell       `json:"cells"`
 	Runs        []Run        `json:"runs"`
 	Mutants     []Mutant     `json:"mutants"`
 	Predictions []Prediction `json:"predictions"`
+	Leaks       []Leak       `json:"leaks,omitempty"`
 }
 
 // line is what follows a Mark: one of these.
@@ -135,10 +149,11 @@ type line struct {
 	Mutant *Mutant `json:"mutant,omitempty"`
 
 	Prediction *Prediction `json:"prediction,omitempty"`
+	Leak       *Leak       `json:"leak,omitempty"`
 }
 
-// Print writes a result as a line of output: a *Cell, *Run, *Mutant
-// or *Prediction.
+// Print writes a result as a line of output: a *Cell, *Run, *Mutant,
+// *Prediction or *Leak.
 func Print(w io.Writer, result any) error {
 	var l line
 	switch r := result.(type) {
@@ -150,6 +165,8 @@ func Print(w io.Writer, result any) error {
 		l.Mutant = r
 	case *Prediction:
 		l.Prediction = r
+	case *Leak:
+		l.Leak = r
 	default:
 		return fmt.Errorf("print a result: %T is none", result)
 	}
@@ -183,6 +200,8 @@ func (r *Results) Add(output io.Reader) error {
 				*l.Run)
 		case l.Mutant != nil:
 			r.Mutants = replace(r.Mutants, *l.Mutant, func(m Mutant) string { return m.Name })
+		case l.Leak != nil:
+			r.Leaks = replace(r.Leaks, *l.Leak, func(x Leak) string { return x.Row + "/" + x.Guard + "/" + x.Kernel })
 		case l.Prediction != nil:
 			r.Predictions = replace(r.Predictions, *l.Prediction, func(p Prediction) string {
 				return p.election() +

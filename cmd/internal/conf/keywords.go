@@ -67,6 +67,7 @@ var sasyncdKeywords = []Keyword{
 	{"replay inbound advance", have},
 	{"fence", have},
 	{"guard", have},
+	{"guard auto", have},
 	{"guard yes", have},
 	{"guard no", have},
 	{"guard routes", have},

@@ -120,8 +120,9 @@ type Guard string
 
 // Leak guards.
 const (
+	GuardAuto     Guard = "auto" // the table where the kernel can have it, else nothing
 	GuardNo       Guard = "no"
-	GuardYes      Guard = "yes"      // both
+	GuardYes      Guard = "yes"      // both, the routes alone where the kernel cannot have the table
 	GuardRoutes   Guard = "routes"   // routes to a device that drops
 	GuardNFTables Guard = "nftables" // a table of nf_tables
 )

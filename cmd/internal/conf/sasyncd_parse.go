@@ -18,7 +18,7 @@ func parseSasyncd(p *parser, file string) (*Sasyncd, error) {
 		c: &Sasyncd{
 			File: file, FlushMode: FlushStartup, Tracker: Tracker{Kind: TrackCarpd},
 			ReplayInterval: DefaultReplayInterval, MarginESN: DefaultMarginESN, Margin32: DefaultMargin32,
-			Fence: true, Guard: GuardNo, Socket: DefaultSasyncdSocket,
+			Fence: true, Guard: GuardAuto, Socket: DefaultSasyncdSocket,
 			CarpdSocket: DefaultCarpdSocket, StateDir: DefaultSasyncdState,
 		},
 		control: Control{Kind: ControlAuto},
@@ -91,7 +91,7 @@ func (s *sasyncdParser) statement(t token) bool {
 	case "replay":
 		return s.replay()
 	case "guard":
-		v, ok := s.oneOf("guard", "yes", "no", "routes", "nftables")
+		v, ok := s.oneOf("guard", "auto", "yes", "no", "routes", "nftables")
 		if ok {
 			s.c.Guard = Guard(v)
 		}

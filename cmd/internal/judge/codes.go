@@ -72,6 +72,7 @@ const (
 	HostSetting     Code = "host-setting"
 	StateUnwritable Code = "state-unwritable"
 	LeakGuard       Code = "leak-guard"
+	LeakStopped     Code = "leak-stopped"
 	ClockDiffers    Code = "clock-differs"
 	PeersDiffer     Code = "peers-differ"
 	PeersApart      Code = "peers-apart"
@@ -161,12 +162,14 @@ var kinds = map[Code]struct {
 	MasterDemoted: {Costs, "carpctl show there says what demotes it; sasyncctl failover hands over"},
 	Repaired: {Costs, "find the program that does: ip monitor rule route address, nft monitor; carpctl doctor " +
 		"there names the usual ones"},
-	RuleDenies:      {Fails, "ip rule, and ip -6 rule, there; see which program adds it"},
-	NoRules:         {Fails, "ip rule add pref 32766 lookup main there, and the same of ip -6"},
-	ARPHidden:       {Fails, "sysctl -w NAME=0 there, and in /etc/sysctl.d"},
-	StrictFilter:    {Odd, "sysctl -w NAME=2 there, and in /etc/sysctl.d"},
-	HostSetting:     {Costs, "sysctl -w NAME there, and in /etc/sysctl.d"},
-	LeakGuard:       {Costs, "sasyncctl guard there"},
+	RuleDenies:   {Fails, "ip rule, and ip -6 rule, there; see which program adds it"},
+	NoRules:      {Fails, "ip rule add pref 32766 lookup main there, and the same of ip -6"},
+	ARPHidden:    {Fails, "sysctl -w NAME=0 there, and in /etc/sysctl.d"},
+	StrictFilter: {Odd, "sysctl -w NAME=2 there, and in /etc/sysctl.d"},
+	HostSetting:  {Costs, "sysctl -w NAME there, and in /etc/sysctl.d"},
+	LeakGuard:    {Costs, "sasyncctl guard there"},
+	LeakStopped: {Costs, "sasyncctl guard there names the selectors without a policy: bring their tunnels up; of " +
+		"tunnels that were removed, sasyncctl guard forget"},
 	StateUnwritable: {Costs, "df -h, df -i and mount there: make room, or the file system writable"},
 	ClockDiffers:    {Odd, "timedatectl, chronyc tracking on both gateways"},
 	PeersDiffer:     {Costs, "write the same gateways as `peer` into every sasyncd.conf; sasyncctl reload"},

@@ -36,6 +36,9 @@ type Facts struct {
 	StateError string `json:"state_error,omitempty"`
 	// GuardError is why the leak guard is not whole, "" if it is, or if there is none.
 	GuardError string `json:"guard_error,omitempty"`
+	// GuardDropped is how many packets the leak guard has dropped in the last five
+	// minutes: they matched a policy that requires IPsec, and had no SA.
+	GuardDropped uint64 `json:"guard_dropped,omitempty"`
 	// Local is what is not replicated, as its tunnels end on no VIP; nil for nothing.
 	Local *Local `json:"local,omitempty"`
 	// Clock is the time of day in seconds since 1970, up to 5 s before the report was

@@ -135,6 +135,11 @@ func hosts(own *Facts, peers []Peer) (list []Finding) {
 				"the leak guard is not whole, and packets may leave in plaintext while policies are gone: "+
 					f.GuardError))
 		}
+		if n := f.GuardDropped; n > 0 {
+			list = append(list, finding(LeakStopped, name, "", fmt.Sprintf(
+				"packets that would have left in plaintext were dropped, %d in the last 5 minutes: a policy requires "+
+					"IPsec for them and is gone, or has no SA", n)))
+		}
 	}
 	unwritable(ThisGateway, own)
 	for i := range peers {

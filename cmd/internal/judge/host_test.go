@@ -37,6 +37,7 @@ func init() {
 			2, Yes, StateUnwritable, nil},
 		"a wall of the leak guard is refused": {func(s *situation) { s.facts[1].GuardError = "operation not supported" },
 			2, Yes, LeakGuard, nil},
+		"the leak guard drops":        {func(s *situation) { s.facts[1].GuardDropped = 346 }, 2, Yes, LeakStopped, nil},
 		"clocks agree":                {clock(20), 2, Yes, "", nil},
 		"clocks differ":               {clock(3600), 2, Yes, ClockDiffers, nil},
 		"clocks differ the other way": {clock(-3600), 2, Yes, ClockDiffers, nil},

@@ -61,6 +61,7 @@ type State struct {
 	Selectors  int      // that are required by policies of the kernel or remembered
 	Remembered int      // of these, those whose policies have gone
 	Drops      uint64   // packets that the table has dropped since it was first set
+	Lately     uint64   // of these, those that it has dropped within [Recent]
 	Repairs    uint64   // how often a wall was put back that somebody had taken down
 	Trouble    string   // why a wall is not as it should be, "" if all are
 	LeftOut    string   // policies that no wall is for, "" for none
@@ -73,6 +74,8 @@ const (
 	lookShare = 20
 	// tendEach is how often the walls and the ages of what is remembered are looked at.
 	tendEach = 5 * time.Second
+	// Recent is how long ago a drop may be that State tells as lately.
+	Recent = 5 * time.Minute
 	// dropsPause is the least time between two log lines about dropped packets.
 	dropsPause = time.Minute
 )
@@ -82,14 +85,16 @@ type Guard struct {
 	cfg  Config
 	book guard.Book
 	// routes are what the second wall holds.
-	routes []guard.Route
-	asks   chan func()
-	done   chan struct{}
+	routes    []guard.Route
+	selectors int // that are required by what the book holds
+	asks      chan func()
+	done      chan struct{}
 
 	state  atomic.Pointer[State]
 	told   struct{ trouble, leftOut string }
 	drops  uint64    // as told in the log
 	logged time.Time // when
+	lately recent    // drops
 	failed bool      // the walls are not as wanted
 }
 
@@ -115,7 +120,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	if g.cfg.Filter != nil {
 		// What the table of before has dropped has been told.
 		if n, err := g.cfg.Filter.Drops(ctx); err == nil {
-			g.drops = n
+			g.drops, g.lately.total = n, n
 		}
 		if foreign, err = g.cfg.Filter.Watch(ctx); err != nil {
 			g.cfg.Log.Warn("changes of nf_tables by others are noticed late", "err", err)
@@ -158,7 +163,7 @@ func (g *Guard) Run(ctx context.Context) error {
 // load reads what the Guard of before remembered. A file that cannot be understood is
 // kept beside the new one.
 func (g *Guard) load() {
-	book, err := Load(g.cfg.Path)
+	book, _, err := Load(g.cfg.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -171,17 +176,16 @@ func (g *Guard) load() {
 	}
 }
 
-// Load reads the selectors that a Guard has kept.
-func Load(path string) (guard.Book, error) {
+// Load reads the selectors that a Guard has kept, and whether it had a Sink.
+func Load(path string) (book guard.Book, sink bool, err error) {
 	src, err := os.ReadFile(path)
 	if err != nil {
-		return guard.Book{}, err
+		return guard.Book{}, false, err
 	}
-	book, err := guard.Decode(src)
-	if err != nil {
-		return guard.Book{}, fmt.Errorf("%s: %w", path, err)
+	if book, sink, err = guard.Decode(src); err != nil {
+		return guard.Book{}, false, fmt.Errorf("%s: %w", path, err)
 	}
-	return book, nil
+	return book, sink, nil
 }
 
 // look reads the SPD, and changes the walls if they are to be others.
@@ -214,7 +218,7 @@ func (g *Guard) look(ctx context.Context) {
 // change has the walls, then the file, hold what the book does.
 func (g *Guard) change(ctx context.Context) {
 	err := g.raise(ctx)
-	if werr := g.cfg.Write(g.cfg.Path, guard.Encode(g.book)); werr != nil {
+	if werr := g.cfg.Write(g.cfg.Path, guard.Encode(g.book, g.cfg.Sink != nil)); werr != nil {
 		err = errors.Join(err, fmt.Errorf("keep selectors for the next start: %w", werr))
 	}
 	g.failed = err != nil
@@ -225,6 +229,12 @@ func (g *Guard) change(ctx context.Context) {
 // raise has the walls hold what the book does.
 func (g *Guard) raise(ctx context.Context) error {
 	list := g.book.Rules()
+	g.selectors = 0
+	for _, r := range list {
+		if r.Require {
+			g.selectors++
+		}
+	}
 	if g.cfg.Sink != nil {
 		g.routes = guard.Routes(list)
 	}
@@ -243,12 +253,8 @@ func (g *Guard) raise(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Raise has the walls hold what is kept at a path, and returns how many rules that are.
-func Raise(ctx context.Context, cfg Config) (int, error) {
-	book, err := Load(cfg.Path)
-	if err != nil {
-		return 0, err
-	}
+// Raise has the walls hold what a book does, and returns how many rules that are.
+func Raise(ctx context.Context, cfg Config, book guard.Book) (int, error) {
 	g := &Guard{cfg: cfg, book: book}
 	return len(book.Rules()), g.raise(ctx)
 }
@@ -299,12 +305,7 @@ func (g *Guard) trouble(err error) {
 // publish has State tell what is so now.
 func (g *Guard) publish(ctx context.Context) {
 	now := g.State()
-	now.Selectors, now.Remembered = 0, len(g.book.Remembered())
-	for _, r := range g.book.Rules() {
-		if r.Require {
-			now.Selectors++
-		}
-	}
+	now.Selectors, now.Remembered = g.selectors, g.book.Gone()
 	now.Trouble, now.LeftOut = g.told.trouble, g.told.leftOut
 	now.Walls = nil
 	if g.cfg.Filter != nil {
@@ -316,6 +317,7 @@ func (g *Guard) publish(ctx context.Context) {
 	if f := g.cfg.Filter; f != nil {
 		if n, err := f.Drops(ctx); err == nil {
 			now.Drops = n
+			now.Lately = g.lately.add(time.Now(), n)
 		}
 	}
 	g.state.Store(&now)

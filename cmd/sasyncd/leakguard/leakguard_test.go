@@ -336,7 +336,7 @@ func TestFileThatIsDamagedIsKeptAside(t *testing.T) {
 		if src, err := os.ReadFile(b.path + ".bad"); string(src) != "{" || !b.drops() {
 			t.Errorf("%q, %v; dropped %v", src, err, b.drops())
 		}
-		if _, err := Load(b.path); err != nil {
+		if _, sink, err := Load(b.path); err != nil || !sink {
 			t.Errorf("the new file: %v", err)
 		}
 	})
@@ -377,6 +377,18 @@ func TestDropsAreToldOnceAMinute(t *testing.T) {
 		}
 		if n := b.guard.State().Drops; n != 360 {
 			t.Errorf("%d drops, want 360", n)
+		}
+		// What is told as lately ends.
+		if n := b.guard.State().Lately; n != 360 {
+			t.Errorf("%d drops lately, want 360", n)
+		}
+		time.Sleep(Recent - time.Minute) // virtual
+		if n := b.guard.State().Lately; n == 0 || n >= 360 {
+			t.Errorf("%d drops lately, want those of the last minute and no more", n)
+		}
+		time.Sleep(time.Minute + 2*tendEach) // virtual
+		if n := b.guard.State(); n.Lately != 0 || n.Drops != 360 {
+			t.Errorf("%d drops lately, %d in all; want 0 and 360", n.Lately, n.Drops)
 		}
 	})
 }
