@@ -43,7 +43,7 @@ func buildPackage(dir string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	out, err := exec.Command(filepath.Join(root, "deploy/deb/build"), runtime.GOARCH, tmp).Output()
+	out, err := exec.Command(filepath.Join(root, "deploy/packages/build"), runtime.GOARCH, tmp, "deb").Output()
 	if err != nil {
 		return fmt.Errorf("build the package: %w", err)
 	}

@@ -32,12 +32,19 @@ func TestNetworkd(t *testing.T) {
 		"KeepConfiguration=yes": "KeepConfiguration=yes\n"} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, "", networkdFiles(keep), "systemd-networkd.service")
+			kept, repaired := name == "KeepConfiguration=yes", "address"
+			if kept {
+				repaired = ""
+			}
 			s.rows([]event{
-				{what: "systemctl restart systemd-networkd", do: "systemctl restart systemd-networkd", away: true},
+				{what: "systemctl restart systemd-networkd", do: "systemctl restart systemd-networkd", away: true,
+					repaired: repaired},
 				{what: "networkctl reload, nothing changed", do: "networkctl reload", away: true},
 				{what: "networkctl reload, a file changed", do: "mkdir -p /etc/systemd/network/10-wan0.network.d && " +
 					touch + " && networkctl reload", away: true},
-				{what: "networkctl reconfigure wan0", do: "networkctl reconfigure wan0", away: true},
+				// Unless it is told to keep it, it gives the lease back, and a gateway without an address of its own is no MASTER.
+				{what: "networkctl reconfigure wan0", do: "networkctl reconfigure wan0", away: true,
+					moves: !kept},
 				{what: "networkctl reconfigure lan0", do: "networkctl reconfigure lan0", away: true},
 				{what: "networkctl renew wan0", do: "networkctl renew wan0", away: true},
 				{what: "a renewal of the lease (half of 20 s)", do: "sleep 12", away: true},

@@ -25,7 +25,8 @@ func networkManagerFiles(conf string) map[string]string {
 	}
 }
 
-// TestNetworkManager: all interfaces are its own.
+// TestNetworkManager: all interfaces are its own. What has it set one down and up moves the
+// mastership.
 func TestNetworkManager(t *testing.T) {
 	s := newSite(t, "", networkManagerFiles(""), "NetworkManager.service")
 	s.rows([]event{
@@ -34,9 +35,10 @@ func TestNetworkManager(t *testing.T) {
 		{what: "nmcli general reload", do: "nmcli general reload", away: true},
 		{what: "nmcli device reapply wan0", do: "nmcli device reapply wan0", away: true},
 		{what: "nmcli device reapply lan0", do: "nmcli device reapply lan0", away: true},
-		{what: "nmcli device modify lan0", do: "nmcli device modify lan0 +ipv4.addresses 10.1.0.77/24", away: true},
-		{what: "nmcli connection up wan0", do: "nmcli connection up wan0", away: true},
-		{what: "nmcli connection up lan0", do: "nmcli connection up lan0", away: true},
+		{what: "nmcli device modify lan0", do: "nmcli device modify lan0 +ipv4.addresses 10.1.0.77/24",
+			moves: true},
+		{what: "nmcli connection up wan0", do: "nmcli connection up wan0", moves: true},
+		{what: "nmcli connection up lan0", do: "nmcli connection up lan0", moves: true},
 		{what: "a renewal of the lease (half of 20 s)", do: "sleep 12", away: true},
 	})
 }

@@ -83,6 +83,7 @@ MaxLeaseTimeSec=20
 EmitDNS=no
 EmitNTP=no
 EmitRouter=no
+PersistLeases=no
 [DHCPServerStaticLease]
 MACAddress=%v
 Address=%v
