@@ -33,7 +33,7 @@ GOLANGCILINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # They take turns, because a measurement that shares the machine measures the other.
 # What takes long, or needs what Debian does not install beside the rest, is in
 # packages of tests/ that have a target of their own.
-APART  = ike monitor matrix hostile routed firewall nodes shapes wireguard install check\/guest
+APART  = ike managers monitor matrix hostile routed firewall nodes shapes wireguard install check\/guest
 DRILLS = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -n $(APART:%=-e '/^sasyncd\/tests\/% /d') -e 's, .*sasyncd/tests/harness .*,,p')
 UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... | sed -e '/ sasyncd\/tests\/harness /d' -e '/^sasyncd\/cmd\/internal\/page\/browser /d' -e 's, .*,,')
 
@@ -41,7 +41,7 @@ UNITS  = $$($(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTe
 QEMU = SASYNCD_GUEST=qemu $(GO) test -count=1 -p 1
 
 .PHONY: all deps deps-qemu build demo test unit lint bench microbench bench-native soak scale fuzz install install-systemd install-openrc deb packages check-deb check-packages image clean \
-	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes drill-kernels mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground ground fresh gate gate-page
+	drill drill-long drill-static drill-examples drill-thousand drill-matrix drill-check drill-leaks drill-nodes drill-kernels drill-managers mutants reliability drill-ike drill-shapes drill-package drill-page drill-prometheus drill-hostile drill-race drill-qemu drill-ground ground fresh gate gate-page
 all: build
 
 deps:
@@ -209,6 +209,14 @@ drill-race: deps-qemu
 # What user-mode-linux's kernel cannot do: interfaces of IPsec, and firewalls.
 drill-qemu: deps-qemu
 	$(QEMU) -timeout 30m ./tests/routed ./tests/firewall
+
+# What manages a machine's network (systemd-networkd, NetworkManager, netplan, ifupdown,
+# firewalld, nftables.service) against a live MASTER, a machine of Debian 13 with
+# systemd. Its root directory is made first, in some two minutes.
+drill-managers:
+	@./.ci/deps mmdebstrap
+	@./tests/managers/root dist/managers/root
+	$(GO) test -count=1 -v -timeout 25m ./tests/managers
 
 # The package by dpkg on two machines with systemd: a failover, and an upgrade from
 # the release before under traffic (OLD=commit: from that one).

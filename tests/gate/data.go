@@ -56,6 +56,20 @@ var here = []Gate{
 			"MASTER 16 of 6,968",
 	},
 	{
+		Name: "check-packages",
+		Shows: "deb, rpm, apk and Arch Linux packages: twice the same bits, and what the tools of their distributions " +
+			"say; services under OpenRC",
+		Takes: 6 * time.Minute,
+		Needs: "nfpm (from the Go module proxy), lintian, rpm, rpmlint, pacman, OpenRC, podman of Debian 13",
+	},
+	{
+		Name: "drill-managers",
+		Shows: "systemd-networkd, NetworkManager, netplan, ifupdown, firewalld and nftables.service of Debian 13 against " +
+			"a live MASTER",
+		Takes: 11 * time.Minute,
+		Needs: "root, mmdebstrap, a mirror of Debian",
+	},
+	{
 		Name:   "drill-prometheus",
 		Shows:  "every alert, caused with real daemons and fired by a real Prometheus",
 		Takes:  7 * time.Minute,

@@ -27,7 +27,7 @@ func IsGate(target string) bool {
 		return false
 	}
 	return target == "drill" || strings.HasPrefix(target, "drill-") ||
-		slices.Contains([]string{"test", "demo", "fresh", "mutants", "bench", "scale", "soak", "fuzz"}, target)
+		slices.Contains([]string{"test", "demo", "fresh", "mutants", "bench", "scale", "soak", "fuzz", "check-packages"}, target)
 }
 
 // Environment returns the environment for a gate of a Makefile, and those of its
