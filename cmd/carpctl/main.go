@@ -135,17 +135,21 @@ func command(ctx context.Context, f daemon.ControlFlags, out io.Writer) error {
 	if f.Args[0] == verbDoctor {
 		return examine(ctx, c, f.JSON, out, term.Paint(term.Colours(out)))
 	}
+	var g api.GroupState
 	if r.Group != "" {
 		m, err := c.Call(ctx, api.Request{Verb: api.VerbStatus})
 		if err != nil {
 			return err
 		}
-		if r.Group, err = resolve(r.Group, m.Groups); err != nil {
+		if g, err = resolve(r.Group, m.Groups); err != nil {
 			return err
 		}
+		r.Group = g.Group
 	}
 	m, err := c.Call(ctx, r)
 	switch {
+	case r.Verb == api.VerbResign && isNotMaster(err):
+		return &api.RequestError{Text: elsewhere(&g)}
 	case err != nil:
 		return err
 	case r.Verb == api.VerbStatus && f.JSON:

@@ -22,7 +22,8 @@ import (
 // fake is a carpd that notes what it is asked.
 type fake struct {
 	server *api.Server
-	refuse string
+	refuse string // what it answers to every request,
+	only   string // or to this verb only
 	groups []api.GroupState
 	clock  *api.Clock
 
@@ -35,8 +36,11 @@ func (f *fake) Request(p api.Peer, r api.Request) {
 	f.mu.Lock()
 	f.asked = append(f.asked, r)
 	f.mu.Unlock()
-	m := api.Message{ID: r.ID, Error: f.refuse}
-	if r.Verb == api.VerbStatus && f.refuse == "" {
+	m := api.Message{ID: r.ID}
+	switch {
+	case f.refuse != "" && (f.only == "" || f.only == r.Verb):
+		m.Error = f.refuse
+	case r.Verb == api.VerbStatus:
 		m.Groups, m.Clock = f.groups, f.clock
 	}
 	f.server.Send(p.ID, m)
