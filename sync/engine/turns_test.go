@@ -206,13 +206,10 @@ type turnWork struct {
 	records int // and counters, sent
 }
 
-// TestTurnsAreShort: with 100,000 SAs and as many policies no work of a group goes over
-// more in one turn than it may, whether it computes, speaks to the kernel or sends.
+// TestTurnsAreShort: with many times the SAs and policies of a turn no work of a group goes
+// over more in one turn than it may, whether it computes, speaks to the kernel or sends.
 func TestTurnsAreShort(t *testing.T) {
-	items := 100_000
-	if testing.Short() {
-		items = 5000
-	}
+	const items = 10_000
 	tables := newTurnsRig(items).k.snap
 	for _, w := range works {
 		t.Run(w.name, func(t *testing.T) {

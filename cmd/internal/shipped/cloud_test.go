@@ -35,6 +35,7 @@ func (c *cloud) run(extra string, args ...string) (out string, code int) {
 	cmd := exec.CommandContext(c.t.Context(), "sh", append([]string{filepath.Join(deploy, "examples", "cloud", c.name,
 		"notify-ipsec")}, args...)...)
 	cmd.Env = append(os.Environ(), "CONF="+write("cloud.conf", conf, 0o600), "TMPDIR="+dir, "NO_PROXY=*", "no_proxy=*",
+		"PATH="+filepath.Dir(write("sleep", "#!/bin/sh\n", 0o700))+":"+os.Getenv("PATH"), // pauses are told, not made
 		"CARPCTL="+write("carpctl", "#!/bin/sh\n[ \"$1\" = show ] && cat "+state+"\n", 0o700))
 	b, err := cmd.CombinedOutput()
 	if ee, ok := errors.AsType[*exec.ExitError](err); ok {
