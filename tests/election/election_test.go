@@ -343,7 +343,7 @@ func TestCtl(t *testing.T) {
 	if _, code := a.ctl("announce"); code != 0 {
 		t.Error("announce failed")
 	}
-	if out, code := b.ctl("resign", "gate"); code != 1 || !strings.Contains(out, "not master") {
+	if out, code := b.ctl("resign", "gate"); code != 1 || !strings.Contains(out, "not MASTER of gate; it hears the MASTER as ") {
 		t.Errorf("resign of a backup: %d %s", code, out)
 	}
 	if _, code := b.ctl("resign", "nosuch"); code != 1 {

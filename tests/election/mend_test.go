@@ -94,9 +94,18 @@ func TestMasterIsMended(t *testing.T) {
 			func() bool { return len(a.held()) == 0 }, api.RepairedHold},
 	} {
 		before := a.repairs()[tc.kind]
-		tc.change()
-		lab.Eventually(t, soon, name+", and that is undone", tc.mended)
-		lab.Eventually(t, patience, name+", and that is counted", func() bool { return a.repairs()[tc.kind] > before })
+		counted := func() bool { return a.repairs()[tc.kind] > before }
+		// A renewal that comes first puts back what is missing, and counts nothing.
+		for tries := 3; !counted(); tries-- {
+			if tries == 0 {
+				t.Fatalf("%s, and that is not counted", name)
+			}
+			tc.change()
+			lab.Eventually(t, soon, name+", and that is undone", tc.mended)
+			for w := lab.NewWatch(); w.Elapsed() < 2*time.Second && !counted(); {
+				w.Sleep(20 * time.Millisecond)
+			}
+		}
 		if s := a.state(); s.State != api.StateMaster || a.holds() != 4 || a.locals() != 4 {
 			t.Errorf("%s: the master is %+v, holds %d addresses, %d are local", name, s, a.holds(), a.locals())
 		}
