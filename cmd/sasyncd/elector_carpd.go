@@ -185,25 +185,6 @@ func (e *carpdElector) fitness(ctx context.Context, name string, f *api.Fitness)
 		Willing: f.Willing})
 }
 
-// gapOf returns the gap of the takeover by which a group is MASTER, and carpd's steps of
-// it. ok is false where it is not, or became it without one.
-func gapOf(g *api.GroupState) (gap time.Duration, steps []engine.FailoverStep, ok bool) {
-	t := g.Takeover
-	if t == nil || g.State != api.StateMaster || t.AgeMS > g.AgeMS {
-		return 0, nil, false
-	}
-	for _, s := range t.Steps {
-		if name, known := stepNames[s.Step]; known {
-			steps = append(steps, engine.FailoverStep{Step: name, After: s.After})
-		}
-	}
-	return time.Duration(t.GapMS) * time.Millisecond, steps, true
-}
-
-// stepNames are the engine's names of carpd's steps.
-var stepNames = map[string]string{api.StepDecided: engine.StepDecided, api.StepPrepared: engine.StepPrepared,
-	api.StepAddresses: engine.StepAddresses, api.StepFence: engine.StepFence}
-
 // hearsMaster reports whether advertisements of another master arrive.
 func hearsMaster(g *api.GroupState) bool {
 	for _, i := range g.Instances {

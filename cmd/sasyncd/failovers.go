@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
+	"sasyncd/carp/api"
 	"sasyncd/cmd/internal/daemon"
 	"sasyncd/cmd/internal/report"
 	"sasyncd/sync/engine"
@@ -138,3 +140,22 @@ func (k *control) tunnels(ctx context.Context, _ *daemon.Call) (any, error) {
 	}
 	return report.Tunnels{Tunnels: list}, err
 }
+
+// gapOf returns the gap of the takeover by which a group is MASTER, and carpd's steps of
+// it. ok is false where it is not, or became it without one.
+func gapOf(g *api.GroupState) (gap time.Duration, steps []engine.FailoverStep, ok bool) {
+	t := g.Takeover
+	if t == nil || g.State != api.StateMaster || t.AgeMS > g.AgeMS {
+		return 0, nil, false
+	}
+	for _, s := range t.Steps {
+		if name, known := stepNames[s.Step]; known {
+			steps = append(steps, engine.FailoverStep{Step: name, After: s.After})
+		}
+	}
+	return time.Duration(t.GapMS) * time.Millisecond, steps, true
+}
+
+// stepNames are the engine's names of carpd's steps.
+var stepNames = map[string]string{api.StepDecided: engine.StepDecided, api.StepPrepared: engine.StepPrepared,
+	api.StepAddresses: engine.StepAddresses, api.StepFence: engine.StepFence}
