@@ -75,9 +75,10 @@ type plutoStatus struct {
 //	006 #4: "net", type=ESP, add_time=1700000000, ...
 var (
 	plutoVersion = regexp.MustCompile(`^(?:000 )?pluto_version=([^, ]+)`)
-	plutoEnds    = regexp.MustCompile(`^(?:000 )?"([^"]+)": +(.*)\.\.\.(.*?); +(?:unrouted|routed|erouted|prospective|eclipsed|fail)`)
-	plutoState   = regexp.MustCompile(`^(?:000 )?#[0-9]+: "([^"]+)"`)
-	plutoUp      = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: "([^"]+)"[^,]*, type=`)
+	plutoEnds    = regexp.MustCompile(`^(?:000 )?"([^"]+)": +(.*)\.\.\.(.*?); +` +
+		`(?:unrouted|routed|erouted|prospective|eclipsed|fail)`)
+	plutoState = regexp.MustCompile(`^(?:000 )?#[0-9]+: "([^"]+)"`)
+	plutoUp    = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: "([^"]+)"[^,]*, type=`)
 )
 
 func parsePluto(out string) plutoStatus {

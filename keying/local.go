@@ -263,8 +263,8 @@ func (l *Local) unit(ctx context.Context, d Daemon, p Place) (string, map[string
 		return "", nil, nil
 	}
 	for _, u := range p.Units {
-		out, err := run(ctx, []string{"systemctl", "show", "-p",
-			"Id,LoadState,ActiveState,KillSignal,Restart,SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
+		out, err := run(ctx, []string{"systemctl", "show", "-p", "Id,LoadState,ActiveState,KillSignal,Restart," +
+			"SuccessExitStatus,ExecStart,ExecStop,ExecStopPost,ExecStartPre", u}, nil, nil)
 		if err != nil {
 			return "", nil, fmt.Errorf("show %s: %w", u, err)
 		}

@@ -130,8 +130,8 @@ var kinds = map[Code]struct {
 	Unlike:          {Fails, "run the same kernel release on all gateways, or do without what these items use"},
 	Reduced: {Costs, "run the same kernel release on all gateways, with as many CPUs; or do without NAT keepalives of " +
 		"the kernel and SAs of one CPU in the IKE daemon"},
-	Uncovered:       {Fails, "rekey them"},
-	Offloaded:       {Fails, "have the IKE daemon not offload them: hardware uses the bare sequence number as IV"},
+	Uncovered: {Fails, "rekey them"},
+	Offloaded: {Fails, "have the IKE daemon not offload them: hardware uses the bare sequence number as IV"},
 	NoTunnel: {Odd,
 		"if there should be one: let it end on the VIP (local_addrs in swanctl.conf); ip xfrm state"},
 	Emptied: {Costs, "ip xfrm state; the log of the IKE daemon; journalctl -u sasyncd says when the tables " +

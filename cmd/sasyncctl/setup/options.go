@@ -85,8 +85,8 @@ func newOptions(own func(peer netip.Addr) string) *options {
 		{name: flagIKE, arg: "DAEMON", text: list(ikes), question: "IKE daemon (" + list(ikes) + ")", check: checkIKE},
 		{name: flagStatic, arg: "FILE", text: "of --ike static (/etc/sasyncd/ipsec.conf)",
 			fallback: always("/etc/sasyncd/ipsec.conf")},
-		{name: flagSSH, arg: "DESTINATION", text: "the peer for ssh, as root (root@PEER)", question: "ssh destination of the peer",
-			fallback: func(o *options) string { return "root@" + o.peer }},
+		{name: flagSSH, arg: "DESTINATION", text: "the peer for ssh, as root (root@PEER)",
+			question: "ssh destination of the peer", fallback: func(o *options) string { return "root@" + o.peer }},
 		{name: flagWait, arg: "SECONDS", text: "until a failover has to be possible (60)", check: checkNumber,
 			fallback: always("60")},
 	}}
