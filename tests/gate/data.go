@@ -163,11 +163,11 @@ var here = []Gate{
 	{
 		Name: "drill-leaks",
 		Shows: "the leak guard with real ESP, by routes, by the table of nf_tables and by both: flushes, expiry and " +
-			"replacement of policies, a boot, NAT, a flowtable, `nft flush ruleset`, fragments, ports, GRE, IKE daemons, " +
-			"hand-overs and power cuts; and that without it the same sends in plaintext",
-		Takes:  25 * time.Minute,
-		Needs:  "qemu",
-		Before: "never as one command. The routes, and no guard, are in `make test`; the table under qemu has not run",
+			"replacement of policies, a boot, NAT, a flowtable, `nft flush ruleset`, fragments, ports, GRE, hand-overs " +
+			"and power cuts; and that without it the same sends in plaintext",
+		Takes: 12 * time.Minute,
+		Needs: "qemu",
+		Gap:   "the start of IKE daemons beside the guard, and other kernels than 6.1, were not run",
 	},
 	{
 		Name:   "mutants",

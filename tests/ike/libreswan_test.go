@@ -27,8 +27,6 @@ type pluto struct {
 	dir  string // its programs
 	conf string // ipsec.conf
 	p12  string // certificates for its data base, if any
-	// byHand has it start without what the drop-in runs before and after.
-	byHand bool
 }
 
 // newPluto is libreswan of this system, or of the release that is named.
@@ -91,9 +89,6 @@ func (p *pluto) boot(t *testing.T) {
 		pluto = "/usr/libexec/ipsec/pluto"
 	}
 	guard, wait := p.guard(t, pluto)
-	if p.byHand {
-		guard, wait = ":", ":"
-	}
 	p.Exec("pluto", exec.Command("unshare", "-m", "sh", "-c", inRun(p.Node)+`
 	mkdir -p /run/pluto `+nss+` `+p.Dir()+`/libexec
 	ln -sfn `+p.dir+` `+p.Dir()+`/libexec/ipsec
